@@ -1,0 +1,1 @@
+"""An embedded lakeFS: one process, one folder, nothing to install, honest semantics."""

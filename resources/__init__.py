@@ -1,0 +1,1 @@
+"""What assets are given: lakeFS, model registry, artifact store."""

@@ -1,0 +1,1 @@
+"""Both models on one holdout, and the verdict of the gate."""

@@ -1,0 +1,1 @@
+"""From a manifest and a recipe to a challenger, bit for bit the same each time."""
