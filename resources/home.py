@@ -1,0 +1,46 @@
+"""Where local state and project files live. The only reader of VISIONOPS_HOME and VISIONOPS_PROJECTS."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """The folder of all local state: VISIONOPS_HOME, or `.visionops` beside `definitions.py`."""
+    return Path(os.environ.get("VISIONOPS_HOME") or ROOT / ".visionops").expanduser().absolute()
+
+
+def projects_folder() -> Path:
+    """The folder of project files: VISIONOPS_PROJECTS, or `projects` beside `definitions.py`."""
+    return Path(os.environ.get("VISIONOPS_PROJECTS") or ROOT / "projects").expanduser().absolute()
+
+
+def dagster_home() -> Path:
+    """DAGSTER_HOME where it is set, else `dagster` under `home()`."""
+    return Path(os.environ.get("DAGSTER_HOME") or home() / "dagster").expanduser().absolute()
+
+
+def lakefs_data() -> Path:
+    """The embedded lakeFS server's data folder."""
+    return home() / "lakefs"
+
+
+def artifacts() -> str:
+    """Root of tables and records, a folder or S3: VISIONOPS_ARTIFACTS, or `artifacts` under `home()`."""
+    return os.environ.get("VISIONOPS_ARTIFACTS") or str(home() / "artifacts")
+
+
+def sample_cache() -> Path:
+    """Root of decoded samples; may be deleted at any time."""
+    return home() / "cache"
+
+
+def mlflow_folder() -> Path:
+    """The folder of the local MLflow store."""
+    return home() / "mlflow"
+
+
+def mlflow_uri() -> str:
+    """MLFLOW_TRACKING_URI, or the local sqlite store. The folder is made by whoever opens the store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlflow_folder() / 'mlflow.db'}"

@@ -1,0 +1,314 @@
+"""lakeFS behind a narrow interface; nothing else in the project talks to it."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from resources.lakefs_connection import PAGE, LakeFSConnection
+from resources.lakefs_errors import LakeFSConflict, LakeFSNotFound, LakeFSUnavailable
+from resources.lakefs_records import Change, Commit, Entry, commit_from
+
+MAIN = "main"
+
+
+class LakeFSResource(dg.ConfigurableResource):
+    """Any lakeFS server; with no endpoint, the embedded one on `VISIONOPS_HOME/lakefs`, started when needed.
+
+    Every method raises `LakeFSUnavailable` when nothing answers, `LakeFSNotFound`, `LakeFSConflict` or
+    `LakeFSRefused` when the server says no; each names the server and the object.
+    """
+
+    endpoint: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    ui_url: str | None = None
+    timeout_seconds: float = 60.0
+    threads: int = 8
+
+    _opened: LakeFSConnection | None = PrivateAttr(default=None)
+
+    @property
+    def _connection(self) -> LakeFSConnection:
+        if self._opened is None:
+            self._opened = LakeFSConnection(
+                self.endpoint, self.access_key_id, self.secret_access_key, self.timeout_seconds, self.threads
+            )
+        return self._opened
+
+    def create_repository(self, repository: str, storage_namespace: str | None = None) -> bool:
+        """Create the repository unless it is there. True if it was created."""
+        from lakefs_sdk import RepositoryCreation
+
+        with self._connection.errors(f"repository {repository}", missing_ok=True):
+            self._connection.call(lambda c: c.repositories_api.get_repository(repository))
+            return False
+        if storage_namespace is None:
+            config = self._connection.call(lambda c: c.config_api.get_config())
+            prefix = config.storage_config.default_namespace_prefix or "local://"
+            storage_namespace = f"{prefix.rstrip('/') + '/' if '://' in prefix[:-3] else prefix}{repository}"
+        creation = RepositoryCreation(
+            name=repository, storage_namespace=storage_namespace, default_branch=MAIN
+        )
+        with self._connection.errors(f"repository {repository}"):
+            self._connection.call(lambda c: c.repositories_api.create_repository(creation))
+        return True
+
+    def head(self, repository: str, branch: str = MAIN) -> Commit:
+        """The commit at the tip of a branch, or of any reference."""
+        for commit in self.log(repository, branch, limit=1):
+            return commit
+        raise LakeFSNotFound(f"{repository}/{branch} names no commit")
+
+    def log(
+        self,
+        repository: str,
+        reference: str = MAIN,
+        *,
+        first_parent: bool = True,
+        stop_at: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Commit]:
+        """Commits from `reference` back in time, newest first, at most `limit`; stops before `stop_at` (an id)."""
+        amount = min(limit, PAGE) if limit else PAGE if stop_at is None else 100
+        pages = self._connection.pages(
+            f"log of {repository}/{reference}",
+            lambda client, after: client.refs_api.log_commits_with_http_info(
+                repository,
+                reference,
+                first_parent=first_parent,
+                after=after,
+                amount=amount,
+                _preload_content=False,
+            ),
+        )
+        for number, found in enumerate(pages):
+            if found["id"] == stop_at or number == limit:
+                return
+            yield commit_from(found)
+
+    def create_branch(self, repository: str, branch: str, source: str = MAIN) -> None:
+        """Create a branch; one that exists is left as it is."""
+        from lakefs_sdk import BranchCreation
+
+        try:
+            with self._connection.errors(f"branch {repository}/{branch}"):
+                self._connection.call(
+                    lambda c: c.branches_api.create_branch(
+                        repository, BranchCreation(name=branch, source=source)
+                    )
+                )
+        except LakeFSConflict:
+            self.head(repository, branch)
+
+    def delete_branch(self, repository: str, branch: str) -> None:
+        """Delete a branch; one that is absent is fine."""
+        with self._connection.errors(f"branch {repository}/{branch}", missing_ok=True):
+            self._connection.call(lambda c: c.branches_api.delete_branch(repository, branch))
+
+    def branches(self, repository: str, prefix: str = "") -> list[str]:
+        """Names of the branches that start with `prefix`."""
+        pages = self._connection.pages(
+            f"branches of {repository}",
+            lambda client, after: client.branches_api.list_branches_with_http_info(
+                repository, prefix=prefix, after=after, amount=PAGE, _preload_content=False
+            ),
+        )
+        return [branch["id"] for branch in pages]
+
+    def objects(self, repository: str, reference: str, prefix: str = "") -> Iterator[Entry]:
+        """All objects under `prefix`, by path."""
+        for found in self._connection.pages(
+            f"listing of {repository}/{reference}/{prefix}",
+            lambda c, after: c.objects_api.list_objects_with_http_info(
+                repository,
+                reference,
+                prefix=prefix,
+                after=after,
+                amount=PAGE,
+                presign=False,
+                user_metadata=False,
+                _preload_content=False,
+            ),
+        ):
+            yield Entry(
+                found["path"], found["checksum"], found.get("size_bytes", 0), found["physical_address"]
+            )
+
+    def diff(
+        self, repository: str, left: str, right: str, prefix: str = "", limit: int | None = None
+    ) -> Iterator[Change]:
+        """What differs from `left` to `right` (two-dot), by path; at most `limit` changes."""
+        amount = min(PAGE, limit) if limit else PAGE
+        changes = self._connection.pages(
+            f"diff {repository}/{left}..{right}",
+            lambda c, after: c.refs_api.diff_refs_with_http_info(
+                repository,
+                left,
+                right,
+                prefix=prefix,
+                after=after,
+                amount=amount,
+                type="two_dot",
+                _preload_content=False,
+            ),
+        )
+        for number, found in enumerate(changes):
+            if limit is not None and number >= limit:
+                return
+            yield Change(found["path"], found["type"])
+
+    def uncommitted(self, repository: str, branch: str) -> Iterator[Change]:
+        """What is staged on a branch and not committed, by path."""
+        for found in self._connection.pages(
+            f"uncommitted changes of {repository}/{branch}",
+            lambda c, after: c.branches_api.diff_branch_with_http_info(
+                repository, branch, after=after, amount=PAGE, _preload_content=False
+            ),
+        ):
+            yield Change(found["path"], found["type"])
+
+    def read(self, repository: str, reference: str, path: str) -> bytes:
+        """One object's bytes."""
+        with self._connection.errors(f"{repository}/{reference}/{path}"):
+            return bytes(
+                self._connection.call(
+                    lambda c: c.objects_api.get_object(repository, reference, path, presign=False)
+                )
+            )
+
+    def read_many(self, repository: str, reference: str, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Objects' bytes, read by several threads, in the order of `paths`; memory holds a bounded number."""
+        return self._connection.bounded(lambda path: (path, self.read(repository, reference, path)), paths)
+
+    def write(self, repository: str, branch: str, path: str, content: bytes) -> None:
+        """Upload one object, uncommitted."""
+        with self._connection.errors(f"{repository}/{branch}/{path}"):
+            self._connection.call(
+                lambda c: c.objects_api.upload_object(repository, branch, path, content=content)
+            )
+
+    def write_many(
+        self,
+        repository: str,
+        branch: str,
+        objects: Iterable[tuple[str, Callable[[], bytes]]],
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Upload (path, loader of its bytes) pairs by several threads. Returns how many."""
+
+        def upload(item: tuple[str, Callable[[], bytes]]) -> None:
+            self.write(repository, branch, item[0], item[1]())
+
+        done = 0
+        for _ in self._connection.bounded(upload, objects):
+            done += 1
+            if progress is not None:
+                progress(done)
+        return done
+
+    def delete_many(self, repository: str, branch: str, paths: Sequence[str]) -> None:
+        """Delete objects, uncommitted; absent ones are fine."""
+        from lakefs_sdk import PathList
+
+        def delete(start: int) -> None:
+            part = PathList(paths=list(paths[start : start + PAGE]))
+            self._connection.call(lambda c: c.objects_api.delete_objects(repository, branch, part))
+
+        with self._connection.errors(f"objects of {repository}/{branch}"):
+            for start in range(0, len(paths), PAGE):
+                delete(start)
+
+    def save(
+        self, repository: str, branch: str, message: str, metadata: dict[str, str] | None = None
+    ) -> Commit:
+        """Commit what is staged on a branch."""
+        from lakefs_sdk import CommitCreation
+
+        creation = CommitCreation(message=message, metadata=metadata or {})
+        with self._connection.errors(f"commit on {repository}/{branch}"):
+            made = self._connection.call(lambda c: c.commits_api.commit(repository, branch, creation))
+            return commit_from(made.dict())
+
+    def merge(
+        self,
+        repository: str,
+        source: str,
+        destination: str,
+        message: str,
+        metadata: dict[str, str] | None = None,
+    ) -> str:
+        """Merge `source` into `destination`; the merge commit's id. Raises `LakeFSConflict` on a conflict."""
+        from lakefs_sdk import Merge
+
+        request = Merge(message=message, metadata=metadata or {})
+        with self._connection.errors(f"merge {repository}/{source} into {destination}"):
+            merged = self._connection.call(
+                lambda c: c.refs_api.merge_into_branch(repository, source, destination, merge=request)
+            )
+            return merged.reference
+
+    def reset(self, repository: str, branch: str) -> None:
+        """Drop everything uncommitted on a branch."""
+        from lakefs_sdk import ResetCreation
+
+        with self._connection.errors(f"{repository}/{branch}"):
+            self._connection.call(
+                lambda c: c.branches_api.reset_branch(repository, branch, ResetCreation(type="reset"))
+            )
+
+    def revert(self, repository: str, branch: str, commit: str, parent_number: int = 0) -> None:
+        """Commit the inverse of `commit` on a branch; `parent_number` 1 for a merge."""
+        from lakefs_sdk import RevertCreation
+
+        with self._connection.errors(f"revert of {commit[:12]} on {repository}/{branch}"):
+            creation = RevertCreation(ref=commit, parent_number=parent_number)
+            self._connection.call(lambda c: c.branches_api.revert_branch(repository, branch, creation))
+
+    def tag(self, repository: str, name: str, reference: str) -> None:
+        """Name a commit for ever."""
+        from lakefs_sdk import TagCreation
+
+        with self._connection.errors(f"tag {repository}/{name}"):
+            self._connection.call(
+                lambda c: c.tags_api.create_tag(repository, TagCreation(id=name, ref=reference))
+            )
+
+    def import_folder(
+        self,
+        repository: str,
+        branch: str,
+        source: str,
+        destination: str,
+        message: str,
+        metadata: dict[str, str],
+    ) -> str:
+        """Zero-copy import of everything under `source` (`local://…/` or `s3://…/`); the commit's id."""
+        from lakefs_sdk import CommitCreation, ImportCreation, ImportLocation
+
+        what = f"import of {source} into {repository}/{branch}"
+        location = ImportLocation(type="common_prefix", path=source, destination=destination)
+        creation = ImportCreation(paths=[location], commit=CommitCreation(message=message, metadata=metadata))
+        with self._connection.errors(what):
+            job = self._connection.call(lambda c: c.import_api.import_start(repository, branch, creation))
+            while True:
+                status = self._connection.call(
+                    lambda c: c.import_api.import_status(repository, branch, job.id)
+                )
+                if status.error is not None:
+                    raise LakeFSUnavailable(f"{what} failed: {status.error.message}")
+                if status.completed:
+                    return str(status.commit.id)
+                time.sleep(0.05)
+
+    def address(self) -> str:
+        """The server in use, as an http address without `/api/v1`."""
+        return self._connection.address()
+
+    def link(self, repository: str, page: str, **query: str) -> str:
+        """Address of a page of lakeFS's UI: `link("shop", "objects", ref="main", path="batches/")`."""
+        from urllib.parse import urlencode
+
+        base = (self.ui_url or self.address()).rstrip("/")
+        return f"{base}/repositories/{repository}/{page}" + (f"?{urlencode(query)}" if query else "")

@@ -1,0 +1,56 @@
+"""What a lakeFS server, or its absence, says no with."""
+
+import json
+
+
+class LakeFSError(RuntimeError):
+    """Any failure of a lakeFS call; the message names the server, the object and the fix."""
+
+
+class LakeFSUnavailable(LakeFSError):
+    """Nothing answers, or the server is in trouble: worth trying again."""
+
+
+class LakeFSNotFound(LakeFSError):
+    """The repository, reference or object is not there."""
+
+
+class LakeFSConflict(LakeFSError):
+    """Something of that name exists, two changes conflict, or another writer was first."""
+
+
+class LakeFSRefused(LakeFSError):
+    """The server understood and will not: credentials, protection, a hook, an invalid request."""
+
+
+def error_from(error: Exception, what: str, server: str) -> LakeFSError:
+    """Translate the client's exception about `what` into one of the above."""
+    status = getattr(error, "status", None)
+    if not status:
+        return LakeFSUnavailable(
+            f"lakeFS at {server} does not answer ({what}). Start it, or correct LAKEFS_ENDPOINT; "
+            "`visionops up` starts the embedded server."
+        )
+    said = _message(getattr(error, "body", None)) or str(getattr(error, "reason", "")) or f"status {status}"
+    text = f"{what}: {said} (lakeFS at {server}, status {status})"
+    if status == 404:
+        return LakeFSNotFound(text)
+    if status == 409:
+        return LakeFSConflict(f"{what}: conflicts with what is there: {said} (lakeFS at {server})")
+    if status == 401:
+        return LakeFSRefused(
+            f"{text}. Set LAKEFS_ACCESS_KEY_ID and LAKEFS_SECRET_ACCESS_KEY to a valid key pair."
+        )
+    if status >= 500 or status == 429:
+        return LakeFSUnavailable(text)
+    return LakeFSRefused(text)
+
+
+def _message(body: bytes | str | None) -> str:
+    if not body:
+        return ""
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")[:200] if isinstance(body, bytes) else body[:200]
+    return str(parsed.get("message", "")) if isinstance(parsed, dict) else ""
