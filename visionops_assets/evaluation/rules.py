@@ -1,0 +1,166 @@
+"""What a project demands of a new model: the `gate` section of its file."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+# The two slices that every project has: the name a rule uses, and the column of the predictions table.
+CLASS_SLICE = "class"
+BATCH_SLICE = "batch"
+_RESERVED = frozenset({"sha256", "path", "group", "label", CLASS_SLICE, BATCH_SLICE})
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BatchFloor(_Section):
+    """A floor of its own for one batch; every verdict repeats the reason."""
+
+    floor: Share
+    reason: str = Field(min_length=1)
+
+
+class Floors(_Section):
+    """Accuracies below which no model is promoted, whatever it is compared with.
+
+    A floor on a slice binds from `min_samples` holdout rows in it.
+    """
+
+    overall: Share = 0.5
+    batch: Share = 0.5
+    batches: dict[str, BatchFloor] = Field(default_factory=dict)
+    slices: dict[str, Share] = Field(default_factory=dict)
+    min_samples: int = Field(default=30, ge=1)
+
+    def of(self, column: str, value: str) -> tuple[float | None, str | None]:
+        """The floor of the slice `column=value`, and the reason if it is an exception."""
+        if column != BATCH_SLICE:
+            return self.slices.get(column), None
+        exception = self.batches.get(value)
+        if exception is None:
+            return self.batch, None
+        return exception.floor, exception.reason
+
+
+class Costs(_Section):
+    """What one image costs, by true and predicted class, in one unit.
+
+    A right answer costs nothing unless `matrix` says so; an error that `matrix` does not name costs
+    `otherwise`.
+    """
+
+    unit: str = Field(min_length=1)
+    matrix: dict[str, dict[str, float]]
+    otherwise: float
+
+    @field_validator("otherwise")
+    @classmethod
+    def _otherwise_is_finite(cls, value: float) -> float:
+        if not math.isfinite(value):
+            raise ValueError("a cost is a finite number")
+        return value
+
+    @field_validator("matrix")
+    @classmethod
+    def _costs_are_finite(cls, matrix: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for true, row in matrix.items():
+            for predicted, cost in row.items():
+                if not math.isfinite(cost):
+                    raise ValueError(f"the cost of {true!r} taken for {predicted!r} is not a finite number")
+        return matrix
+
+    def of(self, true: str, predicted: str) -> float:
+        """The cost of one image of class `true` that a model calls `predicted`."""
+        listed = self.matrix.get(true, {}).get(predicted)
+        if listed is not None:
+            return listed
+        return 0.0 if true == predicted else self.otherwise
+
+
+class Bootstrap(_Section):
+    """How often, and from which seed, the holdout's groups are drawn again."""
+
+    draws: int = Field(default=10_000, ge=1_000)
+    seed: int = Field(default=0, ge=0)
+
+
+class GateRules(_Section):
+    """The gate of one project.
+
+    `min_improvement` is the δ of the formulas: a share of the images, or, where `costs` are declared, their
+    unit per image. `slices` are columns of the predictions table, judged beside class and batch; a critical
+    slice is written `column=value`, for example `class=9` or `camera=left`.
+    """
+
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    min_improvement: float = Field(default=0.01, gt=0)
+    require: Literal["superior", "non_inferior"] = "superior"
+    approval: Literal["auto", "manual"] = "auto"
+    min_holdout: int = Field(default=30, ge=2)
+    floors: Floors = Field(default_factory=Floors)
+    slices: tuple[str, ...] = ()
+    critical_slices: tuple[str, ...] = ()
+    costs: Costs | None = None
+    bootstrap: Bootstrap = Field(default_factory=Bootstrap)
+
+    @field_validator("slices")
+    @classmethod
+    def _slices_are_columns_of_their_own(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        for column in slices:
+            if column in _RESERVED:
+                raise ValueError(f"{column!r} is not a column to declare: class and batch are always judged")
+        if len(set(slices)) != len(slices):
+            raise ValueError("a column is named twice")
+        return slices
+
+    @model_validator(mode="after")
+    def _names_point_somewhere(self) -> "GateRules":
+        known = (CLASS_SLICE, BATCH_SLICE, *self.slices)
+        for name in self.critical_slices:
+            column, equals, value = name.partition("=")
+            if not equals or not value or column not in known:
+                raise ValueError(
+                    f"critical_slices: {name!r} should be 'column=value' with a column of {', '.join(known)}"
+                )
+        for column in self.floors.slices:
+            if column == BATCH_SLICE or column not in known:
+                raise ValueError(
+                    f"floors.slices: {column!r} should be {CLASS_SLICE!r} or a column of `slices`; "
+                    "batches have floors.batch"
+                )
+        if self.costs is None and self.min_improvement >= 1:
+            raise ValueError("min_improvement is a share of the images, below 1, unless costs are declared")
+        return self
+
+    @property
+    def slice_columns(self) -> tuple[str, ...]:
+        """All slice columns, by the names that rules use."""
+        return (CLASS_SLICE, BATCH_SLICE, *self.slices)
+
+    def digest(self) -> str:
+        """SHA-256 of what bears on a verdict; who approves a promotion does not."""
+        content = self.model_dump(mode="json", exclude={"approval"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise ValueError if a rule names a class that the project does not have."""
+        named: set[str] = set()
+        if self.costs is not None:
+            named |= set(self.costs.matrix)
+            named |= {predicted for row in self.costs.matrix.values() for predicted in row}
+        named |= {
+            value
+            for column, _, value in (name.partition("=") for name in self.critical_slices)
+            if column == CLASS_SLICE
+        }
+        unknown = sorted(named - set(classes))
+        if unknown:
+            raise ValueError(f"the gate names {unknown[0]!r}, which is none of the classes {list(classes)}")
