@@ -70,7 +70,7 @@ class LakeFSResource(dg.ConfigurableResource):
         stop_at: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Commit]:
-        """Commits from `reference` back in time, newest first, at most `limit`; stops before `stop_at` (an id)."""
+        """Commits from `reference` back, newest first, at most `limit`; stops before `stop_at` (an id)."""
         amount = min(limit, PAGE) if limit else PAGE if stop_at is None else 100
         pages = self._connection.pages(
             f"log of {repository}/{reference}",

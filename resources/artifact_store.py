@@ -1,0 +1,74 @@
+"""Tables and records of the asset graph: a folder or a bucket, written whole or not at all."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+
+class ArtifactNotFound(LookupError):
+    """Nothing is stored under this key."""
+
+
+class ArtifactStore(dg.ConfigurableResource):
+    """Bytes and JSON under `/`-separated keys. `root` is a folder or any address that fsspec opens (`s3://…`)."""
+
+    root: str
+
+    def path(self, key: str = "") -> "UPath":
+        """Where `key` is stored."""
+        from upath import UPath
+
+        return UPath(self.root) / key if key else UPath(self.root)
+
+    def exists(self, key: str) -> bool:
+        """Whether something is stored under `key`."""
+        return self.path(key).exists()
+
+    def read(self, key: str) -> bytes:
+        """The bytes under `key`; raises `ArtifactNotFound`."""
+        try:
+            return self.path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"nothing is stored under {key} in {self.root}") from error
+
+    def write(self, key: str, content: bytes) -> None:
+        """Store or replace; a reader sees the old bytes or the new ones, never a part, even after a crash."""
+        target = self.path(key)
+        if target.protocol not in ("", "file", "local"):
+            target.write_bytes(content)
+            return
+        file = Path(target.path)
+        temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OSError(
+                error.errno,
+                f"{key} could not be stored in {self.root}: {error.strerror}; nothing was changed",
+            ) from error
+
+    def write_once(self, key: str, content: bytes) -> None:
+        """Store under a key that names the content; what is there already stays."""
+        if not self.exists(key):
+            self.write(key, content)
+
+    def read_json(self, key: str) -> Any:
+        """The JSON under `key`; raises `ArtifactNotFound`."""
+        return json.loads(self.read(key))
+
+    def write_json(self, key: str, content: Any) -> None:
+        """Store or replace JSON."""
+        self.write(key, json.dumps(content, indent=1, sort_keys=True).encode())

@@ -1,0 +1,70 @@
+"""How assets hand tables and records to each other, and to a notebook by `load_asset_value`."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from resources.artifact_store import ArtifactStore
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+
+class _Addresses(dg.UPathIOManager):
+    """What lies under a partition is the latest: an address that names content stored once."""
+
+    extension = ".json"
+
+    def __init__(self, store: ArtifactStore) -> None:
+        super().__init__(base_path=store.path("assets"))
+        self._store = store
+
+    def _key(self, path: "UPath") -> str:
+        return path.relative_to(self._store.path()).as_posix()
+
+    def _content(self, path: "UPath") -> Any:
+        return json.loads(path.read_bytes())
+
+
+class _Tables(_Addresses):
+    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: "UPath") -> None:
+        from resources.tables import write_table
+
+        metadata = context.definition_metadata or {}
+        listing = write_table(self._store, obj, metadata.get("fragment_by"))
+        self._store.write_json(self._key(path), listing)
+
+    def load_from_path(self, context: dg.InputContext, path: "UPath") -> pd.DataFrame:
+        from resources.tables import read_table
+
+        return read_table(self._store, self._content(path))
+
+
+class _Records(_Addresses):
+    def dump_to_path(self, context: dg.OutputContext, obj: dict[str, Any], path: "UPath") -> None:
+        self._store.write_json(self._key(path), obj)
+
+    def load_from_path(self, context: dg.InputContext, path: "UPath") -> dict[str, Any]:
+        return self._content(path)
+
+
+class TableIOManager(dg.ConfigurableIOManagerFactory):
+    """Pandas tables as Parquet fragments; asset metadata `fragment_by` names the column that divides them."""
+
+    store: dg.ResourceDependency[ArtifactStore]
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> dg.UPathIOManager:
+        """The IO manager on this store."""
+        return _Tables(self.store)
+
+
+class RecordIOManager(dg.ConfigurableIOManagerFactory):
+    """Small JSON records, such as the ids of what a training made."""
+
+    store: dg.ResourceDependency[ArtifactStore]
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> dg.UPathIOManager:
+        """The IO manager on this store."""
+        return _Records(self.store)

@@ -1,0 +1,40 @@
+"""The partition sets, and the only place that knows how their keys look."""
+
+import datetime
+from collections.abc import Iterable
+
+import dagster as dg
+
+SHORT = 12
+
+
+def dataset_versions(project: str) -> dg.DynamicPartitionsDefinition:
+    """One partition per lakeFS commit on `main` that changed samples."""
+    return dg.DynamicPartitionsDefinition(name=f"{project}_dataset_versions")
+
+
+def dataset_version(commit: str, created_at: datetime.datetime) -> str:
+    """The key of a commit: `YYYYMMDDTHHMMSS-<first 12 hex>` in UTC, so keys sort by time."""
+    return f"{created_at.astimezone(datetime.UTC):%Y%m%dT%H%M%S}-{commit[:SHORT]}"
+
+
+def commit_prefix(partition_key: str) -> str:
+    """What a key tells of its commit; lakeFS resolves a unique prefix to the whole id."""
+    return partition_key.rpartition("-")[2]
+
+
+def find_dataset_version(keys: Iterable[str], text: str) -> str:
+    """The one key that `text` (a key, a commit id or the start of either) means, or `latest`.
+
+    Raises `ValueError` naming what there is when none or several fit.
+    """
+    ordered = sorted(keys)
+    if text == "latest" and ordered:
+        return ordered[-1]
+    found = [key for key in ordered if key.startswith(text) or commit_prefix(key).startswith(text[:SHORT])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{text} means several dataset versions: {', '.join(found)}; give more of it")
+    newest = ", ".join(ordered[-5:]) or "none yet"
+    raise ValueError(f"no dataset version is called {text}; the newest are: {newest}")
