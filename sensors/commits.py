@@ -1,0 +1,200 @@
+"""New commits on a project's `main` become dataset versions, and the newest one a run."""
+
+import datetime
+import json
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs_errors import LakeFSError, LakeFSNotFound
+from resources.lakefs_records import Commit
+from sensors.readiness import EarlierRun, Go, readiness
+from sensors.stale_runs import fail_stale_runs
+from visionops_assets import run_tags
+from visionops_assets.addresses import decision_key
+from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
+from visionops_assets.project import Project
+
+# A lost cursor reads the whole log; in steps, so that no tick exceeds the sensor's time limit.
+COMMITS_PER_TICK = 200
+SAMPLES = "batches/"
+
+
+def commit_sensor(
+    project: Project,
+    images: dg.AssetSpec,
+    job: dg.UnresolvedAssetJobDefinition,
+    training_version: Callable[[], str],
+) -> dg.SensorDefinition:
+    """The sensor of one project. `training_version` is the digest of its present recipe and code."""
+
+    @dg.sensor(
+        name=f"{project.project}_commits",
+        job=job,
+        minimum_interval_seconds=int(project.trigger.check_every.total_seconds()),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            f"Reads the log of `{project.repository}/main`. Each commit that changed samples becomes a partition; "
+            "the newest is trained, evaluated and judged once."
+        ),
+        owners=list(project.owners),
+        tags={"project": project.project},
+    )
+    def commits(
+        context: dg.SensorEvaluationContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+    ) -> dg.SensorResult | dg.SkipReason:
+        stale = fail_stale_runs(context.instance)
+        if stale:
+            context.log.warning(f"marked as failed, their processes are gone: {', '.join(stale)}")
+        try:
+            found = _unseen(lakefs, project.repository, _seen(context.cursor))
+            changed = [commit for commit in found if _changed_samples(lakefs, project.repository, commit)]
+            return _result(context, lakefs, artifacts, found, changed)
+        except LakeFSNotFound as error:
+            return dg.SkipReason(
+                f"{error}. `visionops import {project.project} …` creates it with a first batch."
+            )
+        except LakeFSError as error:
+            return dg.SkipReason(str(error))
+
+    def _result(
+        context: dg.SensorEvaluationContext,
+        lakefs: LakeFSResource,
+        artifacts: ArtifactStore,
+        found: Sequence[Commit],
+        changed: Sequence[Commit],
+    ) -> dg.SensorResult:
+        versions = dataset_versions(project.project)
+        known = set(context.instance.get_dynamic_partitions(versions.name or ""))
+        fresh = {dataset_version(commit.id, commit.created_at): commit for commit in changed}
+        fresh = {key: commit for key, commit in fresh.items() if key not in known}
+        cursor = json.dumps({"commit": found[-1].id}) if found else context.cursor
+        wanted = _wanted(context, lakefs, artifacts, max([*known, *fresh], default=None))
+        return dg.SensorResult(
+            run_requests=[wanted] if isinstance(wanted, dg.RunRequest) else [],
+            skip_reason=wanted if isinstance(wanted, dg.SkipReason) else None,
+            dynamic_partitions_requests=[versions.build_add_request(sorted(fresh))] if fresh else [],
+            asset_events=[
+                _observed(images.key, key, commit, lakefs, project) for key, commit in fresh.items()
+            ],
+            cursor=cursor,
+        )
+
+    def _wanted(
+        context: dg.SensorEvaluationContext,
+        lakefs: LakeFSResource,
+        artifacts: ArtifactStore,
+        newest: str | None,
+    ) -> dg.RunRequest | dg.SkipReason:
+        if newest is None:
+            return dg.SkipReason(f"{project.repository}/main has no samples yet")
+        commit = lakefs.head(project.repository, commit_prefix(newest))
+        version = training_version()
+        now = datetime.datetime.now(datetime.UTC)
+        decided = read_decision(artifacts, project.project, newest)
+        last = _last_request(context.instance, project.project)
+        answer = readiness(
+            newest,
+            project.trigger,
+            stored_verdict=decided["verdict"] if decided and decided["training_version"] == version else None,
+            runs=_runs(context.instance, project.project, commit.id, version),
+            age=now - commit.created_at,
+            since_last_request=now - last if last else None,
+            new_samples=_new_samples(lakefs, artifacts, context.instance, commit),
+        )
+        if not isinstance(answer, Go):
+            return dg.SkipReason(answer.reason)
+        return dg.RunRequest(
+            run_key=f"{project.project}/{commit.id}/{version}/{answer.attempt}",
+            partition_key=newest,
+            tags={
+                run_tags.PROJECT: project.project,
+                run_tags.COMMIT: commit.id,
+                run_tags.RECIPE: version,
+                run_tags.INTENT: run_tags.DECISION,
+                run_tags.ATTEMPT: str(answer.attempt),
+            },
+        )
+
+    def _new_samples(
+        lakefs: LakeFSResource, artifacts: ArtifactStore, instance: dg.DagsterInstance, commit: Commit
+    ) -> int:
+        enough = project.trigger.min_new_samples
+        keys = sorted(instance.get_dynamic_partitions(f"{project.project}_dataset_versions"), reverse=True)
+        decided = next((key for key in keys if artifacts.exists(decision_key(project.project, key))), None)
+        if enough <= 1 or decided is None:
+            return enough
+        counted = 0
+        for change in lakefs.diff(project.repository, commit_prefix(decided), commit.id, SAMPLES):
+            counted += change.kind == "added" and "/images/" in change.path
+            if counted >= enough:
+                break
+        return counted
+
+    return commits
+
+
+def read_decision(artifacts: ArtifactStore, project: str, partition: str) -> dict[str, str] | None:
+    """The ids of the latest decision on a dataset version, or None."""
+    key = decision_key(project, partition)
+    return artifacts.read_json(key) if artifacts.exists(key) else None
+
+
+def _seen(cursor: str | None) -> str | None:
+    return json.loads(cursor).get("commit") if cursor else None
+
+
+def _unseen(lakefs: LakeFSResource, repository: str, seen: str | None) -> list[Commit]:
+    """Commits since `seen`, oldest first. Only first parents: a merge brings half-imported commits with it."""
+    return list(lakefs.log(repository, MAIN, stop_at=seen))[::-1][:COMMITS_PER_TICK]
+
+
+def _changed_samples(lakefs: LakeFSResource, repository: str, commit: Commit) -> bool:
+    if not commit.parents:
+        return False
+    return any(lakefs.diff(repository, commit.parents[0], commit.id, SAMPLES, limit=1))
+
+
+def _observed(
+    key: dg.AssetKey, partition: str, commit: Commit, lakefs: LakeFSResource, project: Project
+) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(
+        asset_key=key,
+        partition=partition,
+        description=commit.message,
+        metadata={
+            "commit": commit.id,
+            "committed_at": dg.MetadataValue.timestamp(commit.created_at),
+            "committer": commit.committer,
+            "lakefs": dg.MetadataValue.url(lakefs.link(project.repository, f"commits/{commit.id}")),
+        },
+        tags={"dagster/data_version": commit.id[:63]},
+    )
+
+
+def _runs(instance: dg.DagsterInstance, project: str, commit: str, version: str) -> list[EarlierRun]:
+    wanted = {
+        run_tags.PROJECT: project,
+        run_tags.COMMIT: commit,
+        run_tags.RECIPE: version,
+        run_tags.INTENT: run_tags.DECISION,
+    }
+    records = instance.get_run_records(dg.RunsFilter(tags=wanted), ascending=True)
+    return [_earlier(record.dagster_run) for record in records]
+
+
+def _earlier(run: dg.DagsterRun) -> EarlierRun:
+    outcome = run.tags.get(run_tags.OUTCOME)
+    if not run.is_finished:
+        return EarlierRun(run.run_id, "in progress", outcome)
+    if run.status == dg.DagsterRunStatus.CANCELED:
+        return EarlierRun(run.run_id, "cancelled", outcome)
+    return EarlierRun(run.run_id, "succeeded" if run.is_success else "errored", outcome)
+
+
+def _last_request(instance: dg.DagsterInstance, project: str) -> datetime.datetime | None:
+    wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION}
+    records = instance.get_run_records(dg.RunsFilter(tags=wanted), limit=1)
+    return records[0].create_timestamp if records else None

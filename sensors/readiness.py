@@ -1,0 +1,87 @@
+"""Whether the newest dataset version wants a run now: a pure decision over what is known."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from visionops_assets.project import Trigger
+from visionops_assets.run_tags import AWAITING_APPROVAL, INSUFFICIENT, PROMOTED, REFUSED
+
+SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A decision run of one dataset version and training version."""
+
+    run_id: str
+    status: Literal["in progress", "succeeded", "errored", "cancelled"]
+    outcome: str | None = None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """No run now, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Go:
+    """Request a run; `attempt` counts from 1."""
+
+    attempt: int
+
+
+def readiness(
+    partition: str,
+    trigger: Trigger,
+    *,
+    stored_verdict: str | None,
+    runs: Sequence[EarlierRun],
+    age: datetime.timedelta,
+    since_last_request: datetime.timedelta | None,
+    new_samples: int,
+) -> Go | Wait:
+    """Decide. `stored_verdict` is that of a decision by the present recipe and code; `runs` are those that were
+    requested for it; `age` is the commit's; `new_samples` counts images since the last decided version and may
+    stop counting at `trigger.min_new_samples`.
+
+    A refusal is final. A PASS whose promotion did not complete, and a run that errored, are requested again, up to
+    `trigger.attempts` times.
+    """
+    for run in runs:
+        if run.status == "in progress":
+            return Wait(f"run {run.run_id} on {partition} is in progress")
+        if run.outcome in SETTLED:
+            return Wait(f"{partition} is decided: {run.outcome}")
+    if stored_verdict in ("FAIL", "INSUFFICIENT"):
+        return Wait(f"{partition} is decided: {stored_verdict}")
+    if any(run.status == "cancelled" for run in runs):
+        return Wait(
+            f"the run on {partition} was cancelled by hand; launch it again from the UI when it may run"
+        )
+    if len(runs) >= trigger.attempts:
+        return Wait(
+            f"{partition} failed {len(runs)} times with an error, the last in run {runs[-1].run_id}: mend the cause, "
+            "then re-execute that run, or push a commit"
+        )
+    if runs:
+        return Go(attempt=len(runs) + 1)
+    if age < trigger.quiet_for:
+        return Wait(f"{partition} is {_seconds(age)} old; waiting for {_seconds(trigger.quiet_for)} of quiet")
+    if since_last_request is not None and since_last_request < trigger.at_most_every:
+        return Wait(
+            f"the last run was requested {_seconds(since_last_request)} ago; at most one in "
+            f"{_seconds(trigger.at_most_every)}"
+        )
+    if new_samples < trigger.min_new_samples:
+        return Wait(
+            f"{new_samples} new images since the last decision; waiting for {trigger.min_new_samples}"
+        )
+    return Go(attempt=1)
+
+
+def _seconds(span: datetime.timedelta) -> str:
+    return f"{span.total_seconds():.0f} s"
