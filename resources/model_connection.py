@@ -1,0 +1,136 @@
+"""One opened MLflow: client, local sqlite store, and its errors in our words."""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from filelock import FileLock
+
+from resources.model_errors import RegistryError, RegistryRefused, RegistryUnavailable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
+OPENING_SECONDS = 60.0
+
+# MLflow's own defaults retry a dead server for minutes and truncate long values without an error.
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_TRUNCATE_LONG_VALUES": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a `sqlite:///` address, or None for any other address."""
+    return Path(unquote(uri.removeprefix(SQLITE).split("?")[0])) if uri.startswith(SQLITE) else None
+
+
+@lru_cache(maxsize=8)
+def open_client(uri: str) -> "MlflowClient":
+    """The client of one address, opened once per process. Raises what MLflow raises."""
+    from mlflow import MlflowClient
+
+    # They print a stack trace and migration chatter for what we raise, or do, ourselves.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    database = sqlite_path(uri)
+    if database is None:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes that open a new database at once would both migrate it.
+    with FileLock(f"{database}.lock", timeout=OPENING_SECONDS):
+        if not database.exists():
+            # WAL: a run that writes does not stop the user interface from reading.
+            with sqlite3.connect(database) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.close()
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+        return client
+
+
+@dataclass(frozen=True)
+class ModelConnection:
+    """Where MLflow is; every call to it goes through `client`."""
+
+    uri: str
+
+    def __post_init__(self) -> None:
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+
+    @contextmanager
+    def client(self, what: str, missing: type[RegistryError] = RegistryRefused) -> "Iterator[MlflowClient]":
+        """MLflow's client, with its errors about `what` turned into ours.
+
+        Raises `RegistryUnavailable` when nothing usable answers, `missing` when MLflow says that `what` does
+        not exist, `RegistryRefused` when it says no for any other reason.
+        """
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield open_client(self.uri)
+        except MlflowException as error:
+            reason = str(error)
+            cause = error.__cause__ or error.__context__
+            if is_missing(error):
+                raise missing(f"{what} does not exist in MLflow at {shown(self.uri)}") from error
+            if "database schema" in reason:
+                raise RegistryUnavailable(
+                    f"MLflow's database at {shown(self.uri)} is of another MLflow release: "
+                    f"run `mlflow db upgrade {shown(self.uri)}`"
+                ) from error
+            if error.error_code == "TEMPORARILY_UNAVAILABLE" or isinstance(cause, RequestException):
+                raise unavailable(self.uri, what, str(cause or reason)) from error
+            raise RegistryRefused(
+                f"MLflow at {shown(self.uri)} refused {what}: {first_line(reason)}"
+            ) from error
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            raise unavailable(self.uri, what, str(error)) from error
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether MLflow says that the run, model, version or alias does not exist."""
+    code = getattr(error, "error_code", None)
+    return code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"} or (
+        code == "INVALID_PARAMETER_VALUE" and "alias" in str(error) and "not found" in str(error)
+    )
+
+
+def unavailable(uri: str, what: str, reason: str) -> RegistryUnavailable:
+    """The error for a registry that cannot be reached, with the fix for its kind of address."""
+    database = sqlite_path(uri)
+    if database is None:
+        fix = "start the server (`visionops up`) or correct MLFLOW_TRACKING_URI"
+    elif "locked" in reason:
+        fix = f"another process holds {database.name}: end it, or wait and run again"
+    else:
+        fix = f"check that {database} is a readable MLflow database in a writable folder"
+    return RegistryUnavailable(
+        f"MLflow at {shown(uri)} did not answer for {what} ({first_line(reason)}); {fix}"
+    )
+
+
+def shown(uri: str) -> str:
+    """The address without user and password."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
+
+
+def first_line(text: str) -> str:
+    """The first line of a long message, at most 160 characters."""
+    line = text.strip().splitlines()[0] if text.strip() else "no reason given"
+    return line if len(line) <= 160 else f"{line[:157]}..."

@@ -1,0 +1,92 @@
+"""Runs, registered models and versions as plain data, and the one home of every tag and artifact name.
+
+Light on purpose: no MLflow, no Dagster, so that pure modules may import it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+TAG_PROJECT = "visionops.project"
+TAG_PARTITION = "visionops.partition"
+TAG_COMMIT = "visionops.commit"
+TAG_IDENTITY = "visionops.identity"
+TAG_WEIGHTS = "visionops.weights_sha256"
+TAG_ONNX = "visionops.onnx_sha256"
+TAG_MANIFEST = "visionops.manifest_digest"
+TAG_RECIPE = "visionops.recipe_digest"
+TAG_CODE = "visionops.code_digest"
+TAG_DAGSTER_RUN = "dagster.run_id"
+
+WEIGHTS_ARTIFACT = "model/weights.safetensors"
+ONNX_ARTIFACT = "model/model.onnx"
+PROVENANCE_ARTIFACT = "model/provenance.json"
+
+RUNNING = "RUNNING"
+FINISHED = "FINISHED"
+FAILED = "FAILED"
+KILLED = "KILLED"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One MLflow run: a training with its parameters, last metrics, tags and artifacts."""
+
+    id: str
+    experiment_id: str
+    name: str
+    status: str
+    started: datetime
+    ended: datetime | None
+    artifact_uri: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Everything the run had to write is written."""
+        return self.status == FINISHED
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A project's entry in the registry: its tags, and which version each alias names."""
+
+    project: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One registered version: the model of one run, known by the digests of its files."""
+
+    project: str
+    version: int
+    run_id: str
+    created: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def weights_sha256(self) -> str:
+        """The model's identity; empty for a version that somebody else registered."""
+        return self.tags.get(TAG_WEIGHTS, "")
+
+    @property
+    def onnx_sha256(self) -> str:
+        """The digest of the file that ships."""
+        return self.tags.get(TAG_ONNX, "")
+
+    @property
+    def partition(self) -> str | None:
+        """The dataset version it was trained on."""
+        return self.tags.get(TAG_PARTITION)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a run; `size` in bytes."""
+
+    path: str
+    size: int

@@ -1,0 +1,77 @@
+"""MLflow behind a narrow interface: runs, their artifacts, and registered versions.
+
+Nothing else in the project talks to MLflow, and MLflow is imported only when something is asked of it.
+"""
+
+import dagster as dg
+
+from resources.home import mlflow_uri
+from resources.model_artifacts import RunArtifacts
+from resources.model_connection import ModelConnection, sqlite_path
+from resources.model_records import Run
+from resources.model_runs import Runs
+from resources.model_versions import Models
+
+LOCAL_UI = "http://127.0.0.1:5000"
+
+
+class ModelRegistry(dg.ConfigurableResource):
+    """Any MLflow; with no `tracking_uri`, MLFLOW_TRACKING_URI or the sqlite store under VISIONOPS_HOME.
+
+    `artifact_location` is the folder or bucket for new experiments; with none, a local store keeps them
+    beside its database and a server decides for itself. `ui_url` is where a browser finds MLflow's pages.
+
+    Every method raises `RegistryUnavailable` when nothing usable answers and `RegistryRefused` when MLflow
+    says no.
+    """
+
+    tracking_uri: str | None = None
+    artifact_location: str | None = None
+    ui_url: str | None = None
+
+    @property
+    def uri(self) -> str:
+        """The address in use."""
+        return self.tracking_uri or mlflow_uri()
+
+    @property
+    def runs(self) -> Runs:
+        """Training runs: find, start, resume, log, end."""
+        return Runs(self._connection, self._artifact_root)
+
+    @property
+    def artifacts(self) -> RunArtifacts:
+        """Files of runs: write, read, digest."""
+        return RunArtifacts(self._connection)
+
+    @property
+    def models(self) -> Models:
+        """Registered models, versions, tags and aliases."""
+        return Models(self._connection)
+
+    def run_url(self, run: Run, artifact: str = "") -> str:
+        """The page of a run, or of one of its artifacts, in MLflow's UI."""
+        page = f"{self._ui}/#/experiments/{run.experiment_id}/runs/{run.id}"
+        return f"{page}/artifacts/{artifact}" if artifact else page
+
+    def version_url(self, project: str, version: int) -> str:
+        """The page of a registered version in MLflow's UI."""
+        return f"{self._ui}/#/models/{project}/versions/{version}"
+
+    @property
+    def _ui(self) -> str:
+        served = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
+        return (self.ui_url or served).rstrip("/")
+
+    @property
+    def _connection(self) -> ModelConnection:
+        return ModelConnection(self.uri)
+
+    @property
+    def _artifact_root(self) -> str | None:
+        if self.artifact_location:
+            return self.artifact_location
+        database = sqlite_path(self.uri)
+        if database is None:
+            return None
+        return (database.absolute().parent / "artifacts").as_uri()
