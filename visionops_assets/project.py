@@ -68,14 +68,15 @@ class Project(_Section):
     classes: tuple[Label, ...] = Field(min_length=2)
     splits: Splits = Splits()
     trigger: Trigger = Trigger()
-    recipe: Recipe = Field(default_factory=Recipe)
-    gate: GateRules = Field(default_factory=GateRules)
+    recipe: Recipe
+    gate: GateRules = GateRules()
 
     @model_validator(mode="after")
     def _classes_are_distinct(self) -> Self:
         twice = sorted({label for label in self.classes if self.classes.count(label) > 1})
         if twice:
             raise ValueError(f"classes must be distinct; given twice: {', '.join(twice)}")
+        self.gate.check_classes(self.classes)
         return self
 
 

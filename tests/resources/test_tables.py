@@ -1,0 +1,76 @@
+"""Tables are shared fragments under addresses; nothing is half there."""
+
+import errno
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from resources.tables import read_table, table_digest, write_table
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(root=str(tmp_path))
+
+
+def frame(**batches: list[int]) -> pd.DataFrame:
+    return pd.DataFrame([{"batch": name, "value": v} for name, values in batches.items() for v in values])
+
+
+def fragments(tmp_path: Path) -> set[Path]:
+    return set(tmp_path.rglob("*.parquet"))
+
+
+def test_a_table_comes_back_as_it_was(store):
+    table = frame(a=[1, 2], b=[3])
+    assert read_table(store, write_table(store, table, "batch")).equals(table)
+
+
+def test_versions_share_what_did_not_change(store, tmp_path):
+    write_table(store, frame(a=[1, 2], b=[3]), "batch")
+    before = fragments(tmp_path)
+    write_table(store, frame(a=[1, 2], b=[3], c=[4]), "batch")
+    assert len(fragments(tmp_path) - before) == 1
+
+
+def test_the_digest_is_that_of_the_content(store):
+    first, again = (table_digest(write_table(store, frame(a=[1]), "batch")) for _ in range(2))
+    other = table_digest(write_table(store, frame(a=[2]), "batch"))
+    assert first == again != other
+
+
+def test_an_altered_fragment_is_refused_by_name(store, tmp_path):
+    listing = write_table(store, frame(a=[1]))
+    (fragment,) = fragments(tmp_path)
+    fragment.write_bytes(b"other")
+    with pytest.raises(ValueError, match=fragment.stem):
+        read_table(store, listing)
+
+
+def test_a_missing_fragment_is_named(store, tmp_path):
+    listing = write_table(store, frame(a=[1]))
+    (fragment,) = fragments(tmp_path)
+    fragment.unlink()
+    with pytest.raises(ArtifactNotFound, match=fragment.stem):
+        read_table(store, listing)
+
+
+def test_a_table_of_a_newer_format_is_refused(store):
+    with pytest.raises(ValueError, match="newer VisionOps"):
+        read_table(store, {"format": 99, "fragments": []})
+
+
+def test_a_full_disk_leaves_the_old_content_and_no_rest(store, tmp_path, monkeypatch):
+    store.write_json("record.json", {"old": True})
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"record\.json could not be stored .*nothing was changed"):
+        store.write_json("record.json", {"old": False})
+    assert json.loads((tmp_path / "record.json").read_bytes()) == {"old": True}
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]

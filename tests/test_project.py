@@ -1,0 +1,88 @@
+"""A project file is validated field by field, and its errors say where and what."""
+
+from pathlib import Path
+
+import pytest
+
+from resources.home import ROOT
+from visionops_assets.project import ProjectError, find_project, load_project, load_projects
+
+GOOD = """
+project: shop
+repository: shop-images
+annotations: shop
+classes: [cat, dog]
+recipe: {input: {height: 32, width: 32}}
+"""
+
+
+def write(folder: Path, text: str, name: str = "shop.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_the_projects_that_ship_are_valid():
+    assert "digits" in [project.project for project in load_projects(ROOT / "projects")]
+
+
+def test_a_file_with_only_the_required_fields_is_enough(tmp_path):
+    project = load_project(write(tmp_path, GOOD))
+    assert project.classes == ("cat", "dog")
+    assert project.splits.shares().keys() == {"train", "val", "holdout"}
+
+
+def test_numbers_are_taken_as_class_names(tmp_path):
+    assert load_project(write(tmp_path, GOOD.replace("[cat, dog]", "[0, 1]"))).classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "expected"),
+    [
+        (("project: shop", "project: My Shop"), "project", "pattern"),
+        (("classes: [cat, dog]", "classes: [cat, cat]"), "the file", "distinct; given twice: cat"),
+        (("classes: [cat, dog]", "classes: [cat]"), "classes", "at least 2"),
+        (("repository: shop-images", ""), "repository", "is required"),
+        (("height: 32", "height: tall"), "recipe.input.height", "valid integer"),
+        (("recipe:", "colour: red\nrecipe:"), "colour", "is not a field"),
+        (("recipe:", "splits: {train: 0.5}\nrecipe:"), "splits", "must be 1, not 0.9"),
+        (
+            ("recipe:", "gate: {floors: {overall: 2}}\nrecipe:"),
+            "gate.floors.overall",
+            "less than or equal to 1",
+        ),
+        (("recipe:", "gate: {critical_slices: [class=cow]}\nrecipe:"), "the file", "cow"),
+        (("recipe:", "owners: [nobody]\nrecipe:"), "owners.0", "pattern"),
+    ],
+)
+def test_a_wrong_field_names_file_field_and_what_was_expected(tmp_path, change, field, expected):
+    path = write(tmp_path, GOOD.replace(*change))
+    with pytest.raises(ProjectError) as refused:
+        load_project(path)
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"{path}: {field}: ")
+    assert expected in line
+
+
+def test_every_wrong_field_is_listed(tmp_path):
+    path = write(tmp_path, GOOD.replace("project: shop", "project: Shop").replace("height: 32", "height: -1"))
+    with pytest.raises(ProjectError) as refused:
+        load_project(path)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_what_is_no_yaml_and_no_mapping_is_refused_by_name(tmp_path):
+    for text in ("a: [", "- just\n- a list", ""):
+        path = write(tmp_path, text)
+        with pytest.raises(ProjectError, match=path.name):
+            load_project(path)
+
+
+def test_two_files_of_one_project_are_refused(tmp_path):
+    write(tmp_path, GOOD, "one.yaml")
+    second = write(tmp_path, GOOD, "two.yaml")
+    with pytest.raises(ProjectError, match=r"already declared in .*one\.yaml"):
+        load_projects(tmp_path)
+    second.unlink()
+    with pytest.raises(ProjectError, match="there are: shop"):
+        find_project(load_projects(tmp_path), "ship")
