@@ -1,0 +1,44 @@
+"""Checkpoints between epochs, so that a killed training goes on and ends in the same bits."""
+
+import zipfile
+from pathlib import Path
+
+import lightning.pytorch as lightning
+
+from visionops_assets.training.determinism import seed_epoch
+
+
+class EpochBoundary(lightning.Callback):
+    """At each epoch's start writes a checkpoint, then seeds all generators from (seed, epoch).
+
+    Lightning keeps no generator state, which is why there is none to restore: an epoch's draws follow from its
+    number. Written here and not at the epoch's end, because schedulers that step by the epoch have moved by now.
+    """
+
+    def __init__(self, path: Path, seed: int) -> None:
+        self.path, self.seed = path, seed
+        self._written_at = -1
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # What was just restored, or not yet trained, needs no checkpoint.
+        self._written_at = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._write(trainer)
+        seed_epoch(self.seed, trainer.current_epoch)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: lightning.Trainer) -> None:
+        if trainer.current_epoch == self._written_at:
+            return
+        unfinished = self.path.with_suffix(".unfinished")
+        trainer.save_checkpoint(unfinished)
+        unfinished.replace(self.path)
+        self._written_at = trainer.current_epoch
+
+
+def is_readable(path: Path) -> bool:
+    """Say whether a checkpoint file exists and is whole; one that is not is as good as none."""
+    return path.is_file() and zipfile.is_zipfile(path)

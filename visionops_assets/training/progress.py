@@ -1,0 +1,127 @@
+"""What each epoch achieved: measured the same way for every model, reported once an epoch."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor
+
+from visionops_assets.training.batches import Gathered, LabelledImages
+from visionops_assets.training.errors import TrainingError
+from visionops_assets.training.protocol import ShippedClassifier, evaluating
+
+# Large enough to keep the processor busy, small enough for memory at 512 px.
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch, counted from 1. Losses are means over samples; validation is None without such samples."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    learning_rate: float
+    seconds: float
+    restored: bool = False
+    """True where an earlier, interrupted training ran this epoch."""
+
+
+def evaluate(
+    shipped: ShippedClassifier, images: LabelledImages, batch_size: int = _EVALUATION_BATCH
+) -> tuple[float, float]:
+    """Return (mean cross-entropy in nats, accuracy) of what would ship on a split."""
+    device = shipped.mean.device
+    loss, correct = 0.0, 0
+    with evaluating(shipped):
+        for pixels, targets, _ in Gathered(images).in_order(batch_size):
+            probabilities, _ = shipped(pixels.to(device))
+            probabilities = probabilities.float().cpu()
+            chosen = probabilities.gather(1, targets[:, None]).double()
+            # `maximum` lets NaN through, where clamping at the smallest probability would hide it.
+            loss -= float(torch.maximum(chosen, torch.tensor(1e-12, dtype=torch.float64)).log().sum())
+            correct += int((probabilities.argmax(dim=1) == targets).sum())
+    return loss / len(images), correct / len(images)
+
+
+class EpochReporter(lightning.Callback):
+    """Collects the loss of each step and reports at the epoch's end; stops a training that diverged."""
+
+    def __init__(
+        self,
+        shipped: ShippedClassifier,
+        validation: LabelledImages | None,
+        on_epoch: Callable[[EpochReport], None] | None,
+    ) -> None:
+        self.history: list[EpochReport] = []
+        self._shipped, self._validation, self._on_epoch = shipped, validation, on_epoch
+        self._losses: list[Tensor] = []
+        self._weights: list[int] = []
+        self._started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": [dataclasses.asdict(report) for report in self.history]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for fields in state_dict["history"]:
+            self._report(EpochReport(**{**fields, "restored": True}))
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # Its model moved with the trainer; the normalisation follows.
+        self._shipped.to(pl_module.device)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._losses, self._weights, self._started = [], [], time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if loss is not None:
+            self._losses.append(loss.detach())
+            self._weights.append(len(batch[1]))
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if not self._losses:
+            raise TrainingError(
+                f"{type(pl_module).__name__}.training_step returned no loss; return the loss or a dict with 'loss'"
+            )
+        weights = torch.tensor(self._weights, dtype=torch.float64)
+        losses = torch.stack(self._losses).double().cpu()
+        train_loss = float((losses * weights).sum() / weights.sum())
+        validation = evaluate(self._shipped, self._validation) if self._validation else (None, None)
+        if not all(math.isfinite(loss or 0.0) for loss in (train_loss, validation[0])):
+            raise TrainingError(
+                f"training diverged in epoch {epoch} of {trainer.max_epochs}: the loss is "
+                f"{train_loss} (training), {validation[0]} (validation). Lower optimiser.lr, or look for images "
+                "or a model that give non-finite values"
+            )
+        self._report(
+            EpochReport(
+                epoch=epoch,
+                epochs=trainer.max_epochs or epoch,
+                train_loss=train_loss,
+                validation_loss=validation[0],
+                validation_accuracy=validation[1],
+                learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
+                seconds=time.perf_counter() - self._started,
+            )
+        )
+
+    def _report(self, report: EpochReport) -> None:
+        self.history.append(report)
+        if self._on_epoch is not None:
+            self._on_epoch(report)

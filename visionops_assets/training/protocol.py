@@ -1,0 +1,173 @@
+"""The protocol that any classifier fits, one's own included.
+
+`model.class_path` names a class or function; `model.init_args` are its keyword arguments. A plain `nn.Module`
+works as it is:
+
+    class MyNet(nn.Module):
+        def __init__(self, num_classes: int, in_channels: int, width: int = 32): ...
+        def forward(self, images):      # float [N, C, H, W], normalised
+            return logits               # float [N, classes]
+
+Arguments named `classes` (tuple of names), `input` (an `InputSpec`), `num_classes`, `in_channels` are filled in
+where the signature has them and `init_args` does not. Optional, where the defaults do not suit:
+
+    @classmethod
+    def build(cls, classes, input, **init_args)   makes the model instead of the constructor
+    loss(outputs, targets) -> scalar              default: cross-entropy; targets int64 [N]
+    decode(outputs) -> probabilities [N, classes] default: softmax of the outputs
+    embed(images) -> float [N, D]                 default: what the last `nn.Linear` takes
+
+A `LightningModule` with `training_step` and `configure_optimizers` trains by its own rules on batches
+`(images, targets)`; the recipe's optimiser is then not used. It still needs `forward`, and may have the rest.
+Images reach all of them augmented and normalised; what ships wraps the model with that normalisation.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from visionops_assets.training.errors import ModelError
+from visionops_assets.training.recipe import InputSpec, ModelSpec
+
+
+def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn.Module:
+    """Make the model a recipe names.
+
+    Raises ModelError where the path does not lead to a model or the arguments do not fit it.
+    """
+    module_name, _, name = spec.class_path.rpartition(".")
+    try:
+        factory: Callable[..., object] = getattr(importlib.import_module(module_name), name)
+    except ImportError as error:
+        raise ModelError(
+            f"model.class_path {spec.class_path!r}: cannot import {module_name!r} ({error}); "
+            "install its package or put its folder on PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        raise ModelError(f"model.class_path {spec.class_path!r}: {module_name!r} has no {name!r}") from error
+
+    offered: dict[str, object] = {
+        "classes": tuple(classes),
+        "input": input,
+        "num_classes": len(classes),
+        "in_channels": input.channels,
+    }
+    if hasattr(factory, "build"):
+        factory = factory.build
+        arguments = {"classes": offered["classes"], "input": input, **spec.init_args}
+    else:
+        accepted = inspect.signature(factory).parameters
+        arguments = {key: value for key, value in offered.items() if key in accepted} | spec.init_args
+    try:
+        model = factory(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model.init_args do not fit {spec.class_path}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model.class_path {spec.class_path!r} gives {type(model).__name__}, expected an nn.Module"
+        )
+    return model
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode without gradients, and every part back as it was."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def loss_of(model: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the scalar loss by the model's own `loss`, else cross-entropy."""
+    own = getattr(model, "loss", None)
+    return own(outputs, targets) if callable(own) else functional.cross_entropy(outputs, targets)
+
+
+def probabilities_of(model: nn.Module, outputs: Tensor) -> Tensor:
+    """Return probabilities [N, classes] by the model's own `decode`, else softmax."""
+    own = getattr(model, "decode", None)
+    return own(outputs) if callable(own) else torch.softmax(outputs, dim=1)
+
+
+def penultimate_layer(model: nn.Module, classes: Sequence[str], input: InputSpec) -> str | None:
+    """Try the model on two blank images and name the last `nn.Linear` it runs, None where it has none.
+
+    Raises ModelError where the outputs do not decode to [N, classes].
+    """
+    last: list[str] = []
+    names = {part: name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    hooks = [part.register_forward_pre_hook(lambda part, _: last.append(names[part])) for part in names]
+    blank = torch.zeros(2, input.channels, input.height, input.width)
+    try:
+        with evaluating(model):
+            probabilities = probabilities_of(model, model(blank))
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"{type(model).__name__} fails on images of shape {tuple(blank.shape)} (input of the recipe): {error}"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if tuple(probabilities.shape) != (2, len(classes)):
+        raise ModelError(
+            f"{type(model).__name__} gives outputs of shape {tuple(probabilities.shape)} for 2 images, expected "
+            f"(2, {len(classes)}): one number a class ({', '.join(classes)})"
+        )
+    return last[-1] if last else None
+
+
+class ShippedClassifier(nn.Module):
+    """What ships: a model with its preprocessing before it and probabilities after it.
+
+    Takes uint8 [N, H, W, C], gives probabilities float [N, classes] and an embedding float [N, D]. `mean` and
+    `std` [C] are on the scale 0..1 and part of the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], input: InputSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.classes = tuple(classes)
+        self.input = input
+        self.register_buffer("mean", torch.tensor(input.mean or [0.0] * input.channels))
+        self.register_buffer("std", torch.tensor(input.std or [1.0] * input.channels))
+        self._penultimate = penultimate_layer(model, classes, input)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return float images [N, C, H, W] in 0..1 as the model takes them."""
+        return (images - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        normalised = self.normalise(images.permute(0, 3, 1, 2).float() / 255.0)
+        own_embedding: Callable[[Tensor], Tensor] | None = getattr(self.model, "embed", None)
+        if own_embedding is None:
+            outputs, embedding = self._with_penultimate(normalised)
+        else:
+            outputs, embedding = self.model(normalised), own_embedding(normalised)
+        return probabilities_of(self.model, outputs), embedding
+
+    def _with_penultimate(self, normalised: Tensor) -> tuple[Tensor, Tensor]:
+        if self._penultimate is None:
+            outputs = self.model(normalised)
+            return outputs, outputs.flatten(1)
+        taken: list[Tensor] = []
+        layer = self.model.get_submodule(self._penultimate)
+        hook = layer.register_forward_pre_hook(lambda _, arguments: taken.append(arguments[0]))
+        try:
+            outputs = self.model(normalised)
+        finally:
+            hook.remove()
+        # A layer over tokens takes [N, T, D]; their mean is one vector an image.
+        return outputs, taken[-1] if taken[-1].ndim == 2 else taken[-1].flatten(1, -2).mean(dim=1)

@@ -1,0 +1,206 @@
+"""Train a challenger: from a recipe and decoded samples to weights, the same bits each time."""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+
+from visionops_assets.training import hardware
+from visionops_assets.training.batches import ClassificationData, LabelledImages, channel_statistics
+from visionops_assets.training.checkpoint import EpochBoundary, is_readable
+from visionops_assets.training.classifier import as_lightning
+from visionops_assets.training.determinism import deterministic_session, quiet
+from visionops_assets.training.errors import TrainingError
+from visionops_assets.training.progress import EpochReport, EpochReporter
+from visionops_assets.training.protocol import ShippedClassifier, build_model
+from visionops_assets.training.recipe import InputSpec, Recipe, canonical_json, resolve
+from visionops_assets.training.weights import load_weights, save_weights, start_from
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to train on what.
+
+    `identity` is the training identity (project, manifest, recipe, code): a checkpoint left in the work folder
+    is taken up only by a request of the same identity. `init_weights` is the local copy of
+    `recipe.model.init_weights`. `loader_workers` changes speed, never bits.
+    """
+
+    recipe: Recipe
+    classes: tuple[str, ...]
+    train: LabelledImages
+    validation: LabelledImages | None
+    identity: str
+    init_weights: Path | None = None
+    loader_workers: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained classifier, in evaluation mode on the CPU, and its weights file.
+
+    `recipe` is resolved: precision and normalisation are what ran. `own_training` says that the model brought
+    its own optimiser, so the recipe's was not used. `fresh_tensors` names what init_weights did not fill.
+    """
+
+    classifier: ShippedClassifier
+    weights: Path
+    weights_sha256: str
+    recipe: Recipe
+    history: tuple[EpochReport, ...]
+    own_training: bool
+    fresh_tensors: tuple[str, ...] | None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Final losses and validation accuracy, by name; what could not be measured is left out."""
+        last = self.history[-1]
+        named = {
+            "train_loss": last.train_loss,
+            "validation_loss": last.validation_loss,
+            "validation_accuracy": last.validation_accuracy,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def train(
+    request: TrainingRequest,
+    workdir: Path,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> TrainingResult:
+    """Train by the recipe and write `weights.safetensors` into `workdir`.
+
+    The last epoch's weights are taken, not the best epoch's: the schedules end at a learning rate near zero, where
+    the last is as good as any, and the validation split stays an honest estimate because nothing was chosen by
+    it. Resumes from a checkpoint in `workdir` that an interrupted training of the same request left; `on_epoch`
+    is then told of the restored epochs first.
+
+    Raises TrainingError (and its kinds) where the request cannot be trained; the message says what to change.
+    """
+    _refuse_what_cannot_train(request)
+    recipe = _resolved(request)
+    workdir.mkdir(parents=True, exist_ok=True)
+    bitwise = recipe.reproducibility == "bitwise"
+    with quiet(), deterministic_session(seed=recipe.seed, threads=recipe.threads, bitwise=bitwise):
+        classifier, fresh = _fresh_classifier(request, recipe)
+        module = as_lightning(classifier.model, recipe.optimiser)
+        reporter = EpochReporter(classifier, request.validation, on_epoch)
+        checkpoint = workdir / f"{_checkpoint_name(request, recipe)}.ckpt"
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=1,
+            precision=recipe.precision,  # type: ignore[arg-type]
+            max_epochs=recipe.epochs,
+            deterministic=True if bitwise else "warn",
+            callbacks=[reporter, EpochBoundary(checkpoint, recipe.seed)],
+            default_root_dir=workdir,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        _fit(
+            trainer,
+            module,
+            ClassificationData(recipe, request.train, classifier, request.loader_workers),
+            checkpoint,
+        )
+        classifier.cpu().eval()
+        weights = workdir / "weights.safetensors"
+        digest = save_weights(classifier, weights)
+    return TrainingResult(
+        classifier, weights, digest, recipe, tuple(reporter.history), module is classifier.model, fresh
+    )
+
+
+def load_classifier(
+    recipe: Recipe, classes: tuple[str, ...], weights: Path, weights_sha256: str
+) -> ShippedClassifier:
+    """Build the recipe's model and load finished weights into it; refuses a file of another digest."""
+    with deterministic_session(seed=recipe.seed, threads=torch.get_num_threads()):
+        model = build_model(recipe.model, classes, recipe.input)
+        classifier = ShippedClassifier(model, classes, recipe.input)
+    load_weights(classifier, weights, weights_sha256)
+    return classifier.eval()
+
+
+def _resolved(request: TrainingRequest) -> Recipe:
+    recipe = resolve(request.recipe, fast_bf16=hardware.fast_bf16())
+    if recipe.input.mean is None:
+        mean, std = channel_statistics(request.train)
+        spec: InputSpec = recipe.input.model_copy(update={"mean": mean, "std": std})
+        recipe = recipe.model_copy(update={"input": spec})
+    return recipe
+
+
+def _fresh_classifier(
+    request: TrainingRequest, recipe: Recipe
+) -> tuple[ShippedClassifier, tuple[str, ...] | None]:
+    model = build_model(recipe.model, request.classes, recipe.input)
+    fresh: tuple[str, ...] | None = None
+    if recipe.model.init_weights is not None:
+        if request.init_weights is None:
+            raise TrainingError(
+                "the recipe names model.init_weights, but no local copy of the file was given"
+            )
+        fresh = tuple(start_from(model, request.init_weights, recipe.model.init_weights.sha256)[1])
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ShippedClassifier(model, request.classes, recipe.input), fresh
+
+
+def _fit(
+    trainer: lightning.Trainer,
+    module: lightning.LightningModule,
+    data: ClassificationData,
+    checkpoint: Path,
+) -> None:
+    try:
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=checkpoint if is_readable(checkpoint) else None,
+            weights_only=False,
+        )
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit of the whole process, which is not its to decide here.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
+
+
+def _checkpoint_name(request: TrainingRequest, recipe: Recipe) -> str:
+    parts = {
+        "identity": request.identity,
+        "recipe": recipe.model_dump(mode="json"),
+        "classes": request.classes,
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "python": sys.version_info[:2],
+    }
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+
+
+def _refuse_what_cannot_train(request: TrainingRequest) -> None:
+    if not request.classes or len(set(request.classes)) != len(request.classes):
+        raise TrainingError(f"expected classes with distinct names, got {list(request.classes)}")
+    for split, images in (("train", request.train), ("validation", request.validation)):
+        if images is not None and len(images) and not _within(images.labels, len(request.classes)):
+            raise TrainingError(f"{split}: labels must be 0..{len(request.classes) - 1}, one for each class")
+    counts = np.bincount(request.train.labels, minlength=len(request.classes))
+    missing = [name for name, found in zip(request.classes, counts, strict=True) if not found]
+    if missing:
+        raise TrainingError(
+            f"no training sample of {', '.join(missing)}: a model cannot learn a class it never sees. "
+            "Import a batch that has it, or remove the class from the project file"
+        )
+
+
+def _within(labels: np.ndarray, classes: int) -> bool:
+    return bool(labels.min() >= 0 and labels.max() < classes)

@@ -1,0 +1,94 @@
+"""Weights as safetensors. The SHA-256 of the file is the model's identity, so equal weights give equal files."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from visionops_assets.training.errors import WeightsError
+
+
+def save_weights(module: nn.Module, path: Path) -> str:
+    """Write all parameters and buffers of a module, atomically, and return the file's SHA-256 (hex).
+
+    Raises WeightsError where a value is not finite: such a model must not become anything's champion.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"weights of {name!r} are not finite; nothing was written to {path.name}")
+        # One memory layout and no sharing: bytes follow from values alone.
+        tensors[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    content = save_tensors(tensors)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Return the tensors of a weights file whose digest is known.
+
+    Raises WeightsError where the file is missing, altered, or no safetensors file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"weights {path} cannot be read: {error.strerror}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise WeightsError(
+            f"weights {path} were altered: SHA-256 is {found}, expected {sha256}; not loaded. "
+            "Restore the file from its MLflow run, or reproduce the version"
+        )
+    try:
+        return load_tensors(content)
+    except SafetensorError as error:
+        raise WeightsError(f"weights {path} are no safetensors file: {error}") from error
+
+
+def load_weights(module: nn.Module, path: Path, sha256: str) -> None:
+    """Load a weights file into a module that it must fit exactly.
+
+    Raises WeightsError as `read_weights` does, and where names or shapes differ.
+    """
+    try:
+        module.load_state_dict(read_weights(path, sha256))
+    except RuntimeError as error:
+        raise WeightsError(f"weights {path} do not fit {type(module).__name__}: {error}") from error
+
+
+def start_from(model: nn.Module, path: Path, sha256: str) -> tuple[list[str], list[str]]:
+    """Load what fits by name and shape into a fresh model; return the names loaded and those left as they were.
+
+    A head for other classes stays fresh. Raises WeightsError as `read_weights` does, and where nothing fits.
+    """
+    own = model.state_dict()
+    given = read_weights(path, sha256)
+    fitting = {
+        name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape
+    }
+    if not fitting:
+        raise WeightsError(
+            f"model.init_weights {path.name}: no tensor fits {type(model).__name__} by name and shape; "
+            f"it has {', '.join(sorted(own)[:3])}, the file has {', '.join(sorted(given)[:3])}"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return sorted(fitting), sorted(set(own) - set(fitting))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either whole or absent, also after a kill or power loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
