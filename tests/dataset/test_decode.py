@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.dataset.conftest import encode
-from visionops_assets.dataset.decode import decode, decode_whole, resize
+from visionops_assets.dataset.decode import decode, decode_whole, placement, resize
 from visionops_assets.dataset.image_header import UnreadableImage, probe
 
 
@@ -172,3 +172,16 @@ def test_unreadable_image_survives_the_way_between_processes():
 
     error = pickle.loads(pickle.dumps(UnreadableImage("a.png", "is empty")))
     assert (error.path, error.reason, str(error)) == ("a.png", "is empty", "a.png: is empty")
+
+
+def test_fit_keeps_the_aspect_ratio_and_pads_with_black(picture):
+    white = np.full((10, 40, 3), 255, np.uint8)
+    fitted = resize(white, 21, 20, "fit")
+    assert fitted.shape == (21, 20, 3)
+    assert placement(10, 40, 21, 20, "fit") == (8, 0, 5, 20)
+    assert (fitted[8:13] == 255).all()
+    assert not fitted[:8].any() and not fitted[13:].any()
+    assert np.array_equal(
+        resize(picture(1, 24, 24), 12, 12, "fit"), resize(picture(1, 24, 24), 12, 12, "stretch")
+    )
+    assert resize(np.full((1, 500, 1), 9, np.uint8), 8, 8, "fit").max() == 9

@@ -6,13 +6,14 @@ What is decoded, and how odd images are read:
 - 16 bits become 8 by rounding value / 257; 32-bit integer and floating-point pixels are refused;
 - transparent pixels are laid over white, as viewers show them; palettes are expanded;
 - CMYK becomes RGB as Pillow converts it; of an animation the first frame counts;
-- the resize is `RESIZE`: both sides stretched to the target, Pillow's bilinear filter (which averages
-  when it shrinks), in fixed-point arithmetic, hence the same on every machine.
+- resized by Pillow's bilinear filter, which averages when it shrinks, in fixed-point arithmetic, hence the
+  same on every machine: "stretch" brings both sides to the target, "fit" keeps the aspect ratio, puts the
+  image in the middle (the odd pixel right and below) and leaves the rest black.
 """
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -30,9 +31,8 @@ from visionops_assets.dataset.image_header import (
     probe,
 )
 
-RESIZE = "stretch-bilinear"
-
 Pixels = NDArray[np.uint8]
+Resize = Literal["fit", "stretch"]
 
 _TURNED_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: np.fliplr,
@@ -46,13 +46,19 @@ _TURNED_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
 
 
 def decode(
-    data: bytes, path: str, height: int, width: int, channels: int, out: Pixels | None = None
+    data: bytes,
+    path: str,
+    height: int,
+    width: int,
+    channels: int,
+    mode: Resize = "stretch",
+    out: Pixels | None = None,
 ) -> Pixels:
     """Decode to uint8 of shape (height, width, channels), channels 1 (grey) or 3 (RGB).
 
     `out`, if given, has that shape and is written and returned. Raises `UnreadableImage` naming `path`.
     """
-    pixels = resize(decode_whole(data, path, channels), height, width)
+    pixels = resize(decode_whole(data, path, channels), height, width, mode)
     if out is None:
         return pixels
     out[...] = pixels
@@ -73,10 +79,32 @@ def decode_whole(data: bytes, path: str, channels: int, max_pixels: int = MAX_PI
     return _turn_upright(pixels, header)
 
 
-def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Stretch uint8 (H, W, C) to (height, width, C) as `RESIZE` says."""
+def resize(pixels: Pixels, height: int, width: int, mode: Resize = "stretch") -> Pixels:
+    """Bring uint8 (H, W, C) to (height, width, C)."""
     if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
+    if mode == "stretch":
+        return _stretch(pixels, height, width)
+    top, left, inner_height, inner_width = placement(pixels.shape[0], pixels.shape[1], height, width, mode)
+    canvas = np.zeros((height, width, pixels.shape[2]), np.uint8)
+    inner = _stretch(pixels, inner_height, inner_width)
+    canvas[top : top + inner_height, left : left + inner_width] = inner
+    return canvas
+
+
+def placement(
+    from_height: int, from_width: int, height: int, width: int, mode: Resize
+) -> tuple[int, int, int, int]:
+    """Where an image lies in its resized frame: top, left, height, width in pixels. Boxes follow it."""
+    if mode == "stretch":
+        return 0, 0, height, width
+    scale = min(height / from_height, width / from_width)
+    inner_height = min(height, max(1, round(from_height * scale)))
+    inner_width = min(width, max(1, round(from_width * scale)))
+    return (height - inner_height) // 2, (width - inner_width) // 2, inner_height, inner_width
+
+
+def _stretch(pixels: Pixels, height: int, width: int) -> Pixels:
     channels = pixels.shape[2]
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels))
     resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

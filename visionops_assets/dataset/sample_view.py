@@ -1,0 +1,147 @@
+"""What training sees of the sample cache: the samples of a manifest in its order, gathered by position."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.decode import Resize, decode
+from visionops_assets.dataset.segments import Segment
+
+# Small enough that the batch is spread evenly, large enough that handing it over costs nothing.
+_DECODED_AT_ONCE = 8
+
+
+def digests_of(sha256s: Sequence[str]) -> NDArray[np.uint8]:
+    """SHA-256 in hex to uint8 (N, 32). Raises `ValueError` naming the first that is none."""
+    try:
+        digests = np.frombuffer(bytes.fromhex("".join(sha256s)), np.uint8)
+        return digests.reshape(len(sha256s), 32)
+    except ValueError:
+        wrong = next((text for text in sha256s if not _is_digest(text)), "")
+        raise ValueError(f"{wrong!r} is not a SHA-256 in hex (64 digits)") from None
+
+
+def locate(segments: Sequence[Segment], digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where each digest lies, counting rows through all segments; -1 where it does not. Shape (N,)."""
+    if not segments or not len(digests):
+        return np.full(len(digests), -1, np.int64)
+    held = np.concatenate([segment.digests for segment in segments])
+    held_keys, keys = _keys(held), _keys(digests)
+    order = np.argsort(held_keys, kind="stable")
+    place = np.searchsorted(held_keys, keys, sorter=order)
+    found = order[np.minimum(place, len(order) - 1)]
+    same_key = held_keys[found] == keys
+    same = same_key & (held[found] == digests).all(axis=1)
+    # Two digests that agree in their first 8 bytes: next to impossible, but never the wrong image.
+    for row in np.flatnonzero(same_key & ~same):
+        matches = np.flatnonzero((held == digests[row]).all(axis=1))
+        if len(matches):
+            found[row], same[row] = matches[0], True
+    return np.where(same, found, -1)
+
+
+class SampleView:
+    """Decoded samples in a fixed order: sample i is the i-th SHA-256 the view was asked for.
+
+    It may be pickled to another process, which maps the same files.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        places: NDArray[np.int64],
+        shape: tuple[int, int, int],
+        mode: Resize = "stretch",
+        encoded: bool = False,
+        threads: int = 2,
+    ) -> None:
+        """`places` is what `locate` gave for `segments`, without -1; `shape` is (height, width, channels)."""
+        self.shape = shape
+        self._mode, self._encoded, self._threads = mode, encoded, threads
+        counts = np.array([len(segment.digests) for segment in segments], np.int64)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        self._segment = np.searchsorted(starts, places, side="right") - 1
+        used, self._segment = np.unique(self._segment, return_inverse=True)
+        self._row = places - starts[used][self._segment] if len(used) else places
+        self._segments = [segments[number] for number in used]
+        self._offsets = [
+            np.concatenate([[0], np.cumsum(one.lengths)]).astype(np.int64) for one in self._segments
+        ]
+        self._executor: ThreadPoolExecutor | None = None
+        self._executor_of = 0
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def gather(
+        self, indices: NDArray[np.integer] | Sequence[int], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """The samples at these positions, uint8 (N, H, W, C), written into `out` if given.
+
+        Raises `IndexError` for a position outside the view.
+        """
+        wanted = np.asarray(indices, np.int64)
+        if out is None:
+            out = np.empty((len(wanted), *self.shape), np.uint8)
+        rows, segments = self._row[wanted], self._segment[wanted]
+        if self._encoded:
+            self._decode_into(out, rows, segments)
+        elif len(self._maps) == 1:
+            np.take(self._rows_of(0), rows, axis=0, out=out, mode="clip")
+        else:
+            for number in np.unique(segments):
+                chosen = np.flatnonzero(segments == number)
+                out[chosen] = self._rows_of(number)[rows[chosen]]
+        return out
+
+    def _rows_of(self, number: int) -> NDArray[np.uint8]:
+        return self._maps[number].reshape(-1, *self.shape)
+
+    def _decode_into(
+        self, out: NDArray[np.uint8], rows: NDArray[np.int64], segments: NDArray[np.int64]
+    ) -> None:
+        def decode_some(start: int) -> None:
+            for place in range(start, min(start + _DECODED_AT_ONCE, len(rows))):
+                number, row = segments[place], rows[place]
+                first, last = self._offsets[number][row : row + 2]
+                data = self._maps[number][first:last].tobytes()
+                name = f"image {self._segments[number].digests[row].tobytes().hex()[:12]}"
+                decode(data, name, *self.shape, self._mode, out=out[place])
+
+        starts = range(0, len(rows), _DECODED_AT_ONCE)
+        if self._threads == 1 or len(starts) < 2:
+            for start in starts:
+                decode_some(start)
+        else:
+            list(self._pool().map(decode_some, starts))
+
+    def _pool(self) -> ThreadPoolExecutor:
+        # Threads do not survive a fork; a worker process needs its own.
+        if self._executor is None or self._executor_of != os.getpid():
+            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+            self._executor_of = os.getpid()
+        return self._executor
+
+    def _open(self) -> None:
+        self._maps = [segment.map() for segment in self._segments]
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {key: value for key, value in self.__dict__.items() if key != "_maps"}
+        return kept | {"_executor": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+def _keys(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(digests[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(character in "0123456789abcdefABCDEF" for character in text)
