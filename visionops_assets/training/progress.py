@@ -4,7 +4,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -13,25 +12,11 @@ from torch import Tensor
 
 from visionops_assets.training.batches import Gathered, LabelledImages
 from visionops_assets.training.errors import TrainingError
+from visionops_assets.training.history import EpochReport
 from visionops_assets.training.protocol import ShippedClassifier, evaluating
 
 # Large enough to keep the processor busy, small enough for memory at 512 px.
 _EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One epoch, counted from 1. Losses are means over samples; validation is None without such samples."""
-
-    epoch: int
-    epochs: int
-    train_loss: float
-    validation_loss: float | None
-    validation_accuracy: float | None
-    learning_rate: float
-    seconds: float
-    restored: bool = False
-    """True where an earlier, interrupted training ran this epoch."""
 
 
 def evaluate(

@@ -16,7 +16,8 @@ from visionops_assets.training.checkpoint import EpochBoundary, is_readable
 from visionops_assets.training.classifier import as_lightning
 from visionops_assets.training.determinism import deterministic_session, quiet
 from visionops_assets.training.errors import TrainingError
-from visionops_assets.training.progress import EpochReport, EpochReporter
+from visionops_assets.training.history import EpochReport
+from visionops_assets.training.progress import EpochReporter
 from visionops_assets.training.protocol import ShippedClassifier, build_model
 from visionops_assets.training.recipe import InputSpec, Recipe, canonical_json, resolve
 from visionops_assets.training.weights import load_weights, save_weights, start_from

@@ -1,0 +1,110 @@
+"""Which code made a model: a digest of the sources that can change the weights, and the state of the checkout.
+
+Light: assets use the digest as their `code_version`, wherever definitions load.
+"""
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionops_assets.training.errors import ModelError
+
+ROOT = Path(__file__).resolve().parents[2]
+_STAGES = ("dataset", "training")
+_SHELLS = ("assets.py", "checks.py")
+# Sources that git does not know yet count as uncommitted changes; data and pictures do not.
+_SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.txt", "*.cfg")
+
+
+@dataclass(frozen=True)
+class CodeState:
+    """The checkout a process runs from: full revision, and the change against it as a patch (empty when clean)."""
+
+    revision: str
+    uncommitted: str
+
+    @property
+    def uncommitted_sha256(self) -> str | None:
+        """Digest of the patch, None when there is none."""
+        return hashlib.sha256(self.uncommitted.encode()).hexdigest() if self.uncommitted else None
+
+
+def code_digest(model_class_path: str) -> str:
+    """Return the SHA-256 (hex) over the pure modules of `dataset` and `training` and the model class's module.
+
+    The shells (assets, checks) are left out: they arrange, they do not compute. Raises ModelError where the
+    module is not found.
+    """
+    package = Path(__file__).resolve().parents[1]
+    sources = {
+        f"visionops_assets/{stage}/{file.name}": file
+        for stage in _STAGES
+        for file in (package / stage).glob("*.py")
+        if file.name not in _SHELLS
+    }
+    module = model_class_path.rpartition(".")[0]
+    sources.setdefault(f"{module.replace('.', '/')}.py", _module_file(module))
+    digest = hashlib.sha256()
+    for name in sorted(sources):
+        content = sources[name].read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def code_state(root: Path = ROOT) -> CodeState | None:
+    """Return revision and uncommitted change of a checkout; None where `root` is in no git checkout.
+
+    The patch includes sources git does not track yet, and applies with `git apply` on a clean worktree of the
+    revision.
+    """
+    try:
+        revision = _git(root, "rev-parse", "HEAD").strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    top = Path(_git(root, "rev-parse", "--show-toplevel").strip())
+    untracked = _git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES).split("\0")
+    with tempfile.TemporaryDirectory() as scratch:
+        # A throw-away index and object folder: the user's staging area and repository stay as they are.
+        objects = _git(top, "rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
+        own = {
+            "GIT_INDEX_FILE": f"{scratch}/index",
+            "GIT_OBJECT_DIRECTORY": scratch,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
+        }
+        _git(top, "read-tree", "HEAD", environment=own)
+        _git(top, "add", "--update", environment=own)
+        _git(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", environment=own, given=untracked)
+        patch = _git(
+            top, "diff", "--cached", "--binary", "--full-index", "--no-ext-diff", "--no-textconv",
+            "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "HEAD", environment=own,
+        )  # fmt: skip
+    return CodeState(revision, patch)
+
+
+def _git(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None, given: list[str] | None = None
+) -> str:
+    # surrogateescape carries sources in another encoding through unharmed.
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        env={**os.environ, **(environment or {})},
+        input="\0".join(given or []),
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+    ).stdout
+
+
+def _module_file(module: str) -> Path:
+    try:
+        found = importlib.util.find_spec(module)
+    except ImportError as error:
+        raise ModelError(f"model.class_path: cannot find module {module!r} ({error})") from error
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        raise ModelError(f"model.class_path: cannot find module {module!r}; is its folder on PYTHONPATH?")
+    return Path(found.origin)

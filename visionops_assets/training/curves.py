@@ -1,0 +1,51 @@
+"""Learning curves as a small picture, for an asset's page."""
+
+import io
+from collections.abc import Sequence
+
+from visionops_assets.training.history import EpochReport
+
+_LARGEST_BYTES = 50_000
+
+
+def learning_curves(history: Sequence[EpochReport], title: str = "") -> bytes:
+    """Return a PNG of under 50 kB: losses on the left axis, validation accuracy on the right."""
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    # One epoch is a point, not a line.
+    marker = "o" if len(history) == 1 else None
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    losses = figure.add_subplot()
+
+    def draw(axes: Axes, label: str, field: str, colour: str, style: str) -> bool:
+        points = [
+            (report.epoch, value) for report in history if (value := getattr(report, field)) is not None
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, marker=marker, label=label)
+        return bool(points)
+
+    draw(losses, "training loss", "train_loss", "tab:blue", "-")
+    if draw(losses, "validation loss", "validation_loss", "tab:orange", "-"):
+        accuracy = losses.twinx()
+        draw(accuracy, "validation accuracy", "validation_accuracy", "tab:green", "--")
+        accuracy.set_ylim(0, 1.02)
+        accuracy.set_ylabel("accuracy")
+    losses.set_ylim(bottom=0)
+    losses.set_xlabel("epoch")
+    losses.set_ylabel("loss (nats)")
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
+    losses.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    if title:
+        losses.set_title(title)
+    for dpi in (100, 60):
+        picture = io.BytesIO()
+        FigureCanvasAgg(figure)
+        figure.savefig(picture, format="png", dpi=dpi)
+        if picture.tell() < _LARGEST_BYTES:
+            break
+    return picture.getvalue()

@@ -1,0 +1,196 @@
+"""What is needed to make the same weights again, stored with the model as `provenance.json`.
+
+Light: whoever compares two models need not load torch.
+"""
+
+import platform
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from visionops_assets.training.code_digest import CodeState
+from visionops_assets.training.recipe import Recipe, recipe_digest
+
+Kind = Literal["data", "recipe", "code", "versions", "hardware"]
+
+# Named first among versions: what computes, before what merely surrounds it.
+_COMPUTING = (
+    "python",
+    "torch",
+    "lightning",
+    "pytorch-lightning",
+    "numpy",
+    "safetensors",
+    "simplejpeg",
+    "imagecodecs",
+)
+_SHOWN = 40
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataOrigin(_Part):
+    """Which samples: a lakeFS commit and the digest of the manifest read from it."""
+
+    repository: str
+    commit: str
+    manifest_digest: str
+    classes: tuple[str, ...]
+    train_samples: int
+    validation_samples: int
+
+
+class CodeOrigin(_Part):
+    """Which code: digest of the sources that count, git revision, digest of the stored uncommitted change."""
+
+    digest: str
+    revision: str | None
+    uncommitted_sha256: str | None
+
+
+class Provenance(_Part):
+    """Everything that went into a model, and what came out. `recipe` is resolved; `recipe_digest` is of the
+    recipe as declared."""
+
+    format: Literal["1"] = "1"
+    project: str
+    identity: str
+    data: DataOrigin
+    recipe: Recipe
+    recipe_digest: str
+    code: CodeOrigin
+    packages: dict[str, str]
+    hardware: dict[str, str]
+    weights_sha256: str
+    onnx_sha256: str | None
+    metrics: dict[str, float]
+
+    def to_json(self) -> str:
+        """Return the text of `provenance.json`."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote. Raises pydantic.ValidationError naming what is wrong."""
+        return cls.model_validate_json(text)
+
+
+class Difference(_Part):
+    """One input in which two models differ."""
+
+    kind: Kind
+    name: str
+    before: str
+    after: str
+
+    @property
+    def words(self) -> str:
+        """The difference as one line."""
+        return f"{self.kind}: {self.name} {_short(self.before)} → {_short(self.after)}"
+
+
+def collect(
+    *,
+    project: str,
+    identity: str,
+    data: DataOrigin,
+    declared: Recipe,
+    resolved: Recipe,
+    code: str,
+    checkout: CodeState | None,
+    weights_sha256: str,
+    onnx_sha256: str | None,
+    metrics: dict[str, float],
+) -> Provenance:
+    """Return the provenance of a model trained in this process: what was given, with packages and hardware."""
+    from visionops_assets.training import hardware
+
+    return Provenance(
+        project=project,
+        identity=identity,
+        data=data,
+        recipe=resolved,
+        recipe_digest=recipe_digest(declared),
+        code=CodeOrigin(
+            digest=code,
+            revision=checkout.revision if checkout else None,
+            uncommitted_sha256=checkout.uncommitted_sha256 if checkout else None,
+        ),
+        packages=installed_packages(),
+        hardware=hardware.describe(),
+        weights_sha256=weights_sha256,
+        onnx_sha256=onnx_sha256,
+        metrics=metrics,
+    )
+
+
+def installed_packages() -> dict[str, str]:
+    """Return name -> version of Python and every installed distribution, sorted by normalised name."""
+    found = {
+        distribution.metadata["Name"].lower().replace("_", "-"): distribution.version
+        for distribution in metadata.distributions()
+    }
+    return {"python": platform.python_version(), **dict(sorted(found.items()))}
+
+
+def compare(before: Provenance, after: Provenance) -> list[Difference]:
+    """Return the inputs that differ, in the order in which they explain a difference of weights.
+
+    Data, recipe, code, versions, hardware; inside each what computes comes first. Results are no inputs.
+    """
+    return [
+        Difference(kind=kind, name=name, before=_text(old), after=_text(new))
+        for kind, name, old, new in _pairs(before, after)
+        if old != new
+    ]
+
+
+def _pairs(before: Provenance, after: Provenance) -> Iterator[tuple[Kind, str, object, object]]:
+    for name, label in (
+        ("manifest_digest", "manifest"),
+        ("classes", "classes"),
+        ("train_samples", "training samples"),
+        ("validation_samples", "validation samples"),
+        ("repository", "repository"),
+        ("commit", "commit"),
+    ):
+        yield "data", label, getattr(before.data, name), getattr(after.data, name)
+    yield from _nested(
+        "recipe", "", before.recipe.model_dump(mode="json"), after.recipe.model_dump(mode="json")
+    )
+    for name, label in (
+        ("digest", "sources"),
+        ("uncommitted_sha256", "uncommitted change"),
+        ("revision", "revision"),
+    ):
+        yield "code", label, getattr(before.code, name), getattr(after.code, name)
+    names = [*_COMPUTING, *sorted((before.packages.keys() | after.packages.keys()) - set(_COMPUTING))]
+    for name in names:
+        yield "versions", name, before.packages.get(name), after.packages.get(name)
+    for name in [*before.hardware, *sorted(after.hardware.keys() - before.hardware.keys())]:
+        yield "hardware", name.replace("_", " "), before.hardware.get(name), after.hardware.get(name)
+
+
+def _nested(
+    kind: Kind, path: str, before: object, after: object
+) -> Iterator[tuple[Kind, str, object, object]]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*before, *(key for key in after if key not in before)]:
+            inner = f"{path}.{key}" if path else str(key)
+            yield from _nested(kind, inner, before.get(key), after.get(key))
+    else:
+        yield kind, path, before, after
+
+
+def _text(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _short(text: str) -> str:
+    if len(text) == 64 and all(character in "0123456789abcdef" for character in text):
+        return text[:12]
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -1,0 +1,20 @@
+"""Which training a project asks for now: what changes when its recipe, its classes or the code change."""
+
+import hashlib
+
+from visionops_assets.project import Project
+from visionops_assets.training.code_digest import code_digest
+from visionops_assets.training.recipe import canonical_json, recipe_digest
+
+LENGTH = 16
+
+
+def training_version(project: Project) -> str:
+    """Digest of task, classes, recipe and code: the `code_version` of assets, and part of a run's key."""
+    content = [
+        project.task,
+        list(project.classes),
+        recipe_digest(project.recipe),
+        code_digest(project.recipe.model.class_path),
+    ]
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:LENGTH]
