@@ -3,16 +3,21 @@
 Nothing else in the project talks to MLflow, and MLflow is imported only when something is asked of it.
 """
 
+import os
+from contextlib import AbstractContextManager
+
 import dagster as dg
 
-from resources.home import mlflow_uri
+from resources.home import home, mlflow_uri
 from resources.model_artifacts import RunArtifacts
 from resources.model_connection import ModelConnection, sqlite_path
+from resources.model_lock import advisory_lock, file_lock
 from resources.model_records import Run
 from resources.model_runs import Runs
 from resources.model_versions import Models
 
 LOCAL_UI = "http://127.0.0.1:5000"
+LOCK_SECONDS = 120.0
 
 
 class ModelRegistry(dg.ConfigurableResource):
@@ -20,6 +25,7 @@ class ModelRegistry(dg.ConfigurableResource):
 
     `artifact_location` is the folder or bucket for new experiments; with none, a local store keeps them
     beside its database and a server decides for itself. `ui_url` is where a browser finds MLflow's pages.
+    `lock_url`, or VISIONOPS_LOCK_URL, is a Postgres that serialises promotion where several machines promote.
 
     Every method raises `RegistryUnavailable` when nothing usable answers and `RegistryRefused` when MLflow
     says no.
@@ -28,6 +34,7 @@ class ModelRegistry(dg.ConfigurableResource):
     tracking_uri: str | None = None
     artifact_location: str | None = None
     ui_url: str | None = None
+    lock_url: str | None = None
 
     @property
     def uri(self) -> str:
@@ -48,6 +55,15 @@ class ModelRegistry(dg.ConfigurableResource):
     def models(self) -> Models:
         """Registered models, versions, tags and aliases."""
         return Models(self._connection)
+
+    def lock(self, project: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[None]:
+        """Hold the project's promotion lock; see `resources.model_lock`. `timeout` in seconds."""
+        url = self.lock_url or os.environ.get("VISIONOPS_LOCK_URL")
+        if url:
+            return advisory_lock(url, project, timeout)
+        database = sqlite_path(self.uri)
+        folder = database.absolute().parent if database is not None else home() / "mlflow"
+        return file_lock(folder / "locks", project, timeout)
 
     def run_url(self, run: Run, artifact: str = "") -> str:
         """The page of a run, or of one of its artifacts, in MLflow's UI."""

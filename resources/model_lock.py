@@ -1,0 +1,90 @@
+"""One promotion at a time per project, by locks that die with their holder.
+
+A Dagster pool would not do: a killed step keeps its slot for ever.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from resources.model_connection import first_line, shown
+from resources.model_errors import RegistryError
+
+POLL_SECONDS = 0.1
+
+
+class PromotionLocked(RegistryError):
+    """Another promotion or rollback of the project is running and did not end in time."""
+
+
+class LockNotConfigured(RegistryError):
+    """The lock's address cannot be used: unknown kind, missing driver, or no answer."""
+
+
+@contextmanager
+def file_lock(folder: Path, project: str, timeout: float) -> Iterator[None]:
+    """Hold the project's lock for all processes of this machine; the kernel frees it when the holder dies.
+
+    `timeout` in seconds. Raises `PromotionLocked`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / f"{project}.holder"
+    lock = FileLock(folder / f"{project}.lock", timeout=timeout, poll_interval=POLL_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        by = holder.read_text() if holder.is_file() else "an unknown process"
+        raise PromotionLocked(
+            f"promotion of {project} is locked by {by}: wait for it, or end that process, and run again"
+        ) from error
+    try:
+        holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def advisory_lock(url: str, project: str, timeout: float) -> Iterator[None]:
+    """Hold the project's lock for all machines: a Postgres advisory lock, freed when its session ends.
+
+    `url` is SQLAlchemy's, for example `postgresql+pg8000://user:secret@host/database`; `timeout` in seconds.
+    Raises `PromotionLocked`, and `LockNotConfigured` where the address cannot be used.
+    """
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    try:
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        session = engine.connect()
+    except ImportError as error:
+        raise LockNotConfigured(
+            f"VISIONOPS_LOCK_URL {shown(url)} needs a driver: run `pip install pg8000` and write "
+            "postgresql+pg8000://…"
+        ) from error
+    except SQLAlchemyError as error:
+        raise LockNotConfigured(
+            f"VISIONOPS_LOCK_URL {shown(url)} cannot be used ({first_line(str(error))}): correct it, "
+            "or start the database"
+        ) from error
+    key = int.from_bytes(hashlib.sha256(f"visionops/{project}".encode()).digest()[:8], "big", signed=True)
+    with session:
+        # A holder that lost its network must not keep the lock for the two hours TCP would.
+        for setting in ("idle = 20", "interval = 5", "count = 3"):
+            session.execute(text(f"SET tcp_keepalives_{setting}"))
+        deadline = time.monotonic() + timeout
+        while not session.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
+            if time.monotonic() >= deadline:
+                raise PromotionLocked(
+                    f"promotion of {project} is locked by another process (Postgres at {shown(url)}): "
+                    "wait for it and run again; pg_locks names its session"
+                )
+            time.sleep(POLL_SECONDS)
+        yield

@@ -1,0 +1,169 @@
+"""A judged challenger becomes champion, or a clear refusal. Fails closed: every condition is checked here."""
+
+from datetime import datetime
+from typing import Literal
+
+from resources.model_errors import ArtifactMissing
+from resources.model_records import (
+    ONNX_ARTIFACT,
+    TAG_DAGSTER_RUN,
+    TAG_ONNX,
+    TAG_WEIGHTS,
+    WEIGHTS_ARTIFACT,
+    RegisteredModel,
+    Run,
+)
+from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.promotion import journal
+from visionops_assets.promotion.answers import Answer, answer_to
+from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
+from visionops_assets.promotion.errors import (
+    ApprovalNeeded,
+    ChampionMoved,
+    DigestMismatch,
+    OnHold,
+    Rejected,
+    VerdictNotPassed,
+)
+from visionops_assets.promotion.history import EVERYWHERE, Production, production, read_history, version_on
+from visionops_assets.promotion.registry import Registry
+from visionops_assets.promotion.verdicts import listed_decision, load, shortened
+
+Approval = Literal["auto", "manual"]
+
+
+def promote(
+    registry: Registry,
+    *,
+    project: str,
+    verdict: str,
+    who: str,
+    when: datetime,
+    run_id: str | None = None,
+    approval: Approval = "auto",
+    group: str = EVERYWHERE,
+    on_step: OnStep = unheard,
+) -> Change:
+    """Make the challenger of a decision champion of a device group.
+
+    `verdict` is the decision's identity or a unique beginning of it; `run_id` the challenger's run, by default
+    the one that was judged. For a challenger that is champion already this succeeds and changes nothing.
+    Killed or failed at any step it can be run again, and blocks nothing; `change` has the table. `on_step`
+    hears each of `change.STEPS` when it is done.
+
+    Raises `VerdictMissing`, `VerdictNotPassed`, `ChampionMoved`, `OnHold`, `Rejected`, `ApprovalNeeded`,
+    `DigestMismatch`, `HistoryUnreadable` (all `PromotionRefused`); `PromotionLocked`, `RegistryUnavailable`.
+    """
+    with registry.lock(project):
+        model = registry.models.get(project)
+        now = production(model, group)
+        champion = champion_of(registry, model, group)
+        if run_id is not None and _is_champion(registry.runs.get(run_id).tags.get(TAG_WEIGHTS), champion):
+            return Change(version_on(model, group), changed=False, entry=now.since)
+        listing = listed_decision(model.tags, project, verdict)
+        if _is_champion(listing.challenger, champion):
+            return Change(version_on(model, group), changed=False, entry=now.since)
+        judged = load(registry, project, listing)
+        journal.require_readable(read_history(model.tags), project)
+        answer = answer_to(model.tags, project, judged.identity)
+        run = registry.runs.get(run_id or listing.run_id)
+        _require_pass(judged, answer)
+        _require_same_champion(judged, champion, version_on(model, group))
+        _require_released(project, now)
+        _require_answer(judged, answer, approval)
+        tags = _checked_files(registry, run, judged)
+        on_step("checked")
+        version = registry.models.create_version(project, run.id, tags)
+        on_step("registered")
+        overridden = answer is not None and answer.kind == "override"
+        entry = record(
+            registry,
+            model,
+            kind="override" if overridden else "promotion",
+            group=group,
+            to=version.version,
+            who=answer.who if answer is not None else who,
+            when=when,
+            why=answer.why if answer is not None and overridden else shortened(judged.summary()),
+            verdict=judged.identity,
+        )
+        on_step("recorded")
+        put_in_production(registry, model, entry, on_step)
+        return Change(version.version, changed=True, entry=entry, note=note_of(model, group))
+
+
+def champion_of(registry: Registry, model: RegisteredModel, group: str = EVERYWHERE) -> str | None:
+    """SHA-256 of the weights a challenger is judged against on a device group, or None without a champion."""
+    version = version_on(model, group)
+    return None if version is None else registry.models.version(model.project, version).weights_sha256
+
+
+def _is_champion(challenger: str | None, champion: str | None) -> bool:
+    return bool(challenger) and challenger == champion
+
+
+def _require_pass(judged: Verdict, answer: Answer | None) -> None:
+    if judged.may_promote() or (answer is not None and answer.kind == "override"):
+        return
+    raise VerdictNotPassed(
+        f"the verdict on challenger {judged.challenger.weights_sha256[:12]} of {judged.project} is "
+        f"{judged.verdict}: {judged.summary()}"
+    )
+
+
+def _require_same_champion(judged: Verdict, champion: str | None, version: int | None) -> None:
+    against = judged.champion.weights_sha256 if judged.champion else None
+    if against == champion:
+        return
+    present = f"version {version} ({(champion or '')[:12]})" if version is not None else "no model"
+    raise ChampionMoved(
+        f"champion moved, evaluate again: {judged.project} was judged against "
+        f"{against[:12] if against else 'no champion'}, now {present} is champion"
+    )
+
+
+def _require_released(project: str, now: Production) -> None:
+    if now.held_by is not None:
+        raise OnHold(
+            f"promotion of {project} is on hold ({now.held_by.sentence()}): "
+            f"`visionops release {project} --why TEXT` lifts it"
+        )
+
+
+def _require_answer(judged: Verdict, answer: Answer | None, approval: Approval) -> None:
+    if answer is not None and answer.kind == "reject":
+        raise Rejected(
+            f"{answer.who} rejected verdict {judged.identity[:12]} of {judged.project}: {answer.why}"
+        )
+    if approval == "manual" and answer is None:
+        raise ApprovalNeeded(
+            f"verdict {judged.identity[:12]} of {judged.project} is {judged.verdict} and waits for a person: "
+            f"`visionops approve {judged.project}` or `visionops reject {judged.project} --why TEXT`"
+        )
+
+
+def _checked_files(registry: Registry, run: Run, judged: Verdict) -> dict[str, str]:
+    again = f"train again, or restore the artifacts of run {run.id}"
+    if not run.finished:
+        raise DigestMismatch(
+            f"run {run.id} is {run.status}, not FINISHED: its files may be incomplete; {again}"
+        )
+    expected = {
+        WEIGHTS_ARTIFACT: (TAG_WEIGHTS, judged.challenger.weights_sha256),
+        ONNX_ARTIFACT: (TAG_ONNX, judged.challenger.onnx_sha256 or run.tags.get(TAG_ONNX, "")),
+    }
+    for path, (tag, digest) in expected.items():
+        try:
+            found = registry.artifacts.sha256(run.id, path)
+        except ArtifactMissing as error:
+            raise DigestMismatch(f"{error}; {again}") from error
+        if found != digest or run.tags.get(tag) != digest:
+            raise DigestMismatch(
+                f"{path} of run {run.id} has SHA-256 {found[:12]}, its tag {tag} says "
+                f"{run.tags.get(tag, 'nothing')[:12]}, and {digest[:12]} was judged; {again}"
+            )
+    return {
+        key: value
+        for key, value in run.tags.items()
+        if key.startswith("visionops.") or key == TAG_DAGSTER_RUN
+    }

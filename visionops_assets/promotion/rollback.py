@@ -1,0 +1,116 @@
+"""Undo a promotion at once, and keep promotion waiting or let it go on.
+
+None of this looks at verdicts or files: what takes a bad model out of production must never be blocked.
+"""
+
+from datetime import datetime
+
+from resources.model_records import RegisteredModel
+from visionops_assets.promotion.answers import require_reason
+from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
+from visionops_assets.promotion.errors import ChampionMoved, NothingToRollBackTo
+from visionops_assets.promotion.history import EVERYWHERE, Production, groups, production
+from visionops_assets.promotion.registry import Registry
+
+
+def rollback(
+    registry: Registry,
+    *,
+    project: str,
+    who: str,
+    why: str,
+    when: datetime,
+    to: int | None = None,
+    leaving: int | None = None,
+    group: str = EVERYWHERE,
+    on_step: OnStep = unheard,
+) -> Change:
+    """Make an earlier version champion again and put promotion on hold.
+
+    `to` is any version that was in production before, by default the one that the present champion replaced.
+    `leaving` is the version to get away from: if another is champion by now, nothing happens, so a rollback
+    that is repeated does not go back twice. The hold begins with the history entry: a rollback killed half way
+    keeps the next challenger out, and can be run again at once.
+
+    Raises `NothingToRollBackTo`, `ChampionMoved`, `ReasonMissing`; `PromotionLocked`, `RegistryUnavailable`.
+    """
+    require_reason(who, why)
+    with registry.lock(project):
+        model = registry.models.get(project)
+        now = production(model, group)
+        if now.version is None:
+            raise NothingToRollBackTo(f"{project} has no model in production on {group}")
+        if leaving is not None and leaving != now.version:
+            return _left_already(project, now, leaving)
+        target = to if to is not None else now.was_before()
+        if target is None:
+            raise NothingToRollBackTo(
+                f"version {now.version} of {project} replaced none: name one with --to, of {_earlier(now)}"
+            )
+        if target == now.version:
+            return Change(now.version, changed=False, entry=now.since)
+        if target not in _ever_in_production(model):
+            raise NothingToRollBackTo(
+                f"version {target} of {project} was never in production: name one of {_earlier(now)}"
+            )
+        registry.models.version(project, target)
+        on_step("checked")
+        entry = record(registry, model, kind="rollback", group=group, to=target, who=who, when=when, why=why)
+        on_step("recorded")
+        put_in_production(registry, model, entry, on_step)
+        return Change(target, changed=True, entry=entry, note=note_of(model, group))
+
+
+def hold(
+    registry: Registry, *, project: str, who: str, why: str, when: datetime, group: str = EVERYWHERE
+) -> Change:
+    """Let challengers be judged but none be promoted, until a release. On hold already: changes nothing.
+
+    Raises `ReasonMissing`, `PromotionLocked`, `RegistryUnavailable`.
+    """
+    require_reason(who, why)
+    with registry.lock(project):
+        model = registry.models.get(project)
+        now = production(model, group)
+        if now.held_by is not None:
+            return Change(now.version, changed=False, entry=now.held_by)
+        entry = record(registry, model, kind="hold", group=group, to=now.version, who=who, when=when, why=why)
+        return Change(now.version, changed=True, entry=entry)
+
+
+def release(
+    registry: Registry, *, project: str, who: str, why: str, when: datetime, group: str = EVERYWHERE
+) -> Change:
+    """Lift a hold. Not on hold: changes nothing.
+
+    Raises `ReasonMissing`, `PromotionLocked`, `RegistryUnavailable`.
+    """
+    require_reason(who, why)
+    with registry.lock(project):
+        model = registry.models.get(project)
+        now = production(model, group)
+        if now.held_by is None:
+            return Change(now.version, changed=False, entry=None)
+        entry = record(
+            registry, model, kind="release", group=group, to=now.version, who=who, when=when, why=why
+        )
+        return Change(now.version, changed=True, entry=entry)
+
+
+def _left_already(project: str, now: Production, leaving: int) -> Change:
+    left = [each.entry for each in now.intervals if each.entry.from_version == leaving]
+    if left and left[-1].kind == "rollback":
+        return Change(now.version, changed=False, entry=left[-1])
+    raise ChampionMoved(
+        f"version {leaving} of {project} is not in production on {now.group}, version {now.version} is: "
+        "look at `visionops status` and name what to leave"
+    )
+
+
+def _ever_in_production(model: RegisteredModel) -> set[int]:
+    return {each.version for group in groups(model) for each in production(model, group).intervals}
+
+
+def _earlier(now: Production) -> str:
+    versions = sorted({each.version for each in now.intervals} - {now.version})
+    return ", ".join(str(version) for version in versions) or "none that is recorded"

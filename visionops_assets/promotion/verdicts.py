@@ -1,0 +1,205 @@
+"""Verdicts as stored: written once as an artifact of the challenger's run, decisions listed on the model.
+
+A verdict lies under its identity, decisions and what-ifs apart, so that a what-if never stands where a decision
+is looked for. The list entry is written after the file and holds its digest: an entry means a whole file.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from resources.model_errors import ArtifactMissing
+from visionops_assets.evaluation.ledger import Decision, turn_of
+from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
+from visionops_assets.promotion import journal
+from visionops_assets.promotion.errors import VerdictMissing
+from visionops_assets.promotion.journal import Entry
+from visionops_assets.promotion.registry import Registry
+
+LISTED = "visionops.verdict."
+SUMMARY_LENGTH = 1000
+
+
+class DecisionEntry(Entry):
+    """Format 1: a challenger that was given its place k before it was judged."""
+
+    format: Literal[1] = 1
+    champion: str | None
+    challenger: str
+    k: int
+    verdict: str
+
+
+class ListedVerdict(BaseModel):
+    """Format 1: what the list on the registered model says of one decision. `sha256` is of its file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    identity: str
+    outcome: Outcome
+    run_id: str
+    partition: str | None
+    challenger: str
+    champion: str | None
+    k: int
+    alpha_k: float
+    labels_needed: int | None
+    when: datetime
+    summary: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The place of a challenger among those judged against one champion; `new` if it was just taken."""
+
+    k: int
+    new: bool
+
+
+def reserve(
+    registry: Registry, project: str, *, challenger: str, champion: str | None, verdict: str
+) -> Reservation:
+    """Take the next place for a challenger before it is judged; a pair that has one keeps it.
+
+    A model judged against itself takes none: it can replace nothing.
+
+    `challenger` and `champion` are SHA-256 of weights, `verdict` the identity that the verdict will have.
+    Only decisions reserve. Raises `PromotionLocked`, `RegistryUnavailable`.
+    """
+    with registry.lock(project):
+        ledger = journal.read(registry.models.get(project).tags, journal.DECISIONS, DecisionEntry)
+        for entry in ledger.entries:
+            if (entry.champion, entry.challenger) == (champion, challenger):
+                return Reservation(entry.k, new=False)
+        # A place that cannot be read was still spent, perhaps against this champion.
+        k = turn_of(challenger, champion, decisions(ledger.entries)) + len(ledger.unreadable)
+        if challenger == champion:
+            return Reservation(k, new=False)
+        entry = DecisionEntry(
+            number=ledger.next_number, champion=champion, challenger=challenger, k=k, verdict=verdict
+        )
+        registry.models.set_tag(project, journal.tag_name(journal.DECISIONS, entry.number), entry.to_json())
+        return Reservation(k, new=True)
+
+
+def decisions(entries: tuple[DecisionEntry, ...]) -> list[Decision]:
+    """The ledger as `evaluation.ledger` takes it, oldest first."""
+    return [Decision(entry.champion, entry.challenger) for entry in entries]
+
+
+def read_ledger(tags: Mapping[str, str]) -> list[Decision]:
+    """All decisions of a project, oldest first, from its registered model's tags."""
+    return decisions(journal.read(tags, journal.DECISIONS, DecisionEntry).entries)
+
+
+def verdict_path(identity: str, kind: Kind) -> str:
+    """The artifact that holds a verdict."""
+    return f"verdicts/{identity}/{kind}.json"
+
+
+def store(registry: Registry, verdict: Verdict, *, run_id: str, partition: str | None = None) -> Verdict:
+    """Keep a verdict with the challenger's run; the one of the same identity and kind that is kept already wins.
+
+    Returns what is stored. Raises `RunNotFound`, `RegistryUnavailable`.
+    """
+    found = find(registry, verdict.project, run_id, verdict.identity, verdict.kind)
+    if found is not None:
+        return found
+    content = verdict.to_json().encode()
+    registry.artifacts.put_bytes(run_id, verdict_path(verdict.identity, verdict.kind), content)
+    if verdict.kind == "decision":
+        labels = verdict.evidence.labels if verdict.evidence else None
+        entry = ListedVerdict(
+            identity=verdict.identity,
+            outcome=verdict.verdict,
+            run_id=run_id,
+            partition=partition,
+            challenger=verdict.challenger.weights_sha256,
+            champion=verdict.champion.weights_sha256 if verdict.champion else None,
+            k=verdict.k,
+            alpha_k=verdict.alpha_k,
+            labels_needed=labels.labels_to_collect if labels else None,
+            when=verdict.created_at,
+            summary=shortened(verdict.summary()),
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        registry.models.set_tag(verdict.project, LISTED + verdict.identity, entry.model_dump_json())
+    return verdict
+
+
+def find(
+    registry: Registry, project: str, run_id: str, identity: str, kind: Kind | None = None
+) -> Verdict | None:
+    """A stored verdict of a run: the decision, else the what-if, or only the `kind` asked for.
+
+    Raises `VerdictMissing` where a decision is listed but its file is gone or was altered.
+    """
+    if kind != "what_if":
+        entry = listed(registry.models.get(project).tags).get(identity)
+        if entry is not None:
+            return load(registry, project, entry)
+        if kind == "decision":
+            return None
+    path = verdict_path(identity, "what_if")
+    if not registry.artifacts.exists(run_id, path):
+        return None
+    return Verdict.from_json(registry.artifacts.read_bytes(run_id, path))
+
+
+def load(registry: Registry, project: str, entry: ListedVerdict) -> Verdict:
+    """The verdict of a list entry. Raises `VerdictMissing` if its file is gone, was altered or is no decision."""
+    path = verdict_path(entry.identity, "decision")
+    again = f"judge the challenger again: `visionops submit {entry.run_id}`"
+    try:
+        content = registry.artifacts.read_bytes(entry.run_id, path)
+    except ArtifactMissing as error:
+        raise VerdictMissing(f"{error}, which {project} lists as a decision; {again}") from error
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise VerdictMissing(
+            f"{path} of run {entry.run_id} is not the file that {project} lists (its SHA-256 differs); {again}"
+        )
+    try:
+        verdict = Verdict.from_json(content)
+    except ValueError as error:
+        raise VerdictMissing(f"{path} of run {entry.run_id}: {error}") from error
+    if verdict.kind != "decision" or verdict.identity != entry.identity or verdict.project != project:
+        raise VerdictMissing(
+            f"{path} of run {entry.run_id} is not decision {entry.identity} of {project}; {again}"
+        )
+    return verdict
+
+
+def listed(tags: Mapping[str, str]) -> dict[str, ListedVerdict]:
+    """All decisions of a project by identity, oldest first; entries that cannot be read are left out."""
+    found = []
+    for name, value in tags.items():
+        if name.startswith(LISTED):
+            try:
+                found.append(ListedVerdict.model_validate_json(value))
+            except ValidationError:
+                continue
+    return {entry.identity: entry for entry in sorted(found, key=lambda entry: entry.when)}
+
+
+def listed_decision(tags: Mapping[str, str], project: str, identity: str) -> ListedVerdict:
+    """The list entry of one decision, by its identity or a unique beginning of it. Raises `VerdictMissing`."""
+    matching = [entry for entry in listed(tags).values() if entry.identity.startswith(identity)]
+    if len(matching) == 1 and identity:
+        return matching[0]
+    if matching and identity:
+        raise VerdictMissing(f"{identity} begins {len(matching)} decisions of {project}: write more of it")
+    raise VerdictMissing(
+        f"{project} has no decision {identity or '(no id)'}: a what-if cannot promote; "
+        "ask for a decision with `visionops submit RUN`"
+    )
+
+
+def shortened(text: str) -> str:
+    """A summary that fits a tag, whatever else stands in it."""
+    return text if len(text) <= SUMMARY_LENGTH else f"{text[: SUMMARY_LENGTH - 1]}…"
