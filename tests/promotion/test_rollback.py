@@ -1,0 +1,117 @@
+"""Undoing a promotion, holding and releasing."""
+
+import pytest
+from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
+
+from resources.model_errors import ModelNotFound
+from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT
+from visionops_assets.promotion.answers import reject
+from visionops_assets.promotion.errors import ChampionMoved, NothingToRollBackTo, OnHold, ReasonMissing
+from visionops_assets.promotion.history import production
+from visionops_assets.promotion.promote import champion_of, promote
+from visionops_assets.promotion.rollback import release, rollback
+
+
+@pytest.fixture
+def world() -> FakeRegistry:
+    """Versions 1, 2 and 3 were promoted at hours 1, 2 and 3."""
+    world = FakeRegistry()
+    for number, name in enumerate(("one", "two", "three"), start=1):
+        verdict = judged(world, trained(world, name))
+        promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(number))
+    return world
+
+
+def test_rollback_returns_to_the_version_before_and_holds_promotion(world: FakeRegistry) -> None:
+    change = rollback(world, project=PROJECT, who="ada", why="scratches missed", when=hour(4))
+    now = production(world.models.get(PROJECT))
+    assert change.changed and now.version == 2 and now.on_hold
+    assert [each.version for each in now.intervals] == [1, 2, 3, 2]
+    assert now.since is not None and now.since.why == "scratches missed"
+    verdict = judged(world, trained(world, "near twin"))
+    with pytest.raises(OnHold, match="scratches missed"):
+        promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(5))
+
+
+def test_next_gate_compares_against_the_version_rolled_back_to(world: FakeRegistry) -> None:
+    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), to=1)
+    assert champion_of(world, world.models.get(PROJECT)) == world.made[1].weights_sha256
+
+
+def test_second_rollback_goes_one_further_not_back_to_the_bad_version(world: FakeRegistry) -> None:
+    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4))
+    rollback(world, project=PROJECT, who="ada", why="bad too", when=hour(5))
+    assert production(world.models.get(PROJECT)).version == 1
+    with pytest.raises(NothingToRollBackTo, match="replaced none"):
+        rollback(world, project=PROJECT, who="ada", why="all bad", when=hour(6))
+
+
+def test_rollback_that_is_repeated_for_the_same_bad_version_goes_back_once(world: FakeRegistry) -> None:
+    first = rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), leaving=3)
+    again = rollback(world, project=PROJECT, who="ada", why="bad", when=hour(5), leaving=3)
+    assert first.changed and not again.changed and again.entry == first.entry
+    with pytest.raises(ChampionMoved, match="version 1 of digits is not in production"):
+        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(6), leaving=1)
+
+
+def test_any_version_that_was_in_production_can_be_named_and_no_other(world: FakeRegistry) -> None:
+    verdict = judged(world, trained(world, "orphan"))
+    world.models.create_version(PROJECT, "run-orphan", world.run_records["run-orphan"].tags)
+    assert verdict.verdict == "PASS"
+    with pytest.raises(NothingToRollBackTo, match=r"version 4 of digits was never in production.* 1, 2"):
+        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), to=4)
+    assert rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), to=1).version == 1
+    assert rollback(world, project=PROJECT, who="ada", why="was good", when=hour(5), to=3).version == 3
+
+
+def test_rollback_is_blocked_by_neither_verdicts_nor_files_nor_an_unreadable_entry(
+    world: FakeRegistry,
+) -> None:
+    for verdict in world.models.get(PROJECT).tags:
+        if verdict.startswith("visionops.verdict."):
+            reject(
+                world, PROJECT, verdict.removeprefix("visionops.verdict."), who="bob", when=hour(4), why="no"
+            )
+    for run in ("run-one", "run-two", "run-three"):
+        world.files[run, WEIGHTS_ARTIFACT] = b"altered"
+        del world.files[run, ONNX_ARTIFACT]
+    world.models.set_tag(PROJECT, "visionops.history.000004", "not an entry")
+    assert rollback(world, project=PROJECT, who="ada", why="bad", when=hour(5), to=1).changed
+    assert world.models.get(PROJECT).aliases == {"champion": 1}
+
+
+def test_rollback_to_a_deleted_version_names_it_and_changes_nothing(world: FakeRegistry) -> None:
+    del world.made[2]
+    before = world.models.get(PROJECT)
+    with pytest.raises(ModelNotFound, match="version 2"):
+        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4))
+    assert world.models.get(PROJECT) == before
+
+
+def test_rollback_needs_a_reason_and_a_champion(world: FakeRegistry) -> None:
+    with pytest.raises(ReasonMissing, match="--why"):
+        rollback(world, project=PROJECT, who="ada", why="", when=hour(4))
+    with pytest.raises(NothingToRollBackTo, match="no model in production"):
+        rollback(FakeRegistry(), project=PROJECT, who="ada", why="bad", when=hour(4))
+
+
+def test_release_after_a_rollback_lets_the_next_challenger_through(world: FakeRegistry) -> None:
+    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4))
+    release(world, project=PROJECT, who="ada", why="lens cleaned", when=hour(5))
+    verdict = judged(world, trained(world, "four"))
+    promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(6))
+    now = production(world.models.get(PROJECT))
+    assert now.version == 4 and not now.on_hold
+    assert [(each.version, each.start, each.end) for each in now.intervals[-2:]] == [
+        (2, hour(4), hour(6)),
+        (4, hour(6), None),
+    ]
+
+
+def test_rollback_of_one_device_group_leaves_the_others_alone(world: FakeRegistry) -> None:
+    canary = judged(world, trained(world, "canary"), group="line-4")
+    promote(world, project=PROJECT, verdict=canary.identity, who="ada", when=hour(4), group="line-4")
+    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(5), to=3, group="line-4")
+    model = world.models.get(PROJECT)
+    assert model.aliases == {"champion": 3, "champion-line-4": 3}
+    assert production(model, "line-4").on_hold and not production(model).on_hold
