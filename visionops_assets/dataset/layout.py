@@ -1,0 +1,65 @@
+"""Where samples and annotations lie in a lakeFS repository.
+
+batches/<batch>/images/<any path>
+batches/<batch>/annotations/<name>.parquet
+"""
+
+import re
+from pathlib import PurePosixPath
+
+BATCHES = "batches/"
+
+# A batch is imported on the branch `ingest-<batch>`, and branches know no slash, dot or space.
+_BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+def check_batch_name(batch: str) -> str:
+    """The name, if it may name a batch. Raises `ValueError` saying what may."""
+    if not _BATCH.fullmatch(batch):
+        raise ValueError(
+            f"{batch!r} cannot name a batch: letters, digits, '_' and '-' can, starting with a letter or digit, "
+            "at most 100 (for example week-07)"
+        )
+    return batch
+
+
+def images_prefix(batch: str) -> str:
+    """What every image of a batch starts with."""
+    return f"{BATCHES}{batch}/images/"
+
+
+def image_path(batch: str, name: str) -> str:
+    """Where an image of a batch lies. Raises `ValueError` when `name` would lead out of the batch."""
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise ValueError(f"{name!r} cannot name an image: it must be a relative path inside its batch")
+    path = images_prefix(batch) + "/".join(parts)
+    if len(path.encode()) > 1024:
+        raise ValueError(
+            f"{name!r} cannot name an image: with its batch it is longer than lakeFS's 1024 bytes"
+        )
+    return path
+
+
+def annotations_path(batch: str, name: str) -> str:
+    """Where the annotations called `name` of a batch lie."""
+    return f"{BATCHES}{batch}/annotations/{name}.parquet"
+
+
+def batch_of(path: str) -> str:
+    """The batch of an image or annotations path. Raises `ValueError` for a path outside all batches."""
+    head, _, rest = path.removeprefix(BATCHES).partition("/")
+    if not path.startswith(BATCHES) or not head or not rest:
+        raise ValueError(f"{path} lies in no batch; expected {BATCHES}<batch>/…")
+    return head
+
+
+def is_image(path: str) -> bool:
+    """Whether a path is that of an image of some batch."""
+    return path.startswith(BATCHES) and path[len(BATCHES) :].partition("/")[2].startswith("images/")
+
+
+def is_annotations(path: str, name: str) -> bool:
+    """Whether a path is that of the annotations called `name` of some batch."""
+    head, _, rest = path.removeprefix(BATCHES).partition("/")
+    return path.startswith(BATCHES) and bool(head) and rest == f"annotations/{name}.parquet"
