@@ -1,36 +1,16 @@
 """The gate: predictions and rules in, verdict out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-
 import pandas as pd
 
+from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.decide import decide
+from visionops_assets.evaluation.evidence import measure
+from visionops_assets.evaluation.faults import table_faults
+from visionops_assets.evaluation.phrases import points
 from visionops_assets.evaluation.rules import GateRules
-from visionops_assets.evaluation.verdict import Kind, ModelReference, Verdict
+from visionops_assets.evaluation.verdict import Evidence, Outcome, Reason, Verdict
 
-
-@dataclass(frozen=True)
-class JudgementContext:
-    """What a verdict needs to know beside predictions and rules.
-
-    `k` is the challenger's place among those judged against this champion (`ledger.turn_of`).
-    `holdout_share` is the share of all labelled samples that the holdout has. `leaks` is the table of
-    `leakage.find_leaks`, empty where the check found nothing: there is no default, so that it cannot be
-    forgotten.
-    """
-
-    project: str
-    classes: Sequence[str]
-    challenger: ModelReference
-    champion: ModelReference | None
-    holdout_digest: str
-    holdout_share: float
-    leaks: pd.DataFrame
-    kind: Kind
-    k: int
-    created_at: datetime
-    dagster_run_id: str | None = None
+__all__ = ["JudgementContext", "judge"]
 
 
 def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementContext) -> Verdict:
@@ -38,6 +18,51 @@ def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementCont
 
     `predictions` has one row a holdout sample: `sha256, path, batch, group, label`, the declared slice
     columns, and `champion_` and `challenger_` `prediction, confidence, probabilities`; no champion columns
-    where there is no champion.
+    where there is no champion. A table that cannot be measured (a missing column, a number that is not
+    finite, an unknown label) is a FAIL that names it, not an exception.
     """
-    raise NotImplementedError
+    evidence: Evidence | None = None
+    outcome: Outcome
+    faults = table_faults(
+        predictions, rules, classes=context.classes, with_champion=context.champion is not None
+    )
+    if faults:
+        outcome = "FAIL"
+        reasons = [Reason(effect="FAIL", rule="unfit", subject="predictions", text=f"{f}.") for f in faults]
+    elif predictions.empty:
+        outcome = "INSUFFICIENT"
+        reasons = [
+            Reason(effect=outcome, rule="min_holdout", subject="holdout", text="the holdout has no image.")
+        ]
+    else:
+        evidence = measure(predictions, rules, context)
+        outcome, reasons = decide(evidence, rules, context)
+    return Verdict(
+        verdict=outcome,
+        kind=context.kind,
+        project=context.project,
+        challenger=context.challenger,
+        champion=context.champion,
+        holdout_digest=context.holdout_digest,
+        rules_digest=rules.digest(),
+        k=context.k,
+        alpha=rules.alpha,
+        alpha_k=context.level(rules),
+        claimed_against=_null_hypothesis(rules, context),
+        reasons=reasons,
+        evidence=evidence,
+        created_at=context.created_at,
+        dagster_run_id=context.dagster_run_id,
+    )
+
+
+def _null_hypothesis(rules: GateRules, context: JudgementContext) -> str:
+    if context.champion is None:
+        return "no champion: the floors alone"
+    against = f"champion {context.champion.name()}"
+    if rules.require == "superior":
+        return f"{against}: the difference is 0 or less"
+    unit = f"{rules.costs.unit} per image" if rules.costs else "share"
+    return (
+        f"{against}: the challenger is worse by {points(rules.min_improvement, unit, signed=False)} or more"
+    )

@@ -19,6 +19,16 @@ def rows_needed(spread: float, improvement: float, level: float) -> int | None:
     return math.ceil(quantiles**2 * spread / improvement**2)
 
 
+def rows_for_no_loss(margin: float, level: float) -> int:
+    """Rows of which a model that loses a share `margin` would show at least one loss, but for chance `level`.
+
+    ln(level)/ln(1−margin); at 5% the "rule of three", 3/margin. Fewer rows cannot show that nothing was lost.
+    """
+    if margin >= 1:
+        return 1
+    return math.ceil(math.log(level) / math.log1p(-margin))
+
+
 def labels_to_collect(needed: int | None, rows_now: int, holdout_share: float) -> int | None:
     """Labels to collect so that the holdout, which gets `holdout_share` of them, grows to `needed` rows."""
     if needed is None or holdout_share <= 0:

@@ -67,6 +67,12 @@ class Costs(_Section):
             raise ValueError("a cost is a finite number")
         return value
 
+    @model_validator(mode="after")
+    def _something_costs(self) -> "Costs":
+        if self.dearest == 0:
+            raise ValueError("every answer costs the same: leave `costs` out, or say which error is dear")
+        return self
+
     @field_validator("matrix")
     @classmethod
     def _costs_are_finite(cls, matrix: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -82,6 +88,12 @@ class Costs(_Section):
         if listed is not None:
             return listed
         return 0.0 if true == predicted else self.otherwise
+
+    @property
+    def dearest(self) -> float:
+        """How far apart two answers for one image can be, in the unit."""
+        prices = [0.0, self.otherwise, *(cost for row in self.matrix.values() for cost in row.values())]
+        return max(prices) - min(prices)
 
 
 class Bootstrap(_Section):

@@ -52,9 +52,14 @@ class Comparison(_Stored):
     difference: float | None = None
     lower: Bound | None = None
     upper: Bound | None = None
-    # At the level left to this challenger: a p-value of superiority, or a bound where no test is exact.
+    wins: int | None = None
+    losses: int | None = None
     p_superior: float | None = None
+    p_inferior: float | None = None
+    # The lower bound at the level left to this challenger, where the claim rests on one.
     claim: Bound | None = None
+    # Chance of so few net losses, were the challenger worse by the margin (`significance.least_losses`).
+    p_margin: float | None = None
 
 
 class SliceRow(_Stored):
@@ -134,6 +139,7 @@ class Evidence(_Stored):
     leaks: list[Leak] = Field(default_factory=list)
     suspects: list[Suspect] = Field(default_factory=list)
     absent_classes: list[str] = Field(default_factory=list)
+    present_classes: int
     constant_prediction: str | None = None
 
 

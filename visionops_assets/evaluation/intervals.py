@@ -1,0 +1,86 @@
+"""Bounds of a paired difference: bootstrap over groups, or the normal approximation far in the tail."""
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from visionops_assets.evaluation.paired import PairedDifference
+from visionops_assets.evaluation.verdict import Bound
+
+# With fewer draws than this beyond a level, a bootstrap quantile is noise.
+LEAST_DRAWS_IN_TAIL = 50
+# m: 1.3 s and 0.4 GB for 10,000 images and draws, against 6.1 s and 2.5 GB in one batch.
+_DRAWS_AT_ONCE = 500
+
+
+class DifferenceBounds:
+    """One-sided bounds of one paired difference at any number of levels, from one set of draws."""
+
+    def __init__(self, paired: PairedDifference, *, draws: int, seed: int) -> None:
+        self._paired = paired
+        self._draws = draws
+        self._seed = seed
+        self._resampled: Any = None
+
+    def at(self, level: float) -> tuple[Bound, Bound] | None:
+        """The lower and the upper bound, each wrong with chance `level`; None for fewer than two groups.
+
+        BCa (Efron 1987, "Better bootstrap confidence intervals") by `scipy.stats.bootstrap`, so that both
+        together are its two-sided interval at 1 − 2·level. Where all groups agree there is nothing to draw:
+        both bounds are the difference itself (scipy gives NaN).
+        """
+        paired = self._paired
+        if paired.groups < 2:
+            return None
+        if not paired.residuals.any():
+            exact = Bound(value=paired.mean, level=level, method="constant")
+            return exact, exact
+        if level * self._draws < LEAST_DRAWS_IN_TAIL:
+            return normal_bounds(paired, level)
+        low, high = self._bca(level)
+        if not np.isfinite([low, high]).all():
+            return normal_bounds(paired, level)
+        return (
+            Bound(value=float(low), level=level, method="bca"),
+            Bound(value=float(high), level=level, method="bca"),
+        )
+
+    def _bca(self, level: float) -> tuple[float, float]:
+        from scipy.stats import bootstrap
+
+        paired = self._paired
+        # The mean over single images needs half the gathering that a ratio of sums does.
+        single = bool((paired.sizes == 1).all())
+        data = (paired.sums,) if single else (paired.sums, paired.sizes.astype(np.float64))
+        result = bootstrap(
+            data,
+            np.mean if single else _ratio,
+            paired=not single,
+            vectorized=True,
+            n_resamples=0 if self._resampled else self._draws,
+            bootstrap_result=self._resampled,
+            batch=_DRAWS_AT_ONCE,
+            confidence_level=1 - 2 * level,
+            method="BCa",
+            rng=np.random.default_rng(self._seed),
+        )
+        self._resampled = result
+        return result.confidence_interval.low, result.confidence_interval.high
+
+
+def normal_bounds(paired: PairedDifference, level: float) -> tuple[Bound, Bound]:
+    """Δ ∓ z·s, with s the standard error of a ratio of group sums (Cochran, "Sampling Techniques", 6.4).
+
+    s² = G/(G−1) · Σ(sum − Δ·size)² / n², over G ≥ 2 groups and n images.
+    """
+    error = np.sqrt(paired.groups / (paired.groups - 1) * np.square(paired.residuals).sum()) / paired.rows
+    reach = NormalDist().inv_cdf(1 - level) * float(error)
+    return (
+        Bound(value=paired.mean - reach, level=level, method="normal"),
+        Bound(value=paired.mean + reach, level=level, method="normal"),
+    )
+
+
+def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
+    return sums.sum(axis=axis) / sizes.sum(axis=axis)

@@ -1,0 +1,106 @@
+"""Holdout images that were trained on: a holdout that the model has seen says nothing.
+
+A pHash alone is no proof (m: it calls up to 71% of the digits duplicates), so a near duplicate needs both a small
+pHash distance and grey values that correlate (m: re-encodings at 0.996 or more, strangers below 0.99).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+MAX_DISTANCE = 8
+MIN_CORRELATION = 0.99
+LEAK_COLUMNS = (
+    "holdout_sha256",
+    "training_sha256",
+    "kind",
+    "distance",
+    "correlation",
+    "holdout_path",
+    "training_path",
+)
+
+Images = Callable[[str], NDArray[np.uint8]]
+
+
+def find_leaks(manifest: pd.DataFrame, candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
+    """All leaks of a manifest, as a table of `LEAK_COLUMNS`; empty where the holdout is clean.
+
+    Training means every row that is neither holdout nor `excluded`: validation images choose the model too.
+    `candidates` are pairs of digests with the `distance` of their pHashes (`holdout_sha256, training_sha256,
+    distance`); `images` gives the uint8 [H, W, C] of a digest and is asked only for pairs near enough.
+    """
+    exact = checksum_leaks(manifest)
+    near = perceptual_leaks(candidates, images)
+    places = manifest.drop_duplicates("sha256").set_index("sha256")["path"]
+    known = set(zip(exact["holdout_sha256"], exact["training_sha256"], strict=True))
+    fresh = [pair not in known for pair in zip(near["holdout_sha256"], near["training_sha256"], strict=True)]
+    near = near[fresh]
+    near = near.assign(
+        holdout_path=near["holdout_sha256"].map(places), training_path=near["training_sha256"].map(places)
+    )
+    if near.empty:
+        return exact
+    return near.reset_index(drop=True) if exact.empty else pd.concat([exact, near], ignore_index=True)
+
+
+def checksum_leaks(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Holdout rows whose bytes (SHA-256) are those of a training row."""
+    taking_part = manifest[~manifest["excluded"].to_numpy(dtype=bool)]
+    held = taking_part["split"] == "holdout"
+    columns = ["sha256", "path"]
+    shared = taking_part.loc[held, columns].merge(
+        taking_part.loc[~held, columns].drop_duplicates("sha256"),
+        on="sha256",
+        suffixes=("_holdout", "_training"),
+    )
+    return pd.DataFrame(
+        {
+            "holdout_sha256": shared["sha256"],
+            "training_sha256": shared["sha256"],
+            "kind": "checksum",
+            "distance": pd.Series(0, index=shared.index, dtype="Int64"),
+            "correlation": pd.Series(1.0, index=shared.index, dtype="float64"),
+            "holdout_path": shared["path_holdout"],
+            "training_path": shared["path_training"],
+        },
+        columns=list(LEAK_COLUMNS),
+    )
+
+
+def perceptual_leaks(candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
+    """The candidate pairs that are near duplicates; paths are left empty."""
+    near = candidates[candidates["distance"] <= MAX_DISTANCE]
+    found = []
+    for held, trained, distance in zip(
+        near["holdout_sha256"], near["training_sha256"], near["distance"], strict=True
+    ):
+        correlation = grey_correlation(images(held), images(trained))
+        if correlation >= MIN_CORRELATION:
+            found.append((held, trained, "perceptual", int(distance), correlation, None, None))
+    table = pd.DataFrame(found, columns=list(LEAK_COLUMNS))
+    return table.astype({"distance": "Int64", "correlation": "float64"})
+
+
+def grey_correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Pearson correlation of two images' grey values at the smaller height and width of both.
+
+    uint8 [H, W, C] with C 1 or 3. Two even images correlate fully if equal and not at all otherwise.
+    """
+    height, width = min(first.shape[0], second.shape[0]), min(first.shape[1], second.shape[1])
+    a, b = (_grey(image, height, width) for image in (first, second))
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    if norm == 0:
+        return float(np.array_equal(first, second))
+    return float((a * b).sum() / norm)
+
+
+def _grey(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+    picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).convert("L")
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    return np.asarray(picture, dtype=np.float64)

@@ -1,0 +1,72 @@
+"""What a classifier got right, class by class, and what its errors cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from visionops_assets.evaluation.rules import Costs
+
+
+def accuracy(labels: Sequence[str] | pd.Series, predictions: Sequence[str] | pd.Series) -> float:
+    """Share of images whose predicted class is their label.
+
+    Raises ValueError for no images: there is no accuracy of nothing.
+    """
+    correct = np.asarray(labels, dtype=object) == np.asarray(predictions, dtype=object)
+    if correct.size == 0:
+        raise ValueError("accuracy needs at least one image")
+    return float(np.mean(correct))
+
+
+def confusion_matrix(
+    labels: Sequence[str] | pd.Series, predictions: Sequence[str] | pd.Series, classes: Sequence[str]
+) -> pd.DataFrame:
+    """Images by true class (rows) and predicted class (columns), int64, both in the order of `classes`.
+
+    Raises ValueError naming a label or a prediction that is none of the classes.
+    """
+    rows = _codes(labels, classes, "label")
+    columns = _codes(predictions, classes, "prediction")
+    counts = np.bincount(rows * len(classes) + columns, minlength=len(classes) ** 2)
+    return pd.DataFrame(
+        counts.reshape(len(classes), len(classes)),
+        index=pd.Index(classes, name="true"),
+        columns=pd.Index(classes, name="predicted"),
+    )
+
+
+def per_class(confusion: pd.DataFrame) -> pd.DataFrame:
+    """Precision, recall, F1 and support of each class; NaN where a share has no denominator."""
+    matrix = confusion.to_numpy(dtype=np.float64)
+    hits, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table = pd.DataFrame(
+            {
+                "precision": hits / predicted,
+                "recall": hits / support,
+                "f1": 2 * hits / (support + predicted),
+            },
+            index=pd.Index(confusion.index, name="class"),
+        )
+    table["support"] = support.astype(np.int64)
+    return table
+
+
+def error_costs(
+    labels: Sequence[str] | pd.Series, predictions: Sequence[str] | pd.Series, costs: Costs
+) -> NDArray[np.float64]:
+    """What each image cost [rows], in `costs.unit`; their mean is the expected cost."""
+    pairs = pd.MultiIndex.from_arrays([np.asarray(labels, object), np.asarray(predictions, object)])
+    codes, distinct = pd.factorize(pairs)
+    prices = np.array([costs.of(true, predicted) for true, predicted in distinct], dtype=np.float64)
+    return prices[codes] if len(codes) else np.empty(0)
+
+
+def _codes(names: Sequence[str] | pd.Series, classes: Sequence[str], what: str) -> NDArray[np.int64]:
+    values = np.asarray(names, dtype=object)
+    codes = pd.Index(classes).get_indexer(pd.Index(values))
+    if (codes < 0).any():
+        raise ValueError(f"the {what} {values[codes < 0][0]!r} is none of the classes {list(classes)}")
+    return codes.astype(np.int64)

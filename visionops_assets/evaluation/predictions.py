@@ -1,0 +1,150 @@
+"""What both models answer on the holdout, from the ONNX files that ship."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from visionops_assets.evaluation.faults import KEY_COLUMNS, answer_columns
+
+_FORMAT = "1"
+
+
+class ModelFileError(ValueError):
+    """An ONNX file is not what VisionOps ships, or does not fit the images it is given."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's answers: float32 probabilities [images, classes], float32 embeddings [images, D] if asked for."""
+
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    embeddings: NDArray[np.float32] | None = None
+
+
+def score(
+    model: Path, batches: Iterable[NDArray[np.uint8]], *, embeddings: bool = False, threads: int = 0
+) -> Scores:
+    """Run an ONNX file over decoded images, batch by batch: uint8 [N, H, W, C] at the file's own input size.
+
+    Only answers are kept, so memory holds one batch of images. `threads` 0 lets ONNX Runtime choose. What the
+    answers are worth is not judged here: a NaN is kept, and the gate refuses it by name.
+
+    Raises ModelFileError where the file is unreadable or is no file of format 1, or an image batch has another
+    shape than the file states, FileNotFoundError where it is missing.
+    """
+    session, classes, shape = _open(model, threads)
+    outputs = ["probabilities", "embedding"] if embeddings else ["probabilities"]
+    answers: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
+    for images in batches:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+            raise ModelFileError(
+                f"{model}: takes uint8 images of {_by(shape)}, was given {images.dtype} of {_by(images.shape[1:])}; "
+                "decode them as the file's `visionops.input` says"
+            )
+        if len(images):
+            for kept, answer in zip(answers, session.run(outputs, {"images": images}), strict=True):
+                kept.append(answer)
+    probabilities = _joined(answers[0], len(classes))
+    if probabilities.shape[1] != len(classes):
+        raise ModelFileError(
+            f"{model}: gives {probabilities.shape[1]} probabilities, but names {len(classes)} classes; export it again"
+        )
+    return Scores(classes, probabilities, _joined(answers[1], 0) if embeddings else None)
+
+
+def predictions_table(
+    holdout: pd.DataFrame,
+    *,
+    challenger: Scores,
+    champion: Scores | None = None,
+    slices: Sequence[str] = (),
+) -> pd.DataFrame:
+    """One row a holdout sample, in the manifest's order: its keys, the slice columns, each model's answers.
+
+    `holdout` is the manifest's rows that were scored, in the order they were scored. A slice column that the
+    manifest lacks is left out, which the gate refuses by name.
+
+    Raises ValueError where a model has not one answer an image.
+    """
+    table = holdout[[*KEY_COLUMNS, *(c for c in slices if c in holdout.columns)]].reset_index(drop=True)
+    for model, scores in (("champion", champion), ("challenger", challenger)):
+        if scores is None:
+            continue
+        if len(scores.probabilities) != len(table):
+            raise ValueError(
+                f"the {model} answered {len(scores.probabilities)} images, the holdout has {len(table)}"
+            )
+        prediction, confidence, probabilities = answer_columns(model)
+        table[prediction] = _predictions(scores)
+        table[confidence] = scores.probabilities.max(axis=1) if len(table) else np.empty(0, np.float32)
+        table[probabilities] = pd.Series(list(scores.probabilities), index=table.index, dtype=object)
+    return table
+
+
+def holdout_digest(holdout: pd.DataFrame, slices: Sequence[str] = ()) -> str:
+    """SHA-256 of what a verdict depends on of the holdout: its images, labels, groups, batches and slices.
+
+    The order of rows does not matter. Takes the manifest's holdout rows or a predictions table.
+    """
+    columns = [*KEY_COLUMNS, *(c for c in slices if c in holdout.columns)]
+    rows = holdout[columns].sort_values("path", kind="stable")
+    texts = (
+        rows.astype(object).where(rows.notna(), None).map(lambda cell: cell if cell is None else str(cell))
+    )
+    content = json.dumps([columns, texts.to_numpy().tolist()], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _open(model: Path, threads: int) -> tuple[Any, tuple[str, ...], tuple[int, int, int]]:
+    import onnxruntime
+
+    if not model.is_file():
+        raise FileNotFoundError(f"{model}: there is no such model file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        described = session.get_modelmeta().custom_metadata_map
+    except Exception as error:  # ONNX Runtime's errors share no other base.
+        raise ModelFileError(f"{model}: ONNX Runtime cannot open it ({error}); export it again") from error
+    found = described.get("visionops.format")
+    if found != _FORMAT:
+        raise ModelFileError(
+            f"{model}: `visionops.format` should be {_FORMAT!r}, is {found!r}; export it again"
+        )
+    try:
+        classes = tuple(json.loads(described["visionops.classes"]))
+        spec = json.loads(described["visionops.input"])
+        shape = (int(spec["height"]), int(spec["width"]), int(spec["channels"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"{model}: its VisionOps metadata is incomplete ({error!r}); export it again"
+        ) from error
+    return session, classes, shape
+
+
+def _predictions(scores: Scores) -> NDArray[np.object_]:
+    names = np.asarray(scores.classes, dtype=object)
+    if not len(scores.probabilities):
+        return np.empty(0, dtype=object)
+    predictions = names[scores.probabilities.argmax(axis=1)]
+    # argmax takes a NaN for the largest number: such an image has no prediction.
+    predictions[~np.isfinite(scores.probabilities).all(axis=1)] = None
+    return predictions
+
+
+def _joined(parts: list[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
+    return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "×".join(str(side) for side in shape)

@@ -1,0 +1,77 @@
+"""Tests of one-sided claims about paired models."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops_assets.evaluation.paired import Floats, PairedDifference
+
+_SIGN_FLIPS = 1_000_000
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Exact one-sided McNemar test: the chance of so many wins if wins and losses were a fair coin's.
+
+    `scipy.stats.binomtest(wins, wins + losses, 0.5, alternative="greater")` (McNemar 1947; statsmodels'
+    `mcnemar` is two-sided). 1 where the models never differ.
+    """
+    from scipy.stats import binomtest
+
+    if wins + losses == 0:
+        return 1.0
+    return float(binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue)
+
+
+def sign_flip(sums: Floats, *, seed: int) -> float:
+    """Chance of a total this large if each group's sum could as well have had the other sign.
+
+    Fisher's randomisation test. With sums of one size it is the exact sign test; otherwise from 10⁶ random
+    flips, counting the observed one (Phipson & Smyth 2010), so it is never 0.
+    """
+    sizes, counts = np.unique(np.round(np.abs(sums[sums != 0]), 9), return_counts=True)
+    if len(sizes) == 0:
+        return 1.0
+    if len(sizes) == 1:
+        wins = int((sums > 0).sum())
+        return mcnemar(wins, int(counts[0]) - wins)
+    rng = np.random.default_rng(seed)
+    totals = np.zeros(_SIGN_FLIPS)
+    for size, count in zip(sizes, counts, strict=True):
+        totals += size * (2.0 * rng.binomial(count, 0.5, _SIGN_FLIPS) - count)
+    observed = float(sums.sum())
+    reached = int((totals >= observed - 1e-6 * float(sizes[0])).sum())
+    return (1 + reached) / (1 + _SIGN_FLIPS)
+
+
+def better(wins: int, losses: int, paired: PairedDifference, *, seed: int) -> float:
+    """p-value of "more wins than losses": exact McNemar, and no smaller than groups allow.
+
+    Images of one group err together, so where a group has several, the larger of McNemar's p and that of
+    `sign_flip` over groups counts.
+    """
+    p = mcnemar(wins, losses)
+    if bool((paired.sizes == 1).all()) or p == 1.0:
+        return p
+    return max(p, sign_flip(paired.sums, seed=seed))
+
+
+def least_losses(net_losses: float, rows: int, margin: float) -> float:
+    """Chance of at most so many net losses in `rows` images, were the challenger worse by `margin`.
+
+    Without a single difference a resampled interval is [0, 0] whatever the sample size; this is what few
+    images still allow (the "rule of three"): the binomial tail P(L ≤ net losses), L ~ B(rows, margin).
+    """
+    from scipy.stats import binom
+
+    return float(binom.cdf(math.floor(max(net_losses, 0.0)), rows, min(margin, 1.0)))
+
+
+def holm(p_values: NDArray[np.float64] | list[float]) -> Floats:
+    """Holm's step-down adjusted p-values [tests] (Holm 1979), in the order given."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted

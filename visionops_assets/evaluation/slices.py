@@ -1,0 +1,143 @@
+"""The holdout cut by class, batch and declared columns, each piece judged by itself."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from visionops_assets.evaluation.intervals import DifferenceBounds
+from visionops_assets.evaluation.paired import Floats, PairedDifference, paired_difference, spread
+from visionops_assets.evaluation.power import labels_to_collect, rows_needed
+from visionops_assets.evaluation.rules import CLASS_SLICE, GateRules
+from visionops_assets.evaluation.significance import better, holm
+from visionops_assets.evaluation.verdict import Bound, SliceRow
+
+NO_VALUE = "(none)"
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What happened on each holdout image [rows], in the order of the predictions table.
+
+    `gain` is the primary metric's difference, positive where the challenger is better. Champion and gain are
+    None where there is no champion.
+    """
+
+    groups: NDArray[np.int64]
+    challenger_correct: NDArray[np.bool_]
+    champion_correct: NDArray[np.bool_] | None
+    gain: Floats | None
+
+    def of(self, mask: NDArray[np.bool_]) -> "Outcomes":
+        """The images that the mask keeps."""
+        champion = self.champion_correct[mask] if self.champion_correct is not None else None
+        gain = self.gain[mask] if self.gain is not None else None
+        return Outcomes(self.groups[mask], self.challenger_correct[mask], champion, gain)
+
+
+def slice_masks(
+    predictions: pd.DataFrame, columns: Sequence[str], classes: Sequence[str]
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Yield (column, value, bool mask [rows]) of every slice that has rows: classes in their order, else sorted."""
+    for column in columns:
+        values = predictions["label" if column == CLASS_SLICE else column]
+        names = values.astype(object).where(values.notna(), NO_VALUE).astype(str).to_numpy()
+        present = set(names)
+        ordered = [c for c in classes if c in present] if column == CLASS_SLICE else sorted(present)
+        for value in ordered:
+            yield column, value, names == value
+
+
+def slice_rows(
+    predictions: pd.DataFrame,
+    outcomes: Outcomes,
+    rules: GateRules,
+    *,
+    classes: Sequence[str],
+    holdout_share: float,
+) -> list[SliceRow]:
+    """The whole holdout and every slice of it: accuracies, floor, and with a champion the test of regression.
+
+    The tests are `better` with the models exchanged, Holm-corrected over all rows of the table, at
+    `rules.alpha`: they protect, so they spend nothing.
+    """
+    everything = np.ones(len(predictions), dtype=bool)
+    cuts = [(None, "overall", everything), *slice_masks(predictions, rules.slice_columns, classes)]
+    rows = [_row(column, value, outcomes.of(mask), rules, holdout_share) for column, value, mask in cuts]
+    if outcomes.champion_correct is None:
+        return rows
+    adjusted = holm([row.p_worse for row in rows if row.p_worse is not None])
+    return [
+        row.model_copy(update={"p_worse_holm": float(p), "regressed": bool(p <= rules.alpha)})
+        for row, p in zip(rows, adjusted, strict=True)
+    ]
+
+
+def empty_critical_slices(rows: Sequence[SliceRow], rules: GateRules) -> list[str]:
+    """The critical slices that no holdout image belongs to."""
+    present = {row.name() for row in rows}
+    return [name for name in rules.critical_slices if name not in present]
+
+
+def absent_classes(predictions: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """The classes that no holdout image has."""
+    present = set(predictions["label"].unique())
+    return [name for name in classes if name not in present]
+
+
+def _row(column: str | None, value: str, part: Outcomes, rules: GateRules, holdout_share: float) -> SliceRow:
+    size = len(part.groups)
+    floor, reason = (rules.floors.overall, None) if column is None else rules.floors.of(column, value)
+    # The floor of the whole holdout has `min_holdout` for its smallest sample.
+    binds = column is None or size >= rules.floors.min_samples
+    accuracy = float(part.challenger_correct.mean())
+    row = SliceRow(
+        column=column,
+        value=value,
+        rows=size,
+        groups=len(np.unique(part.groups)),
+        challenger=accuracy,
+        critical=f"{column}={value}" in rules.critical_slices,
+        floor=floor if binds else None,
+        floor_reason=reason,
+        below_floor=floor is not None and binds and accuracy < floor,
+    )
+    if part.champion_correct is None or part.gain is None:
+        return row
+    return row.model_copy(
+        update=_against_champion(part, part.champion_correct, part.gain, row, rules, holdout_share)
+    )
+
+
+def _against_champion(
+    part: Outcomes,
+    champion_correct: NDArray[np.bool_],
+    gain: Floats,
+    row: SliceRow,
+    rules: GateRules,
+    holdout_share: float,
+) -> dict[str, object]:
+    wins = int((part.challenger_correct & ~champion_correct).sum())
+    losses = int((champion_correct & ~part.challenger_correct).sum())
+    worse = paired_difference(champion_correct.astype(float) - part.challenger_correct, part.groups)
+    paired = paired_difference(gain, part.groups)
+    # The whole holdout claims, at another level: its labels are `Evidence.labels`.
+    whole = row.column is None
+    needed = None if whole else rows_needed(spread(gain, paired), rules.min_improvement, rules.alpha)
+    return {
+        "champion": float(champion_correct.mean()),
+        "wins": wins,
+        "losses": losses,
+        "p_worse": better(losses, wins, worse, seed=rules.bootstrap.seed),
+        "lower": _critical_bound(paired, rules) if row.critical else None,
+        "rows_needed": needed,
+        "labels_to_collect": labels_to_collect(needed, row.rows, holdout_share),
+    }
+
+
+def _critical_bound(paired: PairedDifference, rules: GateRules) -> Bound | None:
+    bounds = DifferenceBounds(paired, draws=rules.bootstrap.draws, seed=rules.bootstrap.seed)
+    found = bounds.at(rules.alpha)
+    return found[0] if found else None

@@ -1,0 +1,156 @@
+"""A verdict as text: two sentences, or a page of Markdown."""
+
+from collections.abc import Iterator, Sequence
+
+from visionops_assets.evaluation.phrases import amount, percent, points, probability
+from visionops_assets.evaluation.verdict import Comparison, Reason, SliceRow, Verdict
+
+
+def summary(verdict: Verdict) -> str:
+    """The outcome and its weightiest reasons in one or two sentences."""
+    deciding = [reason for reason in verdict.reasons if reason.effect == verdict.verdict]
+    first = _sentence(deciding[0]) if deciding else ""
+    others = len(deciding) - 1
+    named = next((r for r in verdict.reasons if r.rule == "suspect_batch"), None)
+    if named is not None and deciding and not deciding[0].subject.startswith("batch="):
+        return f"{verdict.verdict}: {first} {_sentence(named)}"
+    if others > 0:
+        subjects = ", ".join(dict.fromkeys(reason.subject for reason in deciding[1:4]))
+        tail = f" and {others - 3} more" if others > 3 else ""
+        return f"{verdict.verdict}: {first} Also: {subjects}{tail}."
+    return f"{verdict.verdict}: {first}"
+
+
+def page(verdict: Verdict, *, rows: int | None = None) -> str:
+    """The verdict as Markdown: reasons, numbers, slice table (the `rows` most telling slices, or all)."""
+    return "\n".join(_lines(verdict, rows)) + "\n"
+
+
+def slice_table(slices: Sequence[SliceRow]) -> str:
+    """Slices as a Markdown table, those that speak against the challenger first."""
+    if not slices:
+        return ""
+    head = [
+        "slice",
+        "images",
+        "champion",
+        "challenger",
+        "won",
+        "lost",
+        "p worse (Holm)",
+        "floor",
+        "labels",
+        "",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in sorted(slices, key=_weight):
+        versus = row.champion is not None
+        cells = [
+            _cell(row.name()),
+            f"{row.rows:,}",
+            percent(row.champion) if versus else "–",
+            percent(row.challenger),
+            str(row.wins) if versus else "–",
+            str(row.losses) if versus else "–",
+            probability(row.p_worse_holm) if versus else "–",
+            percent(row.floor) if row.floor is not None else "–",
+            f"{row.labels_to_collect:,}" if row.labels_to_collect is not None else "–",
+            _marks(row),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _lines(verdict: Verdict, rows: int | None) -> Iterator[str]:
+    yield f"# {verdict.verdict}"
+    yield ""
+    champion = verdict.champion.name() if verdict.champion else "none"
+    yield f"{verdict.project}: challenger {verdict.challenger.name()}, champion {champion}, {_kind(verdict)}."
+    yield ""
+    for reason in verdict.reasons:
+        yield f"- {'' if reason.effect == 'NOTE' else f'**{reason.effect}** '}{_sentence(reason)}"
+    evidence = verdict.evidence
+    if evidence is not None:
+        yield ""
+        yield f"Measured on {evidence.rows:,} holdout images in {evidence.groups:,} groups."
+        for comparison in (evidence.primary, *evidence.guards):
+            yield ""
+            yield _comparison(comparison)
+        if evidence.labels is not None and evidence.labels.rows_needed is not None:
+            labels = evidence.labels
+            yield ""
+            yield (
+                f"To show a gain of {points(labels.improvement, evidence.primary.unit, signed=False)} with 80% "
+                f"power at level {labels.level:.3g}: {labels.rows_needed:,} holdout images ({labels.rows_now:,} now); "
+                f"labels to collect: {_count(labels.labels_to_collect)}."
+            )
+        ordered = sorted(evidence.slices, key=_weight)
+        yield ""
+        yield slice_table(ordered if rows is None else ordered[:rows])
+        if rows is not None and len(ordered) > rows:
+            yield ""
+            yield f"{len(ordered) - rows} more slices are in the stored verdict."
+        if verdict.champion is not None:
+            yield ""
+            yield (
+                "*labels*: how many more labelled images of this slice would show a difference of the margin in "
+                "it, with 80% power."
+            )
+    yield ""
+    yield f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC. Verdict `{verdict.identity}`."
+
+
+def _kind(verdict: Verdict) -> str:
+    if verdict.kind == "what_if":
+        return "a what-if, which spends nothing and cannot promote"
+    level = f"level {verdict.alpha_k:.3g}" if verdict.champion else "no level spent"
+    return f"decision number {verdict.k} against this champion ({level})"
+
+
+def _comparison(comparison: Comparison) -> str:
+    text = f"**{comparison.metric}**: challenger {amount(comparison.challenger, comparison.unit)}"
+    if comparison.champion is None:
+        return text + "."
+    text += f", champion {amount(comparison.champion, comparison.unit)}, "
+    text += f"gain {points(comparison.difference, comparison.unit)}"
+    if comparison.lower is not None and comparison.upper is not None:
+        low, high = (points(b.value, comparison.unit) for b in (comparison.lower, comparison.upper))
+        level = 100 * (1 - 2 * comparison.lower.level)
+        text += f" ({level:g}% interval {low} to {high}, {_METHODS[comparison.lower.method]})"
+    if comparison.p_superior is not None:
+        text += f"; p of no gain {probability(comparison.p_superior)}"
+    return text + "."
+
+
+_METHODS = {"bca": "BCa bootstrap", "normal": "normal approximation", "constant": "no group differs"}
+
+
+def _weight(row: SliceRow) -> tuple[bool, bool, bool, float, float]:
+    p = row.p_worse if row.p_worse is not None else 1.0
+    return (row.column is not None, not row.below_floor, not row.regressed, p, row.challenger)
+
+
+def _marks(row: SliceRow) -> str:
+    marks = []
+    if row.regressed:
+        marks.append("worse")
+    if row.below_floor:
+        marks.append("below floor")
+    if row.critical:
+        marks.append("critical")
+    if row.floor_reason:
+        marks.append(f"own floor: {row.floor_reason}")
+    return _cell(", ".join(marks))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _sentence(reason: Reason) -> str:
+    text = reason.text[:1].upper() + reason.text[1:]
+    return text if text.endswith((".", "`", "!")) else f"{text}."
