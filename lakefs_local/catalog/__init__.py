@@ -1,0 +1,1 @@
+"""What lakeFS means: repositories, branches, commits, merges. Knows no HTTP."""

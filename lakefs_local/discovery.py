@@ -1,0 +1,204 @@
+"""Finding, starting, sharing and stopping the server of a data folder.
+
+A running server says in `server.json` where it answers and which process it is. Demo, UI, steps in other processes
+and notebooks that name the same folder share one server.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from filelock import FileLock
+
+from lakefs_local import credentials
+from lakefs_local.folder import DataFolder, FolderError, write_private
+
+_START_WITHIN = 30.0
+_STOP_WITHIN = 20.0
+_LOG_TAIL = 2000
+_LOG_LIMIT = 10 << 20
+# What two readings of one process's start time may differ by, in seconds.
+_CLOCK_TOLERANCE = 2.0
+
+_started: list[subprocess.Popen[bytes]] = []
+_in_this_process: dict[Path, Any] = {}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and a key pair for it. `endpoint` is without `/api/v1`."""
+
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str
+    pid: int
+
+
+def running(data: Path) -> Server | None:
+    """The live server of a data folder: its process is the one that wrote `server.json`, and it answers."""
+    folder = DataFolder(data)
+    known = _known(folder)
+    if known is None or not _answers(known["endpoint"]):
+        return None
+    return _server(folder, known)
+
+
+def ensure_running(data: Path, *, idle_exit: float = 300, import_from: Sequence[Path] = ()) -> Server:
+    """The live server of a data folder; one is started if there is none, and leaves after `idle_exit` idle seconds.
+
+    `import_from` names folders that imports may read from now on, also for a server that runs already. Raises
+    FolderError, with the end of its log, if the server does not come up.
+    """
+    folder = DataFolder(data)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(folder.path / "start.lock", timeout=_START_WITHIN):
+            _allow_imports(folder, import_from)
+            return running(data) or _start(folder, idle_exit)
+    except OSError as problem:
+        raise FolderError(f"cannot use the data folder {folder.path}: {problem}") from problem
+
+
+def stop(data: Path) -> bool:
+    """Stop the server of a data folder and wait until it has left. False if none ran. Raises FolderError."""
+    folder = DataFolder(data)
+    known = _known(folder)
+    if known is None:
+        return False
+    if known["pid"] == os.getpid():
+        _in_this_process[folder.path].stop()
+        return True
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(known["pid"])
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_WITHIN
+        while _is_alive(known):
+            if time.monotonic() > deadline:
+                raise FolderError(f"the server of {folder.path} (process {process.pid}) does not stop")
+            time.sleep(0.02)
+    _reap()
+    return True
+
+
+@contextlib.contextmanager
+def serving(data: Path, *, import_from: Sequence[Path] = (), **options: Any) -> Iterator[Server]:
+    """Serve a data folder on a free port while the context lasts, in a thread of this process: for tests.
+
+    `options` are those of `serve.Options`. Raises FolderError.
+    """
+    from lakefs_local import serve
+
+    with serve.in_thread(serve.Options(data=data, import_from=import_from, **options)) as started:
+        _in_this_process[started.folder.path] = started
+        try:
+            known = _known(started.folder)
+            assert known is not None
+            yield _server(started.folder, known)
+        finally:
+            del _in_this_process[started.folder.path]
+
+
+def _start(folder: DataFolder, idle_exit: float) -> Server:
+    arguments = ["serve", "--data", str(folder.path), "--port", "0", "--idle-exit", str(idle_exit)]
+    # The server may outlive this process and its working directory, hence its own session and no cwd on its path.
+    environment = dict(os.environ)
+    root = str(Path(__file__).resolve().parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+    if folder.log.exists() and folder.log.stat().st_size > _LOG_LIMIT:
+        folder.log.replace(folder.log.with_suffix(".log.1"))
+    with folder.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "lakefs_local", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=folder.path,
+            env=environment,
+        )
+    _started.append(process)
+    deadline = time.monotonic() + _START_WITHIN
+    while time.monotonic() < deadline:
+        known = _known(folder)
+        if known is not None and _answers(known["endpoint"]):
+            return _server(folder, known)
+        if process.poll() is not None:
+            raise FolderError(f"the lakeFS server for {folder.path} did not start:\n{_tail(folder.log)}")
+        time.sleep(0.02)
+    process.terminate()
+    raise FolderError(
+        f"the lakeFS server for {folder.path} did not answer within {_START_WITHIN:.0f} s:\n{_tail(folder.log)}"
+    )
+
+
+def _known(folder: DataFolder) -> dict[str, Any] | None:
+    """What `server.json` says, if the process that wrote it still runs."""
+    try:
+        said = json.loads(folder.server.read_text())
+        known = {
+            "endpoint": str(said["endpoint"]),
+            "pid": int(said["pid"]),
+            "started": float(said["started"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return known if _is_alive(known) else None
+
+
+def _is_alive(known: dict[str, Any]) -> bool:
+    _reap()
+    try:
+        process = psutil.Process(known["pid"])
+        same = abs(process.create_time() - known["started"]) < _CLOCK_TOLERANCE
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _reap() -> None:
+    _started[:] = [process for process in _started if process.poll() is None]
+
+
+def _answers(endpoint: str) -> bool:
+    address = urlsplit(endpoint)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
+    try:
+        connection.request("GET", "/api/v1/healthcheck")
+        return connection.getresponse().status == 204
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _server(folder: DataFolder, known: dict[str, Any]) -> Server:
+    pair = credentials.load(folder.credentials)[0]
+    return Server(known["endpoint"], pair.access_key_id, pair.secret_access_key, known["pid"])
+
+
+def _allow_imports(folder: DataFolder, import_from: Sequence[Path]) -> None:
+    try:
+        allowed = json.loads(folder.import_folders.read_text())
+    except (FileNotFoundError, ValueError):
+        allowed = []
+    wanted = [str(path.expanduser().resolve()) for path in import_from]
+    if set(wanted) - set(allowed):
+        write_private(folder.import_folders, json.dumps(sorted({*allowed, *wanted})))
+
+
+def _tail(log: Path) -> str:
+    try:
+        return log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
+    except OSError as problem:
+        return f"(no log: {problem})"

@@ -1,0 +1,91 @@
+"""The data folder: what lies in it, which format it has, and who may write to it."""
+
+import json
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+FORMAT = 1
+
+
+class FolderError(RuntimeError):
+    """The data folder cannot be used; the message says why and what to do."""
+
+
+class DataFolder:
+    """Paths inside a data folder, and the lock that keeps a second writer out."""
+
+    def __init__(self, path: Path):
+        self.path = path.expanduser().resolve()
+        self.database = self.path / "metadata.db"
+        self.credentials = self.path / "credentials.json"
+        self.server = self.path / "server.json"
+        self.log = self.path / "server.log"
+        self.access_log = self.path / "access.log"
+        self.import_folders = self.path / "import_folders.json"
+        self._format = self.path / "format.json"
+        self._lock = FileLock(self.path / "writer.lock")
+
+    def open(self) -> None:
+        """Create the folder or check its format, and become its writer.
+
+        Raises FolderError if the format is unknown, another process writes here, or the folder is not writable.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise FolderError(
+                f"{self.path} is already being served{self._holder()}: use that server or stop it"
+            ) from None
+        except OSError as problem:
+            raise FolderError(f"cannot write to the data folder {self.path}: {problem}") from problem
+        try:
+            self._check_format()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        """Let another process write here."""
+        self._lock.release()
+
+    def _check_format(self) -> None:
+        try:
+            found = json.loads(self._format.read_text()).get("format")
+        except FileNotFoundError:
+            if self.database.exists():
+                raise FolderError(
+                    f"{self.path} has a database but no format.json: not a lakefs_local folder"
+                ) from None
+            write_private(self._format, json.dumps({"format": FORMAT, "of": "lakefs_local"}))
+            return
+        except (ValueError, AttributeError) as problem:
+            raise FolderError(f"cannot read {self._format}: {problem}") from problem
+        if found != FORMAT:
+            raise FolderError(
+                f"{self.path} has format {found}, this version reads {FORMAT}: use the version that made it"
+            )
+
+    def _holder(self) -> str:
+        try:
+            server = json.loads(self.server.read_text())
+            return f" by process {server['pid']} at {server['endpoint']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return " by another process"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file atomically and durably; only its owner can read it (mode 0600)."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

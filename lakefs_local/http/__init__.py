@@ -1,0 +1,1 @@
+"""The REST surface of the embedded server. Knows no SQL."""

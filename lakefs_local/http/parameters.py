@@ -1,0 +1,189 @@
+"""Query parameters and JSON bodies, checked as lakeFS's schema does and refused in its words."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from lakefs_local.catalog.paging import Paging
+from lakefs_local.http.call import Call, Refusal
+
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+MAX_AMOUNT = 1000
+DEFAULT_AMOUNT = 100
+
+
+def text(call: Call, name: str, default: str | None = None, *, allow_empty: bool = True) -> str:
+    """A string; without a default it must be there and, unless allowed, not empty. Raises Refusal (400)."""
+    values = call.query.get(name)
+    if values is None:
+        if default is None:
+            raise _query_error(name, "value is required but missing")
+        return default
+    if not values[-1] and not allow_empty:
+        raise _query_error(name, "empty value is not allowed")
+    return values[-1]
+
+
+def required(call: Call, name: str) -> str:
+    """A string that must be there and not empty. Raises Refusal (400)."""
+    return text(call, name, allow_empty=False)
+
+
+def boolean(call: Call, name: str, default: bool = False) -> bool:
+    """`true` or `false`. Raises Refusal (400)."""
+    value = text(call, name, "")
+    if value not in ("", "true", "false"):
+        raise _query_error(name, f"value {value}: an invalid boolean: invalid syntax")
+    return value == "true" if value else default
+
+
+def strings(call: Call, name: str) -> list[str]:
+    """A string that may be repeated."""
+    return [value for value in call.query.get(name, []) if value]
+
+
+def choice(call: Call, name: str, allowed: list[str], default: str) -> str:
+    """One of some values. Raises Refusal (400)."""
+    value = text(call, name, default)
+    if value not in allowed:
+        raise _query_error(name, f"value is not one of the allowed values {_listed(allowed)}")
+    return value
+
+
+def amount(call: Call) -> int:
+    """How many results a page holds: 100 by default, at most 1,000; 0 and -1 mean the most. Raises Refusal (400)."""
+    value = text(call, "amount", str(DEFAULT_AMOUNT))
+    if not _INTEGER.fullmatch(value):
+        raise _query_error("amount", f"value {value}: an invalid integer: invalid syntax")
+    number = int(value)
+    if number < -1:
+        raise _query_error("amount", "number must be at least -1")
+    if number > MAX_AMOUNT:
+        raise _query_error("amount", f"number must be at most {MAX_AMOUNT}")
+    return number if number > 0 else MAX_AMOUNT
+
+
+def paging(call: Call) -> Paging:
+    """`prefix`, `after`, `amount` and `delimiter`. Raises Refusal (400)."""
+    return Paging(
+        text(call, "prefix", ""), text(call, "after", ""), amount(call), text(call, "delimiter", "")
+    )
+
+
+@dataclass(frozen=True)
+class Field:
+    """A property of a JSON object. `kind`: string, boolean, integer, strings (a map), list of strings, object, list."""
+
+    kind: str = "string"
+    needed: bool = False
+    pattern: str = ""
+    allowed: list[str] = field(default_factory=list)
+    schema: "Schema | None" = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A JSON object by the name that lakeFS gives it."""
+
+    name: str
+    fields: dict[str, Field]
+
+
+async def body(call: Call, schema: Schema, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON body, checked. Raises Refusal (400)."""
+    value = await _decoded(call, optional)
+    if value is None:
+        return {}
+    _check_object(value, schema, schema.name, "")
+    return {name: found for name, found in value.items() if found is not None}
+
+
+async def body_list(call: Call, schema: Schema) -> list[dict[str, Any]]:
+    """A JSON body that is a list of objects, checked. Raises Refusal (400)."""
+    value = await _decoded(call, False)
+    if not isinstance(value, list):
+        raise _body_error(schema.name, "", "value must be an array")
+    for at, item in enumerate(value):
+        _check_object(item, schema, schema.name, f"/{at}")
+    return value
+
+
+async def _decoded(call: Call, optional: bool) -> Any:
+    data = await call.body()
+    if not data:
+        if optional:
+            return None
+        raise Refusal(400, "request body has an error: value is required but missing")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as problem:
+        reason = "unexpected EOF" if len(data) < 2 else str(problem)
+        raise Refusal(400, f"request body has an error: failed to decode request body: {reason}") from None
+
+
+def _check_object(value: Any, schema: Schema, root: str, at: str) -> None:
+    if not isinstance(value, dict):
+        raise _body_error(root, at, "value must be an object")
+    for name, expected in schema.fields.items():
+        if value.get(name) is None:
+            if expected.needed:
+                raise _body_error(root, f"{at}/{name}", f'property "{name}" is missing')
+            continue
+        _check(value[name], expected, root, f"{at}/{name}")
+
+
+def _check(value: Any, expected: Field, root: str, at: str) -> None:
+    kind = expected.kind
+    if kind == "string":
+        _check_string(value, expected, root, at)
+    elif kind == "boolean" and not isinstance(value, bool):
+        raise _body_error(root, at, "value must be a boolean")
+    elif kind == "integer" and (
+        not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 1 << 62
+    ):
+        raise _body_error(root, at, "value must be an integer")
+    elif kind == "object" and expected.schema:
+        _check_object(value, expected.schema, root, at)
+    elif kind == "strings":
+        if not isinstance(value, dict):
+            raise _body_error(root, at, "value must be an object")
+        for name, item in value.items():
+            _check_string(name, expected, root, at)
+            _check_string(item, expected, root, f"{at}/{name}")
+    elif kind == "list":
+        if not isinstance(value, list):
+            raise _body_error(root, at, "value must be an array")
+        for number, item in enumerate(value):
+            if expected.schema:
+                _check_object(item, expected.schema, root, f"{at}/{number}")
+            else:
+                _check_string(item, expected, root, f"{at}/{number}")
+
+
+def _check_string(value: Any, expected: Field, root: str, at: str) -> None:
+    if not isinstance(value, str):
+        raise _body_error(root, at, "value must be a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _body_error(root, at, "string is not valid UTF-8") from None
+    if expected.pattern and not re.fullmatch(expected.pattern, value, re.DOTALL):
+        raise _body_error(root, at, f'string doesn\'t match the regular expression "^{expected.pattern}$"')
+    if expected.allowed and value not in expected.allowed:
+        raise _body_error(root, at, f"value is not one of the allowed values {_listed(expected.allowed)}")
+
+
+def _query_error(name: str, reason: str) -> Refusal:
+    return Refusal(400, f'parameter "{name}" in query has an error: {reason}')
+
+
+def _body_error(schema: str, at: str, reason: str) -> Refusal:
+    place = f'Error at "{at}": ' if at else ""
+    return Refusal(
+        400, f"request body has an error: doesn't match schema #/components/schemas/{schema}: {place}{reason}"
+    )
+
+
+def _listed(values: list[str]) -> str:
+    return json.dumps(values, separators=(",", ":"))

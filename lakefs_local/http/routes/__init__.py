@@ -1,0 +1,1 @@
+"""The operations this server answers, by subject."""

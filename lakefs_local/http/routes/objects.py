@@ -1,0 +1,264 @@
+"""Objects: upload, read, list, delete, copy."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+from lakefs_local.catalog import objects, repositories
+from lakefs_local.catalog.errors import Gone
+from lakefs_local.http import parameters, ranges, render, schemas
+from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json
+from lakefs_local.http.multipart import ContentPart, boundary_of
+from lakefs_local.http.server import Server
+from lakefs_local.storage import records
+from lakefs_local.storage.blobs import Incoming, Stored
+from lakefs_local.storage.database import Session
+from lakefs_local.storage.records import DEFAULT_CONTENT_TYPE, Entry
+
+MAX_BULK_DELETE = 1000
+_CHUNK = 1 << 20
+_READ_AT_ONCE = 256 << 10
+_METADATA_HEADER = "x-lakefs-meta-"
+# What is stored was written by somebody else: a browser shows it, but never runs it with this server's rights.
+SAFE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "SAMEORIGIN",
+    "content-security-policy": "default-src 'none'; sandbox",
+}
+
+
+async def upload_object(server: Server, call: Call) -> Reply:
+    """The raw body, or the part `content` of a multipart form. Durable before it is acknowledged."""
+    path = parameters.required(call, "path")
+    only_if_new = _only_if_new(call)
+    branch, force = call.parameters["branch"], parameters.boolean(call, "force")
+
+    def repository_in(session: Session) -> repositories.Repository:
+        return repositories.writable(session, call.parameters["repository"], force=force)
+
+    with server.store.database.read() as session:
+        objects.check_put(session, repository_in(session), branch, path)
+    content_type = call.headers.get("content-type", "")
+    boundary = boundary_of(content_type)
+    part = ContentPart(boundary) if boundary is not None else None
+    chunks = part.chunks(call.chunks()) if part else call.chunks()
+    with server.store.blobs.receive() as incoming:
+        stored = await _receive(server, incoming, chunks)
+        entry = Entry(
+            stored.md5,
+            stored.size,
+            int(time.time()),
+            blob=stored.digest,
+            content_type=checked_header(
+                (part.content_type if part else content_type) or DEFAULT_CONTENT_TYPE
+            ),
+            metadata=_user_metadata(call),
+        )
+        record = await server.write(
+            lambda session: objects.put(
+                session, repository_in(session), branch, path, entry, only_if_new=only_if_new
+            )
+        )
+    reply = server.objects.stats(path, record)
+    return replace(reply, status=201)
+
+
+async def get_object(server: Server, call: Call) -> Reply:
+    """The bytes, or a range of them. HEAD gives the same headers without."""
+    path = parameters.required(call, "path")
+    if parameters.boolean(call, "presign"):
+        raise Refusal(400, "local adapter presigned URL: operation not supported")
+    with server.store.database.read() as session:
+        repository = repositories.get(session, call.parameters["repository"])
+        entry = records.unpack(objects.find(session, repository, call.parameters["ref"], path))
+    etag = f'"{entry.checksum}"'
+    if call.headers.get("if-none-match") == etag:
+        return Reply(304)
+    headers = {"etag": etag, **SAFE_HEADERS, "last-modified": _http_date(entry.mtime)}
+    status, first, last = 200, 0, entry.size - 1
+    if "range" in call.headers:
+        first, last = ranges.parse(call.headers["range"], entry.size, etag)
+        status = 206
+        headers["content-range"] = f"bytes {first}-{last}/{entry.size}"
+    headers["content-length"] = str(last - first + 1)
+    if call.method == "HEAD":
+        return Reply(status, b"", entry.content_type, headers | {"accept-ranges": "bytes"})
+    return Reply(status, _contents(server, entry, first, last - first + 1), entry.content_type, headers)
+
+
+async def stat_object(server: Server, call: Call) -> Reply:
+    """What is known about one object."""
+    path = parameters.required(call, "path")
+    if parameters.boolean(call, "presign"):
+        raise Refusal(400, "local adapter presigned URL: operation not supported")
+    with_metadata = parameters.boolean(call, "user_metadata", True)
+    with server.store.database.read() as session:
+        repository = repositories.get(session, call.parameters["repository"])
+        record = objects.find(session, repository, call.parameters["ref"], path)
+    return server.objects.stats(path, record, with_metadata=with_metadata)
+
+
+async def list_objects(server: Server, call: Call) -> Reply:
+    """By path, with prefix, delimiter and offset."""
+    paging = parameters.paging(call)
+    if parameters.boolean(call, "presign"):
+        raise Refusal(400, "local adapter presigned URL: operation not supported")
+    with_metadata = parameters.boolean(call, "user_metadata", True)
+    with server.store.database.read() as session:
+        repository = repositories.get(session, call.parameters["repository"])
+        found = objects.page(session, repository, call.parameters["ref"], paging)
+    listed = server.objects.listed
+    return render.page_of_json(
+        found, [listed(result, with_metadata=with_metadata) for result in found.results]
+    )
+
+
+async def delete_object(server: Server, call: Call) -> Reply:
+    """Absent ones are no error."""
+    await _delete(server, call, [parameters.required(call, "path")], parameters.boolean(call, "force"))
+    return NO_CONTENT
+
+
+async def delete_objects(server: Server, call: Call) -> Reply:
+    """At most 1,000 at once."""
+    body = await parameters.body(call, schemas.PATHS)
+    if len(body["paths"]) > MAX_BULK_DELETE:
+        raise Refusal(400, f"request size exceeded, max paths is set to {MAX_BULK_DELETE}")
+    await _delete(server, call, body["paths"], parameters.boolean(call, "force"))
+    return reply_json(200, {"errors": []})
+
+
+async def copy_object(server: Server, call: Call) -> Reply:
+    """Within a repository; the copy shares the bytes."""
+    destination = parameters.required(call, "dest_path")
+    body = await parameters.body(call, schemas.COPY)
+    branch = call.parameters["branch"]
+
+    def copy(session: Session) -> bytes:
+        repository = repositories.writable(
+            session, call.parameters["repository"], force=body.get("force", False)
+        )
+        source = body.get("src_ref") or branch
+        return objects.copy(session, repository, branch, destination, source, body["src_path"])
+
+    return replace(server.objects.stats(destination, await server.write(copy)), status=201)
+
+
+async def update_object_user_metadata(server: Server, call: Call) -> Reply:
+    """Replaces an object's user metadata."""
+    path = parameters.required(call, "path")
+    body = await parameters.body(call, schemas.USER_METADATA)
+
+    def update(session: Session) -> None:
+        repository = repositories.writable(session, call.parameters["repository"])
+        objects.set_metadata(session, repository, call.parameters["branch"], path, body["set"])
+
+    await server.write(update)
+    return NO_CONTENT
+
+
+async def upload_object_preflight(server: Server, call: Call) -> Reply:
+    """Whether an upload would be allowed."""
+    path = parameters.required(call, "path")
+    with server.store.database.read() as session:
+        repository = repositories.writable(session, call.parameters["repository"])
+        objects.check_put(session, repository, call.parameters["branch"], path)
+    return NO_CONTENT
+
+
+async def get_underlying_properties(server: Server, call: Call) -> Reply:
+    """Files have no storage class."""
+    path = parameters.required(call, "path")
+    with server.store.database.read() as session:
+        repository = repositories.get(session, call.parameters["repository"])
+        objects.find(session, repository, call.parameters["ref"], path)
+    return reply_json(200, {"storage_class": None})
+
+
+def checked_header(value: str) -> str:
+    """A value that goes back out as a header. Raises Refusal (400) for control characters and beyond Latin-1."""
+    if not all(" " <= character <= "ÿ" and character != "\x7f" for character in value) or len(value) > 1024:
+        raise Refusal(400, "argument content type: invalid value: validation error")
+    return value
+
+
+async def _delete(server: Server, call: Call, paths: list[str], force: bool) -> None:
+    def delete(session: Session) -> None:
+        repository = repositories.writable(session, call.parameters["repository"], force=force)
+        objects.delete(session, repository, call.parameters["branch"], paths)
+
+    await server.write(delete)
+
+
+async def _receive(server: Server, incoming: Incoming, chunks: AsyncIterator[bytes]) -> Stored:
+    pending: list[bytes] = []
+    waiting = total = 0
+    async for chunk in chunks:
+        pending.append(chunk)
+        waiting += len(chunk)
+        total += len(chunk)
+        if total > server.max_upload:
+            raise Refusal(413, f"the object is larger than this server takes ({server.max_upload} bytes)")
+        if waiting >= _CHUNK:
+            data, pending, waiting = b"".join(pending), [], 0
+            await server.work(lambda data=data: incoming.write(data))  # type: ignore[misc]
+
+    def finish() -> Stored:
+        incoming.write(b"".join(pending))
+        return incoming.store()
+
+    return await server.work(finish)
+
+
+def _contents(server: Server, entry: Entry, first: int, length: int) -> bytes | AsyncIterator[bytes]:
+    path = entry.location if entry.blob is None else server.store.blobs.path(entry.blob)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        raise Gone(f"No data: {Path(path).name} is no longer there") from None
+    if os.fstat(file).st_size != entry.size:
+        os.close(file)
+        raise Gone(f"No data: {Path(path).name} is no longer the {entry.size} bytes it was")
+    if length > _READ_AT_ONCE:
+        return _stream(server, file, first, length)
+    try:
+        return os.pread(file, length, first)
+    finally:
+        os.close(file)
+
+
+async def _stream(server: Server, file: int, first: int, length: int) -> AsyncIterator[bytes]:
+    try:
+        end = first + length
+        while first < end:
+            data = await server.work(lambda at=first: os.pread(file, min(_CHUNK, end - at), at))  # type: ignore[misc]
+            if not data:
+                return
+            first += len(data)
+            yield data
+    finally:
+        os.close(file)
+
+
+def _only_if_new(call: Call) -> bool:
+    condition = call.headers.get("if-none-match")
+    if "if-match" in call.headers or condition not in (None, "*"):
+        raise Refusal(501, "Not Implemented")
+    return condition == "*"
+
+
+def _user_metadata(call: Call) -> dict[str, str]:
+    found = {}
+    for name, value in call.headers.items():
+        if name.startswith(_METADATA_HEADER):
+            try:
+                found[name.removeprefix(_METADATA_HEADER)] = value.encode("latin-1").decode()
+            except UnicodeDecodeError:
+                found[name.removeprefix(_METADATA_HEADER)] = value
+    return found
+
+
+def _http_date(seconds: int) -> str:
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(min(seconds, 253402300799)))

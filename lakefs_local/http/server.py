@@ -1,0 +1,52 @@
+"""What routes work with: the store, waiting for its writer, and threads for what would hold up the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from lakefs_local.http.render import ObjectRenderer
+from lakefs_local.storage.database import Session
+from lakefs_local.store import Store
+
+T = TypeVar("T")
+
+_THREADS = 16
+
+
+class Server:
+    """Shared by all requests of one process. `max_upload` is in bytes."""
+
+    def __init__(self, store: Store, *, max_upload: int):
+        self.store = store
+        self.objects = ObjectRenderer(store.blobs)
+        self.max_upload = max_upload
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
+        self.background = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs that no open request waits for, such as an import."""
+        return self.background > 0
+
+    async def write(self, change: Callable[[Session], T]) -> T:
+        """Run a change on the writer; returns once it is durable."""
+        return await asyncio.wrap_future(self.store.database.write(change))
+
+    async def read(self, question: Callable[[Session], T]) -> T:
+        """Run a reading that may take long in a thread, on a snapshot of its own."""
+
+        def ask() -> T:
+            with self.store.database.read() as session:
+                return question(session)
+
+        return await self.work(ask)
+
+    async def work(self, task: Callable[[], T]) -> T:
+        """Run anything that blocks in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, task)
+
+    def close(self) -> None:
+        """Wait for running work and close the store."""
+        self._threads.shutdown()
+        self.store.close()

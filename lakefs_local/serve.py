@@ -1,0 +1,174 @@
+"""Runs the server: binds, announces itself in `server.json`, stops on a signal or when idle."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import uvicorn
+
+from lakefs_local import credentials
+from lakefs_local.folder import DataFolder, FolderError, write_private
+from lakefs_local.http.app import Application
+from lakefs_local.http.server import Server
+from lakefs_local.store import Store
+
+DEFAULT_MAX_UPLOAD = 5 << 30
+_STOP_WITHIN = 10
+# How long a server that is about to leave for idleness still answers, after it has withdrawn `server.json`.
+_FAREWELL = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """`port` 0 takes a free one; `idle_exit` is in seconds, None: never; `max_upload` in bytes."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    import_from: Sequence[Path] = ()
+    idle_exit: float | None = None
+    max_upload: int = DEFAULT_MAX_UPLOAD
+
+
+class RunningServer:
+    """A data folder being served. Make it, then `run` it (blocking); `stop` may be called from any thread."""
+
+    def __init__(self, options: Options):
+        """Opens the folder and binds. Raises FolderError."""
+        self._options = options
+        self.folder = DataFolder(options.data)
+        store = Store(self.folder, options.import_from)
+        try:
+            self._pairs = credentials.load_or_create(self.folder.credentials)
+            self._socket = _bind(options.host, options.port)
+        except BaseException:
+            store.close()
+            raise
+        self._server = Server(store, max_upload=options.max_upload)
+        host, port = self._socket.getsockname()[:2]
+        self.endpoint = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._last_request = time.monotonic()
+        application = Application(self._server, credentials.Authenticator(self._pairs), self._note_request)
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                http="httptools",
+                timeout_graceful_shutdown=_STOP_WITHIN,
+            )
+        )
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until stopped."""
+        try:
+            asyncio.run(self._serve(on_ready))
+        finally:
+            self._withdraw()
+            self._server.close()
+            self._socket.close()
+
+    def stop(self) -> None:
+        """Finish running requests, then return from `run`."""
+        self._uvicorn.should_exit = True
+
+    def _note_request(self) -> None:
+        self._last_request = time.monotonic()
+
+    async def _serve(self, on_ready: Callable[[], None]) -> None:
+        serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[self._socket]))
+        while not self._uvicorn.started and not serving.done():
+            await asyncio.sleep(0.002)
+        if self._uvicorn.started:
+            self._announce()
+            on_ready()
+            if self._options.idle_exit is not None:
+                watch = asyncio.ensure_future(self._leave_when_idle(self._options.idle_exit))
+                serving.add_done_callback(lambda _: watch.cancel())
+        await serving
+
+    async def _leave_when_idle(self, idle_exit: float) -> None:
+        while True:
+            idle = time.monotonic() - self._last_request
+            if idle < idle_exit or self._server.busy:
+                await asyncio.sleep(max(0.05, idle_exit - idle))
+                continue
+            # Whoever read `server.json` just before it went gets an answer, and the server stays for them.
+            self._withdraw()
+            await asyncio.sleep(_FAREWELL)
+            if time.monotonic() - self._last_request > _FAREWELL:
+                self.stop()
+                return
+            self._announce()
+
+    def _announce(self) -> None:
+        process = psutil.Process()
+        write_private(
+            self.folder.server,
+            json.dumps({"endpoint": self.endpoint, "pid": process.pid, "started": process.create_time()})
+            + "\n",
+        )
+
+    def _withdraw(self) -> None:
+        self.folder.server.unlink(missing_ok=True)
+
+
+def serve(options: Options) -> int:
+    """Serve in this process until a signal; the exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        running = RunningServer(options)
+    except FolderError as problem:
+        print(f"lakefs_local: {problem}", file=sys.stderr)
+        return 2
+
+    def announce() -> None:
+        print(f"lakeFS API at {running.endpoint}, credentials in {running.folder.credentials}", flush=True)
+
+    running.run(announce)
+    return 0
+
+
+@contextlib.contextmanager
+def in_thread(options: Options):  # type: ignore[no-untyped-def]
+    """Serve in a thread of this process while the context lasts; gives the RunningServer."""
+    running = RunningServer(options)
+    ready = threading.Event()
+    thread = threading.Thread(target=running.run, args=(ready.set,), name="lakefs_local", daemon=True)
+    thread.start()
+    try:
+        while not ready.wait(0.05):
+            if not thread.is_alive():
+                raise RuntimeError(f"the server for {options.data} did not start")
+        yield running
+    finally:
+        running.stop()
+        thread.join()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        if os.name == "posix":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(1024)
+    except OSError as problem:
+        raise FolderError(f"cannot listen on {host} port {port}: {problem}") from problem
+    return bound

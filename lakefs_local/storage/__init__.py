@@ -1,0 +1,1 @@
+"""How the embedded server keeps data: blob files, a SQLite database, and trees of small shared nodes."""

@@ -1,0 +1,167 @@
+"""Blob files: the bytes of objects, each in a file named by its SHA-256.
+
+A file stands under its name only complete and on disk: it is written under `incoming/`, fsynced, renamed, and its
+folder fsynced, all before any row names it. After a crash `incoming/` holds only what nobody was promised.
+"""
+
+import hashlib
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Stored(NamedTuple):
+    """A blob on disk: SHA-256 (32 bytes), MD5 (hex), size in bytes."""
+
+    digest: bytes
+    md5: str
+    size: int
+
+
+class Blobs:
+    """The blob files under one folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "blobs"
+        self._incoming = folder / "incoming"
+        self._pinned: Counter[bytes] = Counter()
+        self._lock = threading.Lock()
+        self._serial = 0
+        self._prepare()
+
+    def path(self, digest: bytes) -> str:
+        """Where a blob lies (whether or not it exists)."""
+        name = digest.hex()
+        return f"{self.folder}/{name[:2]}/{name[2:]}"
+
+    def receive(self) -> "Incoming":
+        """Start writing a blob whose digest is not known yet."""
+        with self._lock:
+            self._serial += 1
+            serial = self._serial
+        return Incoming(self, self._incoming / f"{os.getpid()}-{serial}")
+
+    @contextmanager
+    def pinned(self, digest: bytes) -> Iterator[None]:
+        """Keep a blob from being collected while a row that names it is on its way."""
+        self.pin(digest)
+        try:
+            yield
+        finally:
+            self.unpin(digest)
+
+    def pin(self, digest: bytes) -> None:
+        """See `pinned`."""
+        with self._lock:
+            self._pinned[digest] += 1
+
+    def unpin(self, digest: bytes) -> None:
+        """See `pinned`."""
+        with self._lock:
+            self._pinned[digest] -= 1
+            if self._pinned[digest] <= 0:
+                del self._pinned[digest]
+
+    def remove_unless_pinned(self, digest: bytes) -> bool:
+        """Delete a blob file that no row names; False if an upload in flight needs it."""
+        with self._lock:
+            if digest in self._pinned:
+                return False
+            Path(self.path(digest)).unlink()
+            return True
+
+    def all(self) -> Iterator[tuple[bytes, int]]:
+        """Every stored blob as (digest, size in bytes)."""
+        for folder in sorted(os.scandir(self.folder), key=lambda item: item.name):
+            for item in os.scandir(folder.path):
+                yield bytes.fromhex(folder.name + item.name), item.stat().st_size
+
+    def _prepare(self) -> None:
+        self._incoming.mkdir(exist_ok=True)
+        for left_over in self._incoming.iterdir():
+            left_over.unlink()
+        if not self.folder.is_dir():
+            self.folder.mkdir()
+        if not (self.folder / "ff").is_dir():
+            for number in range(256):
+                (self.folder / f"{number:02x}").mkdir(exist_ok=True)
+            sync_folder(self.folder)
+            sync_folder(self.folder.parent)
+
+
+class Incoming:
+    """A blob being written. Use as a context manager: what is not stored by the end is removed."""
+
+    def __init__(self, blobs: Blobs, path: Path):
+        self._blobs, self._path = blobs, path
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        self._pinned: bytes | None = None
+        self._file = -1
+
+    def __enter__(self) -> "Incoming":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._path.unlink(missing_ok=True)
+        if self._pinned is not None:
+            self._blobs.unpin(self._pinned)
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. Raises OSError (disk full)."""
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._md5.update(data)
+        self._sha256.update(data)
+        self._size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file, view) :]
+
+    def store(self) -> Stored:
+        """Make the blob durable under its digest; it stays pinned until the context ends. Raises OSError."""
+        if self._file < 0:
+            self.write(b"")
+        digest = self._sha256.digest()
+        self._blobs.pin(digest)
+        self._pinned = digest
+        target = Path(self._blobs.path(digest))
+        if _size(target) != self._size:
+            os.fsync(self._file)
+            self._path.rename(target)
+        else:
+            self._path.unlink()
+        os.close(self._file)
+        self._file = -1
+        # Also for a file that was there: the upload that made it may not have synced its folder yet.
+        sync_folder(target.parent)
+        return Stored(digest, self._md5.hexdigest(), self._size)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checksum(path: Path) -> bytes:
+    """The SHA-256 of a file. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1

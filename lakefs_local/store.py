@@ -1,0 +1,43 @@
+"""Everything the server keeps, opened together: the database, the blob files, and where imports may read."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lakefs_local.folder import DataFolder
+from lakefs_local.storage.blobs import Blobs
+from lakefs_local.storage.database import Database
+
+
+class Store:
+    """Opens a data folder; its only writer until `close`. Raises FolderError."""
+
+    def __init__(self, folder: DataFolder, import_from: Sequence[Path] = ()):
+        folder.open()
+        try:
+            self.folder = folder
+            self.blobs = Blobs(folder.path)
+            self.database = Database(folder.database)
+        except BaseException:
+            folder.close()
+            raise
+        self._import_from = [path.expanduser().resolve() for path in import_from]
+
+    def close(self) -> None:
+        """Finish writing and release the folder."""
+        self.database.close()
+        self.folder.close()
+
+    def may_import(self, path: Path) -> bool:
+        """Whether a file or folder, with links followed, lies in a folder that imports may read."""
+        real = path.resolve()
+        return any(real.is_relative_to(allowed) for allowed in self._allowed())
+
+    def _allowed(self) -> list[Path]:
+        # Read anew each time: `discovery.ensure_running` adds folders for a server that is already running.
+        try:
+            added = json.loads(self.folder.import_folders.read_text())
+        except (FileNotFoundError, ValueError):
+            added = []
+        return self._import_from + [Path(os.path.realpath(path)) for path in added if isinstance(path, str)]
