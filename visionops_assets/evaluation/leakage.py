@@ -9,10 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
-MAX_DISTANCE = 8
-MIN_CORRELATION = 0.99
+from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, correlation
+
 LEAK_COLUMNS = (
     "holdout_sha256",
     "training_sha256",
@@ -78,29 +77,8 @@ def perceptual_leaks(candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
     for held, trained, distance in zip(
         near["holdout_sha256"], near["training_sha256"], near["distance"], strict=True
     ):
-        correlation = grey_correlation(images(held), images(trained))
-        if correlation >= MIN_CORRELATION:
-            found.append((held, trained, "perceptual", int(distance), correlation, None, None))
+        alike = correlation(images(held), images(trained))
+        if alike >= MIN_CORRELATION:
+            found.append((held, trained, "perceptual", int(distance), alike, None, None))
     table = pd.DataFrame(found, columns=list(LEAK_COLUMNS))
     return table.astype({"distance": "Int64", "correlation": "float64"})
-
-
-def grey_correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Pearson correlation of two images' grey values at the smaller height and width of both.
-
-    uint8 [H, W, C] with C 1 or 3. Two even images correlate fully if equal and not at all otherwise.
-    """
-    height, width = min(first.shape[0], second.shape[0]), min(first.shape[1], second.shape[1])
-    a, b = (_grey(image, height, width) for image in (first, second))
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    if norm == 0:
-        return float(np.array_equal(first, second))
-    return float((a * b).sum() / norm)
-
-
-def _grey(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
-    picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).convert("L")
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BOX)
-    return np.asarray(picture, dtype=np.float64)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from visionops_assets.evaluation.paired import Floats, PairedDifference
 
 _SIGN_FLIPS = 1_000_000
+# Up to this total the exact distribution is quicker than the flips.
+_EXACT_REACH = 20_000
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -26,8 +28,8 @@ def mcnemar(wins: int, losses: int) -> float:
 def sign_flip(sums: Floats, *, seed: int) -> float:
     """Chance of a total this large if each group's sum could as well have had the other sign.
 
-    Fisher's randomisation test. With sums of one size it is the exact sign test; otherwise from 10⁶ random
-    flips, counting the observed one (Phipson & Smyth 2010), so it is never 0.
+    Fisher's randomisation test: for sums of one size the exact sign test, for whole numbers exact by convolution,
+    otherwise from 10⁶ random flips, counting the observed one (Phipson & Smyth 2010), so it is never 0.
     """
     sizes, counts = np.unique(np.round(np.abs(sums[sums != 0]), 9), return_counts=True)
     if len(sizes) == 0:
@@ -35,13 +37,28 @@ def sign_flip(sums: Floats, *, seed: int) -> float:
     if len(sizes) == 1:
         wins = int((sums > 0).sum())
         return mcnemar(wins, int(counts[0]) - wins)
+    observed = float(sums.sum())
+    reach = float(sizes @ counts)
+    if reach <= _EXACT_REACH and bool((sizes == np.rint(sizes)).all()):
+        return _tail_of_flips(sizes.astype(np.int64), counts, round((observed + reach) / 2))
     rng = np.random.default_rng(seed)
     totals = np.zeros(_SIGN_FLIPS)
     for size, count in zip(sizes, counts, strict=True):
         totals += size * (2.0 * rng.binomial(count, 0.5, _SIGN_FLIPS) - count)
-    observed = float(sums.sum())
     reached = int((totals >= observed - 1e-6 * float(sizes[0])).sum())
     return (1 + reached) / (1 + _SIGN_FLIPS)
+
+
+def _tail_of_flips(sizes: NDArray[np.int64], counts: NDArray[np.int64], least: int) -> float:
+    """P(Σ size · B(count, ½) ≥ least)."""
+    from scipy.stats import binom
+
+    chances = np.ones(1)
+    for size, count in zip(sizes, counts, strict=True):
+        positive = np.zeros(size * count + 1)
+        positive[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, positive)
+    return min(1.0, float(chances[least:].sum()))
 
 
 def better(wins: int, losses: int, paired: PairedDifference, *, seed: int) -> float:

@@ -31,26 +31,26 @@ def suspect_batches(
     tested = [str(name) for name, size in zip(names, sizes, strict=True) if size >= min_samples]
     if len(names) < 2 or not tested:
         return []
-    found, p_values = [], []
+    p_values = []
     for name in tested:
         inside = batches == name
         right_in, right_out = int(correct[inside].sum()), int(correct[~inside].sum())
         wrong_in, wrong_out = int(inside.sum()) - right_in, int((~inside).sum()) - right_out
         p_values.append(fisher_exact([[right_in, wrong_in], [right_out, wrong_out]], "less").pvalue)
-        found.append(
-            Suspect(
-                batch=name,
-                rows=int(inside.sum()),
-                agreement=float(correct[inside].mean()),
-                elsewhere=float(correct[~inside].mean()),
-                confusion=_confusion(predictions["label"][inside], answers[inside]),
+    suspects = []
+    for name, p in zip(tested, holm(p_values), strict=True):
+        inside = batches == name
+        agreement, elsewhere = float(correct[inside].mean()), float(correct[~inside].mean())
+        if p <= _LEVEL and elsewhere - agreement >= _NOTABLE_GAP:
+            suspects.append(
+                Suspect(
+                    batch=name,
+                    rows=int(inside.sum()),
+                    agreement=agreement,
+                    elsewhere=elsewhere,
+                    confusion=_confusion(predictions["label"][inside], answers[inside]),
+                )
             )
-        )
-    suspects = [
-        suspect
-        for suspect, p in zip(found, holm(p_values), strict=True)
-        if p <= _LEVEL and suspect.elsewhere - suspect.agreement >= _NOTABLE_GAP
-    ]
     return sorted(suspects, key=lambda suspect: suspect.agreement - suspect.elsewhere)
 
 
