@@ -59,6 +59,17 @@ def affine_matrices(
     return total
 
 
+def _sampling_grid(maps: NDArray[np.float64], height: int, width: int) -> NDArray[np.float32]:
+    # Not torch's affine_grid: its matrix product may round an image differently beside other images.
+    x = (2 * np.arange(width) + 1) / width - 1
+    y = ((2 * np.arange(height) + 1) / height - 1)[:, None]
+    grid = np.empty((len(maps), height, width, 2), dtype=np.float32)
+    for axis in (0, 1):
+        row = maps[:, axis, :, None, None]
+        grid[..., axis] = row[:, 0] * x + row[:, 1] * y + row[:, 2]
+    return grid
+
+
 def _noise(shape: torch.Size, seeds: NDArray[np.uint64]) -> Tensor:
     noise = torch.empty(shape)
     generator = torch.Generator()
@@ -87,8 +98,7 @@ def augment(
         maps = affine_matrices(
             augmentations, seed=seed, epoch=epoch, samples=samples, aspect=images.shape[3] / images.shape[2]
         )
-        theta = torch.from_numpy(maps[:, :2].astype(np.float32)).to(images.device)
-        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+        grid = torch.from_numpy(_sampling_grid(maps, *images.shape[2:])).to(images.device)
         images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     for position, augmentation in enumerate(augmentations):

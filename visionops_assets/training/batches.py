@@ -1,8 +1,8 @@
 """From decoded samples to batches: gathered as bytes, augmented and normalised on the device, a batch at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -22,18 +22,18 @@ _MEASURED_IMAGES = 4096
 class ImageSource(Protocol):
     """Decoded images by row; what the dataset stage's views are."""
 
-    def gather(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
+    def gather(self, rows: NDArray[np.integer], /) -> NDArray[np.uint8]:
         """Return uint8 [len(rows), H, W, C] in the order asked for."""
         ...
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The rows of a source that make one split, with the class index of each; both int64 [N]."""
+    """The rows of a source that make one split, with the class index of each; both [N]."""
 
     source: ImageSource
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    rows: NDArray[np.integer]
+    labels: NDArray[np.integer]
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.labels):
@@ -75,10 +75,6 @@ class EpochOrder(Sampler[NDArray[np.int64]]):
         self.length, self.seed, self.epoch = length, seed, 0
         self.batches = -(-length // batch_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
-
     def __len__(self) -> int:
         return self.batches
 
@@ -96,7 +92,7 @@ class Gathered(Dataset[tuple[Tensor, Tensor, Tensor]]):
         pixels = self.images.source.gather(self.images.rows[positions])
         return (
             torch.from_numpy(np.ascontiguousarray(pixels)),
-            torch.from_numpy(self.images.labels[positions]),
+            torch.from_numpy(self.images.labels[positions].astype(np.int64)),
             torch.from_numpy(positions),
         )
 
@@ -104,6 +100,37 @@ class Gathered(Dataset[tuple[Tensor, Tensor, Tensor]]):
         """Yield all samples once, in their order."""
         for start in range(0, len(self.images), batch_size):
             yield self[np.arange(start, min(start + batch_size, len(self.images)))]
+
+
+class EpochBatches:
+    """The batches of the epoch that is current when the first of them is asked for.
+
+    Not a bare DataLoader: Lightning makes the first iterator before it knows which epoch a resumed training is in,
+    and an iterator that had fixed its order by then would repeat the first epoch's.
+    """
+
+    def __init__(
+        self, recipe: Recipe, images: LabelledImages, workers: int, epoch: Callable[[], int]
+    ) -> None:
+        self._order = EpochOrder(len(images), recipe.batch_size, recipe.seed)
+        self._epoch = epoch
+        # The loader draws a base seed at each epoch: from a generator of its own, or the model's dropout would
+        # differ between a resumed and an undisturbed training.
+        self._loader: DataLoader[tuple[Tensor, Tensor, Tensor]] = DataLoader(
+            Gathered(images),
+            sampler=self._order,
+            batch_size=None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        self._order.epoch = self._epoch()
+        yield from self._loader
 
 
 class ClassificationData(lightning.LightningDataModule):
@@ -119,29 +146,24 @@ class ClassificationData(lightning.LightningDataModule):
         super().__init__()
         self.recipe, self.samples, self.shipped, self.loader_workers = recipe, train, shipped, loader_workers
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        # The loader draws a base seed at each epoch: from a generator of its own, or the model's dropout would
-        # differ between a resumed and an undisturbed training.
-        return DataLoader(
-            Gathered(self.samples),
-            sampler=EpochOrder(len(self.samples), self.recipe.batch_size, self.recipe.seed),
-            batch_size=None,
-            num_workers=self.loader_workers,
-            generator=torch.Generator(),
-        )
+    def train_dataloader(self) -> EpochBatches:
+        return EpochBatches(self.recipe, self.samples, self.loader_workers, self._epoch)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor, Tensor], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
         pixels, targets, positions = batch
         images = pixels.permute(0, 3, 1, 2).float() / 255.0
-        assert self.trainer is not None
         images = augment(
             images,
             self.recipe.augmentations,
             seed=self.recipe.seed,
-            epoch=self.trainer.current_epoch,
+            epoch=self._epoch(),
             samples=positions.cpu().numpy(),
         )
         images = self.shipped.normalise(images).contiguous(memory_format=torch.channels_last)
         return images, targets
+
+    def _epoch(self) -> int:
+        assert self.trainer is not None
+        return self.trainer.current_epoch

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as lightning
 
@@ -26,6 +27,15 @@ class EpochBoundary(lightning.Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._write(trainer)
         seed_epoch(self.seed, trainer.current_epoch)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Lightning has counted the epoch that is about to start as begun, and would skip its batches on resuming.
+        # A state in which all counts agree means "between two epochs".
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        for counts in (progress["current"], progress["total"]):
+            counts["ready"] = counts["started"] = counts["completed"]
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._write(trainer)

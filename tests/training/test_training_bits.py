@@ -1,0 +1,154 @@
+"""The same request gives the same bits: whoever trains, how often, with how many workers, however interrupted."""
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_world import Processes, request, train_here
+
+from visionops_assets.training.train import TrainingResult, train
+
+HERE = Path(__file__).parent
+
+
+def _script(workdir: Path) -> str:
+    return (
+        "from pathlib import Path; from training_world import train_here; "
+        f"print(train_here(Path({str(workdir)!r})).weights_sha256)"
+    )
+
+
+def test_two_fresh_interpreters_give_the_same_weights(tmp_path: Path, trained: TrainingResult) -> None:
+    root = HERE.parents[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _script(tmp_path / seed)],
+            env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{root}", "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    digests = [process.communicate(timeout=120)[0].strip() for process in started]
+    assert digests == [trained.weights_sha256] * 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_workers_do_not_change_the_weights(
+    workers: int, processes: Processes, tmp_path: Path, trained: TrainingResult
+) -> None:
+    assert processes.train(tmp_path, loader_workers=workers) == trained.weights_sha256
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_training_killed_in_an_epoch_resumes_to_the_same_weights(
+    epoch: int, processes: Processes, workdir: Path, trained: TrainingResult
+) -> None:
+    processes.train_until_killed(workdir, kill_in_epoch=epoch)
+    digest, restored = processes.train_with_history(workdir)
+    assert digest == trained.weights_sha256
+    assert restored == list(range(1, epoch))
+
+
+@pytest.mark.parametrize("write", [1, 2, 4, 5])
+def test_training_killed_while_writing_resumes_to_the_same_weights(
+    write: int, processes: Processes, workdir: Path, trained: TrainingResult
+) -> None:
+    # Four checkpoints, then the weights.
+    processes.train_until_killed(workdir, kill_in_epoch=write, kill_while_saving=True)
+    assert not (workdir / "weights.safetensors").exists()
+    assert processes.train(workdir) == trained.weights_sha256
+
+
+def test_training_killed_again_and_again_at_any_moment_ends_in_the_same_weights(
+    processes: Processes, workdir: Path, count: Callable[[int, int], int]
+) -> None:
+    options: dict[str, Any] = {"epochs": 12, "identity": "long"}
+    expected = processes.train(workdir / "undisturbed", **options)
+    moment = random.Random(0)
+    for number in range(count(3, 20)):
+        place = workdir / str(number)
+        for _ in range(3):
+            process, _ = processes.start(place, **options)
+            process.join(moment.uniform(0.05, 0.8))
+            process.kill()
+            process.join()
+        assert processes.train(place, **options) == expected
+
+
+def test_a_lightning_module_with_an_epoch_schedule_resumes_to_the_same_weights(
+    processes: Processes, tmp_path: Path
+) -> None:
+    options = {"model": {"class_path": "foreign_models.OwnLightning"}}
+    expected = processes.train(tmp_path / "undisturbed", **options)
+    processes.train_until_killed(tmp_path / "killed", kill_in_epoch=3, **options)
+    assert processes.train(tmp_path / "killed", **options) == expected
+
+
+def test_two_trainings_in_one_process_equal_each_in_its_own(
+    processes: Processes, tmp_path: Path, trained: TrainingResult
+) -> None:
+    other = {"seed": 7, "precision": "32-true", "threads": 2}
+    alone = processes.train(tmp_path / "alone", **other)
+    assert train_here(tmp_path / "a", **other).weights_sha256 == alone
+    assert train_here(tmp_path / "b").weights_sha256 == trained.weights_sha256
+    assert train_here(tmp_path / "c", **other).weights_sha256 == alone
+
+
+def test_a_finished_training_is_not_run_again_by_the_same_request(
+    workdir: Path, trained: TrainingResult
+) -> None:
+    train_here(workdir)
+    again = train_here(workdir)
+    assert again.weights_sha256 == trained.weights_sha256
+    assert all(report.restored for report in again.history)
+
+
+def test_a_checkpoint_of_another_request_is_not_taken_up(workdir: Path) -> None:
+    train_here(workdir)
+    result = train_here(workdir, seed=1)
+    assert not any(report.restored for report in result.history)
+
+
+def test_training_in_a_thread_gives_the_same_weights(workdir: Path, trained: TrainingResult) -> None:
+    results: list[TrainingResult] = []
+    thread = threading.Thread(target=lambda: results.append(train_here(workdir)))
+    thread.start()
+    thread.join()
+    assert results[0].weights_sha256 == trained.weights_sha256
+
+
+def test_surroundings_neither_leak_in_nor_change(workdir: Path, trained: TrainingResult) -> None:
+    threads = torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(99)
+    random.seed(99)
+    np.random.seed(99)
+    before = (
+        torch.get_rng_state(),
+        random.getstate(),
+        np.random.get_state(legacy=False)["state"]["key"].tolist(),
+    )
+    environment = dict(os.environ)
+    try:
+        with torch.no_grad():
+            result = train(request(threads=1), workdir)
+            assert not torch.is_grad_enabled()
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert result.weights_sha256 == trained.weights_sha256
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state(legacy=False)["state"]["key"].tolist() == before[2]
+    assert dict(os.environ) == environment
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
