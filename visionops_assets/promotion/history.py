@@ -84,11 +84,16 @@ class Production:
         """Whether promotion waits for a release."""
         return self.held_by is not None
 
+    def arrival(self, version: int) -> HistoryEntry | None:
+        """How a version first came, or came again by a new promotion: not by a rollback."""
+        entries = [each.entry for each in self.intervals if each.version == version]
+        promoted = [entry for entry in entries if entry.kind != "rollback"]
+        return promoted[-1] if promoted else None
+
     def was_before(self) -> int | None:
         """The version that the present one took over from when it was promoted: where a rollback leads."""
-        arrivals = [each.entry for each in self.intervals if each.version == self.version]
-        promoted = [entry for entry in arrivals if entry.kind != "rollback"]
-        return promoted[-1].from_version if promoted else None
+        arrival = self.arrival(self.version) if self.version is not None else None
+        return arrival.from_version if arrival is not None else None
 
 
 def alias_of(group: str) -> str:
@@ -107,14 +112,10 @@ def production(model: RegisteredModel, group: str = EVERYWHERE) -> Production:
     version = model.aliases.get(alias_of(group))
     voided = {entry.voids for entry in entries}
     changes = [entry for entry in entries if entry.kind in CHANGES and entry.number not in voided]
-    incomplete, foreign = None, False
-    if changes and changes[-1].to_version != version:
-        if changes[-1].from_version == version:
-            incomplete = changes.pop()
-        else:
-            foreign = True
-    elif not changes:
-        foreign = version is not None
+    incomplete = None
+    if changes and changes[-1].to_version != version and changes[-1].from_version == version:
+        incomplete = changes.pop()
+    foreign = version != (changes[-1].to_version if changes else None)
     return Production(
         group=group,
         version=version,

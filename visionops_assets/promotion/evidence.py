@@ -1,0 +1,95 @@
+"""What lies with a registered version: where its data came from, how it was made, how it was judged."""
+
+from dataclasses import dataclass
+from json import loads
+
+from resources.model_errors import ArtifactMissing, ModelNotFound
+from resources.model_records import PROVENANCE_ARTIFACT, ModelVersion, RegisteredModel
+from visionops_assets.dataset.manifest import Manifest
+from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.promotion.errors import VerdictMissing
+from visionops_assets.promotion.history import EVERYWHERE, HistoryEntry, Production, production
+from visionops_assets.promotion.registry import Registry
+from visionops_assets.promotion.verdicts import listed, load
+from visionops_assets.training.challenger import MANIFEST_ARTIFACT
+from visionops_assets.training.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version with its provenance and manifest; None for what its run does not hold."""
+
+    version: ModelVersion
+    provenance: Provenance | None
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of why a version is, or was, in production. `arrival` is the entry that promoted it."""
+
+    made: Made
+    now: Production
+    arrival: HistoryEntry | None
+    verdict: Verdict | None
+    predecessor: Made | None
+
+    @property
+    def in_production(self) -> bool:
+        """Whether this version runs now."""
+        return self.made.version.version == self.now.version
+
+
+def gather(registry: Registry, project: str, version: int | None = None, group: str = EVERYWHERE) -> Evidence:
+    """The evidence of a version, by default of the one in production.
+
+    Raises `ModelNotFound` where nothing is in production or the version does not exist, `RegistryUnavailable`.
+    """
+    model = registry.models.get(project)
+    now = production(model, group)
+    wanted = version if version is not None else now.version
+    if wanted is None:
+        raise ModelNotFound(
+            f"{project} has no model in production on {group}: `visionops tick` trains and judges what is committed"
+        )
+    arrival = now.arrival(wanted)
+    before = arrival.from_version if arrival is not None else None
+    return Evidence(
+        made=_made(registry, registry.models.version(project, wanted)),
+        now=now,
+        arrival=arrival,
+        verdict=_verdict(registry, model, arrival),
+        predecessor=None if before is None else _predecessor(registry, project, before),
+    )
+
+
+def _made(registry: Registry, version: ModelVersion) -> Made:
+    provenance = _read(registry, version, PROVENANCE_ARTIFACT)
+    manifest = _read(registry, version, MANIFEST_ARTIFACT)
+    return Made(
+        version=version,
+        provenance=None if provenance is None else Provenance.from_json(provenance.decode()),
+        manifest=None if manifest is None else Manifest.from_json(loads(manifest)),
+    )
+
+
+def _predecessor(registry: Registry, project: str, version: int) -> Made | None:
+    try:
+        return _made(registry, registry.models.version(project, version))
+    except ModelNotFound:
+        return None
+
+
+def _verdict(registry: Registry, model: RegisteredModel, arrival: HistoryEntry | None) -> Verdict | None:
+    listing = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+    try:
+        return None if listing is None else load(registry, model.project, listing)
+    except VerdictMissing:
+        return None
+
+
+def _read(registry: Registry, version: ModelVersion, path: str) -> bytes | None:
+    try:
+        return registry.artifacts.read_bytes(version.run_id, path)
+    except ArtifactMissing:
+        return None

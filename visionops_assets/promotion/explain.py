@@ -1,0 +1,251 @@
+"""Why a model is in production, in words and tables: how it was judged, trained on what, what changed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from visionops_assets.dataset.manifest import Store
+from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
+from visionops_assets.evaluation.phrases import amount, points, probability
+from visionops_assets.evaluation.verdict import Comparison, Verdict
+from visionops_assets.promotion.changes import data_changes, input_changes
+from visionops_assets.promotion.evidence import Evidence, gather
+from visionops_assets.promotion.history import EVERYWHERE, Interval
+from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Link, Page, Paragraph, Table
+from visionops_assets.promotion.registry import Registry
+from visionops_assets.training.provenance import Difference, compare
+
+REASONS = 12
+INTERVALS = 20
+
+
+def _nowhere(*_: object) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Links:
+    """How to make the addresses a page links to: `commit(repository, commit)`,
+    `compare(repository, before, after)`, `run(run_id)`, `version(project, version)`."""
+
+    commit: Callable[[str, str], str] = _nowhere
+    compare: Callable[[str, str, str], str] = _nowhere
+    run: Callable[[str], str] = _nowhere
+    version: Callable[[str, int], str] = _nowhere
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a version is in production, and what changed against the version it replaced.
+
+    `data` is None where a manifest is missing or there was no predecessor, `inputs` where a provenance is.
+    """
+
+    evidence: Evidence
+    data: ManifestDiff | None
+    inputs: tuple[Difference, ...] | None
+    page: Page
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        return self.page.to_text()
+
+    def to_markdown(self) -> str:
+        """For metadata and MLflow."""
+        return self.page.to_markdown()
+
+
+def why(
+    registry: Registry,
+    store: Store,
+    project: str,
+    version: int | None = None,
+    group: str = EVERYWHERE,
+    links: Links | None = None,
+) -> Explanation:
+    """Explain a version, by default the one in production. `store` holds the fragments of manifests.
+
+    Raises `ModelNotFound`, `RegistryUnavailable`.
+    """
+    return explain(gather(registry, project, version, group), store, links or Links())
+
+
+def explain(evidence: Evidence, store: Store, links: Links) -> Explanation:
+    """Put evidence into words."""
+    made, before = evidence.made, evidence.predecessor
+    data, inputs = None, None
+    if before is not None and before.manifest is not None and made.manifest is not None:
+        data = diff_manifests(before.manifest, made.manifest, store)
+    if before is not None and before.provenance is not None and made.provenance is not None:
+        inputs = tuple(compare(before.provenance, made.provenance))
+    blocks = (
+        *_standing(evidence, links),
+        *_judgement(evidence),
+        *_origin(evidence, links),
+        *_changes(evidence, data, inputs, links),
+        *_intervals(evidence, links),
+    )
+    return Explanation(evidence, data, inputs, Page(_title(evidence), blocks))
+
+
+def _title(evidence: Evidence) -> str:
+    version = evidence.made.version
+    name = f"{version.project}: version {version.version}"
+    if evidence.in_production:
+        where = "" if evidence.now.group == EVERYWHERE else f" on {evidence.now.group}"
+        return f"{name} is in production{where}"
+    times = [each for each in evidence.now.intervals if each.version == version.version]
+    return (
+        f"{name} was in production until {_until(times[-1])}" if times else f"{name} was never in production"
+    )
+
+
+def _standing(evidence: Evidence, links: Links) -> Iterator[Block]:
+    version, now = evidence.made.version, evidence.now
+    since = now.since if evidence.in_production else evidence.arrival
+    if since is not None:
+        yield Paragraph(since.sentence())
+    if evidence.in_production and now.foreign:
+        yield Paragraph("The alias was moved by hand, outside VisionOps: since when and why is not recorded.")
+    if now.incomplete is not None:
+        yield Paragraph(
+            f"Not completed: {now.incomplete.sentence()}. The next promotion or rollback says so."
+        )
+    if now.held_by is not None:
+        yield Paragraph(f"Promotion is on hold. {now.held_by.sentence()}")
+    yield Facts(
+        (
+            ("version", Link(str(version.version), links.version(version.project, version.version))),
+            ("weights", version.weights_sha256 or "not recorded"),
+            ("file that ships", version.onnx_sha256 or "not recorded"),
+            ("trained in run", Link(version.run_id, links.run(version.run_id))),
+        )
+    )
+
+
+def _judgement(evidence: Evidence) -> Iterator[Block]:
+    verdict, arrival = evidence.verdict, evidence.arrival
+    yield Heading("Why this model")
+    if arrival is not None and arrival.kind == "override":
+        yield Paragraph(f"{arrival.who} promoted it against the verdict: {arrival.why}")
+    if verdict is None:
+        yield Paragraph(
+            "No stored verdict says why: it was not promoted by a decision, or the verdict is gone."
+        )
+        return
+    yield Paragraph(verdict.summary())
+    reasons = [reason.text for reason in verdict.reasons]
+    yield Bullets(tuple(reasons[:REASONS]))
+    if len(reasons) > REASONS:
+        yield Paragraph(f"{len(reasons) - REASONS} more reasons are in the stored verdict.")
+    if verdict.evidence is not None:
+        yield _numbers(verdict)
+    yield Paragraph(
+        f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC against "
+        f"{verdict.champion.name() if verdict.champion else 'no champion'}, as challenger {verdict.k} of it. "
+        f"Verdict {verdict.identity[:12]}."
+    )
+
+
+def _numbers(verdict: Verdict) -> Table:
+    assert verdict.evidence is not None
+    compared = (verdict.evidence.primary, *verdict.evidence.guards)
+    columns = ("metric", "this model", "before", "gain", "interval", "p of no gain")
+    return Table(columns, tuple(_comparison(each) for each in compared))
+
+
+def _comparison(each: Comparison) -> tuple[str, ...]:
+    versus = each.champion is not None
+    interval = "–"
+    if each.lower is not None and each.upper is not None:
+        interval = f"{points(each.lower.value, each.unit)} to {points(each.upper.value, each.unit)}"
+    return (
+        each.metric,
+        amount(each.challenger, each.unit),
+        amount(each.champion, each.unit) if versus else "–",
+        points(each.difference, each.unit) if versus else "–",
+        interval,
+        probability(each.p_superior) if each.p_superior is not None else "–",
+    )
+
+
+def _origin(evidence: Evidence, links: Links) -> Iterator[Block]:
+    made = evidence.made
+    yield Heading("Trained on")
+    rows: list[tuple[str, str | Link]] = [("dataset version", made.version.partition or "not recorded")]
+    if made.manifest is not None:
+        rows.append(("labelled images", f"{made.manifest.rows:,}"))
+    if made.provenance is not None:
+        data = made.provenance.data
+        rows += [
+            ("training images", f"{data.train_samples:,}"),
+            ("validation images", f"{data.validation_samples:,}"),
+        ]
+    if evidence.verdict is not None and evidence.verdict.evidence is not None:
+        rows.append(("holdout images", f"{evidence.verdict.evidence.rows:,}"))
+    if made.provenance is not None:
+        data, code = made.provenance.data, made.provenance.code
+        revision = code.revision[:12] if code.revision else "unknown"
+        changed = ", with uncommitted changes" if code.uncommitted_sha256 else ""
+        rows += [
+            ("classes", f"{len(data.classes)}: {', '.join(data.classes[:20])}"),
+            ("commit", Link(f"{data.repository}/{data.commit}", links.commit(data.repository, data.commit))),
+            ("model", made.provenance.recipe.model.class_path),
+            ("code revision", f"{revision}{changed}"),
+        ]
+    yield Facts(tuple(rows))
+
+
+def _changes(
+    evidence: Evidence, data: ManifestDiff | None, inputs: tuple[Difference, ...] | None, links: Links
+) -> Iterator[Block]:
+    before, arrival = evidence.predecessor, evidence.arrival
+    if arrival is not None and arrival.from_version is None:
+        yield Heading("What changed")
+        yield Paragraph(
+            "It is the first model of this project in production: there is nothing to compare with."
+        )
+    if arrival is None or arrival.from_version is None:
+        return
+    yield Heading(f"What changed against version {arrival.from_version}")
+    if before is None:
+        yield Paragraph("That version was deleted from the registry, so nothing can be compared.")
+        return
+    if before.provenance is not None and evidence.made.provenance is not None:
+        old, new = before.provenance.data, evidence.made.provenance.data
+        address = links.compare(new.repository, old.commit, new.commit)
+        if address:
+            yield Facts((("in lakeFS", Link(f"{old.commit[:12]} to {new.commit[:12]}", address)),))
+    if data is not None:
+        yield from data_changes(data)
+    else:
+        yield Paragraph("The manifest of one of them is missing, so the images cannot be compared.")
+    if inputs is not None:
+        yield from input_changes(inputs)
+    else:
+        yield Paragraph(
+            "The provenance of one of them is missing: recipe, code and packages are not compared."
+        )
+
+
+def _intervals(evidence: Evidence, links: Links) -> Iterator[Block]:
+    intervals = evidence.now.intervals
+    if not intervals:
+        return
+    project = evidence.made.version.project
+    yield Heading("In production so far")
+    rows = tuple(
+        (
+            Link(str(each.version), links.version(project, each.version)),
+            f"{each.start:%Y-%m-%d %H:%M}",
+            _until(each),
+            each.entry.kind,
+            each.entry.who,
+            each.entry.why,
+        )
+        for each in reversed(intervals[-INTERVALS:])
+    )
+    yield Table(("version", "from (UTC)", "until", "how", "by", "why"), rows)
+
+
+def _until(interval: Interval) -> str:
+    return f"{interval.end:%Y-%m-%d %H:%M}" if interval.end is not None else "now"

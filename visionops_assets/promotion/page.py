@@ -1,0 +1,173 @@
+"""A page of words, tables and pictures, written once and shown as text, Markdown or HTML."""
+
+import base64
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Link:
+    """Text that leads somewhere; without an address it is text."""
+
+    text: str
+    url: str = ""
+
+    @property
+    def address(self) -> str:
+        """The address if it is a page's; anything else, such as a script, is none."""
+        return self.url if re.match(r"(https?://|[/#])", self.url) else ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Cell = str | Link
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The title of a part."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """One line each."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under column names; every row has as many cells as there are columns."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and what they stand for."""
+
+    rows: tuple[tuple[str, Cell], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with its caption; text and Markdown show the caption only, which keeps metadata small."""
+
+    png: bytes
+    caption: str
+
+    @property
+    def data_uri(self) -> str:
+        """The picture as an address that needs no server."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+Block = Heading | Paragraph | Bullets | Table | Facts | Picture
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title and blocks, in order."""
+
+    title: str
+    blocks: tuple[Block, ...] = field(default_factory=tuple)
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        return "\n".join([self.title, "=" * min(len(self.title), WIDTH), *self._joined(_text)]) + "\n"
+
+    def to_markdown(self, level: int = 1) -> str:
+        """For Dagster's and MLflow's pages; the title is a heading of `level`."""
+        lines = self._joined(lambda block: _markdown(block, level + 1))
+        return "\n".join([f"{'#' * level} {_escaped(self.title)}", *lines]) + "\n"
+
+    def _joined(self, render: Callable[[Block], list[str]]) -> Iterator[str]:
+        for block in self.blocks:
+            yield ""
+            yield from render(block)
+
+
+def _text(block: Block) -> list[str]:
+    match block:
+        case Heading(text):
+            return [text, "-" * min(len(text), WIDTH)]
+        case Paragraph(text):
+            return textwrap.wrap(text, WIDTH)
+        case Bullets(items):
+            return [
+                line
+                for item in items
+                for line in textwrap.wrap(item, WIDTH, initial_indent="- ", subsequent_indent="  ")
+            ]
+        case Facts(rows):
+            width = max((len(name) for name, _ in rows), default=0)
+            return [f"{name:<{width}}  {value}{_address(value)}" for name, value in rows]
+        case Table(columns, rows):
+            cells = [tuple(str(cell) for cell in row) for row in rows]
+            widths = [max(len(row[at]) for row in [columns, *cells]) for at in range(len(columns))]
+            lines = [columns, tuple("-" * width for width in widths), *cells]
+            return ["  ".join(_padded(line, widths)).rstrip() for line in lines]
+        case Picture(_, caption):
+            return [f"[picture: {caption}]"]
+
+
+def _markdown(block: Block, level: int) -> list[str]:
+    match block:
+        case Heading(text):
+            return [f"{'#' * level} {_escaped(text)}"]
+        case Paragraph(text):
+            return [_escaped(text)]
+        case Bullets(items):
+            return [f"- {_escaped(item)}" for item in items]
+        case Facts(rows):
+            return _markdown(Table(("", ""), tuple((name, value) for name, value in rows)), level)
+        case Table(columns, rows):
+            head = [_row(columns), _row(["---"] * len(columns))]
+            return [*head, *(_row([_linked(cell) for cell in row]) for row in rows)]
+        case Picture(_, caption):
+            return [f"*{_escaped(caption)}*"]
+
+
+def _address(value: Cell) -> str:
+    return f"  {value.address}" if isinstance(value, Link) and value.address else ""
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+        cell.rjust(width) if _is_number(cell) else cell.ljust(width)
+        for cell, width in zip(cells, widths, strict=True)
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?[\d,]+(\.\d+)?%?", cell))
+
+
+def _linked(cell: Cell) -> str:
+    if isinstance(cell, Link) and cell.address:
+        return f"[{_escaped(cell.text)}]({cell.address.replace(')', '%29')})"
+    return _escaped(str(cell))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text from outside cannot become a link, a tag or another cell."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text.replace("\n", " "))

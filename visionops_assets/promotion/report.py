@@ -1,0 +1,94 @@
+"""A page as one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
+
+from collections.abc import Sequence
+
+from visionops_assets.promotion.page import Heading, Page, Picture
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2733; --soft: #5d6b7a; --line: #d9e0e7; --band: #f5f7f9;
+  --paper: #ffffff; --accent: #1f6feb; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e9ee; --soft: #9aa7b4; --line: #36414d;
+  --band: #1d252e; --paper: #141a21; --accent: #6ea8fe; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1.2rem; padding-bottom: .9rem;
+  border-bottom: 3px solid var(--accent); }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .7rem; }
+p { margin: .6rem 0; max-width: 46rem; }
+ul { padding-left: 1.2rem; max-width: 46rem; }
+li { margin: .3rem 0; }
+a { color: var(--accent); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .93rem; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+th { text-align: left; font-weight: 600; color: var(--soft); white-space: nowrap; }
+th, td { padding: .4rem .9rem .4rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+tbody tr:nth-child(even) { background: var(--band); }
+table.facts th { width: 12rem; }
+figure { margin: 1.2rem 0; }
+figure img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px;
+  image-rendering: pixelated; background: var(--band); }
+figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
+@media print { main { max-width: none; padding: 0; } }
+"""
+
+TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ page.title }}</title>
+<style>{{ style }}</style>
+</head>
+<body>
+<main>
+<h1>{{ page.title }}</h1>
+{%- macro cell(value) -%}
+{%- if value.address is defined and value.address -%}
+<a href="{{ value.address }}">{{ value.text }}</a>{%- else -%}{{ value }}{%- endif -%}
+{%- endmacro %}
+{%- for block in page.blocks %}
+{%- set kind = block.__class__.__name__ %}
+{%- if kind == "Heading" %}
+<h2>{{ block.text }}</h2>
+{%- elif kind == "Paragraph" %}
+<p>{{ block.text }}</p>
+{%- elif kind == "Bullets" %}
+<ul>{% for item in block["items"] %}<li>{{ item }}</li>{% endfor %}</ul>
+{%- elif kind == "Facts" %}
+<div class="wide"><table class="facts"><tbody>
+{%- for name, value in block.rows %}
+<tr><th scope="row">{{ name }}</th><td>{{ cell(value) }}</td></tr>
+{%- endfor %}
+</tbody></table></div>
+{%- elif kind == "Table" %}
+<div class="wide"><table>
+<thead><tr>{% for name in block.columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{%- for row in block.rows %}
+<tr>{% for value in row %}<td>{{ cell(value) }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></div>
+{%- elif kind == "Picture" %}
+<figure><img src="{{ block.data_uri }}" alt="{{ block.caption }}"><figcaption>{{ block.caption }}</figcaption></figure>
+{%- endif %}
+{%- endfor %}
+</main>
+</body>
+</html>
+"""
+
+
+def to_html(page: Page, pictures: Sequence[Picture] = (), *, pictures_title: str = "Images") -> str:
+    """The page as HTML, with `pictures` (contact sheets) in a part of their own at the end.
+
+    Everything from outside, a class name or a person's reason, is escaped; addresses other than http and
+    relative ones are shown as text.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    blocks = page.blocks + ((Heading(pictures_title), *pictures) if pictures else ())
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string(TEMPLATE).render(page=Page(page.title, blocks), style=Markup(STYLE))

@@ -1,0 +1,214 @@
+"""What is in production, what was, what was judged, and what promotion waits for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from resources.model_errors import ModelNotFound
+from resources.model_records import ModelVersion, RegisteredModel
+from visionops_assets.evaluation.ledger import level_left, next_turn
+from visionops_assets.promotion import journal
+from visionops_assets.promotion.answers import Answer
+from visionops_assets.promotion.history import (
+    EVERYWHERE,
+    HistoryEntry,
+    Interval,
+    Production,
+    groups,
+    production,
+    read_history,
+    version_on,
+)
+from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
+from visionops_assets.promotion.promote import Approval
+from visionops_assets.promotion.registry import Registry
+from visionops_assets.promotion.verdicts import ListedVerdict, listed, read_ledger
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Status:
+    """One project on one device group. `level_left` is what the next challenger's claim is tested at;
+    `labels_needed` what the last INSUFFICIENT verdict against this champion asks for; `waiting` the passes
+    that a person has to approve or reject."""
+
+    project: str
+    champion: ModelVersion | None
+    now: Production
+    others: Mapping[str, int | None]
+    entries: tuple[HistoryEntry, ...]
+    verdicts: tuple[ListedVerdict, ...]
+    answers: Mapping[str, Answer]
+    waiting: tuple[ListedVerdict, ...]
+    level_left: float
+    labels_needed: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `visionops status --json` prints; times are ISO 8601 in UTC."""
+        since = self.now.since
+        return {
+            "project": self.project,
+            "group": self.now.group,
+            "champion": None
+            if self.champion is None
+            else {
+                "version": self.champion.version,
+                "sha256": self.champion.weights_sha256,
+                "onnx_sha256": self.champion.onnx_sha256,
+                "partition": self.champion.partition,
+                "since": _iso(since.when) if since else None,
+            },
+            "groups": dict(self.others),
+            "history": [entry.model_dump(mode="json", by_alias=True) for entry in self.entries],
+            "in_production": [_interval(each) for each in self.now.intervals],
+            "verdicts": [self._verdict(each) for each in self.verdicts],
+            "waiting": [each.identity for each in self.waiting],
+            "hold": _entry(self.now.held_by),
+            "incomplete": _entry(self.now.incomplete),
+            "moved_by_hand": self.now.foreign,
+            "level_left": self.level_left,
+            "labels_needed": self.labels_needed,
+        }
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        return self.to_page().to_text()
+
+    def to_page(self) -> Page:
+        """As a page."""
+        return Page(f"{self.project}: {self._headline()}", tuple(self._blocks()))
+
+    def _verdict(self, each: ListedVerdict) -> dict[str, Any]:
+        answer = self.answers.get(each.identity)
+        return {
+            **each.model_dump(mode="json", exclude={"format", "sha256"}),
+            "answer": None if answer is None else answer.kind,
+        }
+
+    def _headline(self) -> str:
+        if self.champion is None:
+            return "no model in production"
+        since = f" since {self.now.since.when:%Y-%m-%d %H:%M} UTC" if self.now.since else ""
+        return f"version {self.champion.version} in production{since}"
+
+    def _blocks(self) -> list[Block]:
+        blocks: list[Block] = [Paragraph(text) for text in self._notices()]
+        facts: list[tuple[str, str]] = []
+        if self.champion is not None:
+            facts += [
+                ("dataset version", self.champion.partition or "not recorded"),
+                ("weights", self.champion.weights_sha256),
+            ]
+        facts.append(("level left", f"{self.level_left:.3g} for the next challenger"))
+        if self.labels_needed is not None:
+            facts.append(("labels asked for", f"{self.labels_needed:,} more"))
+        facts += [
+            (f"on {group}", f"version {version}")
+            for group, version in self.others.items()
+            if version is not None
+        ]
+        blocks.append(Facts(tuple(facts)))
+        if self.verdicts:
+            blocks += [Heading("Decisions, newest first"), self._verdict_table()]
+        if self.entries:
+            rows = tuple((entry.sentence(),) for entry in reversed(self.entries[-SHOWN:]))
+            blocks += [Heading("History, newest first"), Table(("change",), rows)]
+        return blocks
+
+    def _verdict_table(self) -> Table:
+        rows = []
+        for each in reversed(self.verdicts[-SHOWN:]):
+            answer = self.answers.get(each.identity)
+            said = f"{answer.kind} by {answer.who}" if answer is not None else ""
+            rows.append((each.identity[:12], each.partition or "–", each.outcome, said, each.summary))
+        return Table(("verdict", "dataset version", "outcome", "answer", "why"), tuple(rows))
+
+    def _notices(self) -> list[str]:
+        notices = []
+        if self.now.held_by is not None:
+            notices.append(
+                f"ON HOLD. {self.now.held_by.sentence()}. `visionops release {self.project} --why TEXT` lifts it."
+            )
+        if self.now.incomplete is not None:
+            again = (
+                f"visionops rollback {self.project}"
+                if self.now.incomplete.kind == "rollback"
+                else "visionops tick"
+            )
+            notices.append(f"NOT COMPLETED. {self.now.incomplete.sentence()}. `{again}` does it again.")
+        if self.now.foreign:
+            notices.append("MOVED BY HAND. The champion's alias was changed outside VisionOps.")
+        notices += [
+            f"WAITING. Verdict {each.identity[:12]} ({each.partition or 'no partition'}) passed: "
+            f"`visionops approve {self.project}` or `visionops reject {self.project} --why TEXT`."
+            for each in self.waiting
+        ]
+        return notices
+
+
+def status(
+    registry: Registry,
+    project: str,
+    *,
+    alpha: float,
+    approval: Approval = "auto",
+    group: str = EVERYWHERE,
+) -> Status:
+    """Read a project's state. `alpha` and `approval` are those of its gate. Raises `RegistryUnavailable`."""
+    model = registry.models.get(project)
+    champion = _champion(registry, model, group)
+    sha256 = champion.weights_sha256 if champion is not None else None
+    verdicts = tuple(listed(model.tags).values())
+    answers = {entry.verdict: entry for entry in journal.read(model.tags, journal.ANSWERS, Answer).entries}
+    against = [each for each in verdicts if each.champion == sha256]
+    asked = [each.labels_needed for each in against if each.outcome == "INSUFFICIENT"]
+    return Status(
+        project=project,
+        champion=champion,
+        now=production(model, group),
+        others={other: version_on(model, other) for other in groups(model) if other != group},
+        entries=tuple(entry for entry in read_history(model.tags).entries if entry.group == group),
+        verdicts=verdicts,
+        answers=answers,
+        waiting=_waiting(against, answers, sha256) if approval == "manual" else (),
+        level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags))),
+        labels_needed=asked[-1] if asked else None,
+    )
+
+
+def _waiting(
+    against: Sequence[ListedVerdict], answers: Mapping[str, Answer], champion: str | None
+) -> tuple[ListedVerdict, ...]:
+    return tuple(
+        each
+        for each in against
+        if each.outcome == "PASS" and each.identity not in answers and each.challenger != champion
+    )
+
+
+def _champion(registry: Registry, model: RegisteredModel, group: str) -> ModelVersion | None:
+    version = version_on(model, group)
+    if version is None:
+        return None
+    try:
+        return registry.models.version(model.project, version)
+    except ModelNotFound:
+        return None
+
+
+def _interval(each: Interval) -> dict[str, Any]:
+    return {
+        "version": each.version,
+        "from": _iso(each.start),
+        "until": _iso(each.end) if each.end is not None else None,
+    }
+
+
+def _entry(entry: HistoryEntry | None) -> dict[str, Any] | None:
+    return None if entry is None else entry.model_dump(mode="json", by_alias=True)
+
+
+def _iso(when: datetime) -> str:
+    return when.isoformat(timespec="seconds")
