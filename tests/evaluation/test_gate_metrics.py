@@ -1,0 +1,61 @@
+"""Point values are those of scikit-learn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from visionops_assets.evaluation.metrics import accuracy, confusion_matrix, error_costs, per_class
+from visionops_assets.evaluation.rules import Costs
+
+CLASSES = ("bolt", "nut", "screw", "washer")
+
+
+@pytest.fixture(params=range(5))
+def answered(request: pytest.FixtureRequest) -> tuple[pd.Series, pd.Series]:
+    rng = np.random.default_rng(request.param)
+    labels = rng.choice(CLASSES, 400, p=[0.5, 0.3, 0.15, 0.05])
+    answers = np.where(rng.random(400) < 0.7, labels, rng.choice(CLASSES, 400))
+    return pd.Series(labels), pd.Series(answers)
+
+
+def test_metrics_equal_scikit_learn(answered: tuple[pd.Series, pd.Series]) -> None:
+    labels, answers = answered
+    assert accuracy(labels, answers) == sklearn_metrics.accuracy_score(labels, answers)
+    confusion = confusion_matrix(labels, answers, CLASSES)
+    expected = sklearn_metrics.confusion_matrix(labels, answers, labels=list(CLASSES))
+    np.testing.assert_array_equal(confusion.to_numpy(), expected)
+    precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
+        labels, answers, labels=list(CLASSES)
+    )
+    table = per_class(confusion)
+    np.testing.assert_allclose(table["precision"], precision, rtol=1e-12)
+    np.testing.assert_allclose(table["recall"], recall, rtol=1e-12)
+    np.testing.assert_allclose(table["f1"], f1, rtol=1e-12)
+    np.testing.assert_array_equal(table["support"], support)
+
+
+def test_expected_cost_is_the_confusion_matrix_weighted(answered: tuple[pd.Series, pd.Series]) -> None:
+    labels, answers = answered
+    costs = Costs(unit="EUR", matrix={"bolt": {"nut": 50, "bolt": 0.5}, "nut": {"bolt": 3}}, otherwise=1)
+    prices = np.array([[costs.of(true, said) for said in CLASSES] for true in CLASSES])
+    confusion = sklearn_metrics.confusion_matrix(labels, answers, labels=list(CLASSES))
+    assert error_costs(labels, answers, costs).mean() == pytest.approx(
+        (confusion * prices).sum() / len(labels)
+    )
+
+
+def test_a_class_without_images_or_predictions_has_no_share() -> None:
+    table = per_class(confusion_matrix(["bolt", "bolt"], ["bolt", "nut"], CLASSES))
+    assert table["recall"].isna()["nut"]
+    assert table["precision"]["nut"] == 0
+    assert table.loc["washer", ["precision", "recall", "f1"]].isna().all()
+
+
+def test_what_cannot_be_counted_is_named() -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        accuracy([], [])
+    with pytest.raises(ValueError, match="label 'gear' is none of the classes"):
+        confusion_matrix(["gear"], ["bolt"], CLASSES)
+    with pytest.raises(ValueError, match="prediction 'gear' is none of the classes"):
+        confusion_matrix(["bolt"], ["gear"], CLASSES)

@@ -1,0 +1,45 @@
+"""Who is the k-th challenger of a champion."""
+
+import pytest
+
+from visionops_assets.evaluation.ledger import Decision, level_left, next_turn, turn_of
+
+
+def test_each_new_challenger_takes_the_next_place() -> None:
+    earlier = [Decision("champion", name) for name in ("one", "two", "three")]
+    assert turn_of("four", "champion", earlier) == 4
+    assert turn_of("first", "champion", []) == 1
+
+
+def test_a_challenger_judged_again_keeps_its_place() -> None:
+    earlier = [Decision("champion", name) for name in ("one", "two", "one", "three", "two")]
+    assert [turn_of(name, "champion", earlier) for name in ("one", "two", "three", "four")] == [1, 2, 3, 4]
+    assert next_turn("champion", earlier) == 4
+
+
+def test_a_promotion_starts_again() -> None:
+    earlier = [Decision("old", "one"), Decision("old", "two")]
+    assert turn_of("three", "two", earlier) == 1
+    assert next_turn("two", earlier) == 1
+
+
+def test_a_return_to_an_earlier_champion_remembers_what_was_spent_against_it() -> None:
+    earlier = [Decision("old", "one"), Decision("old", "new"), Decision("new", "three")]
+    assert turn_of("four", "old", earlier) == 3
+
+
+def test_challengers_before_any_champion_are_counted_apart() -> None:
+    assert turn_of("two", None, [Decision(None, "one")]) == 2
+    assert turn_of("two", "one", [Decision(None, "one")]) == 1
+
+
+def test_the_levels_of_all_challengers_sum_to_alpha() -> None:
+    levels = [level_left(0.05, k) for k in range(1, 2001)]
+    assert levels[0] == 0.025
+    assert sum(levels) == pytest.approx(0.05 * (1 - 1 / 2001))
+    assert sum(levels) < 0.05
+
+
+def test_there_is_no_challenger_before_the_first() -> None:
+    with pytest.raises(ValueError, match="number 1, not 0"):
+        level_left(0.05, 0)
