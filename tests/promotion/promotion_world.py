@@ -18,7 +18,7 @@ from resources.model_records import (
     RegisteredModel,
     Run,
 )
-from visionops_assets.evaluation.verdict import Kind, ModelReference, Outcome, Reason, Verdict
+from visionops_assets.evaluation.verdict import Evidence, Kind, ModelReference, Outcome, Reason, Verdict
 from visionops_assets.promotion.promote import champion_of
 from visionops_assets.promotion.registry import Registry
 from visionops_assets.promotion.verdicts import store
@@ -171,6 +171,7 @@ def judged(
     against: str | None = "champion",
     group: str = "all",
     when: datetime = START,
+    evidence: Evidence | None = None,
 ) -> Verdict:
     """A stored verdict on a run's model, by default against the present champion."""
     champion = (
@@ -191,7 +192,7 @@ def judged(
         alpha_k=0.025,
         claimed_against="no difference",
         reasons=[Reason(effect=outcome, rule="superior", subject="overall", text=f"it is {outcome} by fiat")],
-        evidence=None,
+        evidence=evidence,
         created_at=when,
     )
     return store(registry, verdict, run_id=run.id, partition=run.tags.get(TAG_PARTITION))

@@ -151,6 +151,19 @@ def test_alias_moved_by_hand_is_believed_and_said(world: FakeRegistry) -> None:
     assert "set to version 1 outside VisionOps" in change.note
 
 
+def test_change_killed_after_the_alias_was_moved_by_hand_is_not_taken_for_the_truth(
+    world: FakeRegistry,
+) -> None:
+    challenge("three", 3)(world)
+    world.models.set_alias(PROJECT, "champion", 1)
+    world.writes, world.kill_at = 0, 4  # verdict and its list entry, version, history entry, then its tags
+    with pytest.raises(Killed):
+        challenge("four", 4)(world)
+    world.kill_at = None
+    now = production(world.models.get(PROJECT))
+    assert now.version == 1 and now.foreign and now.since is None and now.incomplete is not None
+
+
 def test_history_is_appended_to_and_never_edited(world: FakeRegistry) -> None:
     def entries() -> dict[str, str]:
         tags = world.models.get(PROJECT).tags

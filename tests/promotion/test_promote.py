@@ -22,7 +22,7 @@ from visionops_assets.promotion.errors import (
 from visionops_assets.promotion.history import production, read_history
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import hold, release
-from visionops_assets.promotion.verdicts import verdict_path
+from visionops_assets.promotion.verdicts import LISTED, listed, verdict_path
 
 
 @pytest.fixture
@@ -111,6 +111,18 @@ def test_what_if_dressed_as_a_decision_is_refused(world: FakeRegistry) -> None:
     what_if = judged(world, trained(world, "other"), "PASS", kind="what_if")
     world.files[run.id, verdict_path(decision.identity, "decision")] = what_if.to_json().encode()
     with pytest.raises(VerdictMissing, match="not the file that digits lists"):
+        promote(world, project=PROJECT, verdict=decision.identity, who="sensor", when=hour(2))
+
+
+def test_what_if_that_even_the_list_calls_a_decision_is_refused(world: FakeRegistry) -> None:
+    run = trained(world, "one")
+    content = judged(world, run, "PASS", kind="what_if").to_json().encode()
+    decision = judged(world, run, "FAIL")
+    world.files[run.id, verdict_path(decision.identity, "decision")] = content
+    listing = listed(world.models.get(PROJECT).tags)[decision.identity]
+    forged = listing.model_copy(update={"outcome": "PASS", "sha256": digest(content)})
+    world.models.set_tag(PROJECT, LISTED + decision.identity, forged.model_dump_json())
+    with pytest.raises(VerdictMissing, match="is not decision"):
         promote(world, project=PROJECT, verdict=decision.identity, who="sensor", when=hour(2))
 
 

@@ -88,6 +88,8 @@ class Status:
         }
 
     def _headline(self) -> str:
+        if self.now.version is not None and self.champion is None:
+            return f"version {self.now.version} in production, but it was deleted from the registry"
         if self.champion is None:
             return "no model in production"
         since = f" since {self.now.since.when:%Y-%m-%d %H:%M} UTC" if self.now.since else ""

@@ -1,0 +1,87 @@
+"""The answer to one click: why this model is in production, kept as a page beside its files."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.model_registry import ModelRegistry
+from visionops_assets.dataset.pictures import contact_sheet
+from visionops_assets.project import Project
+from visionops_assets.promotion.explain import Explanation, Links, why
+from visionops_assets.promotion.page import Picture
+from visionops_assets.promotion.report import to_html
+
+# Enough to see what a change is like; the rest is a click away in lakeFS.
+SHOWN = 48
+
+
+@dataclass(frozen=True)
+class ProductionReport:
+    """What `in_production` shows, and where the whole page is."""
+
+    version: int
+    weights_sha256: str
+    markdown: str
+    url: str
+    commit_url: str
+
+
+def links_to(lakefs: LakeFSResource, registry: ModelRegistry) -> Links:
+    """Addresses of the pages that an explanation points to."""
+    return Links(
+        commit=lambda repository, commit: lakefs.link(repository, f"commits/{commit}"),
+        compare=lambda repository, before, after: lakefs.link(repository, "compare", ref=before, compare=after),
+        run=lambda run_id: registry.run_url(registry.runs.get(run_id)),
+        version=registry.version_url,
+    )
+
+
+def report_on_production(
+    project: Project, *, lakefs: LakeFSResource, registry: ModelRegistry, artifacts: ArtifactStore
+) -> ProductionReport:
+    """Explain the version in production, and store the page with contact sheets as an artifact of its run.
+
+    Raises `ModelNotFound` where nothing is in production, and what MLflow and lakeFS raise.
+    """
+    explanation = why(registry, artifacts, project.project, links=links_to(lakefs, registry))
+    made = explanation.evidence.made
+    page = to_html(explanation.page, tuple(_contact_sheets(project, explanation, lakefs)))
+    since = explanation.evidence.now.since
+    path = f"reports/in_production_{since.number if since is not None else 0:06d}.html"
+    registry.artifacts.put_bytes(made.version.run_id, path, page.encode())
+    commit = made.provenance.data.commit if made.provenance is not None else "main"
+    return ProductionReport(
+        version=made.version.version,
+        weights_sha256=made.version.weights_sha256,
+        markdown=explanation.to_markdown(),
+        url=registry.run_url(registry.runs.get(made.version.run_id), path),
+        commit_url=lakefs.link(project.repository, f"commits/{commit}"),
+    )
+
+
+def _contact_sheets(project: Project, explanation: Explanation, lakefs: LakeFSResource) -> Iterator[Picture]:
+    """Pictures of what changed against the predecessor; each side read at the commit that has it."""
+    data, before, made = explanation.data, explanation.evidence.predecessor, explanation.evidence.made
+    if data is None or before is None or before.provenance is None or made.provenance is None:
+        return
+    for rows, commit, what in (
+        (data.added, made.provenance.data.commit, "added"),
+        (data.removed, before.provenance.data.commit, "removed"),
+        (data.relabelled, made.provenance.data.commit, "relabelled"),
+    ):
+        if rows.empty:
+            continue
+        shown = _spread(rows)
+        images = dict(lakefs.read_many(project.repository, commit, shown["path"].tolist()))
+        sheet = contact_sheet([(images[row.path], str(row.label)) for row in shown.itertuples()])
+        yield Picture(sheet, f"{len(shown)} of {len(rows):,} images {what}")
+
+
+def _spread(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows spread evenly over classes and batches."""
+    ordered = rows.sort_values(["label", "batch", "sha256"], kind="stable")
+    step = max(1, len(ordered) / SHOWN)
+    return ordered.iloc[[int(number * step) for number in range(min(SHOWN, len(ordered)))]]
