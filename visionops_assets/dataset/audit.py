@@ -1,0 +1,181 @@
+"""Checks of a new batch against itself and what `main` has. Each gives its findings.
+
+`batch` and `existing` are tables with the manifest's columns; `existing` is without the batch's own rows.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from visionops_assets.dataset.examine import Examined
+from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.manifest_diff import labels_of
+
+_SUFFIXES = {
+    "PNG": {".png"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".mpo"},
+    "GIF": {".gif"},
+    "BMP": {".bmp"},
+    "WEBP": {".webp"},
+    "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm", ".pnm"},
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may measure, in pixels; `max_aspect` is the longer side by the shorter."""
+
+    min_side: int = 4
+    max_side: int = 20_000
+    max_aspect: float = 50.0
+
+
+LIMITS = Limits()
+
+
+def check_decodable(examined: Iterable[Examined], limits: Limits = LIMITS) -> pd.DataFrame:
+    """Every image is readable, of sensible measures, and what its name says (else WARN)."""
+    findings = []
+    for one in examined:
+        if one.error:
+            findings.append(
+                Finding("readable", one.name, one.error, "replace it, or leave it out of the batch")
+            )
+            continue
+        shorter, longer = sorted((one.height, one.width))
+        measures = f"measures {one.width}×{one.height}"
+        if shorter < limits.min_side or longer > limits.max_side:
+            bounds = f"sides must be {limits.min_side} to {limits.max_side:,} pixels; crop or scale it"
+            findings.append(Finding("measures", one.name, measures, bounds))
+        elif longer > limits.max_aspect * shorter:
+            findings.append(
+                Finding(
+                    "measures",
+                    one.name,
+                    measures,
+                    f"one side is over {limits.max_aspect:g} times the other; crop it",
+                )
+            )
+        suffix = PurePosixPath(one.name).suffix.lower()
+        if suffix not in _SUFFIXES.get(one.format, {suffix}):
+            why = "it is read as what it is; rename it where other programs will read it"
+            findings.append(Finding("named rightly", one.name, f"is a {one.format} image", why, "WARN"))
+        if one.frames > 1:
+            findings.append(
+                Finding(
+                    "single image", one.name, f"has {one.frames} frames", "only the first one is used", "WARN"
+                )
+            )
+    return findings_table(findings)
+
+
+def check_boxes(batch: pd.DataFrame) -> pd.DataFrame:
+    """Boxes have an area and lie inside their image (up to one pixel, which annotation tools round away)."""
+    findings: list[Finding] = []
+    if "boxes" not in batch.columns:
+        return findings_table(findings)
+    for path, width, height, boxes in batch[["path", "width", "height", "boxes"]].itertuples(index=False):
+        for box in boxes:
+            shown = f"a box of {box['label']!r} at {box['x']:g}, {box['y']:g} of {box['w']:g}×{box['h']:g}"
+            inside = (
+                box["x"] >= -1
+                and box["y"] >= -1
+                and box["x"] + box["w"] <= width + 1
+                and box["y"] + box["h"] <= height + 1
+            )
+            if not (box["w"] > 0 and box["h"] > 0):
+                findings.append(
+                    Finding("boxes", path, f"has {shown}", "a box without area shows nothing; remove it")
+                )
+            elif not inside:
+                findings.append(
+                    Finding(
+                        "boxes", path, f"has {shown}", f"it leaves the image of {width}×{height}; correct it"
+                    )
+                )
+    return findings_table(findings)
+
+
+def check_exact_duplicates(batch: pd.DataFrame, existing: pd.DataFrame) -> pd.DataFrame:
+    """No image twice (WARN), and above all not with another label (ERROR)."""
+    both = pd.concat([existing, batch], ignore_index=True)
+    both["truth"] = truth_texts(both)
+    first = both.drop_duplicates("sha256").set_index("sha256")[["path", "truth"]]
+    new = both.iloc[len(existing) :]
+    findings = []
+    for path, sha256, truth in new[["path", "sha256", "truth"]].itertuples(index=False):
+        original, original_truth = first.loc[sha256]
+        if original == path:
+            continue
+        if truth != original_truth:
+            what = f"is the same image as {original}, which is labelled {original_truth}, not {truth}"
+            findings.append(Finding("one label an image", path, what, "one of them is wrong; correct it"))
+        else:
+            what = f"is the same image as {original}"
+            findings.append(Finding("no copies", path, what, "it counts twice; leave one out", "WARN"))
+    return findings_table(findings)
+
+
+def check_near_duplicates(
+    pairs: Sequence[tuple[str, str, float]], batch: pd.DataFrame, existing: pd.DataFrame
+) -> pd.DataFrame:
+    """Near duplicates, given as (newer path, older path, correlation): listed, above all across splits (WARN)."""
+    columns = ["path", "split", "excluded"]
+    both = pd.concat([existing[columns], batch[columns]], ignore_index=True)
+    both["truth"] = (
+        np.concatenate([truth_texts(existing), truth_texts(batch)]) if len(existing) else truth_texts(batch)
+    )
+    rows = both.set_index("path")
+    findings = []
+    for newer, older, correlation in pairs:
+        one, other = rows.loc[newer], rows.loc[older]
+        what = f"is nearly the same as {older} (correlation {correlation:.4f})"
+        if one["excluded"]:
+            why = f"which is in {other['split']}; it is excluded, or it would leak between splits"
+            findings.append(Finding("no leak between splits", newer, what, why, "WARN"))
+        else:
+            findings.append(
+                Finding("near duplicates", newer, what, f"it joins it in {other['split']}", "WARN")
+            )
+        if one["truth"] != other["truth"]:
+            labels = f"it is labelled {one['truth']}, the other {other['truth']}; one of them may be wrong"
+            findings.append(Finding("one label an image", newer, what, labels, "WARN"))
+    return findings_table(findings)
+
+
+def check_class_balance(batch: pd.DataFrame, existing: pd.DataFrame, factor: float = 3.0) -> pd.DataFrame:
+    """No class is `factor` times more or less frequent than on `main`, beyond what chance explains (WARN).
+
+    Chance: three standard deviations of the binomial count, and at least five images.
+    """
+    if not len(existing) or not len(batch):
+        return findings_table([])
+    new, old = labels_of(batch).value_counts(), labels_of(existing).value_counts()
+    findings = []
+    for label in sorted(set(new.index) | set(old.index)):
+        share = old.get(label, 0) / len(existing)
+        expected, found = share * len(batch), int(new.get(label, 0))
+        off = abs(found - expected)
+        unlikely = off > max(5.0, 3 * (expected * max(0.0, 1 - share)) ** 0.5)
+        if unlikely and not expected / factor <= found <= expected * factor:
+            what = f"{found / len(batch):.1%} of the batch, {share:.1%} of what there is"
+            why = "the camera, the line or the labelling may have changed; look at a few"
+            findings.append(Finding("class balance", f"class {label}", what, why, "WARN"))
+    return findings_table(findings)
+
+
+def truth_texts(table: pd.DataFrame) -> np.ndarray:
+    """The label of each row, or its boxes, as text that is equal when they are. Shape (N,), objects."""
+    if "boxes" not in table.columns:
+        return table["label"].to_numpy(object)
+    texts = [
+        "; ".join(
+            sorted(f"{box['label']} {box['x']:g} {box['y']:g} {box['w']:g} {box['h']:g}" for box in boxes)
+        )
+        for boxes in table["boxes"]
+    ]
+    return np.array([text or "no boxes" for text in texts], object)

@@ -1,0 +1,1 @@
+"""Formats that people have, each read into the same list of images with their annotations."""

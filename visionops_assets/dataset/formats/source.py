@@ -1,0 +1,107 @@
+"""What every format is read into."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypedDict
+
+import pandas as pd
+
+from visionops_assets.dataset.findings import Finding, findings_table
+
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".bmp", ".gif", ".webp"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
+)
+
+# How data sets call the sides of a split that comes with them.
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "holdout",
+    "testing": "holdout",
+    "holdout": "holdout",
+}
+
+
+class SourceError(ValueError):
+    """A source that cannot be read; the message names file and fix."""
+
+
+class SourceChanged(SourceError):
+    """An image whose bytes are no longer those that were audited."""
+
+
+class Box(TypedDict):
+    """Left, top, width, height in pixels, and the class."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+    label: str
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image as its source has it: `name` will be its path in the batch; `read` gives its bytes."""
+
+    name: str
+    read: Callable[[], bytes]
+    label: str | None = None
+    boxes: Sequence[Box] | None = None
+    split: str | None = None
+    group: str | None = None
+    captured_at: datetime | None = None
+    source: str | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """All images of a source that have annotations, sorted by name, and what was odd about the rest."""
+
+    format: str
+    images: Sequence[SourceImage]
+    findings: pd.DataFrame = field(default_factory=lambda: findings_table([]))
+
+
+def image_files(folder: Path) -> tuple[list[Path], list[Finding]]:
+    """The image files under a folder, sorted, and findings on links that lead out of it.
+
+    Hidden files and folders, and files of other kinds, are passed over.
+    """
+    root = folder.resolve()
+    files, findings = [], []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts) or path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            findings.append(
+                Finding(
+                    "inside the source",
+                    relative.as_posix(),
+                    "is a link that leads out of the source",
+                    "put a copy there",
+                )
+            )
+        elif path.is_file():
+            files.append(path)
+    return files, findings
+
+
+def unchanged(image: SourceImage, sha256: str) -> bytes:
+    """The bytes of an image once more. Raises `SourceChanged` when they are not those with this SHA-256."""
+    data = image.read()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise SourceChanged(
+            f"{image.name} changed while it was imported; import the batch again when it is complete"
+        )
+    return data

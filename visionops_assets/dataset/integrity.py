@@ -1,0 +1,120 @@
+"""Checks that a manifest must hold. Each gives its findings; an empty table means it holds.
+
+`table` is a manifest (or a batch's rows in its columns). What is excluded takes no part in any split.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.image_header import UnreadableImage
+from visionops_assets.dataset.manifest_diff import labels_of
+
+
+def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Every label is a class of the project."""
+    labels = labels_of(table)
+    unknown = labels[~labels.isin([*classes, "no boxes"] if "boxes" in table.columns else list(classes))]
+    why = (
+        f"the project's classes are {_few(classes)}; correct the label, or add the class to the project file"
+    )
+    return findings_table(
+        Finding("labels known", path, f"has the unknown label {label!r}", why)
+        for path, label in zip(table["path"].iloc[unknown.index], unknown, strict=True)
+    )
+
+
+def check_groups_whole(table: pd.DataFrame) -> pd.DataFrame:
+    """No group has images in two splits."""
+    used = table[~table["excluded"].astype(bool)]
+    sides = used.groupby("group", sort=True)["split"].agg(lambda splits: sorted(set(splits)))
+    straddling = sides[sides.map(len) > 1]
+    first = dict(zip(used["group"][::-1], used["path"][::-1], strict=True))
+    return findings_table(
+        Finding(
+            "groups whole",
+            first[str(group)],
+            f"its group {group!r} is in {' and '.join(splits)}",
+            "images of one group are alike, so the holdout would flatter the model; give the group one split",
+        )
+        for group, splits in straddling.items()
+    )
+
+
+def check_classes_in_splits(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Every class has images in every split: in train it must, elsewhere it cannot be judged without."""
+    used = table[~table["excluded"].astype(bool)].reset_index(drop=True)
+    labels = labels_of(used)
+    present = set(zip(used["split"].to_numpy()[labels.index], labels, strict=True))
+    findings = []
+    for split in ("train", "val", "holdout"):
+        for label in classes:
+            if (split, label) not in present:
+                severity, why = (
+                    ("ERROR", "it cannot be learnt")
+                    if split == "train"
+                    else ("WARN", "it cannot be judged there")
+                )
+                findings.append(
+                    Finding(
+                        "classes in splits",
+                        f"class {label}",
+                        f"has no image in {split}",
+                        f"{why}; add images of it, or take it out of the project's classes",
+                        severity,  # type: ignore[arg-type]
+                    )
+                )
+    return findings_table(findings)
+
+
+def check_paths_distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """No image stands twice."""
+    twice = table["path"][table["path"].duplicated()]
+    return findings_table(
+        Finding("paths distinct", path, "stands twice", "one image needs one annotation; remove a row")
+        for path in twice
+    )
+
+
+def check_images_present(table: pd.DataFrame, listing: Iterable[str]) -> pd.DataFrame:
+    """Every annotated image is there, and every image that is there is annotated (else WARN)."""
+    there, annotated = set(listing), set(table["path"])
+    missing = [
+        Finding("complete", path, "is annotated but not there", "add the image, or remove its row")
+        for path in sorted(annotated - there)
+    ]
+    bare = [
+        Finding("annotated", path, "has no annotation", "it is not used; annotate it, or remove it", "WARN")
+        for path in sorted(there - annotated)
+    ]
+    return findings_table([*missing, *bare])
+
+
+def check_images_readable(arriving: Iterable[tuple[str, bytes]], sha256s: Mapping[str, str]) -> pd.DataFrame:
+    """The images given as (path, bytes) have their SHA-256 and decode; those of `sha256s` that never arrive are
+    named too. For a new batch give all of them, for a whole version a sample."""
+    findings = []
+    expected = dict(sha256s)
+    for path, data in arriving:
+        sha256 = expected.pop(path, None)
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            why = "it was altered after its batch was audited; restore it, or import the batch again"
+            findings.append(Finding("unaltered", path, "does not have the SHA-256 of its annotation", why))
+            continue
+        try:
+            decode_whole(data, path, 1)
+        except UnreadableImage as error:
+            findings.append(
+                Finding("readable", path, error.reason, "replace it, or remove it with its annotation")
+            )
+    for path in sorted(expected):
+        findings.append(Finding("complete", path, "could not be read", "add the image, or remove its row"))
+    return findings_table(findings)
+
+
+def _few(classes: Sequence[str]) -> str:
+    shown = ", ".join(classes[:12])
+    return shown if len(classes) <= 12 else f"{shown} and {len(classes) - 12} more"

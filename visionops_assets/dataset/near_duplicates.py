@@ -1,0 +1,91 @@
+"""Near duplicates among images: proposed by pHash, decided by correlation (`duplicates.py` has the rule)."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.decode import Pixels
+from visionops_assets.dataset.duplicates import MIN_CORRELATION, PhashIndex, correlation
+
+_KEPT_BYTES = 256 << 20
+
+Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
+
+
+class NearDuplicate(NamedTuple):
+    """Image number `newer` shows the same as number `older`."""
+
+    newer: int
+    older: int
+    distance: int
+    correlation: float
+
+
+def find_near_duplicates(
+    phashes: NDArray[np.uint64], sha256s: Sequence[str], first_new: int, load: Load
+) -> list[NearDuplicate]:
+    """The pairs of near duplicates of which at least the newer one is new, by newer, then older.
+
+    Images are numbered from oldest to newest, those from `first_new` on are new. `load` gives (number, grey
+    uint8 (H, W, 1)) for the numbers asked for; what it leaves out is no duplicate of anything. Images with the
+    same SHA-256 are duplicates without being looked at. Memory is bounded by 256 MiB and one portion's images.
+    """
+    found: list[NearDuplicate] = []
+    pixels = _Kept(load)
+    for part in PhashIndex(phashes).near(phashes[first_new:]):
+        newer = part.query + first_new
+        chosen = part.match < newer
+        pairs = sorted(
+            zip(
+                newer[chosen].tolist(),
+                part.match[chosen].tolist(),
+                part.distance[chosen].tolist(),
+                strict=True,
+            )
+        )
+        for start in range(0, len(pairs), 512):
+            some = pairs[start : start + 512]
+            pixels.prepare(
+                [one for new, old, _ in some if sha256s[new] != sha256s[old] for one in (new, old)]
+            )
+            for new, old, distance in some:
+                if sha256s[new] == sha256s[old]:
+                    found.append(NearDuplicate(new, old, distance, 1.0))
+                    continue
+                one, other = pixels.get(new), pixels.get(old)
+                if one is not None and other is not None:
+                    value = correlation(one, other)
+                    if value >= MIN_CORRELATION:
+                        found.append(NearDuplicate(new, old, distance, value))
+    return found
+
+
+class _Kept:
+    """Grey images, the last used ones kept."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._pixels: OrderedDict[int, Pixels | None] = OrderedDict()
+        self._bytes = 0
+
+    def prepare(self, numbers: Sequence[int]) -> None:
+        """Have all of these at hand, at least until the next call."""
+        wanted = set(numbers)
+        for number in [one for one in self._pixels if one not in wanted]:
+            if self._bytes <= _KEPT_BYTES:
+                break
+            dropped = self._pixels.pop(number)
+            self._bytes -= 0 if dropped is None else dropped.nbytes
+        missing = sorted(wanted - self._pixels.keys())
+        self._pixels.update(dict.fromkeys(missing))
+        if missing:
+            for number, loaded in self._load(missing):
+                self._pixels[number] = loaded
+                self._bytes += loaded.nbytes
+
+    def get(self, number: int) -> Pixels | None:
+        self._pixels.move_to_end(number)
+        return self._pixels[number]
