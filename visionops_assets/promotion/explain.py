@@ -132,9 +132,11 @@ def _judgement(evidence: Evidence) -> Iterator[Block]:
             "No stored verdict says why: it was not promoted by a decision, or the verdict is gone."
         )
         return
-    yield Paragraph(verdict.summary())
-    reasons = [reason.text for reason in verdict.reasons]
-    yield Bullets(tuple(reasons[:REASONS]))
+    summary = verdict.summary()
+    yield Paragraph(summary)
+    reasons = [each.text for each in verdict.reasons if each.text.lower() not in summary.lower()]
+    if reasons:
+        yield Bullets(tuple(reasons[:REASONS]))
     if len(reasons) > REASONS:
         yield Paragraph(f"{len(reasons) - REASONS} more reasons are in the stored verdict.")
     if verdict.evidence is not None:

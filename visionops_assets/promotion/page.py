@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 WIDTH = 110
+LEAST_WIDTH = 40
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,7 @@ def _text(block: Block) -> list[str]:
             width = max((len(name) for name, _ in rows), default=0)
             return [f"{name:<{width}}  {value}{_address(value)}" for name, value in rows]
         case Table(columns, rows):
-            cells = [tuple(str(cell) for cell in row) for row in rows]
-            widths = [max(len(row[at]) for row in [columns, *cells]) for at in range(len(columns))]
-            lines = [columns, tuple("-" * width for width in widths), *cells]
-            return ["  ".join(_padded(line, widths)).rstrip() for line in lines]
+            return _columns(columns, [tuple(str(cell) for cell in row) for row in rows])
         case Picture(_, caption):
             return [f"[picture: {caption}]"]
 
@@ -145,6 +143,18 @@ def _markdown(block: Block, level: int) -> list[str]:
 
 def _address(value: Cell) -> str:
     return f"  {value.address}" if isinstance(value, Link) and value.address else ""
+
+
+def _columns(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Aligned columns; the last one is wrapped where the line would be too long."""
+    widths = [max(len(row[at]) for row in [columns, *rows]) for at in range(len(columns))]
+    widths[-1] = min(widths[-1], max(LEAST_WIDTH, WIDTH - sum(width + 2 for width in widths[:-1])))
+    lines = []
+    for row in [columns, tuple("-" * width for width in widths), *rows]:
+        wrapped = textwrap.wrap(row[-1], widths[-1]) or [""]
+        lines.append(_padded((*row[:-1], wrapped[0]), widths))
+        lines += [_padded((*[""] * (len(row) - 1), part), widths) for part in wrapped[1:]]
+    return ["  ".join(line).rstrip() for line in lines]
 
 
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
