@@ -155,7 +155,9 @@ def test_splits_never_move_and_groups_never_straddle_as_data_grows(grown, salt, 
         new = [sample(f"{number}/{i}", label, group=group) for i, (label, group) in enumerate(batch)]
         keys = [one.key for one in [*existing, *new]]
         duplicates = {
-            one.key: random.sample(keys, random.randint(0, min(2, len(keys)))) for one in new if random.random() < 0.3
+            one.key: random.sample(keys, random.randint(0, min(2, len(keys))))
+            for one in new
+            if random.random() < 0.3
         }
         placements = assign_splits(new, existing, SHARES, salt, duplicates)
         assert set(placements) == {one.key for one in new}
