@@ -164,7 +164,8 @@ def in_thread(options: Options):  # type: ignore[no-untyped-def]
 def _bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind)
+        # Named as TCP, or asyncio would not set TCP_NODELAY on its connections: 40 ms an answer.
+        bound = socket.socket(family, kind, socket.IPPROTO_TCP)
         if os.name == "posix":
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)

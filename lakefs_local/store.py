@@ -8,6 +8,8 @@ from pathlib import Path
 from lakefs_local.folder import DataFolder
 from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
+from lakefs_local.storage.records import Entry
+from lakefs_local.storage.staged import StagedFiles
 
 
 class Store:
@@ -18,6 +20,7 @@ class Store:
         try:
             self.folder = folder
             self.blobs = Blobs(folder.path)
+            self.staged = StagedFiles(folder.path)
             self.database = Database(folder.database)
         except BaseException:
             folder.close()
@@ -28,6 +31,10 @@ class Store:
         """Finish writing and release the folder."""
         self.database.close()
         self.folder.close()
+
+    def content_path(self, entry: Entry) -> Path:
+        """The file that holds an object's bytes."""
+        return Path(entry.location if entry.blob is None else self.blobs.path(entry.blob))
 
     def may_import(self, path: Path) -> bool:
         """Whether a file or folder, with links followed, lies in a folder that imports may read."""

@@ -57,6 +57,25 @@ def commit(
     return made
 
 
+def commit_tree(
+    session: Session,
+    repository: Repository,
+    branch_name: str,
+    base: bytes | None,
+    root: bytes,
+    statement: Statement,
+) -> Commit:
+    """Commit a tree that was built from `base`; what the branch gained since stays, and gives way where both differ.
+
+    Raises NotFound, Forbidden, Dirty.
+    """
+    branches.check_committable(repository, branch_name)
+    branch = branches.get(session, repository.id, branch_name)
+    head = _clean_head(session, repository, branch)
+    merged = three_way(session, base, head.root, root, Strategy.SOURCE_WINS)
+    return _advance(session, repository, branch, head, merged, statement)
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedMerge:
     """A merge commit that the destination does not point to yet."""

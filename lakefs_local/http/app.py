@@ -11,14 +11,14 @@ from lakefs_local.credentials import Authenticator
 from lakefs_local.http.call import Call, Disconnected, Message, Receive, Refusal, Reply, Send, reply_json
 from lakefs_local.http.operations import operations
 from lakefs_local.http.router import Router
-from lakefs_local.http.routes import branches, changes, objects, repositories, service
+from lakefs_local.http.routes import actions, branches, changes, imports, objects, repositories, service
 from lakefs_local.http.server import Server
 
 Handler = Callable[[Server, Call], Awaitable[Reply]]
 
 API = "/api/v1"
 _PUBLIC = {"health_check", "get_setup_state", "setup", "get_auth_capabilities"}
-_ROUTES: list[ModuleType] = [service, repositories, branches, changes, objects]
+_ROUTES: list[ModuleType] = [service, repositories, branches, changes, objects, imports, actions]
 _STATUS: dict[type[errors.CatalogError], int] = {
     errors.NotFound: 404,
     errors.Invalid: 400,
@@ -127,10 +127,12 @@ def _storage_failure(scope: Message, problem: Exception) -> Reply:
 async def _send(method: str, reply: Reply, send: Send) -> None:
     headers = dict(reply.headers)
     body = reply.body
-    if reply.content_type:
-        headers["content-type"] = reply.content_type
-    if isinstance(body, bytes) and reply.status not in (204, 304):
-        headers.setdefault("content-length", str(len(body)))
+    # lakeFS answers a HEAD that fails with a bare status.
+    if reply.status not in (204, 304) and not (method == "HEAD" and reply.status >= 400):
+        if reply.content_type:
+            headers["content-type"] = reply.content_type
+        if isinstance(body, bytes):
+            headers.setdefault("content-length", str(len(body)))
     raw = [(name.encode(), _header_value(value)) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": raw})
     if isinstance(body, bytes):

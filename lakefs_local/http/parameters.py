@@ -31,11 +31,15 @@ def required(call: Call, name: str) -> str:
 
 
 def boolean(call: Call, name: str, default: bool = False) -> bool:
-    """`true` or `false`. Raises Refusal (400)."""
+    """A boolean as Go's `strconv.ParseBool` reads it: official Python clients send `True`. Raises Refusal (400)."""
     value = text(call, name, "")
-    if value not in ("", "true", "false"):
+    if value in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if value in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    if value:
         raise _query_error(name, f"value {value}: an invalid boolean: invalid syntax")
-    return value == "true" if value else default
+    return default
 
 
 def strings(call: Call, name: str) -> list[str]:

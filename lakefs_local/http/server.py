@@ -5,7 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from lakefs_local.hooks.guarded import Guarded
 from lakefs_local.http.render import ObjectRenderer
+from lakefs_local.imports.job import Imports
 from lakefs_local.storage.database import Session
 from lakefs_local.store import Store
 
@@ -22,12 +24,13 @@ class Server:
         self.objects = ObjectRenderer(store.blobs)
         self.max_upload = max_upload
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
-        self.background = 0
+        self.guarded = Guarded(store)
+        self.imports = Imports(store, self.guarded)
 
     @property
     def busy(self) -> bool:
         """Whether something runs that no open request waits for, such as an import."""
-        return self.background > 0
+        return self.imports.running > 0
 
     async def write(self, change: Callable[[Session], T]) -> T:
         """Run a change on the writer; returns once it is durable."""
@@ -48,5 +51,7 @@ class Server:
 
     def close(self) -> None:
         """Wait for running work and close the store."""
+        self.imports.close()
         self._threads.shutdown()
+        self.guarded.close()
         self.store.close()

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lakefs_local.storage.nodes import NodeCache, Nodes
+from lakefs_local.storage.nodes import NodeCache, Nodes, store_nodes
 
 T = TypeVar("T")
 
@@ -73,6 +73,31 @@ class Session:
         return self.connection.execute(sql, values).rowcount
 
 
+class BufferedNodes(Nodes):
+    """Nodes whose writing goes through the writer, in groups."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        cache: NodeCache,
+        write: Callable[[Callable[[Session], None]], None],
+        flush_at: int,
+    ):
+        super().__init__(connection, cache)
+        self._write, self._flush_at = write, flush_at
+        self._pending: list[tuple[bytes, bytes]] = []
+
+    def flush(self) -> None:
+        """Write what is pending; durable on return."""
+        batch, self._pending = self._pending, []
+        self._write(lambda session: store_nodes(session.connection, batch))
+
+    def _store(self, node_id: bytes, data: bytes) -> None:
+        self._pending.append((node_id, data))
+        if len(self._pending) >= self._flush_at:
+            self.flush()
+
+
 class Database:
     """Opens the database file, creating its tables on first use."""
 
@@ -102,6 +127,21 @@ class Database:
             yield session
         finally:
             session.connection.execute("COMMIT")
+
+    @contextmanager
+    def detached_nodes(self, flush_at: int) -> Iterator[Nodes]:
+        """Nodes read as they are stored now, and written in groups of `flush_at` before anything refers to them.
+
+        For work too long for one transaction; all are durable when the context ends.
+        """
+        connection = self._connect()
+        try:
+            nodes = BufferedNodes(connection, self._cache, lambda batch: self.write(batch).result(), flush_at)
+            yield nodes
+            nodes.flush()
+        finally:
+            self._connections.remove(connection)
+            connection.close()
 
     def write(self, change: Callable[[Session], T]) -> "Future[T]":
         """Queue a change. The future resolves once it is durable, or with what the change raised."""

@@ -105,4 +105,9 @@ class Nodes:
         return node_id
 
     def _store(self, node_id: bytes, data: bytes) -> None:
-        self._connection.execute("INSERT OR IGNORE INTO nodes (id, data) VALUES (?, ?)", (node_id, data))
+        store_nodes(self._connection, [(node_id, data)])
+
+
+def store_nodes(connection: sqlite3.Connection, nodes: list[tuple[bytes, bytes]]) -> None:
+    """Store encoded nodes by id; those that are stored already stay as they are."""
+    connection.executemany("INSERT OR IGNORE INTO nodes (id, data) VALUES (?, ?)", nodes)

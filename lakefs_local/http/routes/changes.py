@@ -21,13 +21,13 @@ async def commit(server: Server, call: Call) -> Reply:
         body["message"], body.get("metadata", {}), body.get("date"), body.get("allow_empty", False)
     )
 
-    def make(session: Session) -> Commit:
-        repository = repositories.writable(
-            session, call.parameters["repository"], force=body.get("force", False)
-        )
-        return committing.commit(session, repository, call.parameters["branch"], said)
-
-    return reply_json(201, render.commit(await server.write(make)))
+    repository, branch, force = (
+        call.parameters["repository"],
+        call.parameters["branch"],
+        body.get("force", False),
+    )
+    made = await server.work(lambda: server.guarded.commit(repository, branch, said, force=force))
+    return reply_json(201, render.commit(made))
 
 
 async def merge_into_branch(server: Server, call: Call) -> Reply:
@@ -36,23 +36,18 @@ async def merge_into_branch(server: Server, call: Call) -> Reply:
     strategy = _strategy(body.get("strategy", ""))
     said = Statement(body.get("message", ""), body.get("metadata", {}), None, body.get("allow_empty", False))
 
-    def make(session: Session) -> Commit:
-        repository = repositories.writable(
-            session, call.parameters["repository"], force=body.get("force", False)
-        )
-        prepared = committing.prepare_merge(
-            session,
-            repository,
+    made = await server.work(
+        lambda: server.guarded.merge(
+            call.parameters["repository"],
             call.parameters["sourceRef"],
             call.parameters["destinationBranch"],
             said,
             strategy,
             squash=body.get("squash_merge", False),
+            force=body.get("force", False),
         )
-        committing.finish_merge(session, repository, prepared)
-        return prepared.commit
-
-    return reply_json(200, {"reference": (await server.write(make)).id.hex()})
+    )
+    return reply_json(200, {"reference": made.id.hex()})
 
 
 async def find_merge_base(server: Server, call: Call) -> Reply:

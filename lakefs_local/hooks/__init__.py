@@ -1,0 +1,1 @@
+"""Actions: YAML files under `_lakefs_actions/` whose webhooks are asked before, and told after, a change."""

@@ -1,0 +1,151 @@
+"""Running the hooks of an event, one action after the other, and recording how they ended."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from lakefs_local.catalog import objects
+from lakefs_local.catalog.errors import BrokenActions, CatalogError, PreconditionFailed, prefixed
+from lakefs_local.catalog.paging import Paging
+from lakefs_local.catalog.repositories import Repository
+from lakefs_local.hooks import runs, webhook
+from lakefs_local.hooks.action import PREFIX, Action, Hook, InvalidAction, parse
+from lakefs_local.hooks.runs import HookRun, Run
+from lakefs_local.hooks.webhook import HookFailed
+from lakefs_local.identifiers import new_id
+from lakefs_local.storage import records
+from lakefs_local.storage.database import Session
+from lakefs_local.store import Store
+
+_FILE_LIMIT = 1 << 20
+_MAX_FILES = 1000
+
+
+@dataclass(frozen=True)
+class Event:
+    """What hooks are told. `source` is the reference whose action files count."""
+
+    type: str
+    repository: Repository
+    source: str
+    branch: str = ""
+    tag: str = ""
+    commit_id: str = ""
+    message: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    merge_source: str = ""
+    run_id: str = field(default_factory=new_id)
+
+    def told(self, action: Action, hook: Hook) -> dict[str, Any]:
+        """The JSON object that a hook gets; what is empty is left out."""
+        values = {
+            "event_type": self.type,
+            "event_time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "action_name": action.name,
+            "hook_id": hook.id,
+            "repository_id": self.repository.name,
+            "branch_id": self.branch,
+            "source_ref": self.source,
+            "tag_id": self.tag,
+            "commit_id": self.commit_id,
+            "commit_message": self.message,
+            "committer": "admin",
+            "commit_metadata": self.metadata,
+            "merge_source": self.merge_source,
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+def load(store: Store, session: Session, event: Event) -> list[Action]:
+    """The actions that the event's source holds. Raises BrokenActions, NotFound."""
+    aborted = f"{event.type} hook aborted, run id '{event.run_id}': "
+    try:
+        found = objects.page(session, event.repository, event.source, Paging(PREFIX, "", _MAX_FILES, "/"))
+    except CatalogError as problem:
+        raise prefixed(f"{aborted}list actions from commit: listing actions: ", problem) from None
+    actions: list[Action] = []
+    problems = []
+    for path, record in found.results:
+        if record is None:
+            continue
+        try:
+            actions.append(parse(_content(store, record)))
+        except (InvalidAction, OSError) as problem:
+            problems.append(f"parsing file {path.decode()}: {problem}")
+    names = [action.name for action in actions]
+    problems += [
+        f"action name '{name}' already loaded: invalid action" for name in names if names.count(name) > 1
+    ][:1]
+    if problems:
+        raise BrokenActions(aborted + _several(problems))
+    return actions
+
+
+def run(store: Store, event: Event, actions: list[Action]) -> str | None:
+    """Run the hooks of the matching actions; the run's id if there were any. Raises PreconditionFailed."""
+    hook_runs: list[HookRun] = []
+    problems = []
+    for number, action in enumerate(action for action in actions if action.matches(event.type, event.branch)):
+        problem = _run_action(event, action, number, hook_runs)
+        if problem:
+            problems.append(problem)
+    if not hook_runs:
+        return None
+    started = [hook.started for hook in hook_runs if hook.started]
+    ended = max(hook.ended for hook in hook_runs)
+    done = Run(
+        *(event.run_id, event.branch, event.type, event.source, event.commit_id),
+        *(min(started, default=ended), ended, not problems),
+    )
+    store.database.write(lambda session: runs.add(session, event.repository.id, done, hook_runs)).result()
+    if problems:
+        raise PreconditionFailed(f"{event.type} hook aborted, run id '{event.run_id}': {_several(problems)}")
+    return event.run_id
+
+
+def _run_action(event: Event, action: Action, number: int, hook_runs: list[HookRun]) -> str:
+    """Run an action's hooks until one fails; those after it only if they ask for that. The first problem."""
+    problem = ""
+    for place, hook in enumerate(action.hooks):
+        hook_id = f"{number:04d}_{place:04d}"
+        output: list[str] = []
+        started, status = time.time_ns(), "completed"
+        try:
+            if not _wanted(hook.condition, failed=bool(problem)):
+                hook_runs.append(HookRun(hook_id, action.name, hook.id, 0, 0, "skipped", ""))
+                continue
+            if hook.type != "webhook":
+                raise HookFailed(f"hooks of type {hook.type} are not supported by lakefs_local")
+            webhook.call(hook.properties, event.told(action, hook), output)
+        except HookFailed as failure:
+            status = "failed"
+            output.append(f"Error: {failure}\n")
+            problem = problem or (
+                f"hook run id '{hook_id}' failed on action '{action.name}' hook '{hook.id}': {failure}"
+            )
+        hook_runs.append(
+            HookRun(hook_id, action.name, hook.id, started, time.time_ns(), status, "".join(output))
+        )
+    return problem
+
+
+def _wanted(condition: str, *, failed: bool) -> bool:
+    answers = {"": not failed, "success()": not failed, "failure()": failed, "true": True, "false": False}
+    if condition.strip() not in answers:
+        raise HookFailed(
+            f"the condition {condition!r} is not supported: use success(), failure(), true or false"
+        )
+    return answers[condition.strip()]
+
+
+def _content(store: Store, record: bytes) -> bytes:
+    entry = records.unpack(record)
+    if entry.size > _FILE_LIMIT:
+        raise InvalidAction(f"larger than {_FILE_LIMIT} bytes: invalid action")
+    return store.content_path(entry).read_bytes()
+
+
+def _several(problems: list[str]) -> str:
+    count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
+    return f"{count} occurred:\n\t* " + "\n\t* ".join(problems) + "\n\n"
