@@ -30,7 +30,8 @@ class CodeState:
     @property
     def uncommitted_sha256(self) -> str | None:
         """Digest of the patch, None when there is none."""
-        return hashlib.sha256(self.uncommitted.encode()).hexdigest() if self.uncommitted else None
+        content = self.uncommitted.encode(errors="surrogateescape")
+        return hashlib.sha256(content).hexdigest() if content else None
 
 
 def code_digest(model_class_path: str) -> str:

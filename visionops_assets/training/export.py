@@ -64,6 +64,8 @@ def export_onnx(classifier: ShippedClassifier, path: Path) -> str:
     """
     spec = classifier.input
     example = torch.zeros(2, spec.height, spec.width, spec.channels, dtype=torch.uint8)
+    # Training leaves weights channels_last, loading does not, and the exporter names some operations after it.
+    classifier.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     # One thread: the exporter only traces, and constants it folds must not depend on the machine.
     with quiet(), deterministic_session(seed=0, threads=1), evaluating(classifier):
         try:
