@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.dataset.store import MemoryStore
 from visionops_assets.dataset.annotations import AnnotationsError, write_annotations
 from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.layout import annotations_path
@@ -18,20 +19,6 @@ from visionops_assets.dataset.manifest import (
     read_manifest,
 )
 from visionops_assets.dataset.manifest_diff import diff_manifests, diff_tables
-
-
-class MemoryStore:
-    def __init__(self) -> None:
-        self.contents: dict[str, bytes] = {}
-
-    def exists(self, key: str) -> bool:
-        return key in self.contents
-
-    def read(self, key: str) -> bytes:
-        return self.contents[key]
-
-    def write_once(self, key: str, content: bytes) -> None:
-        self.contents.setdefault(key, content)
 
 
 class Commit:
