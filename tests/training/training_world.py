@@ -1,5 +1,6 @@
 """A small world to train in: three kinds of 8 x 8 pictures, easily told apart, and how to train on them."""
 
+import multiprocessing
 import os
 import signal
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -75,6 +76,8 @@ def _train_and_tell(
     kill_in_epoch: int | None,
     kill_while_saving: bool,
 ) -> None:
+    # Else each loader worker would import everything anew.
+    multiprocessing.set_start_method("fork", force=True)
     if kill_while_saving:
         _die_when_renaming(kill_in_epoch or 1)
 

@@ -1,0 +1,194 @@
+"""The certificate of a reproduction: identical, or the first recorded input that differs.
+
+Light: it compares what is recorded and trains nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from visionops_assets.training.provenance import Difference, Kind, Provenance, compare
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MetricPair(_Part):
+    """One metric of the original and of the reproduction; `interval` is where the latter may lie."""
+
+    name: str
+    original: float
+    reproduced: float | None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def within(self) -> bool | None:
+        """Whether the reproduction lies in the interval; None without one."""
+        if self.interval is None:
+            return None
+        low, high = self.interval
+        return self.reproduced is not None and low <= self.reproduced <= high
+
+
+class Certificate(_Part):
+    """What a reproduction of one model found.
+
+    `compared` says what `result` is about: the weights, or only the inputs where nothing was trained.
+    `differences` are in the order in which they explain. `equivalent` is for recipes with `reproducibility:
+    statistical`: different weights whose metrics all lie within their intervals.
+    """
+
+    format: Literal["1"] = "1"
+    project: str
+    version: str
+    result: Literal["identical", "differs"]
+    compared: Literal["weights", "inputs"]
+    equivalent: bool
+    original_weights_sha256: str
+    reproduced_weights_sha256: str | None
+    differences: tuple[Difference, ...]
+    metrics: tuple[MetricPair, ...]
+
+    @property
+    def first_difference(self) -> Difference | None:
+        """The input that explains a difference of weights best; None where none is recorded."""
+        return self.differences[0] if self.differences else None
+
+    @property
+    def words(self) -> str:
+        """The finding in one sentence."""
+        if self.compared == "inputs":
+            if self.first_difference is None:
+                return "every recorded input is the same as when the model was made; nothing was trained"
+            return f"the inputs differ; the first is {self.first_difference.words}"
+        if self.result == "identical":
+            besides = (
+                f"; {len(self.differences)} recorded inputs differ all the same" if self.differences else ""
+            )
+            return f"identical: the same weights, bit for bit{besides}"
+        if self.equivalent:
+            return (
+                "other weights, as the recipe's `reproducibility: statistical` allows; "
+                "every judged metric lies in its interval"
+            )
+        if self.first_difference is None:
+            return (
+                "the weights differ though every recorded input is the same: the model draws on something that is "
+                "not recorded (its own files, time, the network), or the processor differs in a way it does not tell"
+            )
+        return f"the weights differ; the first input that differs is {self.first_difference.words}"
+
+    def to_json(self) -> str:
+        """Return the certificate as stored beside the model."""
+        return self.model_dump_json(indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote. Raises pydantic.ValidationError naming what is wrong."""
+        return cls.model_validate_json(text)
+
+    def to_markdown(self) -> str:
+        """Return the certificate as a page to read."""
+        heading = self.result if self.compared == "weights" else f"inputs {self.result}"
+        lines = [
+            f"# Reproduction of {self.project} version {self.version}: {heading}",
+            "",
+            f"{self.words[0].upper()}{self.words[1:]}.",
+            "",
+            "| | SHA-256 of the weights |",
+            "| --- | --- |",
+            f"| original | `{self.original_weights_sha256}` |",
+            f"| reproduced | {_code(self.reproduced_weights_sha256)} |",
+        ]
+        if self.metrics:
+            lines += ["", "| metric | original | reproduced | allowed |", "| --- | --- | --- | --- |"]
+            lines += [_metric_row(pair) for pair in self.metrics]
+        lines += ["", "## Inputs that differ", ""]
+        if self.differences:
+            lines += ["| kind | input | original | now |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"| {one.kind} | {one.name} | {_cell(one.before)} | {_cell(one.after)} |"
+                for one in self.differences
+            ]
+        else:
+            lines.append("None of the recorded data, recipe, code, versions and hardware.")
+        return "\n".join(lines) + "\n"
+
+
+def certify(
+    version: str,
+    original: Provenance,
+    reproduced: Provenance,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> Certificate:
+    """Compare a model with its reproduction.
+
+    `intervals` gives, by metric, the range in which a statistical reproduction must lie (the evaluation's 95%
+    interval of the original); without any, different weights are never equivalent.
+    """
+    allowed = intervals or {}
+    pairs = tuple(
+        MetricPair(
+            name=name, original=value, reproduced=reproduced.metrics.get(name), interval=allowed.get(name)
+        )
+        for name, value in sorted(original.metrics.items())
+    )
+    identical = original.weights_sha256 == reproduced.weights_sha256
+    judged = [pair.within for pair in pairs if pair.within is not None]
+    statistical = original.recipe.reproducibility == "statistical"
+    return Certificate(
+        project=original.project,
+        version=version,
+        result="identical" if identical else "differs",
+        compared="weights",
+        equivalent=not identical and statistical and len(judged) == len(allowed) > 0 and all(judged),
+        original_weights_sha256=original.weights_sha256,
+        reproduced_weights_sha256=reproduced.weights_sha256,
+        differences=tuple(compare(original, reproduced)),
+        metrics=pairs,
+    )
+
+
+def compare_inputs(version: str, original: Provenance, present: Provenance) -> Certificate:
+    """Compare the recorded inputs with those a training would have now, without training.
+
+    The weights and metrics of `present` are not looked at.
+    """
+    differences = tuple(compare(original, present))
+    return _without_training(version, original, differences)
+
+
+def certify_missing(version: str, original: Provenance, kind: Kind, name: str, expected: str) -> Certificate:
+    """Certify that a model cannot be made again because an input is gone, such as a deleted commit."""
+    gone = Difference(kind=kind, name=name, before=expected, after="missing")
+    return _without_training(version, original, (gone,))
+
+
+def _without_training(version: str, original: Provenance, differences: tuple[Difference, ...]) -> Certificate:
+    return Certificate(
+        project=original.project,
+        version=version,
+        result="differs" if differences else "identical",
+        compared="inputs",
+        equivalent=False,
+        original_weights_sha256=original.weights_sha256,
+        reproduced_weights_sha256=None,
+        differences=differences,
+        metrics=(),
+    )
+
+
+def _code(digest: str | None) -> str:
+    return f"`{digest}`" if digest else "not trained"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _metric_row(pair: MetricPair) -> str:
+    reproduced = "missing" if pair.reproduced is None else f"{pair.reproduced:.6g}"
+    allowed = "" if pair.interval is None else f"{pair.interval[0]:.6g} to {pair.interval[1]:.6g}"
+    return f"| {pair.name} | {pair.original:.6g} | {reproduced} | {allowed} |"
