@@ -1,7 +1,7 @@
 """Taking a batch: from images as people have them to what is uploaded, and whether it may be."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from visionops_assets.dataset.batch_rows import BatchImage, Fetch, place_batch
 from visionops_assets.dataset.examine import examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
 from visionops_assets.dataset.formats.detect import read_source
-from visionops_assets.dataset.formats.source import SourceImage, unchanged
+from visionops_assets.dataset.formats.source import Source, SourceImage, unchanged
 from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
 from visionops_assets.dataset.manifest import manifest_rows
 
@@ -44,6 +44,8 @@ class BatchPlan:
     annotations: pa.Table
     uploads: Sequence[Upload]
     findings: pd.DataFrame
+    # What an archive was unpacked into goes when its last holder goes.
+    source: Source = field(repr=False)
 
     @property
     def ok(self) -> bool:
@@ -112,7 +114,7 @@ def plan_batch(
         )
         for one in usable
     ]
-    return BatchPlan(batch, found.format, file, table, uploads, join_findings(findings))
+    return BatchPlan(batch, found.format, file, table, uploads, join_findings(findings), found)
 
 
 def _named(images: Sequence[SourceImage], batch: str) -> tuple[dict[str, SourceImage], pd.DataFrame]:

@@ -1,27 +1,56 @@
 """Finding out which format a source has."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from visionops_assets.dataset.formats import folders, tables
-from visionops_assets.dataset.formats.source import Source, SourceError
+from visionops_assets.dataset.formats import archives, cifar, coco, folders, mnist, tables, voc, yolo
+from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES, Source, SourceError, SourceImage
 
 # The first that recognises a source reads it, so the more particular ones come first.
-FORMATS: dict[str, ModuleType] = {module.NAME: module for module in (tables, folders)}
+FORMATS: dict[str, ModuleType] = {
+    module.NAME: module for module in (coco, voc, yolo, cifar, mnist, tables, folders)
+}
 
 
 def read_source(source: Path, format_name: str | None = None) -> Source:
-    """Read a source in the format named, or in the first that recognises it. Raises `SourceError`."""
+    """Read a folder, table or archive in the format named, or in the first that recognises it.
+
+    Where the data came with train and val only, val is the holdout: without one nothing could be judged.
+    Raises `SourceError`.
+    """
+    if format_name is not None and format_name not in FORMATS:
+        raise SourceError(f"no format is called {format_name!r}; there are: {', '.join(FORMATS)}")
     if not source.exists():
         raise SourceError(f"{source}: does not exist")
-    if format_name is not None:
-        if format_name not in FORMATS:
-            raise SourceError(f"no format is called {format_name!r}; there are: {', '.join(FORMATS)}")
-        return FORMATS[format_name].read(source)
+    unpacked = archives.Unpacked(source) if archives.is_archive(source) else None
+    place = _only_folder(unpacked.folder) if unpacked else source
+    module = FORMATS[format_name] if format_name else _recognised(place, source)
+    found: Source = module.read(place)
+    return replace(found, images=_with_holdout(found.images), keeps=unpacked)
+
+
+def _recognised(place: Path, source: Path) -> ModuleType:
     for module in FORMATS.values():
-        if module.recognises(source):
-            return module.read(source)
+        if module.recognises(place):
+            return module
     raise SourceError(
         f"{source}: is in none of the formats {', '.join(FORMATS)}; expected for example a folder with images and "
         "a labels.csv (columns path, label), or one folder for each class"
     )
+
+
+def _only_folder(folder: Path) -> Path:
+    """Archives often hold one folder with everything in it; one with nothing but images is a class."""
+    entries = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    if len(entries) != 1 or not entries[0].is_dir():
+        return folder
+    images_only = all(path.suffix.lower() in IMAGE_SUFFIXES for path in entries[0].iterdir())
+    return folder if images_only else entries[0]
+
+
+def _with_holdout(images: Sequence[SourceImage]) -> Sequence[SourceImage]:
+    if {image.split for image in images} != {"train", "val"}:
+        return images
+    return [replace(image, split="holdout") if image.split == "val" else image for image in images]

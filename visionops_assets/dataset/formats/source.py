@@ -1,6 +1,7 @@
 """What every format is read into."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,6 +71,14 @@ class Source:
     format: str
     images: Sequence[SourceImage]
     findings: pd.DataFrame = field(default_factory=lambda: findings_table([]))
+    # What must live for as long as images may be read.
+    keeps: object = None
+
+
+def split_in_name(name: str) -> str | None:
+    """The split that a file's or folder's name speaks of (`instances_val2017`, `images/test`), if any."""
+    words = re.findall("[a-z]+", name.lower())
+    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)
 
 
 def image_files(folder: Path) -> tuple[list[Path], list[Finding]]:

@@ -1,0 +1,162 @@
+"""CIFAR-10 and CIFAR-100, python and binary versions (www.cs.toronto.edu/~kriz/cifar.html).
+
+The test images are the holdout; of CIFAR-100 the fine labels are the labels, the coarse ones a column `coarse`.
+"""
+
+import io
+import pickle
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.formats.arrays import png_of
+from visionops_assets.dataset.formats.source import Source, SourceError, SourceImage
+
+NAME = "cifar"
+
+_PIXELS = 3 * 32 * 32
+
+
+class _Part(NamedTuple):
+    name: str
+    split: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    coarse: NDArray[np.int64] | None
+
+
+def recognises(folder: Path) -> bool:
+    """Whether there are the names of its classes and its batches."""
+    return folder.is_dir() and _home(folder) is not None
+
+
+def read(folder: Path) -> Source:
+    """Every image, named `<file>/<number>.png`. Raises `SourceError` naming a file that is not as it should be."""
+    home = _home(folder)
+    if home is None:
+        raise SourceError(
+            f"{folder}: holds no CIFAR data set (batches.meta or meta, with data_batch_1 or train)"
+        )
+    names, coarse_names = _class_names(home)
+    images = []
+    for part in _parts(home):
+        if part.labels.max(initial=0) >= len(names):
+            raise SourceError(
+                f"{home / part.name}: has label {part.labels.max()}, but there are {len(names)} classes"
+            )
+        for number, (row, label) in enumerate(zip(part.pixels, part.labels, strict=True)):
+            extra = {"coarse": coarse_names[part.coarse[number]]} if part.coarse is not None else {}
+            name = f"{part.name}/{number:05}.png"
+            read_one = partial(_png, row)
+            images.append(SourceImage(name, read_one, names[label], split=part.split, extra=extra))
+    return Source(NAME, sorted(images, key=lambda image: image.name))
+
+
+def _png(row: NDArray[np.uint8]) -> bytes:
+    # Stored as three planes, red first.
+    return png_of(row.reshape(3, 32, 32).transpose(1, 2, 0))
+
+
+def _home(folder: Path) -> Path | None:
+    markers = ("batches.meta", "batches.meta.txt", "meta", "fine_label_names.txt")
+    found = (path for marker in markers for path in sorted(folder.rglob(marker)) if path.is_file())
+    return next((path.parent for path in found if list(_files(path.parent))), None)
+
+
+def _files(home: Path) -> Iterator[tuple[Path, str]]:
+    for pattern, split in (("data_batch_*", "train"), ("train", "train"), ("train.bin", "train")):
+        yield from ((path, split) for path in sorted(home.glob(pattern)) if path.is_file())
+    for name in ("test_batch", "test_batch.bin", "test", "test.bin"):
+        if (home / name).is_file():
+            yield home / name, "holdout"
+
+
+def _class_names(home: Path) -> tuple[list[str], list[str]]:
+    if (home / "batches.meta.txt").is_file():
+        return (home / "batches.meta.txt").read_text().split(), []
+    if (home / "fine_label_names.txt").is_file():
+        return tuple((home / f"{kind}_label_names.txt").read_text().split() for kind in ("fine", "coarse"))  # type: ignore[return-value]
+    meta = _unpickle(home / ("batches.meta" if (home / "batches.meta").is_file() else "meta"))
+    names = meta.get("label_names") or meta.get("fine_label_names")
+    if not names:
+        raise SourceError(f"{home}: its meta file names no classes")
+    return [_text(name) for name in names], [_text(name) for name in meta.get("coarse_label_names", [])]
+
+
+def _parts(home: Path) -> Iterator[_Part]:
+    for path, split in _files(home):
+        name = path.name.removesuffix(".bin")
+        if path.suffix == ".bin":
+            yield _Part(
+                name, split, *_binary(path, fine_and_coarse=(home / "fine_label_names.txt").is_file())
+            )
+        else:
+            yield _Part(name, split, *_python(path))
+
+
+def _binary(
+    path: Path, fine_and_coarse: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64] | None]:
+    labels = 2 if fine_and_coarse else 1
+    size = path.stat().st_size
+    if size == 0 or size % (labels + _PIXELS):
+        raise SourceError(
+            f"{path}: is {size:,} bytes, no whole number of images of {labels + _PIXELS}; is it complete?"
+        )
+    rows = np.memmap(path, np.uint8, "r").view(np.ndarray).reshape(-1, labels + _PIXELS)
+    coarse = rows[:, 0].astype(np.int64) if fine_and_coarse else None
+    return rows[:, labels:], rows[:, labels - 1].astype(np.int64), coarse
+
+
+def _python(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64] | None]:
+    content = _unpickle(path)
+    labels = content.get("labels", content.get("fine_labels"))
+    pixels = content.get("data")
+    if labels is None or not isinstance(pixels, np.ndarray) or pixels.shape != (len(labels), _PIXELS):
+        raise SourceError(f"{path}: is no batch of CIFAR images with labels")
+    coarse = content.get("coarse_labels")
+    return (
+        pixels.astype(np.uint8, copy=False),
+        np.asarray(labels, np.int64),
+        None if coarse is None else np.asarray(coarse, np.int64),
+    )
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Makes arrays and plain values, and nothing that could run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):
+            return lambda text, encoding: text.encode(encoding)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a data set does not need")
+
+
+def _unpickle(path: Path) -> Mapping[str, Any]:
+    try:
+        # Written by Python 2, whose text becomes Latin-1 here.
+        content = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        KeyError,
+    ) as error:
+        raise SourceError(f"{path}: is not read: {error or 'it is cut off'}") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path}: holds no CIFAR data")
+    return {_text(key): value for key, value in content.items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)

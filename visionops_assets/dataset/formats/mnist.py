@@ -1,0 +1,72 @@
+"""MNIST's IDX files (also Fashion-MNIST, KMNIST), plain or gzipped; its test images are the holdout."""
+
+import gzip
+import struct
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.formats.arrays import png_of
+from visionops_assets.dataset.formats.source import Source, SourceError, SourceImage
+
+NAME = "mnist"
+
+_PARTS = (("train", "train"), ("t10k", "holdout"), ("test", "holdout"))
+
+
+def recognises(folder: Path) -> bool:
+    """Whether there are IDX files of images."""
+    return folder.is_dir() and bool(_pairs(folder))
+
+
+def read(folder: Path) -> Source:
+    """Every image, named `<part>/<number>.png`, with its number as label. Raises `SourceError`."""
+    images = []
+    for part, split, image_file, label_file in _pairs(folder):
+        pixels, labels = _idx(image_file, 3), _idx(label_file, 1)
+        if len(pixels) != len(labels):
+            raise SourceError(f"{image_file} has {len(pixels)} images, but {label_file} {len(labels)} labels")
+        for number, (one, label) in enumerate(zip(pixels, labels, strict=True)):
+            name = f"{part}/{number:05}.png"
+            images.append(SourceImage(name, partial(png_of, one[..., None]), str(label), split=split))
+    return Source(NAME, sorted(images, key=lambda image: image.name))
+
+
+def _pairs(folder: Path) -> list[tuple[str, str, Path, Path]]:
+    found = []
+    for part, split in _PARTS:
+        image_files = [path for path in sorted(folder.rglob(f"{part}-images*idx3-ubyte*")) if path.is_file()]
+        for image_file in image_files:
+            label_name = image_file.name.replace("images", "labels").replace("idx3", "idx1")
+            label_file = next(
+                (path for path in _plain_or_zipped(image_file.with_name(label_name)) if path.is_file()), None
+            )
+            if label_file is None:
+                raise SourceError(f"{image_file}: its labels {label_name} are not beside it")
+            found.append((part, split, image_file, label_file))
+            break
+    return found
+
+
+def _plain_or_zipped(path: Path) -> tuple[Path, Path]:
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    return plain, plain.with_name(plain.name + ".gz")
+
+
+def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """An IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic, sizes as big-endian uint32, values."""
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise SourceError(f"{path}: cannot be read: {error}; is it complete?") from error
+    header = 4 + 4 * dimensions
+    if len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
+        raise SourceError(f"{path}: is no IDX file of bytes in {dimensions} dimensions")
+    shape = struct.unpack(f">{dimensions}I", data[4:header])
+    if len(data) - header != int(np.prod(shape)):
+        raise SourceError(
+            f"{path}: holds {len(data) - header:,} values, its header says {shape}; is it complete?"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
