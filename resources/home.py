@@ -31,8 +31,8 @@ def artifacts() -> str:
     return os.environ.get("VISIONOPS_ARTIFACTS") or str(home() / "artifacts")
 
 
-def sample_cache() -> Path:
-    """Root of decoded samples; may be deleted at any time."""
+def cache() -> Path:
+    """Root of decoded samples and unfinished trainings; may be deleted at any time."""
     return home() / "cache"
 
 

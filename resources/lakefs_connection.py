@@ -109,9 +109,9 @@ class LakeFSConnection:
                 "and LAKEFS_SECRET_ACCESS_KEY"
             )
         self._address = endpoint.removesuffix("/").removesuffix("/api/v1")
-        client = Client(host=self._address, username=key, password=secret, retries=1).sdk_client
+        client = Client(host=self._address, username=key, password=secret).sdk_client
         rest = client._api.rest_client
-        rest.pool_manager.connection_pool_kw["maxsize"] = self._threads
+        rest.pool_manager.connection_pool_kw.update(maxsize=self._threads, retries=1)
         # The generated client has no default timeout: a server that hangs would hang the run.
         rest.request = functools.partial(_with_timeout, rest.request, self._timeout_seconds)
         return client

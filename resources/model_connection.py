@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 SQLITE = "sqlite:///"
 OPENING_SECONDS = 60.0
 
-# MLflow's own defaults retry a dead server for minutes and truncate long values without an error.
+# MLflow's own defaults retry a dead server for minutes, truncate long values without an error, and print to
+# standard output, where a program may read JSON.
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_TRUNCATE_LONG_VALUES": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
@@ -93,7 +95,10 @@ class ModelConnection:
                     f"MLflow's database at {shown(self.uri)} is of another MLflow release: "
                     f"run `mlflow db upgrade {shown(self.uri)}`"
                 ) from error
-            if error.error_code == "TEMPORARILY_UNAVAILABLE" or isinstance(cause, RequestException):
+            if isinstance(cause, RequestException):
+                silent = "timed out" if "Timeout" in str(cause) else "no connection"
+                raise unavailable(self.uri, what, silent) from error
+            if error.error_code == "TEMPORARILY_UNAVAILABLE":
                 raise unavailable(self.uri, what, str(cause or reason)) from error
             raise RegistryRefused(
                 f"MLflow at {shown(self.uri)} refused {what}: {first_line(reason)}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from resources.model_connection import first_line, shown
-from resources.model_errors import RegistryError
+from resources.model_errors import RegistryError, RegistryUnavailable
 
 POLL_SECONDS = 0.1
 
@@ -24,7 +24,7 @@ class PromotionLocked(RegistryError):
 
 
 class LockNotConfigured(RegistryError):
-    """The lock's address cannot be used: unknown kind, missing driver, or no answer."""
+    """The lock's address cannot be used: no Postgres, or its driver is missing."""
 
 
 @contextmanager
@@ -55,10 +55,11 @@ def advisory_lock(url: str, project: str, timeout: float) -> Iterator[None]:
     """Hold the project's lock for all machines: a Postgres advisory lock, freed when its session ends.
 
     `url` is SQLAlchemy's, for example `postgresql+pg8000://user:secret@host/database`; `timeout` in seconds.
-    Raises `PromotionLocked`, and `LockNotConfigured` where the address cannot be used.
+    Raises `PromotionLocked`, `LockNotConfigured` where the address is not Postgres's, and `RegistryUnavailable`
+    where nothing answers there.
     """
     from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
     from sqlalchemy.pool import NullPool
 
     try:
@@ -69,11 +70,21 @@ def advisory_lock(url: str, project: str, timeout: float) -> Iterator[None]:
             f"VISIONOPS_LOCK_URL {shown(url)} needs a driver: run `pip install pg8000` and write "
             "postgresql+pg8000://…"
         ) from error
-    except SQLAlchemyError as error:
+    except (ArgumentError, NoSuchModuleError) as error:
         raise LockNotConfigured(
-            f"VISIONOPS_LOCK_URL {shown(url)} cannot be used ({first_line(str(error))}): correct it, "
-            "or start the database"
+            f"VISIONOPS_LOCK_URL {shown(url)} is no address of a database: write postgresql+pg8000://…"
         ) from error
+    except DBAPIError as error:
+        raise RegistryUnavailable(
+            f"Postgres at {shown(url)} did not answer for the promotion lock ({first_line(str(error))}): "
+            "start it, or correct VISIONOPS_LOCK_URL"
+        ) from error
+    if engine.dialect.name != "postgresql":
+        session.close()
+        raise LockNotConfigured(
+            f"VISIONOPS_LOCK_URL {shown(url)} is a {engine.dialect.name} database, which has no advisory locks: "
+            "name a Postgres"
+        )
     key = int.from_bytes(hashlib.sha256(f"visionops/{project}".encode()).digest()[:8], "big", signed=True)
     with session:
         # A holder that lost its network must not keep the lock for the two hours TCP would.

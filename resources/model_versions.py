@@ -82,7 +82,11 @@ class Models:
         self.ensure(project)
         with self._connection.client(f"a new version of {project}") as client:
             made = client.create_model_version(
-                project, source=f"runs:/{run_id}/model", run_id=run_id, tags=dict(tags)
+                project,
+                source=f"runs:/{run_id}/model",
+                run_id=run_id,
+                tags=dict(tags),
+                await_creation_for=0,
             )
         return _record(made)
 

@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -13,26 +13,24 @@ from resources.lakefs_records import Commit
 from sensors.readiness import EarlierRun, Go, readiness
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
-from visionops_assets.addresses import decision_key
+from visionops_assets.evaluation.address import read_address
+from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
 from visionops_assets.project import Project
+from visionops_assets.training.training_version import training_version
 
 # A lost cursor reads the whole log; in steps, so that no tick exceeds the sensor's time limit.
 COMMITS_PER_TICK = 200
 SAMPLES = "batches/"
 
 
-def commit_sensor(
-    project: Project,
-    images: dg.AssetSpec,
-    job: dg.UnresolvedAssetJobDefinition,
-    training_version: Callable[[], str],
-) -> dg.SensorDefinition:
-    """The sensor of one project. `training_version` is the digest of its present recipe and code."""
+def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
+    """The sensor of one project."""
+    project, images = graph.project, graph.images
 
     @dg.sensor(
         name=f"{project.project}_commits",
-        job=job,
+        job=graph.decide,
         minimum_interval_seconds=int(project.trigger.check_every.total_seconds()),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
@@ -91,14 +89,14 @@ def commit_sensor(
         if newest is None:
             return dg.SkipReason(f"{project.repository}/main has no samples yet")
         commit = lakefs.head(project.repository, commit_prefix(newest))
-        version = training_version()
+        version = training_version(project)
         now = datetime.datetime.now(datetime.UTC)
-        decided = read_decision(artifacts, project.project, newest)
+        decided = read_address(artifacts, "decision", project.project, newest)
         last = _last_request(context.instance, project.project)
         answer = readiness(
             newest,
             project.trigger,
-            stored_verdict=decided["verdict"] if decided and decided["training_version"] == version else None,
+            stored_verdict=decided.verdict if decided and decided.training_version == version else None,
             runs=_runs(context.instance, project.project, commit.id, version),
             age=now - commit.created_at,
             since_last_request=now - last if last else None,
@@ -112,7 +110,7 @@ def commit_sensor(
             tags={
                 run_tags.PROJECT: project.project,
                 run_tags.COMMIT: commit.id,
-                run_tags.RECIPE: version,
+                run_tags.TRAINING_VERSION: version,
                 run_tags.INTENT: run_tags.DECISION,
                 run_tags.ATTEMPT: str(answer.attempt),
             },
@@ -123,7 +121,9 @@ def commit_sensor(
     ) -> int:
         enough = project.trigger.min_new_samples
         keys = sorted(instance.get_dynamic_partitions(f"{project.project}_dataset_versions"), reverse=True)
-        decided = next((key for key in keys if artifacts.exists(decision_key(project.project, key))), None)
+        decided = next(
+            (key for key in keys if read_address(artifacts, "decision", project.project, key)), None
+        )
         if enough <= 1 or decided is None:
             return enough
         counted = 0
@@ -134,12 +134,6 @@ def commit_sensor(
         return counted
 
     return commits
-
-
-def read_decision(artifacts: ArtifactStore, project: str, partition: str) -> dict[str, str] | None:
-    """The ids of the latest decision on a dataset version, or None."""
-    key = decision_key(project, partition)
-    return artifacts.read_json(key) if artifacts.exists(key) else None
 
 
 def _seen(cursor: str | None) -> str | None:
@@ -170,7 +164,7 @@ def _observed(
             "committer": commit.committer,
             "lakefs": dg.MetadataValue.url(lakefs.link(project.repository, f"commits/{commit.id}")),
         },
-        tags={"dagster/data_version": commit.id[:63]},
+        tags={"dagster/data_version": commit.id},
     )
 
 
@@ -178,7 +172,7 @@ def _runs(instance: dg.DagsterInstance, project: str, commit: str, version: str)
     wanted = {
         run_tags.PROJECT: project,
         run_tags.COMMIT: commit,
-        run_tags.RECIPE: version,
+        run_tags.TRAINING_VERSION: version,
         run_tags.INTENT: run_tags.DECISION,
     }
     records = instance.get_run_records(dg.RunsFilter(tags=wanted), ascending=True)

@@ -1,11 +1,12 @@
 """Keys in the artifact store that several stages share. An address holds ids; what it names is written once."""
 
 
-def decision_key(project: str, partition: str) -> str:
-    """The latest verdict of a decision on a dataset version."""
-    return f"decisions/{project}/{partition}.json"
+def asset_key(project: str, asset: str, partition: str) -> str:
+    """What the IO managers wrote for a partition of an asset."""
+    return f"assets/{project}/{asset}/{partition}.json"
 
 
-def what_if_key(project: str, partition: str) -> str:
-    """The latest verdict of a what-if on a dataset version."""
-    return f"what_ifs/{project}/{partition}.json"
+def verdict_key(kind: str, project: str, partition: str) -> str:
+    """The latest decision or what-if on a dataset version: `{identity, verdict, run_id, training_version}`."""
+    folder = {"decision": "decisions", "what_if": "what_ifs"}[kind]
+    return f"{folder}/{project}/{partition}.json"

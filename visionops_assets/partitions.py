@@ -1,11 +1,13 @@
 """The partition sets, and the only place that knows how their keys look."""
 
 import datetime
+import re
 from collections.abc import Iterable
 
 import dagster as dg
 
 SHORT = 12
+KEY = re.compile(rf"\d{{8}}T\d{{6}}-[0-9a-f]{{{SHORT}}}")
 
 
 def dataset_versions(project: str) -> dg.DynamicPartitionsDefinition:
@@ -21,6 +23,11 @@ def dataset_version(commit: str, created_at: datetime.datetime) -> str:
 def commit_prefix(partition_key: str) -> str:
     """What a key tells of its commit; lakeFS resolves a unique prefix to the whole id."""
     return partition_key.rpartition("-")[2]
+
+
+def commit_of(text: str) -> str:
+    """The reference that `text` means: the commit of a dataset version's key, or `text` itself."""
+    return commit_prefix(text) if KEY.fullmatch(text) else text
 
 
 def find_dataset_version(keys: Iterable[str], text: str) -> str:

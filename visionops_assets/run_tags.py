@@ -1,17 +1,19 @@
-"""Tags that runs carry: one home for their names."""
+"""Tags that runs carry: one home for their names and what they mean."""
 
 import socket
+from collections.abc import Mapping
+from typing import Literal
 
 PROJECT = "visionops/project"
 COMMIT = "visionops/commit"
-RECIPE = "visionops/training_version"
+TRAINING_VERSION = "visionops/training_version"
 INTENT = "visionops/intent"
 ATTEMPT = "visionops/attempt"
 HOST = "visionops/host"
 OUTCOME = "visionops/outcome"
 
 DECISION = "decision"
-WHAT_IF = "what_if"
+BACKFILL = "dagster/backfill"
 
 PROMOTED = "promoted"
 REFUSED = "refused"
@@ -23,3 +25,12 @@ ERROR = "error"
 def host() -> str:
     """This machine, as runs record it."""
     return socket.gethostname()[:63]
+
+
+def kind_of_run(tags: Mapping[str, str]) -> Literal["decision", "what_if"]:
+    """Which runs decide: those the sensor or `submit` asked for, and never a backfill, whatever tags it copies.
+
+    A decision spends significance and may promote; a what-if does neither.
+    """
+    decides = tags.get(INTENT) == DECISION and BACKFILL not in tags
+    return "decision" if decides else "what_if"

@@ -213,7 +213,7 @@ def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path: Path, cou
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in range(count(3, 8))
+        for number in range(count(2, 8))
     ]
     for writer in writers:
         _, complaint = writer.communicate(timeout=300)

@@ -8,6 +8,7 @@ import pandas as pd
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
+from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.pictures import contact_sheet
 from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
@@ -33,7 +34,9 @@ def links_to(lakefs: LakeFSResource, registry: ModelRegistry) -> Links:
     """Addresses of the pages that an explanation points to."""
     return Links(
         commit=lambda repository, commit: lakefs.link(repository, f"commits/{commit}"),
-        compare=lambda repository, before, after: lakefs.link(repository, "compare", ref=before, compare=after),
+        compare=lambda repository, before, after: lakefs.link(
+            repository, "compare", ref=before, compare=after
+        ),
         run=lambda run_id: registry.run_url(registry.runs.get(run_id)),
         version=registry.version_url,
     )
@@ -76,7 +79,12 @@ def _contact_sheets(project: Project, explanation: Explanation, lakefs: LakeFSRe
             continue
         shown = _spread(rows)
         images = dict(lakefs.read_many(project.repository, commit, shown["path"].tolist()))
-        sheet = contact_sheet([(images[row.path], str(row.label)) for row in shown.itertuples()])
+        sheet = contact_sheet(
+            [
+                (decode_whole(images[path], path, 3), str(label))
+                for path, label in zip(shown["path"], shown["label"], strict=True)
+            ]
+        )
         yield Picture(sheet, f"{len(shown)} of {len(rows):,} images {what}")
 
 

@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from resources.artifact_store import ArtifactStore
+from visionops_assets.tables import read_table, write_table
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -29,16 +30,13 @@ class _Addresses(dg.UPathIOManager):
 
 
 class _Tables(_Addresses):
-    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: "UPath") -> None:
-        from resources.tables import write_table
-
-        metadata = context.definition_metadata or {}
-        listing = write_table(self._store, obj, metadata.get("fragment_by"))
+    def dump_to_path(
+        self, context: dg.OutputContext, obj: pd.DataFrame | dict[str, Any], path: "UPath"
+    ) -> None:
+        listing = write_table(self._store, obj) if isinstance(obj, pd.DataFrame) else obj
         self._store.write_json(self._key(path), listing)
 
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> pd.DataFrame:
-        from resources.tables import read_table
-
         return read_table(self._store, self._content(path))
 
 
@@ -51,7 +49,7 @@ class _Records(_Addresses):
 
 
 class TableIOManager(dg.ConfigurableIOManagerFactory):
-    """Pandas tables as Parquet fragments; asset metadata `fragment_by` names the column that divides them."""
+    """Tables: given as a DataFrame or as a list of fragments stored already, loaded as a DataFrame."""
 
     store: dg.ResourceDependency[ArtifactStore]
 

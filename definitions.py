@@ -1,0 +1,47 @@
+"""The code location: assembles, decides nothing."""
+
+import os
+
+import dagster as dg
+
+from resources import home
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.model_registry import ModelRegistry
+from resources.scratch import Scratch
+from sensors.commits import commit_sensor
+from visionops_assets.graph import project_graph
+from visionops_assets.io_managers import RecordIOManager, TableIOManager
+from visionops_assets.project import load_projects
+
+projects = load_projects(home.projects_folder())
+
+
+def _from_environment(name: str) -> dg.EnvVar | None:
+    return dg.EnvVar(name) if os.environ.get(name) else None
+
+
+artifacts = ArtifactStore(root=home.artifacts())
+graphs = [project_graph(project) for project in projects]
+defs = dg.Definitions.merge(
+    *(graph.definitions for graph in graphs),
+    dg.Definitions(
+        sensors=[commit_sensor(graph) for graph in graphs],
+        resources={
+            "lakefs": LakeFSResource(
+                endpoint=_from_environment("LAKEFS_ENDPOINT"),
+                access_key_id=_from_environment("LAKEFS_ACCESS_KEY_ID"),
+                secret_access_key=_from_environment("LAKEFS_SECRET_ACCESS_KEY"),
+                ui_url=_from_environment("LAKEFS_UI_URL"),
+            ),
+            "registry": ModelRegistry(
+                tracking_uri=_from_environment("MLFLOW_TRACKING_URI"),
+                ui_url=_from_environment("MLFLOW_UI_URL"),
+            ),
+            "artifacts": artifacts,
+            "scratch": Scratch(root=str(home.cache())),
+            "tables": TableIOManager(store=artifacts),
+            "records": RecordIOManager(store=artifacts),
+        },
+    ),
+)

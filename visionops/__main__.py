@@ -1,0 +1,44 @@
+"""The command line: one module a verb."""
+
+import os
+import sys
+
+import typer
+
+from visionops import bootstrap, demo, diff, import_batch, status, tick, up, why
+
+app = typer.Typer(
+    name="visionops",
+    help="Every data commit becomes a better model, or a clear reason why not.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Add --debug to any command to see the traceback of an error.",
+)
+app.command("demo")(demo.command)
+app.command("up")(up.command)
+app.command("tick")(tick.command)
+app.command("import")(import_batch.command)
+app.command("diff")(diff.command)
+app.command("status")(status.command)
+app.command("why")(why.command)
+
+
+def main() -> None:
+    """Run one command. An error is one line that names the fix; its traceback is for --debug."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("VISIONOPS_DEBUG"))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        bootstrap.prepare()
+        app(arguments, prog_name="visionops")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""`visionops demo`: the whole loop on real images, commit by commit, through the real sensor."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resources import home
+
+if TYPE_CHECKING:
+    from visionops_assets.dataset.publishing import Publisher
+
+PROJECT = "digits"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What happened to one weekly batch, as `demo.json` lists it."""
+
+    batch: str
+    commit: str
+    partition: str
+    verdict: str
+    reasons: list[str]
+    champion_version: int | None
+    seconds: float
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+) -> None:
+    """Write real digit images in weekly batches, commit each, and let the sensor do the rest.
+
+    A first champion, a good week that is promoted, and a poisoned week that is refused with the reason. Running it
+    again is safe: what is committed and decided stays.
+    """
+    import dagster as dg
+
+    import definitions
+    from visionops import services
+    from visionops.demo_digits import WEEKS, write_weeks
+    from visionops.tick import tick
+    from visionops_assets.dataset.publishing import Publisher
+
+    say = (lambda text: None) if as_json else typer.echo
+    project = services.project(PROJECT)
+    started = time.perf_counter()
+    folders = write_weeks(home.home() / "demo")
+    say(f"VisionOps demo: {sum(week.images for week in WEEKS)} real images in {len(WEEKS)} weekly batches")
+    publisher = Publisher(project, services.lakefs(), services.artifacts())
+    accounts = []
+    with dg.DagsterInstance.get() as instance:
+        for week, folder in zip(WEEKS, folders, strict=True):
+            say(f"\n{week.batch}, {week.story}: {week.images} images")
+            begun = time.perf_counter()
+            published = publisher.publish(folder, week.batch)
+            imported = time.perf_counter() - begun
+            say(f"  {published.outcome} on lakeFS main in {imported:.1f} s; the sensor sees it")
+            (found,) = tick(definitions.defs, instance, [project])
+            account = _account(publisher, week.batch, time.perf_counter() - begun)
+            accounts.append(account)
+            say(f"  {found.outcome or 'nothing to do'} after {found.seconds:.1f} s: {found.reason}")
+            running = f"version {account.champion_version}" if account.champion_version else "no model"
+            say(f"  in production: {running}")
+    path = home.home() / "demo.json"
+    path.write_text(json.dumps([asdict(account) for account in accounts], indent=1))
+    if as_json:
+        typer.echo(path.read_text())
+        return
+    say(f"\n{len(accounts)} commits in {time.perf_counter() - started:.0f} s. The account: {path}")
+    say("Look at it: `make dev` opens the Dagster UI (http://127.0.0.1:3000), MLflow and lakeFS together.")
+    say(
+        f"`visionops why {PROJECT}` says why the champion runs, `visionops status {PROJECT}` how it came there."
+    )
+
+
+def _account(publisher: "Publisher", batch: str, seconds: float) -> Account:
+    """What is stored of a batch, so that a second run tells the same story as the first."""
+    from visionops import services
+    from visionops_assets.evaluation.address import read_address
+    from visionops_assets.partitions import dataset_version
+    from visionops_assets.promotion.verdicts import find
+
+    project, registry = publisher.project, services.registry()
+    log = publisher.lakefs.log(project.repository)
+    commit = next(commit for commit in log if commit.metadata.get("visionops.batch") == batch)
+    partition = dataset_version(commit.id, commit.created_at)
+    address = read_address(publisher.artifacts, "decision", project.project, partition)
+    verdict = None
+    if address is not None:
+        verdict = find(registry, project.project, address.run_id, address.identity, "decision")
+    if verdict is None:
+        return Account(batch, commit.id, partition, "NONE", ["no decision is stored"], None, seconds)
+    champion = verdict.champion.version if verdict.champion is not None else None
+    if verdict.verdict == "PASS":
+        versions = registry.models.versions(project.project)
+        promoted = [one for one in versions if one.weights_sha256 == verdict.challenger.weights_sha256]
+        champion = promoted[-1].version if promoted else champion
+    reasons = [reason.text for reason in verdict.reasons]
+    return Account(batch, commit.id, partition, verdict.verdict, reasons, champion, round(seconds, 2))

@@ -1,0 +1,71 @@
+"""The demo's real images: 1,797 scanned handwritten digits that ship inside scikit-learn, as weekly batches."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SEED = 20
+PRODUCTION_IMAGES = 400
+WRONG_LABELS = 0.3
+
+
+@dataclass(frozen=True)
+class Week:
+    """One batch: how many images, and the share of labels that are replaced by a wrong one."""
+
+    batch: str
+    images: int
+    wrong_labels: float
+    story: str
+
+
+WEEKS = (
+    Week("week-01", 200, 0.0, "the first batch"),
+    Week("week-02", 700, 0.0, "a good week"),
+    Week("week-03", 497, WRONG_LABELS, "a poisoned week: 30% of its labels are wrong"),
+)
+
+
+def write_weeks(folder: Path) -> list[Path]:
+    """Write each week as a folder of PNG files with a `labels.csv`; returns the folders.
+
+    What is there already is written again with the same bytes, so a second run gives the same batches.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    generator = np.random.default_rng(SEED)
+    order = generator.permutation(len(digits.target))[:-PRODUCTION_IMAGES]
+    written, start = [], 0
+    for week in WEEKS:
+        chosen = order[start : start + week.images]
+        start += week.images
+        labels = _with_wrong_labels(digits.target[chosen], week.wrong_labels, generator)
+        written.append(_write_week(folder / week.batch, chosen, digits.images[chosen], labels))
+    return written
+
+
+def _with_wrong_labels(
+    labels: NDArray[np.int64], share: float, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    wrong = generator.permutation(len(labels))[: round(share * len(labels))]
+    poisoned = labels.copy()
+    poisoned[wrong] = (labels[wrong] + generator.integers(1, 10, len(wrong))) % 10
+    return poisoned
+
+
+def _write_week(
+    folder: Path, numbers: NDArray[np.int64], images: NDArray[np.float64], labels: NDArray[np.int64]
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["path,label"]
+    for number, image, label in zip(numbers, images, labels, strict=True):
+        name = f"digit-{number:04d}.png"
+        # The scans have 17 grey levels; 15 spreads them over a byte.
+        Image.fromarray((image * 15).astype(np.uint8), mode="L").save(folder / name)
+        lines.append(f"{name},{label}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,0 +1,34 @@
+"""What a command talks to, from the environment, as the code location's resources do."""
+
+import os
+
+from resources import home
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.model_registry import ModelRegistry
+from visionops_assets.project import Project, find_project, load_projects
+
+
+def project(name: str) -> Project:
+    """The project called `name`; raises `ProjectError`."""
+    return find_project(load_projects(home.projects_folder()), name)
+
+
+def lakefs() -> LakeFSResource:
+    """The lakeFS of the environment, or the embedded one."""
+    return LakeFSResource(
+        endpoint=os.environ.get("LAKEFS_ENDPOINT"),
+        access_key_id=os.environ.get("LAKEFS_ACCESS_KEY_ID"),
+        secret_access_key=os.environ.get("LAKEFS_SECRET_ACCESS_KEY"),
+        ui_url=os.environ.get("LAKEFS_UI_URL"),
+    )
+
+
+def registry() -> ModelRegistry:
+    """The MLflow of the environment, or the local one."""
+    return ModelRegistry(ui_url=os.environ.get("MLFLOW_UI_URL"))
+
+
+def artifacts() -> ArtifactStore:
+    """Tables and records."""
+    return ArtifactStore(root=home.artifacts())

@@ -1,0 +1,143 @@
+"""`visionops tick`: evaluate the commit sensors once and run what they ask, in this process."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from visionops_assets.project import Project
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one project's sensor did: a run with its outcome, or why there was none."""
+
+    project: str
+    partition: str | None
+    run_id: str | None
+    outcome: str | None
+    reason: str
+    seconds: float
+
+
+def command(
+    projects: Annotated[list[str] | None, typer.Argument(help="Projects to look at; all by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what happened as JSON.")] = False,
+) -> None:
+    """Evaluate the sensors once and run what they ask, in this process: for CI, cron and tests.
+
+    A refusal is no failure: exit code 0. Only an error is 1.
+    """
+    import dagster as dg
+
+    import definitions
+    from visionops_assets.project import find_project
+
+    chosen = definitions.projects
+    if projects:
+        chosen = [find_project(definitions.projects, name) for name in projects]
+    with dg.DagsterInstance.get() as instance:
+        ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
+    if as_json:
+        typer.echo(json.dumps([asdict(found) for found in ticks], indent=1))
+    if any(found.outcome == "error" for found in ticks):
+        raise typer.Exit(1)
+
+
+def tick(
+    defs: "dg.Definitions",
+    instance: "dg.DagsterInstance",
+    projects: "Sequence[Project]",
+    say: Callable[[str], None] | None = None,
+) -> list[Tick]:
+    """Evaluate each project's sensor and run its requests one after the other. `say` gets a line for each."""
+    ticks = []
+    for project in projects:
+        for found in _tick_project(defs, instance, project):
+            ticks.append(found)
+            if say is not None:
+                what = found.outcome or "nothing to do"
+                say(f"{project.project}: {what}: {found.reason}")
+    return ticks
+
+
+def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
+    import dagster as dg
+
+    started = time.perf_counter()
+    repository = defs.get_repository_def()
+    sensor = repository.get_sensor_def(f"{project.project}_commits")
+    resources = repository.get_top_level_resources()
+    stored_cursor = f"visionops/tick/{sensor.name}"
+    cursor = instance.daemon_cursor_storage.get_cursor_values({stored_cursor}).get(stored_cursor)
+    with dg.build_sensor_context(
+        instance=instance,
+        instance_ref=instance.get_ref(),
+        cursor=cursor,
+        repository_def=repository,
+        sensor_name=sensor.name,
+        resources={name: resources[name] for name in sensor.required_resource_keys},
+    ) as context:
+        asked = sensor.evaluate_tick(context)
+    for request in asked.dynamic_partitions_requests or []:
+        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    for event in asked.asset_events:
+        instance.report_runless_asset_event(event)
+    if asked.cursor:
+        instance.daemon_cursor_storage.set_cursor_values({stored_cursor: asked.cursor})
+    if not asked.run_requests:
+        seconds = time.perf_counter() - started
+        return [Tick(project.project, None, None, None, asked.skip_message or "nothing new", seconds)]
+    return [_run(defs, instance, project, sensor.name, request) for request in asked.run_requests]
+
+
+def _run(
+    defs: "dg.Definitions",
+    instance: "dg.DagsterInstance",
+    project: "Project",
+    sensor: str,
+    request: "dg.RunRequest",
+) -> Tick:
+    from visionops_assets import run_tags
+
+    started = time.perf_counter()
+    result = defs.resolve_job_def(f"{project.project}_decide").execute_in_process(
+        instance=instance,
+        partition_key=request.partition_key,
+        # The daemon's names for the same facts, so that the UI shows this run among the sensor's.
+        tags={**request.tags, "dagster/sensor_name": sensor, "dagster/run_key": request.run_key or ""},
+        # The event log keeps everything; here the outcome is enough.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    run = instance.get_run_by_id(result.run_id)
+    outcome = run.tags.get(run_tags.OUTCOME, run_tags.ERROR) if run is not None else run_tags.ERROR
+    return Tick(
+        project.project,
+        request.partition_key,
+        result.run_id,
+        outcome,
+        _reason(result, outcome),
+        time.perf_counter() - started,
+    )
+
+
+def _reason(result: "dg.ExecuteInProcessResult", outcome: str) -> str:
+    """The verdict in words, or the error of the first failed step."""
+    words = None
+    for event in result.all_events:
+        if event.is_step_failure and outcome == "error":
+            error = event.step_failure_data.error
+            cause = error.cause if error is not None and error.cause is not None else error
+            return f"{event.step_key}: {cause.message.strip() if cause is not None else event.message}"
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if check.check_name == "beats_champion":
+                words = check.description
+    return words or outcome

@@ -1,0 +1,29 @@
+"""What all assets of a project have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from visionops_assets.partitions import dataset_versions
+from visionops_assets.project import Project
+
+
+def asset_key(project: Project, name: str) -> dg.AssetKey:
+    """`[project, name]`."""
+    return dg.AssetKey([project.project, name])
+
+
+def asset_options(project: Project, name: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """Key, group, owners and kinds."""
+    return {
+        "key": asset_key(project, name),
+        "group_name": project.project,
+        "owners": list(project.owners),
+        "kinds": set(kinds),
+    }
+
+
+def versioned(project: Project, name: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """The same for an asset with one partition per dataset version."""
+    return {**asset_options(project, name, kinds), "partitions_def": dataset_versions(project.project)}

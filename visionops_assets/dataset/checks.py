@@ -1,0 +1,110 @@
+"""What a manifest must hold before anything is trained on it."""
+
+from collections.abc import Callable
+
+import dagster as dg
+import pandas as pd
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.scratch import Scratch
+from visionops_assets import metadata, run_tags
+from visionops_assets.dataset.version import DatasetVersion, read_version
+from visionops_assets.failures import clear_failures
+from visionops_assets.partitioned_check import partitioned_check
+from visionops_assets.partitions import dataset_versions
+from visionops_assets.project import Project
+
+FINDINGS_SHOWN = 50
+
+
+def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
+    """The checks on `manifest`; all block where they find an ERROR."""
+    options = {
+        "asset": manifest,
+        "blocking": True,
+        "partitions_def": dataset_versions(project.project),
+    }
+
+    @partitioned_check(
+        **options, description="Every annotated image is there, unaltered, and can be decoded."
+    )
+    def images_readable(
+        context: dg.AssetCheckExecutionContext,
+        lakefs: LakeFSResource,
+        artifacts: ArtifactStore,
+        scratch: Scratch,
+    ) -> dg.AssetCheckResult:
+        from visionops_assets.dataset.readable import unreadable
+
+        return _checked(
+            context, lakefs, artifacts, project, lambda version: unreadable(lakefs, project, version, scratch)
+        )
+
+    @partitioned_check(**options, description="Every label is a class of the project.")
+    def labels_known(
+        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+    ) -> dg.AssetCheckResult:
+        from visionops_assets.dataset.integrity import check_labels_known
+
+        return _checked(
+            context,
+            lakefs,
+            artifacts,
+            project,
+            lambda version: check_labels_known(version.samples, project.classes),
+        )
+
+    @partitioned_check(**options, description="No group has images on two sides of the split.")
+    def groups_whole(
+        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+    ) -> dg.AssetCheckResult:
+        from visionops_assets.dataset.integrity import check_groups_whole
+
+        return _checked(
+            context, lakefs, artifacts, project, lambda version: check_groups_whole(version.samples)
+        )
+
+    @partitioned_check(
+        **options, description="Every class has images in train (ERROR where not), val and holdout (WARN)."
+    )
+    def classes_in_splits(
+        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+    ) -> dg.AssetCheckResult:
+        from visionops_assets.dataset.integrity import check_classes_in_splits
+
+        return _checked(
+            context,
+            lakefs,
+            artifacts,
+            project,
+            lambda version: check_classes_in_splits(version.samples, project.classes),
+        )
+
+    return [images_readable, labels_known, groups_whole, classes_in_splits]
+
+
+def _checked(
+    context: dg.AssetCheckExecutionContext,
+    lakefs: LakeFSResource,
+    artifacts: ArtifactStore,
+    project: Project,
+    check: Callable[[DatasetVersion], pd.DataFrame],
+) -> dg.AssetCheckResult:
+    """Run a check on the stored version and show its findings; an ERROR in a decision is a refusal."""
+    from visionops_assets.dataset.findings import findings_in_words, has_errors
+
+    with clear_failures():
+        findings = check(read_version(lakefs, artifacts, project, context.partition_key))
+    refused = has_errors(findings)
+    if refused and run_tags.kind_of_run(context.run.tags) == "decision":
+        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.REFUSED})
+    return dg.AssetCheckResult(
+        passed=findings.empty,
+        severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
+        description=findings_in_words(findings),
+        metadata={
+            "findings": len(findings),
+            "shown": metadata.table(findings.head(FINDINGS_SHOWN), ["image", "what", "why", "severity"]),
+        },
+    )

@@ -1,0 +1,38 @@
+"""Whether the images of a dataset version are there, unaltered and decodable; reads only what no version had."""
+
+import pandas as pd
+
+from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import LakeFSNotFound
+from resources.scratch import Scratch
+from visionops_assets.dataset.findings import has_errors
+from visionops_assets.dataset.image_header import UnreadableImage
+from visionops_assets.dataset.integrity import check_images_present, check_images_readable
+from visionops_assets.dataset.layout import BATCHES, is_image
+from visionops_assets.dataset.sample_cache import SampleError
+from visionops_assets.dataset.samples import load_samples
+from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.project import Project
+
+
+def unreadable(
+    lakefs: LakeFSResource, project: Project, version: DatasetVersion, scratch: Scratch
+) -> pd.DataFrame:
+    """Findings on images that are missing, altered, not decodable (ERROR) or not annotated (WARN).
+
+    Images are fetched into the sample cache, so those of earlier versions were looked at then, and training finds
+    all of them there. Only where that fails is every image read, to name all that are wrong.
+    """
+    repository, commit = project.repository, version.commit.id
+    listing = (entry.path for entry in lakefs.objects(repository, commit, BATCHES) if is_image(entry.path))
+    findings = check_images_present(version.samples, listing)
+    if has_errors(findings):
+        return findings
+    try:
+        load_samples(lakefs, repository, commit, version.used, scratch.samples, project.recipe.input)
+    except (UnreadableImage, SampleError, LakeFSNotFound):
+        used = version.used
+        arriving = lakefs.read_many(repository, commit, used["path"].tolist())
+        found = check_images_readable(arriving, dict(zip(used["path"], used["sha256"], strict=True)))
+        return pd.concat([found, findings], ignore_index=True)
+    return findings

@@ -1,0 +1,44 @@
+"""The decoded samples of a dataset version, fetched from lakeFS once and read from the cache ever after."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from resources.lakefs import LakeFSResource
+from visionops_assets.dataset.decode import Resize
+from visionops_assets.dataset.sample_cache import FillReport, SampleCache
+from visionops_assets.dataset.sample_view import SampleView
+
+
+class DecodeSize(Protocol):
+    """What images are decoded to; a recipe's `input` is one."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def resize(self) -> Resize: ...
+
+
+def load_samples(
+    lakefs: LakeFSResource,
+    repository: str,
+    commit: str,
+    manifest: pd.DataFrame,
+    cache_root: Path,
+    size: DecodeSize,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[SampleView, FillReport]:
+    """The images of the manifest's rows, in their order, as a view of uint8 [H, W, C].
+
+    Only what no earlier version brought is fetched. Raises what `SampleCache.fill` and lakeFS raise.
+    """
+    cache = SampleCache(cache_root, size.height, size.width, size.channels, size.resize)
+    wanted = list(zip(manifest["path"], manifest["sha256"], manifest["size"], strict=True))
+    report = cache.fill(wanted, lambda paths: lakefs.read_many(repository, commit, paths), progress)
+    return cache.view(list(manifest["sha256"])), report

@@ -1,0 +1,76 @@
+"""A dataset version: the commit and its manifest, read from lakeFS or from what the `manifest` asset stored."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.lakefs_records import Commit
+from visionops_assets.addresses import asset_key
+from visionops_assets.dataset.layout import BATCHES, is_annotations
+from visionops_assets.dataset.manifest import AnnotationsFile, Manifest, build_manifest
+from visionops_assets.partitions import commit_prefix
+from visionops_assets.project import Project
+from visionops_assets.tables import read_table
+
+
+class EmptyVersion(ValueError):
+    """A commit without annotations of this project."""
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One dataset version. `samples` is the manifest table, one row a sample."""
+
+    partition: str
+    commit: Commit
+    manifest: Manifest
+    samples: pd.DataFrame
+
+    @cached_property
+    def used(self) -> pd.DataFrame:
+        """The samples that take part: all but the excluded ones."""
+        return self.samples[~self.samples["excluded"].astype(bool)].reset_index(drop=True)
+
+    def split(self, *names: str) -> pd.DataFrame:
+        """The samples of these sides that take part."""
+        return self.used[self.used["split"].isin(names)].reset_index(drop=True)
+
+
+def build_version(
+    lakefs: LakeFSResource, store: ArtifactStore, project: Project, partition: str
+) -> DatasetVersion:
+    """Read a dataset version from lakeFS; only annotations that no earlier version shares are fetched.
+
+    Raises `EmptyVersion`, `AnnotationsError` naming the file, and what lakeFS raises.
+    """
+    commit = lakefs.head(project.repository, commit_prefix(partition))
+    manifest = manifest_at(lakefs, store, project, commit.id)
+    if not manifest.fragments:
+        raise EmptyVersion(
+            f"commit {commit.id[:12]} of {project.repository} has no annotations called {project.annotations}: "
+            f"import a batch with `visionops import {project.project} SOURCE --batch NAME`, or correct "
+            "`annotations` in the project file"
+        )
+    return DatasetVersion(partition, commit, manifest, read_table(store, manifest.to_json()))
+
+
+def manifest_at(lakefs: LakeFSResource, store: ArtifactStore, project: Project, reference: str) -> Manifest:
+    """The manifest of any commit or branch; without fragments where there are no annotations."""
+    files = [
+        AnnotationsFile(entry.path, entry.checksum)
+        for entry in lakefs.objects(project.repository, reference, BATCHES)
+        if is_annotations(entry.path, project.annotations)
+    ]
+    return build_manifest(files, lambda paths: lakefs.read_many(project.repository, reference, paths), store)
+
+
+def read_version(
+    lakefs: LakeFSResource, store: ArtifactStore, project: Project, partition: str
+) -> DatasetVersion:
+    """The dataset version that the `manifest` asset stored. Raises `ArtifactNotFound` where it did not yet."""
+    listing = store.read_json(asset_key(project.project, "manifest", partition))
+    commit = lakefs.head(project.repository, commit_prefix(partition))
+    return DatasetVersion(partition, commit, Manifest.from_json(listing), read_table(store, listing))

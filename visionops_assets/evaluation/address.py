@@ -1,0 +1,32 @@
+"""Where the latest verdict of a dataset version is found: ids only, the evidence lies with the challenger's run."""
+
+from dataclasses import asdict, dataclass
+
+from resources.artifact_store import ArtifactStore
+from visionops_assets.addresses import verdict_key
+from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
+from visionops_assets.training.challenger import Challenger
+
+
+@dataclass(frozen=True)
+class VerdictAddress:
+    """A verdict by its identity, with the challenger's run and what was trained."""
+
+    identity: str
+    verdict: Outcome
+    run_id: str
+    training_version: str
+
+
+def write_address(artifacts: ArtifactStore, verdict: Verdict, challenger: Challenger, partition: str) -> None:
+    """Let a dataset version name this verdict as its latest of its kind."""
+    address = VerdictAddress(
+        verdict.identity, verdict.verdict, challenger.run_id, challenger.training_version
+    )
+    artifacts.write_json(verdict_key(verdict.kind, verdict.project, partition), asdict(address))
+
+
+def read_address(artifacts: ArtifactStore, kind: Kind, project: str, partition: str) -> VerdictAddress | None:
+    """The latest decision or what-if of a dataset version, or None."""
+    key = verdict_key(kind, project, partition)
+    return VerdictAddress(**artifacts.read_json(key)) if artifacts.exists(key) else None

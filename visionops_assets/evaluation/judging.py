@@ -1,0 +1,236 @@
+"""From a challenger to its stored verdict: both models scored on one holdout, then the gate.
+
+A verdict is identified by challenger, champion, holdout and rules; one that is stored already is found and reused,
+so the same challenger judged again against the same champion spends nothing.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from resources.lakefs import LakeFSResource
+from resources.model_records import ONNX_ARTIFACT, ModelVersion
+from resources.model_registry import ModelRegistry
+from resources.scratch import Scratch
+from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.samples import load_samples
+from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.evaluation.candidate_pairs import candidate_pairs
+from visionops_assets.evaluation.judge import JudgementContext, judge
+from visionops_assets.evaluation.leakage import find_leaks
+from visionops_assets.evaluation.ledger import turn_of
+from visionops_assets.evaluation.predictions import (
+    ModelFileError,
+    Scores,
+    holdout_digest,
+    predictions_table,
+    score,
+)
+from visionops_assets.evaluation.verdict import Kind, ModelReference, Verdict, verdict_identity
+from visionops_assets.project import Project
+from visionops_assets.promotion import verdicts
+from visionops_assets.promotion.history import version_on
+from visionops_assets.tables import frame_from_parquet, to_parquet
+from visionops_assets.training.challenger import Challenger
+from visionops_assets.training.recipe import InputSpec
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A stored verdict, the predictions it rests on, and whether it was found rather than made."""
+
+    verdict: Verdict
+    predictions: pd.DataFrame
+    reused: bool
+
+
+class EmptyHoldout(ValueError):
+    """A dataset version without holdout samples: nothing can be judged on it."""
+
+
+def judge_challenger(
+    project: Project,
+    version: DatasetVersion,
+    challenger: Challenger,
+    kind: Kind,
+    *,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    scratch: Scratch,
+    dagster_run_id: str,
+    say: Callable[[str], None],
+) -> Judgement:
+    """Judge a challenger against the present champion on this version's holdout, and store the verdict.
+
+    Raises `EmptyHoldout`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS and
+    MLflow raise.
+    """
+    judging = _Judging(project, version, challenger, kind, lakefs, registry, scratch, say)
+    identity = judging.identity
+    found = verdicts.find(registry, project.project, challenger.run_id, identity, kind)
+    predictions = judging.stored_predictions()
+    if found is not None and predictions is not None:
+        say(
+            f"this challenger was judged against this champion on this holdout before: verdict {identity[:12]} reused"
+        )
+        return Judgement(found, predictions, reused=True)
+    if predictions is None:
+        predictions = judging.predict()
+    verdict = found or judging.judge(predictions, dagster_run_id)
+    stored = verdicts.store(registry, verdict, run_id=challenger.run_id, partition=version.partition)
+    return Judgement(stored, predictions, reused=found is not None)
+
+
+class _Judging:
+    """One judgement: who against whom on what, fixed when it begins."""
+
+    def __init__(
+        self,
+        project: Project,
+        version: DatasetVersion,
+        challenger: Challenger,
+        kind: Kind,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        scratch: Scratch,
+        say: Callable[[str], None],
+    ) -> None:
+        self.project, self.version, self.challenger, self.kind = project, version, challenger, kind
+        self.lakefs, self.registry, self.scratch, self.say = lakefs, registry, scratch, say
+        self.holdout = version.split("holdout")
+        if self.holdout.empty:
+            raise EmptyHoldout(
+                f"dataset version {version.partition} has no holdout samples, so no model can be judged on it: "
+                "import a batch large enough for `splits.holdout`, or labels with a split column"
+            )
+        self.champion = self._champion()
+        self.holdout_digest = holdout_digest(self.holdout, project.gate.slices)
+        self.identity = verdict_identity(
+            challenger.weights_sha256,
+            self.champion.weights_sha256 if self.champion else None,
+            self.holdout_digest,
+            project.gate.digest(),
+        )
+        self._predictions_path = f"verdicts/{self.identity}/predictions.parquet"
+
+    def stored_predictions(self) -> pd.DataFrame | None:
+        """The predictions of an earlier judgement of the same identity."""
+        if not self.registry.artifacts.exists(self.challenger.run_id, self._predictions_path):
+            return None
+        return frame_from_parquet(
+            self.registry.artifacts.read_bytes(self.challenger.run_id, self._predictions_path)
+        )
+
+    def predict(self) -> pd.DataFrame:
+        """Score both models on the holdout and keep the table with the challenger's run."""
+        challenger = self._score(self.challenger.run_id, self.challenger.onnx_sha256, "challenger")
+        champion = None
+        if self.champion is not None:
+            champion = self._score(self.champion.run_id, self.champion.onnx_sha256, "champion")
+        table = predictions_table(
+            self.holdout, challenger=challenger, champion=champion, slices=self.project.gate.slices
+        )
+        self.registry.artifacts.put_bytes(self.challenger.run_id, self._predictions_path, to_parquet(table))
+        return table
+
+    def judge(self, predictions: pd.DataFrame, dagster_run_id: str) -> Verdict:
+        """The gate's verdict. A decision takes its place among the champion's challengers first."""
+        champion = self.champion
+        context = JudgementContext(
+            project=self.project.project,
+            classes=self.project.classes,
+            challenger=ModelReference(
+                weights_sha256=self.challenger.weights_sha256,
+                onnx_sha256=self.challenger.onnx_sha256,
+                run_id=self.challenger.run_id,
+            ),
+            champion=ModelReference(
+                weights_sha256=champion.weights_sha256,
+                onnx_sha256=champion.onnx_sha256,
+                run_id=champion.run_id,
+                version=champion.version,
+            )
+            if champion
+            else None,
+            holdout_digest=self.holdout_digest,
+            holdout_share=len(self.holdout) / len(self.version.used),
+            leaks=self._leaks(),
+            kind=self.kind,
+            k=self._turn(),
+            created_at=datetime.now(UTC),
+            dagster_run_id=dagster_run_id,
+        )
+        return judge(predictions, self.project.gate, context=context)
+
+    def _champion(self) -> ModelVersion | None:
+        model = self.registry.models.get(self.project.project)
+        number = version_on(model)
+        return None if number is None else self.registry.models.version(self.project.project, number)
+
+    def _turn(self) -> int:
+        against = self.champion.weights_sha256 if self.champion else None
+        challenger = self.challenger.weights_sha256
+        if self.kind == "decision":
+            return verdicts.reserve(
+                self.registry,
+                self.project.project,
+                challenger=challenger,
+                champion=against,
+                verdict=self.identity,
+            ).k
+        return turn_of(
+            challenger, against, verdicts.read_ledger(self.registry.models.get(self.project.project).tags)
+        )
+
+    def _score(self, run_id: str, onnx_sha256: str, who: str) -> Scores:
+        with tempfile.TemporaryDirectory() as folder:
+            file = self.registry.artifacts.fetch(run_id, ONNX_ARTIFACT, Path(folder) / "model.onnx")
+            found = hashlib.sha256(file.read_bytes()).hexdigest()
+            if found != onnx_sha256:
+                raise ModelFileError(
+                    f"{ONNX_ARTIFACT} of run {run_id}, the {who}, was altered: its SHA-256 is {found[:12]}, "
+                    f"{onnx_sha256[:12]} was recorded; restore the artifact"
+                )
+            scores = score(file, self._images(self.holdout, _input_of(file)))
+        self.say(f"the {who} answered {len(self.holdout)} holdout images")
+        return scores
+
+    def _images(self, rows: pd.DataFrame, size: InputSpec) -> Iterator[NDArray[np.uint8]]:
+        view, _ = load_samples(
+            self.lakefs, self.project.repository, self.version.commit.id, rows, self.scratch.samples, size
+        )
+        for start in range(0, len(view), BATCH):
+            yield view.gather(np.arange(start, min(start + BATCH, len(view))))
+
+    def _leaks(self) -> pd.DataFrame:
+        """Holdout images that training saw, by their bytes or as near duplicates at full size."""
+        used = self.version.used
+        paths = used.drop_duplicates("sha256").set_index("sha256")["path"]
+
+        @lru_cache(maxsize=256)
+        def image(sha256: str) -> NDArray[np.uint8]:
+            path = str(paths[sha256])
+            return decode_whole(
+                self.lakefs.read(self.project.repository, self.version.commit.id, path), path, 1
+            )
+
+        return find_leaks(self.version.samples, candidate_pairs(used), image)
+
+
+def _input_of(model: Path) -> InputSpec:
+    """The decode size that an ONNX file states."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return InputSpec(**json.loads(session.get_modelmeta().custom_metadata_map["visionops.input"]))

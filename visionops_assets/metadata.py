@@ -1,0 +1,45 @@
+"""Pictures and tables as metadata that the UI shows."""
+
+import base64
+from collections.abc import Sequence
+
+import dagster as dg
+import pandas as pd
+
+LARGEST_PICTURE = 50_000
+
+
+def picture(png: bytes, alt: str = "") -> dg.MarkdownMetadataValue:
+    """A PNG inline. Metadata is loaded with every event: raises `ValueError` above 50 kB."""
+    if len(png) > LARGEST_PICTURE:
+        raise ValueError(
+            f"a picture of {len(png)} bytes is too large for metadata, at most {LARGEST_PICTURE}"
+        )
+    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def table(rows: pd.DataFrame, columns: Sequence[str] | None = None) -> dg.TableMetadataValue:
+    """A small table; numpy scalars become Python's, absent values empty."""
+    shown = rows if columns is None else rows[list(columns)]
+    records = [
+        dg.TableRecord({str(name): _plain(value) for name, value in row.items()})
+        for row in shown.to_dict("records")
+    ]
+    schema = dg.TableSchema(columns=[dg.TableColumn(str(name), _kind(shown[name])) for name in shown.columns])
+    return dg.MetadataValue.table(records, schema=schema)
+
+
+def _plain(value: object) -> str | int | float | bool:
+    if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    if hasattr(value, "item"):
+        return _plain(value.item())
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _kind(column: pd.Series) -> str:
+    if pd.api.types.is_bool_dtype(column):
+        return "bool"
+    if pd.api.types.is_integer_dtype(column):
+        return "int"
+    return "float" if pd.api.types.is_float_dtype(column) else "string"

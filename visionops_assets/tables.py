@@ -1,0 +1,65 @@
+"""Tables as lists of Parquet fragments that versions share.
+
+On disk, format 1: `fragments/<first 2 hex>/<digest>.parquet` holds rows, named by the digest of their content
+(`dataset/canonical.py`), not of the Parquet bytes; a table is
+`{"format": 1, "fragments": [{"source": …, "digest": …, "rows": n}, …]}`, as a manifest is. Fragments are written
+before the list that names them, and never overwritten.
+"""
+
+import io
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from resources.artifact_store import ArtifactStore
+from visionops_assets.dataset.canonical import table_content_digest
+
+FORMAT = 1
+
+
+def write_table(store: ArtifactStore, table: pd.DataFrame) -> dict[str, Any]:
+    """Store a table's rows as one fragment; returns the list that names it, which the caller stores."""
+    content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    digest = table_content_digest(content)
+    store.write_once(fragment_key(digest), _parquet(content))
+    return {"format": FORMAT, "fragments": [{"source": "all", "digest": digest, "rows": len(content)}]}
+
+
+def read_table(store: ArtifactStore, listing: dict[str, Any]) -> pd.DataFrame:
+    """The rows of a table, fragments in the order of its list. A column that a fragment lacks is null there.
+
+    Raises `ArtifactNotFound` where one is gone, `ValueError` where one is altered or of another format.
+    """
+    if listing.get("format") != FORMAT:
+        raise ValueError(f"a table of format {listing.get('format')}; this VisionOps reads {FORMAT}")
+    parts = []
+    for fragment in listing["fragments"]:
+        key = fragment_key(fragment["digest"])
+        part = pq.read_table(pa.BufferReader(store.read(key))).replace_schema_metadata(None)
+        if table_content_digest(part) != fragment["digest"]:
+            raise ValueError(f"{key} does not hold the rows it is named for; materialise its asset again")
+        parts.append(part)
+    return pa.concat_tables(parts, promote_options="permissive").to_pandas()
+
+
+def fragment_key(digest: str) -> str:
+    """Where the rows with this content digest are stored."""
+    return f"fragments/{digest[:2]}/{digest}.parquet"
+
+
+def to_parquet(table: pd.DataFrame) -> bytes:
+    """A table as Parquet bytes, without its index."""
+    return _parquet(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None))
+
+
+def frame_from_parquet(content: bytes) -> pd.DataFrame:
+    """The table that `to_parquet` wrote."""
+    return pq.read_table(pa.BufferReader(content)).to_pandas()
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

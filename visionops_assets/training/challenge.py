@@ -1,0 +1,243 @@
+"""From a dataset version to a challenger: trained, exported, proven and recorded in one MLflow run.
+
+A finished run of the same data, recipe and code is found and reused; an interrupted one is taken up where its last
+checkpoint left it. The run is FINISHED only when all its artifacts are written.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resources.lakefs import LakeFSResource
+from resources.model_records import (
+    FAILED,
+    ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
+    TAG_CODE,
+    TAG_COMMIT,
+    TAG_DAGSTER_RUN,
+    TAG_MANIFEST,
+    TAG_ONNX,
+    TAG_PARTITION,
+    TAG_RECIPE,
+    TAG_WEIGHTS,
+    WEIGHTS_ARTIFACT,
+)
+from resources.model_registry import ModelRegistry
+from resources.scratch import Scratch
+from visionops_assets.dataset.samples import load_samples
+from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.project import Project
+from visionops_assets.training.batches import LabelledImages
+from visionops_assets.training.challenger import (
+    CURVES_ARTIFACT,
+    MANIFEST_ARTIFACT,
+    PARITY_ARTIFACT,
+    PATCH_ARTIFACT,
+    Challenger,
+)
+from visionops_assets.training.code_digest import code_digest, code_state
+from visionops_assets.training.curves import learning_curves
+from visionops_assets.training.export import ParityReport, export_onnx, golden_images, parity
+from visionops_assets.training.history import EpochReport
+from visionops_assets.training.provenance import DataOrigin, collect
+from visionops_assets.training.recipe import canonical_json, recipe_digest
+from visionops_assets.training.train import TrainingRequest, TrainingResult, train
+from visionops_assets.training.training_version import training_version
+
+
+def challenge(
+    project: Project,
+    version: DatasetVersion,
+    *,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    scratch: Scratch,
+    dagster_run_id: str,
+    say: Callable[[str], None],
+) -> tuple[Challenger, bool]:
+    """The challenger of a dataset version, and whether an earlier training was reused.
+
+    Raises TrainingError and its kinds, `SampleError`, `UnreadableImage`, and what lakeFS and MLflow raise.
+    """
+    identity = training_identity(project, version.manifest.digest)
+    digests = {
+        TAG_MANIFEST: version.manifest.digest,
+        TAG_RECIPE: recipe_digest(project.recipe),
+        TAG_CODE: code_digest(project.recipe.model.class_path),
+    }
+    name = f"{project.project} {version.partition}"
+    tags = {TAG_PARTITION: version.partition, TAG_COMMIT: version.commit.id, TAG_DAGSTER_RUN: dagster_run_id}
+    run = registry.runs.open(project.project, identity, name, {**tags, **digests})
+    if run.finished:
+        say(f"run {run.name} trained the same data, recipe and code: reused")
+    else:
+        training = _Training(
+            project, version, identity, digests[TAG_CODE], run.id, registry, scratch.training(identity), say
+        )
+        try:
+            training.run(training.load(lakefs, scratch))
+        except Exception:
+            registry.runs.end(run.id, FAILED)
+            raise
+    recorded = registry.runs.get(run.id).tags
+    challenger = Challenger(
+        run_id=run.id,
+        identity=identity,
+        weights_sha256=recorded[TAG_WEIGHTS],
+        onnx_sha256=recorded[TAG_ONNX],
+        manifest_digest=digests[TAG_MANIFEST],
+        recipe_digest=digests[TAG_RECIPE],
+        code_digest=digests[TAG_CODE],
+        training_version=training_version(project),
+    )
+    return challenger, run.finished
+
+
+def training_identity(project: Project, manifest_digest: str) -> str:
+    """What makes two trainings the same: project, data, recipe with classes, code."""
+    content = [project.project, manifest_digest, training_version(project)]
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One training that has to run, and the MLflow run it is recorded in."""
+
+    project: Project
+    version: DatasetVersion
+    identity: str
+    code: str
+    run_id: str
+    registry: ModelRegistry
+    workdir: Path
+    say: Callable[[str], None]
+
+    def load(self, lakefs: LakeFSResource, scratch: Scratch) -> dict[str, LabelledImages]:
+        """Decoded samples of the sides that training sees."""
+        used = self.version.split("train", "val")
+        view, filled = load_samples(
+            lakefs,
+            self.project.repository,
+            self.version.commit.id,
+            used,
+            scratch.samples,
+            self.project.recipe.input,
+        )
+        self.say(f"{filled.wanted} samples; {filled.added} fetched and decoded in {filled.seconds:.1f} s")
+        index = {label: number for number, label in enumerate(self.project.classes)}
+        labels = used["label"].map(index).to_numpy(np.int64)
+        sides = {
+            side: np.flatnonzero((used["split"] == side).to_numpy()).astype(np.int64)
+            for side in ("train", "val")
+        }
+        return {side: LabelledImages(view, rows, labels[rows]) for side, rows in sides.items()}
+
+    def run(self, images: dict[str, LabelledImages]) -> None:
+        """Train, export, prove and record; the run is FINISHED when everything is written."""
+        runs, project = self.registry.runs, self.project
+        runs.log_params(self.run_id, _flat(project.recipe.model_dump(mode="json")))
+        address = f"lakefs://{project.repository}/{self.version.commit.id}/"
+        runs.log_dataset(self.run_id, address, project.repository, self.version.manifest.digest[:36])
+        request = TrainingRequest(
+            recipe=project.recipe,
+            classes=project.classes,
+            train=images["train"],
+            validation=images["val"] if len(images["val"]) else None,
+            identity=self.identity,
+            init_weights=self._init_weights(),
+        )
+        result = train(request, self.workdir, self._on_epoch)
+        onnx = self.workdir / "model.onnx"
+        onnx_sha256 = export_onnx(result.classifier, onnx)
+        proof = parity(onnx, result.classifier, golden_images(images["train"]))
+        self.say(proof.summary)
+        self._record(images, result, onnx, onnx_sha256, proof)
+        runs.set_tags(self.run_id, {TAG_WEIGHTS: result.weights_sha256, TAG_ONNX: onnx_sha256})
+        runs.end(self.run_id)
+        shutil.rmtree(self.workdir, ignore_errors=True)
+
+    def _on_epoch(self, report: EpochReport) -> None:
+        numbers = {
+            "train_loss": report.train_loss,
+            "validation_loss": report.validation_loss,
+            "validation_accuracy": report.validation_accuracy,
+            "learning_rate": report.learning_rate,
+            "epoch_seconds": report.seconds,
+        }
+        known = {name: value for name, value in numbers.items() if value is not None}
+        self.registry.runs.log_metrics(self.run_id, known, step=report.epoch)
+        accuracy = report.validation_accuracy
+        shown = f", validation accuracy {accuracy:.3f}" if accuracy is not None else ""
+        self.say(f"epoch {report.epoch} of {report.epochs}: loss {report.train_loss:.4f}{shown}")
+
+    def _record(
+        self,
+        images: dict[str, LabelledImages],
+        result: TrainingResult,
+        onnx: Path,
+        onnx_sha256: str,
+        proof: ParityReport,
+    ) -> None:
+        project, checkout = self.project, code_state()
+        provenance = collect(
+            project=project.project,
+            identity=self.identity,
+            data=DataOrigin(
+                repository=project.repository,
+                commit=self.version.commit.id,
+                manifest_digest=self.version.manifest.digest,
+                classes=project.classes,
+                train_samples=len(images["train"]),
+                validation_samples=len(images["val"]),
+            ),
+            declared=project.recipe,
+            resolved=result.recipe,
+            code=self.code,
+            checkout=checkout,
+            weights_sha256=result.weights_sha256,
+            onnx_sha256=onnx_sha256,
+            metrics=result.metrics,
+        )
+        listing = json.dumps(self.version.manifest.to_json(), indent=1)
+        proven = json.dumps({**asdict(proof), "passed": proof.passed, "summary": proof.summary}, indent=1)
+        files = self.registry.artifacts
+        files.put_file(self.run_id, WEIGHTS_ARTIFACT, result.weights)
+        files.put_file(self.run_id, ONNX_ARTIFACT, onnx)
+        files.put_bytes(self.run_id, PROVENANCE_ARTIFACT, provenance.to_json().encode())
+        files.put_bytes(self.run_id, PARITY_ARTIFACT, proven.encode())
+        files.put_bytes(self.run_id, MANIFEST_ARTIFACT, listing.encode())
+        files.put_bytes(self.run_id, CURVES_ARTIFACT, learning_curves(result.history, project.project))
+        if checkout is not None and checkout.uncommitted:
+            patch = checkout.uncommitted.encode(errors="surrogateescape")
+            files.put_bytes(self.run_id, PATCH_ARTIFACT, patch)
+
+    def _init_weights(self) -> Path | None:
+        """A local copy of the weights to start from; training verifies its digest."""
+        declared = self.project.recipe.model.init_weights
+        if declared is None:
+            return None
+        from upath import UPath
+
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        copy = self.workdir / "init_weights.safetensors"
+        copy.write_bytes(UPath(declared.uri).read_bytes())
+        return copy
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by dotted path, as MLflow compares them side by side."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{path}."))
+        else:
+            flat[path] = json.dumps(value) if isinstance(value, list | tuple) else value
+    return flat
