@@ -22,7 +22,7 @@ from visionops_assets.promotion.errors import (
 from visionops_assets.promotion.history import production, read_history
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import hold, release
-from visionops_assets.promotion.verdicts import LISTED, listed, verdict_path
+from visionops_assets.promotion.verdicts import LISTED, find, listed, verdict_path
 
 
 @pytest.fixture
@@ -132,6 +132,26 @@ def test_verdict_whose_file_is_gone_is_refused(world: FakeRegistry) -> None:
     del world.files[run.id, verdict_path(decision.identity, "decision")]
     with pytest.raises(VerdictMissing, match="visionops submit run-one"):
         promote(world, project=PROJECT, verdict=decision.identity, who="sensor", when=hour(2))
+
+
+def test_decision_whose_file_was_altered_is_judged_and_stored_again(world: FakeRegistry) -> None:
+    run = trained(world, "one")
+    decision = judged(world, run)
+    path = verdict_path(decision.identity, "decision")
+    world.files[run.id, path] += b" "
+    assert find(world, PROJECT, run.id, decision.identity) is None
+    again = judged(world, run, when=hour(1))
+    assert world.files[run.id, path] == again.to_json().encode() and again.created_at == hour(1)
+    assert promote(world, project=PROJECT, verdict=again.identity, who="sensor", when=hour(2)).changed
+
+
+def test_verdict_that_is_stored_is_reused_and_never_overwritten(world: FakeRegistry) -> None:
+    run = trained(world, "one")
+    what_if = judged(world, run, "FAIL", kind="what_if")
+    first = judged(world, run, "INSUFFICIENT", when=hour(1))
+    assert judged(world, run, "PASS", when=hour(2)) == first
+    assert find(world, PROJECT, run.id, first.identity) == first
+    assert find(world, PROJECT, run.id, first.identity, "what_if") == what_if
 
 
 def test_moved_champion_asks_for_another_evaluation(world: FakeRegistry) -> None:

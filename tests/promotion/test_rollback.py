@@ -4,9 +4,15 @@ import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_errors import ModelNotFound
-from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT
+from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelVersion
 from visionops_assets.promotion.answers import reject
-from visionops_assets.promotion.errors import ChampionMoved, NothingToRollBackTo, OnHold, ReasonMissing
+from visionops_assets.promotion.errors import (
+    ChampionMoved,
+    ForeignChampion,
+    NothingToRollBackTo,
+    OnHold,
+    ReasonMissing,
+)
 from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import champion_of, promote
 from visionops_assets.promotion.rollback import release, rollback
@@ -78,6 +84,16 @@ def test_rollback_is_blocked_by_neither_verdicts_nor_files_nor_an_unreadable_ent
     world.models.set_tag(PROJECT, "visionops.history.000004", "not an entry")
     assert rollback(world, project=PROJECT, who="ada", why="bad", when=hour(5), to=1).changed
     assert world.models.get(PROJECT).aliases == {"champion": 1}
+
+
+def test_champion_that_something_else_registered_is_named_and_can_be_rolled_back(world: FakeRegistry) -> None:
+    foreign = ModelVersion(PROJECT, 9, "elsewhere", hour(4))
+    world.made[9] = foreign
+    world.models.set_alias(PROJECT, "champion", 9)
+    with pytest.raises(ForeignChampion, match=r"version 9 of digits.*rollback digits --to VERSION"):
+        champion_of(world, world.models.get(PROJECT))
+    assert rollback(world, project=PROJECT, who="ada", why="not ours", when=hour(5), to=3).version == 3
+    assert champion_of(world, world.models.get(PROJECT)) == world.made[3].weights_sha256
 
 
 def test_rollback_to_a_deleted_version_names_it_and_changes_nothing(world: FakeRegistry) -> None:

@@ -17,6 +17,10 @@ class ChampionMoved(PromotionRefused):
     """The decision was made against a model that is no longer champion."""
 
 
+class ForeignChampion(PromotionRefused):
+    """The champion is a version that VisionOps did not register, so its weights are unknown."""
+
+
 class OnHold(PromotionRefused):
     """Promotion is on hold after a rollback or by hand."""
 

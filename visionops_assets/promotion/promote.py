@@ -21,6 +21,7 @@ from visionops_assets.promotion.errors import (
     ApprovalNeeded,
     ChampionMoved,
     DigestMismatch,
+    ForeignChampion,
     OnHold,
     Rejected,
     VerdictNotPassed,
@@ -93,9 +94,20 @@ def promote(
 
 
 def champion_of(registry: Registry, model: RegisteredModel, group: str = EVERYWHERE) -> str | None:
-    """SHA-256 of the weights a challenger is judged against on a device group, or None without a champion."""
+    """SHA-256 of the weights a challenger is judged against on a device group, or None without a champion.
+
+    Raises `ForeignChampion` where the alias names a version that VisionOps did not register.
+    """
     version = version_on(model, group)
-    return None if version is None else registry.models.version(model.project, version).weights_sha256
+    if version is None:
+        return None
+    sha256 = registry.models.version(model.project, version).weights_sha256
+    if not sha256:
+        raise ForeignChampion(
+            f"version {version} of {model.project} is champion but has no tag {TAG_WEIGHTS}: something else than "
+            f"VisionOps registered it; `visionops rollback {model.project} --to VERSION --why TEXT` names one of ours"
+        )
+    return sha256
 
 
 def _is_champion(challenger: str | None, champion: str | None) -> bool:

@@ -106,30 +106,18 @@ def verdict_path(identity: str, kind: Kind) -> str:
 def store(registry: Registry, verdict: Verdict, *, run_id: str, partition: str | None = None) -> Verdict:
     """Keep a verdict with the challenger's run; the one of the same identity and kind that is kept already wins.
 
-    Returns what is stored. Raises `RunNotFound`, `RegistryUnavailable`.
+    Returns what is stored. Raises `RunNotFound`, `PromotionLocked`, `RegistryUnavailable`.
     """
-    found = find(registry, verdict.project, run_id, verdict.identity, verdict.kind)
-    if found is not None:
-        return found
-    content = verdict.to_json().encode()
-    registry.artifacts.put_bytes(run_id, verdict_path(verdict.identity, verdict.kind), content)
-    if verdict.kind == "decision":
-        labels = verdict.evidence.labels if verdict.evidence else None
-        entry = ListedVerdict(
-            identity=verdict.identity,
-            outcome=verdict.verdict,
-            run_id=run_id,
-            partition=partition,
-            challenger=verdict.challenger.weights_sha256,
-            champion=verdict.champion.weights_sha256 if verdict.champion else None,
-            k=verdict.k,
-            alpha_k=verdict.alpha_k,
-            labels_needed=labels.labels_to_collect if labels else None,
-            when=verdict.created_at,
-            summary=shortened(verdict.summary()),
-            sha256=hashlib.sha256(content).hexdigest(),
-        )
-        registry.models.set_tag(verdict.project, LISTED + verdict.identity, entry.model_dump_json())
+    # Two runs that judge the same pair at once must not leave one's file under the other's list entry.
+    with registry.lock(verdict.project):
+        found = find(registry, verdict.project, run_id, verdict.identity, verdict.kind)
+        if found is not None:
+            return found
+        content = verdict.to_json().encode()
+        registry.artifacts.put_bytes(run_id, verdict_path(verdict.identity, verdict.kind), content)
+        if verdict.kind == "decision":
+            entry = _listing(verdict, content, run_id, partition)
+            registry.models.set_tag(verdict.project, LISTED + verdict.identity, entry.model_dump_json())
     return verdict
 
 
@@ -138,12 +126,15 @@ def find(
 ) -> Verdict | None:
     """A stored verdict of a run: the decision, else the what-if, or only the `kind` asked for.
 
-    Raises `VerdictMissing` where a decision is listed but its file is gone or was altered.
+    None also where the file of a decision is gone or was altered: it has to be judged again.
     """
     if kind != "what_if":
         entry = listed(registry.models.get(project).tags).get(identity)
         if entry is not None:
-            return load(registry, project, entry)
+            try:
+                return load(registry, project, entry)
+            except VerdictMissing:
+                return None
         if kind == "decision":
             return None
     path = verdict_path(identity, "what_if")
@@ -197,6 +188,24 @@ def listed_decision(tags: Mapping[str, str], project: str, identity: str) -> Lis
     raise VerdictMissing(
         f"{project} has no decision {identity or '(no id)'}: a what-if cannot promote; "
         "ask for a decision with `visionops submit RUN`"
+    )
+
+
+def _listing(verdict: Verdict, content: bytes, run_id: str, partition: str | None) -> ListedVerdict:
+    labels = verdict.evidence.labels if verdict.evidence else None
+    return ListedVerdict(
+        identity=verdict.identity,
+        outcome=verdict.verdict,
+        run_id=run_id,
+        partition=partition,
+        challenger=verdict.challenger.weights_sha256,
+        champion=verdict.champion.weights_sha256 if verdict.champion else None,
+        k=verdict.k,
+        alpha_k=verdict.alpha_k,
+        labels_needed=labels.labels_to_collect if labels else None,
+        when=verdict.created_at,
+        summary=shortened(verdict.summary()),
+        sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
