@@ -52,25 +52,29 @@ def measure(predictions: pd.DataFrame, rules: GateRules, context: JudgementConte
                 _compared(ACCURACY, "share", accuracies, accuracy_pair, rules, _bounds(accuracy_pair, rules))
             ]
         labels_needed = _labels_needed(gain, paired, rules, context)
-    outcomes = Outcomes(groups, right, champion_right, gain)
-    answers_before = champion_answers if champion_answers is not None else answers
+    suspects = suspect_batches(
+        predictions,
+        answers if champion_answers is None else champion_answers,
+        right if champion_right is None else champion_right,
+        min_samples=rules.floors.min_samples,
+    )
     return Evidence(
         rows=len(predictions),
         groups=int(groups.max()) + 1,
         primary=primary,
         guards=guards,
         slices=slice_rows(
-            predictions, outcomes, rules, classes=context.classes, holdout_share=context.holdout_share
+            predictions,
+            Outcomes(groups, right, champion_right, gain),
+            rules,
+            classes=context.classes,
+            holdout_share=context.holdout_share,
+            suspects=[suspect.batch for suspect in suspects],
         ),
         labels=labels_needed,
         leak_count=len(context.leaks),
         leaks=[_leak(row) for row in context.leaks.head(_LEAKS_SHOWN).to_dict("records")],
-        suspects=suspect_batches(
-            predictions,
-            answers_before,
-            champion_right if champion_right is not None else right,
-            min_samples=rules.floors.min_samples,
-        ),
+        suspects=suspects,
         absent_classes=absent_classes(predictions, context.classes),
         present_classes=int(labels.nunique()),
         constant_prediction=str(answers.iloc[0]) if answers.nunique() == 1 else None,

@@ -1,16 +1,16 @@
 """Bounds of a paired difference: bootstrap over groups, or the normal approximation far in the tail."""
 
+from functools import cached_property
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
-from visionops_assets.evaluation.paired import PairedDifference
+from visionops_assets.evaluation.paired import Floats, PairedDifference
 from visionops_assets.evaluation.verdict import Bound
 
 # With fewer draws than this beyond a level, a bootstrap quantile is noise.
 LEAST_DRAWS_IN_TAIL = 50
-# m: 1.3 s and 0.4 GB for 10,000 images and draws, against 6.1 s and 2.5 GB in one batch.
+# In one batch, 10,000 draws of 10,000 images take 2.5 GB and four times as long (m).
 _DRAWS_AT_ONCE = 500
 
 
@@ -21,14 +21,13 @@ class DifferenceBounds:
         self._paired = paired
         self._draws = draws
         self._seed = seed
-        self._resampled: Any = None
 
     def at(self, level: float) -> tuple[Bound, Bound] | None:
         """The lower and the upper bound, each wrong with chance `level`; None for fewer than two groups.
 
-        BCa (Efron 1987, "Better bootstrap confidence intervals") by `scipy.stats.bootstrap`, so that both
-        together are its two-sided interval at 1 − 2·level. Where all groups agree there is nothing to draw:
-        both bounds are the difference itself (scipy gives NaN).
+        BCa (Efron 1987, "Better bootstrap confidence intervals"): both together are the two-sided interval of
+        `scipy.stats.bootstrap` at 1 − 2·level. Where all groups agree there is nothing to draw: both bounds are
+        the difference itself (scipy gives NaN).
         """
         paired = self._paired
         if paired.groups < 2:
@@ -42,11 +41,12 @@ class DifferenceBounds:
         if not np.isfinite([low, high]).all():
             return normal_bounds(paired, level)
         return (
-            Bound(value=float(low), level=level, method="bca"),
-            Bound(value=float(high), level=level, method="bca"),
+            Bound(value=low, level=level, method="bca"),
+            Bound(value=high, level=level, method="bca"),
         )
 
-    def _bca(self, level: float) -> tuple[float, float]:
+    @cached_property
+    def _distribution(self) -> Floats:
         from scipy.stats import bootstrap
 
         paired = self._paired
@@ -58,15 +58,29 @@ class DifferenceBounds:
             np.mean if single else _ratio,
             paired=not single,
             vectorized=True,
-            n_resamples=0 if self._resampled else self._draws,
-            bootstrap_result=self._resampled,
+            n_resamples=self._draws,
             batch=_DRAWS_AT_ONCE,
-            confidence_level=1 - 2 * level,
-            method="BCa",
+            method="percentile",
             rng=np.random.default_rng(self._seed),
         )
-        self._resampled = result
-        return result.confidence_interval.low, result.confidence_interval.high
+        return result.bootstrap_distribution
+
+    def _bca(self, level: float) -> tuple[float, float]:
+        """Efron & Tibshirani, "An Introduction to the Bootstrap", 14.3.
+
+        scipy's own BCa computes the jackknife by gathering n² numbers; for a ratio of sums it is a formula.
+        """
+        from scipy.special import ndtr, ndtri
+
+        paired, drawn = self._paired, self._distribution
+        below, up_to = (drawn < paired.mean).mean(), (drawn <= paired.mean).mean()
+        bias = ndtri((below + up_to) / 2)
+        left_out = (paired.sums.sum() - paired.sums) / (paired.sizes.sum() - paired.sizes)
+        influence = left_out.mean() - left_out
+        acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+        reach = bias + ndtri(np.array([level, 1 - level]))
+        low, high = np.quantile(drawn, ndtr(bias + reach / (1 - acceleration * reach)))
+        return float(low), float(high)
 
 
 def normal_bounds(paired: PairedDifference, level: float) -> tuple[Bound, Bound]:

@@ -9,10 +9,8 @@ from visionops_assets.evaluation.verdict import Evidence, Reason
 
 
 def suspect_batches(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
-    """After a loss: the batches whose labels to look at first."""
+    """Batches whose labels to look at first."""
     floored = {row.value for row in evidence.slices if row.below_floor and row.column == BATCH_SLICE}
-    if not any(row.regressed or row.below_floor for row in evidence.slices):
-        return
     who = "champion" if context.champion is not None else "challenger"
     for suspect in evidence.suspects:
         if suspect.batch in floored:

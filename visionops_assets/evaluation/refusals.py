@@ -85,4 +85,6 @@ def constant_answer(evidence: Evidence, rules: GateRules, context: JudgementCont
 
 
 def _called(row: SliceRow) -> str:
-    return "the whole holdout" if row.column is None else f"{row.column} {row.value}"
+    if row.column is None:
+        return "the whole holdout"
+    return f"{row.column} {row.value}" + (f" outside batch {row.outside}" if row.outside else "")

@@ -37,17 +37,39 @@ class Outcomes:
         return Outcomes(self.groups[mask], self.challenger_correct[mask], champion, gain)
 
 
-def slice_masks(
-    predictions: pd.DataFrame, columns: Sequence[str], classes: Sequence[str]
-) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Yield (column, value, bool mask [rows]) of every slice that has rows: classes in their order, else sorted."""
+@dataclass(frozen=True)
+class Slice:
+    """Which rows (bool mask) have one value of one column; `outside` names batches that are left out."""
+
+    column: str | None
+    value: str
+    mask: NDArray[np.bool_]
+    outside: str | None = None
+
+
+def cut(
+    predictions: pd.DataFrame, columns: Sequence[str], classes: Sequence[str], suspects: Sequence[str] = ()
+) -> Iterator[Slice]:
+    """Yield the whole holdout and every slice that has rows: classes in their order, other values sorted.
+
+    Where batches are suspected of wrong labels, each class is cut once more without them: a model that learned two
+    classes swapped in one batch wins there what it loses elsewhere, and the class as a whole shows nothing.
+    """
+    yield Slice(None, "overall", np.ones(len(predictions), dtype=bool))
     for column in columns:
         values = predictions["label" if column == CLASS_SLICE else column]
         names = values.astype(object).where(values.notna(), NO_VALUE).astype(str).to_numpy()
         present = set(names)
         ordered = [c for c in classes if c in present] if column == CLASS_SLICE else sorted(present)
         for value in ordered:
-            yield column, value, names == value
+            yield Slice(column, value, names == value)
+    if suspects:
+        elsewhere = ~predictions["batch"].astype(str).isin(suspects).to_numpy()
+        labels = predictions["label"].to_numpy()
+        for name in classes:
+            mask = elsewhere & (labels == name)
+            if mask.any():
+                yield Slice(CLASS_SLICE, name, mask, ", ".join(suspects))
 
 
 def slice_rows(
@@ -57,15 +79,15 @@ def slice_rows(
     *,
     classes: Sequence[str],
     holdout_share: float,
+    suspects: Sequence[str] = (),
 ) -> list[SliceRow]:
     """The whole holdout and every slice of it: accuracies, floor, and with a champion the test of regression.
 
     The tests are `better` with the models exchanged, Holm-corrected over all rows of the table, at
     `rules.alpha`: they protect, so they spend nothing.
     """
-    everything = np.ones(len(predictions), dtype=bool)
-    cuts = [(None, "overall", everything), *slice_masks(predictions, rules.slice_columns, classes)]
-    rows = [_row(column, value, outcomes.of(mask), rules, holdout_share) for column, value, mask in cuts]
+    pieces = cut(predictions, rules.slice_columns, classes, suspects)
+    rows = [_row(piece, outcomes.of(piece.mask), rules, holdout_share) for piece in pieces]
     if outcomes.champion_correct is None:
         return rows
     adjusted = holm([row.p_worse for row in rows if row.p_worse is not None])
@@ -87,28 +109,36 @@ def absent_classes(predictions: pd.DataFrame, classes: Sequence[str]) -> list[st
     return [name for name in classes if name not in present]
 
 
-def _row(column: str | None, value: str, part: Outcomes, rules: GateRules, holdout_share: float) -> SliceRow:
+def _row(piece: Slice, part: Outcomes, rules: GateRules, holdout_share: float) -> SliceRow:
     size = len(part.groups)
-    floor, reason = (rules.floors.overall, None) if column is None else rules.floors.of(column, value)
-    # The floor of the whole holdout has `min_holdout` for its smallest sample.
-    binds = column is None or size >= rules.floors.min_samples
     accuracy = float(part.challenger_correct.mean())
+    floor, reason = _floor(piece, size, rules)
     row = SliceRow(
-        column=column,
-        value=value,
+        column=piece.column,
+        value=piece.value,
+        outside=piece.outside,
         rows=size,
         groups=len(np.unique(part.groups)),
         challenger=accuracy,
-        critical=f"{column}={value}" in rules.critical_slices,
-        floor=floor if binds else None,
+        critical=piece.outside is None and f"{piece.column}={piece.value}" in rules.critical_slices,
+        floor=floor,
         floor_reason=reason,
-        below_floor=floor is not None and binds and accuracy < floor,
+        below_floor=floor is not None and accuracy < floor,
     )
     if part.champion_correct is None or part.gain is None:
         return row
     return row.model_copy(
         update=_against_champion(part, part.champion_correct, part.gain, row, rules, holdout_share)
     )
+
+
+def _floor(piece: Slice, size: int, rules: GateRules) -> tuple[float | None, str | None]:
+    if piece.column is None:
+        # The smallest sample for the whole holdout is `min_holdout`.
+        return rules.floors.overall, None
+    floor, reason = rules.floors.of(piece.column, piece.value)
+    binds = piece.outside is None and size >= rules.floors.min_samples
+    return floor if binds else None, reason
 
 
 def _against_champion(

@@ -63,10 +63,11 @@ class Comparison(_Stored):
 
 
 class SliceRow(_Stored):
-    """One slice of the holdout. `column` is null for the whole."""
+    """One slice of the holdout. `column` is null for the whole; `outside` names batches that it leaves out."""
 
     column: str | None
     value: str
+    outside: str | None = None
     rows: int
     groups: int
     challenger: float
@@ -86,7 +87,10 @@ class SliceRow(_Stored):
 
     def name(self) -> str:
         """`column=value`, or `overall`."""
-        return f"{self.column}={self.value}" if self.column is not None else "overall"
+        if self.column is None:
+            return "overall"
+        where = f" outside batch {self.outside}" if self.outside else ""
+        return f"{self.column}={self.value}{where}"
 
 
 class LabelsNeeded(_Stored):
