@@ -9,7 +9,19 @@ from pathlib import Path
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = _parser().parse_args(arguments)
-    # Imported late: `--help` and mistakes should not wait for the web server.
+    from lakefs_local.folder import FolderError
+
+    try:
+        return int(options.run(options))
+    except FolderError as problem:
+        print(f"lakefs_local: {problem}", file=sys.stderr)
+        return 2
+
+
+# Each command imports what it needs: `--help` and mistakes should not wait for the web server.
+
+
+def _serve(options: argparse.Namespace) -> int:
     from lakefs_local import serve
 
     return serve.serve(
@@ -22,6 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             max_upload=options.max_upload,
         )
     )
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from lakefs_local.maintenance import command
+
+    for name, number in command.gc(options.data).items():
+        print(f"{name.replace('_', ' ')} removed: {number}")
+    return 0
+
+
+def _fsck(options: argparse.Namespace) -> int:
+    from lakefs_local.maintenance import command
+
+    problems = 0
+    for line in command.fsck(options.data):
+        problems += 1
+        print(line)
+    print(f"{problems} problems found" if problems else "no problems found")
+    return 1 if problems else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--max-upload", type=int, default=5 << 30, metavar="BYTES", help="largest object taken"
     )
+    serve.set_defaults(run=_serve)
+    for name, run, about in (
+        ("gc", _gc, "remove what no branch or tag reaches"),
+        ("fsck", _fsck, "check every reference, commit, tree and blob"),
+    ):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("--data", type=Path, required=True, help="the data folder")
+        command.set_defaults(run=run)
     return parser
 
 

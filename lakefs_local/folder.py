@@ -42,7 +42,7 @@ class DataFolder:
         except OSError as problem:
             raise FolderError(f"cannot write to the data folder {self.path}: {problem}") from problem
         try:
-            self._check_format()
+            self.check_format(new=True)
         except BaseException:
             self._lock.release()
             raise
@@ -51,13 +51,14 @@ class DataFolder:
         """Let another process write here."""
         self._lock.release()
 
-    def _check_format(self) -> None:
+    def check_format(self, *, new: bool = False) -> None:
+        """Check that this version reads the folder's format; `new`: an empty folder gets it. Raises FolderError."""
         try:
             found = json.loads(self._format.read_text()).get("format")
         except FileNotFoundError:
-            if self.database.exists():
+            if self.database.exists() or not new:
                 raise FolderError(
-                    f"{self.path} has a database but no format.json: not a lakefs_local folder"
+                    f"{self.path} is not a data folder of lakefs_local: it has no format.json"
                 ) from None
             write_private(self._format, json.dumps({"format": FORMAT, "of": "lakefs_local"}))
             return

@@ -20,6 +20,7 @@ from lakefs_local import credentials
 from lakefs_local.folder import DataFolder, FolderError, write_private
 from lakefs_local.http.app import Application
 from lakefs_local.http.server import Server
+from lakefs_local.metrics import AccessLog
 from lakefs_local.store import Store
 
 DEFAULT_MAX_UPLOAD = 5 << 30
@@ -58,7 +59,10 @@ class RunningServer:
         host, port = self._socket.getsockname()[:2]
         self.endpoint = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._last_request = time.monotonic()
-        application = Application(self._server, credentials.Authenticator(self._pairs), self._note_request)
+        self._access_log = AccessLog(self.folder.access_log)
+        application = Application(
+            self._server, credentials.Authenticator(self._pairs), self._access_log, self._note_request
+        )
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 application,
@@ -76,10 +80,12 @@ class RunningServer:
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped."""
         try:
-            asyncio.run(self._serve(on_ready))
+            with asyncio.Runner(loop_factory=self._uvicorn.config.get_loop_factory()) as runner:
+                runner.run(self._serve(on_ready))
         finally:
             self._withdraw()
             self._server.close()
+            self._access_log.flush()
             self._socket.close()
 
     def stop(self) -> None:

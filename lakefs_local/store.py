@@ -20,6 +20,7 @@ class Store:
         try:
             self.folder = folder
             self.blobs = Blobs(folder.path)
+            self.blobs.prepare()
             self.staged = StagedFiles(folder.path)
             self.database = Database(folder.database)
         except BaseException:

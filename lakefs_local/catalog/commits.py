@@ -46,19 +46,18 @@ def draft(
     """A commit that is not stored yet, with its id. `generation` is the highest of its parents'."""
     created = time.time_ns() // 1000 if seconds is None else seconds * _SECOND
     commit = Commit(b"", parents, generation + 1, created, committer, message, metadata, root)
+    return replace(commit, id=identify(commit))
+
+
+def identify(commit: Commit) -> bytes:
+    """The id of a commit: the SHA-256 of what it says."""
     said = [
-        [parent.hex() for parent in parents],
-        *(
-            commit.generation,
-            created,
-            committer,
-            message,
-            sorted(metadata.items()),
-            root.hex() if root else None,
-        ),
+        [parent.hex() for parent in commit.parents],
+        *(commit.generation, commit.created, commit.committer, commit.message),
+        *(sorted(commit.metadata.items()), commit.root.hex() if commit.root else None),
     ]
     text = json.dumps(said, ensure_ascii=True, separators=(",", ":"))
-    return replace(commit, id=hashlib.sha256(text.encode()).digest())
+    return hashlib.sha256(text.encode()).digest()
 
 
 def add(session: Session, repository_id: int, commit: Commit) -> Commit:

@@ -12,9 +12,11 @@ from lakefs_local.catalog.committing import PreparedMerge, Statement
 from lakefs_local.catalog.errors import CatalogError, TooManyTries, prefixed
 from lakefs_local.catalog.merge import Strategy
 from lakefs_local.catalog.repositories import Repository
+from lakefs_local.gate import Gate
 from lakefs_local.hooks import runner, runs
 from lakefs_local.hooks.action import Action
 from lakefs_local.hooks.runner import Event
+from lakefs_local.identifiers import new_id
 from lakefs_local.storage.database import Session
 from lakefs_local.store import Store
 
@@ -29,6 +31,7 @@ class Guarded:
 
     def __init__(self, store: Store):
         self._store = store
+        self.gate = Gate()
         self._afterwards = ThreadPoolExecutor(4, thread_name_prefix="hooks")
 
     def close(self) -> None:
@@ -37,6 +40,10 @@ class Guarded:
 
     def commit(self, repository_name: str, branch_name: str, statement: Statement, *, force: bool) -> Commit:
         """Commit what is staged. Raises as `committing.commit`, BrokenActions, PreconditionFailed."""
+        with self.gate.shared():
+            return self._commit(repository_name, branch_name, statement, force=force)
+
+    def _commit(self, repository_name: str, branch_name: str, statement: Statement, *, force: bool) -> Commit:
         with self._store.database.read() as session:
             repository = repositories.writable(session, repository_name, force=force)
             branches.check_committable(repository, branch_name)
@@ -73,6 +80,22 @@ class Guarded:
         force: bool,
     ) -> Commit:
         """Merge into a branch. Raises as `committing.prepare_merge`, TooManyTries and those of hooks."""
+        with self.gate.shared():
+            return self._merge(
+                repository_name, source, destination, statement, strategy, squash=squash, force=force
+            )
+
+    def _merge(
+        self,
+        repository_name: str,
+        source: str,
+        destination: str,
+        statement: Statement,
+        strategy: Strategy,
+        *,
+        squash: bool,
+        force: bool,
+    ) -> Commit:
         for _ in range(_MERGE_TRIES):
             attempt = self._write(
                 lambda session: self._prepare(
@@ -132,13 +155,16 @@ class Guarded:
         self._tell(_of_commit("post-commit", repository, branch_name, made), actions)
         return made
 
-    def around(self, event: Event, change: Callable[[Session], T], after: Callable[[T], Event]) -> T:
-        """Make any other change between its `pre-` event and its `post-` event. Raises those of hooks."""
-        with self._store.database.read() as session:
-            actions = runner.load(self._store, session, event)
-        runner.run(self._store, event, actions)
-        result = self._write(change)
-        self._tell(after(result), actions)
+    def around(self, plan: Callable[[Session], Event], change: Callable[[Session], T]) -> T:
+        """Make any other change. `plan` gives its `pre-` event, or raises what is wrong. Raises those of hooks."""
+        with self.gate.shared():
+            with self._store.database.read() as session:
+                event = plan(session)
+                actions = runner.load(self._store, session, event)
+            runner.run(self._store, event, actions)
+            result = self._write(change)
+        afterwards = replace(event, type=event.type.replace("pre-", "post-", 1), run_id=new_id())
+        self._tell(afterwards, actions)
         return result
 
     def _prepare(

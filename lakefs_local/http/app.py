@@ -3,7 +3,9 @@
 import errno
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import ModuleType
 
 from lakefs_local.catalog import errors
@@ -13,11 +15,13 @@ from lakefs_local.http.operations import operations
 from lakefs_local.http.router import Router
 from lakefs_local.http.routes import actions, branches, changes, imports, objects, repositories, service
 from lakefs_local.http.server import Server
+from lakefs_local.metrics import AccessLog
+from lakefs_local.pages import routes as pages
 
 Handler = Callable[[Server, Call], Awaitable[Reply]]
 
 API = "/api/v1"
-_PUBLIC = {"health_check", "get_setup_state", "setup", "get_auth_capabilities"}
+_PUBLIC = {"health_check", "get_setup_state", "setup", "get_auth_capabilities"} | pages.PUBLIC
 _ROUTES: list[ModuleType] = [service, repositories, branches, changes, objects, imports, actions]
 _STATUS: dict[type[errors.CatalogError], int] = {
     errors.NotFound: 404,
@@ -35,46 +39,84 @@ _STATUS: dict[type[errors.CatalogError], int] = {
 _log = logging.getLogger("lakefs_local")
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    name: str
+    handler: Handler
+    is_page: bool = False
+
+
+@dataclass(slots=True)
+class _Answered:
+    """What is known of a request by the time it is answered."""
+
+    operation: str = "unknown"
+    key: str = ""
+    is_page: bool = False
+
+
 class Application:
     """One server's ASGI callable. `on_request` is told of every request but health checks."""
 
     def __init__(
-        self, server: Server, authenticator: Authenticator, on_request: Callable[[], None] = lambda: None
+        self,
+        server: Server,
+        authenticator: Authenticator,
+        access_log: AccessLog,
+        on_request: Callable[[], None] = lambda: None,
     ):
         self._server, self._authenticator, self._on_request = server, authenticator, on_request
-        self._router: Router[tuple[str, Handler]] = Router()
+        self._access_log = access_log
+        self._router: Router[_Route] = Router()
         handlers = {name: value for module in _ROUTES for name, value in vars(module).items()}
         for method, template, name in operations():
             wanted = "get_object" if name == "head_object" else name
-            self._router.add(method, API + template, (name, handlers.get(wanted) or _not_supported(name)))
+            self._router.add(
+                method, API + template, _Route(name, handlers.get(wanted) or _not_supported(name))
+            )
+        for method, template, handler in pages.PAGES:
+            self._router.add(method, template, _Route(handler.__name__, handler, is_page=True))
+        for method, template, handler in pages.OTHERS:
+            self._router.add(method, template, _Route(handler.__name__, handler))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"{scope['type']} connections are not served")
+        started = time.perf_counter()
+        answered = _Answered()
+        status, sent = 499, 0
         try:
-            reply = await self._guarded(scope, receive)
+            reply = await self._guarded(scope, receive, answered)
+            status = reply.status
+            sent = await _send(scope["method"], reply, send)
         except Disconnected:
             return
-        await _send(scope["method"], reply, send)
+        finally:
+            self._note(scope, answered, status, sent, time.perf_counter() - started)
 
-    async def _guarded(self, scope: Message, receive: Receive) -> Reply:
+    async def _guarded(self, scope: Message, receive: Receive, answered: _Answered) -> Reply:
         try:
-            return await self._answer(scope, receive)
+            return await self._answer(scope, receive, answered)
         except Refusal as problem:
-            return _refusal(problem.status, problem.message, problem.headers)
+            refusal = problem
         except errors.MergeConflict:
             return reply_json(409, {"reference": ""})
         except errors.CatalogError as problem:
-            return _refusal(_STATUS[type(problem)], str(problem))
+            refusal = Refusal(_STATUS[type(problem)], str(problem))
         except Disconnected:
             raise
         except (OSError, sqlite3.Error) as problem:
-            return _storage_failure(scope, problem)
+            refusal = _storage_failure(scope, problem)
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
-            return _refusal(500, "internal error: see the server's log")
+            refusal = Refusal(500, "internal error: see the server's log")
+        if answered.is_page:
+            return pages.refusal(refusal.status, refusal.message)
+        reply = reply_json(refusal.status, {"message": refusal.message})
+        reply.headers.update(refusal.headers)
+        return reply
 
-    async def _answer(self, scope: Message, receive: Receive) -> Reply:
+    async def _answer(self, scope: Message, receive: Receive, answered: _Answered) -> Reply:
         raw_path = scope["raw_path"].decode("latin-1")
         try:
             found = self._router.find(scope["method"], raw_path)
@@ -82,23 +124,32 @@ class Application:
             raise Refusal(400, "the path is not valid UTF-8") from None
         if found is None:
             raise Refusal(404, "invalid API endpoint")
-        (name, handler), parameters = found
+        route, parameters = found
+        answered.operation, answered.is_page = route.name, route.is_page
         call = Call(scope, receive, parameters)
-        if name != "health_check":
+        if route.name != "health_check":
             self._on_request()
-        if name not in _PUBLIC:
-            self._check_signed_in(call)
-        return await handler(self._server, call)
+        if route.name not in _PUBLIC:
+            answered.key = self._signed_in(call)
+        return await route.handler(self._server, call)
 
-    def _check_signed_in(self, call: Call) -> None:
-        if self._authenticator.key_of(call.headers.get("authorization")) is None:
+    def _signed_in(self, call: Call) -> str:
+        key = self._authenticator.key_of(call.headers.get("authorization"))
+        if key is None:
             raise Refusal(401, "error authenticating request")
         # A browser that remembers the key pair would send it along with a form on somebody else's page.
-        if call.method not in ("GET", "HEAD") and call.headers.get("sec-fetch-site") in (
-            "cross-site",
-            "same-site",
-        ):
+        foreign = call.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if foreign and call.method not in ("GET", "HEAD"):
             raise Refusal(403, "requests from another site may not change anything")
+        return key
+
+    def _note(self, scope: Message, answered: _Answered, status: int, sent: int, seconds: float) -> None:
+        self._server.metrics.observe(answered.operation, status, seconds, sent)
+        target = scope["raw_path"].decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
+        client = scope["client"][0] if scope.get("client") else "-"
+        self._access_log.add(client, answered.key, scope["method"], target, status, sent, seconds)
 
 
 def _not_supported(name: str) -> Handler:
@@ -108,23 +159,17 @@ def _not_supported(name: str) -> Handler:
     return refuse
 
 
-def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> Reply:
-    reply = reply_json(status, {"message": message})
-    reply.headers.update(headers or {})
-    return reply
-
-
-def _storage_failure(scope: Message, problem: Exception) -> Reply:
+def _storage_failure(scope: Message, problem: Exception) -> Refusal:
     _log.error("%s %s failed: %s", scope["method"], scope["path"], problem)
     full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or "disk is full" in str(problem):
-        return _refusal(507, "the disk that holds the data folder is full: nothing was stored")
-    return _refusal(
-        500, f"the data folder cannot be read or written ({type(problem).__name__}): nothing was stored"
-    )
+        return Refusal(507, "the disk that holds the data folder is full: nothing was stored")
+    kind = type(problem).__name__
+    return Refusal(500, f"the data folder cannot be read or written ({kind}): nothing was stored")
 
 
-async def _send(method: str, reply: Reply, send: Send) -> None:
+async def _send(method: str, reply: Reply, send: Send) -> int:
+    """Send an answer; how many bytes its body had."""
     headers = dict(reply.headers)
     body = reply.body
     # lakeFS answers a HEAD that fails with a bare status.
@@ -136,11 +181,15 @@ async def _send(method: str, reply: Reply, send: Send) -> None:
     raw = [(name.encode(), _header_value(value)) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": raw})
     if isinstance(body, bytes):
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
-        return
+        body = b"" if method == "HEAD" else body
+        await send({"type": "http.response.body", "body": body})
+        return len(body)
+    sent = 0
     async for chunk in body:
+        sent += len(chunk)
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+    return sent
 
 
 def _header_value(value: str) -> bytes:

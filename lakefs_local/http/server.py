@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from lakefs_local.hooks.guarded import Guarded
 from lakefs_local.http.render import ObjectRenderer
 from lakefs_local.imports.job import Imports
+from lakefs_local.metrics import Metrics
 from lakefs_local.storage.database import Session
 from lakefs_local.store import Store
 
@@ -23,6 +24,7 @@ class Server:
         self.store = store
         self.objects = ObjectRenderer(store.blobs)
         self.max_upload = max_upload
+        self.metrics = Metrics(store.folder.path)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
         self.guarded = Guarded(store)
         self.imports = Imports(store, self.guarded)
@@ -48,6 +50,32 @@ class Server:
     async def work(self, task: Callable[[], T]) -> T:
         """Run anything that blocks in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, task)
+
+    async def prepare_and_write(self, prepare: Callable[[], Callable[[Session], T]]) -> T:
+        """Run `prepare` in a thread and the change it returns on the writer, waking the event loop only at the end."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def settle(future: Future[T]) -> None:
+            if done.cancelled():
+                return
+            problem = future.exception()
+            if problem is None:
+                done.set_result(future.result())
+            else:
+                done.set_exception(problem)
+
+        def run() -> None:
+            failed: Future[T] = Future()
+            try:
+                written = self.store.database.write(prepare())
+            except BaseException as problem:
+                failed.set_exception(problem)
+                written = failed
+            written.add_done_callback(lambda future: loop.call_soon_threadsafe(settle, future))
+
+        self._threads.submit(run)
+        return await done
 
     def close(self) -> None:
         """Wait for running work and close the store."""

@@ -161,6 +161,11 @@ class _Job:
 
     def run(self) -> Commit:
         """Raises SourceError, CatalogError, Cancelled, OSError."""
+        # Until the commit is made nothing refers to the new nodes: a collection would take them away.
+        with self._guarded.gate.shared():
+            return self._run()
+
+    def _run(self) -> Commit:
         with self._store.database.detached_nodes(_FLUSH_NODES) as nodes:
             with self._store.database.read() as session:
                 repository = repositories.get(session, self._repository)

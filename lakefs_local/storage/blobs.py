@@ -29,9 +29,9 @@ class Blobs:
         self.folder = folder / "blobs"
         self._incoming = folder / "incoming"
         self._pinned: Counter[bytes] = Counter()
+        self._watchers: list[set[bytes]] = []
         self._lock = threading.Lock()
         self._serial = 0
-        self._prepare()
 
     def path(self, digest: bytes) -> str:
         """Where a blob lies (whether or not it exists)."""
@@ -58,6 +58,8 @@ class Blobs:
         """See `pinned`."""
         with self._lock:
             self._pinned[digest] += 1
+            for watcher in self._watchers:
+                watcher.add(digest)
 
     def unpin(self, digest: bytes) -> None:
         """See `pinned`."""
@@ -66,21 +68,40 @@ class Blobs:
             if self._pinned[digest] <= 0:
                 del self._pinned[digest]
 
-    def remove_unless_pinned(self, digest: bytes) -> bool:
-        """Delete a blob file that no row names; False if an upload in flight needs it."""
+    @contextmanager
+    def watched(self) -> Iterator[set[bytes]]:
+        """The blobs that are pinned now or later, while the context lasts."""
+        with self._lock:
+            seen = set(self._pinned)
+            self._watchers.append(seen)
+        try:
+            yield seen
+        finally:
+            with self._lock:
+                self._watchers.remove(seen)
+
+    def remove_unless_pinned(self, digest: bytes) -> int | None:
+        """Delete a blob file that no row names, and say its size; None if an upload in flight needs it."""
         with self._lock:
             if digest in self._pinned:
-                return False
-            Path(self.path(digest)).unlink()
-            return True
+                return None
+            path = Path(self.path(digest))
+            size = path.stat().st_size
+            path.unlink()
+            return size
 
     def all(self) -> Iterator[tuple[bytes, int]]:
         """Every stored blob as (digest, size in bytes)."""
         for folder in sorted(os.scandir(self.folder), key=lambda item: item.name):
             for item in os.scandir(folder.path):
-                yield bytes.fromhex(folder.name + item.name), item.stat().st_size
+                try:
+                    digest = bytes.fromhex(folder.name + item.name)
+                except ValueError:
+                    continue
+                yield digest, item.stat().st_size
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the folders, and remove what an earlier process left unfinished. For the folder's writer only."""
         self._incoming.mkdir(exist_ok=True)
         for left_over in self._incoming.iterdir():
             left_over.unlink()

@@ -2,6 +2,7 @@
 
 from lakefs_local.catalog import branches, commits, refs, repositories, staging, tags
 from lakefs_local.catalog.errors import CatalogError, prefixed
+from lakefs_local.hooks.runner import Event
 from lakefs_local.http import parameters, render, schemas
 from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json, reply_text
 from lakefs_local.http.server import Server
@@ -11,18 +12,25 @@ from lakefs_local.storage.database import Session
 async def create_branch(server: Server, call: Call) -> Reply:
     """From a reference; answers the commit id as text."""
     body = await parameters.body(call, schemas.BRANCH)
-    repository_name, force = call.parameters["repository"], body.get("force", False)
+    name, source, force = body["name"], body["source"], body.get("force", False)
+
+    def resolve(session: Session) -> tuple[repositories.Repository, bytes]:
+        repository = repositories.writable(session, call.parameters["repository"], force=force)
+        try:
+            return repository, refs.resolve_commit(session, repository.id, source)
+        except CatalogError as problem:
+            raise prefixed(f"source reference '{source}': ", problem) from None
+
+    def plan(session: Session) -> Event:
+        repository, head = resolve(session)
+        return Event("pre-create-branch", repository, source, name, commit_id=head.hex())
 
     def create(session: Session) -> str:
-        repository = repositories.writable(session, repository_name, force=force)
-        try:
-            head = refs.resolve_commit(session, repository.id, body["source"])
-        except CatalogError as problem:
-            raise prefixed(f"source reference '{body['source']}': ", problem) from None
-        branches.create(session, repository, body["name"], head, hidden=body.get("hidden", False))
+        repository, head = resolve(session)
+        branches.create(session, repository, name, head, hidden=body.get("hidden", False))
         return head.hex()
 
-    return reply_text(201, await server.write(create))
+    return reply_text(201, await server.work(lambda: server.guarded.around(plan, create)))
 
 
 async def list_branches(server: Server, call: Call) -> Reply:
@@ -44,13 +52,18 @@ async def get_branch(server: Server, call: Call) -> Reply:
 
 async def delete_branch(server: Server, call: Call) -> Reply:
     """With what is staged on it."""
-    force = parameters.boolean(call, "force")
+    name, force = call.parameters["branch"], parameters.boolean(call, "force")
+
+    def plan(session: Session) -> Event:
+        repository = repositories.writable(session, call.parameters["repository"], force=force)
+        branch = branches.get(session, repository.id, name)
+        return Event("pre-delete-branch", repository, branch.head.hex(), name, commit_id=branch.head.hex())
 
     def delete(session: Session) -> None:
         repository = repositories.writable(session, call.parameters["repository"], force=force)
-        branches.delete(session, repository, call.parameters["branch"])
+        branches.delete(session, repository, name)
 
-    await server.write(delete)
+    await server.work(lambda: server.guarded.around(plan, delete))
     return NO_CONTENT
 
 
@@ -81,15 +94,21 @@ async def reset_branch(server: Server, call: Call) -> Reply:
 async def create_tag(server: Server, call: Call) -> Reply:
     """On the commit a reference points to."""
     body = await parameters.body(call, schemas.TAG)
+    name, reference, force = body["id"], body["ref"], body.get("force", False)
+
+    def resolve(session: Session) -> tuple[repositories.Repository, bytes]:
+        repository = repositories.writable(session, call.parameters["repository"], force=force)
+        return repository, refs.resolve_commit(session, repository.id, reference)
+
+    def plan(session: Session) -> Event:
+        repository, target = resolve(session)
+        return Event("pre-create-tag", repository, target.hex(), tag=name, commit_id=target.hex())
 
     def create(session: Session) -> tags.Tag:
-        repository = repositories.writable(
-            session, call.parameters["repository"], force=body.get("force", False)
-        )
-        target = refs.resolve_commit(session, repository.id, body["ref"])
-        return tags.create(session, repository, body["id"], target)
+        repository, target = resolve(session)
+        return tags.create(session, repository, name, target)
 
-    return reply_json(201, render.tag(await server.write(create)))
+    return reply_json(201, render.tag(await server.work(lambda: server.guarded.around(plan, create))))
 
 
 async def list_tags(server: Server, call: Call) -> Reply:
@@ -108,13 +127,18 @@ async def get_tag(server: Server, call: Call) -> Reply:
 
 async def delete_tag(server: Server, call: Call) -> Reply:
     """The commit stays as long as anything reaches it."""
-    force = parameters.boolean(call, "force")
+    name, force = call.parameters["tag"], parameters.boolean(call, "force")
+
+    def plan(session: Session) -> Event:
+        repository = repositories.writable(session, call.parameters["repository"], force=force)
+        target = tags.get(session, repository, name).target.hex()
+        return Event("pre-delete-tag", repository, target, tag=name, commit_id=target)
 
     def delete(session: Session) -> None:
         repository = repositories.writable(session, call.parameters["repository"], force=force)
-        tags.delete(session, repository, call.parameters["tag"])
+        tags.delete(session, repository, name)
 
-    await server.write(delete)
+    await server.work(lambda: server.guarded.around(plan, delete))
     return NO_CONTENT
 
 

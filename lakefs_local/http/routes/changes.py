@@ -1,13 +1,16 @@
 """Commits, merges and what undoes them; logs and differences."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
-from lakefs_local.catalog import commits, committing, diffs, history, refs, repositories
+from lakefs_local.catalog import branches, commits, committing, diffs, history, refs, repositories
 from lakefs_local.catalog.commits import Commit
 from lakefs_local.catalog.committing import Statement
 from lakefs_local.catalog.errors import CatalogError, prefixed
 from lakefs_local.catalog.history import LogFilter
 from lakefs_local.catalog.merge import Strategy
+from lakefs_local.hooks.runner import Event
 from lakefs_local.http import parameters, render, schemas
 from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json
 from lakefs_local.http.server import Server
@@ -78,10 +81,7 @@ async def find_merge_base(server: Server, call: Call) -> Reply:
 async def revert_branch(server: Server, call: Call) -> Reply:
     """Undo a commit by a new one."""
     body = await parameters.body(call, schemas.REVERT)
-    overrides = body.get("commit_overrides", {})
-    said = Statement(
-        overrides.get("message") or "", overrides.get("metadata") or {}, None, body.get("allow_empty", False)
-    )
+    said = _overridden(body)
 
     def make(session: Session) -> Commit:
         repository = repositories.writable(
@@ -90,15 +90,14 @@ async def revert_branch(server: Server, call: Call) -> Reply:
         branch, number = call.parameters["branch"], body["parent_number"]
         return committing.revert(session, repository, branch, body["ref"], number, said)
 
-    await server.write(make)
+    await server.work(lambda: server.guarded.around(_plan("pre-revert", call, said), make))
     return NO_CONTENT
 
 
 async def cherry_pick(server: Server, call: Call) -> Reply:
     """Repeat a commit on top of a branch."""
     body = await parameters.body(call, schemas.CHERRY_PICK)
-    overrides = body.get("commit_overrides", {})
-    said = Statement(overrides.get("message") or "", overrides.get("metadata") or {})
+    said = _overridden(body)
 
     def make(session: Session) -> Commit:
         repository = repositories.writable(
@@ -107,7 +106,8 @@ async def cherry_pick(server: Server, call: Call) -> Reply:
         branch, number = call.parameters["branch"], body.get("parent_number")
         return committing.cherry_pick(session, repository, branch, body["ref"], number, said)
 
-    return reply_json(201, render.commit(await server.write(make)))
+    made = await server.work(lambda: server.guarded.around(_plan("pre-cherry-pick", call, said), make))
+    return reply_json(201, render.commit(made))
 
 
 async def hard_reset_branch(server: Server, call: Call) -> Reply:
@@ -168,6 +168,23 @@ async def diff_branch(server: Server, call: Call) -> Reply:
         )
 
     return await server.read(read)
+
+
+def _overridden(body: dict[str, Any]) -> Statement:
+    overrides = body.get("commit_overrides", {})
+    message, metadata = overrides.get("message") or "", overrides.get("metadata") or {}
+    return Statement(message, metadata, None, body.get("allow_empty", False))
+
+
+def _plan(event: str, call: Call, said: Statement) -> Callable[[Session], Event]:
+    def plan(session: Session) -> Event:
+        repository = repositories.get(session, call.parameters["repository"])
+        branch = branches.get(session, repository.id, call.parameters["branch"])
+        return Event(
+            event, repository, branch.name, branch.name, message=said.message, metadata=said.metadata
+        )
+
+    return plan
 
 
 def _strategy(name: str) -> Strategy:

@@ -2,18 +2,19 @@
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lakefs_local.catalog import objects, repositories
-from lakefs_local.catalog.errors import Gone
+from lakefs_local.catalog.errors import Forbidden, Gone
 from lakefs_local.http import parameters, ranges, render, schemas
 from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json
 from lakefs_local.http.multipart import ContentPart, boundary_of
 from lakefs_local.http.server import Server
 from lakefs_local.storage import records
-from lakefs_local.storage.blobs import Incoming, Stored
+from lakefs_local.storage.blobs import Incoming
 from lakefs_local.storage.database import Session
 from lakefs_local.storage.records import DEFAULT_CONTENT_TYPE, Entry
 
@@ -44,23 +45,20 @@ async def upload_object(server: Server, call: Call) -> Reply:
     boundary = boundary_of(content_type)
     part = ContentPart(boundary) if boundary is not None else None
     chunks = part.chunks(call.chunks()) if part else call.chunks()
+    metadata = _user_metadata(call)
     with server.store.blobs.receive() as incoming:
-        stored = await _receive(server, incoming, chunks)
-        entry = Entry(
-            stored.md5,
-            stored.size,
-            int(time.time()),
-            blob=stored.digest,
-            content_type=checked_header(
-                (part.content_type if part else content_type) or DEFAULT_CONTENT_TYPE
-            ),
-            metadata=_user_metadata(call),
-        )
-        record = await server.write(
-            lambda session: objects.put(
+        rest = await _receive(server, incoming, chunks)
+        kind = checked_header((part.content_type if part else content_type) or DEFAULT_CONTENT_TYPE)
+
+        def store() -> Callable[[Session], bytes]:
+            incoming.write(rest)
+            stored = incoming.store()
+            entry = Entry(stored.md5, stored.size, int(time.time()), stored.digest, "", kind, metadata)
+            return lambda session: objects.put(
                 session, repository_in(session), branch, path, entry, only_if_new=only_if_new
             )
-        )
+
+        record = await server.prepare_and_write(store)
     reply = server.objects.stats(path, record)
     return replace(reply, status=201)
 
@@ -122,12 +120,17 @@ async def delete_object(server: Server, call: Call) -> Reply:
 
 
 async def delete_objects(server: Server, call: Call) -> Reply:
-    """At most 1,000 at once."""
+    """At most 1,000 at once; empty paths are passed over, a protected branch refuses each path."""
     body = await parameters.body(call, schemas.PATHS)
+    paths = [path for path in body["paths"] if path]
     if len(body["paths"]) > MAX_BULK_DELETE:
         raise Refusal(400, f"request size exceeded, max paths is set to {MAX_BULK_DELETE}")
-    await _delete(server, call, body["paths"], parameters.boolean(call, "force"))
-    return reply_json(200, {"errors": []})
+    refused = []
+    try:
+        await _delete(server, call, paths, parameters.boolean(call, "force"))
+    except Forbidden as problem:
+        refused = [{"path": path, "status_code": 403, "message": str(problem)} for path in paths]
+    return reply_json(200, {"errors": refused})
 
 
 async def copy_object(server: Server, call: Call) -> Reply:
@@ -192,7 +195,8 @@ async def _delete(server: Server, call: Call, paths: list[str], force: bool) -> 
     await server.write(delete)
 
 
-async def _receive(server: Server, incoming: Incoming, chunks: AsyncIterator[bytes]) -> Stored:
+async def _receive(server: Server, incoming: Incoming, chunks: AsyncIterator[bytes]) -> bytes:
+    """Take the body in, writing what is large as it comes; what is left to write."""
     pending: list[bytes] = []
     waiting = total = 0
     async for chunk in chunks:
@@ -203,13 +207,8 @@ async def _receive(server: Server, incoming: Incoming, chunks: AsyncIterator[byt
             raise Refusal(413, f"the object is larger than this server takes ({server.max_upload} bytes)")
         if waiting >= _CHUNK:
             data, pending, waiting = b"".join(pending), [], 0
-            await server.work(lambda data=data: incoming.write(data))  # type: ignore[misc]
-
-    def finish() -> Stored:
-        incoming.write(b"".join(pending))
-        return incoming.store()
-
-    return await server.work(finish)
+            await server.work(partial(incoming.write, data))
+    return b"".join(pending)
 
 
 def _contents(server: Server, entry: Entry, first: int, length: int) -> bytes | AsyncIterator[bytes]:
@@ -233,7 +232,7 @@ async def _stream(server: Server, file: int, first: int, length: int) -> AsyncIt
     try:
         end = first + length
         while first < end:
-            data = await server.work(lambda at=first: os.pread(file, min(_CHUNK, end - at), at))  # type: ignore[misc]
+            data = await server.work(partial(os.pread, file, min(_CHUNK, end - first), first))
             if not data:
                 return
             first += len(data)
