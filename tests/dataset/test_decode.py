@@ -185,3 +185,28 @@ def test_fit_keeps_the_aspect_ratio_and_pads_with_black(picture):
         resize(picture(1, 24, 24), 12, 12, "fit"), resize(picture(1, 24, 24), 12, 12, "stretch")
     )
     assert resize(np.full((1, 500, 1), 9, np.uint8), 8, 8, "fit").max() == 9
+
+
+@pytest.mark.parametrize("mode", ["stretch", "fit"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(101, 203), (450, 337), (64, 64), (31, 500)])
+def test_a_large_jpeg_is_reduced_while_decoding_exactly_as_pillows_draft(
+    picture, size, orientation, channels, mode
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(picture(8, *size)), "JPEG", exif=exif)
+    upright = size if orientation == 1 else size[::-1]
+    inner = placement(*upright, 30, 24, mode)[2:]
+    with Image.open(io.BytesIO(data)) as image:
+        wanted = inner[::-1] if orientation == 1 else inner
+        _, box = image.draft("L" if channels == 1 else "RGB", wanted)
+        resized = image.resize(wanted, Image.Resampling.BILINEAR, box)
+        turned = resized if orientation == 1 else resized.transpose(Image.Transpose.ROTATE_270)
+        expected = np.asarray(turned).reshape(*inner, channels)
+    decoded = decode(data, "a", 30, 24, channels, mode)
+    top, left = placement(*upright, 30, 24, mode)[:2]
+    assert np.array_equal(decoded[top : top + inner[0], left : left + inner[1]], expected)
+    whole = resize(decode_whole(data, "a", channels), 30, 24, mode)
+    assert np.abs(decoded.astype(int) - whole).mean() < 2
