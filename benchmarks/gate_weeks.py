@@ -42,10 +42,12 @@ class Year:
     labels_asked_for: tuple[int, ...]
 
 
-def simulate_year(*, seed: int, first_holdout: int, weekly_holdout: int, rules: GateRules) -> Year:
-    """Judge 52 challengers one after the other; a promotion makes the challenger champion."""
+def simulate_year(
+    *, seed: int, first_holdout: int, weekly_holdout: int, rules: GateRules, weeks: int = WEEKS
+) -> Year:
+    """Judge a challenger a week, one after the other; a promotion makes the challenger champion."""
     rng = np.random.default_rng(seed)
-    size = first_holdout + weekly_holdout * WEEKS
+    size = first_holdout + weekly_holdout * weeks
     # One number an image: how hard it is. A model of accuracy a gets the images below a right, but for its own noise.
     hardness = rng.random(size)
     rows = _holdout(size, first_holdout, weekly_holdout, rng)
@@ -54,7 +56,7 @@ def simulate_year(*, seed: int, first_holdout: int, weekly_holdout: int, rules: 
     decisions: list[Decision] = []
     promoted = false_promotions = 0
     asked: list[int] = []
-    for week in range(1, WEEKS + 1):
+    for week in range(1, weeks + 1):
         accuracy = FIRST_ACCURACY + GAIN * (week // 4)
         challenger_right = _answers(hardness, accuracy, rng)
         challenger = _name(f"{seed}-{week}")
@@ -80,7 +82,7 @@ def simulate_year(*, seed: int, first_holdout: int, weekly_holdout: int, rules: 
             and verdict.evidence.labels is not None
         ):
             asked.append(verdict.evidence.labels.labels_to_collect or 0)
-    possible = FIRST_ACCURACY + GAIN * (WEEKS // 4)
+    possible = FIRST_ACCURACY + GAIN * (weeks // 4)
     return Year(promoted, false_promotions, champion_accuracy, possible, tuple(asked))
 
 
