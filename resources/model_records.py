@@ -22,6 +22,9 @@ WEIGHTS_ARTIFACT = "model/weights.safetensors"
 ONNX_ARTIFACT = "model/model.onnx"
 PROVENANCE_ARTIFACT = "model/provenance.json"
 
+# The device group that exists from the start.
+EVERYWHERE = "all"
+
 RUNNING = "RUNNING"
 FINISHED = "FINISHED"
 FAILED = "FAILED"
@@ -90,3 +93,14 @@ class Artifact:
 
     path: str
     size: int
+
+
+def alias_of(group: str) -> str:
+    """The alias that names a device group's champion."""
+    return "champion" if group == EVERYWHERE else f"champion-{group}"
+
+
+def version_on(model: RegisteredModel, group: str = EVERYWHERE) -> int | None:
+    """The version that runs on a device group: its own champion, else that of `all`."""
+    own = model.aliases.get(alias_of(group))
+    return own if own is not None else model.aliases.get(alias_of(EVERYWHERE))

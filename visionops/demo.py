@@ -80,8 +80,8 @@ def _account(publisher: "Publisher", batch: str, seconds: float) -> Account:
     """What is stored of a batch, so that a second run tells the same story as the first."""
     from visionops import services
     from visionops_assets.evaluation.address import read_address
+    from visionops_assets.evaluation.verdicts import find
     from visionops_assets.partitions import dataset_version
-    from visionops_assets.promotion.verdicts import find
 
     project, registry = publisher.project, services.registry()
     log = publisher.lakefs.log(project.repository)

@@ -19,9 +19,9 @@ from resources.model_records import (
     Run,
 )
 from visionops_assets.evaluation.verdict import Evidence, Kind, ModelReference, Outcome, Reason, Verdict
+from visionops_assets.evaluation.verdicts import store
 from visionops_assets.promotion.promote import champion_of
-from visionops_assets.promotion.registry import Registry
-from visionops_assets.promotion.verdicts import store
+from visionops_assets.registry import Registry
 
 PROJECT = "digits"
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)

@@ -6,12 +6,12 @@ from copy import deepcopy
 import pytest
 from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 
+from visionops_assets.evaluation.verdicts import read_ledger, reserve, store
 from visionops_assets.promotion.change import Change
-from visionops_assets.promotion.errors import OnHold
 from visionops_assets.promotion.history import HistoryEntry, production, read_history
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
-from visionops_assets.promotion.verdicts import read_ledger, reserve, store
+from visionops_assets.refusals import OnHold
 
 Act = Callable[[FakeRegistry], Change]
 

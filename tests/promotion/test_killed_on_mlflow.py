@@ -21,10 +21,10 @@ from resources.model_records import (
 )
 from resources.model_registry import ModelRegistry
 from visionops_assets.promotion.change import STEPS
-from visionops_assets.promotion.errors import ChampionMoved, DigestMismatch
 from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import rollback
+from visionops_assets.refusals import ChampionMoved, DigestMismatch
 
 # Children start from a process that has imported all this but never opened a database.
 processes = multiprocessing.get_context("forkserver")

@@ -6,9 +6,13 @@ import pytest
 from promotion_world import PROJECT, FakeRegistry, digest, hour, judged, trained
 
 from resources.model_records import ONNX_ARTIFACT, RUNNING, TAG_ONNX, TAG_WEIGHTS, WEIGHTS_ARTIFACT
+from visionops_assets.evaluation.verdicts import LISTED, find, listed, verdict_path
 from visionops_assets.promotion.answers import approve, override, reject
 from visionops_assets.promotion.change import STEPS, Change
-from visionops_assets.promotion.errors import (
+from visionops_assets.promotion.history import production, read_history
+from visionops_assets.promotion.promote import promote
+from visionops_assets.promotion.rollback import hold, release
+from visionops_assets.refusals import (
     ApprovalNeeded,
     ChampionMoved,
     DigestMismatch,
@@ -19,10 +23,6 @@ from visionops_assets.promotion.errors import (
     VerdictMissing,
     VerdictNotPassed,
 )
-from visionops_assets.promotion.history import production, read_history
-from visionops_assets.promotion.promote import promote
-from visionops_assets.promotion.rollback import hold, release
-from visionops_assets.promotion.verdicts import LISTED, find, listed, verdict_path
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 from resources.model_errors import ModelNotFound
 from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelVersion
 from visionops_assets.promotion.answers import reject
-from visionops_assets.promotion.errors import (
+from visionops_assets.promotion.history import production
+from visionops_assets.promotion.promote import champion_of, promote
+from visionops_assets.promotion.rollback import release, rollback
+from visionops_assets.refusals import (
     ChampionMoved,
     ForeignChampion,
     NothingToRollBackTo,
     OnHold,
     ReasonMissing,
 )
-from visionops_assets.promotion.history import production
-from visionops_assets.promotion.promote import champion_of, promote
-from visionops_assets.promotion.rollback import release, rollback
 
 
 @pytest.fixture

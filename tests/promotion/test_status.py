@@ -7,11 +7,11 @@ from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_records import TAG_WEIGHTS
 from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded
+from visionops_assets.evaluation.verdicts import reserve
 from visionops_assets.promotion.answers import approve, reject
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import rollback
 from visionops_assets.promotion.status import status
-from visionops_assets.promotion.verdicts import reserve
 
 
 @pytest.fixture

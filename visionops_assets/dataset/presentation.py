@@ -5,7 +5,7 @@ import pandas as pd
 from resources.lakefs import LakeFSResource
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.decode import decode_whole
-from visionops_assets.dataset.pictures import thumbnails_markdown
+from visionops_assets.dataset.pictures import Captioned, thumbnails_markdown
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
 
@@ -24,4 +24,6 @@ def sample_pictures(lakefs: LakeFSResource, project: Project, version: DatasetVe
     chosen = version.used.iloc[place_in_class.sort_values(kind="stable").index[:count]]
     images = lakefs.read_many(project.repository, version.commit.id, chosen["path"].tolist())
     labels = dict(zip(chosen["path"], chosen["label"], strict=True))
-    return thumbnails_markdown([(decode_whole(data, path, 3), str(labels[path])) for path, data in images])
+    return thumbnails_markdown(
+        [Captioned(decode_whole(data, path, 3), str(labels[path])) for path, data in images]
+    )

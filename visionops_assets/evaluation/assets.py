@@ -54,7 +54,7 @@ def evaluation_asset(
                 lakefs=lakefs,
                 registry=registry,
                 scratch=scratch,
-                dagster_run_id=context.run_id,
+                dagster_run_id=context.run.run_id,
                 say=context.log.info,
             )
             verdict = judged.verdict

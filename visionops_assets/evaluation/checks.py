@@ -54,7 +54,7 @@ def evaluation_checks(project: Project, evaluation: dg.AssetsDefinition) -> list
 def _latest(
     registry: ModelRegistry, artifacts: ArtifactStore, project: Project, partition: str, kinds: Iterable[Kind]
 ) -> Verdict:
-    from visionops_assets.promotion.verdicts import find
+    from visionops_assets.evaluation.verdicts import find
 
     for kind in kinds:
         address = read_address(artifacts, kind, project.project, partition)

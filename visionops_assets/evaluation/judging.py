@@ -18,12 +18,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resources.lakefs import LakeFSResource
-from resources.model_records import ONNX_ARTIFACT, ModelVersion
+from resources.model_records import ONNX_ARTIFACT, ModelVersion, version_on
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.samples import load_samples
 from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.candidate_pairs import candidate_pairs
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import find_leaks
@@ -37,8 +38,6 @@ from visionops_assets.evaluation.predictions import (
 )
 from visionops_assets.evaluation.verdict import Kind, ModelReference, Verdict, verdict_identity
 from visionops_assets.project import Project
-from visionops_assets.promotion import verdicts
-from visionops_assets.promotion.history import version_on
 from visionops_assets.tables import frame_from_parquet, to_parquet
 from visionops_assets.training.challenger import Challenger
 from visionops_assets.training.recipe import InputSpec

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
+from visionops_assets import journal
 from visionops_assets.evaluation.verdict import Outcome
-from visionops_assets.promotion import journal
-from visionops_assets.promotion.errors import ReasonMissing, VerdictNotPassed
-from visionops_assets.promotion.journal import Entry
-from visionops_assets.promotion.registry import Registry
-from visionops_assets.promotion.verdicts import listed_decision
+from visionops_assets.evaluation.verdicts import listed_decision
+from visionops_assets.journal import Entry
+from visionops_assets.refusals import ReasonMissing, VerdictNotPassed
+from visionops_assets.registry import Registry
 
 AnswerKind = Literal["approve", "reject", "override"]
 

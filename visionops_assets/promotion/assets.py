@@ -30,9 +30,9 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
     def champion(
         context: dg.AssetExecutionContext, registry: ModelRegistry, artifacts: ArtifactStore
     ) -> dg.MaterializeResult:
-        from visionops_assets.promotion.errors import ApprovalNeeded, OnHold
+        from visionops_assets.evaluation.verdicts import listed_decision
         from visionops_assets.promotion.promote import promote
-        from visionops_assets.promotion.verdicts import listed_decision
+        from visionops_assets.refusals import ApprovalNeeded, OnHold
 
         with clear_failures():
             address = read_address(artifacts, "decision", project.project, context.partition_key)
@@ -47,18 +47,20 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
                     project=project.project,
                     verdict=address.identity,
                     run_id=address.run_id,
-                    who=os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run_id[:8]}",
+                    who=os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run.run_id[:8]}",
                     when=datetime.now(UTC),
                     approval=project.gate.approval,
                     on_step=context.log.info,
                 )
             except (ApprovalNeeded, OnHold):
-                context.instance.add_run_tags(context.run_id, {run_tags.OUTCOME: run_tags.AWAITING_APPROVAL})
+                context.instance.add_run_tags(
+                    context.run.run_id, {run_tags.OUTCOME: run_tags.AWAITING_APPROVAL}
+                )
                 raise
             model = registry.models.get(project.project)
             decision = listed_decision(model.tags, project.project, address.identity)
             run = registry.runs.get(address.run_id)
-        context.instance.add_run_tags(context.run_id, {run_tags.OUTCOME: run_tags.PROMOTED})
+        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.PROMOTED})
         entry = change.entry
         replaced = entry.from_version if entry is not None else None
         return dg.MaterializeResult(

@@ -14,17 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from resources.model_records import RegisteredModel
-from visionops_assets.promotion import journal
-from visionops_assets.promotion.history import (
-    EVERYWHERE,
-    HistoryEntry,
-    Kind,
-    alias_of,
-    production,
-    read_history,
-)
-from visionops_assets.promotion.registry import Registry
+from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
+from visionops_assets import journal
+from visionops_assets.promotion.history import HistoryEntry, Kind, production, read_history
+from visionops_assets.registry import Registry
 
 STEPS = ("checked", "registered", "recorded", "tagged", "aliased")
 OnStep = Callable[[str], None]

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from json import loads
 
 from resources.model_errors import ArtifactMissing, ModelNotFound
-from resources.model_records import PROVENANCE_ARTIFACT, ModelVersion, RegisteredModel
+from resources.model_records import EVERYWHERE, PROVENANCE_ARTIFACT, ModelVersion, RegisteredModel
 from visionops_assets.dataset.manifest import Manifest
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.promotion.errors import VerdictMissing
-from visionops_assets.promotion.history import EVERYWHERE, HistoryEntry, Production, production
-from visionops_assets.promotion.registry import Registry
-from visionops_assets.promotion.verdicts import listed, load
+from visionops_assets.evaluation.verdicts import listed, load
+from visionops_assets.promotion.history import HistoryEntry, Production, production
+from visionops_assets.refusals import VerdictMissing
+from visionops_assets.registry import Registry
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT
 from visionops_assets.training.provenance import Provenance
 

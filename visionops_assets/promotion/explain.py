@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from resources.model_records import EVERYWHERE
 from visionops_assets.dataset.manifest import Store
 from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation.phrases import amount, points, probability
 from visionops_assets.evaluation.verdict import Comparison, Verdict
 from visionops_assets.promotion.changes import data_changes, input_changes
 from visionops_assets.promotion.evidence import Evidence, gather
-from visionops_assets.promotion.history import EVERYWHERE, Interval
+from visionops_assets.promotion.history import Interval
 from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Link, Page, Paragraph, Table
-from visionops_assets.promotion.registry import Registry
+from visionops_assets.registry import Registry
 from visionops_assets.training.provenance import Difference, compare
 
 REASONS = 12

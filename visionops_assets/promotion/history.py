@@ -11,11 +11,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from resources.model_records import RegisteredModel
-from visionops_assets.promotion import journal
-from visionops_assets.promotion.journal import Entry, Journal
+from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
+from visionops_assets import journal
+from visionops_assets.journal import Entry, Journal
 
-EVERYWHERE = "all"
 Kind = Literal["promotion", "override", "rollback", "hold", "release"]
 CHANGES: frozenset[Kind] = frozenset({"promotion", "override", "rollback"})
 # A rollback holds: the holdout preferred the bad model, so its near twin would win again.
@@ -96,11 +95,6 @@ class Production:
         return arrival.from_version if arrival is not None else None
 
 
-def alias_of(group: str) -> str:
-    """The alias that names a device group's champion."""
-    return "champion" if group == EVERYWHERE else f"champion-{group}"
-
-
 def read_history(tags: Mapping[str, str]) -> Journal[HistoryEntry]:
     """All changes of a project, of every device group, oldest first."""
     return journal.read(tags, journal.HISTORY, HistoryEntry)
@@ -125,12 +119,6 @@ def production(model: RegisteredModel, group: str = EVERYWHERE) -> Production:
         foreign=foreign,
         intervals=_intervals(changes, ended=foreign),
     )
-
-
-def version_on(model: RegisteredModel, group: str = EVERYWHERE) -> int | None:
-    """The version that runs on a device group: its own champion, else that of `all`."""
-    own = model.aliases.get(alias_of(group))
-    return own if own is not None else model.aliases.get(alias_of(EVERYWHERE))
 
 
 def groups(model: RegisteredModel) -> list[str]:

@@ -9,7 +9,7 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode_whole
-from visionops_assets.dataset.pictures import contact_sheet
+from visionops_assets.dataset.pictures import Captioned, contact_sheet
 from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
 from visionops_assets.promotion.page import Picture
@@ -81,7 +81,7 @@ def _contact_sheets(project: Project, explanation: Explanation, lakefs: LakeFSRe
         images = dict(lakefs.read_many(project.repository, commit, shown["path"].tolist()))
         sheet = contact_sheet(
             [
-                (decode_whole(images[path], path, 3), str(label))
+                Captioned(decode_whole(images[path], path, 3), str(label))
                 for path, label in zip(shown["path"], shown["label"], strict=True)
             ]
         )

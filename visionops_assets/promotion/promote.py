@@ -5,6 +5,7 @@ from typing import Literal
 
 from resources.model_errors import ArtifactMissing
 from resources.model_records import (
+    EVERYWHERE,
     ONNX_ARTIFACT,
     TAG_DAGSTER_RUN,
     TAG_ONNX,
@@ -12,12 +13,15 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
     RegisteredModel,
     Run,
+    version_on,
 )
+from visionops_assets import journal
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.promotion import journal
+from visionops_assets.evaluation.verdicts import listed_decision, load, shortened
 from visionops_assets.promotion.answers import Answer, answer_to
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
-from visionops_assets.promotion.errors import (
+from visionops_assets.promotion.history import Production, production, read_history
+from visionops_assets.refusals import (
     ApprovalNeeded,
     ChampionMoved,
     DigestMismatch,
@@ -26,9 +30,7 @@ from visionops_assets.promotion.errors import (
     Rejected,
     VerdictNotPassed,
 )
-from visionops_assets.promotion.history import EVERYWHERE, Production, production, read_history, version_on
-from visionops_assets.promotion.registry import Registry
-from visionops_assets.promotion.verdicts import listed_decision, load, shortened
+from visionops_assets.registry import Registry
 
 Approval = Literal["auto", "manual"]
 

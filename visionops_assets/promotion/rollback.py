@@ -5,12 +5,12 @@ None of this looks at verdicts or files: what takes a bad model out of productio
 
 from datetime import datetime
 
-from resources.model_records import RegisteredModel
+from resources.model_records import EVERYWHERE, RegisteredModel
 from visionops_assets.promotion.answers import require_reason
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
-from visionops_assets.promotion.errors import ChampionMoved, NothingToRollBackTo
-from visionops_assets.promotion.history import EVERYWHERE, Production, groups, production
-from visionops_assets.promotion.registry import Registry
+from visionops_assets.promotion.history import Production, groups, production
+from visionops_assets.refusals import ChampionMoved, NothingToRollBackTo
+from visionops_assets.registry import Registry
 
 
 def rollback(

@@ -6,24 +6,22 @@ from datetime import datetime
 from typing import Any
 
 from resources.model_errors import ModelNotFound
-from resources.model_records import ModelVersion, RegisteredModel
+from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
+from visionops_assets import journal
 from visionops_assets.evaluation.ledger import level_left, next_turn
-from visionops_assets.promotion import journal
+from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
 from visionops_assets.promotion.answers import Answer
 from visionops_assets.promotion.history import (
-    EVERYWHERE,
     HistoryEntry,
     Interval,
     Production,
     groups,
     production,
     read_history,
-    version_on,
 )
 from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.promote import Approval
-from visionops_assets.promotion.registry import Registry
-from visionops_assets.promotion.verdicts import ListedVerdict, listed, read_ledger
+from visionops_assets.registry import Registry
 
 SHOWN = 10
 

@@ -48,7 +48,7 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
                 lakefs=lakefs,
                 registry=registry,
                 scratch=scratch,
-                dagster_run_id=context.run_id,
+                dagster_run_id=context.run.run_id,
                 say=context.log.info,
             )
             run = registry.runs.get(made.run_id)

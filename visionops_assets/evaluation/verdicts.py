@@ -13,12 +13,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resources.model_errors import ArtifactMissing
+from visionops_assets import journal
 from visionops_assets.evaluation.ledger import Decision, turn_of
 from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
-from visionops_assets.promotion import journal
-from visionops_assets.promotion.errors import VerdictMissing
-from visionops_assets.promotion.journal import Entry
-from visionops_assets.promotion.registry import Registry
+from visionops_assets.journal import Entry
+from visionops_assets.refusals import VerdictMissing
+from visionops_assets.registry import Registry
 
 LISTED = "visionops.verdict."
 SUMMARY_LENGTH = 1000

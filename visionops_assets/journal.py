@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from visionops_assets.promotion.errors import HistoryUnreadable
+from visionops_assets.refusals import HistoryUnreadable
 
 HISTORY = "visionops.history."
 DECISIONS = "visionops.decision."

@@ -1,0 +1,121 @@
+"""A commit becomes a promoted model, or a clear reason why not."""
+
+import dagster as dg
+
+from tests.world import World, shapes_project
+from visionops_assets import run_tags
+from visionops_assets.evaluation.address import read_address
+from visionops_assets.evaluation.verdicts import find
+
+
+def test_the_first_batch_gives_the_first_champion(world: World):
+    world.publish("week-01", 120, seed=1)
+    ticked = world.tick()
+    assert ticked.outcome == "promoted", ticked.reason
+    assert world.champion() == 1
+    assert world.latest("in_production").metadata["version"].value == 1
+    run = world.instance.get_run_by_id(ticked.run_id or "")
+    assert run is not None
+    assert run.tags[run_tags.OUTCOME] == run_tags.PROMOTED
+
+
+def test_nothing_new_asks_for_no_run(world: World):
+    world.publish("week-01", 120, seed=1)
+    world.tick()
+    again = world.tick()
+    assert again.run_id is None
+    assert "promoted" in again.reason
+
+
+def test_a_poisoned_week_is_refused_and_the_reason_names_the_batch(world: World):
+    world.publish("week-01", 150, seed=1)
+    world.tick()
+    world.publish("week-02", 120, seed=2, wrong=0.9)
+    ticked = world.tick()
+    assert ticked.outcome == "refused"
+    assert "week-02" in ticked.reason
+    assert world.champion() == 1
+    assert world.tick().run_id is None, "a refusal is final"
+
+
+def test_one_run_for_the_newest_and_the_older_version_can_be_backfilled(world: World):
+    world.publish("week-01", 120, seed=1)
+    world.publish("week-02", 60, seed=2)
+    ticked = world.tick()
+    old, new = world.partitions()
+    assert ticked.partition == new
+    key = dg.AssetKey(["shapes", "images"])
+    assert world.instance.get_materialized_partitions(key) == {old, new}
+    assert world.instance.get_materialized_partitions(dg.AssetKey(["shapes", "challenger"])) == {new}
+
+
+def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_another_recipe(world: World):
+    world.publish("week-01", 120, seed=1)
+    world.tick()
+    (partition,) = world.partitions()
+    promoted = read_address(world.artifacts, "decision", "shapes", partition)
+    before = world.definitions.load_asset_value(
+        ["shapes", "manifest"], partition_key=partition, instance=world.instance
+    )
+    assert promoted is not None
+
+    recipe = {**world.project.recipe.model_dump(mode="json"), "epochs": 1}
+    world.projects = [shapes_project(recipe=recipe)]
+    result = world.run("manifest", "challenger", "evaluation", partition=partition)
+    assert result.success
+
+    version = world.registry.models.version("shapes", 1)
+    verdict = find(world.registry, "shapes", promoted.run_id, promoted.identity, "decision")
+    assert verdict is not None
+    assert verdict.challenger.weights_sha256 == version.weights_sha256
+    predictions = f"verdicts/{promoted.identity}/predictions.parquet"
+    assert world.registry.artifacts.exists(version.run_id, predictions)
+    assert world.registry.artifacts.sha256(version.run_id, "model/weights.safetensors") == version.weights_sha256
+    after = world.definitions.load_asset_value(
+        ["shapes", "manifest"], partition_key=partition, instance=world.instance
+    )
+    assert after.equals(before)
+    retrained = world.definitions.load_asset_value(
+        ["shapes", "challenger"], partition_key=partition, instance=world.instance
+    )
+    assert retrained["weights_sha256"] != version.weights_sha256
+
+
+def test_a_second_project_is_a_second_file_without_any_python(world: World):
+    signs = shapes_project(
+        project="signs",
+        repository="signs",
+        annotations="signs",
+        classes=["stop", "give_way"],
+        recipe={**world.project.recipe.model_dump(mode="json"), "input": {"height": 20, "width": 16, "channels": 3}},
+    )
+    world.projects.append(signs)
+    world.publish("week-01", 120, seed=1)
+    world.publish("north", 120, seed=3, project=signs, size=24, channels=3, classes=("stop", "give_way"))
+    assert world.tick().outcome == "promoted"
+    beside = world.tick(signs)
+    assert beside.outcome in ("promoted", "refused", "insufficient"), beside.reason
+    assert world.champion() == 1
+    assert read_address(world.artifacts, "decision", "signs", world.partitions(signs)[0]) is not None
+
+
+def test_a_changed_recipe_is_a_trigger_like_a_commit(world: World):
+    world.publish("week-01", 120, seed=1)
+    world.tick()
+    recipe = {**world.project.recipe.model_dump(mode="json"), "seed": 5}
+    world.projects = [shapes_project(recipe=recipe)]
+    ticked = world.tick()
+    assert ticked.run_id is not None
+    assert ticked.outcome in ("insufficient", "promoted", "refused")
+
+
+def test_analysts_load_manifest_and_predictions_as_tables(world: World):
+    world.publish("week-01", 120, seed=1)
+    world.tick()
+    (partition,) = world.partitions()
+    load = world.definitions.load_asset_value
+    manifest = load(["shapes", "manifest"], partition_key=partition, instance=world.instance)
+    predictions = load(["shapes", "evaluation"], partition_key=partition, instance=world.instance)
+    assert set(manifest["split"]) == {"train", "val", "holdout"}
+    assert len(predictions) == (manifest["split"] == "holdout").sum()
+    assert predictions["challenger_prediction"].isin(world.project.classes).all()
