@@ -66,6 +66,7 @@ def request(
         validation=LabelledImages(source, rows[TRAIN:], labels[TRAIN:]),
         identity=identity,
         loader_workers=loader_workers,
+        checkpoint_seconds=0,
     )
 
 

@@ -1,5 +1,6 @@
 """Checkpoints between epochs, so that a killed training goes on and ends in the same bits."""
 
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,23 @@ from visionops_assets.training.determinism import seed_epoch
 
 
 class EpochBoundary(lightning.Callback):
-    """At each epoch's start writes a checkpoint, then seeds all generators from (seed, epoch).
+    """Between epochs writes a checkpoint where one is due, then seeds all generators from (seed, epoch).
 
     Lightning keeps no generator state, which is why there is none to restore: an epoch's draws follow from its
     number. Written here and not at the epoch's end, because schedulers that step by the epoch have moved by now.
     """
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self.path, self.seed = path, seed
-        self._written_at = -1
+    def __init__(self, path: Path, seed: int, every_seconds: float) -> None:
+        self.path, self.seed, self.every_seconds = path, seed, every_seconds
+        self._epoch, self._written = -1, 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         # What was just restored, or not yet trained, needs no checkpoint.
-        self._written_at = trainer.current_epoch
+        self._epoch, self._written = trainer.current_epoch, time.monotonic()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._write(trainer)
+        if time.monotonic() - self._written >= self.every_seconds:
+            self._write(trainer)
         seed_epoch(self.seed, trainer.current_epoch)
 
     def on_save_checkpoint(
@@ -41,12 +43,12 @@ class EpochBoundary(lightning.Callback):
         self._write(trainer)
 
     def _write(self, trainer: lightning.Trainer) -> None:
-        if trainer.current_epoch == self._written_at:
+        if trainer.current_epoch == self._epoch:
             return
         unfinished = self.path.with_suffix(".unfinished")
         trainer.save_checkpoint(unfinished)
         unfinished.replace(self.path)
-        self._written_at = trainer.current_epoch
+        self._epoch, self._written = trainer.current_epoch, time.monotonic()
 
 
 def is_readable(path: Path) -> bool:

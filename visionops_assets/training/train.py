@@ -29,7 +29,8 @@ class TrainingRequest:
 
     `identity` is the training identity (project, manifest, recipe, code): a checkpoint left in the work folder
     is taken up only by a request of the same identity. `init_weights` is the local copy of
-    `recipe.model.init_weights`. `loader_workers` changes speed, never bits.
+    `recipe.model.init_weights`. `loader_workers` and `checkpoint_seconds` (at least so long between
+    checkpoints, always between epochs) change speed, never bits.
     """
 
     recipe: Recipe
@@ -39,6 +40,7 @@ class TrainingRequest:
     identity: str
     init_weights: Path | None = None
     loader_workers: int = 0
+    checkpoint_seconds: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def train(
             precision=recipe.precision,  # type: ignore[arg-type]
             max_epochs=recipe.epochs,
             deterministic=True if bitwise else "warn",
-            callbacks=[reporter, EpochBoundary(checkpoint, recipe.seed)],
+            callbacks=[reporter, EpochBoundary(checkpoint, recipe.seed, request.checkpoint_seconds)],
             default_root_dir=workdir,
             logger=False,
             enable_checkpointing=False,
