@@ -17,7 +17,8 @@ from visionops_assets.dataset import sample_cache
 from visionops_assets.dataset.decode import decode
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.sample_cache import CacheFull, SampleCache, SampleError
-from visionops_assets.dataset.segments import read_segments
+from visionops_assets.dataset.sample_view import locate
+from visionops_assets.dataset.segments import Segment, read_segments
 
 SHAPE = (12, 16, 3)
 
@@ -342,3 +343,14 @@ def test_too_small_a_disk_is_said_before_anything_is_fetched(tmp_path, images, m
         SampleCache(tmp_path, *SHAPE).fill(images.wanted, images)
     assert caught.value.errno == errno.ENOSPC
     assert images.fetched == []
+
+
+def test_digests_that_agree_in_their_first_bytes_are_told_apart():
+    digests = np.zeros((4, 32), np.uint8)
+    digests[:, 31] = [1, 2, 3, 4]
+    segments = [
+        Segment(Path("a"), digests[:2], np.ones(2, np.uint64)),
+        Segment(Path("b"), digests[1:3], np.ones(2, np.uint64)),
+    ]
+    assert locate(segments, digests[[2, 1, 0, 3]]).tolist() == [3, 1, 0, -1]
+    assert locate([], digests).tolist() == [-1] * 4

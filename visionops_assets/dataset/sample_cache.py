@@ -51,7 +51,7 @@ class CacheFull(OSError):
 
 @dataclass(frozen=True)
 class FillReport:
-    """`wanted` distinct images, of which `present` were there and `added` were fetched (`fetched_bytes`)."""
+    """Of the images `wanted`, `present` were there; `added` were fetched (`fetched_bytes`), copies once."""
 
     wanted: int
     present: int
@@ -93,22 +93,19 @@ class SampleCache:
         `UnreadableImage` for what cannot be decoded, `CacheFull`, and whatever `fetch` raises.
         """
         started = time.monotonic()
-        distinct: dict[str, tuple[str, int]] = {}
-        for path, sha256, size in wanted:
-            distinct.setdefault(sha256, (path, size))
+        digests = digests_of([sha256 for _, sha256, _ in wanted])
         self._make_folder()
-        missing = self._missing(distinct)
+        missing, present = self._missing(wanted, digests)
         fetched = 0
         if missing:
             with FileLock(self.folder / "fill.lock"):
                 # Another process may have filled it while this one waited.
-                missing = self._missing(distinct)
+                missing, present = self._missing(wanted, digests)
                 remove_leftovers(self.folder)
-                self._make_room(missing, set(distinct))
+                self._make_room(missing, digests)
                 fetched = self._fill_missing(missing, fetch, progress)
                 compact(self.folder, self._segment_bytes, MANY_SEGMENTS)
-        present = len(distinct) - len(missing)
-        return FillReport(len(distinct), present, len(missing), fetched, time.monotonic() - started)
+        return FillReport(len(wanted), present, len(missing), fetched, time.monotonic() - started)
 
     def view(self, sha256s: Sequence[str]) -> SampleView:
         """The samples with these SHA-256s, in this order. Raises `LookupError` when some are not cached."""
@@ -133,15 +130,16 @@ class SampleCache:
             f"the cache {self.folder} is being rewritten all the time; is its size cap too small?"
         )
 
-    def _missing(self, distinct: dict[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    def _missing(self, wanted: Wanted, digests: NDArray[np.uint8]) -> tuple[dict[str, tuple[str, int]], int]:
+        """Path and size of each image that is not cached, by SHA-256; and how many of those wanted are."""
         segments = read_segments(self.folder)
-        places = locate(segments, digests_of(list(distinct)))
+        places = locate(segments, digests)
         _mark_used(segments, places[places >= 0])
-        return {
-            sha256: origin
-            for (sha256, origin), place in zip(distinct.items(), places, strict=True)
-            if place < 0
-        }
+        missing: dict[str, tuple[str, int]] = {}
+        for row in np.flatnonzero(places < 0):
+            path, sha256, size = wanted[int(row)]
+            missing.setdefault(sha256, (path, size))
+        return missing, int((places >= 0).sum())
 
     def _fill_missing(
         self, missing: dict[str, tuple[str, int]], fetch: Fetch, progress: Progress | None
@@ -218,7 +216,7 @@ class SampleCache:
                 f"the sample cache {self.folder} cannot be made: {error.strerror}; see the folder above",
             ) from error
 
-    def _make_room(self, missing: dict[str, tuple[str, int]], in_use: set[str]) -> None:
+    def _make_room(self, missing: dict[str, tuple[str, int]], in_use: NDArray[np.uint8]) -> None:
         sizes = [size if self.encoded else self._row_bytes for _, size in missing.values()]
         needed = sum(sizes)
         segments = read_segments(self.folder)
@@ -227,7 +225,7 @@ class SampleCache:
         limit = "the disk"
         if self.max_bytes is not None and self.max_bytes - held < room:
             room, limit = self.max_bytes - held, "its size cap"
-        room += evict(segments, digests_of(sorted(in_use)), needed - room, RECENT_SECONDS)
+        room += evict(segments, in_use, needed - room, RECENT_SECONDS) if room < needed else 0
         if room < needed:
             raise CacheFull(
                 errno.ENOSPC,
@@ -275,9 +273,13 @@ def _in_chunks(
 
 
 def _mark_used(segments: Sequence[Segment], places: NDArray[np.int64]) -> None:
-    ends = np.cumsum([len(segment.digests) for segment in segments])
-    for number in np.unique(np.searchsorted(ends, places, side="right")):
-        segments[number].mark_used()
+    used = np.zeros(sum(len(segment.digests) for segment in segments), bool)
+    used[places] = True
+    start = 0
+    for segment in segments:
+        if used[start : start + len(segment.digests)].any():
+            segment.mark_used()
+        start += len(segment.digests)
 
 
 @contextmanager

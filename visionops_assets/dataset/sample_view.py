@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import Resize, decode
@@ -30,18 +31,18 @@ def locate(segments: Sequence[Segment], digests: NDArray[np.uint8]) -> NDArray[n
     if not segments or not len(digests):
         return np.full(len(digests), -1, np.int64)
     held = np.concatenate([segment.digests for segment in segments])
-    held_keys, keys = _keys(held), _keys(digests)
-    order = np.argsort(held_keys, kind="stable")
-    place = np.searchsorted(held_keys, keys, sorter=order)
-    found = order[np.minimum(place, len(order) - 1)]
-    same_key = held_keys[found] == keys
-    same = same_key & (held[found] == digests).all(axis=1)
+    keys = _keys(digests)
+    index = pd.Index(_keys(held))
+    first = np.flatnonzero(~index.duplicated()) if not index.is_unique else np.arange(len(held))
+    places = (index if index.is_unique else index[first]).get_indexer(pd.Index(keys)).astype(np.int64)
+    found = np.flatnonzero(places >= 0)
+    places[found] = first[places[found]]
     # Two digests that agree in their first 8 bytes: next to impossible, but never the wrong image.
-    for row in np.flatnonzero(same_key & ~same):
+    wrong = found[(held[places[found]] != digests[found]).any(axis=1)]
+    for row in wrong:
         matches = np.flatnonzero((held == digests[row]).all(axis=1))
-        if len(matches):
-            found[row], same[row] = matches[0], True
-    return np.where(same, found, -1)
+        places[row] = matches[0] if len(matches) else -1
+    return places
 
 
 class SampleView:

@@ -55,9 +55,21 @@ class Segment:
 
 
 def read_segments(folder: Path) -> list[Segment]:
-    """The complete segments of a folder, by name. What is incomplete or altered in length is left out."""
-    found = (_read_segment(index) for index in sorted(folder.glob("seg-*.idx")))
-    return [segment for segment in found if segment is not None]
+    """The complete segments of a folder, by name. What is incomplete or altered in length is left out.
+
+    Compaction puts a new segment in place before it removes the old ones: if one goes while they are read, they
+    are listed again, so that no row is missed in between.
+    """
+    while True:
+        found = []
+        for index in sorted(folder.glob("seg-*.idx")):
+            segment = _read_segment(index)
+            if segment is not None:
+                found.append(segment)
+            elif not index.exists():
+                break
+        else:
+            return found
 
 
 def remove_leftovers(folder: Path) -> None:
