@@ -6,10 +6,11 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from visionops_assets.dataset.manifest import Manifest, Store, read_manifest
 
-_KEY = ["path", "sha256"]
 _MANY_CLASSES = 8
 
 
@@ -88,44 +89,68 @@ class ManifestDiff:
 
 
 def diff_manifests(old: Manifest, new: Manifest, store: Store) -> ManifestDiff:
-    """Compare two manifests, reading only the fragments that they do not share."""
+    """Compare two manifests, reading only the fragments that they do not share, one annotations file at a time."""
     before = {fragment.source: fragment for fragment in old.fragments}
     after = {fragment.source: fragment for fragment in new.fragments}
-    changed = {
-        source
-        for source in before.keys() | after.keys()
-        if source not in before or source not in after or before[source].digest != after[source].digest
-    }
-    sides = [Manifest(tuple(one for one in side.fragments if one.source in changed)) for side in (old, new)]
-    return diff_tables(*(read_manifest(side, store).to_pandas() for side in sides))
+    parts = []
+    for source in sorted(before.keys() | after.keys()):
+        one, other = before.get(source), after.get(source)
+        if one is None or other is None or one.digest != other.digest:
+            tables = [read_manifest(Manifest((side,) if side else ()), store) for side in (one, other)]
+            parts.append(_differences(*tables))
+    return _joined(parts or [_differences(*2 * (read_manifest(Manifest(()), store),))])
 
 
 def diff_tables(old: pd.DataFrame, new: pd.DataFrame) -> ManifestDiff:
     """Compare two manifest tables. An image is the same one when its path and SHA-256 are."""
+    return _joined([_differences(*(pa.Table.from_pandas(side, preserve_index=False) for side in (old, new)))])
+
+
+_CHANGES: dict[str, tuple[str, ...]] = {
+    "relabelled": ("label", "boxes"),
+    "moved": ("split", "excluded"),
+    "regrouped": ("group",),
+}
+
+
+def _differences(old: pa.Table, new: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each kind of change. Paths are distinct on each side."""
     # A manifest without rows cannot know whether its project has labels or boxes.
-    old, new = (new.iloc[:0], new) if not len(old) else (old, new if len(new) else old.iloc[:0])
-    truth = "boxes" if "boxes" in new.columns else "label"
-    old_keys, new_keys = pd.MultiIndex.from_frame(old[_KEY]), pd.MultiIndex.from_frame(new[_KEY])
-    place = old_keys.get_indexer(new_keys)
-    kept_new = np.flatnonzero(place >= 0)
-    kept_old = place[kept_new]
-    removed = np.setdiff1d(np.arange(len(old)), kept_old)
-
-    def differing(columns: Sequence[str]) -> pd.DataFrame:
+    old, new = (new.slice(0, 0), new) if not len(old) else (old, new if len(new) else old.slice(0, 0))
+    place = pc.index_in(new["path"], value_set=old["path"].combine_chunks())
+    same = pc.fill_null(pc.equal(old["sha256"].take(place), new["sha256"]), False)
+    kept_new = new.filter(same)
+    kept_old = old.take(place.filter(same))
+    still_there = pc.is_in(old["path"], value_set=kept_new["path"].combine_chunks())
+    rows = {"added": new.filter(pc.invert(same)), "removed": old.filter(pc.invert(still_there))}
+    for change, columns in _CHANGES.items():
+        present = [column for column in columns if column in kept_new.column_names]
         unequal = np.zeros(len(kept_new), bool)
-        for column in columns:
-            unequal |= _differs(old[column].to_numpy()[kept_old], new[column].to_numpy()[kept_new])
-        rows = new.iloc[kept_new[unequal]].reset_index(drop=True)
-        before = {f"old_{column}": old[column].to_numpy()[kept_old[unequal]] for column in columns}
-        return rows.assign(**before)
+        for column in present:
+            unequal |= _differs(kept_old[column], kept_new[column])
+        changed = kept_new.filter(pa.array(unequal))
+        for column in present:
+            changed = changed.append_column(f"old_{column}", kept_old[column].filter(pa.array(unequal)))
+        rows[change] = changed
+    return rows
 
-    return ManifestDiff(
-        added=new.iloc[np.flatnonzero(place < 0)].reset_index(drop=True),
-        removed=old.iloc[removed].reset_index(drop=True),
-        relabelled=differing([truth]),
-        moved=differing(["split", "excluded"]),
-        regrouped=differing(["group"]),
-    )
+
+def _differs(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_list(new.type):
+        pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
+        return np.fromiter((one != other for one, other in pairs), bool, len(new))
+    return pc.fill_null(pc.not_equal(old, new), True).to_numpy(zero_copy_only=False)
+
+
+def _joined(parts: Sequence[dict[str, pa.Table]]) -> ManifestDiff:
+    """The rows of all parts, as tables sorted by path."""
+    joined = {
+        change: pa.concat_tables([part[change] for part in parts], promote_options="permissive")
+        .sort_by("path")
+        .to_pandas()
+        for change in parts[0]
+    }
+    return ManifestDiff(**joined)
 
 
 def labels_of(table: pd.DataFrame) -> pd.Series:
@@ -141,12 +166,6 @@ def labels_of(table: pd.DataFrame) -> pd.Series:
             positions.append(position)
             labels.append(label)
     return pd.Series(labels, index=np.array(positions, np.int64), dtype=object)
-
-
-def _differs(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    if len(new) and isinstance(new[0], np.ndarray | list):
-        return np.array([list(one) != list(other) for one, other in zip(old, new, strict=True)], bool)
-    return old != new
 
 
 def _transitions(rows: pd.DataFrame) -> str:
