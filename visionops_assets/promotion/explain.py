@@ -10,7 +10,7 @@ from visionops_assets.evaluation.phrases import amount, points, probability
 from visionops_assets.evaluation.verdict import Comparison, Verdict
 from visionops_assets.promotion.changes import data_changes, input_changes
 from visionops_assets.promotion.evidence import Evidence, gather
-from visionops_assets.promotion.history import Interval
+from visionops_assets.promotion.intervals import intervals_table, until
 from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Link, Page, Paragraph, Table
 from visionops_assets.registry import Registry
 from visionops_assets.training.provenance import Difference, compare
@@ -96,7 +96,7 @@ def _title(evidence: Evidence) -> str:
         return f"{name} is in production{where}"
     times = [each for each in evidence.now.intervals if each.version == version.version]
     return (
-        f"{name} was in production until {_until(times[-1])}" if times else f"{name} was never in production"
+        f"{name} was in production until {until(times[-1])}" if times else f"{name} was never in production"
     )
 
 
@@ -236,19 +236,6 @@ def _intervals(evidence: Evidence, links: Links) -> Iterator[Block]:
         return
     project = evidence.made.version.project
     yield Heading("In production so far")
-    rows = tuple(
-        (
-            Link(str(each.version), links.version(project, each.version)),
-            f"{each.start:%Y-%m-%d %H:%M}",
-            _until(each),
-            each.entry.kind,
-            each.entry.who,
-            each.entry.why,
-        )
-        for each in reversed(intervals[-INTERVALS:])
+    yield intervals_table(
+        intervals[-INTERVALS:], lambda version: Link(str(version), links.version(project, version))
     )
-    yield Table(("version", "from (UTC)", "until", "how", "by", "why"), rows)
-
-
-def _until(interval: Interval) -> str:
-    return f"{interval.end:%Y-%m-%d %H:%M}" if interval.end is not None else "now"

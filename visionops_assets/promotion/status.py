@@ -1,17 +1,17 @@
 """What is in production, what was, what was judged, and what promotion waits for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from resources.model_errors import ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
-from visionops_assets import journal
 from visionops_assets.evaluation.ledger import level_left, next_turn
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
 from visionops_assets.promotion.answers import Answer
 from visionops_assets.promotion.history import (
+    CHANGES,
     HistoryEntry,
     Interval,
     Production,
@@ -19,8 +19,10 @@ from visionops_assets.promotion.history import (
     production,
     read_history,
 )
+from visionops_assets.promotion.intervals import intervals_table
 from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.promote import Approval
+from visionops_assets.promotion.waiting import line
 from visionops_assets.registry import Registry
 
 SHOWN = 10
@@ -30,7 +32,7 @@ SHOWN = 10
 class Status:
     """One project on one device group. `level_left` is what the next challenger's claim is tested at;
     `labels_needed` what the last INSUFFICIENT verdict against this champion asks for; `waiting` the passes
-    that a person has to approve or reject."""
+    that a person has to approve or reject; `ready` what the release of a hold promotes."""
 
     project: str
     champion: ModelVersion | None
@@ -40,6 +42,7 @@ class Status:
     verdicts: tuple[ListedVerdict, ...]
     answers: Mapping[str, Answer]
     waiting: tuple[ListedVerdict, ...]
+    ready: ListedVerdict | None
     level_left: float
     labels_needed: int | None
 
@@ -63,6 +66,7 @@ class Status:
             "in_production": [_interval(each) for each in self.now.intervals],
             "verdicts": [self._verdict(each) for each in self.verdicts],
             "waiting": [each.identity for each in self.waiting],
+            "ready": None if self.ready is None else self.ready.identity,
             "hold": _entry(self.now.held_by),
             "incomplete": _entry(self.now.incomplete),
             "moved_by_hand": self.now.foreign,
@@ -112,9 +116,12 @@ class Status:
         blocks.append(Facts(tuple(facts)))
         if self.verdicts:
             blocks += [Heading("Decisions, newest first"), self._verdict_table()]
-        if self.entries:
-            rows = tuple((entry.sentence(),) for entry in reversed(self.entries[-SHOWN:]))
-            blocks += [Heading("History, newest first"), Table(("change",), rows)]
+        if self.now.intervals:
+            blocks += [Heading("In production, newest first"), intervals_table(self.now.intervals)]
+        others = [entry for entry in self.entries if entry.kind not in CHANGES]
+        if others:
+            rows = tuple((entry.sentence(),) for entry in reversed(others[-SHOWN:]))
+            blocks += [Heading("Holds and releases, newest first"), Table(("change",), rows)]
         return blocks
 
     def _verdict_table(self) -> Table:
@@ -129,7 +136,8 @@ class Status:
         notices = []
         if self.now.held_by is not None:
             notices.append(
-                f"ON HOLD. {self.now.held_by.sentence()}. `visionops release {self.project} --why TEXT` lifts it."
+                f"ON HOLD. {self.now.held_by.sentence()}. "
+                f"`visionops release {self.project} --why TEXT` lifts it{self._next()}."
             )
         if self.now.incomplete is not None:
             again = (
@@ -147,6 +155,11 @@ class Status:
         ]
         return notices
 
+    def _next(self) -> str:
+        if self.ready is None:
+            return ""
+        return f" and promotes verdict {self.ready.identity[:12]} ({self.ready.partition or 'no partition'})"
+
 
 def status(
     registry: Registry,
@@ -161,7 +174,7 @@ def status(
     champion = _champion(registry, model, group)
     sha256 = champion.weights_sha256 if champion is not None else None
     verdicts = tuple(listed(model.tags).values())
-    answers = {entry.verdict: entry for entry in journal.read(model.tags, journal.ANSWERS, Answer).entries}
+    waiting = line(model, sha256)
     against = [each for each in verdicts if each.champion == sha256]
     asked = [each.labels_needed for each in against if each.outcome == "INSUFFICIENT"]
     return Status(
@@ -171,20 +184,11 @@ def status(
         others={other: version_on(model, other) for other in groups(model) if other != group},
         entries=tuple(entry for entry in read_history(model.tags).entries if entry.group == group),
         verdicts=verdicts,
-        answers=answers,
-        waiting=_waiting(against, answers, sha256) if approval == "manual" else (),
+        answers=waiting.answers,
+        waiting=waiting.unanswered() if approval == "manual" else (),
+        ready=waiting.ready(approval) if group == EVERYWHERE else None,
         level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags))),
         labels_needed=asked[-1] if asked else None,
-    )
-
-
-def _waiting(
-    against: Sequence[ListedVerdict], answers: Mapping[str, Answer], champion: str | None
-) -> tuple[ListedVerdict, ...]:
-    return tuple(
-        each
-        for each in against
-        if each.outcome == "PASS" and each.identity not in answers and each.challenger != champion
     )
 
 
