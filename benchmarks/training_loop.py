@@ -91,6 +91,7 @@ def by_hand(recipe: Recipe, train_images: LabelledImages, validation: LabelledIm
     (inputs, targets), (held_inputs, held_targets) = normalised
     # Brightness is augmented before normalisation; geometry may as well come after it.
     inputs_01 = inputs if not recipe.augmentations else _denormalised(inputs, mean, std)
+    held = 512 if recipe.input.height < 32 else 64
     channel = torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
 
     def loop() -> float:
@@ -128,7 +129,9 @@ def by_hand(recipe: Recipe, train_images: LabelledImages, validation: LabelledIm
                 with evaluating(model):
                     right = [
                         model(part).argmax(dim=1) == wanted
-                        for part, wanted in zip(held_inputs.split(256), held_targets.split(256), strict=True)
+                        for part, wanted in zip(
+                            held_inputs.split(held), held_targets.split(held), strict=True
+                        )
                     ]
                 accuracy = float(torch.cat(right).float().mean())
         return accuracy

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from visionops_assets.training.augmentations import augment
-from visionops_assets.training.protocol import ShippedClassifier
 from visionops_assets.training.randomness import permutation
 from visionops_assets.training.recipe import Recipe
 
@@ -140,11 +139,13 @@ class ClassificationData(lightning.LightningDataModule):
     does not depend on their number.
     """
 
-    def __init__(
-        self, recipe: Recipe, train: LabelledImages, shipped: ShippedClassifier, loader_workers: int = 0
-    ) -> None:
+    def __init__(self, recipe: Recipe, train: LabelledImages, loader_workers: int = 0) -> None:
+        """`recipe` is resolved: its input has mean and std."""
         super().__init__()
-        self.recipe, self.samples, self.shipped, self.loader_workers = recipe, train, shipped, loader_workers
+        self.recipe, self.samples, self.loader_workers = recipe, train, loader_workers
+        self._mean, self._deviation = (
+            self._an_image_of(values) for values in (recipe.input.mean, recipe.input.std)
+        )
 
     def train_dataloader(self) -> EpochBatches:
         return EpochBatches(self.recipe, self.samples, self.loader_workers, self._epoch)
@@ -160,9 +161,17 @@ class ClassificationData(lightning.LightningDataModule):
             seed=self.recipe.seed,
             epoch=self._epoch(),
             samples=positions.cpu().numpy(),
-        )
-        images = self.shipped.normalise(images).contiguous(memory_format=torch.channels_last)
-        return images, targets
+        ).contiguous(memory_format=torch.channels_last)
+        if self._mean.device != images.device:
+            self._mean, self._deviation = self._mean.to(images.device), self._deviation.to(images.device)
+        return (images - self._mean) / self._deviation, targets
+
+    def _an_image_of(self, values: tuple[float, ...] | None) -> Tensor:
+        # A value a pixel: broadcast along channels alone, these two operations took ten times as long.
+        assert values is not None
+        spec = self.recipe.input
+        whole = torch.tensor(values)[:, None, None].expand(1, spec.channels, spec.height, spec.width)
+        return whole.contiguous(memory_format=torch.channels_last)
 
     def _epoch(self) -> int:
         assert self.trainer is not None

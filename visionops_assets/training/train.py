@@ -109,12 +109,7 @@ def train(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        _fit(
-            trainer,
-            module,
-            ClassificationData(recipe, request.train, classifier, request.loader_workers),
-            checkpoint,
-        )
+        _fit(trainer, module, ClassificationData(recipe, request.train, request.loader_workers), checkpoint)
         classifier.cpu().eval()
         weights = workdir / "weights.safetensors"
         digest = save_weights(classifier, weights)
