@@ -102,15 +102,18 @@ def check_boxes(batch: pd.DataFrame) -> pd.DataFrame:
 
 def check_exact_duplicates(batch: pd.DataFrame, existing: pd.DataFrame) -> pd.DataFrame:
     """No image twice (WARN), and above all not with another label (ERROR)."""
-    both = pd.concat([existing, batch], ignore_index=True)
-    both["truth"] = truth_texts(both)
-    first = both.drop_duplicates("sha256").set_index("sha256")[["path", "truth"]]
-    new = both.iloc[len(existing) :]
+    known = existing[existing["sha256"].isin(batch["sha256"])]
+    both = pd.concat([known, batch], ignore_index=True)
+    both["truth"] = (
+        np.concatenate([truth_texts(known), truth_texts(batch)]) if len(known) else truth_texts(batch)
+    )
+    originals = both.drop_duplicates("sha256")[["sha256", "path", "truth"]]
+    copies = both.iloc[len(known) :].merge(originals, on="sha256", suffixes=("", "_original"))
+    copies = copies[copies["path"] != copies["path_original"]]
     findings = []
-    for path, sha256, truth in new[["path", "sha256", "truth"]].itertuples(index=False):
-        original, original_truth = first.loc[sha256]
-        if original == path:
-            continue
+    for path, truth, original, original_truth in copies[
+        ["path", "truth", "path_original", "truth_original"]
+    ].itertuples(index=False, name=None):
         if truth != original_truth:
             what = f"is the same image as {original}, which is labelled {original_truth}, not {truth}"
             findings.append(Finding("one label an image", path, what, "one of them is wrong; correct it"))

@@ -30,17 +30,17 @@ def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
 def check_groups_whole(table: pd.DataFrame) -> pd.DataFrame:
     """No group has images in two splits."""
     used = table[~table["excluded"].astype(bool)]
-    sides = used.groupby("group", sort=True)["split"].agg(lambda splits: sorted(set(splits)))
-    straddling = sides[sides.map(len) > 1]
-    first = dict(zip(used["group"][::-1], used["path"][::-1], strict=True))
+    sides = used.drop_duplicates(["group", "split"])
+    straddling = sides[sides["group"].duplicated(keep=False)].sort_values(["group", "split"])
+    first = used.drop_duplicates("group").set_index("group")["path"]
     return findings_table(
         Finding(
             "groups whole",
-            first[str(group)],
-            f"its group {group!r} is in {' and '.join(splits)}",
+            str(first.loc[group]),
+            f"its group {group!r} is in {' and '.join(rows['split'])}",
             "images of one group are alike, so the holdout would flatter the model; give the group one split",
         )
-        for group, splits in straddling.items()
+        for group, rows in straddling.groupby("group", sort=True)
     )
 
 
