@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import dagster as dg
 
@@ -22,6 +22,23 @@ from visionops_assets.training.training_version import training_version
 # A lost cursor reads the whole log; in steps, so that no tick exceeds the sensor's time limit.
 COMMITS_PER_TICK = 200
 SAMPLES = "batches/"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last commit read and the newest dataset version among all that were read; lost, it is made again."""
+
+    commit: str | None = None
+    newest: str | None = None
+
+    @classmethod
+    def read(cls, text: str | None) -> "Cursor":
+        """What `write` wrote; nothing seen where there is no cursor."""
+        return cls(**json.loads(text)) if text else cls()
+
+    def write(self) -> str:
+        """The stored form."""
+        return json.dumps(asdict(self))
 
 
 def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
@@ -47,9 +64,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         if stale:
             context.log.warning(f"marked as failed, their processes are gone: {', '.join(stale)}")
         try:
-            found = _unseen(lakefs, project.repository, _seen(context.cursor))
-            changed = [commit for commit in found if _changed_samples(lakefs, project.repository, commit)]
-            return _result(context, lakefs, artifacts, found, changed)
+            return _look(context, lakefs, artifacts)
         except LakeFSNotFound as error:
             return dg.SkipReason(
                 f"{error}. `visionops import {project.project} …` creates it with a first batch."
@@ -57,19 +72,27 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         except LakeFSError as error:
             return dg.SkipReason(str(error))
 
-    def _result(
-        context: dg.SensorEvaluationContext,
-        lakefs: LakeFSResource,
-        artifacts: ArtifactStore,
-        found: Sequence[Commit],
-        changed: Sequence[Commit],
+    def _look(
+        context: dg.SensorEvaluationContext, lakefs: LakeFSResource, artifacts: ArtifactStore
     ) -> dg.SensorResult:
+        seen = Cursor.read(context.cursor)
+        log = list(lakefs.log(project.repository, MAIN, stop_at=seen.commit))[::-1]
+        found = log[:COMMITS_PER_TICK]
+        changed = [commit for commit in found if _changed_samples(lakefs, project.repository, commit)]
         versions = dataset_versions(project.project)
         known = set(context.instance.get_dynamic_partitions(versions.name or ""))
-        fresh = {dataset_version(commit.id, commit.created_at): commit for commit in changed}
-        fresh = {key: commit for key, commit in fresh.items() if key not in known}
-        cursor = json.dumps({"commit": found[-1].id}) if found else context.cursor
-        wanted = _wanted(context, lakefs, artifacts, max([*known, *fresh], default=None))
+        keys = {dataset_version(commit.id, commit.created_at): commit for commit in changed}
+        fresh = {key: commit for key, commit in keys.items() if key not in known}
+        # By the log, not by key: two commits of one second have keys in no order.
+        now = Cursor(
+            commit=found[-1].id if found else seen.commit, newest=[*keys][-1] if keys else seen.newest
+        )
+        if len(found) < len(log):
+            wanted: dg.RunRequest | dg.SkipReason = dg.SkipReason(
+                f"catching up: {len(log) - len(found)} commits are still to be read"
+            )
+        else:
+            wanted = _wanted(context, lakefs, artifacts, now.newest)
         return dg.SensorResult(
             run_requests=[wanted] if isinstance(wanted, dg.RunRequest) else [],
             skip_reason=wanted if isinstance(wanted, dg.SkipReason) else None,
@@ -77,7 +100,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             asset_events=[
                 _observed(images.key, key, commit, lakefs, project) for key, commit in fresh.items()
             ],
-            cursor=cursor,
+            cursor=now.write(),
         )
 
     def _wanted(
@@ -134,15 +157,6 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         return counted
 
     return commits
-
-
-def _seen(cursor: str | None) -> str | None:
-    return json.loads(cursor).get("commit") if cursor else None
-
-
-def _unseen(lakefs: LakeFSResource, repository: str, seen: str | None) -> list[Commit]:
-    """Commits since `seen`, oldest first. Only first parents: a merge brings half-imported commits with it."""
-    return list(lakefs.log(repository, MAIN, stop_at=seen))[::-1][:COMMITS_PER_TICK]
 
 
 def _changed_samples(lakefs: LakeFSResource, repository: str, commit: Commit) -> bool:

@@ -136,7 +136,9 @@ class World:
             dg.Definitions(sensors=[commit_sensor(graph) for graph in graphs], resources=self.resources),
         )
 
-    def publish(self, batch: str, images: int, seed: int, project: Project | None = None, **options: Any) -> Published:
+    def publish(
+        self, batch: str, images: int, seed: int, project: Project | None = None, **options: Any
+    ) -> Published:
         """Write a batch and publish it on main."""
         folder = write_batch(self.root / "drop" / f"{batch}-{seed}", images, seed, **options)
         return Publisher(project or self.project, self.lakefs, self.artifacts).publish(folder, batch)

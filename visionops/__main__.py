@@ -5,7 +5,22 @@ import sys
 
 import typer
 
-from visionops import bootstrap, demo, diff, import_batch, status, tick, up, why
+from visionops import (
+    approve,
+    bootstrap,
+    demo,
+    diff,
+    hold,
+    import_batch,
+    promote,
+    reject,
+    release,
+    rollback,
+    status,
+    tick,
+    up,
+    why,
+)
 
 app = typer.Typer(
     name="visionops",
@@ -22,6 +37,12 @@ app.command("import")(import_batch.command)
 app.command("diff")(diff.command)
 app.command("status")(status.command)
 app.command("why")(why.command)
+app.command("approve")(approve.command)
+app.command("reject")(reject.command)
+app.command("promote")(promote.command)
+app.command("rollback")(rollback.command)
+app.command("hold")(hold.command)
+app.command("release")(release.command)
 
 
 def main() -> None:

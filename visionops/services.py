@@ -7,6 +7,7 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from visionops_assets.project import Project, find_project, load_projects
+from visionops_assets.refusals import ReasonMissing
 
 
 def project(name: str) -> Project:
@@ -32,3 +33,14 @@ def registry() -> ModelRegistry:
 def artifacts() -> ArtifactStore:
     """Tables and records."""
     return ArtifactStore(root=home.artifacts())
+
+
+def actor() -> str:
+    """Who makes a change by hand: VISIONOPS_ACTOR. Raises `ReasonMissing` where it names nobody."""
+    named = os.environ.get("VISIONOPS_ACTOR", "").strip()
+    if not named:
+        raise ReasonMissing(
+            "a change by hand is recorded with who makes it: set VISIONOPS_ACTOR, for example "
+            "`export VISIONOPS_ACTOR=you@example.com`"
+        )
+    return named

@@ -129,15 +129,22 @@ def _run(
 
 
 def _reason(result: "dg.ExecuteInProcessResult", outcome: str) -> str:
-    """The verdict in words, or the error of the first failed step."""
-    words = None
+    """The verdict in words; for an error, what the first failing step says; for a refusal, the checks that failed."""
+    import dagster as dg
+
+    verdict, failed = None, []
     for event in result.all_events:
         if event.is_step_failure and outcome == "error":
-            error = event.step_failure_data.error
-            cause = error.cause if error is not None and error.cause is not None else error
-            return f"{event.step_key}: {cause.message.strip() if cause is not None else event.message}"
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return f"{event.step_key}: {data.user_failure_data.description}"
+            return (
+                f"{event.step_key}: {data.error.message.strip() if data.error is not None else event.message}"
+            )
         if event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
             if check.check_name == "beats_champion":
-                words = check.description
-    return words or outcome
+                verdict = check.description
+            elif not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                failed.append(f"{check.check_name}: {check.description}")
+    return verdict or "; ".join(failed) or outcome

@@ -70,7 +70,9 @@ def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_an
     assert verdict.challenger.weights_sha256 == version.weights_sha256
     predictions = f"verdicts/{promoted.identity}/predictions.parquet"
     assert world.registry.artifacts.exists(version.run_id, predictions)
-    assert world.registry.artifacts.sha256(version.run_id, "model/weights.safetensors") == version.weights_sha256
+    assert (
+        world.registry.artifacts.sha256(version.run_id, "model/weights.safetensors") == version.weights_sha256
+    )
     after = world.definitions.load_asset_value(
         ["shapes", "manifest"], partition_key=partition, instance=world.instance
     )
@@ -87,7 +89,10 @@ def test_a_second_project_is_a_second_file_without_any_python(world: World):
         repository="signs",
         annotations="signs",
         classes=["stop", "give_way"],
-        recipe={**world.project.recipe.model_dump(mode="json"), "input": {"height": 20, "width": 16, "channels": 3}},
+        recipe={
+            **world.project.recipe.model_dump(mode="json"),
+            "input": {"height": 20, "width": 16, "channels": 3},
+        },
     )
     world.projects.append(signs)
     world.publish("week-01", 120, seed=1)

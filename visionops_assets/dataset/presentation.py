@@ -1,10 +1,14 @@
 """A dataset version as tables and pictures for the UI."""
 
+from contextlib import suppress
+
 import pandas as pd
 
 from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import LakeFSNotFound
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.pictures import Captioned, thumbnails_markdown
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
@@ -22,8 +26,11 @@ def sample_pictures(lakefs: LakeFSResource, project: Project, version: DatasetVe
     """Thumbnails of a few samples as Markdown, one class after the other."""
     place_in_class = version.used.groupby("label").cumcount()
     chosen = version.used.iloc[place_in_class.sort_values(kind="stable").index[:count]]
-    images = lakefs.read_many(project.repository, version.commit.id, chosen["path"].tolist())
     labels = dict(zip(chosen["path"], chosen["label"], strict=True))
-    return thumbnails_markdown(
-        [Captioned(decode_whole(data, path, 3), str(labels[path])) for path, data in images]
-    )
+    pictures = []
+    # An image that is missing or broken is the checks' to report; here it is left out.
+    with suppress(LakeFSNotFound):
+        for path, data in lakefs.read_many(project.repository, version.commit.id, list(labels)):
+            with suppress(UnreadableImage):
+                pictures.append(Captioned(decode_whole(data, path, 3), str(labels[path])))
+    return thumbnails_markdown(pictures)

@@ -42,14 +42,14 @@ from visionops_assets.training.challenger import (
     PATCH_ARTIFACT,
     Challenger,
 )
-from visionops_assets.training.code_digest import code_digest, code_state
+from visionops_assets.training.code_digest import code_state
 from visionops_assets.training.curves import learning_curves
 from visionops_assets.training.export import ParityReport, export_onnx, golden_images, parity
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.provenance import DataOrigin, collect
 from visionops_assets.training.recipe import canonical_json, recipe_digest
 from visionops_assets.training.train import TrainingRequest, TrainingResult, train
-from visionops_assets.training.training_version import training_version
+from visionops_assets.training.training_version import loaded_code_digest, training_version
 
 
 def challenge(
@@ -70,7 +70,7 @@ def challenge(
     digests = {
         TAG_MANIFEST: version.manifest.digest,
         TAG_RECIPE: recipe_digest(project.recipe),
-        TAG_CODE: code_digest(project.recipe.model.class_path),
+        TAG_CODE: loaded_code_digest(project.recipe.model.class_path),
     }
     name = f"{project.project} {version.partition}"
     tags = {TAG_PARTITION: version.partition, TAG_COMMIT: version.commit.id, TAG_DAGSTER_RUN: dagster_run_id}

@@ -1,6 +1,7 @@
 """Which training a project asks for now: what changes when its recipe, its classes or the code change."""
 
 import hashlib
+from functools import cache
 
 from visionops_assets.project import Project
 from visionops_assets.training.code_digest import code_digest
@@ -15,6 +16,12 @@ def training_version(project: Project) -> str:
         project.task,
         list(project.classes),
         recipe_digest(project.recipe),
-        code_digest(project.recipe.model.class_path),
+        loaded_code_digest(project.recipe.model.class_path),
     ]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:LENGTH]
+
+
+@cache
+def loaded_code_digest(model_class_path: str) -> str:
+    """The digest of the code that this process runs: files edited after they were loaded change nothing here."""
+    return code_digest(model_class_path)

@@ -1,0 +1,54 @@
+"""Backfills ask what if: they judge, spend nothing and can never promote."""
+
+import pytest
+
+from tests.world import World, shapes_project
+from visionops_assets import run_tags
+from visionops_assets.addresses import verdict_key
+
+
+@pytest.fixture
+def two_versions(world: World) -> World:
+    """The first version was never decided on; the second is champion."""
+    world.publish("week-01", 90, seed=1)
+    world.publish("week-02", 60, seed=2)
+    assert world.tick().outcome == "promoted"
+    return world
+
+
+def backfill(world: World, partition: str, job: str = "shapes_what_if"):
+    """One run of a backfill; its tags are copied from a decision, as a person might."""
+    return world.definitions.resolve_job_def(job).execute_in_process(
+        instance=world.instance,
+        partition_key=partition,
+        tags={run_tags.BACKFILL: "abc", run_tags.INTENT: run_tags.DECISION},
+        raise_on_error=False,
+    )
+
+
+def test_a_backfill_ends_with_a_what_if_and_production_is_as_before(two_versions: World):
+    world = two_versions
+    before = (world.champion(), dict(world.registry.models.get("shapes").tags), world.latest("in_production"))
+    for partition in world.partitions():
+        result = backfill(world, partition)
+        assert result.success
+        assert world.artifacts.exists(verdict_key("what_if", "shapes", partition))
+    after = (world.champion(), dict(world.registry.models.get("shapes").tags), world.latest("in_production"))
+    assert after == before
+
+
+def test_a_backfill_that_includes_the_champion_is_denied(two_versions: World):
+    world = two_versions
+    world.projects = [shapes_project(gate={**world.project.gate.model_dump(), "require": "non_inferior"})]
+    result = backfill(world, world.partitions()[0], job="shapes_decide")
+    assert not result.success
+    assert world.champion() == 1
+    assert not world.artifacts.exists(verdict_key("decision", "shapes", world.partitions()[0]))
+
+
+def test_a_what_if_after_a_decision_leaves_the_decision(two_versions: World):
+    world = two_versions
+    newest = world.partitions()[-1]
+    decision = world.artifacts.read_json(verdict_key("decision", "shapes", newest))
+    assert backfill(world, newest).success
+    assert world.artifacts.read_json(verdict_key("decision", "shapes", newest)) == decision
