@@ -55,6 +55,7 @@ class RunningServer:
         except BaseException:
             store.close()
             raise
+        self.store = store
         self._server = Server(store, max_upload=options.max_upload)
         host, port = self._socket.getsockname()[:2]
         self.endpoint = f"http://{f'[{host}]' if ':' in host else host}:{port}"
