@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,23 @@ def test_each_epoch_is_reported_once_with_its_numbers(workdir: Path) -> None:
     result = train(request(), workdir, seen.append)
     assert [report.epoch for report in seen] == [1, 2, 3, 4]
     assert tuple(seen) == result.history
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, ConnectionError])
+def test_an_interruption_passes_through_and_training_goes_on_later(
+    interruption: type[BaseException], workdir: Path, trained: TrainingResult
+) -> None:
+    def interrupt(report: EpochReport) -> None:
+        if report.epoch == 3:
+            raise interruption
+
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(interruption):
+        train(request(), workdir, interrupt)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    result = train(request(), workdir)
+    assert result.weights_sha256 == trained.weights_sha256
+    assert [report.restored for report in result.history] == [True, True, False, False]
 
 
 def test_training_is_quiet_and_leaves_only_its_own_files(

@@ -19,6 +19,7 @@ where the signature has them and `init_args` does not. Optional, where the defau
 
 A `LightningModule` with `training_step` and `configure_optimizers` trains by its own rules on batches
 `(images, targets)`; the recipe's optimiser is then not used. It still needs `forward`, and may have the rest.
+Validation is measured here, alike for all models: its `validation_step` is not called.
 Images reach all of them augmented and normalised; what ships wraps the model with that normalisation.
 """
 
