@@ -213,10 +213,10 @@ def main() -> None:
     torch.set_num_threads(1)
     run(f"{given.png:,} PNG of 32×32", given.png, 32, (32, 32, 3), "png", given.rounds)
     run(
-        f"{given.jpeg:,} JPEG of 256×256, read at 224×224",
+        f"{given.jpeg:,} JPEG of 256×256",
         given.jpeg,
         256,
-        (224, 224, 3),
+        (256, 256, 3),
         "jpg",
         given.rounds,
     )

@@ -354,3 +354,19 @@ def test_digests_that_agree_in_their_first_bytes_are_told_apart():
     ]
     assert locate(segments, digests[[2, 1, 0, 3]]).tolist() == [3, 1, 0, -1]
     assert locate([], digests).tolist() == [-1] * 4
+
+
+def test_an_encoded_image_that_cannot_be_decoded_is_named_by_its_digest(tmp_path, images):
+    broken = b"no image"
+    cache = SampleCache(tmp_path, *SHAPE, encoded=True)
+    cache.fill([("x.png", sha(broken), len(broken))], lambda paths: [("x.png", broken)])
+    with pytest.raises(UnreadableImage, match=f"image {sha(broken)}: is not an image"):
+        cache.view([sha(broken)]).gather([0])
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_position_outside_the_view_is_an_error(tmp_path, images, encoded):
+    cache = SampleCache(tmp_path, *SHAPE, encoded=encoded)
+    cache.fill(images.wanted, images)
+    with pytest.raises(IndexError):
+        cache.view(images.sha256s).gather([40])

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import Resize, decode
+from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.segments import Segment
 
 # Small enough that the batch is spread evenly, large enough that handing it over costs nothing.
@@ -69,9 +70,7 @@ class SampleView:
         used, self._segment = np.unique(self._segment, return_inverse=True)
         self._row = places - starts[used][self._segment] if len(used) else places
         self._segments = [segments[number] for number in used]
-        self._offsets = [
-            np.concatenate([[0], np.cumsum(one.lengths)]).astype(np.int64) for one in self._segments
-        ]
+        self._start, self._end = self._extents() if encoded else (self._row, self._row)
         self._executor: ThreadPoolExecutor | None = None
         self._executor_of = 0
         self._open()
@@ -89,10 +88,11 @@ class SampleView:
         wanted = np.asarray(indices, np.int64)
         if out is None:
             out = np.empty((len(wanted), *self.shape), np.uint8)
-        rows, segments = self._row[wanted], self._segment[wanted]
         if self._encoded:
-            self._decode_into(out, rows, segments)
-        elif len(self._maps) == 1:
+            self._decode_into(out, wanted)
+            return out
+        rows, segments = self._row[wanted], self._segment[wanted]
+        if len(self._maps) == 1:
             np.take(self._rows_of(0), rows, axis=0, out=out, mode="clip")
         else:
             for number in np.unique(segments):
@@ -103,21 +103,42 @@ class SampleView:
     def _rows_of(self, number: int) -> NDArray[np.uint8]:
         return self._maps[number].reshape(-1, *self.shape)
 
-    def _decode_into(
-        self, out: NDArray[np.uint8], rows: NDArray[np.int64], segments: NDArray[np.int64]
-    ) -> None:
-        def decode_some(start: int) -> None:
-            for place in range(start, min(start + _DECODED_AT_ONCE, len(rows))):
-                number, row = segments[place], rows[place]
-                first, last = self._offsets[number][row : row + 2]
-                data = self._maps[number][first:last].tobytes()
-                name = f"image {self._segments[number].digests[row].tobytes().hex()[:12]}"
-                decode(data, name, *self.shape, self._mode, out=out[place])
+    def _extents(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each encoded sample starts and ends in its segment, in bytes."""
+        start, end = np.zeros_like(self._row), np.zeros_like(self._row)
+        for number, segment in enumerate(self._segments):
+            chosen = self._segment == number
+            ends = np.cumsum(segment.lengths).astype(np.int64)
+            end[chosen] = ends[self._row[chosen]]
+            start[chosen] = end[chosen] - segment.lengths[self._row[chosen]].astype(np.int64)
+        return start, end
 
-        starts = range(0, len(rows), _DECODED_AT_ONCE)
+    def _decode_into(self, out: NDArray[np.uint8], wanted: NDArray[np.int64]) -> None:
+        extents = list(
+            zip(
+                self._segment[wanted].tolist(),
+                self._start[wanted].tolist(),
+                self._end[wanted].tolist(),
+                strict=True,
+            )
+        )
+
+        def decode_some(first: int) -> None:
+            for place in range(first, min(first + _DECODED_AT_ONCE, len(extents))):
+                number, start, end = extents[place]
+                try:
+                    decode(
+                        self._maps[number][start:end].tobytes(), "", *self.shape, self._mode, out=out[place]
+                    )
+                except UnreadableImage as error:
+                    segment, row = self._segments[number], self._row[wanted[place]]
+                    name = f"image {segment.digests[row].tobytes().hex()}"
+                    raise UnreadableImage(name, error.reason) from error
+
+        starts = range(0, len(extents), _DECODED_AT_ONCE)
         if self._threads == 1 or len(starts) < 2:
-            for start in starts:
-                decode_some(start)
+            for first in starts:
+                decode_some(first)
         else:
             list(self._pool().map(decode_some, starts))
 
