@@ -29,6 +29,7 @@ def _serve(options: argparse.Namespace) -> int:
             data=options.data,
             host=options.host,
             port=options.port,
+            prefer=options.prefer_port,
             import_from=options.import_from,
             idle_exit=options.idle_exit,
             max_upload=options.max_upload,
@@ -66,6 +67,14 @@ def _parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     serve.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one")
+    serve.add_argument(
+        "--prefer-port",
+        type=int,
+        action="append",
+        default=[],
+        metavar="PORT",
+        help="a port to try before --port; may be repeated",
+    )
     serve.add_argument(
         "--import-from",
         type=Path,

@@ -24,6 +24,7 @@ from filelock import FileLock
 from lakefs_local import credentials
 from lakefs_local.folder import DataFolder, FolderError, write_private
 
+DEFAULT_PORT = 8000
 _START_WITHIN = 30.0
 _STOP_WITHIN = 20.0
 _LOG_TAIL = 2000
@@ -111,6 +112,8 @@ def serving(data: Path, *, import_from: Sequence[Path] = (), **options: Any) -> 
 
 def _start(folder: DataFolder, idle_exit: float) -> Server:
     arguments = ["serve", "--data", str(folder.path), "--port", "0", "--idle-exit", str(idle_exit)]
+    for port in (_last_port(folder), DEFAULT_PORT):
+        arguments += ["--prefer-port", str(port)] if port else []
     # The server may outlive this process and its working directory, hence its own session and no cwd on its path.
     environment = dict(os.environ)
     root = str(Path(__file__).resolve().parent.parent)
@@ -140,6 +143,14 @@ def _start(folder: DataFolder, idle_exit: float) -> Server:
     raise FolderError(
         f"the lakeFS server for {folder.path} did not answer within {_START_WITHIN:.0f} s:\n{_tail(folder.log)}"
     )
+
+
+def _last_port(folder: DataFolder) -> int | None:
+    """The port that this folder's last server had: links to its pages are stored elsewhere."""
+    try:
+        return int(folder.port.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _known(folder: DataFolder) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ class DataFolder:
         self.database = self.path / "metadata.db"
         self.credentials = self.path / "credentials.json"
         self.server = self.path / "server.json"
+        self.port = self.path / "port"
         self.log = self.path / "server.log"
         self.access_log = self.path / "access.log"
         self.import_folders = self.path / "import_folders.json"

@@ -31,11 +31,13 @@ _FAREWELL = 1.0
 
 @dataclass(frozen=True)
 class Options:
-    """`port` 0 takes a free one; `idle_exit` is in seconds, None: never; `max_upload` in bytes."""
+    """`port` 0 takes a free one; the ports of `prefer` are tried before it, in order. `idle_exit` is in seconds,
+    None: never; `max_upload` in bytes."""
 
     data: Path
     host: str = "127.0.0.1"
     port: int = 0
+    prefer: Sequence[int] = ()
     import_from: Sequence[Path] = ()
     idle_exit: float | None = None
     max_upload: int = DEFAULT_MAX_UPLOAD
@@ -51,7 +53,7 @@ class RunningServer:
         store = Store(self.folder, options.import_from)
         try:
             self._pairs = credentials.load_or_create(self.folder.credentials)
-            self._socket = _bind(options.host, options.port)
+            self._socket = _bind_first_free(options.host, [*options.prefer, options.port])
         except BaseException:
             store.close()
             raise
@@ -129,6 +131,8 @@ class RunningServer:
             json.dumps({"endpoint": self.endpoint, "pid": process.pid, "started": process.create_time()})
             + "\n",
         )
+        # The next server of this folder takes the same port, so that links to its pages stay good.
+        write_private(self.folder.port, f"{self._socket.getsockname()[1]}\n")
 
     def _withdraw(self) -> None:
         self.folder.server.unlink(missing_ok=True)
@@ -166,6 +170,13 @@ def in_thread(options: Options):  # type: ignore[no-untyped-def]
     finally:
         running.stop()
         thread.join()
+
+
+def _bind_first_free(host: str, ports: Sequence[int]) -> socket.socket:
+    for port in ports[:-1]:
+        with contextlib.suppress(FolderError):
+            return _bind(host, port)
+    return _bind(host, ports[-1])
 
 
 def _bind(host: str, port: int) -> socket.socket:
