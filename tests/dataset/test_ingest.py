@@ -300,6 +300,9 @@ def test_an_image_that_changes_after_it_was_audited_is_not_uploaded(repository, 
     write(source / "a/000.png", png(50))
     with pytest.raises(SourceChanged, match=r"a/000\.png changed while it was imported"):
         plan.uploads[0].read()
+    (source / "a/001.png").unlink()
+    with pytest.raises(SourceChanged, match=r"a/001\.png could be read a moment ago: No such file"):
+        plan.uploads[1].read()
 
 
 def test_an_image_that_cannot_be_opened_is_named(repository, drop):

@@ -11,7 +11,7 @@ from visionops_assets.dataset.annotations import COLUMNS, check_annotations
 from visionops_assets.dataset.decode import Pixels, decode_whole
 from visionops_assets.dataset.duplicates import phash_text, phash_values
 from visionops_assets.dataset.examine import Examined
-from visionops_assets.dataset.formats.source import SourceImage
+from visionops_assets.dataset.formats.source import SourceImage, unchanged
 from visionops_assets.dataset.manifest_diff import labels_of
 from visionops_assets.dataset.near_duplicates import find_near_duplicates
 from visionops_assets.dataset.splits import Placement, Sample, assign_splits
@@ -96,7 +96,7 @@ class _Pixels:
         wanted = {self._paths[number]: number for number in numbers if number < len(self._paths)}
         for number in at_hand:
             image = self._images[number - len(self._paths)]
-            yield number, decode_whole(image.image.read(), image.path, 1)
+            yield number, decode_whole(unchanged(image.image, image.examined.sha256), image.path, 1)
         if self._read is not None and wanted:
             for path, data in self._read(sorted(wanted)):
                 yield wanted[path], decode_whole(data, path, 1)

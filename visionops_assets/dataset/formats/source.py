@@ -108,7 +108,10 @@ def image_files(folder: Path) -> tuple[list[Path], list[Finding]]:
 
 def unchanged(image: SourceImage, sha256: str) -> bytes:
     """The bytes of an image once more. Raises `SourceChanged` when they are not those with this SHA-256."""
-    data = image.read()
+    try:
+        data = image.read()
+    except OSError as error:
+        raise SourceChanged(f"{image.name} could be read a moment ago: {error.strerror or error}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise SourceChanged(
             f"{image.name} changed while it was imported; import the batch again when it is complete"
