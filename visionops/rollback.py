@@ -61,7 +61,8 @@ def command(
         return
     what = change.entry.sentence() if change.entry is not None else f"version {change.version} runs"
     typer.echo(f"{project}: {what}" + ("" if change.changed else " (it was so already)"))
-    typer.echo(f"promotion is on hold; `visionops release {project} --why TEXT` lifts it")
+    if change.changed:
+        typer.echo(f"promotion is on hold; `visionops release {project} --why TEXT` lifts it")
 
 
 def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str | None:

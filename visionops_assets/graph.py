@@ -12,6 +12,7 @@ from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
 from visionops_assets.project import Project
 from visionops_assets.promotion.assets import champion_asset, in_production_asset
+from visionops_assets.promotion.jobs import promote_job, rollback_job
 from visionops_assets.training.assets import challenger_asset
 from visionops_assets.training.checks import challenger_checks
 
@@ -62,6 +63,11 @@ def project_graph(project: Project) -> ProjectGraph:
                 *challenger_checks(project, challenger),
                 *evaluation_checks(project, evaluation),
             ],
-            jobs=[decide, what_if],
+            jobs=[
+                decide,
+                what_if,
+                promote_job(project, champion, in_production),
+                rollback_job(project, in_production),
+            ],
         ),
     )

@@ -11,6 +11,7 @@ INTENT = "visionops/intent"
 ATTEMPT = "visionops/attempt"
 HOST = "visionops/host"
 OUTCOME = "visionops/outcome"
+LEAVING = "visionops/leaving"
 
 DECISION = "decision"
 BACKFILL = "dagster/backfill"

@@ -4,6 +4,7 @@ import os
 from datetime import UTC, datetime
 
 import dagster as dg
+from pydantic import Field
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
@@ -13,6 +14,15 @@ from visionops_assets.asset_options import asset_options, versioned
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.failures import RETRY, clear_failures
 from visionops_assets.project import Project
+
+
+class WhichDecision(dg.Config):
+    """Which decision to carry out."""
+
+    verdict: str = Field(
+        default="",
+        description="Identity of a decision on this dataset version, or a unique beginning; by default its latest.",
+    )
 
 
 def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -28,25 +38,26 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
         ),
     )
     def champion(
-        context: dg.AssetExecutionContext, registry: ModelRegistry, artifacts: ArtifactStore
+        context: dg.AssetExecutionContext,
+        config: WhichDecision,
+        registry: ModelRegistry,
+        artifacts: ArtifactStore,
     ) -> dg.MaterializeResult:
         from visionops_assets.evaluation.verdicts import listed_decision
+        from visionops_assets.promotion.presentation import change_metadata
         from visionops_assets.promotion.promote import promote
         from visionops_assets.refusals import ApprovalNeeded, OnHold
 
-        with clear_failures():
-            address = read_address(artifacts, "decision", project.project, context.partition_key)
-            if address is None:
-                raise LookupError(
-                    f"no decision is stored for {context.partition_key}: a what-if cannot promote. The sensor "
-                    f"{project.project}_commits decides on the newest dataset version"
-                )
+        with clear_failures(context):
+            identity, run_id = _decision(
+                registry, artifacts, project.project, context.partition_key, config.verdict
+            )
             try:
                 change = promote(
                     registry,
                     project=project.project,
-                    verdict=address.identity,
-                    run_id=address.run_id,
+                    verdict=identity,
+                    run_id=run_id,
                     who=os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run.run_id[:8]}",
                     when=datetime.now(UTC),
                     approval=project.gate.approval,
@@ -57,26 +68,16 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
                     context.run.run_id, {run_tags.OUTCOME: run_tags.AWAITING_APPROVAL}
                 )
                 raise
-            model = registry.models.get(project.project)
-            decision = listed_decision(model.tags, project.project, address.identity)
-            run = registry.runs.get(address.run_id)
+            decision = listed_decision(registry.models.get(project.project).tags, project.project, identity)
+            run = registry.runs.get(run_id)
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.PROMOTED})
-        entry = change.entry
-        replaced = entry.from_version if entry is not None else None
         return dg.MaterializeResult(
             data_version=dg.DataVersion(f"{project.project}/{change.version}"),
             metadata={
-                "version": change.version or 0,
-                "replaced": f"version {replaced}" if replaced is not None else "nothing: the first champion",
+                **change_metadata(registry, project.project, change),
                 "why": dg.MetadataValue.md(decision.summary),
                 "verdict": decision.identity,
-                "changed": change.changed,
-                "by": entry.who if entry is not None else "unknown",
-                "registered_version": dg.MetadataValue.url(
-                    registry.version_url(project.project, change.version or 0)
-                ),
                 "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
-                **({"note": change.note} if change.note else {}),
             },
         )
 
@@ -98,22 +99,34 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
         registry: ModelRegistry,
         artifacts: ArtifactStore,
     ) -> dg.MaterializeResult:
+        from visionops_assets.promotion.presentation import production_metadata
         from visionops_assets.promotion.production_report import report_on_production
 
-        with clear_failures():
+        with clear_failures(context):
             report = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(report.weights_sha256),
-            metadata={
-                "why": dg.MetadataValue.md(report.markdown),
-                "version": report.version,
-                "report": dg.MetadataValue.url(report.url),
-                "commit": dg.MetadataValue.url(report.commit_url),
-                "registered_version": dg.MetadataValue.url(
-                    registry.version_url(project.project, report.version)
-                ),
-                "weights_sha256": report.weights_sha256,
-            },
+            metadata=production_metadata(registry, project.project, report),
         )
 
     return in_production
+
+
+def _decision(
+    registry: ModelRegistry, artifacts: ArtifactStore, project: str, partition: str, named: str
+) -> tuple[str, str]:
+    """Identity and run of the decision on a dataset version: the one named, else the latest."""
+    from visionops_assets.evaluation.verdicts import listed_decision
+
+    if named:
+        decision = listed_decision(registry.models.get(project).tags, project, named)
+        if decision.partition != partition:
+            raise LookupError(f"verdict {named} was made on {decision.partition}, not on {partition}")
+        return decision.identity, decision.run_id
+    address = read_address(artifacts, "decision", project, partition)
+    if address is None:
+        raise LookupError(
+            f"no decision is stored for {partition}: a what-if cannot promote. The sensor {project}_commits "
+            "decides on the newest dataset version"
+        )
+    return address.identity, address.run_id

@@ -13,6 +13,7 @@ Nothing has to be cleaned up, and the lock died with its holder, so no state blo
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
 from visionops_assets import journal
@@ -38,6 +39,11 @@ class Change:
     changed: bool
     entry: HistoryEntry | None
     note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a command prints with --json."""
+        entry = None if self.entry is None else self.entry.model_dump(mode="json", by_alias=True)
+        return {"version": self.version, "changed": self.changed, "entry": entry, "note": self.note}
 
 
 def record(

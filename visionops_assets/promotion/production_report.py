@@ -7,6 +7,7 @@ import pandas as pd
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
+from resources.model_records import EVERYWHERE
 from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.pictures import Captioned, contact_sheet
@@ -24,6 +25,7 @@ class ProductionReport:
     """What `in_production` shows, and where the whole page is."""
 
     version: int
+    group: str
     weights_sha256: str
     markdown: str
     url: str
@@ -43,13 +45,18 @@ def links_to(lakefs: LakeFSResource, registry: ModelRegistry) -> Links:
 
 
 def report_on_production(
-    project: Project, *, lakefs: LakeFSResource, registry: ModelRegistry, artifacts: ArtifactStore
+    project: Project,
+    *,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    artifacts: ArtifactStore,
+    group: str = EVERYWHERE,
 ) -> ProductionReport:
-    """Explain the version in production, and store the page with contact sheets as an artifact of its run.
+    """Explain the version in production on a device group, and store the page, with contact sheets, with its run.
 
     Raises `ModelNotFound` where nothing is in production, and what MLflow and lakeFS raise.
     """
-    explanation = why(registry, artifacts, project.project, links=links_to(lakefs, registry))
+    explanation = why(registry, artifacts, project.project, None, group, links_to(lakefs, registry))
     made = explanation.evidence.made
     page = to_html(explanation.page, tuple(_contact_sheets(project, explanation, lakefs)))
     since = explanation.evidence.now.since
@@ -58,6 +65,7 @@ def report_on_production(
     commit = made.provenance.data.commit if made.provenance is not None else "main"
     return ProductionReport(
         version=made.version.version,
+        group=group,
         weights_sha256=made.version.weights_sha256,
         markdown=explanation.to_markdown(),
         url=registry.run_url(registry.runs.get(made.version.run_id), path),
