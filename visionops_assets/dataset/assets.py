@@ -42,7 +42,7 @@ def manifest_asset(project: Project, images: dg.AssetSpec) -> dg.AssetsDefinitio
         from visionops_assets.dataset.presentation import class_table, sample_pictures
         from visionops_assets.dataset.version import build_version
 
-        with clear_failures():
+        with clear_failures(context):
             version = build_version(lakefs, artifacts, project, context.partition_key)
             pictures = sample_pictures(lakefs, project, version, SAMPLES_SHOWN)
         used = version.used

@@ -44,7 +44,7 @@ def evaluation_asset(
         from visionops_assets.evaluation.judging import judge_challenger
         from visionops_assets.evaluation.presentation import verdict_metadata
 
-        with clear_failures():
+        with clear_failures(context):
             made = Challenger.from_record(challenger)
             judged = judge_challenger(
                 project,

@@ -40,7 +40,7 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
         from visionops_assets.training.challenge import challenge
         from visionops_assets.training.challenger import CURVES_ARTIFACT, PARITY_ARTIFACT
 
-        with clear_failures():
+        with clear_failures(context):
             version = read_version(lakefs, artifacts, project, context.partition_key)
             made, reused = challenge(
                 project,

@@ -1,0 +1,72 @@
+"""A service that goes away costs an attempt, never a model: the run is asked for again without a human."""
+
+import pytest
+
+from resources.lakefs import LakeFSResource
+from resources.model_errors import RegistryUnavailable
+from resources.model_registry import ModelRegistry
+from tests.world import World
+from visionops_assets.promotion import promote as promoting
+from visionops_assets.training import challenge as challenging
+
+NOBODY = "http://127.0.0.1:9"
+
+
+def test_mlflow_down_for_a_while_then_promoted_without_a_human(world: World):
+    world.publish("week-01", 90, seed=1)
+    there = world.registry
+    world.registry = ModelRegistry(tracking_uri=NOBODY)
+    down = world.tick()
+    assert down.outcome == "error"
+    assert NOBODY in down.reason
+    world.registry = there
+    assert world.tick().outcome == "promoted"
+    assert world.champion() == 1
+
+
+def test_mlflow_gone_at_promotion_keeps_the_verdict_and_the_next_attempt_promotes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.publish("week-01", 90, seed=1)
+
+    def gone(*_: object, **__: object) -> None:
+        raise RegistryUnavailable("MLflow at http://mlflow does not answer: start it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(promoting, "promote", gone)
+        down = world.tick()
+    assert down.outcome == "error"
+    assert "MLflow" in down.reason
+    assert world.champion() is None
+    decisions = {name for name in world.registry.models.get("shapes").tags if "decision" in name}
+    assert world.tick().outcome == "promoted"
+    model = world.registry.models.get("shapes")
+    assert {name for name in model.tags if "decision" in name} == decisions, "the verdict is spent once"
+
+
+def test_lakefs_gone_in_the_middle_of_a_run_then_promoted(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.publish("week-01", 90, seed=1)
+    load_samples = challenging.load_samples
+    gone = LakeFSResource(endpoint=NOBODY, access_key_id="key", secret_access_key="secret")
+
+    def load_from_nowhere(_lakefs: LakeFSResource, repository: str, commit: str, *arguments: object):
+        gone.head(repository, commit)
+        return load_samples(_lakefs, repository, commit, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(challenging, "load_samples", load_from_nowhere)
+        down = world.tick()
+    assert down.outcome == "error"
+    assert NOBODY in down.reason
+    assert world.champion() is None
+    assert world.tick().outcome == "promoted"
+
+
+def test_after_the_stated_number_of_errors_it_waits_for_a_human_and_says_so(world: World):
+    world.publish("week-01", 90, seed=1)
+    world.registry = ModelRegistry(tracking_uri=NOBODY)
+    outcomes = [world.tick().outcome for _ in range(world.project.trigger.attempts)]
+    waiting = world.tick()
+    assert outcomes == ["error"] * 3
+    assert waiting.run_id is None
+    assert "failed 3 times" in waiting.reason
