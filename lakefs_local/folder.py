@@ -26,7 +26,8 @@ class DataFolder:
         self.access_log = self.path / "access.log"
         self.import_folders = self.path / "import_folders.json"
         self._format = self.path / "format.json"
-        self._lock = FileLock(self.path / "writer.lock")
+        # Taken in one thread and released in another when the server runs in a thread.
+        self._lock = FileLock(self.path / "writer.lock", thread_local=False)
 
     def open(self) -> None:
         """Create the folder or check its format, and become its writer.

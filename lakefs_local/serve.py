@@ -5,11 +5,12 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,14 @@ class Options:
     max_upload: int = DEFAULT_MAX_UPLOAD
 
 
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handling, which ends the process before the store is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 class RunningServer:
     """A data folder being served. Make it, then `run` it (blocking); `stop` may be called from any thread."""
 
@@ -66,7 +75,7 @@ class RunningServer:
         application = Application(
             self._server, credentials.Authenticator(self._pairs), self._access_log, self._note_request
         )
-        self._uvicorn = uvicorn.Server(
+        self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 application,
                 lifespan="off",
@@ -99,6 +108,9 @@ class RunningServer:
         self._last_request = time.monotonic()
 
     async def _serve(self, on_ready: Callable[[], None]) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self.stop)
         serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[self._socket]))
         while not self._uvicorn.started and not serving.done():
             await asyncio.sleep(0.002)
@@ -156,7 +168,7 @@ def serve(options: Options) -> int:
 
 
 @contextlib.contextmanager
-def in_thread(options: Options):  # type: ignore[no-untyped-def]
+def in_thread(options: Options) -> Iterator[RunningServer]:
     """Serve in a thread of this process while the context lasts; gives the RunningServer."""
     running = RunningServer(options)
     ready = threading.Event()

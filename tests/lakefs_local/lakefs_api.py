@@ -4,7 +4,9 @@ import base64
 import http.client
 import json
 import threading
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -158,3 +160,23 @@ class Repository:
     def compare(self, left: str, right: str, **query: Any) -> dict[str, str]:
         """Kinds by path of the difference of two references."""
         return {item["path"]: item["type"] for item in self.pages(f"/refs/{left}/diff/{right}", **query)}
+
+    def import_folder(self, branch: str, folder: Path, destination: str = "") -> dict[str, Any]:
+        """Import a folder and wait; the final status."""
+        source = {"type": "common_prefix", "path": f"local://{folder}/", "destination": destination}
+        return self.import_paths(branch, [source])
+
+    def import_paths(self, branch: str, paths: list[dict[str, str]]) -> dict[str, Any]:
+        """Start an import and wait; the final status."""
+        body = {"paths": paths, "commit": {"message": "imported"}}
+        answer = self.call("POST", f"/branches/{branch}/import", data=body)
+        assert answer.status == 202, answer
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            status: dict[str, Any] = self.call(
+                "GET", f"/branches/{branch}/import", {"id": answer.json["id"]}
+            ).json
+            if status["completed"] or "error" in status:
+                return status
+            time.sleep(0.01)
+        raise AssertionError("the import did not end")

@@ -8,7 +8,7 @@ from lakefs_local.catalog.committing import Statement
 from lakefs_local.http import parameters, render, schemas
 from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json
 from lakefs_local.http.routes.actions import stamp
-from lakefs_local.http.routes.objects import checked_header
+from lakefs_local.http.routes.objects import checked_header, only_if_new
 from lakefs_local.http.server import Server
 from lakefs_local.imports.job import Status
 from lakefs_local.imports.walk import SCHEME, Source
@@ -69,6 +69,7 @@ async def link_physical_address(server: Server, call: Call) -> Reply:
     path = parameters.required(call, "path")
     body = await parameters.body(call, schemas.STAGING)
     branch, force = call.parameters["branch"], body.get("force", False)
+    must_be_new = only_if_new(call)
     location = (body["staging"].get("physical_address") or "").removeprefix(SCHEME)
     if body["size_bytes"] < 0 or body.get("mtime", 0) < 0:
         raise Refusal(400, "argument size_bytes: invalid value: validation error")
@@ -86,7 +87,7 @@ async def link_physical_address(server: Server, call: Call) -> Reply:
         branches.check_writable(repository, branch)
         if not server.store.staged.gave_out(location, repository.name, branch, path):
             raise Refusal(400, "address is not signed: link address invalid")
-        return objects.put(session, repository, branch, path, entry)
+        return objects.put(session, repository, branch, path, entry, only_if_new=must_be_new)
 
     return server.objects.stats(path, await server.write(link))
 

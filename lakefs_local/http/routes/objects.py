@@ -33,7 +33,7 @@ SAFE_HEADERS = {
 async def upload_object(server: Server, call: Call) -> Reply:
     """The raw body, or the part `content` of a multipart form. Durable before it is acknowledged."""
     path = parameters.required(call, "path")
-    only_if_new = _only_if_new(call)
+    must_be_new = only_if_new(call)
     branch, force = call.parameters["branch"], parameters.boolean(call, "force")
 
     def repository_in(session: Session) -> repositories.Repository:
@@ -55,7 +55,7 @@ async def upload_object(server: Server, call: Call) -> Reply:
             stored = incoming.store()
             entry = Entry(stored.md5, stored.size, int(time.time()), stored.digest, "", kind, metadata)
             return lambda session: objects.put(
-                session, repository_in(session), branch, path, entry, only_if_new=only_if_new
+                session, repository_in(session), branch, path, entry, only_if_new=must_be_new
             )
 
         record = await server.prepare_and_write(store)
@@ -187,6 +187,14 @@ def checked_header(value: str) -> str:
     return value
 
 
+def only_if_new(call: Call) -> bool:
+    """Whether the request asks for no object to be there (`If-None-Match: *`). Raises Refusal (501) for more."""
+    condition = call.headers.get("if-none-match")
+    if "if-match" in call.headers or condition not in (None, "*"):
+        raise Refusal(501, "Not Implemented")
+    return condition == "*"
+
+
 async def _delete(server: Server, call: Call, paths: list[str], force: bool) -> None:
     def delete(session: Session) -> None:
         repository = repositories.writable(session, call.parameters["repository"], force=force)
@@ -239,13 +247,6 @@ async def _stream(server: Server, file: int, first: int, length: int) -> AsyncIt
             yield data
     finally:
         os.close(file)
-
-
-def _only_if_new(call: Call) -> bool:
-    condition = call.headers.get("if-none-match")
-    if "if-match" in call.headers or condition not in (None, "*"):
-        raise Refusal(501, "Not Implemented")
-    return condition == "*"
 
 
 def _user_metadata(call: Call) -> dict[str, str]:

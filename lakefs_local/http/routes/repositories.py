@@ -13,6 +13,8 @@ from lakefs_local.storage.database import Session
 async def create_repository(server: Server, call: Call) -> Reply:
     """With a first commit, "Repository created"."""
     body = await parameters.body(call, schemas.REPOSITORY)
+    if parameters.boolean(call, "bare") or body.get("sample_data"):
+        raise Refusal(501, "lakefs_local makes neither bare repositories nor sample data")
 
     def create(session: Session) -> repositories.Repository:
         return repositories.create(
