@@ -1,0 +1,170 @@
+"""What depends on what, and how little the code location loads."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from resources.home import ROOT
+
+# Each may import what stands to its right of it in this order, and itself.
+ORDER = ("visionops", "definitions", "sensors", "visionops_assets", "resources")
+ALONE = ("lakefs_local", "edge")
+STAGES = ("dataset", "training", "evaluation", "promotion", "delivery", "monitoring")
+HEAVY = (
+    "torch",
+    "lightning",
+    "mlflow",
+    "evidently",
+    "onnxruntime",
+    "onnx",
+    "sklearn",
+    "matplotlib",
+    "scipy.stats",
+)
+# The embedded server is started where no lakeFS is configured: the one arrow that leaves the order.
+STARTS_LAKEFS = {"resources/lakefs_connection.py", "visionops/up.py", "visionops/doctor.py"}
+
+
+def sources() -> Iterator[tuple[str, list[tuple[str, ast.stmt]]]]:
+    """Every module of ours by path, with what it imports."""
+    for top in (*ORDER, *ALONE):
+        for file in [ROOT / f"{top}.py", *sorted((ROOT / top).rglob("*.py"))]:
+            if file.is_file():
+                yield file.relative_to(ROOT).as_posix(), list(imports(ast.parse(file.read_text())))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node
+            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+
+
+def top_of(name: str) -> str:
+    return name.removesuffix(".py").replace("/", ".").partition(".")[0]
+
+
+def test_arrows_point_one_way():
+    wrong = []
+    for path, found in sources():
+        here = top_of(path)
+        for name, _ in found:
+            there = top_of(name)
+            if there not in (*ORDER, *ALONE) or there == here:
+                continue
+            allowed = there in ORDER[ORDER.index(here) :] if here in ORDER and there in ORDER else False
+            if not allowed and not (there == "lakefs_local" and path in STARTS_LAKEFS):
+                wrong.append(f"{path} imports {name}")
+    assert not wrong
+
+
+def test_a_stage_imports_earlier_stages_only():
+    wrong = []
+    for path, found in sources():
+        parts = path.split("/")
+        if len(parts) < 3 or parts[0] != "visionops_assets" or parts[1] not in STAGES:
+            continue
+        for name, _ in found:
+            names = name.split(".")
+            if names[0] == "visionops_assets" and len(names) > 1 and names[1] in STAGES:
+                later = STAGES.index(names[1]) > STAGES.index(parts[1])
+                shell = names[1] != parts[1] and names[-1] in ("assets", "checks")
+                if later or shell:
+                    wrong.append(f"{path} imports {name}")
+    assert not wrong
+
+
+def test_only_shells_know_dagster():
+    shells = {"assets.py", "checks.py", "jobs.py", "presentation.py"}
+    wrong = [
+        path
+        for path, found in sources()
+        if path.startswith("visionops_assets/") and path.count("/") == 2 and path.split("/")[-1] not in shells
+        if any(top_of(name) == "dagster" for name, _ in found)
+    ]
+    assert not wrong
+
+
+def test_one_module_talks_to_lakefs_and_a_few_to_mlflow():
+    lakefs, mlflow = set(), set()
+    for path, found in sources():
+        names = {top_of(name) for name, _ in found}
+        if names & {"lakefs", "lakefs_sdk"}:
+            lakefs.add(path)
+        if "mlflow" in names:
+            mlflow.add(path)
+    assert all(path.startswith("resources/lakefs") for path in lakefs), lakefs
+    assert all(path.startswith("resources/model_") for path in mlflow), mlflow
+
+
+def test_no_postponed_annotations_where_dagster_reads_them():
+    for file in (*ROOT.glob("visionops_assets/*/assets.py"), *ROOT.glob("visionops_assets/*/checks.py")):
+        assert "from __future__ import annotations" not in file.read_text(), file
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str]]:
+    """What loading the code location imports, and what it defines, in a process of its own."""
+    script = """
+import json, sys
+import definitions
+graph = definitions.defs.resolve_asset_graph()
+print(json.dumps({
+    "modules": sorted(sys.modules),
+    "external": sorted("/".join(key.path) for key in graph.external_asset_keys),
+    "projects": [project.project for project in definitions.projects],
+    "bare": sorted(
+        "/".join(key.path) for key in graph.materializable_asset_keys
+        if not (graph.get(key).description and graph.get(key).owners and graph.get(key).kinds and graph.get(key).group_name)
+    ),
+}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_heavy_imports_stay_out_of_definition_load(loaded):
+    assert [name for name in HEAVY if name in loaded["modules"]] == []
+
+
+def test_the_only_external_assets_are_the_images(loaded):
+    assert loaded["external"] == sorted(f"{project}/images" for project in loaded["projects"])
+
+
+def test_every_asset_has_description_owner_kinds_and_group(loaded):
+    assert loaded["bare"] == []
+
+
+def test_a_broken_project_file_fails_the_check_of_definitions_by_name(tmp_path: Path):
+    (tmp_path / "cats.yaml").write_text("project: cats\nrepository: cats\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-f", "definitions.py"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"PATH": "", "VISIONOPS_PROJECTS": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
+    )
+    assert done.returncode != 0
+    assert "cats.yaml: annotations: is required" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["lakefs", "lakefs-sdk"])
+def test_the_lakefs_client_is_still_under_the_apache_licence(name: str):
+    found = metadata.metadata(name)
+    stated = f"{found.get('License') or ''} {found.get('License-Expression') or ''}"
+    assert "Apache" in stated
+    assert "BUSL" not in stated
+
+
+def test_nothing_that_pulls_torchvision_is_installed():
+    installed = {(one.metadata["Name"] or "").lower() for one in metadata.distributions()}
+    assert not installed & {"torchvision", "timm", "albumentationsx", "lakefs-client"}
