@@ -33,7 +33,7 @@ def page(template: str, status: int = 200, **values: Any) -> Reply:
         .get_template(template)
         .render(
             link=lambda *parts, **query: address(repository, *parts, **query),
-            **{"next": None, "ref": "", **values},
+            **{"next": None, "ref": "", "repository": "", **values},
         )
     )
     return Reply(status, text.encode(), "text/html; charset=utf-8", dict(HEADERS))
