@@ -21,6 +21,7 @@ TAG_DAGSTER_RUN = "dagster.run_id"
 WEIGHTS_ARTIFACT = "model/weights.safetensors"
 ONNX_ARTIFACT = "model/model.onnx"
 PROVENANCE_ARTIFACT = "model/provenance.json"
+MODEL_CARD_ARTIFACT = "model_card.md"
 
 # The device group that exists from the start.
 EVERYWHERE = "all"

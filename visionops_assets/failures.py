@@ -15,7 +15,7 @@ RETRY = dg.RetryPolicy(max_retries=MAX_RETRIES, delay=1, backoff=dg.Backoff.EXPO
 
 
 @contextmanager
-def clear_failures(step: dg.AssetExecutionContext | None = None) -> Iterator[None]:
+def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None = None) -> Iterator[None]:
     """Turn any error into a final failure that says what the error says.
 
     For a `step` under `RETRY`, a service that does not answer is tried again while attempts are left.

@@ -57,6 +57,7 @@ def test_a_pass_goes_to_production_when_a_person_approves_it_and_no_hold_is_on(d
     champion, running = (materialisations(desk, asset)[0] for asset in ("champion", "in_production"))
     assert (champion.partition, champion.metadata["by"].value) == (second.partition, "ada@example.com")
     assert running.metadata["version"].value == desk.world.champion() == 2
+    assert "Model card: shapes version 2" in str(champion.metadata["model_card"].value)
     run = desk.world.instance.get_run_by_id(promoted["run_id"])
     assert run is not None and run.tags[run_tags.OUTCOME] == run_tags.PROMOTED
     assert desk.world.tick().run_id is None, "nothing is left to do"

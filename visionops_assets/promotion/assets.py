@@ -44,7 +44,7 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
         artifacts: ArtifactStore,
     ) -> dg.MaterializeResult:
         from visionops_assets.evaluation.verdicts import listed_decision
-        from visionops_assets.promotion.presentation import change_metadata
+        from visionops_assets.promotion.presentation import champion_metadata
         from visionops_assets.promotion.promote import promote
         from visionops_assets.refusals import ApprovalNeeded, OnHold
 
@@ -69,16 +69,10 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
                 )
                 raise
             decision = listed_decision(registry.models.get(project.project).tags, project.project, identity)
-            run = registry.runs.get(run_id)
+            metadata = champion_metadata(registry, project, change, decision)
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.PROMOTED})
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(f"{project.project}/{change.version}"),
-            metadata={
-                **change_metadata(registry, project.project, change),
-                "why": dg.MetadataValue.md(decision.summary),
-                "verdict": decision.identity,
-                "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
-            },
+            data_version=dg.DataVersion(f"{project.project}/{change.version}"), metadata=metadata
         )
 
     return champion

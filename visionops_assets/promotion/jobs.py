@@ -88,7 +88,7 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
         from visionops_assets.promotion.presentation import production_metadata
         from visionops_assets.promotion.production_report import report_on_production
 
-        with clear_failures():
+        with clear_failures(context):
             found = report_on_production(
                 project, lakefs=lakefs, registry=registry, artifacts=artifacts, group=group
             )

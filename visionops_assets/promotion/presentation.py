@@ -4,10 +4,14 @@ from typing import Any
 
 import dagster as dg
 
+from resources.model_records import MODEL_CARD_ARTIFACT
 from resources.model_registry import ModelRegistry
+from visionops_assets.evaluation.verdicts import ListedVerdict
+from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change
 from visionops_assets.promotion.history import production
 from visionops_assets.promotion.intervals import COLUMNS, intervals_table
+from visionops_assets.promotion.model_card import About, keep_model_card
 from visionops_assets.promotion.production_report import ProductionReport
 
 _HOW = {"promotion": "promoted", "override": "promoted against its verdict", "rollback": "rolled back to"}
@@ -35,6 +39,24 @@ def change_metadata(registry: ModelRegistry, project: str, change: Change) -> di
         "registered_version": dg.MetadataValue.url(registry.version_url(project, version)),
         "history": history_table(registry, project, entry.group if entry is not None else "all"),
         **({"note": change.note} if change.note else {}),
+    }
+
+
+def champion_metadata(
+    registry: ModelRegistry, project: Project, change: Change, decision: ListedVerdict
+) -> dict[str, Any]:
+    """What became champion and why, its card, and the history it stands in. Writes a card that is missing."""
+    name, version = project.project, change.version or 0
+    about = About(project.description, project.task, project.owners, project.licence)
+    card = keep_model_card(registry, name, version, about)
+    run = registry.runs.get(registry.models.version(name, version).run_id)
+    return {
+        **change_metadata(registry, name, change),
+        "why": dg.MetadataValue.md(decision.summary),
+        "verdict": decision.identity,
+        "model_card": dg.MetadataValue.md(card),
+        "model_card_file": dg.MetadataValue.url(registry.run_url(run, MODEL_CARD_ARTIFACT)),
+        "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
     }
 
 

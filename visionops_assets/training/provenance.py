@@ -15,8 +15,8 @@ from visionops_assets.training.recipe import Recipe, recipe_digest
 
 Kind = Literal["data", "recipe", "code", "versions", "hardware"]
 
-# Named first among versions: what computes, before what merely surrounds it.
-_COMPUTING = (
+# What can change the bits, named first among versions, before what merely surrounds it.
+COMPUTING = (
     "python",
     "torch",
     "lightning",
@@ -25,6 +25,7 @@ _COMPUTING = (
     "safetensors",
     "simplejpeg",
     "imagecodecs",
+    "pillow",
 )
 _SHOWN = 40
 
@@ -130,10 +131,10 @@ def collect(
 
 def installed_packages() -> dict[str, str]:
     """Return name -> version of Python and every installed distribution, sorted by normalised name."""
-    found = {
-        distribution.metadata["Name"].lower().replace("_", "-"): distribution.version
-        for distribution in metadata.distributions()
-    }
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        # Of two of one name, the first on the path is the one that is imported.
+        found.setdefault(distribution.metadata["Name"].lower().replace("_", "-"), distribution.version)
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
@@ -168,7 +169,7 @@ def _pairs(before: Provenance, after: Provenance) -> Iterator[tuple[Kind, str, o
         ("revision", "revision"),
     ):
         yield "code", label, getattr(before.code, name), getattr(after.code, name)
-    names = [*_COMPUTING, *sorted((before.packages.keys() | after.packages.keys()) - set(_COMPUTING))]
+    names = [*COMPUTING, *sorted((before.packages.keys() | after.packages.keys()) - set(COMPUTING))]
     for name in names:
         yield "versions", name, before.packages.get(name), after.packages.get(name)
     for name in [*before.hardware, *sorted(after.hardware.keys() - before.hardware.keys())]:
