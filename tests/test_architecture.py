@@ -123,7 +123,7 @@ print(json.dumps({
     "projects": [project.project for project in definitions.projects],
     "bare": sorted(
         "/".join(key.path) for key in graph.materializable_asset_keys
-        if not (graph.get(key).description and graph.get(key).owners and graph.get(key).kinds and graph.get(key).group_name)
+        if not all([graph.get(key).description, graph.get(key).owners, graph.get(key).kinds, graph.get(key).group_name])
     ),
 }))
 """
