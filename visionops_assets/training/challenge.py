@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from resources.lakefs import LakeFSResource
 from resources.model_records import (
     FAILED,
@@ -31,10 +29,8 @@ from resources.model_records import (
 )
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
-from visionops_assets.dataset.samples import load_samples
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
-from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.challenger import (
     CURVES_ARTIFACT,
     MANIFEST_ARTIFACT,
@@ -42,13 +38,14 @@ from visionops_assets.training.challenger import (
     PATCH_ARTIFACT,
     Challenger,
 )
-from visionops_assets.training.code_digest import code_state
+from visionops_assets.training.code_digest import CodeState, code_state
 from visionops_assets.training.curves import learning_curves
 from visionops_assets.training.export import ParityReport, export_onnx, golden_images, parity
 from visionops_assets.training.history import EpochReport
-from visionops_assets.training.provenance import DataOrigin, collect
+from visionops_assets.training.preparation import prepare, provenance_of
+from visionops_assets.training.provenance import Provenance
 from visionops_assets.training.recipe import canonical_json, recipe_digest
-from visionops_assets.training.train import TrainingRequest, TrainingResult, train
+from visionops_assets.training.train import TrainingResult, train
 from visionops_assets.training.training_version import loaded_code_digest, training_version
 
 
@@ -82,7 +79,7 @@ def challenge(
             project, version, identity, digests[TAG_CODE], run.id, registry, scratch.training(identity), say
         )
         try:
-            training.run(training.load(lakefs, scratch))
+            training.run(lakefs, scratch)
         except Exception:
             registry.runs.end(run.id, FAILED)
             raise
@@ -119,46 +116,38 @@ class _Training:
     workdir: Path
     say: Callable[[str], None]
 
-    def load(self, lakefs: LakeFSResource, scratch: Scratch) -> dict[str, LabelledImages]:
-        """Decoded samples of the sides that training sees."""
-        used = self.version.split("train", "val")
-        view, filled = load_samples(
-            lakefs,
-            self.project.repository,
-            self.version.commit.id,
-            used,
-            scratch.samples,
-            self.project.recipe.input,
-        )
-        self.say(f"{filled.wanted} samples; {filled.added} fetched and decoded in {filled.seconds:.1f} s")
-        index = {label: number for number, label in enumerate(self.project.classes)}
-        labels = used["label"].map(index).to_numpy(np.int64)
-        sides = {
-            side: np.flatnonzero((used["split"] == side).to_numpy()).astype(np.int64)
-            for side in ("train", "val")
-        }
-        return {side: LabelledImages(view, rows, labels[rows]) for side, rows in sides.items()}
-
-    def run(self, images: dict[str, LabelledImages]) -> None:
+    def run(self, lakefs: LakeFSResource, scratch: Scratch) -> None:
         """Train, export, prove and record; the run is FINISHED when everything is written."""
         runs, project = self.registry.runs, self.project
+        # Now, not when it is recorded: what is edited during a training did not make the model.
+        checkout = code_state()
         runs.log_params(self.run_id, _flat(project.recipe.model_dump(mode="json")))
         address = f"lakefs://{project.repository}/{self.version.commit.id}/"
         runs.log_dataset(self.run_id, address, project.repository, self.version.manifest.digest[:36])
-        request = TrainingRequest(
-            recipe=project.recipe,
-            classes=project.classes,
-            train=images["train"],
-            validation=images["val"] if len(images["val"]) else None,
-            identity=self.identity,
-            init_weights=self._init_weights(),
+        request = prepare(
+            project,
+            self.version,
+            self.identity,
+            self.workdir,
+            lakefs=lakefs,
+            samples=scratch.samples,
+            say=self.say,
         )
         result = train(request, self.workdir, self._on_epoch)
         onnx = self.workdir / "model.onnx"
         onnx_sha256 = export_onnx(result.classifier, onnx)
-        proof = parity(onnx, result.classifier, golden_images(images["train"]))
+        proof = parity(onnx, result.classifier, golden_images(request.train))
         self.say(proof.summary)
-        self._record(images, result, onnx, onnx_sha256, proof)
+        provenance = provenance_of(
+            project,
+            self.version,
+            request,
+            result,
+            code=self.code,
+            checkout=checkout,
+            onnx_sha256=onnx_sha256,
+        )
+        self._record(provenance, checkout, result, onnx, proof)
         runs.set_tags(self.run_id, {TAG_WEIGHTS: result.weights_sha256, TAG_ONNX: onnx_sha256})
         runs.end(self.run_id)
         shutil.rmtree(self.workdir, ignore_errors=True)
@@ -179,32 +168,12 @@ class _Training:
 
     def _record(
         self,
-        images: dict[str, LabelledImages],
+        provenance: Provenance,
+        checkout: CodeState | None,
         result: TrainingResult,
         onnx: Path,
-        onnx_sha256: str,
         proof: ParityReport,
     ) -> None:
-        project, checkout = self.project, code_state()
-        provenance = collect(
-            project=project.project,
-            identity=self.identity,
-            data=DataOrigin(
-                repository=project.repository,
-                commit=self.version.commit.id,
-                manifest_digest=self.version.manifest.digest,
-                classes=project.classes,
-                train_samples=len(images["train"]),
-                validation_samples=len(images["val"]),
-            ),
-            declared=project.recipe,
-            resolved=result.recipe,
-            code=self.code,
-            checkout=checkout,
-            weights_sha256=result.weights_sha256,
-            onnx_sha256=onnx_sha256,
-            metrics=result.metrics,
-        )
         listing = json.dumps(self.version.manifest.to_json(), indent=1)
         proven = json.dumps({**asdict(proof), "passed": proof.passed, "summary": proof.summary}, indent=1)
         files = self.registry.artifacts
@@ -213,22 +182,10 @@ class _Training:
         files.put_bytes(self.run_id, PROVENANCE_ARTIFACT, provenance.to_json().encode())
         files.put_bytes(self.run_id, PARITY_ARTIFACT, proven.encode())
         files.put_bytes(self.run_id, MANIFEST_ARTIFACT, listing.encode())
-        files.put_bytes(self.run_id, CURVES_ARTIFACT, learning_curves(result.history, project.project))
+        files.put_bytes(self.run_id, CURVES_ARTIFACT, learning_curves(result.history, self.project.project))
         if checkout is not None and checkout.uncommitted:
             patch = checkout.uncommitted.encode(errors="surrogateescape")
             files.put_bytes(self.run_id, PATCH_ARTIFACT, patch)
-
-    def _init_weights(self) -> Path | None:
-        """A local copy of the weights to start from; training verifies its digest."""
-        declared = self.project.recipe.model.init_weights
-        if declared is None:
-            return None
-        from upath import UPath
-
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        copy = self.workdir / "init_weights.safetensors"
-        copy.write_bytes(UPath(declared.uri).read_bytes())
-        return copy
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""From a dataset version to what a training takes, and from its result to its provenance.
+
+The same for a challenger and for its reproduction.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from resources.lakefs import LakeFSResource
+from visionops_assets.dataset.samples import load_samples
+from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.project import Project
+from visionops_assets.training.batches import LabelledImages
+from visionops_assets.training.code_digest import CodeState
+from visionops_assets.training.provenance import DataOrigin, Provenance, collect
+from visionops_assets.training.train import TrainingRequest, TrainingResult
+
+
+def prepare(
+    project: Project,
+    version: DatasetVersion,
+    identity: str,
+    workdir: Path,
+    *,
+    lakefs: LakeFSResource,
+    samples: Path,
+    say: Callable[[str], None],
+) -> TrainingRequest:
+    """What to train on what: the decoded samples of the sides that training sees, and the weights to start from.
+
+    `samples` is the root of the sample cache; a local copy of declared weights goes into `workdir`. Raises
+    `SampleError`, `UnreadableImage`, and what lakeFS and the store of the weights raise.
+    """
+    used = version.split("train", "val")
+    view, filled = load_samples(
+        lakefs, project.repository, version.commit.id, used, samples, project.recipe.input
+    )
+    say(f"{filled.wanted} samples; {filled.added} fetched and decoded in {filled.seconds:.1f} s")
+    index = {label: number for number, label in enumerate(project.classes)}
+    labels = used["label"].map(index).to_numpy(np.int64)
+
+    def side(name: str) -> LabelledImages:
+        rows = np.flatnonzero((used["split"] == name).to_numpy()).astype(np.int64)
+        return LabelledImages(view, rows, labels[rows])
+
+    validation = side("val")
+    return TrainingRequest(
+        recipe=project.recipe,
+        classes=project.classes,
+        train=side("train"),
+        validation=validation if len(validation) else None,
+        identity=identity,
+        init_weights=_init_weights(project, workdir),
+    )
+
+
+def provenance_of(
+    project: Project,
+    version: DatasetVersion,
+    request: TrainingRequest,
+    result: TrainingResult,
+    *,
+    code: str,
+    checkout: CodeState | None,
+    onnx_sha256: str | None,
+) -> Provenance:
+    """The provenance of what this process trained. `code` is the digest of the sources, `checkout` their revision."""
+    return collect(
+        project=project.project,
+        identity=request.identity,
+        data=DataOrigin(
+            repository=project.repository,
+            commit=version.commit.id,
+            manifest_digest=version.manifest.digest,
+            classes=project.classes,
+            train_samples=len(request.train),
+            validation_samples=len(request.validation) if request.validation is not None else 0,
+        ),
+        declared=project.recipe,
+        resolved=result.recipe,
+        code=code,
+        checkout=checkout,
+        weights_sha256=result.weights_sha256,
+        onnx_sha256=onnx_sha256,
+        metrics=result.metrics,
+    )
+
+
+def _init_weights(project: Project, workdir: Path) -> Path | None:
+    """A local copy of the weights to start from; training verifies its digest."""
+    declared = project.recipe.model.init_weights
+    if declared is None:
+        return None
+    from upath import UPath
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    copy = workdir / "init_weights.safetensors"
+    copy.write_bytes(UPath(declared.uri).read_bytes())
+    return copy
