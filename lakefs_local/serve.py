@@ -60,6 +60,7 @@ class RunningServer:
         self._options = options
         self.folder = DataFolder(options.data)
         store = Store(self.folder, options.import_from)
+        self._inode = self.folder.path.stat().st_ino
         try:
             self._pairs = credentials.load_or_create(self.folder.credentials)
             self._socket = _bind_first_free(options.host, [*options.prefer, options.port])
@@ -137,6 +138,8 @@ class RunningServer:
             self._announce()
 
     def _announce(self) -> None:
+        if not self._is_own_folder():
+            return
         process = psutil.Process()
         write_private(
             self.folder.server,
@@ -147,7 +150,14 @@ class RunningServer:
         write_private(self.folder.port, f"{self._socket.getsockname()[1]}\n")
 
     def _withdraw(self) -> None:
-        self.folder.server.unlink(missing_ok=True)
+        if self._is_own_folder():
+            self.folder.server.unlink(missing_ok=True)
+
+    def _is_own_folder(self) -> bool:
+        """Whether the folder is the one opened: it may have been deleted since, and made anew by another server."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.folder.path.stat().st_ino == self._inode
+        return False
 
 
 def serve(options: Options) -> int:
