@@ -190,11 +190,15 @@ def _runs(instance: dg.DagsterInstance, project: str, commit: str, version: str)
         run_tags.INTENT: run_tags.DECISION,
     }
     records = instance.get_run_records(dg.RunsFilter(tags=wanted), ascending=True)
-    return [_earlier(record.dagster_run) for record in records]
+    return [_earlier(instance, record.dagster_run) for record in records]
 
 
-def _earlier(run: dg.DagsterRun) -> EarlierRun:
+def _earlier(instance: dg.DagsterInstance, run: dg.DagsterRun) -> EarlierRun:
     outcome = run.tags.get(run_tags.OUTCOME)
+    if run.status == dg.DagsterRunStatus.FAILURE and outcome is None:
+        # Whoever stops a run for a reason says so; what is left was an error, the only alarm.
+        outcome = run_tags.ERROR
+        instance.add_run_tags(run.run_id, {run_tags.OUTCOME: outcome})
     if not run.is_finished:
         return EarlierRun(run.run_id, "in progress", outcome)
     if run.status == dg.DagsterRunStatus.CANCELED:

@@ -1,4 +1,4 @@
-"""`visionops tick`: evaluate the commit sensors once and run what they ask, in this process."""
+"""`visionops tick`: evaluate the sensors of drops and commits once and run what they ask, in this process."""
 
 import json
 import time
@@ -68,11 +68,23 @@ def tick(
 
 
 def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
+    """First every batch that is complete in the drop, then what `main` has."""
+    ticks = []
+    while True:
+        taken = [found for found in _tick_sensor(defs, instance, project, "drops", "take") if found.run_id]
+        if not taken:
+            return ticks + _tick_sensor(defs, instance, project, "commits", "decide")
+        ticks += taken
+
+
+def _tick_sensor(
+    defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project", name: str, job: str
+) -> list[Tick]:
     import dagster as dg
 
     started = time.perf_counter()
     repository = defs.get_repository_def()
-    sensor = repository.get_sensor_def(f"{project.project}_commits")
+    sensor = repository.get_sensor_def(f"{project.project}_{name}")
     resources = repository.get_top_level_resources()
     stored_cursor = f"visionops/tick/{sensor.name}"
     cursor = instance.daemon_cursor_storage.get_cursor_values({stored_cursor}).get(stored_cursor)
@@ -85,6 +97,7 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
         resources={name: resources[name] for name in sensor.required_resource_keys},
     ) as context:
         asked = sensor.evaluate_tick(context)
+    job = f"{project.project}_{job}"
     for request in asked.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
     for event in asked.asset_events:
@@ -94,7 +107,7 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
     if not asked.run_requests:
         seconds = time.perf_counter() - started
         return [Tick(project.project, None, None, None, asked.skip_message or "nothing new", seconds)]
-    return [_run(defs, instance, project, sensor.name, request) for request in asked.run_requests]
+    return [_run(defs, instance, project, sensor.name, job, request) for request in asked.run_requests]
 
 
 def _run(
@@ -102,12 +115,13 @@ def _run(
     instance: "dg.DagsterInstance",
     project: "Project",
     sensor: str,
+    job: str,
     request: "dg.RunRequest",
 ) -> Tick:
     from visionops_assets import run_tags
 
     started = time.perf_counter()
-    result = defs.resolve_job_def(f"{project.project}_decide").execute_in_process(
+    result = defs.resolve_job_def(job).execute_in_process(
         instance=instance,
         partition_key=request.partition_key,
         # The daemon's names for the same facts, so that the UI shows this run among the sensor's.
@@ -118,6 +132,8 @@ def _run(
     )
     run = instance.get_run_by_id(result.run_id)
     outcome = run.tags.get(run_tags.OUTCOME, run_tags.ERROR) if run is not None else run_tags.ERROR
+    if outcome == run_tags.ERROR:
+        instance.add_run_tags(result.run_id, {run_tags.OUTCOME: outcome})
     return Tick(
         project.project,
         request.partition_key,

@@ -119,6 +119,7 @@ def test_a_run_whose_process_was_killed_is_marked_failed_and_asked_for_again(wor
     failed = world.instance.get_run_by_id(run.run_id)
     assert failed is not None
     assert failed.status == dg.DagsterRunStatus.FAILURE
+    assert failed.tags["visionops/outcome"] == "error"
     assert [one.tags["visionops/attempt"] for one in found.run_requests] == ["2"]
 
 
