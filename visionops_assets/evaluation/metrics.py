@@ -58,10 +58,10 @@ def error_costs(
     labels: Sequence[str] | pd.Series, predictions: Sequence[str] | pd.Series, costs: Costs
 ) -> NDArray[np.float64]:
     """What each image cost [rows], in `costs.unit`; their mean is the expected cost."""
-    pairs = pd.MultiIndex.from_arrays([np.asarray(labels, object), np.asarray(predictions, object)])
-    codes, distinct = pd.factorize(pairs)
-    prices = np.array([costs.of(true, predicted) for true, predicted in distinct], dtype=np.float64)
-    return prices[codes] if len(codes) else np.empty(0)
+    true_codes, true = pd.factorize(np.asarray(labels, dtype=object))
+    said_codes, said = pd.factorize(np.asarray(predictions, dtype=object))
+    prices = np.array([[costs.of(t, s) for s in said] for t in true], dtype=np.float64)
+    return prices[true_codes, said_codes] if len(true_codes) else np.empty(0)
 
 
 def _codes(names: Sequence[str] | pd.Series, classes: Sequence[str], what: str) -> NDArray[np.int64]:
