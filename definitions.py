@@ -6,10 +6,13 @@ import dagster as dg
 
 from resources import home
 from resources.artifact_store import ArtifactStore
+from resources.drop import Drop
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from sensors.commits import commit_sensor
+from sensors.daily_sample import daily_sample_schedule
+from sensors.drops import drop_sensor
 from visionops_assets.graph import project_graph
 from visionops_assets.io_managers import RecordIOManager, TableIOManager
 from visionops_assets.project import load_projects
@@ -26,7 +29,8 @@ graphs = [project_graph(project) for project in projects]
 defs = dg.Definitions.merge(
     *(graph.definitions for graph in graphs),
     dg.Definitions(
-        sensors=[commit_sensor(graph) for graph in graphs],
+        sensors=[sensor(graph) for graph in graphs for sensor in (drop_sensor, commit_sensor)],
+        schedules=[daily_sample_schedule(graph) for graph in graphs],
         resources={
             "lakefs": LakeFSResource(
                 endpoint=_from_environment("LAKEFS_ENDPOINT"),
@@ -38,6 +42,7 @@ defs = dg.Definitions.merge(
                 tracking_uri=_from_environment("MLFLOW_TRACKING_URI"),
                 ui_url=_from_environment("MLFLOW_UI_URL"),
             ),
+            "drop": Drop.from_environment(),
             "artifacts": artifacts,
             "scratch": Scratch(root=str(home.cache())),
             "tables": TableIOManager(store=artifacts),

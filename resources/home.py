@@ -31,6 +31,11 @@ def artifacts() -> str:
     return os.environ.get("VISIONOPS_ARTIFACTS") or str(home() / "artifacts")
 
 
+def drop() -> str:
+    """Root of the drops of all projects, a folder or S3: VISIONOPS_DROP, or `drop` under `home()`."""
+    return os.environ.get("VISIONOPS_DROP") or str(home() / "drop")
+
+
 def cache() -> Path:
     """Root of decoded samples and unfinished trainings; may be deleted at any time."""
     return home() / "cache"

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import dagster as dg
 from pydantic import PrivateAttr
 
 from resources.lakefs_connection import PAGE, LakeFSConnection
-from resources.lakefs_errors import LakeFSConflict, LakeFSNotFound, LakeFSUnavailable
+from resources.lakefs_errors import LakeFSConflict, LakeFSError, LakeFSNotFound, LakeFSUnavailable
 from resources.lakefs_records import Change, Commit, Entry, commit_from
 
 MAIN = "main"
@@ -182,6 +183,19 @@ class LakeFSResource(dg.ConfigurableResource):
         """Objects' bytes, read by several threads, in the order of `paths`; memory holds a bounded number."""
         return self._connection.bounded(lambda path: (path, self.read(repository, reference, path)), paths)
 
+    def read_each(
+        self, repository: str, reference: str, paths: Sequence[str]
+    ) -> Iterator[tuple[str, bytes | LakeFSError]]:
+        """Like `read_many`, but with the error in the place of an object that cannot be read."""
+
+        def read(path: str) -> tuple[str, bytes | LakeFSError]:
+            try:
+                return path, self.read(repository, reference, path)
+            except LakeFSError as error:
+                return path, error
+
+        return self._connection.bounded(read, paths)
+
     def write(self, repository: str, branch: str, path: str, content: bytes) -> None:
         """Upload one object, uncommitted."""
         with self._connection.errors(f"{repository}/{branch}/{path}"):
@@ -258,12 +272,23 @@ class LakeFSResource(dg.ConfigurableResource):
                 lambda c: c.branches_api.reset_branch(repository, branch, ResetCreation(type="reset"))
             )
 
-    def revert(self, repository: str, branch: str, commit: str, parent_number: int = 0) -> None:
-        """Commit the inverse of `commit` on a branch; `parent_number` 1 for a merge."""
-        from lakefs_sdk import RevertCreation
+    def revert(
+        self,
+        repository: str,
+        branch: str,
+        commit: str,
+        parent_number: int = 0,
+        *,
+        message: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        """Commit the inverse of `commit` on a branch; `parent_number` 1 for a merge. `LakeFSConflict` where what it
+        changed was changed again since."""
+        from lakefs_sdk import CommitOverrides, RevertCreation
 
+        said = CommitOverrides(message=message, metadata=metadata) if message or metadata else None
         with self._connection.errors(f"revert of {commit[:12]} on {repository}/{branch}"):
-            creation = RevertCreation(ref=commit, parent_number=parent_number)
+            creation = RevertCreation(ref=commit, parent_number=parent_number, commit_overrides=said)
             self._connection.call(lambda c: c.branches_api.revert_branch(repository, branch, creation))
 
     def tag(self, repository: str, name: str, reference: str) -> None:
@@ -301,6 +326,10 @@ class LakeFSResource(dg.ConfigurableResource):
                 if status.completed:
                     return str(status.commit.id)
                 time.sleep(0.05)
+
+    def allow_imports(self, folder: Path) -> None:
+        """Let the embedded server refer to files of this folder; any other server has rules of its own."""
+        self._connection.allow_imports(folder)
 
     def address(self) -> str:
         """The server in use, as an http address without `/api/v1`."""

@@ -6,6 +6,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resources import home
@@ -34,6 +35,13 @@ class LakeFSConnection:
         """The server in use, as an http address without `/api/v1`."""
         self._connected()
         return self._address
+
+    def allow_imports(self, folder: Path) -> None:
+        """Let the embedded server import from a folder."""
+        if self._endpoint is None:
+            from lakefs_local.discovery import ensure_running
+
+            ensure_running(home.lakefs_data(), import_from=[folder])
 
     def call(self, request: "Callable[[LakeFSClient], Result]") -> Result:
         """Send one request; an embedded server that stopped itself when idle is started again, once."""

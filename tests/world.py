@@ -14,10 +14,13 @@ from PIL import Image
 
 from lakefs_local import discovery
 from resources.artifact_store import ArtifactStore
+from resources.drop import Drop
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from sensors.commits import commit_sensor
+from sensors.daily_sample import daily_sample_schedule
+from sensors.drops import drop_sensor
 from visionops.tick import Tick, tick
 from visionops_assets.dataset.publishing import Published, Publisher
 from visionops_assets.graph import project_graph
@@ -122,6 +125,7 @@ class World:
         return {
             "lakefs": self.lakefs,
             "registry": self.registry,
+            "drop": Drop(root=str(self.root / "dropped"), staging=str(self.root / "staging")),
             "artifacts": self.artifacts,
             "scratch": Scratch(root=str(self.root / "cache")),
             "tables": TableIOManager(store=self.artifacts),
@@ -133,7 +137,11 @@ class World:
         graphs = [project_graph(project) for project in self.projects]
         return dg.Definitions.merge(
             *(graph.definitions for graph in graphs),
-            dg.Definitions(sensors=[commit_sensor(graph) for graph in graphs], resources=self.resources),
+            dg.Definitions(
+                sensors=[sensor(graph) for graph in graphs for sensor in (drop_sensor, commit_sensor)],
+                schedules=[daily_sample_schedule(graph) for graph in graphs],
+                resources=self.resources,
+            ),
         )
 
     def publish(

@@ -1,13 +1,14 @@
 """A project's file becomes its assets, checks and jobs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from visionops_assets import run_tags
-from visionops_assets.dataset.assets import images_asset, manifest_asset
-from visionops_assets.dataset.checks import manifest_checks
+from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, manifest_asset
+from visionops_assets.dataset.checks import images_intact_check, manifest_checks
 from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
 from visionops_assets.project import Project
@@ -19,6 +20,9 @@ from visionops_assets.training.checks import challenger_checks
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+    from resources.model_registry import ModelRegistry
+    from visionops_assets.dataset.suspects import Opinion
+
 
 @dataclass(frozen=True)
 class ProjectGraph:
@@ -26,28 +30,48 @@ class ProjectGraph:
 
     project: Project
     images: dg.AssetSpec
+    take: "UnresolvedAssetJobDefinition"
+    verify: "UnresolvedAssetJobDefinition"
     decide: "UnresolvedAssetJobDefinition"
     definitions: dg.Definitions
 
 
 def project_graph(project: Project) -> ProjectGraph:
     """The assets, checks and jobs of one project."""
-    images = images_asset(project)
+    incoming = incoming_batch_asset(project, _champion_opinion)
+    images = images_asset(project, incoming)
     manifest = manifest_asset(project, images)
+    intact = images_intact_check(project, manifest)
     challenger = challenger_asset(project, manifest)
     evaluation = evaluation_asset(project, manifest, challenger)
     champion = champion_asset(project, evaluation)
     in_production = in_production_asset(project, champion)
+    take = dg.define_asset_job(
+        f"{project.project}_take",
+        selection=dg.AssetSelection.assets(incoming),
+        description="Take a batch from the drop: import, check, and publish it or refuse it.",
+        executor_def=dg.in_process_executor,
+        tags={run_tags.HOST: run_tags.host()},
+    )
+    verify = dg.define_asset_job(
+        f"{project.project}_verify_sample",
+        selection=dg.AssetSelection.checks(intact),
+        description="Read a sample of a dataset version's images again: are they there, unaltered?",
+        executor_def=dg.in_process_executor,
+        tags={run_tags.HOST: run_tags.host()},
+    )
     decide = dg.define_asset_job(
         f"{project.project}_decide",
-        selection=dg.AssetSelection.assets(manifest, challenger, evaluation, champion, in_production),
+        selection=dg.AssetSelection.assets(manifest, challenger, evaluation, champion, in_production)
+        - dg.AssetSelection.checks(intact),
         description="From a dataset version to a promotion, or a clear reason why not.",
         executor_def=dg.in_process_executor,
         tags={run_tags.HOST: run_tags.host()},
     )
     what_if = dg.define_asset_job(
         f"{project.project}_what_if",
-        selection=dg.AssetSelection.assets(manifest, challenger, evaluation),
+        selection=dg.AssetSelection.assets(manifest, challenger, evaluation)
+        - dg.AssetSelection.checks(intact),
         description="What would this recipe have made of these dataset versions? For backfills; promotes nothing.",
         executor_def=dg.in_process_executor,
         tags={run_tags.HOST: run_tags.host()},
@@ -55,15 +79,20 @@ def project_graph(project: Project) -> ProjectGraph:
     return ProjectGraph(
         project,
         images,
+        take,
+        verify,
         decide,
         dg.Definitions(
-            assets=[images, manifest, challenger, evaluation, champion, in_production],
+            assets=[incoming, images, manifest, challenger, evaluation, champion, in_production],
             asset_checks=[
                 *manifest_checks(project, manifest),
+                intact,
                 *challenger_checks(project, challenger),
                 *evaluation_checks(project, evaluation),
             ],
             jobs=[
+                take,
+                verify,
                 decide,
                 what_if,
                 promote_job(project, champion, in_production),
@@ -71,3 +100,9 @@ def project_graph(project: Project) -> ProjectGraph:
             ],
         ),
     )
+
+
+def _champion_opinion(registry: "ModelRegistry", project: Project) -> "Callable[[], Opinion | None]":
+    from visionops_assets.evaluation.opinion import champion_opinion
+
+    return champion_opinion(registry, project)

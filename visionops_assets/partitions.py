@@ -15,6 +15,11 @@ def dataset_versions(project: str) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=f"{project}_dataset_versions")
 
 
+def batches(project: str) -> dg.DynamicPartitionsDefinition:
+    """One partition per batch that was taken from the drop."""
+    return dg.DynamicPartitionsDefinition(name=f"{project}_batches")
+
+
 def dataset_version(commit: str, created_at: datetime.datetime) -> str:
     """The key of a commit: `YYYYMMDDTHHMMSS-<first 12 hex>` in UTC, so keys sort by time."""
     return f"{created_at.astimezone(datetime.UTC):%Y%m%dT%H%M%S}-{commit[:SHORT]}"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from visionops_assets.dataset.rules import AuditRules, DropRules
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.training.recipe import Recipe
 
@@ -66,6 +67,10 @@ class Project(_Section):
     repository: RepositoryName
     annotations: Name
     classes: tuple[Label, ...] = Field(min_length=2)
+    # True: nobody ever empties or changes the drop, so images are not copied; lakeFS refers to them there.
+    source_is_immutable: bool = False
+    drop: DropRules = DropRules()
+    audit: AuditRules = AuditRules()
     splits: Splits = Splits()
     trigger: Trigger = Trigger()
     recipe: Recipe

@@ -12,6 +12,8 @@ ATTEMPT = "visionops/attempt"
 HOST = "visionops/host"
 OUTCOME = "visionops/outcome"
 LEAVING = "visionops/leaving"
+BATCH = "visionops/batch"
+DROP = "visionops/drop"
 
 DECISION = "decision"
 BACKFILL = "dagster/backfill"
@@ -21,6 +23,9 @@ REFUSED = "refused"
 INSUFFICIENT = "insufficient"
 AWAITING_APPROVAL = "awaiting_approval"
 ERROR = "error"
+
+PUBLISHED = "published"
+UNCHANGED = "unchanged"
 
 
 def host() -> str:

@@ -1,21 +1,86 @@
-"""`images` and `manifest`: what a lakeFS commit holds."""
+"""`incoming_batch`, `images` and `manifest`: from the drop to what a lakeFS commit holds."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
+from resources.drop import Drop
 from resources.lakefs import LakeFSResource
-from visionops_assets import metadata
-from visionops_assets.asset_options import versioned
+from resources.model_registry import ModelRegistry
+from visionops_assets import metadata, run_tags
+from visionops_assets.asset_options import asset_key, asset_options, versioned
+from visionops_assets.dataset.checks import incoming_check_specs, incoming_results
 from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.partitions import batches
 from visionops_assets.project import Project
 
+if TYPE_CHECKING:
+    from visionops_assets.dataset.suspects import Opinion
+
 SAMPLES_SHOWN = 12
+# Later stages know models: what gives the champion's opinion of labels is handed in.
+ChampionOpinion = Callable[[ModelRegistry, Project], "Callable[[], Opinion | None]"]
 
 
-def images_asset(project: Project) -> dg.AssetSpec:
+def incoming_batch_asset(project: Project, champion_opinion: ChampionOpinion) -> dg.AssetsDefinition:
+    """The `incoming_batch` asset of a project, with its checks."""
+
+    @dg.asset(
+        **asset_options(project, "incoming_batch", ["lakefs"]),
+        partitions_def=batches(project.project),
+        check_specs=incoming_check_specs(project, asset_key(project, "incoming_batch")),
+        retry_policy=RETRY,
+        description=(
+            "A batch of labelled images from the drop: imported on a lakeFS branch of its own, checked, and merged to "
+            "`main` only if no check finds an error. A refused batch's branch stays, with its findings."
+        ),
+    )
+    def incoming_batch(
+        context: dg.AssetExecutionContext,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        artifacts: ArtifactStore,
+        drop: Drop,
+    ) -> dg.MaterializeResult:
+        from visionops_assets.dataset.incoming import take_batch
+        from visionops_assets.dataset.presentation import finding_pictures
+
+        with clear_failures(context):
+            taken = take_batch(
+                project,
+                context.partition_key,
+                drop=drop,
+                lakefs=lakefs,
+                artifacts=artifacts,
+                opinion=champion_opinion(registry, project),
+                run_id=context.run.run_id,
+                say=context.log.info,
+            )
+        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: taken.outcome})
+        page = f"commits/{taken.commit}" if taken.outcome == "published" else "objects"
+        where = {} if taken.outcome == "published" else {"ref": taken.reference}
+        return dg.MaterializeResult(
+            metadata={
+                "outcome": taken.outcome,
+                "images": taken.images,
+                "findings": len(taken.findings),
+                "lakefs": dg.MetadataValue.url(lakefs.link(project.repository, page, **where)),
+            },
+            check_results=incoming_results(
+                taken.findings, lambda found: finding_pictures(lakefs, project, taken.reference, found)
+            ),
+        )
+
+    return incoming_batch
+
+
+def images_asset(project: Project, incoming_batch: dg.AssetsDefinition) -> dg.AssetSpec:
     """The images themselves: external, observed by the commit sensor."""
     return dg.AssetSpec(
         **versioned(project, "images", ["lakefs"]),
+        deps=[dg.AssetDep(incoming_batch, partition_mapping=dg.AllPartitionMapping())],
         description=(
             f"The images on `{project.repository}/main`. One partition per commit that changed samples; the data "
             "version is the commit."

@@ -1,6 +1,7 @@
 """What a manifest must hold before anything is trained on it."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 import pandas as pd
@@ -9,10 +10,11 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.scratch import Scratch
 from visionops_assets import metadata, run_tags
+from visionops_assets.dataset.audit_report import SHOWN, by_shown_check
 from visionops_assets.dataset.version import DatasetVersion, read_version
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitioned_check import partitioned_check
-from visionops_assets.partitions import dataset_versions
+from visionops_assets.partitions import batches, dataset_versions
 from visionops_assets.project import Project
 
 FINDINGS_SHOWN = 50
@@ -84,6 +86,58 @@ def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.
     return [images_readable, labels_known, groups_whole, classes_in_splits]
 
 
+def images_intact_check(project: Project, manifest: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    """A sample of the images read again; a schedule asks for it daily, other runs leave it out."""
+
+    @partitioned_check(
+        asset=manifest,
+        partitions_def=dataset_versions(project.project),
+        description=(
+            f"{project.audit.daily_sample} images of this version, another choice in each run, still have the bytes "
+            f"they were audited with. `visionops verify {project.project} VERSION` reads all of them."
+        ),
+    )
+    def images_intact(
+        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+    ) -> dg.AssetCheckResult:
+        from visionops_assets.dataset.verify import sample_of, verify_images
+
+        def look(version: DatasetVersion) -> pd.DataFrame:
+            chosen = sample_of(version.samples, project.audit.daily_sample, context.run.run_id)
+            return verify_images(lakefs, project.repository, version.commit.id, chosen)
+
+        return _checked(context, lakefs, artifacts, project, look)
+
+    return images_intact
+
+
+def incoming_check_specs(project: Project, asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The checks that `incoming_batch` makes of a batch. An ERROR makes its run red: the batch is refused."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(
+                name,
+                asset=asset,
+                description=description,
+                blocking=True,
+                partitions_def=batches(project.project),
+            )
+            for name, (description, _) in SHOWN.items()
+        ]
+
+
+def incoming_results(
+    findings: pd.DataFrame, pictures: Callable[[pd.DataFrame], str]
+) -> list[dg.AssetCheckResult]:
+    """One result a check; `pictures` gives thumbnails of the images that a check found, as Markdown."""
+    results = []
+    for name, found in by_shown_check(findings).items():
+        shown = pictures(found) if len(found) else ""
+        results.append(_result(found, name, {"examples": dg.MetadataValue.md(shown)} if shown else {}))
+    return results
+
+
 def _checked(
     context: dg.AssetCheckExecutionContext,
     lakefs: LakeFSResource,
@@ -92,19 +146,29 @@ def _checked(
     check: Callable[[DatasetVersion], pd.DataFrame],
 ) -> dg.AssetCheckResult:
     """Run a check on the stored version and show its findings; an ERROR in a decision is a refusal."""
-    from visionops_assets.dataset.findings import findings_in_words, has_errors
+    from visionops_assets.dataset.findings import has_errors
 
     with clear_failures():
         findings = check(read_version(lakefs, artifacts, project, context.partition_key))
     refused = has_errors(findings)
     if refused and run_tags.kind_of_run(context.run.tags) == "decision":
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.REFUSED})
+    return _result(findings)
+
+
+def _result(
+    findings: pd.DataFrame, name: str | None = None, more: Mapping[str, dg.MetadataValue] | None = None
+) -> dg.AssetCheckResult:
+    from visionops_assets.dataset.findings import findings_in_words, has_errors
+
     return dg.AssetCheckResult(
+        check_name=name,
         passed=findings.empty,
-        severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if has_errors(findings) else dg.AssetCheckSeverity.WARN,
         description=findings_in_words(findings),
         metadata={
             "findings": len(findings),
             "shown": metadata.table(findings.head(FINDINGS_SHOWN), ["image", "what", "why", "severity"]),
+            **(more or {}),
         },
     )

@@ -17,6 +17,10 @@ from visionops_assets.dataset.formats.detect import read_source
 from visionops_assets.dataset.formats.source import Source, SourceImage, unchanged
 from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
 from visionops_assets.dataset.manifest import manifest_rows
+from visionops_assets.dataset.rules import AuditRules
+from visionops_assets.dataset.suspects import Opinion, check_labels_plausible
+
+AUDIT_RULES = AuditRules()
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,16 @@ def plan_batch(
     *,
     format_name: str | None = None,
     read_existing: Fetch | None = None,
-    limits: audit.Limits = audit.LIMITS,
+    rules: AuditRules = AUDIT_RULES,
+    opinion: Opinion | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BatchPlan:
     """Look at every image of a source, give it its split, and say what is wrong.
 
     `annotations` is the name of the project's annotations, `existing` the manifest of `main`, `shares` and
     `salt` the project's splits. `read_existing` gives images of `main` by path, to decide on near duplicates
-    of them; without it only copies of them are found. Images of this batch that `main` has keep their split and
+    of them; without it only copies of them are found. `opinion` is the champion's, if
+    there is one. Images of this batch that `main` has keep their split and
     group, so the same source gives the same plan before and after it was published.
     Raises `SourceError`, and `ValueError` for a batch name that cannot be.
     """
@@ -96,7 +102,7 @@ def plan_batch(
     findings = [
         _in_repository(found.findings, batch),
         misnamed,
-        audit.check_decodable(examined, limits),
+        audit.check_decodable(examined, audit.Limits(rules.min_side, rules.max_side, rules.max_aspect)),
         _check_any(usable, batch),
         integrity.check_labels_known(rows, classes),
         integrity.check_groups_whole(pd.concat([related, rows], ignore_index=True)),
@@ -104,6 +110,7 @@ def plan_batch(
         audit.check_exact_duplicates(rows, others),
         audit.check_near_duplicates(duplicates, rows, others),
         audit.check_class_balance(rows, others),
+        _check_plausible(rows, usable, opinion, rules),
     ]
     uploads = [
         Upload(
@@ -132,6 +139,20 @@ def _named(images: Sequence[SourceImage], batch: str) -> tuple[dict[str, SourceI
 def _in_repository(findings: pd.DataFrame, batch: str) -> pd.DataFrame:
     """Findings of a source, with its names as paths in the repository."""
     return findings.assign(image=[images_prefix(batch) + name for name in findings["image"]])
+
+
+def _check_plausible(
+    rows: pd.DataFrame, images: Sequence[BatchImage], opinion: Opinion | None, rules: AuditRules
+) -> pd.DataFrame:
+    """The labels against what the champion says. A class that it never learnt is no disagreement."""
+    if opinion is None or "label" not in rows.columns:
+        return findings_table([])
+    learnt = rows[rows["label"].isin(opinion.classes)]
+    judged = set(learnt["path"])
+    predictions = opinion.predict(
+        (one.path, unchanged(one.image, one.examined.sha256)) for one in images if one.path in judged
+    )
+    return check_labels_plausible(learnt, predictions, rules.confidence, rules.max_disagreement)
 
 
 def _check_any(usable: Sequence[BatchImage], batch: str) -> pd.DataFrame:

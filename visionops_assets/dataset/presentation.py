@@ -9,6 +9,7 @@ from resources.lakefs_errors import LakeFSNotFound
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.image_header import UnreadableImage
+from visionops_assets.dataset.layout import is_image
 from visionops_assets.dataset.pictures import Captioned, thumbnails_markdown
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
@@ -34,3 +35,17 @@ def sample_pictures(lakefs: LakeFSResource, project: Project, version: DatasetVe
             with suppress(UnreadableImage):
                 pictures.append(Captioned(decode_whole(data, path, 3), str(labels[path])))
     return thumbnails_markdown(pictures)
+
+
+def finding_pictures(
+    lakefs: LakeFSResource, project: Project, reference: str, findings: pd.DataFrame, count: int = 8
+) -> str:
+    """Thumbnails of the first images that were found and can be shown, as Markdown; empty where there are none."""
+    paths = [path for path in findings["image"].drop_duplicates() if is_image(path)][: 2 * count]
+    pictures = []
+    for path, data in lakefs.read_each(project.repository, reference, paths):
+        # An image that is no image has no picture; its row says what it is.
+        if isinstance(data, bytes):
+            with suppress(UnreadableImage):
+                pictures.append(Captioned(decode_whole(data, path, 3), path.rpartition("/")[2]))
+    return thumbnails_markdown(pictures[:count]) if pictures else ""

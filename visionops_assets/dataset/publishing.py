@@ -16,8 +16,9 @@ from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSConflict
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
-from visionops_assets.dataset.layout import BATCHES
+from visionops_assets.dataset.layout import BATCHES, images_prefix
 from visionops_assets.dataset.manifest import manifest_frame, read_manifest
+from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.dataset.version import manifest_at
 from visionops_assets.project import Project
 
@@ -26,7 +27,11 @@ Progress = Callable[[str, int, int], None]
 
 
 class BatchRefused(ValueError):
-    """A batch whose checks found errors; `main` is as it was."""
+    """A batch whose checks found errors; `main` is as it was, and the batch lies on `branch`."""
+
+    def __init__(self, message: str, branch: str, images: int, findings: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.branch, self.images, self.findings = branch, images, findings
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,27 @@ class Published:
 
 @dataclass(frozen=True)
 class Publisher:
-    """Imports batches of one project. `progress` hears (stage, done, of)."""
+    """Imports batches of one project. `progress` hears (stage, done, of).
+
+    `metadata` goes into the commits. `opinion` gives the champion's opinion of labels, if there is a champion.
+    `before_merge` raises where the source is no longer what was read.
+    """
 
     project: Project
     lakefs: LakeFSResource
     artifacts: ArtifactStore
     progress: Progress = lambda stage, done, of: None
     metadata: dict[str, str] = field(default_factory=dict)
+    opinion: Callable[[], Opinion | None] = lambda: None
+    before_merge: Callable[[], None] = lambda: None
 
-    def publish(self, source: Path, batch: str, format_name: str | None = None) -> Published:
+    def publish(
+        self, source: Path, batch: str, format_name: str | None = None, address: str | None = None
+    ) -> Published:
         """Import, check and merge a batch.
+
+        Images are copied, unless the project says `source_is_immutable`: then lakeFS refers to them where they lie,
+        at `address` (`s3://…/`, by default the folder `source`).
 
         Importing the same batch again changes nothing; a corrected one replaces it. Where `main` moves meanwhile,
         the batch is audited against it again. Raises `BatchRefused` with the findings in words, `SourceError`, and
@@ -64,12 +80,17 @@ class Publisher:
             plan = self._plan(source, batch, base, format_name)
             if plan.ok and self._is_published(plan, base):
                 return Published(batch, "unchanged", len(plan.uploads), None, plan.findings)
-            branch = self._write(plan, base)
+            self.before_merge()
+            branch = self._write(plan, base, self._where(source, address))
             if not plan.ok:
                 raise BatchRefused(
                     f"batch {batch} is refused, {MAIN} is as it was:\n{findings_in_words(plan.findings)}\n"
-                    f"It lies on branch {branch} of {repository}. Correct it and import it again."
+                    f"It lies on branch {branch} of {repository}. Correct it and import it again.",
+                    branch,
+                    len(plan.uploads),
+                    plan.findings,
                 )
+            self.before_merge()
             if self.lakefs.head(repository, MAIN).id != base:
                 continue
             try:
@@ -97,6 +118,8 @@ class Publisher:
             project.splits.salt,
             format_name=format_name,
             read_existing=lambda paths: self.lakefs.read_many(repository, base, paths),
+            rules=project.audit,
+            opinion=self.opinion(),
             progress=lambda done, of: self.progress("checked", done, of),
         )
 
@@ -107,21 +130,43 @@ class Publisher:
             return False
         return self.lakefs.read(repository, base, plan.annotations_path) == plan.annotations_bytes()
 
-    def _write(self, plan: BatchPlan, base: str) -> str:
+    def _where(self, source: Path, address: str | None) -> str | None:
+        """Where images may stay for good, if the project says so. An archive is unpacked, hence copied."""
+        if not self.project.source_is_immutable or not source.is_dir():
+            return None
+        if address is None or address.startswith("local://"):
+            self.lakefs.allow_imports(source)
+        return address or f"local://{source.resolve()}/"
+
+    def _write(self, plan: BatchPlan, base: str, stays_at: str | None) -> str:
         """Everything of a batch on a fresh branch, committed."""
         repository, branch = self.project.repository, f"ingest-{plan.batch}"
         self.lakefs.delete_branch(repository, branch)
         self.lakefs.create_branch(repository, branch, base)
+        uploads = list(plan.uploads)
+        if stays_at is not None:
+            self.lakefs.import_folder(
+                repository,
+                branch,
+                stays_at,
+                images_prefix(plan.batch),
+                f"Refer to batch {plan.batch} at {stays_at}",
+                self._facts(plan),
+            )
         there = {
             entry.path: entry.size
             for entry in self.lakefs.objects(repository, branch, f"{BATCHES}{plan.batch}/")
         }
-        self.lakefs.delete_many(repository, branch, sorted(there.keys() - {one.path for one in plan.uploads}))
+        # What the source has beside its images came along.
+        self.lakefs.delete_many(repository, branch, sorted(there.keys() - {one.path for one in uploads}))
+        if stays_at is not None:
+            # Images that the format makes (CIFAR, MNIST) or names otherwise are no files of the source.
+            uploads = [one for one in uploads if there.get(one.path) != one.size]
         self.lakefs.write_many(
             repository,
             branch,
-            ((one.path, one.read) for one in plan.uploads),
-            lambda done: self.progress("uploaded", done, len(plan.uploads)),
+            ((one.path, one.read) for one in uploads),
+            lambda done: self.progress("uploaded", done, len(uploads)),
         )
         self.lakefs.write(repository, branch, plan.annotations_path, plan.annotations_bytes())
         if not plan.ok:

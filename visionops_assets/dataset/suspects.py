@@ -1,10 +1,22 @@
 """Labels of a new batch that the champion confidently disagrees with."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
 import pandas as pd
 
 from visionops_assets.dataset.findings import Finding, findings_table
 
 CONFIDENT = 0.9
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """A model's opinion of images: it knows `classes`; `predict` takes (path, bytes) pairs and gives a table of
+    `path`, `prediction` and `confidence`."""
+
+    classes: tuple[str, ...]
+    predict: Callable[[Iterable[tuple[str, bytes]]], pd.DataFrame]
 
 
 def check_labels_plausible(

@@ -1,0 +1,150 @@
+"""Batches in a project's drop are taken when they are complete, one at a time."""
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import dagster as dg
+
+from resources.drop import Drop
+from resources.drop_errors import DropError
+from resources.drop_listing import Sighting
+from sensors.stale_runs import fail_stale_runs
+from visionops_assets import run_tags
+from visionops_assets.dataset.layout import check_batch_name
+from visionops_assets.graph import ProjectGraph
+from visionops_assets.partitions import batches
+from visionops_assets.project import Project
+
+_SETTLED = {run_tags.PUBLISHED, run_tags.UNCHANGED, run_tags.REFUSED}
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What was seen: of batches without a marker since when they look so; of taken ones how they looked then.
+
+    A lost cursor costs waiting and a look at past runs, nothing else.
+    """
+
+    since: dict[str, tuple[str, float]] = field(default_factory=dict)
+    settled: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, text: str | None) -> "Cursor":
+        """What `write` wrote; nothing seen where there is no cursor."""
+        return cls(**json.loads(text)) if text else cls()
+
+    def write(self) -> str:
+        """The stored form."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def drop_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
+    """The sensor of one project's drop."""
+    project = graph.project
+
+    @dg.sensor(
+        name=f"{project.project}_drops",
+        job=graph.take,
+        minimum_interval_seconds=int(project.drop.check_every.total_seconds()),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            f"Looks for batches of {project.project} in its drop. One with a `_SUCCESS` marker, or whose files stayed "
+            f"the same for {project.drop.quiet_for.total_seconds():.0f} s, is imported, checked and published."
+        ),
+        owners=list(project.owners),
+        tags={"project": project.project},
+    )
+    def drops(context: dg.SensorEvaluationContext, drop: Drop) -> dg.SensorResult | dg.SkipReason:
+        fail_stale_runs(context.instance)
+        try:
+            seen = drop.look(drop.place(project.project, project.drop.address))
+        except DropError as error:
+            return dg.SkipReason(str(error))
+        return look(project, seen, Cursor.read(context.cursor), context.instance, _now())
+
+    return drops
+
+
+def look(
+    project: Project, seen: Sequence[Sighting], before: Cursor, instance: dg.DagsterInstance, now: float
+) -> dg.SensorResult:
+    """What to do about the batches `seen` at `now` (seconds since the epoch)."""
+    since: dict[str, tuple[str, float]] = {}
+    settled: dict[str, str] = {}
+    waiting: list[str] = []
+    request: dg.RunRequest | None = None
+    for one in seen:
+        if before.settled.get(one.batch) == one.fingerprint:
+            settled[one.batch] = one.fingerprint
+            continue
+        if not one.marked:
+            known = before.since.get(one.batch)
+            since[one.batch] = (
+                one.fingerprint,
+                known[1] if known and known[0] == one.fingerprint else now,
+            )
+            quiet = now - since[one.batch][1]
+            wanted = project.drop.quiet_for.total_seconds()
+            if quiet < wanted:
+                waiting.append(
+                    f"{one.batch} has been quiet for {quiet:.0f} of {wanted:.0f} s, and has no _SUCCESS marker"
+                )
+                continue
+        found = _standing(instance, project, one)
+        if found is True:
+            settled[one.batch] = one.fingerprint
+        elif isinstance(found, str):
+            waiting.append(found)
+        elif request is None:
+            # The next one is audited against a main that has this one.
+            request = _request(project, one, found)
+        else:
+            waiting.append(f"{one.batch} is taken after {request.partition_key}")
+    reason = "; ".join(waiting[:5]) or "no batch is waiting in the drop"
+    added = [batches(project.project).build_add_request([request.partition_key])] if request else []
+    return dg.SensorResult(
+        run_requests=[request] if request else [],
+        skip_reason=None if request else dg.SkipReason(reason),
+        dynamic_partitions_requests=added,
+        cursor=Cursor(since, settled).write(),
+    )
+
+
+def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> bool | str | int:
+    """True: it was taken as it is; text: why to wait; else the number of the next attempt."""
+    try:
+        check_batch_name(one.batch)
+    except ValueError as error:
+        return str(error)
+    tags = {run_tags.PROJECT: project.project, run_tags.BATCH: one.batch, run_tags.DROP: one.fingerprint}
+    runs = [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(tags=tags))]
+    for run in runs:
+        if run.tags.get(run_tags.OUTCOME) in _SETTLED:
+            return True
+        if not run.is_finished:
+            return f"{one.batch} is being taken by run {run.run_id}"
+    if len(runs) >= project.drop.attempts:
+        return (
+            f"{one.batch} failed {len(runs)} times with an error, the last in run {runs[0].run_id}: mend the cause, "
+            "then re-execute that run, or touch its _SUCCESS marker"
+        )
+    return len(runs) + 1
+
+
+def _request(project: Project, one: Sighting, attempt: int) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{project.project}/{one.batch}/{one.fingerprint}/{attempt}",
+        partition_key=one.batch,
+        tags={
+            run_tags.PROJECT: project.project,
+            run_tags.BATCH: one.batch,
+            run_tags.DROP: one.fingerprint,
+            run_tags.ATTEMPT: str(attempt),
+        },
+    )
+
+
+def _now() -> float:
+    return datetime.datetime.now(datetime.UTC).timestamp()

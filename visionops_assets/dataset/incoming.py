@@ -1,0 +1,75 @@
+"""Taking a batch from the drop: read, audited, published or refused."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from resources.artifact_store import ArtifactStore
+from resources.drop import Drop
+from resources.lakefs import MAIN, LakeFSResource
+from visionops_assets.dataset.publishing import BatchRefused, Publisher
+from visionops_assets.dataset.suspects import Opinion
+from visionops_assets.project import Project
+
+_SAID_EVERY = 1000
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of a batch. `reference` is where its images are; `commit` the merge, where there is one."""
+
+    outcome: Literal["published", "unchanged", "refused"]
+    images: int
+    reference: str
+    commit: str | None
+    findings: pd.DataFrame
+
+
+def take_batch(
+    project: Project,
+    batch: str,
+    *,
+    drop: Drop,
+    lakefs: LakeFSResource,
+    artifacts: ArtifactStore,
+    opinion: Callable[[], Opinion | None],
+    run_id: str,
+    say: Callable[[str], None],
+) -> Taken:
+    """Read a batch from the project's drop and publish it, or say why not.
+
+    Raises `DropChanged` when the drop changes meanwhile, and then nothing was published; other `DropError`s,
+    `SourceError`, and what lakeFS raises.
+    """
+
+    def progress(stage: str, done: int, of: int) -> None:
+        if done == of or done % _SAID_EVERY == 0:
+            say(f"{stage} {done:,} of {of:,}")
+
+    place = drop.place(project.project, project.drop.address)
+    with drop.read(place, batch, lambda done, of: progress("copied", done, of)) as reading:
+        publisher = Publisher(
+            project,
+            lakefs,
+            artifacts,
+            progress,
+            metadata={"dagster.run_id": run_id, **_link(run_id)},
+            opinion=opinion,
+            before_merge=reading.check_unchanged,
+        )
+        try:
+            published = publisher.publish(reading.folder, batch, project.drop.format, reading.address)
+        except BatchRefused as refused:
+            say(str(refused))
+            return Taken("refused", refused.images, refused.branch, None, refused.findings)
+        reading.check_unchanged()
+    return Taken(published.outcome, published.images, MAIN, published.commit, published.findings)
+
+
+def _link(run_id: str) -> dict[str, str]:
+    """lakeFS's UI shows metadata of this name as a link."""
+    page = os.environ.get("DAGSTER_UI_URL", "http://127.0.0.1:3000").rstrip("/")
+    return {"::lakefs::Dagster::url[url:ui]": f"{page}/runs/{run_id}"}

@@ -1,0 +1,86 @@
+"""What the champion says of images that no model was trained on yet: those of a batch being imported."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from resources.model_records import ONNX_ARTIFACT, version_on
+from resources.model_registry import ModelRegistry
+from visionops_assets.dataset.decode import decode
+from visionops_assets.dataset.suspects import Opinion
+from visionops_assets.project import Project
+from visionops_assets.training.recipe import InputSpec
+
+BATCH = 256
+
+
+def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], Opinion | None]:
+    """A callable that gives the champion's opinion, by the ONNX file that ships; None where there is no champion.
+
+    Calling it raises what MLflow raises, and `ModelFileError` for a file that is not the one registered.
+    """
+
+    def opinion() -> Opinion | None:
+        number = version_on(registry.models.get(project.project))
+        if number is None or project.task != "classification":
+            return None
+        champion = registry.models.version(project.project, number)
+        return _opinion(registry, champion.run_id, champion.onnx_sha256)
+
+    return opinion
+
+
+def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
+    import onnxruntime
+
+    from visionops_assets.evaluation.predictions import ModelFileError
+
+    folder = tempfile.TemporaryDirectory(prefix="visionops-champion-")
+    file = registry.artifacts.fetch(run_id, ONNX_ARTIFACT, Path(folder.name) / "model.onnx")
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != onnx_sha256:
+        raise ModelFileError(
+            f"{ONNX_ARTIFACT} of run {run_id}, the champion, was altered: its SHA-256 is {found[:12]}, "
+            f"{onnx_sha256[:12]} was recorded; restore the artifact"
+        )
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    described = session.get_modelmeta().custom_metadata_map
+    size = InputSpec(**json.loads(described["visionops.input"]))
+    classes = tuple(json.loads(described["visionops.classes"]))
+
+    def predict(images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
+        # The folder lives as long as this function does.
+        return _predict(Path(folder.name) / file.name, size, images)
+
+    return Opinion(classes, predict)
+
+
+def _predict(model: Path, size: InputSpec, images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
+    from visionops_assets.evaluation.predictions import score
+
+    paths: list[str] = []
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        decoded: list[NDArray[np.uint8]] = []
+        for path, data in images:
+            paths.append(path)
+            decoded.append(decode(data, path, size.height, size.width, size.channels, size.resize))
+            if len(decoded) == BATCH:
+                yield np.stack(decoded)
+                decoded.clear()
+        if decoded:
+            yield np.stack(decoded)
+
+    scores = score(model, batches())
+    if not paths:
+        return pd.DataFrame({"path": [], "prediction": [], "confidence": []})
+    names = np.asarray(scores.classes, dtype=object)
+    best = scores.probabilities.argmax(axis=1)
+    confidence = scores.probabilities.max(axis=1)
+    return pd.DataFrame({"path": paths, "prediction": names[best], "confidence": confidence})
