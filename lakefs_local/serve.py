@@ -26,6 +26,8 @@ from lakefs_local.store import Store
 
 DEFAULT_MAX_UPLOAD = 5 << 30
 _STOP_WITHIN = 10
+# A client that computes between two requests finds its connection still open; lakeFS never closes an idle one.
+_KEEP_ALIVE = 600
 # How long a server that is about to leave for idleness still answers, after it has withdrawn `server.json`.
 _FAREWELL = 1.0
 
@@ -86,6 +88,7 @@ class RunningServer:
                 proxy_headers=False,
                 ws="none",
                 http="httptools",
+                timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=_STOP_WITHIN,
             )
         )

@@ -11,6 +11,7 @@ from lakefs_local.http.call import Call, Refusal
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 MAX_AMOUNT = 1000
 DEFAULT_AMOUNT = 100
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 def text(call: Call, name: str, default: str | None = None, *, allow_empty: bool = True) -> str:
@@ -77,7 +78,8 @@ def paging(call: Call) -> Paging:
 
 @dataclass(frozen=True)
 class Field:
-    """A property of a JSON object. `kind`: string, boolean, integer, strings (a map), list of strings, object, list."""
+    """A property of a JSON object. `kind`: string, boolean, integer, time (seconds since the epoch), strings (a map),
+    list of strings, object, list."""
 
     kind: str = "string"
     needed: bool = False
@@ -96,16 +98,17 @@ class Schema:
 
 async def body(call: Call, schema: Schema, *, optional: bool = False) -> dict[str, Any]:
     """The JSON body, checked. Raises Refusal (400)."""
-    value = await _decoded(call, optional)
-    if value is None:
+    data = await call.body()
+    if not data and optional:
         return {}
+    value = _decoded(data)
     _check_object(value, schema, schema.name, "")
     return {name: found for name, found in value.items() if found is not None}
 
 
 async def body_list(call: Call, schema: Schema) -> list[dict[str, Any]]:
     """A JSON body that is a list of objects, checked. Raises Refusal (400)."""
-    value = await _decoded(call, False)
+    value = _decoded(await call.body())
     if not isinstance(value, list):
         raise _body_error(schema.name, "", "value must be an array")
     for at, item in enumerate(value):
@@ -113,11 +116,8 @@ async def body_list(call: Call, schema: Schema) -> list[dict[str, Any]]:
     return value
 
 
-async def _decoded(call: Call, optional: bool) -> Any:
-    data = await call.body()
+def _decoded(data: bytes) -> Any:
     if not data:
-        if optional:
-            return None
         raise Refusal(400, "request body has an error: value is required but missing")
     try:
         return json.loads(data)
@@ -128,7 +128,9 @@ async def _decoded(call: Call, optional: bool) -> Any:
 
 def _check_object(value: Any, schema: Schema, root: str, at: str) -> None:
     if not isinstance(value, dict):
-        raise _body_error(root, at, "value must be an object")
+        raise _body_error(
+            root, at, "value must be an object" if value is not None else "Value is not nullable"
+        )
     for name, expected in schema.fields.items():
         if value.get(name) is None:
             if expected.needed:
@@ -143,10 +145,11 @@ def _check(value: Any, expected: Field, root: str, at: str) -> None:
         _check_string(value, expected, root, at)
     elif kind == "boolean" and not isinstance(value, bool):
         raise _body_error(root, at, "value must be a boolean")
-    elif kind == "integer" and (
-        not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 1 << 62
-    ):
-        raise _body_error(root, at, "value must be an integer")
+    elif kind in ("integer", "time"):
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 1 << 62:
+            raise _body_error(root, at, "value must be an integer")
+        if kind == "time" and not FIRST_SECOND <= value <= LAST_SECOND:
+            raise _body_error(root, at, "value must be a time in the years 1 to 9999, in seconds")
     elif kind == "object" and expected.schema:
         _check_object(value, expected.schema, root, at)
     elif kind == "strings":

@@ -36,7 +36,7 @@ COMMIT = Schema(
     {
         "message": _TEXT,
         "metadata": Field("strings"),
-        "date": Field("integer"),
+        "date": Field("time"),
         "allow_empty": _FLAG,
         "force": _FLAG,
     },
@@ -82,7 +82,7 @@ STAGING = Schema(
         "size_bytes": Field("integer", needed=True),
         "user_metadata": Field("strings"),
         "content_type": Field(),
-        "mtime": Field("integer"),
+        "mtime": Field("time"),
         "force": _FLAG,
     },
 )
@@ -105,7 +105,7 @@ IMPORT = Schema(
             "object",
             needed=True,
             schema=Schema(
-                "CommitCreation", {"message": _TEXT, "metadata": Field("strings"), "date": Field("integer")}
+                "CommitCreation", {"message": _TEXT, "metadata": Field("strings"), "date": Field("time")}
             ),
         ),
         "force": _FLAG,

@@ -1,5 +1,6 @@
 """The official Python clients run their full surface against the embedded server and notice nothing."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -288,6 +289,15 @@ def test_the_generated_client_uploads_as_multipart_and_links(
     assert linked.checksum == "abc"
     assert objects.get_object(repository.name, "main", "linked") == b"linked bytes"
     lakefs_sdk.InternalApi(sdk).upload_object_preflight(repository.name, "main", "any")
+
+
+def test_every_operation_of_the_generated_client_is_known() -> None:
+    call = re.compile(r"def (\w+)_with_http_info\(.*?call_api\(\s*'([^']+)', '(\w+)'", re.DOTALL)
+    known = set()
+    for module in (Path(lakefs_sdk.__file__).parent / "api").glob("*_api.py"):
+        known |= {(found[3], found[2], found[1]) for found in call.finditer(module.read_text())}
+    assert len(known) > 100
+    assert known == set(operations())
 
 
 def test_operations_that_are_not_there_say_so_by_name(api: Api, repository: Repository) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,7 +28,8 @@ JSON = st.recursive(
 )
 FIELDS = st.sampled_from(
     ["name", "source", "message", "metadata", "paths", "ref", "id", "type", "path", "commit", "strategy", "keys",
-     "storage_namespace", "default_branch", "staging", "checksum", "size_bytes", "src_path", "set", "parent_number"]
+     "storage_namespace", "default_branch", "staging", "checksum", "size_bytes", "src_path", "set", "parent_number",
+     "date", "mtime", "content_type", "force", "allow_empty", "user_metadata", "commit_overrides"]
 )  # fmt: skip
 BODIES = st.one_of(
     st.binary(max_size=60),
@@ -67,6 +69,7 @@ def target(api: Api) -> Repository:
     made = Repository(api, "target")
     made.put("main", "kept", b"kept")
     made.commit("main")
+    made.branch("odd")
     return made
 
 
@@ -105,6 +108,58 @@ def test_no_request_crashes_the_server(target: Repository, data: Path, count) ->
     assert files(data.parent) - files(data) == outside
     assert target.get("main@", "kept").status in (200, 404)
     assert target.api.call("GET", "/repositories/target").status == 200
+
+
+VALID_BODIES = {
+    "": ("POST", {"name": "other-repository", "storage_namespace": "local://other"}),
+    "/target/metadata": ("POST", {"metadata": {"a": "b"}}),
+    "/target/branches": ("POST", {"name": "made", "source": "main", "hidden": False}),
+    "/target/branches/odd": ("PUT", {"type": "object", "path": "a"}),
+    "/target/branches/odd/commits": ("POST", {"message": "m", "date": 1, "metadata": {}, "allow_empty": True}),
+    "/target/branches/odd/revert": ("POST", {"ref": "main", "parent_number": 0, "commit_overrides": {"message": "m"}}),
+    "/target/branches/odd/cherry-pick": ("POST", {"ref": "main", "parent_number": 1}),
+    "/target/branches/odd/objects/delete": ("POST", {"paths": ["a"]}),
+    "/target/branches/odd/objects/copy": ("POST", {"src_path": "kept", "src_ref": "main"}),
+    "/target/branches/odd/objects/stat/user_metadata": ("PUT", {"set": {"a": "b"}}),
+    "/target/branches/odd/staging/backing": (
+        "PUT",
+        {"staging": {"physical_address": "local:///a"}, "checksum": "c", "size_bytes": 1, "mtime": 1,
+         "content_type": "x", "user_metadata": {}},
+    ),
+    "/target/branches/odd/import": (
+        "POST",
+        {"paths": [{"type": "object", "path": "local:///a", "destination": "a"}],
+         "commit": {"message": "m", "date": 1}},
+    ),
+    "/target/refs/main/merge/odd": ("POST", {"message": "m", "metadata": {}, "strategy": "", "squash_merge": True}),
+    "/target/tags": ("POST", {"id": "made", "ref": "main"}),
+}  # fmt: skip
+ODD_VALUES = [None, True, 0, -1, 1 << 61, -(1 << 61), 1 << 80, 1.5, "", "..", "x\0y", "\ud800", "x" * 3000, [], [None],
+              {}, {"a": 1}, {"\ud800": ""}]  # fmt: skip
+
+
+def mutated(value: object) -> Iterator[object]:
+    """The value with one part of it at a time replaced by something odd, or gone."""
+    yield from ODD_VALUES
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield {name: other for name, other in value.items() if name != key}
+            yield from ({**value, key: odd} for odd in mutated(inner))
+    if isinstance(value, list):
+        yield from ([odd] for odd in mutated(value[0]))
+
+
+@pytest.mark.parametrize("path", VALID_BODIES, ids=lambda path: path.rpartition("/")[2] or "repositories")
+def test_no_field_of_a_body_crashes_the_server(target: Repository, path: str) -> None:
+    method, valid = VALID_BODIES[path]
+    for body in mutated(valid):
+        check(target.api.call(method, f"/repositories{path}", {"path": "a", "dest_path": "a"}, data=body))
+    assert target.api.call("GET", "/repositories/target").status == 200
+
+
+@pytest.mark.parametrize("since", ["0001-01-01", "9999-12-31T23:59:59", "x", "2020-13-01T00:00:00Z", "1e400"])
+def test_a_log_since_an_odd_time_is_given_or_refused(target: Repository, since: str) -> None:
+    assert target.call("GET", "/refs/main/commits", {"since": since}).status in (200, 400)
 
 
 @settings(FUZZ, max_examples=200)

@@ -128,7 +128,7 @@ def test_a_merge_is_made_again_when_its_destination_moves_while_a_hook_runs(
         repository.branch(name)
         repository.put(name, name)
         repository.commit(name)
-    moved = []
+    moved: list[bool] = []
 
     def move(event: dict[str, Any]) -> int:
         if event["merge_source"] == "side" and not moved:

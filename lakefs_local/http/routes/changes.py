@@ -198,9 +198,8 @@ def _time(text: str) -> float | None:
     if not text:
         return None
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
         raise Refusal(
             400, f'parameter "since" in query has an error: value {text}: an invalid date-time'
         ) from None
-    return moment.timestamp()
