@@ -1,20 +1,22 @@
 """`visionops up`: Dagster UI and daemon, MLflow and lakeFS together, until interrupted."""
 
 import contextlib
+import functools
 import os
-import signal
-import subprocess
+import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
 
 from resources import home
+from visionops.child_process import Children, children, interrupt_on_termination
 
-SHUTDOWN_SECONDS = 20
+LOOK_EVERY_SECONDS = 0.3
+# The embedded lakeFS leaves when nobody asks it anything for five minutes.
+CALL_LAKEFS_EVERY_SECONDS = 60
 
 
 def command(
@@ -26,49 +28,116 @@ def command(
 
     What the environment points elsewhere (LAKEFS_ENDPOINT, MLFLOW_TRACKING_URI) is used and not started.
     """
+    interrupt_on_termination()
+    with contextlib.suppress(KeyboardInterrupt), _only_one():
+        _run(host, port, mlflow_port)
+
+
+def _run(host: str, port: int, mlflow_port: int) -> None:
+    own_mlflow = "MLFLOW_TRACKING_URI" not in os.environ
+    _check_free(host, port, "--port")
+    if own_mlflow:
+        _check_free(host, mlflow_port, "--mlflow-port")
+    logs = home.home() / "logs"
+    logs.mkdir(exist_ok=True)
+    _fail_stale_runs()
+    with _lakefs() as keep_lakefs, children() as started:
+        dagster_page, mlflow_page = _page(host, port), _page(host, mlflow_port)
+        # What runs write from now on links to where these are.
+        environment = {"PYTHONUNBUFFERED": "1", **_unless_set("DAGSTER_UI_URL", dagster_page)}
+        if own_mlflow:
+            environment |= _unless_set("MLFLOW_UI_URL", mlflow_page)
+        started.start("Dagster", _dagster(host, port), logs / "dagster.log", environment)
+        typer.echo(f"Dagster  starting   (log: {logs / 'dagster.log'})")
+        if own_mlflow:
+            # The job runner is seven processes for features that are not used here.
+            environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            started.start("MLflow", _mlflow(host, mlflow_port), logs / "mlflow.log", environment)
+            typer.echo(f"MLflow   starting, takes half a minute   (log: {logs / 'mlflow.log'})")
+        _wait_until_ready(f"{dagster_page}/server_info", started)
+        typer.echo(f"Dagster  {dagster_page}")
+        if own_mlflow:
+            _wait_until_ready(f"{mlflow_page}/health", started)
+            typer.echo(f"MLflow   {mlflow_page}")
+        typer.echo("All is up; Ctrl-C stops it.")
+        try:
+            _watch(started, keep_lakefs)
+        except KeyboardInterrupt:
+            typer.echo("Stopping; Dagster takes some seconds.")
+            raise
+
+
+@contextlib.contextmanager
+def _only_one() -> Iterator[None]:
+    """Two daemons on one home would both start every run."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(home.home() / "up.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RuntimeError(
+            f"`visionops up` runs already on {home.home()}: use it, stop it, or set VISIONOPS_HOME to another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_free(host: str, port: int, option: str) -> None:
+    """Raise `RuntimeError` where something else listens: a child would say so only after half a minute."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as problem:
+        raise RuntimeError(
+            f"cannot listen on {host} port {port} ({problem.strerror}): stop what listens there, or take another "
+            f"port, for example `visionops up {option} {port + 1}`"
+        ) from problem
+
+
+def _fail_stale_runs() -> None:
     import dagster as dg
 
     from sensors.stale_runs import fail_stale_runs
 
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     with dg.DagsterInstance.get() as instance:
         for run_id in fail_stale_runs(instance):
             typer.echo(f"run {run_id} was killed and is marked as failed; its sensor will ask for it again")
-    logs = home.home() / "logs"
-    logs.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as started:
-        typer.echo(f"lakeFS     {started.enter_context(_lakefs())}")
-        services = {
-            "Dagster": started.enter_context(
-                _process(_dagster(host, port), logs / "dagster.log", {"PYTHONUNBUFFERED": "1"})
-            )
-        }
-        typer.echo(f"Dagster    http://{host}:{port}   starting (log: {logs / 'dagster.log'})")
-        if "MLFLOW_TRACKING_URI" not in os.environ:
-            command_line = _mlflow(host, mlflow_port)
-            services["MLflow"] = started.enter_context(_process(command_line, logs / "mlflow.log", {}))
-            typer.echo(f"MLflow     http://{host}:{mlflow_port}   starting (log: {logs / 'mlflow.log'})")
-        _wait_until_ready({"Dagster": f"http://{host}:{port}/server_info"}, services, logs)
-        typer.echo("ready; Ctrl-C stops everything")
-        _watch(services, logs)
 
 
 @contextlib.contextmanager
-def _lakefs() -> Iterator[str]:
-    """The server in use; one that this command started stops with it."""
+def _lakefs() -> Iterator[Callable[[], object]]:
+    """Give what keeps the server in use alive; one that this command started stops with it."""
     if os.environ.get("LAKEFS_ENDPOINT"):
-        yield os.environ["LAKEFS_ENDPOINT"]
+        typer.echo(f"lakeFS   {os.environ['LAKEFS_ENDPOINT']}")
+        yield lambda: None
         return
     from lakefs_local import discovery
 
     data = home.lakefs_data()
-    ours = discovery.running(data) is None
+    found = discovery.running(data)
     server = discovery.ensure_running(data)
+    typer.echo(f"lakeFS   {server.endpoint}   (user and password: {data / 'credentials.json'})")
     try:
-        yield f"{server.endpoint}   user and password: {data / 'credentials.json'}"
+        yield functools.partial(discovery.ensure_running, data)
     finally:
-        if ours:
+        now = discovery.running(data)
+        if now is not None and (found is None or now.pid != found.pid):
             discovery.stop(data)
+
+
+def _page(host: str, port: int) -> str:
+    """The address for a browser on this machine."""
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+
+def _unless_set(name: str, value: str) -> dict[str, str]:
+    return {name: os.environ.get(name) or value}
 
 
 def _dagster(host: str, port: int) -> list[str]:
@@ -86,62 +155,22 @@ def _mlflow(host: str, port: int) -> list[str]:
     ]
 
 
-@contextlib.contextmanager
-def _process(
-    command_line: Sequence[str], log: Path, environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen]:
-    """A child in a process group of its own, stopped gently at the end, and hard if it will not."""
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            command_line,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=home.ROOT,
-            env={**os.environ, **environment},
-            start_new_session=True,
-            # Started from a shell's background job, SIGINT would be ignored, and by every grandchild too.
-            preexec_fn=_restore_interrupt,
-        )
-    try:
-        yield child
-    finally:
-        for sent in (signal.SIGINT, signal.SIGKILL):
-            if child.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, sent)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(SHUTDOWN_SECONDS)
-                break
-
-
-def _restore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _wait_until_ready(pages: Mapping[str, str], services: Mapping[str, subprocess.Popen], logs: Path) -> None:
+def _wait_until_ready(page: str, started: Children) -> None:
     import httpx
 
-    for name, page in pages.items():
-        while True:
-            _check(services, logs)
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(page, timeout=2).is_success:
-                    break
-            time.sleep(0.3)
-        typer.echo(f"{name} is up")
+    while True:
+        started.check()
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(page, timeout=2).is_success:
+                return
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _watch(services: Mapping[str, subprocess.Popen], logs: Path) -> None:
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            _check(services, logs)
-            time.sleep(1)
-
-
-def _check(services: Mapping[str, subprocess.Popen], logs: Path) -> None:
-    for name, child in services.items():
-        if child.poll() is not None:
-            log = logs / f"{name.lower()}.log"
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-            raise RuntimeError(f"{name} stopped with status {child.returncode}; the end of {log}:\n{tail}")
+def _watch(started: Children, keep_lakefs: Callable[[], object]) -> None:
+    called = time.monotonic()
+    while True:
+        started.check()
+        if time.monotonic() - called > CALL_LAKEFS_EVERY_SECONDS:
+            keep_lakefs()
+            called = time.monotonic()
+        time.sleep(LOOK_EVERY_SECONDS)
