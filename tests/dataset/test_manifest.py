@@ -15,7 +15,6 @@ from visionops_assets.dataset.manifest import (
     AnnotationsFile,
     Manifest,
     build_manifest,
-    holdout_digest,
     read_manifest,
 )
 from visionops_assets.dataset.manifest_diff import diff_manifests, diff_tables
@@ -188,33 +187,6 @@ def test_a_slice_column_of_two_types_is_named_with_both_files(store):
         AnnotationsError, match=r"column 'line' has the type string in batches/a.* but int64 in batches/b"
     ):
         read_manifest(manifest, store)
-
-
-def digest_of(*frames: pd.DataFrame, slices: tuple[str, ...] = ()) -> str:
-    store, commit = MemoryStore(), Commit(**{frame["path"][0].split("/")[1]: frame for frame in frames})
-    return holdout_digest(read_manifest(build_manifest(commit.files, commit.fetch, store), store), slices)
-
-
-def test_the_holdout_digest_sees_only_the_holdout():
-    base = batch("a", 30)
-    label = base["label"].where(base["split"] != "train", "c9")
-    assert digest_of(base) == digest_of(base.assign(label=label))
-    assert digest_of(base) == digest_of(base, batch("b", 6, split="train"))
-    held = base["split"] == "holdout"
-    assert digest_of(base) != digest_of(base.assign(label=base["label"].where(~held, "c9")))
-    assert digest_of(base) != digest_of(base.assign(excluded=held & (base.index == 2)))
-    assert digest_of(base) != digest_of(base.assign(group="g"))
-    lined = base.assign(line="x")
-    assert digest_of(lined) == digest_of(base)
-    assert digest_of(lined, slices=("line",)) != digest_of(base.assign(line="y"), slices=("line",))
-
-
-def test_the_holdout_digest_does_not_depend_on_paths():
-    base = batch("a", 9)
-    renamed = (
-        base.assign(path=base["path"].str.replace("images/", "images/z")).iloc[::-1].reset_index(drop=True)
-    )
-    assert digest_of(base) == digest_of(renamed)
 
 
 def test_a_diff_tells_added_removed_relabelled_moved_and_regrouped(store):

@@ -169,17 +169,6 @@ def manifest_rows(annotations: pa.Table, source: str) -> pa.Table:
     return table.select(first + sorted(set(table.column_names) - set(first))).replace_schema_metadata(None)
 
 
-def holdout_digest(table: pa.Table, slices: Sequence[str] = ()) -> str:
-    """SHA-256 (hex) of what a verdict was judged on: the holdout's images, truths, groups and slices.
-
-    Paths and the order of rows do not count, so a holdout that only moved stays the same.
-    """
-    names = ["sha256", "label" if "label" in table.column_names else "boxes", "group", "batch", *slices]
-    kept = pc.and_(pc.equal(table["split"], "holdout"), pc.invert(table["excluded"]))
-    holdout = table.filter(kept).select(names)
-    return table_content_digest(holdout.sort_by([(name, "ascending") for name in names if name != "boxes"]))
-
-
 def _no_rows() -> pa.Table:
     columns = {name: pa.array([], kind) for name, kind in COLUMNS.items() if name != "boxes"}
     return manifest_rows(pa.table(columns), annotations_path("none", "none"))
