@@ -27,7 +27,7 @@ from visionops_assets.training.augmentations import augment
 from visionops_assets.training.batches import EpochOrder, LabelledImages, channel_statistics
 from visionops_assets.training.determinism import deterministic_session
 from visionops_assets.training.export import export_onnx, golden_images, parity
-from visionops_assets.training.protocol import ShippedClassifier, build_model, evaluating
+from visionops_assets.training.protocol import Shipped, ShippedClassifier, build_model, evaluating
 from visionops_assets.training.recipe import Recipe, resolve
 from visionops_assets.training.train import TrainingRequest, train
 
@@ -176,12 +176,12 @@ def compare(name: str, count: int, fields: dict[str, object], repeats: int) -> N
         train_images, validation = samples(Path(folder), count, recipe)
         loop = by_hand(recipe, train_images, validation)
         request = TrainingRequest(recipe, CLASSES, train_images, validation, identity="benchmark")
-        shipped: list[ShippedClassifier] = []
+        shipped: list[Shipped] = []
 
         def ours() -> float:
             with tempfile.TemporaryDirectory() as workdir:
                 result = train(request, Path(workdir))
-            shipped[:] = [result.classifier]
+            shipped[:] = [result.shipped]
             return result.metrics["validation_accuracy"]
 
         ours(), loop()

@@ -15,13 +15,13 @@ from visionops_assets.training.errors import ExportError
 from visionops_assets.training.export import export_onnx, golden_images, parity
 from visionops_assets.training.protocol import ShippedClassifier, build_model
 from visionops_assets.training.recipe import ModelSpec
-from visionops_assets.training.train import TrainingResult, load_classifier
+from visionops_assets.training.train import TrainingResult, load_shipped
 
 
 @pytest.fixture(scope="module")
 def shipped(trained: TrainingResult, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     path = tmp_path_factory.mktemp("shipped") / "model.onnx"
-    return path, export_onnx(trained.classifier, path)
+    return path, export_onnx(trained.shipped, path)
 
 
 def fresh(name: str) -> ShippedClassifier:
@@ -34,7 +34,7 @@ def fresh(name: str) -> ShippedClassifier:
 
 
 def test_the_file_agrees_with_the_trained_model(shipped: tuple[Path, str], trained: TrainingResult) -> None:
-    report = parity(shipped[0], trained.classifier, golden_images(request().train))
+    report = parity(shipped[0], trained.shipped, golden_images(request().train))
     assert report.passed
     assert report.images == 62
     assert report.agreement == 1
@@ -77,10 +77,10 @@ def test_any_number_of_images_gives_probabilities_that_sum_to_one(
 def test_the_same_weights_give_the_same_file(
     shipped: tuple[Path, str], trained: TrainingResult, tmp_path: Path
 ) -> None:
-    loaded = load_classifier(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
+    loaded = load_shipped(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
     assert export_onnx(loaded, tmp_path / "again.onnx") == shipped[1]
     other = train_here(tmp_path / "other", seed=5)
-    assert export_onnx(other.classifier, tmp_path / "other.onnx") != shipped[1]
+    assert export_onnx(other.shipped, tmp_path / "other.onnx") != shipped[1]
 
 
 def test_the_file_names_no_path_of_this_machine(shipped: tuple[Path, str]) -> None:
@@ -91,7 +91,7 @@ def test_the_file_names_no_path_of_this_machine(shipped: tuple[Path, str]) -> No
 
 def test_a_file_of_other_weights_fails_parity(shipped: tuple[Path, str], tmp_path: Path) -> None:
     other = train_here(tmp_path / "other", seed=5)
-    report = parity(shipped[0], other.classifier, golden_images(request().train))
+    report = parity(shipped[0], other.shipped, golden_images(request().train))
     assert not report.passed
     assert "DIFFERS" in report.summary
 
@@ -103,7 +103,7 @@ def test_a_file_that_gives_no_number_fails_parity(
     biased = next(tensor for tensor in model.graph.initializer if tensor.name == "model.head.bias")
     biased.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), biased.name))
     onnx.save(model, tmp_path / "broken.onnx")
-    assert not parity(tmp_path / "broken.onnx", trained.classifier, golden_images(request().train)).passed
+    assert not parity(tmp_path / "broken.onnx", trained.shipped, golden_images(request().train)).passed
 
 
 def test_a_model_that_cannot_be_traced_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_traced_is_refused_with_the_reason(tmp_path: Path
 def test_export_is_quiet_and_leaves_the_model_as_it_was(
     trained: TrainingResult, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    classifier = load_classifier(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
+    classifier = load_shipped(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
     classifier.train()
     classifier.model.features[1].eval()  # type: ignore[union-attr, index]
     modes = [part.training for part in classifier.modules()]

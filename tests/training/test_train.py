@@ -18,7 +18,7 @@ from visionops_assets.training.errors import ModelError, TrainingError, WeightsE
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.protocol import build_model
 from visionops_assets.training.recipe import ModelSpec
-from visionops_assets.training.train import TrainingResult, load_classifier, train
+from visionops_assets.training.train import TrainingResult, load_shipped, train
 from visionops_assets.training.weights import save_weights
 
 LEARNING: dict[str, Any] = {
@@ -45,7 +45,7 @@ def test_the_default_model_takes_images_of_other_sizes(workdir: Path) -> None:
 
     noise = LabelledImages(Noise(), asked.train.rows, asked.train.labels)
     result = train(dataclasses.replace(asked, train=noise, validation=None), workdir)
-    probabilities, embedding = result.classifier(torch.zeros(5, 45, 70, 3, dtype=torch.uint8))
+    probabilities, embedding = result.shipped(torch.zeros(5, 45, 70, 3, dtype=torch.uint8))
     assert probabilities.shape == (5, 3) and embedding.shape == (5, 16)
 
 
@@ -69,7 +69,7 @@ def test_a_foreign_model_trains_and_decides(name: str, workdir: Path) -> None:
     )
     assert result.metrics["validation_accuracy"] > 0.9
     assert result.own_training == (name == "OwnLightning")
-    probabilities, _ = result.classifier(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))
+    probabilities, _ = result.shipped(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2))
 
 
@@ -168,7 +168,7 @@ def test_normalisation_is_measured_exactly_and_shipped_with_the_weights(trained:
     assert mean[0] == pytest.approx(pixels.mean(), abs=1e-12)
     assert std[0] == pytest.approx(pixels.std(), abs=1e-12)
     assert trained.recipe.input.mean == mean
-    assert trained.classifier.mean.tolist() == pytest.approx(list(mean))
+    assert trained.shipped.mean.tolist() == pytest.approx(list(mean))
 
 
 def test_constant_images_do_not_divide_by_zero() -> None:
@@ -178,10 +178,10 @@ def test_constant_images_do_not_divide_by_zero() -> None:
 
 
 def test_finished_weights_load_into_the_same_classifier(trained: TrainingResult) -> None:
-    loaded = load_classifier(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
+    loaded = load_shipped(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
     images = torch.from_numpy(request().train.source.gather(np.arange(9)))
     with torch.no_grad():
-        for found, expected in zip(loaded(images), trained.classifier(images), strict=True):
+        for found, expected in zip(loaded(images), trained.shipped(images), strict=True):
             assert torch.equal(found, expected)
 
 
@@ -200,7 +200,7 @@ def test_training_starts_from_given_weights_and_says_what_stayed_fresh(workdir: 
     result = train(dataclasses.replace(asked, init_weights=given), workdir)
     assert result.fresh_tensors == ("out.bias", "out.weight")
     torch.testing.assert_close(
-        result.classifier.model.state_dict()["convolution.weight"], pretrained.convolution.weight.detach()
+        result.shipped.model.state_dict()["convolution.weight"], pretrained.convolution.weight.detach()
     )
 
 

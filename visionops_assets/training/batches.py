@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -28,11 +28,11 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The rows of a source that make one split, with the class index of each; both [N]."""
+    """The rows of a source that make one split [N], with the target of each: class indices [N], or boxes [N, M, 5]."""
 
     source: ImageSource
     rows: NDArray[np.integer]
-    labels: NDArray[np.integer]
+    labels: NDArray[Any]
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.labels):
@@ -82,16 +82,17 @@ class EpochOrder(Sampler[NDArray[np.int64]]):
 
 
 class Gathered(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """One item is one batch: uint8 images [n, H, W, C], labels [n], positions [n]."""
+    """One item is one batch: uint8 images [n, H, W, C], targets [n] or [n, M, 5], positions [n]."""
 
     def __init__(self, images: LabelledImages) -> None:
         self.images = images
 
     def __getitem__(self, positions: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
         pixels = self.images.source.gather(self.images.rows[positions])
+        targets = self.images.labels[positions]
         return (
             torch.from_numpy(np.ascontiguousarray(pixels)),
-            torch.from_numpy(self.images.labels[positions].astype(np.int64)),
+            torch.from_numpy(targets.astype(np.int64 if targets.ndim == 1 else np.float32)),
             torch.from_numpy(positions),
         )
 
@@ -132,16 +133,23 @@ class EpochBatches:
         yield from self._loader
 
 
-class ClassificationData(lightning.LightningDataModule):
-    """Gives any LightningModule batches `(images, targets)`: float [n, C, H, W] normalised, int64 [n].
+# Where augmentation moves targets: (targets, recipe, epoch, positions) -> targets.
+Follow = Callable[[Tensor, Recipe, int, NDArray[np.int64]], Tensor]
+
+
+class TrainingData(lightning.LightningDataModule):
+    """Gives any LightningModule batches `(images, targets)`: float [n, C, H, W] normalised, targets as `follow` says.
 
     Loader workers only copy bytes; everything random or numeric happens in the training process, so the result
     does not depend on their number.
     """
 
-    def __init__(self, recipe: Recipe, train: LabelledImages, loader_workers: int = 0) -> None:
+    def __init__(
+        self, recipe: Recipe, train: LabelledImages, follow: Follow, loader_workers: int = 0
+    ) -> None:
         """`recipe` is resolved: its input has mean and std."""
         super().__init__()
+        self.follow = follow
         self.recipe, self.samples, self.loader_workers = recipe, train, loader_workers
         self._mean, self._deviation = (
             self._an_image_of(values) for values in (recipe.input.mean, recipe.input.std)
@@ -154,17 +162,15 @@ class ClassificationData(lightning.LightningDataModule):
         self, batch: tuple[Tensor, Tensor, Tensor], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
         pixels, targets, positions = batch
+        samples, epoch = positions.cpu().numpy(), self._epoch()
         images = pixels.permute(0, 3, 1, 2).float() / 255.0
         images = augment(
-            images,
-            self.recipe.augmentations,
-            seed=self.recipe.seed,
-            epoch=self._epoch(),
-            samples=positions.cpu().numpy(),
+            images, self.recipe.augmentations, seed=self.recipe.seed, epoch=epoch, samples=samples
         ).contiguous(memory_format=torch.channels_last)
         if self._mean.device != images.device:
             self._mean, self._deviation = self._mean.to(images.device), self._deviation.to(images.device)
-        return (images - self._mean) / self._deviation, targets
+        moved = self.follow(targets, self.recipe, epoch, samples)
+        return (images - self._mean) / self._deviation, moved
 
     def _an_image_of(self, values: tuple[float, ...] | None) -> Tensor:
         # A value a pixel: broadcast along channels alone, these two operations took ten times as long.

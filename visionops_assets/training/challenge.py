@@ -135,8 +135,8 @@ class _Training:
         )
         result = train(request, self.workdir, self._on_epoch)
         onnx = self.workdir / "model.onnx"
-        onnx_sha256 = export_onnx(result.classifier, onnx)
-        proof = parity(onnx, result.classifier, golden_images(request.train))
+        onnx_sha256 = export_onnx(result.shipped, onnx)
+        proof = parity(onnx, result.shipped, golden_images(request.train))
         self.say(proof.summary)
         provenance = provenance_of(
             project,
@@ -156,14 +156,14 @@ class _Training:
         numbers = {
             "train_loss": report.train_loss,
             "validation_loss": report.validation_loss,
-            "validation_accuracy": report.validation_accuracy,
+            f"validation_{report.score}": report.validation_score,
             "learning_rate": report.learning_rate,
             "epoch_seconds": report.seconds,
         }
         known = {name: value for name, value in numbers.items() if value is not None}
         self.registry.runs.log_metrics(self.run_id, known, step=report.epoch)
-        accuracy = report.validation_accuracy
-        shown = f", validation accuracy {accuracy:.3f}" if accuracy is not None else ""
+        score = report.validation_score
+        shown = f", validation {report.score} {score:.3f}" if score is not None else ""
         self.say(f"epoch {report.epoch} of {report.epochs}: loss {report.train_loss:.4f}{shown}")
 
     def _record(

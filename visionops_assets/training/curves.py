@@ -9,7 +9,7 @@ _LARGEST_BYTES = 50_000
 
 
 def learning_curves(history: Sequence[EpochReport], title: str = "") -> bytes:
-    """Return a PNG of under 50 kB: losses on the left axis, validation accuracy on the right."""
+    """Return a PNG of under 50 kB: losses on the left axis, the validation score on the right."""
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -29,14 +29,15 @@ def learning_curves(history: Sequence[EpochReport], title: str = "") -> bytes:
         return bool(points)
 
     draw(losses, "training loss", "train_loss", "tab:blue", "-")
-    if draw(losses, "validation loss", "validation_loss", "tab:orange", "-"):
-        accuracy = losses.twinx()
-        draw(accuracy, "validation accuracy", "validation_accuracy", "tab:green", "--")
-        accuracy.set_ylim(0, 1.02)
-        accuracy.set_ylabel("accuracy")
+    draw(losses, "validation loss", "validation_loss", "tab:orange", "-")
+    if any(report.validation_score is not None for report in history):
+        name, scores = history[0].score, losses.twinx()
+        draw(scores, f"validation {name}", "validation_score", "tab:green", "--")
+        scores.set_ylim(0, 1.02)
+        scores.set_ylabel(name)
     losses.set_ylim(bottom=0)
     losses.set_xlabel("epoch")
-    losses.set_ylabel("loss (nats)")
+    losses.set_ylabel("loss")
     losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.determinism import deterministic_session, quiet
 from visionops_assets.training.errors import ExportError
-from visionops_assets.training.protocol import ShippedClassifier, evaluating
+from visionops_assets.training.protocol import Shipped, evaluating, largest_difference
 from visionops_assets.training.weights import write_atomically
 
 FORMAT = "1"
 _OPSET = 20
-_OUTPUTS = ("probabilities", "embedding")
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class ParityReport:
     """How far the ONNX file is from the torch model on golden images.
 
     `agreement` is the share of images with the same first class. Within the tolerance only a tie can differ.
+    `compared` says what differs: probabilities, or scores and boxes (these as a share of the image's side).
     """
 
     images: int
@@ -36,6 +36,7 @@ class ParityReport:
     largest_difference: float
     largest_embedding_difference: float
     agreement: float
+    compared: str = "probabilities"
 
     @property
     def passed(self) -> bool:
@@ -46,49 +47,52 @@ class ParityReport:
         """The result in words."""
         verdict = "agrees with" if self.passed else "DIFFERS from"
         return (
-            f"the ONNX file {verdict} the trained model on {self.images} images: probabilities differ by at most "
+            f"the ONNX file {verdict} the trained model on {self.images} images: {self.compared} differ by at most "
             f"{self.largest_difference:.2g} (allowed {self.tolerance:.2g}), "
             f"the first class is the same on {self.agreement:.1%}"
         )
 
 
-def export_onnx(classifier: ShippedClassifier, path: Path) -> str:
+def export_onnx(shipped: Shipped, path: Path) -> str:
     """Write what ships and return the file's SHA-256 (hex).
 
-    Input `images` uint8 [N, H, W, C] at the recipe's size; outputs `probabilities` float32 [N, classes] and
-    `embedding` float32 [N, D]; N is free. Metadata: `visionops.classes` (JSON list), `visionops.input` (JSON:
-    height, width, channels, resize), `visionops.format`. Equal weights give equal bytes under equal versions of
-    torch and onnxscript: names and places of the exporting code are removed.
+    Input `images` uint8 [N, H, W, C] at the recipe's size; outputs by task, N free: `probabilities` float32
+    [N, classes], or `boxes` float32 [N, K, 4] (left, top, width, height in pixels of the input), `scores` float32
+    [N, K] and `labels` int64 [N, K]; then `embedding` float32 [N, D]. Metadata: `visionops.task`,
+    `visionops.classes` (JSON list), `visionops.input` (JSON: height, width, channels, resize), `visionops.format`.
+    Equal weights give equal bytes under equal versions of torch and onnxscript: names and places of the exporting
+    code are removed.
 
     Raises ExportError where torch cannot express the model as ONNX.
     """
-    spec = classifier.input
+    spec = shipped.input
     example = torch.zeros(2, spec.height, spec.width, spec.channels, dtype=torch.uint8)
     # Training leaves weights channels_last, loading does not, and the exporter names some operations after it.
-    classifier.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    shipped.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     # One thread: the exporter only traces, and constants it folds must not depend on the machine.
-    with quiet(), deterministic_session(seed=0, threads=1), evaluating(classifier):
+    with quiet(), deterministic_session(seed=0, threads=1), evaluating(shipped):
         try:
             program = torch.onnx.export(
-                classifier,
+                shipped,
                 (example,),
                 dynamo=True,
                 opset_version=_OPSET,
                 input_names=["images"],
-                output_names=list(_OUTPUTS),
+                output_names=list(shipped.outputs),
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
             raise ExportError(
-                f"{type(classifier.model).__name__} cannot be written as ONNX: {_first_line(error)}. Use operations "
+                f"{type(shipped.model).__name__} cannot be written as ONNX: {_first_line(error)}. Use operations "
                 "that torch.export traces, without Python branches on tensor values, for any number of images"
             ) from error
         assert program is not None
         model = program.model_proto
     _remove_traces_of_the_exporter(model)
     described = {
-        "visionops.classes": json.dumps(list(classifier.classes), ensure_ascii=False),
+        "visionops.task": shipped.task,
+        "visionops.classes": json.dumps(list(shipped.classes), ensure_ascii=False),
         "visionops.input": json.dumps(spec.model_dump(include={"height", "width", "channels", "resize"})),
         "visionops.format": FORMAT,
     }
@@ -107,9 +111,7 @@ def golden_images(images: LabelledImages, count: int = 62) -> NDArray[np.uint8]:
     return np.concatenate([pixels, np.zeros_like(pixels[:1]), np.full_like(pixels[:1], 255)])
 
 
-def parity(
-    path: Path, classifier: ShippedClassifier, images: NDArray[np.uint8], tolerance: float = 1e-4
-) -> ParityReport:
+def parity(path: Path, shipped: Shipped, images: NDArray[np.uint8], tolerance: float = 1e-4) -> ParityReport:
     """Compare the ONNX file with the torch model on images uint8 [N, H, W, C], N at least 2.
 
     Both run the first image alone and the rest together, so that a number of images fixed in the graph shows.
@@ -119,22 +121,22 @@ def parity(
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     differences, embedding_differences, same = [0.0], [0.0], 0
-    with evaluating(classifier):
+    with evaluating(shipped):
         for part in (images[:1], images[1:]):
-            expected, expected_embedding = (tensor.numpy() for tensor in classifier(torch.from_numpy(part)))
-            found, found_embedding = session.run(list(_OUTPUTS), {"images": part})
-            differences.append(_largest(found, expected))
-            embedding_differences.append(_largest(found_embedding, expected_embedding))
-            same += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+            expected = [tensor.numpy() for tensor in shipped(torch.from_numpy(part))]
+            found = session.run(list(shipped.outputs), {"images": part})
+            difference, agreeing = shipped.differences(found, expected)
+            differences.append(difference)
+            embedding_differences.append(largest_difference(found[-1], expected[-1]))
+            same += agreeing
     return ParityReport(
-        len(images), tolerance, max(differences), max(embedding_differences), same / len(images)
+        len(images),
+        tolerance,
+        max(differences),
+        max(embedding_differences),
+        same / len(images),
+        shipped.compared,
     )
-
-
-def _largest(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return float("inf")
-    return float(np.abs(found - expected).max(initial=0.0))
 
 
 def _remove_traces_of_the_exporter(model: onnx.ModelProto) -> None:

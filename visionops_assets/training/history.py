@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch, counted from 1. Losses are means over samples; validation is None without such samples."""
+    """One epoch, counted from 1. Losses are means over samples; validation is None without such samples.
+
+    `score` names what `validation_score` is: accuracy or mAP50.
+    """
 
     epoch: int
     epochs: int
     train_loss: float
     validation_loss: float | None
-    validation_accuracy: float | None
+    validation_score: float | None
     learning_rate: float
     seconds: float
+    score: str = "accuracy"
     restored: bool = False
     """True where an earlier, interrupted training ran this epoch."""

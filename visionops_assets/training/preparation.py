@@ -15,6 +15,7 @@ from visionops_assets.project import Project
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.code_digest import CodeState
 from visionops_assets.training.provenance import DataOrigin, Provenance, collect
+from visionops_assets.training.tasks import task_of
 from visionops_assets.training.train import TrainingRequest, TrainingResult
 
 
@@ -38,12 +39,12 @@ def prepare(
         lakefs, project.repository, version.commit.id, used, samples, project.recipe.input
     )
     say(f"{filled.wanted} samples; {filled.added} fetched and decoded in {filled.seconds:.1f} s")
-    index = {label: number for number, label in enumerate(project.classes)}
-    labels = used["label"].map(index).to_numpy(np.int64)
+    task = task_of(project.task)
+    targets = task.targets(used, project.classes, project.recipe.input)
 
     def side(name: str) -> LabelledImages:
         rows = np.flatnonzero((used["split"] == name).to_numpy()).astype(np.int64)
-        return LabelledImages(view, rows, labels[rows])
+        return LabelledImages(view, rows, targets[rows])
 
     validation = side("val")
     return TrainingRequest(
@@ -52,6 +53,7 @@ def prepare(
         train=side("train"),
         validation=validation if len(validation) else None,
         identity=identity,
+        task=task,
         init_weights=_init_weights(project, workdir),
     )
 

@@ -10,29 +10,11 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from visionops_assets.training.batches import Gathered, LabelledImages
+from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.errors import TrainingError
 from visionops_assets.training.history import EpochReport
-from visionops_assets.training.protocol import ShippedClassifier, evaluating
-
-# A batch of about this many pixels stays in the processor's caches: a third faster than four times as many.
-_EVALUATED_PIXELS = 1 << 16
-
-
-def evaluate(shipped: ShippedClassifier, images: LabelledImages) -> tuple[float, float]:
-    """Return (mean cross-entropy in nats, accuracy) of what would ship on a split."""
-    device, spec = shipped.mean.device, shipped.input
-    batch_size = min(max(_EVALUATED_PIXELS // (spec.height * spec.width), 16), 512)
-    loss, correct = 0.0, 0
-    with evaluating(shipped):
-        for pixels, targets, _ in Gathered(images).in_order(batch_size):
-            probabilities, _ = shipped(pixels.to(device))
-            probabilities = probabilities.float().cpu()
-            chosen = probabilities.gather(1, targets[:, None]).double()
-            # `maximum` lets NaN through, where clamping at the smallest probability would hide it.
-            loss -= float(torch.maximum(chosen, torch.tensor(1e-12, dtype=torch.float64)).log().sum())
-            correct += int((probabilities.argmax(dim=1) == targets).sum())
-    return loss / len(images), correct / len(images)
+from visionops_assets.training.protocol import Shipped
+from visionops_assets.training.tasks import Task
 
 
 class EpochReporter(lightning.Callback):
@@ -40,12 +22,14 @@ class EpochReporter(lightning.Callback):
 
     def __init__(
         self,
-        shipped: ShippedClassifier,
+        task: Task,
+        shipped: Shipped,
         validation: LabelledImages | None,
         on_epoch: Callable[[EpochReport], None] | None,
     ) -> None:
         self.history: list[EpochReport] = []
-        self._shipped, self._validation, self._on_epoch = shipped, validation, on_epoch
+        self._task, self._shipped = task, shipped
+        self._validation, self._on_epoch = validation, on_epoch
         self._losses: list[Tensor] = []
         self._weights: list[int] = []
         self._started = 0.0
@@ -86,7 +70,7 @@ class EpochReporter(lightning.Callback):
         weights = torch.tensor(self._weights, dtype=torch.float64)
         losses = torch.stack(self._losses).double().cpu()
         train_loss = float((losses * weights).sum() / weights.sum())
-        validation = evaluate(self._shipped, self._validation) if self._validation else (None, None)
+        validation = self._task.measure(self._shipped, self._validation) if self._validation else (None, None)
         if not all(math.isfinite(loss or 0.0) for loss in (train_loss, validation[0])):
             raise TrainingError(
                 f"training diverged in epoch {epoch} of {trainer.max_epochs}: the loss is "
@@ -99,9 +83,10 @@ class EpochReporter(lightning.Callback):
                 epochs=trainer.max_epochs or epoch,
                 train_loss=train_loss,
                 validation_loss=validation[0],
-                validation_accuracy=validation[1],
+                validation_score=validation[1],
                 learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
                 seconds=time.perf_counter() - self._started,
+                score=self._task.score,
             )
         )
 

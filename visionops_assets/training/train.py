@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from visionops_assets.training import hardware
-from visionops_assets.training.batches import ClassificationData, LabelledImages, channel_statistics
+from visionops_assets.training.batches import LabelledImages, TrainingData, channel_statistics
+from visionops_assets.training.by_recipe import as_lightning
 from visionops_assets.training.checkpoint import EpochBoundary, is_readable
-from visionops_assets.training.classifier import as_lightning
 from visionops_assets.training.determinism import deterministic_session, quiet
 from visionops_assets.training.errors import TrainingError
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.progress import EpochReporter
-from visionops_assets.training.protocol import ShippedClassifier, build_model
+from visionops_assets.training.protocol import Shipped, build_model
 from visionops_assets.training.recipe import InputSpec, Recipe, canonical_json, resolve
+from visionops_assets.training.tasks import CLASSIFICATION, Task
 from visionops_assets.training.weights import load_weights, save_weights, start_from
 
 
@@ -38,6 +39,7 @@ class TrainingRequest:
     train: LabelledImages
     validation: LabelledImages | None
     identity: str
+    task: Task = CLASSIFICATION
     init_weights: Path | None = None
     loader_workers: int = 0
     checkpoint_seconds: float = 2.0
@@ -45,13 +47,13 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained classifier, in evaluation mode on the CPU, and its weights file.
+    """A trained model as it ships, in evaluation mode on the CPU, and its weights file.
 
     `recipe` is resolved: precision and normalisation are what ran. `own_training` says that the model brought
     its own optimiser, so the recipe's was not used. `fresh_tensors` names what init_weights did not fill.
     """
 
-    classifier: ShippedClassifier
+    shipped: Shipped
     weights: Path
     weights_sha256: str
     recipe: Recipe
@@ -61,12 +63,12 @@ class TrainingResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Final losses and validation accuracy, by name; what could not be measured is left out."""
+        """Final losses and validation score, by name; what could not be measured is left out."""
         last = self.history[-1]
         named = {
             "train_loss": last.train_loss,
             "validation_loss": last.validation_loss,
-            "validation_accuracy": last.validation_accuracy,
+            f"validation_{last.score}": last.validation_score,
         }
         return {name: value for name, value in named.items() if value is not None}
 
@@ -90,9 +92,9 @@ def train(
     workdir.mkdir(parents=True, exist_ok=True)
     bitwise = recipe.reproducibility == "bitwise"
     with quiet(), deterministic_session(seed=recipe.seed, threads=recipe.threads, bitwise=bitwise):
-        classifier, fresh = _fresh_classifier(request, recipe)
-        module = as_lightning(classifier.model, recipe.optimiser)
-        reporter = EpochReporter(classifier, request.validation, on_epoch)
+        shipped, fresh = _fresh_model(request, recipe)
+        module = as_lightning(shipped.model, recipe.optimiser)
+        reporter = EpochReporter(request.task, shipped, request.validation, on_epoch)
         checkpoint = workdir / f"{_checkpoint_name(request, recipe)}.ckpt"
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -109,24 +111,29 @@ def train(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        _fit(trainer, module, ClassificationData(recipe, request.train, request.loader_workers), checkpoint)
-        classifier.cpu().eval()
+        data = TrainingData(recipe, request.train, request.task.follow, request.loader_workers)
+        _fit(trainer, module, data, checkpoint)
+        shipped.cpu().eval()
         weights = workdir / "weights.safetensors"
-        digest = save_weights(classifier, weights)
+        digest = save_weights(shipped, weights)
     return TrainingResult(
-        classifier, weights, digest, recipe, tuple(reporter.history), module is classifier.model, fresh
+        shipped, weights, digest, recipe, tuple(reporter.history), module is shipped.model, fresh
     )
 
 
-def load_classifier(
-    recipe: Recipe, classes: tuple[str, ...], weights: Path, weights_sha256: str
-) -> ShippedClassifier:
+def load_shipped(
+    recipe: Recipe,
+    classes: tuple[str, ...],
+    weights: Path,
+    weights_sha256: str,
+    task: Task = CLASSIFICATION,
+) -> Shipped:
     """Build the recipe's model and load finished weights into it; refuses a file of another digest."""
     with deterministic_session(seed=recipe.seed, threads=torch.get_num_threads()):
         model = build_model(recipe.model, classes, recipe.input)
-        classifier = ShippedClassifier(model, classes, recipe.input)
-    load_weights(classifier, weights, weights_sha256)
-    return classifier.eval()
+        shipped = task.ship(model, classes, recipe.input)
+    load_weights(shipped, weights, weights_sha256)
+    return shipped.eval()
 
 
 def _resolved(request: TrainingRequest) -> Recipe:
@@ -138,9 +145,7 @@ def _resolved(request: TrainingRequest) -> Recipe:
     return recipe
 
 
-def _fresh_classifier(
-    request: TrainingRequest, recipe: Recipe
-) -> tuple[ShippedClassifier, tuple[str, ...] | None]:
+def _fresh_model(request: TrainingRequest, recipe: Recipe) -> tuple[Shipped, tuple[str, ...] | None]:
     model = build_model(recipe.model, request.classes, recipe.input)
     fresh: tuple[str, ...] | None = None
     if recipe.model.init_weights is not None:
@@ -150,13 +155,13 @@ def _fresh_classifier(
             )
         fresh = tuple(start_from(model, request.init_weights, recipe.model.init_weights.sha256)[1])
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return ShippedClassifier(model, request.classes, recipe.input), fresh
+    return request.task.ship(model, request.classes, recipe.input), fresh
 
 
 def _fit(
     trainer: lightning.Trainer,
     module: lightning.LightningModule,
-    data: ClassificationData,
+    data: TrainingData,
     checkpoint: Path,
 ) -> None:
     try:
@@ -189,9 +194,9 @@ def _refuse_what_cannot_train(request: TrainingRequest) -> None:
     if not request.classes or len(set(request.classes)) != len(request.classes):
         raise TrainingError(f"expected classes with distinct names, got {list(request.classes)}")
     for split, images in (("train", request.train), ("validation", request.validation)):
-        if images is not None and len(images) and not _within(images.labels, len(request.classes)):
+        if images is not None and not _within(request.task.labels(images.labels), len(request.classes)):
             raise TrainingError(f"{split}: labels must be 0..{len(request.classes) - 1}, one for each class")
-    counts = np.bincount(request.train.labels, minlength=len(request.classes))
+    counts = np.bincount(request.task.labels(request.train.labels), minlength=len(request.classes))
     missing = [name for name, found in zip(request.classes, counts, strict=True) if not found]
     if missing:
         raise TrainingError(
@@ -201,4 +206,4 @@ def _refuse_what_cannot_train(request: TrainingRequest) -> None:
 
 
 def _within(labels: np.ndarray, classes: int) -> bool:
-    return bool(labels.min() >= 0 and labels.max() < classes)
+    return not len(labels) or bool(labels.min() >= 0 and labels.max() < classes)

@@ -15,8 +15,8 @@ from visionops_assets.training.recipe import Optimiser
 _TRAINING_HOOKS = ("training_step", "configure_optimizers")
 
 
-class Classifier(lightning.LightningModule):
-    """Trains `model` on batches of images float [n, C, H, W] and class indices int64 [n]."""
+class TrainedByRecipe(lightning.LightningModule):
+    """Trains `model` on batches of images float [n, C, H, W] and targets."""
 
     def __init__(self, model: nn.Module, optimiser: Optimiser) -> None:
         super().__init__()
@@ -54,17 +54,17 @@ class Classifier(lightning.LightningModule):
 
 
 def as_lightning(model: nn.Module, optimiser: Optimiser) -> lightning.LightningModule:
-    """Return the module the Trainer fits: the model itself where it brings its own training, else a Classifier.
+    """Return the module the Trainer fits: the model itself where it brings its own training, else `TrainedByRecipe`.
 
     Raises ModelError for a LightningModule with half of what training needs.
     """
     if not isinstance(model, lightning.LightningModule):
-        return Classifier(model, optimiser)
+        return TrainedByRecipe(model, optimiser)
     missing = [name for name in _TRAINING_HOOKS if not is_overridden(name, model, lightning.LightningModule)]
     if not missing:
         return model
     if len(missing) == len(_TRAINING_HOOKS):
-        return Classifier(model, optimiser)
+        return TrainedByRecipe(model, optimiser)
     raise ModelError(
         f"{type(model).__name__} is a LightningModule without {missing[0]}: "
         "define training_step and configure_optimizers, or neither to train by the recipe"

@@ -1,0 +1,17 @@
+"""Fixtures of the detection tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from detection_world import train_here
+
+from visionops_assets.training.train import TrainingResult
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    """One finished training of the default detector, for tests that only read it."""
+    return train_here(tmp_path_factory.mktemp("trained"))
