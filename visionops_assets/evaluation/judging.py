@@ -4,8 +4,6 @@ A verdict is identified by challenger, champion, holdout and rules; one that is 
 so the same challenger judged again against the same champion spends nothing.
 """
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resources.lakefs import LakeFSResource
-from resources.model_records import ONNX_ARTIFACT, ModelVersion, version_on
+from resources.model_records import ModelVersion, version_on
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.dataset.decode import decode_whole
@@ -29,13 +27,8 @@ from visionops_assets.evaluation.candidate_pairs import candidate_pairs
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import find_leaks
 from visionops_assets.evaluation.ledger import turn_of
-from visionops_assets.evaluation.predictions import (
-    ModelFileError,
-    Scores,
-    holdout_digest,
-    predictions_table,
-    score,
-)
+from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table, score
+from visionops_assets.evaluation.shipped import fetch_model, open_model
 from visionops_assets.evaluation.verdict import Kind, ModelReference, Verdict, verdict_identity
 from visionops_assets.project import Project
 from visionops_assets.tables import frame_from_parquet, to_parquet
@@ -194,14 +187,8 @@ class _Judging:
 
     def _score(self, run_id: str, onnx_sha256: str, who: str) -> Scores:
         with tempfile.TemporaryDirectory() as folder:
-            file = self.registry.artifacts.fetch(run_id, ONNX_ARTIFACT, Path(folder) / "model.onnx")
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
-            if found != onnx_sha256:
-                raise ModelFileError(
-                    f"{ONNX_ARTIFACT} of run {run_id}, the {who}, was altered: its SHA-256 is {found[:12]}, "
-                    f"{onnx_sha256[:12]} was recorded; restore the artifact"
-                )
-            scores = score(file, self._images(self.holdout, _input_of(file)))
+            file = fetch_model(self.registry, run_id, onnx_sha256, who, Path(folder))
+            scores = score(file, self._images(self.holdout, open_model(file).input))
         self.say(f"the {who} answered {len(self.holdout)} holdout images")
         return scores
 
@@ -225,11 +212,3 @@ class _Judging:
             )
 
         return find_leaks(self.version.samples, candidate_pairs(used), image)
-
-
-def _input_of(model: Path) -> InputSpec:
-    """The decode size that an ONNX file states."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return InputSpec(**json.loads(session.get_modelmeta().custom_metadata_map["visionops.input"]))

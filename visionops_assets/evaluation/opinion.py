@@ -1,7 +1,5 @@
 """What the champion says of images that no model was trained on yet: those of a batch being imported."""
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resources.model_records import ONNX_ARTIFACT, version_on
+from resources.model_records import version_on
 from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode
 from visionops_assets.dataset.suspects import Opinion
@@ -37,28 +35,17 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
 
 
 def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
-    import onnxruntime
-
-    from visionops_assets.evaluation.predictions import ModelFileError
+    from visionops_assets.evaluation.shipped import fetch_model, open_model
 
     folder = tempfile.TemporaryDirectory(prefix="visionops-champion-")
-    file = registry.artifacts.fetch(run_id, ONNX_ARTIFACT, Path(folder.name) / "model.onnx")
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if found != onnx_sha256:
-        raise ModelFileError(
-            f"{ONNX_ARTIFACT} of run {run_id}, the champion, was altered: its SHA-256 is {found[:12]}, "
-            f"{onnx_sha256[:12]} was recorded; restore the artifact"
-        )
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    described = session.get_modelmeta().custom_metadata_map
-    size = InputSpec(**json.loads(described["visionops.input"]))
-    classes = tuple(json.loads(described["visionops.classes"]))
+    file = fetch_model(registry, run_id, onnx_sha256, "champion", Path(folder.name))
+    shipped = open_model(file)
 
     def predict(images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
         # The folder lives as long as this function does.
-        return _predict(Path(folder.name) / file.name, size, images)
+        return _predict(Path(folder.name) / file.name, shipped.input, images)
 
-    return Opinion(classes, predict)
+    return Opinion(shipped.classes, predict)
 
 
 def _predict(model: Path, size: InputSpec, images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:

@@ -5,19 +5,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from visionops_assets.evaluation.faults import KEY_COLUMNS, answer_columns
-
-_FORMAT = "1"
-
-
-class ModelFileError(ValueError):
-    """An ONNX file is not what VisionOps ships, or does not fit the images it is given."""
+from visionops_assets.evaluation.shipped import ModelFileError, open_model
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,9 @@ def score(
     Raises ModelFileError where the file is unreadable or is no file of format 1, or an image batch has another
     shape than the file states, FileNotFoundError where it is missing.
     """
-    session, classes, shape = _open(model, threads)
+    shipped = open_model(model, threads)
+    classes = shipped.classes
+    shape = (shipped.input.height, shipped.input.width, shipped.input.channels)
     outputs = ["probabilities", "embedding"] if embeddings else ["probabilities"]
     answers: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
     for images in batches:
@@ -50,7 +46,7 @@ def score(
                 "decode them as the file's `visionops.input` says"
             )
         if len(images):
-            for kept, answer in zip(answers, session.run(outputs, {"images": images}), strict=True):
+            for kept, answer in zip(answers, shipped.session.run(outputs, {"images": images}), strict=True):
                 kept.append(answer)
     probabilities = _joined(answers[0], len(classes))
     if probabilities.shape[1] != len(classes):
@@ -101,35 +97,6 @@ def holdout_digest(holdout: pd.DataFrame, slices: Sequence[str] = ()) -> str:
     )
     content = json.dumps([columns, texts.to_numpy().tolist()], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _open(model: Path, threads: int) -> tuple[Any, tuple[str, ...], tuple[int, int, int]]:
-    import onnxruntime
-
-    if not model.is_file():
-        raise FileNotFoundError(f"{model}: there is no such model file")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        described = session.get_modelmeta().custom_metadata_map
-    except Exception as error:  # ONNX Runtime's errors share no other base.
-        raise ModelFileError(f"{model}: ONNX Runtime cannot open it ({error}); export it again") from error
-    found = described.get("visionops.format")
-    if found != _FORMAT:
-        raise ModelFileError(
-            f"{model}: `visionops.format` should be {_FORMAT!r}, is {found!r}; export it again"
-        )
-    try:
-        classes = tuple(json.loads(described["visionops.classes"]))
-        spec = json.loads(described["visionops.input"])
-        shape = (int(spec["height"]), int(spec["width"]), int(spec["channels"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(
-            f"{model}: its VisionOps metadata is incomplete ({error!r}); export it again"
-        ) from error
-    return session, classes, shape
 
 
 def _predictions(scores: Scores) -> NDArray[np.object_]:

@@ -1,0 +1,76 @@
+"""The ONNX file that ships: held to its recorded digest, then opened as what it says of itself."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resources.model_records import ONNX_ARTIFACT
+from visionops_assets.registry import Registry
+from visionops_assets.training.recipe import InputSpec
+
+_FORMAT = "1"
+
+
+class ModelFileError(ValueError):
+    """An ONNX file is not what VisionOps ships, or does not fit the images it is given."""
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """An opened ONNX file: ONNX Runtime's session, the classes in its order, and how it wants images decoded."""
+
+    path: Path
+    session: Any
+    classes: tuple[str, ...]
+    input: InputSpec
+
+
+def fetch_model(registry: Registry, run_id: str, onnx_sha256: str, who: str, folder: Path) -> Path:
+    """Copy the file of the `who` (champion or challenger) into a folder, unless it was altered.
+
+    Raises `ModelFileError` where its SHA-256 is not the recorded one, `ArtifactMissing` where it is gone.
+    """
+    content = registry.artifacts.read_bytes(run_id, ONNX_ARTIFACT)
+    found = hashlib.sha256(content).hexdigest()
+    if found != onnx_sha256:
+        raise ModelFileError(
+            f"{ONNX_ARTIFACT} of run {run_id}, the {who}, was altered: its SHA-256 is {found[:12]}, "
+            f"{onnx_sha256[:12]} was recorded; restore the artifact"
+        )
+    file = folder / "model.onnx"
+    file.write_bytes(content)
+    return file
+
+
+def open_model(model: Path, threads: int = 0) -> ShippedModel:
+    """Open a file of format 1; `threads` 0 lets ONNX Runtime choose.
+
+    Raises `ModelFileError` where it is unreadable or of another format, FileNotFoundError where it is missing.
+    """
+    import onnxruntime
+
+    if not model.is_file():
+        raise FileNotFoundError(f"{model}: there is no such model file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        described = session.get_modelmeta().custom_metadata_map
+    except Exception as error:  # ONNX Runtime's errors share no other base.
+        raise ModelFileError(f"{model}: ONNX Runtime cannot open it ({error}); export it again") from error
+    found = described.get("visionops.format")
+    if found != _FORMAT:
+        raise ModelFileError(
+            f"{model}: `visionops.format` should be {_FORMAT!r}, is {found!r}; export it again"
+        )
+    try:
+        classes = tuple(json.loads(described["visionops.classes"]))
+        spec = InputSpec.model_validate_json(described["visionops.input"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"{model}: its VisionOps metadata is incomplete ({error!r}); export it again"
+        ) from error
+    return ShippedModel(model, session, classes, spec)
