@@ -15,6 +15,7 @@ from visionops import (
     promote,
     reject,
     release,
+    reproduce,
     rollback,
     status,
     tick,
@@ -43,6 +44,7 @@ app.command("promote")(promote.command)
 app.command("rollback")(rollback.command)
 app.command("hold")(hold.command)
 app.command("release")(release.command)
+app.command("reproduce")(reproduce.command)
 
 
 def main() -> None:

@@ -75,9 +75,11 @@ class World(FakeRegistry):
         manifest = self._manifest(batches)
         provenance = Provenance(
             project=PROJECT,
+            task="classification",
             identity="i" * 64,
             data=DataOrigin(
                 repository="scans",
+                annotations="labels",
                 commit=hashlib.sha256(name.encode()).hexdigest(),
                 manifest_digest=manifest.digest,
                 classes=("0", "1"),

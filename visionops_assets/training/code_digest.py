@@ -63,32 +63,33 @@ def code_state(root: Path = ROOT) -> CodeState | None:
     revision.
     """
     try:
-        revision = _git(root, "rev-parse", "HEAD").strip()
+        revision = git(root, "rev-parse", "HEAD").strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    top = Path(_git(root, "rev-parse", "--show-toplevel").strip())
-    untracked = _git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES).split("\0")
+    top = Path(git(root, "rev-parse", "--show-toplevel").strip())
+    untracked = git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES).split("\0")
     with tempfile.TemporaryDirectory() as scratch:
         # A throw-away index and object folder: the user's staging area and repository stay as they are.
-        objects = _git(top, "rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
+        objects = git(top, "rev-parse", "--path-format=absolute", "--git-path", "objects").strip()
         own = {
             "GIT_INDEX_FILE": f"{scratch}/index",
             "GIT_OBJECT_DIRECTORY": scratch,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
-        _git(top, "read-tree", "HEAD", environment=own)
-        _git(top, "add", "--update", environment=own)
-        _git(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", environment=own, given=untracked)
-        patch = _git(
+        git(top, "read-tree", "HEAD", environment=own)
+        git(top, "add", "--update", environment=own)
+        git(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", environment=own, given=untracked)
+        patch = git(
             top, "diff", "--cached", "--binary", "--full-index", "--no-ext-diff", "--no-textconv",
             "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "HEAD", environment=own,
         )  # fmt: skip
     return CodeState(revision, patch)
 
 
-def _git(
+def git(
     folder: Path, *arguments: str, environment: dict[str, str] | None = None, given: list[str] | None = None
 ) -> str:
+    """Run git in a folder and return what it prints; raises OSError or CalledProcessError."""
     # surrogateescape carries sources in another encoding through unharmed.
     return subprocess.run(
         ["git", "-C", str(folder), *arguments],

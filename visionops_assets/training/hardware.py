@@ -1,11 +1,13 @@
-"""What the machine can do, where it changes the bits of a training."""
+"""What the machine can do, where it changes the bits of a training.
+
+torch is imported where it is asked: which kernels it takes can be chosen only before.
+"""
 
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-
-import torch
 
 # oneDNN's names, best first, with the processor flag that each needs last of all.
 _ONEDNN_ISA = (
@@ -22,6 +24,8 @@ _ONEDNN_ISA = (
 
 def fast_bf16() -> bool:
     """Say whether the device that `accelerator="auto"` takes multiplies bfloat16 in hardware."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
@@ -32,18 +36,41 @@ def cpu_flags() -> frozenset[str]:
     return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 
+def onednn_isa() -> str:
+    """Return the best instruction set that oneDNN knows for this processor's flags."""
+    return next((name for name, flag in _ONEDNN_ISA if flag in cpu_flags()), "unknown")
+
+
+def kernel_settings(recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which this machine takes the kernels of a machine as `describe` told it.
+
+    Only what this machine could do too is asked for: it never pretends to be a better one.
+    """
+    settings = {}
+    capability = recorded.get("aten_cpu_capability", "").lower()
+    if capability == "default" or (capability == "avx2" and "avx2" in cpu_flags()):
+        settings["ATEN_CPU_CAPABILITY"] = capability
+    isa = recorded.get("onednn_isa", "")
+    if isa != onednn_isa() and any(isa == name and flag in cpu_flags() for name, flag in _ONEDNN_ISA):
+        settings["ONEDNN_MAX_CPU_ISA"] = isa.upper()
+    if recorded.get("device") == "cpu":
+        settings["CUDA_VISIBLE_DEVICES"] = ""
+    return settings
+
+
 def describe() -> dict[str, str]:
     """Return what a reproduction compares: machine, processor, device, and the kernels chosen for them.
 
     `onednn_isa` is the best set that oneDNN picks for the processor's flags, or what ONEDNN_MAX_CPU_ISA asks for.
     """
-    best = next((name for name, flag in _ONEDNN_ISA if flag in cpu_flags()), "unknown")
+    import torch
+
     return {
         "machine": platform.machine(),
         "system": platform.system(),
         "processor": _cpuinfo("model name") or platform.processor() or "unknown",
         "aten_cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "onednn_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", best).lower(),
+        "onednn_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", onednn_isa()).lower(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 

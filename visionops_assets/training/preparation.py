@@ -71,9 +71,11 @@ def provenance_of(
     """The provenance of what this process trained. `code` is the digest of the sources, `checkout` their revision."""
     return collect(
         project=project.project,
+        task=project.task,
         identity=request.identity,
         data=DataOrigin(
             repository=project.repository,
+            annotations=project.annotations,
             commit=version.commit.id,
             manifest_digest=version.manifest.digest,
             classes=project.classes,

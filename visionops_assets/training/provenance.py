@@ -35,9 +35,10 @@ class _Part(BaseModel):
 
 
 class DataOrigin(_Part):
-    """Which samples: a lakeFS commit and the digest of the manifest read from it."""
+    """Which samples: a lakeFS commit, the annotations read there, and the digest of the manifest they give."""
 
     repository: str
+    annotations: str
     commit: str
     manifest_digest: str
     classes: tuple[str, ...]
@@ -59,6 +60,7 @@ class Provenance(_Part):
 
     format: Literal["1"] = "1"
     project: str
+    task: str
     identity: str
     data: DataOrigin
     recipe: Recipe
@@ -97,6 +99,7 @@ class Difference(_Part):
 def collect(
     *,
     project: str,
+    task: str,
     identity: str,
     data: DataOrigin,
     declared: Recipe,
@@ -112,6 +115,7 @@ def collect(
 
     return Provenance(
         project=project,
+        task=task,
         identity=identity,
         data=data,
         recipe=resolved,
@@ -157,9 +161,11 @@ def _pairs(before: Provenance, after: Provenance) -> Iterator[tuple[Kind, str, o
         ("train_samples", "training samples"),
         ("validation_samples", "validation samples"),
         ("repository", "repository"),
+        ("annotations", "annotations"),
         ("commit", "commit"),
     ):
         yield "data", label, getattr(before.data, name), getattr(after.data, name)
+    yield "recipe", "task", before.task, after.task
     yield from _nested(
         "recipe", "", before.recipe.model_dump(mode="json"), after.recipe.model_dump(mode="json")
     )

@@ -3,11 +3,12 @@
 Light: it compares what is recorded and trains nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.training.provenance import Difference, Kind, Provenance, compare
 
 
@@ -42,7 +43,7 @@ class Certificate(_Part):
 
     format: Literal["1"] = "1"
     project: str
-    version: str
+    version: int
     result: Literal["identical", "differs"]
     compared: Literal["weights", "inputs"]
     equivalent: bool
@@ -57,12 +58,17 @@ class Certificate(_Part):
         return self.differences[0] if self.differences else None
 
     @property
+    def holds(self) -> bool:
+        """Whether the version can be made again as its recipe promises."""
+        return self.result == "identical" or self.equivalent
+
+    @property
     def words(self) -> str:
         """The finding in one sentence."""
         if self.compared == "inputs":
             if self.first_difference is None:
-                return "every recorded input is the same as when the model was made; nothing was trained"
-            return f"the inputs differ; the first is {self.first_difference.words}"
+                return "every recorded input is here, as it was when the model was made; nothing was trained"
+            return f"nothing was trained: the first input that differs is {self.first_difference.words}"
         if self.result == "identical":
             besides = (
                 f"; {len(self.differences)} recorded inputs differ all the same" if self.differences else ""
@@ -89,44 +95,44 @@ class Certificate(_Part):
         """Read what `to_json` wrote. Raises pydantic.ValidationError naming what is wrong."""
         return cls.model_validate_json(text)
 
-    def to_markdown(self) -> str:
+    def to_page(self) -> Page:
         """Return the certificate as a page to read."""
         heading = self.result if self.compared == "weights" else f"inputs {self.result}"
-        lines = [
-            f"# Reproduction of {self.project} version {self.version}: {heading}",
-            "",
-            f"{self.words[0].upper()}{self.words[1:]}.",
-            "",
-            "| | SHA-256 of the weights |",
-            "| --- | --- |",
-            f"| original | `{self.original_weights_sha256}` |",
-            f"| reproduced | {_code(self.reproduced_weights_sha256)} |",
-        ]
+        return Page(
+            f"Reproduction of {self.project} version {self.version}: {heading}", tuple(self._blocks())
+        )
+
+    def _blocks(self) -> Iterator[Block]:
+        yield Paragraph(f"{self.words[0].upper()}{self.words[1:]}.")
+        yield Facts(
+            (
+                ("original weights", self.original_weights_sha256),
+                ("reproduced weights", self.reproduced_weights_sha256 or "not trained"),
+            )
+        )
         if self.metrics:
-            lines += ["", "| metric | original | reproduced | allowed |", "| --- | --- | --- | --- |"]
-            lines += [_metric_row(pair) for pair in self.metrics]
-        lines += ["", "## Inputs that differ", ""]
+            yield Heading("Metrics")
+            yield Table(
+                ("metric", "original", "reproduced", "allowed"), tuple(map(_metric_row, self.metrics))
+            )
+        yield Heading("Inputs that differ")
         if self.differences:
-            lines += ["| kind | input | original | now |", "| --- | --- | --- | --- |"]
-            lines += [
-                f"| {one.kind} | {one.name} | {_cell(one.before)} | {_cell(one.after)} |"
-                for one in self.differences
-            ]
+            rows = tuple((one.kind, one.name, one.before, one.after) for one in self.differences)
+            yield Table(("kind", "input", "original", "now"), rows)
         else:
-            lines.append("None of the recorded data, recipe, code, versions and hardware.")
-        return "\n".join(lines) + "\n"
+            yield Paragraph("None of the recorded data, recipe, code, versions and hardware.")
 
 
 def certify(
-    version: str,
+    version: int,
     original: Provenance,
     reproduced: Provenance,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Certificate:
     """Compare a model with its reproduction.
 
-    `intervals` gives, by metric, the range in which a statistical reproduction must lie (the evaluation's 95%
-    interval of the original); without any, different weights are never equivalent.
+    `intervals` gives, by metric, the range in which a statistical reproduction must lie (the 95% interval of the
+    original); without any, different weights are never equivalent.
     """
     allowed = intervals or {}
     pairs = tuple(
@@ -151,22 +157,24 @@ def certify(
     )
 
 
-def compare_inputs(version: str, original: Provenance, present: Provenance) -> Certificate:
-    """Compare the recorded inputs with those a training would have now, without training.
+def compare_inputs(version: int, original: Provenance, present: Provenance) -> Certificate:
+    """Compare the recorded inputs with those that a reproduction finds, without training.
 
     The weights and metrics of `present` are not looked at.
     """
-    differences = tuple(compare(original, present))
-    return _without_training(version, original, differences)
+    return _without_training(version, original, tuple(compare(original, present)))
 
 
-def certify_missing(version: str, original: Provenance, kind: Kind, name: str, expected: str) -> Certificate:
+def certify_missing(
+    version: int, original: Provenance, kind: Kind, name: str, expected: str, found: str = "missing"
+) -> Certificate:
     """Certify that a model cannot be made again because an input is gone, such as a deleted commit."""
-    gone = Difference(kind=kind, name=name, before=expected, after="missing")
-    return _without_training(version, original, (gone,))
+    return _without_training(
+        version, original, (Difference(kind=kind, name=name, before=expected, after=found),)
+    )
 
 
-def _without_training(version: str, original: Provenance, differences: tuple[Difference, ...]) -> Certificate:
+def _without_training(version: int, original: Provenance, differences: tuple[Difference, ...]) -> Certificate:
     return Certificate(
         project=original.project,
         version=version,
@@ -180,15 +188,7 @@ def _without_training(version: str, original: Provenance, differences: tuple[Dif
     )
 
 
-def _code(digest: str | None) -> str:
-    return f"`{digest}`" if digest else "not trained"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _metric_row(pair: MetricPair) -> str:
+def _metric_row(pair: MetricPair) -> tuple[str, ...]:
     reproduced = "missing" if pair.reproduced is None else f"{pair.reproduced:.6g}"
     allowed = "" if pair.interval is None else f"{pair.interval[0]:.6g} to {pair.interval[1]:.6g}"
-    return f"| {pair.name} | {pair.original:.6g} | {reproduced} | {allowed} |"
+    return (pair.name, f"{pair.original:.6g}", reproduced, allowed)

@@ -1,0 +1,53 @@
+"""`visionops reproduce`: make a registered version again, and say whether it is the same."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+
+def command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    version: Annotated[
+        int | None, typer.Option(help="A registered version; by default the one in production.")
+    ] = None,
+    inputs_only: Annotated[
+        bool, typer.Option("--inputs-only", help="Compare the recorded inputs; train nothing.")
+    ] = False,
+    present_versions: Annotated[
+        bool,
+        typer.Option(
+            "--present-versions", help="Train with the packages installed here, not those recorded."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+) -> None:
+    """Make a version again from its recorded data, recipe, code and package versions, and certify the result.
+
+    It needs lakeFS, MLflow and a clone of the code, and no project file. Exit code 0 if the version can be made
+    again, 1 if something differs.
+    """
+    from resources import home
+    from visionops import services
+    from visionops_assets.reproduction.reproduce import reproduce
+
+    registry = services.registry()
+    made = reproduce(
+        registry,
+        services.lakefs(),
+        home.cache(),
+        project,
+        version,
+        when=datetime.now(UTC),
+        inputs_only=inputs_only,
+        present_versions=present_versions,
+        say=lambda text: typer.echo(text, err=True),
+    )
+    if as_json:
+        typer.echo(json.dumps(made.to_json(), indent=1))
+    else:
+        typer.echo(made.certificate.to_page().to_text())
+        typer.echo(f"kept: {registry.run_url(registry.runs.get(made.run_id), made.page)}")
+    if not made.certificate.holds:
+        raise typer.Exit(1)

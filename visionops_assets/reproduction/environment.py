@@ -1,0 +1,132 @@
+"""The package versions that made a model: those installed here, else an environment of its own.
+
+An environment of its own holds what differs, at the recorded versions, in a folder that stands before the installed
+packages: a changed dependency does not cost another torch. Another Python takes all recorded packages.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# The code itself, which comes from git, and what installs: neither computes.
+NOT_INSTALLED = frozenset({"python", "visionops", "pip"})
+_LAST_LINES = 3
+_SHOWN = 8
+
+Run = Callable[[Sequence[str]], None]
+FindPython = Callable[[str], str | None]
+
+
+class EnvironmentUnavailable(RuntimeError):
+    """The recorded versions cannot be had here; the message names them and the way out."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to have the recorded versions: `packages` as pip takes them, none if the present ones will do.
+
+    `python` runs the training. With `whole`, everything recorded is installed for another Python.
+    """
+
+    python: str
+    packages: tuple[str, ...]
+    whole: bool = False
+
+    @property
+    def words(self) -> str:
+        """What it comes to, in words."""
+        if not self.packages:
+            return "packages: those installed here"
+        shown = ", ".join(self.packages[:_SHOWN]) + (", …" if len(self.packages) > _SHOWN else "")
+        return f"packages: {'all' if self.whole else 'those installed here, but'} {shown}"
+
+    @property
+    def name(self) -> str:
+        """The folder's name: the same plan finds what it installed before."""
+        content = "\n".join((self.python, str(self.whole), *self.packages))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def command(self, target: Path) -> list[str]:
+        """The pip command that installs the packages into the folder `target`, and nothing that is not recorded."""
+        return [
+            self.python, "-m", "pip", "install", "--no-deps", "--no-input", "--quiet", "--disable-pip-version-check",
+            "--target", str(target), *self.packages,
+        ]  # fmt: skip
+
+
+def plan(
+    recorded: Mapping[str, str],
+    present: Mapping[str, str],
+    *,
+    python: str = sys.executable,
+    find_python: FindPython = shutil.which,
+) -> Plan:
+    """Decide which environment has the recorded versions. Both map name -> version, with `python` among them.
+
+    The present one will do if it has each recorded package at its version; what it has besides is not in the way.
+    Raises `EnvironmentUnavailable` where another Python is needed and not installed.
+    """
+    wanted = {name: version for name, version in recorded.items() if name not in NOT_INSTALLED}
+    here, there = _minor(present["python"]), _minor(recorded["python"])
+    if here != there:
+        found = find_python(f"python{there}")
+        if found is None:
+            raise EnvironmentUnavailable(
+                f"the version was trained with Python {recorded['python']}, here is {present['python']}: install "
+                f"python{there}, or let --present-versions train with what is here and list what differs"
+            )
+        return Plan(found, _pins(wanted), whole=True)
+    return Plan(python, _pins({n: v for n, v in wanted.items() if present.get(n) != v}))
+
+
+def present_plan() -> Plan:
+    """The environment of this process, whatever was recorded."""
+    return Plan(sys.executable, ())
+
+
+def build(planned: Plan, folder: Path, run: Run | None = None) -> Path | None:
+    """Install what `planned` asks for under `folder`, once; return the folder to put before all others on the path.
+
+    None where the present packages will do. It appears whole or not at all. Raises `EnvironmentUnavailable`.
+    """
+    if not planned.packages:
+        return None
+    target = folder / planned.name
+    if target.is_dir():
+        return target
+    unfinished = folder / f".{planned.name}.{uuid.uuid4().hex}"
+    try:
+        (run or _run)(planned.command(unfinished))
+        unfinished.rename(target)
+    except subprocess.CalledProcessError as error:
+        said = " ".join(str(error.stderr).strip().splitlines()[-_LAST_LINES:]) or "pip said nothing"
+        raise EnvironmentUnavailable(
+            f"the recorded versions cannot be installed ({', '.join(planned.packages[:_SHOWN])}): {said}. Set "
+            "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to where they are, or let --present-versions train with what "
+            "is here and list what differs"
+        ) from error
+    except OSError as error:
+        if not target.is_dir():
+            raise EnvironmentUnavailable(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _pins(packages: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{name}=={version}" for name, version in sorted(packages.items()))
+
+
+def _minor(version: str) -> str:
+    found = re.match(r"\d+\.\d+", version)
+    return found.group() if found else version

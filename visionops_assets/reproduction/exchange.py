@@ -1,0 +1,38 @@
+"""What a reproduction asks of the recorded code, and what that answers. Both sides may be of different revisions.
+
+In the folder given to `python -m visionops_assets.reproduction.retrain FOLDER`, format 1: `request.json`, read by
+the recorded code; `report.json`, written by it.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from visionops_assets.training.provenance import Difference, Provenance
+
+REQUEST = "request.json"
+REPORT = "report.json"
+
+
+class Request(BaseModel):
+    """Make the model of `original` again; with `train` false, only look at what it would be made of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["1"] = "1"
+    original: Provenance
+    train: bool
+
+
+class Report(BaseModel):
+    """What became of a request. Without `trained`, `provenance` has inputs only.
+
+    `missing` is an input that could not be had, and then there is no provenance.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["1"] = "1"
+    provenance: Provenance | None = None
+    trained: bool = False
+    missing: Difference | None = None

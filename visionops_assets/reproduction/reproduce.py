@@ -1,0 +1,136 @@
+"""Make a registered version again from its recorded world, and keep the certificate with the version."""
+
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from resources.lakefs import LakeFSResource
+from resources.model_errors import ArtifactMissing, ModelNotFound
+from resources.model_records import (
+    PROVENANCE_ARTIFACT,
+    TAG_CODE,
+    TAG_COMMIT,
+    TAG_MANIFEST,
+    TAG_WEIGHTS,
+    ModelVersion,
+    version_on,
+)
+from visionops_assets.promotion.model_card import wilson
+from visionops_assets.registry import Registry
+from visionops_assets.reproduction.certificate import Certificate, certify, certify_missing, compare_inputs
+from visionops_assets.reproduction.clean_process import ReproductionFailed, ask
+from visionops_assets.reproduction.environment import build, plan, present_plan
+from visionops_assets.reproduction.exchange import Report, Request
+from visionops_assets.reproduction.records import Reproduced, keep
+from visionops_assets.reproduction.sources import InputMissing, recorded_sources
+from visionops_assets.training.challenger import PATCH_ARTIFACT
+from visionops_assets.training.code_digest import ROOT
+from visionops_assets.training.provenance import Provenance, installed_packages
+
+
+def reproduce(
+    registry: Registry,
+    lakefs: LakeFSResource,
+    scratch: Path,
+    project: str,
+    version: int | None = None,
+    *,
+    when: datetime,
+    inputs_only: bool = False,
+    present_versions: bool = False,
+    root: Path = ROOT,
+    say: Callable[[str], None],
+) -> Reproduced:
+    """Reproduce a version, by default the one in production, and store the certificate with it.
+
+    Of today nothing counts but this machine: the code comes from git at `root`, the packages by their recorded
+    versions, the data from its commit, the recipe from the record. `inputs_only` trains and installs nothing;
+    `present_versions` trains with the packages that are here. `scratch` is a folder for what is needed meanwhile.
+
+    Raises `ModelNotFound`, `ReproductionFailed`, `EnvironmentUnavailable`, and what MLflow and lakeFS raise.
+    """
+    made = _version(registry, project, version)
+    original = _provenance(registry, made)
+    here = inputs_only or present_versions
+    planned = present_plan() if here else plan(original.packages, installed_packages())
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="reproduction-") as name:
+        folder = Path(name)
+        try:
+            with recorded_sources(original.code, _patch(registry, made), folder / "code", root) as sources:
+                say(f"code: {original.code.revision or 'no revision recorded, the present code'}")
+                say(planned.words)
+                report = ask(
+                    Request(original=original, train=not inputs_only),
+                    folder,
+                    python=planned.python,
+                    sources=sources,
+                    packages=build(planned, scratch / "environments"),
+                    lakefs=lakefs,
+                    say=say,
+                )
+            certificate = _certificate(made.version, original, report)
+        except InputMissing as gone:
+            certificate = certify_missing(
+                made.version, original, "code", gone.name, gone.expected, gone.found
+            )
+    return keep(registry, made, certificate, when)
+
+
+def _version(registry: Registry, project: str, version: int | None) -> ModelVersion:
+    wanted = version if version is not None else version_on(registry.models.get(project))
+    if wanted is None:
+        raise ModelNotFound(f"{project} has no model in production: name one with --version")
+    return registry.models.version(project, wanted)
+
+
+def _provenance(registry: Registry, made: ModelVersion) -> Provenance:
+    """The stored provenance, if it is the one that the version was registered with."""
+    name = f"version {made.version} of {made.project}"
+    try:
+        found = Provenance.from_json(registry.artifacts.read_bytes(made.run_id, PROVENANCE_ARTIFACT).decode())
+    except (ArtifactMissing, ValueError) as error:
+        raise ReproductionFailed(
+            f"{name} cannot be reproduced, its provenance is missing or unreadable "
+            f"({str(error).splitlines()[0]}): restore {PROVENANCE_ARTIFACT} of run {made.run_id}; what something "
+            "else than VisionOps registered has none"
+        ) from error
+    recorded = {
+        TAG_WEIGHTS: found.weights_sha256,
+        TAG_MANIFEST: found.data.manifest_digest,
+        TAG_COMMIT: found.data.commit,
+        TAG_CODE: found.code.digest,
+    }
+    for tag, value in recorded.items():
+        registered = made.tags.get(tag, "nothing")
+        if registered != value:
+            raise ReproductionFailed(
+                f"the provenance of {name} was altered: it says {value[:12]} where the registered version's tag "
+                f"{tag} says {registered[:12]}; restore {PROVENANCE_ARTIFACT} of run {made.run_id}"
+            )
+    return found
+
+
+def _patch(registry: Registry, made: ModelVersion) -> bytes | None:
+    try:
+        return registry.artifacts.read_bytes(made.run_id, PATCH_ARTIFACT)
+    except ArtifactMissing:
+        return None
+
+
+def _certificate(version: int, original: Provenance, report: Report) -> Certificate:
+    gone, found = report.missing, report.provenance
+    if gone is not None:
+        return certify_missing(version, original, gone.kind, gone.name, gone.before, gone.after)
+    if found is None:
+        raise ReproductionFailed("the recorded code answered with neither a model nor a reason")
+    if not report.trained:
+        return compare_inputs(version, original, found)
+    return certify(version, original, found, _intervals(original))
+
+
+def _intervals(original: Provenance) -> dict[str, tuple[float, float]]:
+    """Where the metrics of a statistical reproduction may lie: the 95% interval of the original's accuracy."""
+    accuracy, samples = original.metrics.get("validation_accuracy"), original.data.validation_samples
+    return {} if accuracy is None or not samples else {"validation_accuracy": wilson(accuracy, samples)}
