@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.drop_errors import DropChanged, DropError, DropRefused, DropUnavailable
-from resources.drop_listing import MARKER, DropFile, Listing, Progress, checked_name, is_hidden
+from resources.drop_listing import MARKER, DropFile, Listing, Progress, check_name, is_hidden
 
 THREADS = 8
 _CHUNK = 1 << 20
@@ -44,8 +44,10 @@ class DropBucket:
         prefix, files = f"{self._prefix}{batch}/", []
         for found in self._objects(prefix):
             name = found["Key"].removeprefix(prefix)
-            if name and not name.endswith("/") and not is_hidden(name) and name != MARKER:
-                files.append(DropFile(checked_name(self.address, name), found["Size"], found["ETag"]))
+            if name and not name.endswith("/") and name != MARKER:
+                check_name(self.address, name)
+                if not is_hidden(name):
+                    files.append(DropFile(name, found["Size"], found["ETag"]))
         return Listing(tuple(sorted(files, key=lambda file: file.name)), self.marker(batch))
 
     @contextmanager

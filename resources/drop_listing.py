@@ -77,12 +77,11 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
-def checked_name(address: str, name: str) -> str:
-    """A file's path in its batch. Raises `DropRefused` for one that would lead out of it."""
+def check_name(address: str, name: str) -> None:
+    """Raise `DropRefused` for a path that would lead out of its batch."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or "//" in name:
         raise DropRefused(f"{address}: {name!r} leads out of its batch; rename it")
-    return name
 
 
 def _digest(content: object) -> str:

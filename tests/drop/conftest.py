@@ -1,0 +1,54 @@
+"""Drops for the tests: a folder, and a bucket on moto's S3 server."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import Bucket, FolderDrop, Remote
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "tests",
+    "AWS_SECRET_ACCESS_KEY": "tests",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """moto's S3 server, in this process."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket, to which the environment's credentials lead."""
+    import boto3
+
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_endpoint}.items():
+        monkeypatch.setenv(name, value)
+    client: Any = boto3.client("s3", endpoint_url=s3_endpoint)
+    made = Bucket(f"drop-{uuid.uuid4().hex[:12]}", client)
+    client.create_bucket(Bucket=made.name)
+    return made
+
+
+@pytest.fixture(params=["folder", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
+    """A drop of either kind, as whoever fills it sees it."""
+    if request.param == "folder":
+        return FolderDrop(tmp_path / "remote")
+    found: Remote = request.getfixturevalue("bucket")
+    return found
+
+
+@pytest.fixture
+def no_progress() -> Callable[[int, int], None]:
+    return lambda done, of: None
