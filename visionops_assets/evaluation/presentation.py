@@ -14,13 +14,13 @@ from visionops_assets.metadata import picture, table
 def verdict_metadata(
     verdict: Verdict, predictions: pd.DataFrame, classes: Sequence[str]
 ) -> dict[str, dg.MetadataValue]:
-    """What the page of an evaluation shows."""
+    """What the page of an evaluation shows. Only text and tables show without a click, so both come with the rest."""
     found: dict[str, dg.MetadataValue] = {
         "verdict": dg.MetadataValue.text(verdict.verdict),
-        "in_words": dg.MetadataValue.md(verdict.to_markdown()),
-        "kind": dg.MetadataValue.text(verdict.kind),
+        "in_words": dg.MetadataValue.text(verdict.summary()),
+        "in_detail": dg.MetadataValue.md(verdict.to_markdown()),
+        "kind": dg.MetadataValue.text(verdict.kind.replace("_", "-")),
         "holdout_images": dg.MetadataValue.int(len(predictions)),
-        "identity": dg.MetadataValue.text(verdict.identity),
     }
     answered = predictions[predictions["challenger_prediction"].notna()]
     confusion = confusion_matrix(answered["label"], answered["challenger_prediction"], classes)
@@ -30,19 +30,22 @@ def verdict_metadata(
         found["interval"] = picture(interval, "difference and its interval")
     if verdict.evidence is not None:
         primary = verdict.evidence.primary
-        found["challenger"] = dg.MetadataValue.float(primary.challenger)
+        found["challenger"] = dg.MetadataValue.float(round(primary.challenger, 4))
         if primary.champion is not None:
-            found["champion"] = dg.MetadataValue.float(primary.champion)
+            found["champion"] = dg.MetadataValue.float(round(primary.champion, 4))
         found["slices"] = table(slice_table(verdict))
+    found["identity"] = dg.MetadataValue.text(verdict.identity)
     return found
 
 
 def gate_metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
     """What the gate's check shows: reasons, the interval, the slices, the labels that would decide."""
-    reasons = "\n".join(f"- **{reason.effect}** {reason.text}" for reason in verdict.reasons)
+    reasons = pd.DataFrame(
+        [(reason.effect, reason.text) for reason in verdict.reasons], columns=["effect", "reason"]
+    )
     found: dict[str, dg.MetadataValue] = {
         "verdict": dg.MetadataValue.text(verdict.verdict),
-        "reasons": dg.MetadataValue.md(reasons),
+        "reasons": table(reasons),
         "tested_at": dg.MetadataValue.float(verdict.alpha_k),
         "slices": table(slice_table(verdict)),
     }
@@ -65,7 +68,7 @@ def slice_table(verdict: Verdict) -> pd.DataFrame:
             "champion": None if row.champion is None else round(row.champion, 4),
             "wins": row.wins,
             "losses": row.losses,
-            "p_worse_holm": None if row.p_worse_holm is None else round(row.p_worse_holm, 4),
+            "p worse (Holm)": None if row.p_worse_holm is None else round(row.p_worse_holm, 4),
             "floor": row.floor,
             "finding": "regressed" if row.regressed else "below its floor" if row.below_floor else "",
         }
@@ -78,7 +81,7 @@ def slice_table(verdict: Verdict) -> pd.DataFrame:
         "champion",
         "wins",
         "losses",
-        "p_worse_holm",
+        "p worse (Holm)",
         "floor",
         "finding",
     ]

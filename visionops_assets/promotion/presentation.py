@@ -51,8 +51,8 @@ def champion_metadata(
     card = keep_model_card(registry, name, version, about)
     run = registry.runs.get(registry.models.version(name, version).run_id)
     return {
+        "why": decision.summary,
         **change_metadata(registry, name, change),
-        "why": dg.MetadataValue.md(decision.summary),
         "verdict": decision.identity,
         "model_card": dg.MetadataValue.md(card),
         "model_card_file": dg.MetadataValue.url(registry.run_url(run, MODEL_CARD_ARTIFACT)),
@@ -61,9 +61,12 @@ def champion_metadata(
 
 
 def production_metadata(registry: ModelRegistry, project: str, report: ProductionReport) -> dict[str, Any]:
-    """Why this model runs, and where everything that belongs to it is."""
+    """Why this model runs, and where everything that belongs to it is. Only text and tables show without a click."""
     return {
-        "why": dg.MetadataValue.md(report.markdown),
+        "why": report.why,
+        "trained_on": report.trained_on,
+        "what_changed": report.what_changed,
+        "in_detail": dg.MetadataValue.md(report.markdown),
         "version": report.version,
         "group": report.group,
         "report": dg.MetadataValue.url(report.url),

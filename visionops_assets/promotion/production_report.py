@@ -13,6 +13,7 @@ from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.pictures import Captioned, contact_sheet
 from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
+from visionops_assets.promotion.in_short import changes_in_short, trained_on_in_short, why_in_short
 from visionops_assets.promotion.page import Picture
 from visionops_assets.promotion.report import to_html
 
@@ -22,11 +23,14 @@ SHOWN = 48
 
 @dataclass(frozen=True)
 class ProductionReport:
-    """What `in_production` shows, and where the whole page is."""
+    """What `in_production` shows in a sentence each and as a page, and where the report is."""
 
     version: int
     group: str
     weights_sha256: str
+    why: str
+    trained_on: str
+    what_changed: str
     markdown: str
     url: str
     commit_url: str
@@ -67,6 +71,9 @@ def report_on_production(
         version=made.version.version,
         group=group,
         weights_sha256=made.version.weights_sha256,
+        why=why_in_short(explanation),
+        trained_on=trained_on_in_short(explanation),
+        what_changed=changes_in_short(explanation),
         markdown=explanation.to_markdown(),
         url=registry.run_url(registry.runs.get(made.version.run_id), path),
         commit_url=lakefs.link(project.repository, f"commits/{commit}"),
