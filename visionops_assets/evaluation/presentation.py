@@ -7,8 +7,12 @@ import pandas as pd
 
 from visionops_assets.evaluation.metrics import confusion_matrix
 from visionops_assets.evaluation.plots import confusion_picture, interval_picture
-from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.verdict import Evidence, SliceRow, Verdict
+from visionops_assets.evaluation.wording import page
 from visionops_assets.metadata import picture, table
+
+# Metadata is loaded with every event: a thousand slices belong into the stored verdict.
+SLICES_SHOWN = 60
 
 
 def verdict_metadata(
@@ -18,11 +22,13 @@ def verdict_metadata(
     found: dict[str, dg.MetadataValue] = {
         "verdict": dg.MetadataValue.text(verdict.verdict),
         "in_words": dg.MetadataValue.text(verdict.summary()),
-        "in_detail": dg.MetadataValue.md(verdict.to_markdown()),
+        "in_detail": dg.MetadataValue.md(page(verdict, rows=SLICES_SHOWN)),
         "kind": dg.MetadataValue.text(verdict.kind.replace("_", "-")),
         "holdout_images": dg.MetadataValue.int(len(predictions)),
     }
-    answered = predictions[predictions["challenger_prediction"].notna()]
+    # What is not counted here, an image without answer or of an unknown class, the verdict refuses by name.
+    counted = predictions["label"].isin(classes) & predictions["challenger_prediction"].isin(classes)
+    answered = predictions[counted]
     confusion = confusion_matrix(answered["label"], answered["challenger_prediction"], classes)
     found["confusion_matrix"] = picture(confusion_picture(confusion), "confusion matrix")
     interval = interval_picture(verdict)
@@ -33,7 +39,8 @@ def verdict_metadata(
         found["challenger"] = dg.MetadataValue.float(round(primary.challenger, 4))
         if primary.champion is not None:
             found["champion"] = dg.MetadataValue.float(round(primary.champion, 4))
-        found["slices"] = table(slice_table(verdict))
+        found["slices"] = table(slice_table(verdict.evidence))
+    found |= _labels_metadata(verdict)
     found["identity"] = dg.MetadataValue.text(verdict.identity)
     return found
 
@@ -47,42 +54,60 @@ def gate_metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
         "verdict": dg.MetadataValue.text(verdict.verdict),
         "reasons": table(reasons),
         "tested_at": dg.MetadataValue.float(verdict.alpha_k),
-        "slices": table(slice_table(verdict)),
     }
+    if verdict.evidence is not None:
+        found["slices"] = table(slice_table(verdict.evidence))
     interval = interval_picture(verdict)
     if interval is not None:
         found["interval"] = picture(interval, "difference and its interval")
+    return found | _labels_metadata(verdict)
+
+
+def slice_table(evidence: Evidence) -> pd.DataFrame:
+    """One row a slice: both models, wins, losses, what was wrong with it, and the labels that would tell more.
+
+    Where there are more than `SLICES_SHOWN`, those with a finding come first and the rest is left out.
+    """
+    shown = evidence.slices
+    if len(shown) > SLICES_SHOWN:
+        shown = sorted(shown, key=lambda row: _finding(row) == "")[:SLICES_SHOWN]
+    overall = evidence.labels.labels_to_collect if evidence.labels is not None else None
+    return pd.DataFrame(
+        [
+            {
+                "slice": row.name(),
+                "images": row.rows,
+                "challenger": round(row.challenger, 4),
+                "champion": None if row.champion is None else round(row.champion, 4),
+                "wins": row.wins,
+                "losses": row.losses,
+                "p worse (Holm)": None if row.p_worse_holm is None else round(row.p_worse_holm, 4),
+                "floor": row.floor,
+                "more labels": overall if row.column is None else row.labels_to_collect,
+                "finding": _finding(row),
+            }
+            for row in shown
+        ],
+        dtype=object,
+    )
+
+
+def _finding(row: SliceRow) -> str:
+    found = {
+        "regressed": row.regressed,
+        "below its floor": row.below_floor,
+        "critical": row.critical,
+        f"own floor: {row.floor_reason}": row.floor_reason is not None,
+    }
+    return ", ".join(name for name, holds in found.items() if holds)
+
+
+def _labels_metadata(verdict: Verdict) -> dict[str, dg.MetadataValue]:
+    """What it takes to decide a verdict that could not be decided."""
     labels = verdict.evidence.labels if verdict.evidence is not None else None
-    if labels is not None and labels.labels_to_collect is not None:
+    if verdict.verdict != "INSUFFICIENT" or labels is None or labels.rows_needed is None:
+        return {}
+    found: dict[str, dg.MetadataValue] = {"holdout_images_needed": dg.MetadataValue.int(labels.rows_needed)}
+    if labels.labels_to_collect is not None:
         found["labels_to_collect"] = dg.MetadataValue.int(labels.labels_to_collect)
     return found
-
-
-def slice_table(verdict: Verdict) -> pd.DataFrame:
-    """One row a slice: both models, wins, losses, and what was wrong with it."""
-    rows = [
-        {
-            "slice": row.name(),
-            "images": row.rows,
-            "challenger": round(row.challenger, 4),
-            "champion": None if row.champion is None else round(row.champion, 4),
-            "wins": row.wins,
-            "losses": row.losses,
-            "p worse (Holm)": None if row.p_worse_holm is None else round(row.p_worse_holm, 4),
-            "floor": row.floor,
-            "finding": "regressed" if row.regressed else "below its floor" if row.below_floor else "",
-        }
-        for row in (verdict.evidence.slices if verdict.evidence else [])
-    ]
-    columns = [
-        "slice",
-        "images",
-        "challenger",
-        "champion",
-        "wins",
-        "losses",
-        "p worse (Holm)",
-        "floor",
-        "finding",
-    ]
-    return pd.DataFrame(rows, columns=columns)
