@@ -97,9 +97,12 @@ def test_poisoned_batch_is_refused_and_named(count: Callable[[int, int], int], p
     for seed in range(count(3, 20)):
         good, poisoned = third_week(seed, poison)
         assert good.verdict == "PASS", f"seed {seed}: {good.summary()}"
-        assert poisoned.verdict != "PASS", f"seed {seed}: {poisoned.summary()}"
+        # Two classes swapped among ten may leave the batch above its floor: then it is not promoted, and suspected.
+        allowed = {"FAIL"} if poison is wrong_at_random else {"FAIL", "INSUFFICIENT"}
+        assert poisoned.verdict in allowed, f"seed {seed}: {poisoned.summary()}"
         named = [reason.text for reason in poisoned.reasons if "week-03" in reason.text]
         assert any("`visionops retract parts week-03 --why ...`" in text for text in named), f"seed {seed}"
+        assert "week-03" in poisoned.summary(), f"seed {seed}: {poisoned.summary()}"
 
 
 def test_a_good_third_week_is_not_suspected(count: Callable[[int, int], int]) -> None:
