@@ -17,6 +17,10 @@ TAG_MANIFEST = "visionops.manifest_digest"
 TAG_RECIPE = "visionops.recipe_digest"
 TAG_CODE = "visionops.code_digest"
 TAG_DAGSTER_RUN = "dagster.run_id"
+# Of a version: what its last reproduction found, when, and which artifact of its run says so.
+TAG_REPRODUCTION = "visionops.reproduction.result"
+TAG_REPRODUCTION_WHEN = "visionops.reproduction.when"
+TAG_REPRODUCTION_PAGE = "visionops.reproduction.page"
 
 WEIGHTS_ARTIFACT = "model/weights.safetensors"
 ONNX_ARTIFACT = "model/model.onnx"

@@ -27,18 +27,21 @@ def command(
     actor, registry = services.actor(), services.registry()
     gate = services.project(project).gate
     change = release(registry, project=project, who=actor, why=why, when=datetime.now(UTC), group=group)
-    ready = waiting(registry, project).ready(gate.approval) if group == EVERYWHERE else None
-    promoted = None
+    promoted, waits = None, waiting(registry, project)
+    ready = waits.ready(gate.approval) if group == EVERYWHERE else None
     if ready is not None:
         import definitions
 
         with dg.DagsterInstance.get() as instance:
             promoted = carry_out(registry, definitions.defs, instance, project, ready)
+    why_not = waits.why_none_is_ready(gate.approval)
     if as_json:
-        found = {**change.to_json(), "promoted": None if promoted is None else promoted.to_json()}
+        found = {
+            **change.to_json(),
+            "promoted": None if promoted is None else promoted.to_json(),
+            "why_not": why_not if promoted is None else "",
+        }
         typer.echo(json.dumps(found, indent=1))
         return
     typer.echo(f"{project}: {change.entry.sentence() if change.entry else 'promotion was not on hold'}")
-    typer.echo(
-        promoted.to_text() if promoted is not None else "no challenger waits; the next PASS is promoted"
-    )
+    typer.echo(promoted.to_text() if promoted is not None else why_not)

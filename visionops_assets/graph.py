@@ -14,6 +14,7 @@ from visionops_assets.evaluation.checks import evaluation_checks
 from visionops_assets.project import Project
 from visionops_assets.promotion.assets import champion_asset, in_production_asset
 from visionops_assets.promotion.jobs import promote_job, rollback_job
+from visionops_assets.reproduction.jobs import reproduce_job
 from visionops_assets.training.assets import challenger_asset
 from visionops_assets.training.checks import challenger_checks
 
@@ -97,6 +98,7 @@ def project_graph(project: Project) -> ProjectGraph:
                 what_if,
                 promote_job(project, champion, in_production),
                 rollback_job(project, in_production),
+                reproduce_job(project, in_production),
             ],
         ),
     )

@@ -34,7 +34,9 @@ def test_a_pass_goes_to_production_when_a_person_approves_it_and_no_hold_is_on(d
     desk.world.publish("week-01", 120, seed=1)
     first = desk.world.tick()
     assert first.outcome == "awaiting_approval"
-    assert desk.json("release", "shapes", "--why", "open again")["promoted"] is None, "nobody approved it"
+    released = desk.json("release", "shapes", "--why", "open again")
+    assert released["promoted"] is None
+    assert "nobody approved what passed" in released["why_not"]
     desk.run("hold", "shapes", "--why", "closed again")
     with pytest.raises(OnHold, match="visionops release shapes"):
         desk.run("approve", "shapes")

@@ -23,7 +23,7 @@ from resources.model_registry import ModelRegistry
 from visionops_assets.promotion.change import STEPS
 from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import promote
-from visionops_assets.promotion.rollback import rollback
+from visionops_assets.promotion.rollback import release, rollback
 from visionops_assets.refusals import ChampionMoved, DigestMismatch
 
 # Children start from a process that has imported all this but never opened a database.
@@ -119,6 +119,21 @@ def test_after_rollback_is_killed_at_any_step_the_next_one_goes_through(store: P
     rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(4), to=1)
     require_agreement(registry, 1)
     assert production(registry.models.get(PROJECT)).on_hold
+
+
+def test_a_rollback_goes_through_after_a_killed_promotion_and_the_other_way_round(
+    begun: tuple[Path, dict[str, str]], store: Path
+) -> None:
+    registry = registry_in(store)
+    killed(store, begun[1]["three"], "recorded")
+    rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(4), to=1)
+    require_agreement(registry, 1)
+    release(registry, project=PROJECT, who="ada", why="found it", when=hour(5))
+    rollback(registry, project=PROJECT, who="ada", why="it was 1", when=hour(6), to=2)
+    killed(store, None, "recorded")
+    release(registry, project=PROJECT, who="ada", why="it was neither", when=hour(7))
+    change = promote(registry, project=PROJECT, verdict=begun[1]["four"], who="sensor", when=hour(8))
+    require_agreement(registry, change.version or 0)
 
 
 def promote_together(folder: Path, verdict: str, ready: Barrier, results: Path) -> None:

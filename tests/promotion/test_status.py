@@ -78,6 +78,20 @@ def test_labels_are_asked_for_by_the_last_insufficient_verdict_against_this_cham
     assert status(world, PROJECT, alpha=0.05).labels_needed is None
 
 
+def test_every_device_group_has_its_own_history(world: FakeRegistry) -> None:
+    verdict = judged(world, trained(world, "three"), when=hour(3))
+    promote(world, project=PROJECT, verdict=verdict.identity, who="ada", when=hour(3), group="line-4")
+    everywhere, canary = (
+        status(world, PROJECT, alpha=0.05),
+        status(world, PROJECT, alpha=0.05, group="line-4"),
+    )
+    assert everywhere.to_json()["groups"] == {"line-4": 3}
+    assert [each["version"] for each in everywhere.to_json()["in_production"]] == [1, 2]
+    assert [each["version"] for each in canary.to_json()["in_production"]] == [3]
+    text = everywhere.to_text()
+    assert text.index("In production, newest first") < text.index("In production on line-4, newest first")
+
+
 def test_hold_is_shown_with_its_reason_and_its_way_out(world: FakeRegistry) -> None:
     rollback(world, project=PROJECT, who="ada", why="missed scratches", when=hour(3))
     found = status(world, PROJECT, alpha=0.05)

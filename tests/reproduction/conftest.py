@@ -46,6 +46,7 @@ def second_clone(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path
         yield SecondClone(
             root / "second",
             world,
+            packages,
             installed_dependency(root / "packages-of-now", "2.0", 3.0),
             wheel_of_dependency(root / "wheels", "1.0", 1.5),
         )

@@ -96,7 +96,8 @@ class SecondClone:
 
     folder: Path
     world: World
-    packages: Path
+    packages_of_then: Path
+    packages_of_now: Path
     wheels: Path
 
     def reproduce(self, *arguments: str) -> "Answer":
@@ -112,7 +113,7 @@ class SecondClone:
             "LAKEFS_SECRET_ACCESS_KEY": self.world.lakefs.secret_access_key or "",
             "MLFLOW_TRACKING_URI": self.world.registry.uri,
             "VISIONOPS_HOME": str(self.folder.with_name("home-of-second")),
-            "PYTHONPATH": os.pathsep.join((str(self.folder), str(self.packages))),
+            "PYTHONPATH": os.pathsep.join((str(self.folder), str(self.packages_of_now))),
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
         }

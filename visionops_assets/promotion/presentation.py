@@ -4,12 +4,17 @@ from typing import Any
 
 import dagster as dg
 
-from resources.model_records import MODEL_CARD_ARTIFACT
+from resources.model_records import (
+    MODEL_CARD_ARTIFACT,
+    TAG_REPRODUCTION,
+    TAG_REPRODUCTION_PAGE,
+    ModelVersion,
+)
 from resources.model_registry import ModelRegistry
 from visionops_assets.evaluation.verdicts import ListedVerdict
 from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change
-from visionops_assets.promotion.history import production
+from visionops_assets.promotion.history import groups, production
 from visionops_assets.promotion.intervals import COLUMNS, intervals_table
 from visionops_assets.promotion.model_card import About, keep_model_card
 from visionops_assets.promotion.production_report import ProductionReport
@@ -17,13 +22,32 @@ from visionops_assets.promotion.production_report import ProductionReport
 _HOW = {"promotion": "promoted", "override": "promoted against its verdict", "rollback": "rolled back to"}
 
 
-def history_table(registry: ModelRegistry, project: str, group: str) -> dg.TableMetadataValue:
-    """The whole history of what was in production from when to when, newest first."""
-    table = intervals_table(production(registry.models.get(project), group).intervals)
+def history_table(registry: ModelRegistry, project: str) -> dg.TableMetadataValue:
+    """The whole history of what was in production from when to when: every device group, newest first."""
+    model = registry.models.get(project)
+    columns = ("group", *COLUMNS)
+    rows = [
+        dg.TableRecord(dict(zip(columns, (group, *map(str, row)), strict=True)))
+        for group in groups(model)
+        for row in intervals_table(production(model, group).intervals).rows
+    ]
     return dg.MetadataValue.table(
-        [dg.TableRecord(dict(zip(COLUMNS, map(str, row), strict=True))) for row in table.rows],
-        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in COLUMNS]),
+        rows, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
     )
+
+
+def version_links(registry: ModelRegistry, version: ModelVersion) -> dict[str, Any]:
+    """Where a version's pages are: its registration, its run, its card, its last reproduction."""
+    run = registry.runs.get(version.run_id)
+    links: dict[str, Any] = {
+        "registered_version": dg.MetadataValue.url(registry.version_url(version.project, version.version)),
+        "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
+        "model_card_file": dg.MetadataValue.url(registry.run_url(run, MODEL_CARD_ARTIFACT)),
+        "reproduction": version.tags.get(TAG_REPRODUCTION)
+        or f"never tried: `visionops reproduce {version.project} --version {version.version}`",
+    }
+    page = version.tags.get(TAG_REPRODUCTION_PAGE)
+    return {**links, **({"certificate": dg.MetadataValue.url(registry.run_url(run, page))} if page else {})}
 
 
 def change_metadata(registry: ModelRegistry, project: str, change: Change) -> dict[str, Any]:
@@ -36,8 +60,7 @@ def change_metadata(registry: ModelRegistry, project: str, change: Change) -> di
         "replaced": f"version {replaced}" if replaced is not None else "nothing: the first champion",
         "changed": change.changed,
         "by": entry.who if entry is not None else "unknown",
-        "registered_version": dg.MetadataValue.url(registry.version_url(project, version)),
-        "history": history_table(registry, project, entry.group if entry is not None else "all"),
+        "history": history_table(registry, project),
         **({"note": change.note} if change.note else {}),
     }
 
@@ -49,14 +72,12 @@ def champion_metadata(
     name, version = project.project, change.version or 0
     about = About(project.description, project.task, project.owners, project.licence)
     card = keep_model_card(registry, name, version, about)
-    run = registry.runs.get(registry.models.version(name, version).run_id)
     return {
         "why": decision.summary,
         **change_metadata(registry, name, change),
         "verdict": decision.identity,
         "model_card": dg.MetadataValue.md(card),
-        "model_card_file": dg.MetadataValue.url(registry.run_url(run, MODEL_CARD_ARTIFACT)),
-        "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
+        **version_links(registry, registry.models.version(name, version)),
     }
 
 
@@ -71,6 +92,7 @@ def production_metadata(registry: ModelRegistry, project: str, report: Productio
         "group": report.group,
         "report": dg.MetadataValue.url(report.url),
         "commit": dg.MetadataValue.url(report.commit_url),
-        "registered_version": dg.MetadataValue.url(registry.version_url(project, report.version)),
+        "history": history_table(registry, project),
+        **version_links(registry, registry.models.version(project, report.version)),
         "weights_sha256": report.weights_sha256,
     }

@@ -30,14 +30,18 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Status:
-    """One project on one device group. `level_left` is what the next challenger's claim is tested at;
-    `labels_needed` what the last INSUFFICIENT verdict against this champion asks for; `waiting` the passes
-    that a person has to approve or reject; `ready` what the release of a hold promotes."""
+    """One project on one device group; `elsewhere` is what ran on the others.
+
+    `level_left` is what the next challenger's claim is tested at; `labels_needed` what the last INSUFFICIENT verdict
+    against this champion asks for; `waiting` the passes that a person has to approve or reject; `ready` what the
+    release of a hold promotes.
+    """
 
     project: str
     champion: ModelVersion | None
     now: Production
     others: Mapping[str, int | None]
+    elsewhere: tuple[Production, ...]
     entries: tuple[HistoryEntry, ...]
     verdicts: tuple[ListedVerdict, ...]
     answers: Mapping[str, Answer]
@@ -118,6 +122,10 @@ class Status:
             blocks += [Heading("Decisions, newest first"), self._verdict_table()]
         if self.now.intervals:
             blocks += [Heading("In production, newest first"), intervals_table(self.now.intervals)]
+        for other in self.elsewhere:
+            if other.intervals:
+                heading = Heading(f"In production on {other.group}, newest first")
+                blocks += [heading, intervals_table(other.intervals)]
         others = [entry for entry in self.entries if entry.kind not in CHANGES]
         if others:
             rows = tuple((entry.sentence(),) for entry in reversed(others[-SHOWN:]))
@@ -176,12 +184,14 @@ def status(
     verdicts = tuple(listed(model.tags).values())
     waiting = line(model, sha256)
     against = [each for each in verdicts if each.champion == sha256]
+    elsewhere = [other for other in groups(model) if other != group]
     asked = [each.labels_needed for each in against if each.outcome == "INSUFFICIENT"]
     return Status(
         project=project,
         champion=champion,
         now=production(model, group),
-        others={other: version_on(model, other) for other in groups(model) if other != group},
+        others={other: version_on(model, other) for other in elsewhere},
+        elsewhere=tuple(production(model, other) for other in elsewhere),
         entries=tuple(entry for entry in read_history(model.tags).entries if entry.group == group),
         verdicts=verdicts,
         answers=waiting.answers,

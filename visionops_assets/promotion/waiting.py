@@ -36,6 +36,14 @@ class Line:
         ready = [each for each in self.verdicts if approval == "auto" or each.identity in self.answers]
         return ready[-1] if ready else None
 
+    def why_none_is_ready(self, approval: Approval) -> str:
+        """Why a release promotes nothing, in words."""
+        unanswered = self.unanswered() if approval == "manual" else ()
+        if not unanswered:
+            return "no challenger that passed waits; the next PASS is promoted"
+        names = ", ".join(f"{each.identity[:12]} ({each.partition})" for each in unanswered)
+        return f"nobody approved what passed, {names}: `visionops approve {self.project}` promotes it"
+
     def only(self) -> ListedVerdict:
         """The one verdict to approve or reject. Raises `VerdictMissing` where none waits, or several do."""
         if len(self.verdicts) == 1:

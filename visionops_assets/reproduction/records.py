@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from resources.model_records import ModelVersion
+from resources.model_records import (
+    TAG_REPRODUCTION,
+    TAG_REPRODUCTION_PAGE,
+    TAG_REPRODUCTION_WHEN,
+    ModelVersion,
+)
 from visionops_assets.promotion.report import to_html
 from visionops_assets.registry import Registry
 from visionops_assets.reproduction.certificate import Certificate
 
 FOLDER = "reproduction"
-TAG_RESULT = "visionops.reproduction.result"
-TAG_WHEN = "visionops.reproduction.when"
-TAG_PAGE = "visionops.reproduction.page"
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ def keep(registry: Registry, made: ModelVersion, certificate: Certificate, when:
     registry.artifacts.put_bytes(made.run_id, kept.page, to_html(certificate.to_page()).encode())
     if certificate.compared == "weights" or not certificate.holds:
         tags = {
-            TAG_RESULT: "equivalent" if certificate.equivalent else certificate.result,
-            TAG_WHEN: when.astimezone(UTC).isoformat(timespec="seconds"),
-            TAG_PAGE: kept.page,
+            TAG_REPRODUCTION: "equivalent" if certificate.equivalent else certificate.result,
+            TAG_REPRODUCTION_WHEN: when.astimezone(UTC).isoformat(timespec="seconds"),
+            TAG_REPRODUCTION_PAGE: kept.page,
         }
         registry.models.set_version_tags(made.project, made.version, tags)
     return kept

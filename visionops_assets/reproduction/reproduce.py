@@ -39,12 +39,11 @@ def reproduce(
     when: datetime,
     inputs_only: bool = False,
     present_versions: bool = False,
-    root: Path = ROOT,
     say: Callable[[str], None],
 ) -> Reproduced:
     """Reproduce a version, by default the one in production, and store the certificate with it.
 
-    Of today nothing counts but this machine: the code comes from git at `root`, the packages by their recorded
+    Of today nothing counts but this machine: the code comes from git, the packages by their recorded
     versions, the data from its commit, the recipe from the record. `inputs_only` trains and installs nothing;
     `present_versions` trains with the packages that are here. `scratch` is a folder for what is needed meanwhile.
 
@@ -58,7 +57,7 @@ def reproduce(
     with tempfile.TemporaryDirectory(dir=scratch, prefix="reproduction-") as name:
         folder = Path(name)
         try:
-            with recorded_sources(original.code, _patch(registry, made), folder / "code", root) as sources:
+            with recorded_sources(original.code, _patch(registry, made), folder / "code", ROOT) as sources:
                 say(f"code: {original.code.revision or 'no revision recorded, the present code'}")
                 say(planned.words)
                 report = ask(

@@ -142,7 +142,9 @@ def main(folder: Path) -> None:
     )
     request = Request.model_validate_json((folder / REQUEST).read_text())
     report = answer(request, folder, lakefs, lambda text: print(text, flush=True))
-    (folder / REPORT).write_text(report.model_dump_json(indent=1))
+    unfinished = folder / f"{REPORT}.unfinished"
+    unfinished.write_text(report.model_dump_json(indent=1))
+    unfinished.rename(folder / REPORT)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+"""Which environment has the recorded versions, how it is made, and what else a clean process is given."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from resources.lakefs import LakeFSResource
+from visionops_assets.reproduction.clean_process import environment_of
+from visionops_assets.reproduction.environment import EnvironmentUnavailable, Plan, build, plan
+from visionops_assets.training import hardware
+
+RECORDED = {"python": "3.12.4", "torch": "2.13.0+cpu", "numpy": "2.4.0", "visionops": "0.1.0", "pip": "25.0"}
+
+
+def planned(**present: str | None) -> Plan:
+    """The plan where `present` replaces what was recorded, None takes it away."""
+    installed = {**RECORDED, **present}
+    here = {name: version for name, version in installed.items() if version is not None}
+    return plan(RECORDED, here, python="python", find_python=lambda name: f"/usr/bin/{name}")
+
+
+@pytest.mark.parametrize(
+    "present", [{}, {"added": "1.0"}, {"visionops": "0.2.0", "pip": "26.3"}, {"python": "3.12.9"}]
+)
+def test_the_present_environment_will_do_where_it_has_each_recorded_version(present: dict[str, str]) -> None:
+    assert planned(**present) == Plan("python", ())
+
+
+@pytest.mark.parametrize(
+    ("present", "packages"),
+    [
+        ({"numpy": "2.5.0"}, ("numpy==2.4.0",)),
+        ({"numpy": None}, ("numpy==2.4.0",)),
+        ({"numpy": "2.5.0", "torch": "2.14.0"}, ("numpy==2.4.0", "torch==2.13.0+cpu")),
+    ],
+)
+def test_what_differs_is_installed_at_the_recorded_version_and_nothing_else(
+    present: dict[str, str | None], packages: tuple[str, ...]
+) -> None:
+    found = planned(**present)
+    assert found.packages == packages
+    command = found.command(Path("/target"))
+    assert command[:4] == ["python", "-m", "pip", "install"]
+    assert "--no-deps" in command
+    assert command[command.index("--target") + 1 :] == ["/target", *packages]
+
+
+def test_another_python_takes_everything_that_was_recorded() -> None:
+    found = planned(python="3.11.9")
+    assert found == Plan("/usr/bin/python3.12", ("numpy==2.4.0", "torch==2.13.0+cpu"), whole=True)
+
+
+def test_a_python_that_is_not_installed_is_named() -> None:
+    with pytest.raises(EnvironmentUnavailable, match=r"install python3\.12, or let --present-versions"):
+        plan(RECORDED, {**RECORDED, "python": "3.11.9"}, find_python=lambda name: None)
+
+
+def test_it_is_installed_once_and_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    asked: list[Sequence[str]] = []
+
+    def install(command: Sequence[str]) -> None:
+        asked.append(command)
+        target = Path(command[list(command).index("--target") + 1])
+        target.mkdir(parents=True)
+        (target / "numpy.py").touch()
+
+    def fail(command: Sequence[str]) -> None:
+        Path(command[list(command).index("--target") + 1]).mkdir(parents=True)
+        raise subprocess.CalledProcessError(1, command, stderr="ERROR: no matching distribution for numpy")
+
+    found = planned(numpy="2.5.0")
+    with pytest.raises(EnvironmentUnavailable, match=r"numpy==2\.4\.0.*no matching.*PIP_EXTRA_INDEX_URL"):
+        build(found, tmp_path, fail)
+    assert list(tmp_path.iterdir()) == []
+    first = build(found, tmp_path, install)
+    assert first is not None and (first / "numpy.py").exists()
+    assert build(found, tmp_path, install) == first
+    assert len(asked) == 1
+    assert build(planned(), tmp_path, install) is None
+
+
+def test_the_clean_process_has_the_recorded_code_first_and_nothing_of_the_callers_state(
+    tmp_path: Path,
+) -> None:
+    ours = tmp_path / "checkout"
+    (ours / "visionops_assets").mkdir(parents=True)
+    present = {
+        "PATH": "/bin",
+        "PYTHONPATH": f"{ours}:/theirs",
+        "VISIONOPS_ACTOR": "ada",
+        "ATEN_CPU_CAPABILITY": "default",
+        "LAKEFS_ENDPOINT": "http://elsewhere",
+    }
+    lakefs = LakeFSResource(endpoint="http://there:8000", access_key_id="key", secret_access_key="secret")
+    found = environment_of({}, Path("/code"), Path("/packages"), lakefs, present)
+    assert found["PYTHONPATH"] == "/code:/packages:/theirs"
+    assert found["LAKEFS_ENDPOINT"] == "http://there:8000"
+    assert found["PATH"] == "/bin"
+    assert "VISIONOPS_ACTOR" not in found and "ATEN_CPU_CAPABILITY" not in found
+
+
+@pytest.mark.parametrize(
+    ("recorded", "flags", "expected"),
+    [
+        ({"aten_cpu_capability": "AVX512"}, {"avx2", "avx512bw"}, {}),
+        ({"aten_cpu_capability": "AVX2"}, {"avx2", "avx512bw"}, {"ATEN_CPU_CAPABILITY": "avx2"}),
+        ({"aten_cpu_capability": "AVX2"}, {"asimd"}, {}),
+        ({"onednn_isa": "avx2"}, {"avx2", "avx512bw"}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
+        ({"onednn_isa": "avx512_core"}, {"avx2", "avx512bw"}, {}),
+        ({"onednn_isa": "avx512_core"}, {"avx2"}, {}),
+        ({"device": "cpu"}, set(), {"CUDA_VISIBLE_DEVICES": ""}),
+        ({"device": "NVIDIA H100"}, set(), {}),
+    ],
+)
+def test_a_better_machine_takes_the_kernels_of_the_one_that_trained_and_a_lesser_one_does_not_pretend(
+    recorded: dict[str, str], flags: set[str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    assert hardware.kernel_settings(recorded) == expected
+
+
+def test_torch_takes_the_kernels_that_are_asked_for() -> None:
+    if "avx2" not in hardware.cpu_flags():
+        pytest.skip("this processor has one set of kernels only")
+    asked = hardware.kernel_settings({"aten_cpu_capability": "AVX2"})
+    script = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=asked, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "AVX2"

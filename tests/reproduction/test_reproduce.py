@@ -1,0 +1,203 @@
+"""A version is made again from a clone that knows only where lakeFS and MLflow are, or the reason why not is clear."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from past_and_present import SecondClone, commit_all, git
+
+from lakefs_local import discovery
+from resources.lakefs import LakeFSResource
+from resources.model_errors import ModelNotFound
+from resources.model_records import (
+    PROVENANCE_ARTIFACT,
+    TAG_MANIFEST,
+    TAG_REPRODUCTION,
+    TAG_REPRODUCTION_PAGE,
+)
+from visionops_assets.reproduction import reproduce as reproduction
+from visionops_assets.reproduction.certificate import Certificate
+from visionops_assets.reproduction.clean_process import ReproductionFailed
+from visionops_assets.reproduction.records import Reproduced
+from visionops_assets.training.challenger import PATCH_ARTIFACT
+from visionops_assets.training.provenance import Provenance
+
+Here = Callable[..., Reproduced]
+
+
+@pytest.fixture
+def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Reproduce version 1 in this process, from the second clone, with the packages of then."""
+    monkeypatch.setattr(reproduction, "ROOT", second_clone.folder)
+    monkeypatch.setenv("PYTHONPATH", str(second_clone.packages_of_then))
+    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path))
+    world = second_clone.world
+
+    def run(
+        version: int | None = 1, lakefs: LakeFSResource = world.lakefs, inputs: bool = False
+    ) -> Reproduced:
+        return reproduction.reproduce(
+            world.registry,
+            lakefs,
+            tmp_path,
+            "shapes",
+            version,
+            when=datetime.now(UTC),
+            inputs_only=inputs,
+            say=lambda text: None,
+        )
+
+    return run
+
+
+@contextmanager
+def replaced(clone: SecondClone, path: str, content: bytes) -> Iterator[None]:
+    """An artifact of version 1 altered for a while."""
+    registry = clone.world.registry
+    run_id = registry.models.version("shapes", 1).run_id
+    kept = registry.artifacts.read_bytes(run_id, path)
+    registry.artifacts.put_bytes(run_id, path, content)
+    try:
+        yield
+    finally:
+        registry.artifacts.put_bytes(run_id, path, kept)
+
+
+def provenance_of(clone: SecondClone) -> Provenance:
+    registry = clone.world.registry
+    run_id = registry.models.version("shapes", 1).run_id
+    return Provenance.from_json(registry.artifacts.read_bytes(run_id, PROVENANCE_ARTIFACT).decode())
+
+
+def test_it_is_identical_though_code_dependency_and_data_moved_on(second_clone: SecondClone) -> None:
+    answer = second_clone.reproduce("--version", "1")
+    assert answer.status == 0, answer.errors
+    found = answer.found
+    assert (found["result"], found["compared"]) == ("identical", "weights"), found["words"]
+    assert found["reproduced_weights_sha256"] == found["original_weights_sha256"]
+    assert "scaling==1.0" in answer.errors, "the versions of then are named"
+    assert all(pair["original"] == pair["reproduced"] for pair in found["metrics"])
+    assert found["differences"] == []
+
+    registry = second_clone.world.registry
+    version = registry.models.version("shapes", 1)
+    assert version.tags[TAG_REPRODUCTION] == "identical"
+    kept = registry.artifacts.read_bytes(version.run_id, found["file"]).decode()
+    assert Certificate.from_json(kept).words == found["words"]
+    page = registry.artifacts.read_bytes(version.run_id, version.tags[TAG_REPRODUCTION_PAGE]).decode()
+    assert "Reproduction of shapes version 1: identical" in page
+    assert git(second_clone.folder, "worktree", "list").count("\n") == 0, "the worktree is gone"
+
+
+def test_the_packages_of_now_give_other_weights_and_the_first_that_differs_is_named(
+    second_clone: SecondClone,
+) -> None:
+    answer = second_clone.reproduce("--present-versions")
+    assert answer.status == 1, answer.errors
+    assert (answer.found["result"], answer.found["compared"]) == ("differs", "weights")
+    expected = {"kind": "versions", "name": "scaling", "before": "1.0", "after": "2.0"}
+    assert answer.found["first_difference"] == expected
+
+
+def test_inputs_alone_are_compared_without_training(here: Here) -> None:
+    certificate = here(inputs=True).certificate
+    assert (certificate.result, certificate.compared) == ("identical", "inputs"), certificate.words
+    assert certificate.reproduced_weights_sha256 is None
+
+
+def test_a_deleted_commit_is_the_difference(here: Here, tmp_path: Path, second_clone: SecondClone) -> None:
+    with discovery.serving(tmp_path / "another") as server:
+        lakefs = LakeFSResource(
+            endpoint=server.endpoint,
+            access_key_id=server.access_key_id,
+            secret_access_key=server.secret_access_key,
+        )
+        first = here(lakefs=lakefs).certificate.first_difference
+    assert first is not None
+    assert (first.kind, first.name, first.after) == ("data", "commit", "missing")
+    assert first.before == provenance_of(second_clone).data.commit
+
+
+def test_another_manifest_at_the_commit_is_the_difference_with_both_values(
+    here: Here, second_clone: SecondClone
+) -> None:
+    original = provenance_of(second_clone)
+    other = original.model_copy(
+        update={"data": original.data.model_copy(update={"manifest_digest": "0" * 64})}
+    )
+    models = second_clone.world.registry.models
+    with replaced(second_clone, PROVENANCE_ARTIFACT, other.to_json().encode()):
+        with pytest.raises(ReproductionFailed, match=rf"was altered.*{TAG_MANIFEST}"):
+            here()
+        models.set_version_tags("shapes", 1, {TAG_MANIFEST: "0" * 64})
+        try:
+            first = here().certificate.first_difference
+        finally:
+            models.set_version_tags("shapes", 1, {TAG_MANIFEST: original.data.manifest_digest})
+    assert first is not None
+    assert (first.kind, first.name) == ("data", "manifest")
+    assert (first.before, first.after) == ("0" * 64, original.data.manifest_digest)
+
+
+def test_a_revision_that_the_clone_lacks_is_the_difference(
+    here: Here, second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unrelated = tmp_path / "unrelated"
+    unrelated.mkdir()
+    git(unrelated, "init", "-q")
+    (unrelated / "a.py").write_text("")
+    commit_all(unrelated, "nothing of this project")
+    monkeypatch.setattr(reproduction, "ROOT", unrelated)
+    first = here().certificate.first_difference
+    assert first is not None
+    assert (first.kind, first.name, first.before) == (
+        "code",
+        "revision",
+        provenance_of(second_clone).code.revision,
+    )
+    assert "git fetch" in first.after
+
+
+def test_an_altered_uncommitted_change_is_not_applied(here: Here, second_clone: SecondClone) -> None:
+    with replaced(second_clone, PATCH_ARTIFACT, b"something else"):
+        first = here().certificate.first_difference
+    assert first is not None
+    assert (first.kind, first.name) == ("code", "uncommitted change")
+    assert first.after.endswith("altered")
+
+
+def test_an_unknown_version_and_one_without_provenance_are_errors_that_say_so(
+    here: Here, second_clone: SecondClone
+) -> None:
+    with pytest.raises(ModelNotFound, match="version 9 of shapes"):
+        here(version=9)
+    with (
+        replaced(second_clone, PROVENANCE_ARTIFACT, b"no provenance"),
+        pytest.raises(ReproductionFailed, match=r"missing or unreadable.*restore model/provenance\.json"),
+    ):
+        here()
+
+
+def test_the_job_stores_a_certificate_and_tells_in_production(here: Here, second_clone: SecondClone) -> None:
+    world = second_clone.world
+
+    def launch(**config: object) -> dg.ExecuteInProcessResult:
+        return world.definitions.resolve_job_def("shapes_reproduce").execute_in_process(
+            instance=world.instance,
+            run_config={"ops": {"shapes_make_again": {"config": config}}},
+            raise_on_error=False,
+        )
+
+    result = launch(inputs_only=True)
+    assert result.success
+    (observed,) = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
+    assert observed.asset_key == dg.AssetKey(["shapes", "in_production"])
+    metadata = observed.asset_observation_data.asset_observation.metadata
+    assert metadata["reproduction"].value == "identical"
+    assert "/artifacts/reproduction/" in str(metadata["certificate"].value)
+    (failed,) = [event for event in launch(version=9).all_events if event.is_step_failure]
+    said = failed.step_failure_data.user_failure_data
+    assert said is not None and "version 9 of shapes" in str(said.description)

@@ -1,0 +1,86 @@
+"""The job that makes a registered version again."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from resources.lakefs import LakeFSResource
+from resources.model_records import version_on
+from resources.model_registry import ModelRegistry
+from resources.scratch import Scratch
+from visionops_assets import run_tags
+from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.project import Project
+
+
+class WhichVersion(dg.Config):
+    """What to make again, and how."""
+
+    version: int | None = Field(
+        default=None, description="A registered version; by default the one in production."
+    )
+    inputs_only: bool = Field(default=False, description="Compare the recorded inputs; train nothing.")
+    present_versions: bool = Field(
+        default=False, description="Train with the packages installed here, not those recorded."
+    )
+
+
+def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.JobDefinition:
+    """The job that reproduces a version of a project; it fails where the version cannot be made again."""
+
+    @dg.op(
+        name=f"{project.project}_make_again",
+        retry_policy=RETRY,
+        description="Trains a registered version again in its recorded world, and stores the certificate with it.",
+    )
+    def make_again(
+        context: dg.OpExecutionContext,
+        config: WhichVersion,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        scratch: Scratch,
+    ) -> None:
+        from visionops_assets.reproduction.reproduce import reproduce
+
+        with clear_failures(context):
+            made = reproduce(
+                registry,
+                lakefs,
+                Path(scratch.root),
+                project.project,
+                config.version,
+                when=datetime.now(UTC),
+                inputs_only=config.inputs_only,
+                present_versions=config.present_versions,
+                say=context.log.info,
+            )
+            certificate = made.certificate
+            page = registry.run_url(registry.runs.get(made.run_id), made.page)
+            metadata: dict[str, Any] = {
+                "version": certificate.version,
+                "reproduction": certificate.result,
+                "finding": certificate.words,
+                "certificate": dg.MetadataValue.url(page),
+            }
+            if certificate.version == version_on(registry.models.get(project.project)):
+                context.log_event(dg.AssetObservation(asset_key=in_production.key, metadata=metadata))
+            if not certificate.holds:
+                raise dg.Failure(description=certificate.words, metadata=metadata, allow_retries=False)
+            context.add_output_metadata(metadata)
+
+    @dg.job(
+        name=f"{project.project}_reproduce",
+        description=(
+            "Make a registered version again from its recorded code, package versions and data, and certify whether "
+            "it is the same."
+        ),
+        executor_def=dg.in_process_executor,
+        tags={run_tags.HOST: run_tags.host(), run_tags.PROJECT: project.project},
+    )
+    def job() -> None:
+        make_again()
+
+    return job
