@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from holdouts import CLASSES, answers, context, discordant, holdout, labels_in_turn, model, no_leaks, table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from visionops_assets.evaluation.judge import judge
@@ -37,6 +39,25 @@ def test_a_clearly_better_challenger_passes() -> None:
     assert primary.difference == pytest.approx(35 / SIZE)
     assert primary.p_superior == stats.binomtest(40, 45, 0.5, alternative="greater").pvalue
     assert "40 images won, 5 lost" in verdict.summary()
+
+
+@settings(max_examples=40, deadline=None)
+@given(wins=st.integers(0, 60), losses=st.integers(0, 60), wrong=st.integers(0, 150), k=st.integers(1, 12))
+def test_a_pass_means_that_every_condition_holds(wins: int, losses: int, wrong: int, k: int) -> None:
+    floors = Floors(overall=0.8, batch=0.75)
+    rules = GateRules(floors=floors, bootstrap=Bootstrap(draws=1000))
+    verdict = judged(wins, losses, rules, k, both_wrong=wrong)
+    p = stats.binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue if wins + losses else 1.0
+    evidence = verdict.evidence
+    assert evidence is not None and evidence.primary.lower is not None
+    conditions = (
+        p <= 0.05 / (k * (k + 1)),
+        evidence.primary.lower.value >= -rules.min_improvement,
+        not any(row.regressed for row in evidence.slices),
+        evidence.primary.challenger >= floors.overall,
+        all(row.challenger >= floors.batch for row in evidence.slices if row.column == "batch"),
+    )
+    assert (verdict.verdict == "PASS") == all(conditions)
 
 
 def test_a_what_if_never_promotes() -> None:
