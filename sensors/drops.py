@@ -125,6 +125,11 @@ def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> 
             return True
         if not run.is_finished:
             return f"{one.batch} is being taken by run {run.run_id}"
+    if runs and runs[0].status == dg.DagsterRunStatus.CANCELED:
+        return (
+            f"run {runs[0].run_id}, which took {one.batch}, was cancelled: re-execute it, or touch the batch's "
+            "_SUCCESS marker"
+        )
     if len(runs) >= project.drop.attempts:
         return (
             f"{one.batch} failed {len(runs)} times with an error, the last in run {runs[0].run_id}: mend the cause, "

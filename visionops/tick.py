@@ -69,12 +69,14 @@ def tick(
 
 def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
     """First every batch that is complete in the drop, then what `main` has."""
-    ticks = []
-    while True:
+    ticks: list[Tick] = []
+    # What ended with an error is tried again at the next tick: now its cause would be the same.
+    while not ticks or ticks[-1].outcome != "error":
         taken = [found for found in _tick_sensor(defs, instance, project, "drops", "take") if found.run_id]
         if not taken:
-            return ticks + _tick_sensor(defs, instance, project, "commits", "decide")
+            break
         ticks += taken
+    return ticks + _tick_sensor(defs, instance, project, "commits", "decide")
 
 
 def _tick_sensor(

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from resources.drop_errors import DropUnavailable
 from resources.lakefs_errors import LakeFSUnavailable
 from resources.model_errors import RegistryUnavailable
 from resources.model_lock import PromotionLocked
@@ -24,7 +25,7 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
         yield
     except dg.Failure:
         raise
-    except (LakeFSUnavailable, RegistryUnavailable, PromotionLocked) as error:
+    except (DropUnavailable, LakeFSUnavailable, RegistryUnavailable, PromotionLocked) as error:
         if step is not None and step.retry_number < MAX_RETRIES:
             raise
         raise dg.Failure(description=str(error), allow_retries=False) from error

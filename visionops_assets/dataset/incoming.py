@@ -58,14 +58,13 @@ def take_batch(
             progress,
             metadata={"dagster.run_id": run_id, **_link(run_id)},
             opinion=opinion,
-            before_merge=reading.check_unchanged,
+            check_source=reading.check_unchanged,
         )
         try:
             published = publisher.publish(reading.folder, batch, project.drop.format, reading.address)
         except BatchRefused as refused:
             say(str(refused))
             return Taken("refused", refused.images, refused.branch, None, refused.findings)
-        reading.check_unchanged()
     return Taken(published.outcome, published.images, MAIN, published.commit, published.findings)
 
 

@@ -50,7 +50,7 @@ class Publisher:
     """Imports batches of one project. `progress` hears (stage, done, of).
 
     `metadata` goes into the commits. `opinion` gives the champion's opinion of labels, if there is a champion.
-    `before_merge` raises where the source is no longer what was read.
+    `check_source` raises where the source is no longer what was read; it is asked before anything is written or merged.
     """
 
     project: Project
@@ -59,7 +59,7 @@ class Publisher:
     progress: Progress = lambda stage, done, of: None
     metadata: dict[str, str] = field(default_factory=dict)
     opinion: Callable[[], Opinion | None] = lambda: None
-    before_merge: Callable[[], None] = lambda: None
+    check_source: Callable[[], None] = lambda: None
 
     def publish(
         self, source: Path, batch: str, format_name: str | None = None, address: str | None = None
@@ -78,9 +78,9 @@ class Publisher:
         for _ in range(ATTEMPTS):
             base = self.lakefs.head(repository, MAIN).id
             plan = self._plan(source, batch, base, format_name)
+            self.check_source()
             if plan.ok and self._is_published(plan, base):
                 return Published(batch, "unchanged", len(plan.uploads), None, plan.findings)
-            self.before_merge()
             branch = self._write(plan, base, self._where(source, address))
             if not plan.ok:
                 raise BatchRefused(
@@ -90,7 +90,7 @@ class Publisher:
                     len(plan.uploads),
                     plan.findings,
                 )
-            self.before_merge()
+            self.check_source()
             if self.lakefs.head(repository, MAIN).id != base:
                 continue
             try:
