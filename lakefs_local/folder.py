@@ -35,7 +35,9 @@ class DataFolder:
         Raises FolderError if the format is unknown, another process writes here, or the folder is not writable.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not self.path.is_dir():
+                self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+                sync_folder(self.path.parent)
             self._lock.acquire(blocking=False)
         except Timeout:
             raise FolderError(
@@ -92,3 +94,13 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

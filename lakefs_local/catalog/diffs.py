@@ -134,12 +134,8 @@ def _shown(session: Session, side: Side, key: bytes) -> bytes | None:
 
 def _changed(differences: Iterator[Difference]) -> Iterator[tuple[bytes, Changed]]:
     for key, left, right in differences:
-        if left is None and right is not None:
-            yield key, Changed("added", records.size_of(right))
-        elif left is not None and right is None:
-            yield key, Changed("removed", records.size_of(left))
-        elif left is not None and right is not None and not records.same(left, right):
-            yield key, Changed("changed", records.size_of(right))
+        if not records.same(left, right):
+            yield key, _change(left, right)
 
 
 def _merged(changes: Iterator[merge.Change]) -> Iterator[tuple[bytes, Changed]]:
@@ -147,4 +143,11 @@ def _merged(changes: Iterator[merge.Change]) -> Iterator[tuple[bytes, Changed]]:
         if change.conflict:
             yield change.key, Changed("conflict", records.size_of(change.source or change.destination or b""))
         else:
-            yield from _changed(iter([Difference(change.key, change.destination, change.source)]))
+            yield change.key, _change(change.destination, change.source)
+
+
+def _change(left: bytes | None, right: bytes | None) -> Changed:
+    """What leads from one record to another, of which at least one is there."""
+    if right is None:
+        return Changed("removed", records.size_of(left or b""))
+    return Changed("added" if left is None else "changed", records.size_of(right))

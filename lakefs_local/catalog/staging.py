@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lakefs_local.catalog.branches import Branch
 from lakefs_local.catalog.names import after_prefix
-from lakefs_local.storage import records, tree
+from lakefs_local.storage import tree
 from lakefs_local.storage.database import Session
 from lakefs_local.storage.tree import Change, Difference
 
@@ -78,8 +78,6 @@ def drop_sealed(session: Session, branch: Branch, sealed: int) -> None:
 
 
 def diff(session: Session, branch: Branch, root: bytes | None, start: bytes = b"") -> Iterator[Difference]:
-    """What a commit would change, in order of path, from `start` on."""
+    """What is staged beside what is committed, in order of path, from `start` on; both may be the same object."""
     for path, record in changes(session, branch, start):
-        committed = tree.get(session.nodes, root, path)
-        if not records.same(committed, record):
-            yield Difference(path, committed, record)
+        yield Difference(path, tree.get(session.nodes, root, path), record)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from lakefs_local.folder import sync_folder
+
 
 class Stored(NamedTuple):
     """A blob on disk: SHA-256 (32 bytes), MD5 (hex), size in bytes."""
@@ -164,15 +166,6 @@ class Incoming:
         # Also for a file that was there: the upload that made it may not have synced its folder yet.
         sync_folder(target.parent)
         return Stored(digest, self._md5.hexdigest(), self._size)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def checksum(path: Path) -> bytes:
