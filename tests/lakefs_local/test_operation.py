@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from processes import ServerProcess
 from lakefs_local.credentials import Authenticator, KeyPair, load, load_or_create
 from lakefs_local.discovery import Server, serving
 from lakefs_local.folder import DataFolder, FolderError
+from lakefs_local.serve import _bind
 from lakefs_local.store import Store
 
 
@@ -100,6 +102,30 @@ def test_every_pair_is_compared_whatever_is_sent(monkeypatch: pytest.MonkeyPatch
 
 def test_the_server_listens_on_this_machine_only(server: Server) -> None:
     assert server.endpoint.startswith("http://127.0.0.1:")
+
+
+def test_the_server_listens_where_it_is_told(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", host="0.0.0.0") as server:
+        assert server.endpoint.startswith("http://0.0.0.0:")
+        assert Api(server).call("GET", "/user").status == 200
+
+
+def test_small_answers_are_not_held_back_by_the_network_stack() -> None:
+    # asyncio sets TCP_NODELAY only on connections of a socket that is said to be TCP.
+    with _bind("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_the_first_keys_and_all_private_files_are_their_owners_only(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data, import_from=[tmp_path]) as server:
+        repository = Repository(Api(server), "private")
+        repository.put("main", "a", b"private")
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        blobs = [path for path in (data / "blobs").rglob("*") if path.is_file()]
+        private = [data / "credentials.json", data / "server.json", data / "signing.key", *blobs]
+        assert len(blobs) == 1
+        assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
 
 def test_an_upload_beyond_the_limit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

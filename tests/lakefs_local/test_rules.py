@@ -250,3 +250,39 @@ def test_copies_share_their_bytes(repository: Repository) -> None:
     ).json
     assert copied["physical_address"] == first["physical_address"]
     assert repository.get("main", "b").body == b"shared"
+
+
+def test_a_read_takes_one_range_and_gives_a_quoted_etag(repository: Repository) -> None:
+    checksum = repository.put("main", "a", b"0123456789")["checksum"]
+    whole = repository.get("main", "a")
+    assert (whole.status, whole.headers["etag"]) == (200, f'"{checksum}"')
+    part = repository.get("main", "a", Range="bytes=2-4")
+    assert (part.status, part.body, part.headers["content-range"]) == (206, b"234", "bytes 2-4/10")
+    outside = repository.get("main", "a", Range="bytes=10-")
+    assert (outside.status, outside.headers["content-range"]) == (416, "bytes */10")
+    for refused in ("bytes=5-2", "bytes=0-1,3-4", "bytes=-"):
+        assert repository.get("main", "a", Range=refused).status == 416, refused
+    assert repository.get("main", "a", Range="lines=1-2").status == 400
+
+
+def test_a_revert_answers_204_and_a_cherry_pick_201(repository: Repository) -> None:
+    repository.branch("side")
+    repository.put("main", "a")
+    made = repository.commit("main")
+    picked = repository.call("POST", "/branches/side/cherry-pick", data={"ref": made})
+    assert (picked.status, repository.paths("side@")) == (201, ["a"])
+    reverted = repository.call("POST", "/branches/main/revert", data={"ref": made, "parent_number": 0})
+    assert (reverted.status, reverted.body, repository.paths("main@")) == (204, b"", [])
+    assert len(repository.log("main")) == 3
+
+
+def test_who_does_not_sign_in_is_told_nothing(api: Api, repository: Repository) -> None:
+    for path in (
+        "/repositories",
+        f"/repositories/{repository.name}",
+        "/repositories/nowhere",
+        "/user",
+        "/config",
+    ):
+        refused = api.send("GET", f"/api/v1{path}")
+        assert (refused.status, refused.message) == (401, "error authenticating request"), path
