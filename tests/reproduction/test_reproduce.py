@@ -1,5 +1,6 @@
 """A version is made again from a clone that knows only where lakeFS and MLflow are, or the reason why not is clear."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from past_and_present import SecondClone, commit_all, git
+from typer.testing import CliRunner
 
 from lakefs_local import discovery
 from resources.lakefs import LakeFSResource
@@ -37,7 +39,7 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     world = second_clone.world
 
     def run(
-        version: int | None = 1, lakefs: LakeFSResource = world.lakefs, inputs: bool = False
+        version: int | None = 1, lakefs: LakeFSResource = world.lakefs, present_versions: bool = False
     ) -> Reproduced:
         return reproduction.reproduce(
             world.registry,
@@ -46,7 +48,7 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "shapes",
             version,
             when=datetime.now(UTC),
-            inputs_only=inputs,
+            present_versions=present_versions,
             say=lambda text: None,
         )
 
@@ -93,19 +95,13 @@ def test_it_is_identical_though_code_dependency_and_data_moved_on(second_clone: 
 
 
 def test_the_packages_of_now_give_other_weights_and_the_first_that_differs_is_named(
-    second_clone: SecondClone,
+    here: Here, second_clone: SecondClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = second_clone.reproduce("--present-versions")
-    assert answer.status == 1, answer.errors
-    assert (answer.found["result"], answer.found["compared"]) == ("differs", "weights")
-    expected = {"kind": "versions", "name": "scaling", "before": "1.0", "after": "2.0"}
-    assert answer.found["first_difference"] == expected
-
-
-def test_inputs_alone_are_compared_without_training(here: Here) -> None:
-    certificate = here(inputs=True).certificate
-    assert (certificate.result, certificate.compared) == ("identical", "inputs"), certificate.words
-    assert certificate.reproduced_weights_sha256 is None
+    monkeypatch.setenv("PYTHONPATH", str(second_clone.packages_of_now))
+    certificate = here(present_versions=True).certificate
+    assert (certificate.result, certificate.compared) == ("differs", "weights")
+    first = certificate.first_difference
+    assert first is not None and first.words == "versions: scaling 1.0 → 2.0"
 
 
 def test_a_deleted_commit_is_the_difference(here: Here, tmp_path: Path, second_clone: SecondClone) -> None:
@@ -161,12 +157,18 @@ def test_a_revision_that_the_clone_lacks_is_the_difference(
     assert "git fetch" in first.after
 
 
-def test_an_altered_uncommitted_change_is_not_applied(here: Here, second_clone: SecondClone) -> None:
+def test_an_altered_uncommitted_change_is_not_applied_and_the_command_fails_with_a_certificate(
+    here: Here, second_clone: SecondClone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionops.__main__ import app
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", second_clone.world.registry.uri)
     with replaced(second_clone, PATCH_ARTIFACT, b"something else"):
-        first = here().certificate.first_difference
-    assert first is not None
-    assert (first.kind, first.name) == ("code", "uncommitted change")
-    assert first.after.endswith("altered")
+        result = CliRunner().invoke(app, ["reproduce", "shapes", "--json"], catch_exceptions=False)
+    assert result.exit_code == 1
+    first = json.loads(result.stdout)["first_difference"]
+    assert (first["kind"], first["name"]) == ("code", "uncommitted change")
+    assert first["after"].endswith("altered")
 
 
 def test_an_unknown_version_and_one_without_provenance_are_errors_that_say_so(
@@ -181,7 +183,9 @@ def test_an_unknown_version_and_one_without_provenance_are_errors_that_say_so(
         here()
 
 
-def test_the_job_stores_a_certificate_and_tells_in_production(here: Here, second_clone: SecondClone) -> None:
+def test_the_job_compares_inputs_without_training_and_tells_in_production(
+    here: Here, second_clone: SecondClone
+) -> None:
     world = second_clone.world
 
     def launch(**config: object) -> dg.ExecuteInProcessResult:
@@ -197,6 +201,7 @@ def test_the_job_stores_a_certificate_and_tells_in_production(here: Here, second
     assert observed.asset_key == dg.AssetKey(["shapes", "in_production"])
     metadata = observed.asset_observation_data.asset_observation.metadata
     assert metadata["reproduction"].value == "identical"
+    assert "nothing was trained" in str(metadata["finding"].value)
     assert "/artifacts/reproduction/" in str(metadata["certificate"].value)
     (failed,) = [event for event in launch(version=9).all_events if event.is_step_failure]
     said = failed.step_failure_data.user_failure_data

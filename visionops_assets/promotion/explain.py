@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from resources.model_records import EVERYWHERE
+from resources.model_records import EVERYWHERE, TAG_REPRODUCTION, TAG_REPRODUCTION_WHEN, ModelVersion
 from visionops_assets.dataset.manifest import Store
 from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation.phrases import amount, points, probability
@@ -119,8 +119,16 @@ def _standing(evidence: Evidence, links: Links) -> Iterator[Block]:
             ("weights", version.weights_sha256 or "not recorded"),
             ("file that ships", version.onnx_sha256 or "not recorded"),
             ("trained in run", Link(version.run_id, links.run(version.run_id))),
+            ("made again", _reproduction(version)),
         )
     )
+
+
+def _reproduction(version: ModelVersion) -> str:
+    result = version.tags.get(TAG_REPRODUCTION)
+    if result is None:
+        return f"never: `visionops reproduce {version.project} --version {version.version}`"
+    return f"{result}, {version.tags.get(TAG_REPRODUCTION_WHEN, '')[:16].replace('T', ' ')} UTC"
 
 
 def _judgement(evidence: Evidence) -> Iterator[Block]:
