@@ -30,6 +30,7 @@ from lakefs_local.folder import DataFolder
 
 THREADS = 4
 INGESTED, INGESTED_SIZE = 20_000, 3072
+SYNCS = 100
 SECONDS, RATE, MEGABYTES = "s", "/s", "MB"
 
 
@@ -110,7 +111,7 @@ def server(folder: Path) -> Iterator[Running]:
 def compare(folder: Path, objects: int, history: int) -> bool:
     """Run the shared work and print it beside the real server's; whether every budget was kept."""
     after = f" after {history} commits" if history else ""
-    print(f"\n{objects:,} objects{after} (load average before: {os.getloadavg()[0]:.1f})")
+    print(f"\n{objects:,} objects{after} ({_conditions(folder)})")
     print(f"  {'':<16}{'here':>12}{'real lakeFS':>14}{'ratio':>9}  budget")
     with server(folder) as running:
         command = [sys.executable, "-m", "lakefs_work.bench", *running.arguments, "--pid", str(running.pid)]
@@ -145,7 +146,7 @@ def _told(measure: Measure, found: dict[str, float], real: dict[str, float]) -> 
 
 def ingest(folder: Path) -> None:
     """Take in many small files: `dvc add` + `dvc push`, and here as uploads (durable each) and as an import."""
-    print(f"\nIngest of {INGESTED:,} files of 3 KB (load average before: {os.getloadavg()[0]:.1f})")
+    print(f"\nIngest of {INGESTED:,} files of 3 KB ({_conditions(folder)})")
     source = folder / "files"
     for number in range(INGESTED):
         path = source / f"{number // 1000:02d}" / f"{number:05d}.bin"
@@ -209,6 +210,21 @@ def _install_dvc(environment: Path) -> str | None:
     return None
 
 
+def _conditions(folder: Path) -> str:
+    """What else the machine does, and how often a second its disk makes something durable: uploads wait for that."""
+    file = folder / "synced"
+    with file.open("wb", buffering=0) as synced:
+
+        def sync() -> None:
+            for _ in range(SYNCS):
+                synced.write(bytes(4096))
+                os.fsync(synced.fileno())
+
+        rate = SYNCS / _seconds(sync)
+    file.unlink()
+    return f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {rate:.0f} fsync/s"
+
+
 def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
@@ -226,7 +242,7 @@ def main() -> None:
     parser.add_argument("--no-dvc", action="store_true", help="leave out the comparison of ingest")
     options = parser.parse_args()
     sizes = [size for size in real() if size[0] < 1_000_000 or options.million]
-    print(f"This machine: {os.cpu_count()} cores. Real lakeFS: 1.84, recorded on an idle machine of 2 cores.")
+    print("Real lakeFS: 1.84, recorded on another machine, idle, whose 2 cores server and client shared.")
     with tempfile.TemporaryDirectory() as folder:
         kept = [compare(Path(folder), *size) for size in sizes]
         print(f"\nbudgets: {'all kept' if all(kept) else 'some MISSED'}")

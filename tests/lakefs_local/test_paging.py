@@ -6,9 +6,10 @@ from lakefs_api import Api, Repository
 COUNT = 101
 
 
-@pytest.fixture
-def filled(repository: Repository) -> Repository:
+@pytest.fixture(scope="module")
+def filled(api: Api) -> Repository:
     """A repository with 101 of everything that is listed."""
+    repository = Repository(api, "filled")
     repository.branch("side")
     for number in range(COUNT):
         repository.put("side", f"{number:03d}")
