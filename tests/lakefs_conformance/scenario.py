@@ -189,6 +189,7 @@ def commits(s, repo, B, put, commit):
     for name, q in {"all": {}, "amount 1": {"amount": 1}, "limit": {"amount": 2, "limit": "true"}, "after": {"after": s.vars["c2"]}, "first parent": {"first_parent": "true"}, "objects": {"objects": "a/one.txt"}, "prefixes": {"prefixes": "z/"}, "objects none": {"objects": "never"}, "stop at": {"stop_at": s.vars["c1"]}, "since": {"since": "2020-01-01T00:00:00Z"}}.items():
         s(f"log/{name}", "GET", log, q)
     s("log/missing ref", "GET", f"{repo}/refs/no-such/commits")
+    s("unrecorded/log first parent after", "GET", log, {"first_parent": "true", "after": s.vars["c2"], "amount": 1})
     s("branch/get after commits", "GET", f"{B}/feature")
 
 
@@ -210,6 +211,8 @@ def diffs(s, repo, B, put):
     s("diff/missing branch", "GET", f"{B}/no-such/diff")
     for name, (a, b, q) in {"three dot": ("main", "feature", {}), "two dot": ("main", "feature", {"type": "two_dot"}), "two dot back": ("feature", "main", {"type": "two_dot"}), "three dot back": ("feature", "main", {}), "staging": ("feature", "feature$", {"type": "two_dot"}), "same": ("feature", "feature", {}), "prefix": ("main", "feature", {"prefix": "z/"}), "delimiter": ("main", "feature", {"delimiter": "/"}), "amount": ("main", "feature", {"amount": 2}), "after": ("main", "feature", {"amount": 2, "after": "a/one.txt"}), "bad type": ("main", "feature", {"type": "four_dot"}), "missing": ("main", "no-such", {}), "commits": (s.vars["c1"], s.vars["c3"], {"type": "two_dot"})}.items():
         s(f"diff/refs {name}", "GET", f"{repo}/refs/{a}/diff/{b}", q)
+    for name, q in {"first": {"prefix": "a/", "amount": 1}, "next": {"prefix": "a/", "amount": 1, "after": "a/empty"}}.items():
+        s(f"unrecorded/two dot under a prefix, {name}", "GET", f"{repo}/refs/main/diff/feature", {"type": "two_dot", **q})
 
 
 def merging(s, repo, B, put, commit):

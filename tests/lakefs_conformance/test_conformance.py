@@ -13,6 +13,9 @@ from lakefs_local.discovery import serving
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())["steps"]
 SECTIONS = sorted({name.partition("/")[0] for name in GOLDEN})
 
+UNRECORDED = "unrecorded/"
+"""Begins the names of steps that this project relies on and that no real lakeFS has been asked yet."""
+
 EXCEPTIONS: dict[str, str] = {}
 """Steps that differ on purpose, with the reason."""
 
@@ -51,7 +54,13 @@ def test_every_recorded_answer_is_given_again(answers: dict, section: str) -> No
 
 
 def test_the_scenario_takes_every_recorded_step(answers: dict) -> None:
-    assert set(answers) == set(GOLDEN)
+    assert {name for name in answers if not name.startswith(UNRECORDED)} == set(GOLDEN)
+
+
+def test_steps_not_yet_recorded_succeed(answers: dict) -> None:
+    unrecorded = {name: answer for name, answer in answers.items() if name.startswith(UNRECORDED)}
+    assert {answer["status"] for answer in unrecorded.values()} == {200}
+    assert all(len(answer["body"]["results"]) == 1 for answer in unrecorded.values())
 
 
 def test_exceptions_name_recorded_steps_only() -> None:
