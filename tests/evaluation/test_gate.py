@@ -170,6 +170,7 @@ def test_the_slice_table_holds_every_class_batch_and_declared_column() -> None:
     before = part["champion_prediction"] == part["label"]
     left = rows["camera=left"]
     assert (left.rows, left.challenger, left.champion) == (300, right.mean(), before.mean())
+    assert left.wins is not None and left.losses is not None
     assert (left.wins, left.losses) == ((right & ~before).sum(), (before & ~right).sum())
     assert (
         left.p_worse
