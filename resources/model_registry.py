@@ -17,6 +17,8 @@ from resources.model_runs import Runs
 from resources.model_versions import Models
 
 LOCAL_UI = "http://127.0.0.1:5000"
+# Without it MLflow's UI opens with its language-model features.
+TRAINING_VIEW = "?workflowType=machine_learning"
 LOCK_SECONDS = 120.0
 
 
@@ -68,11 +70,11 @@ class ModelRegistry(dg.ConfigurableResource):
     def run_url(self, run: Run, artifact: str = "") -> str:
         """The page of a run, or of one of its artifacts, in MLflow's UI."""
         page = f"{self._ui}/#/experiments/{run.experiment_id}/runs/{run.id}"
-        return f"{page}/artifacts/{artifact}" if artifact else page
+        return f"{page}/artifacts/{artifact}{TRAINING_VIEW}" if artifact else f"{page}{TRAINING_VIEW}"
 
     def version_url(self, project: str, version: int) -> str:
         """The page of a registered version in MLflow's UI."""
-        return f"{self._ui}/#/models/{project}/versions/{version}"
+        return f"{self._ui}/#/models/{project}/versions/{version}{TRAINING_VIEW}"
 
     @property
     def _ui(self) -> str:

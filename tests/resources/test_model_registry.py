@@ -148,9 +148,16 @@ def test_aliases_and_tags_are_read_back(registry: ModelRegistry) -> None:
 
 def test_links_lead_to_the_run_and_the_version(registry: ModelRegistry) -> None:
     run = registry.runs.start("linked", "r", {})
-    assert registry.run_url(run) == (f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.id}")
+    page = f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.id}"
+    assert registry.run_url(run) == f"{page}?workflowType=machine_learning"
+    assert (
+        registry.run_url(run, "model_card.md")
+        == f"{page}/artifacts/model_card.md?workflowType=machine_learning"
+    )
     remote = ModelRegistry(tracking_uri="https://mlflow.example/")
-    assert remote.version_url("linked", 3) == "https://mlflow.example/#/models/linked/versions/3"
+    assert remote.version_url("linked", 3) == (
+        "https://mlflow.example/#/models/linked/versions/3?workflowType=machine_learning"
+    )
 
 
 def test_dead_server_is_one_clear_error() -> None:
