@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 BATCH = 100
-# MLflow's UI opens an experiment among language-model features unless this says that models are trained in it.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 DATASET_DIGEST_LENGTH = 36
 
 
@@ -156,7 +154,7 @@ class Runs:
                 return None
             location = f"{self._artifact_root.rstrip('/')}/{project}" if self._artifact_root else None
             try:
-                return client.create_experiment(project, artifact_location=location, tags=EXPERIMENT_TAGS)
+                return client.create_experiment(project, artifact_location=location)
             except MlflowException:
                 # Another process was first: MLflow reports that as it reports a bad name.
                 found = client.get_experiment_by_name(project)
