@@ -32,6 +32,7 @@ class JudgementContext:
     k: int
     created_at: datetime
     dagster_run_id: str | None = None
+    task: str = "classification"
 
     def level(self, rules: GateRules) -> float:
         """α_k, at which this challenger may claim."""

@@ -30,7 +30,7 @@ def small_holdout(evidence: Evidence, rules: GateRules, context: JudgementContex
 
 def uniform_holdout(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
     """The holdout has several classes and groups."""
-    if evidence.present_classes < 2:
+    if evidence.present_classes < min(2, len(context.classes)):
         present = next((name for name in context.classes if name not in evidence.absent_classes), "none")
         yield _doubt("single_class", "holdout", f"the holdout has images of one class only, {present!r}.")
     if evidence.groups < 2:
@@ -81,7 +81,8 @@ def superiority(evidence: Evidence, rules: GateRules, context: JudgementContext)
         return
     primary, level = evidence.primary, context.level(rules)
     shown = primary.p_superior is not None and primary.p_superior <= level
-    if rules.costs is not None:
+    # Where no images are counted as won, the bound has to agree.
+    if primary.wins is None:
         shown = shown and primary.claim is not None and primary.claim.value > 0
     if not shown:
         yield _doubt(

@@ -1,27 +1,24 @@
 """All numbers of a verdict on a classifier, measured before anything is decided."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from visionops_assets.evaluation.claims import compared, labels_needed, leaks_shown, no_worse_claim
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.intervals import DifferenceBounds
 from visionops_assets.evaluation.metrics import error_costs
-from visionops_assets.evaluation.paired import Floats, PairedDifference, paired_difference, spread
-from visionops_assets.evaluation.power import labels_to_collect, rows_for_no_loss, rows_needed
+from visionops_assets.evaluation.paired import Floats, PairedDifference, paired_difference
 from visionops_assets.evaluation.rules import Costs, GateRules
-from visionops_assets.evaluation.significance import better, least_losses, sign_flip
+from visionops_assets.evaluation.significance import better, sign_flip
 from visionops_assets.evaluation.slices import Outcomes, absent_classes, slice_rows
 from visionops_assets.evaluation.suspects import suspect_batches
-from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded, Leak
+from visionops_assets.evaluation.verdict import Comparison, Evidence
 
 ACCURACY = "accuracy"
 COST = "expected cost"
-# Enough to see the pattern; the table of all leaks is the caller's.
-_LEAKS_SHOWN = 20
 
 
 def measure(predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
@@ -29,7 +26,7 @@ def measure(predictions: pd.DataFrame, rules: GateRules, context: JudgementConte
     groups = pd.factorize(predictions["group"])[0].astype(np.int64)
     labels, answers = predictions["label"], predictions["challenger_prediction"]
     right = (answers == labels).to_numpy(dtype=bool)
-    champion_right = champion_answers = gain = labels_needed = None
+    champion_right = champion_answers = gain = needed = None
     primary = _alone(predictions, right, rules)
     guards: list[Comparison] = []
     if context.champion is not None:
@@ -49,9 +46,9 @@ def measure(predictions: pd.DataFrame, rules: GateRules, context: JudgementConte
             values = {"challenger": float(ours.mean()), "champion": float(theirs.mean())}
             primary = _compare_costs(values, paired, rules, rules.costs, context)
             guards = [
-                _compared(ACCURACY, "share", accuracies, accuracy_pair, rules, _bounds(accuracy_pair, rules))
+                compared(ACCURACY, "share", accuracies, accuracy_pair, rules, _bounds(accuracy_pair, rules))
             ]
-        labels_needed = _labels_needed(gain, paired, rules, context)
+        needed = labels_needed(gain, paired, rules, context)
     suspects = suspect_batches(
         predictions,
         answers if champion_answers is None else champion_answers,
@@ -71,9 +68,9 @@ def measure(predictions: pd.DataFrame, rules: GateRules, context: JudgementConte
             holdout_share=context.holdout_share,
             suspects=[suspect.batch for suspect in suspects],
         ),
-        labels=labels_needed,
+        labels=needed,
         leak_count=len(context.leaks),
-        leaks=[_leak(row) for row in context.leaks.head(_LEAKS_SHOWN).to_dict("records")],
+        leaks=leaks_shown(context.leaks),
         suspects=suspects,
         absent_classes=absent_classes(predictions, context.classes),
         present_classes=int(labels.nunique()),
@@ -92,21 +89,6 @@ def _bounds(paired: PairedDifference, rules: GateRules) -> DifferenceBounds:
     return DifferenceBounds(paired, draws=rules.bootstrap.draws, seed=rules.bootstrap.seed)
 
 
-def _compared(
-    metric: str,
-    unit: str,
-    values: Mapping[str, float],
-    paired: PairedDifference,
-    rules: GateRules,
-    bounds: DifferenceBounds,
-    **claims: Any,
-) -> Comparison:
-    lower, upper = bounds.at(rules.alpha) or (None, None)
-    return Comparison(
-        metric=metric, unit=unit, difference=paired.mean, lower=lower, upper=upper, **values, **claims
-    )
-
-
 def _compare_accuracy(
     values: Mapping[str, float],
     gain: Floats,
@@ -118,8 +100,8 @@ def _compare_accuracy(
     bounds = _bounds(paired, rules)
     claims: dict[str, Any] = {"p_superior": better(wins, losses, paired, seed=rules.bootstrap.seed)}
     if rules.require == "non_inferior":
-        claims |= _no_worse_claim(paired, bounds, rules, context, dearest=1.0)
-    return _compared(ACCURACY, "share", values, paired, rules, bounds, wins=wins, losses=losses, **claims)
+        claims |= no_worse_claim(paired, bounds, rules, context, dearest=1.0)
+    return compared(ACCURACY, "share", values, paired, rules, bounds, wins=wins, losses=losses, **claims)
 
 
 def _compare_costs(
@@ -137,48 +119,5 @@ def _compare_costs(
         "claim": found[0] if found else None,
     }
     if rules.require == "non_inferior":
-        claims |= _no_worse_claim(paired, bounds, rules, context, dearest=costs.dearest)
-    return _compared(COST, f"{costs.unit} per image", values, paired, rules, bounds, **claims)
-
-
-def _no_worse_claim(
-    paired: PairedDifference,
-    bounds: DifferenceBounds,
-    rules: GateRules,
-    context: JudgementContext,
-    *,
-    dearest: float,
-) -> dict[str, Any]:
-    found = bounds.at(context.level(rules))
-    net_losses = -float(paired.sums.sum()) / dearest * paired.groups / paired.rows
-    return {
-        "claim": found[0] if found else None,
-        "p_margin": least_losses(net_losses, paired.groups, rules.min_improvement / dearest),
-    }
-
-
-def _labels_needed(
-    gain: Floats, paired: PairedDifference, rules: GateRules, context: JudgementContext
-) -> LabelsNeeded:
-    level = context.level(rules)
-    per_image = spread(gain, paired)
-    needed = rows_needed(per_image, rules.min_improvement, level)
-    if rules.require == "non_inferior":
-        dearest = rules.costs.dearest if rules.costs else 1.0
-        least = rows_for_no_loss(rules.min_improvement / dearest, level)
-        needed = max(needed or 0, math.ceil(least * paired.rows / paired.groups))
-    if needed is not None:
-        needed = max(needed, rules.min_holdout)
-    return LabelsNeeded(
-        improvement=rules.min_improvement,
-        level=level,
-        spread=per_image,
-        rows_now=paired.rows,
-        rows_needed=needed,
-        labels_to_collect=labels_to_collect(needed, paired.rows, context.holdout_share),
-    )
-
-
-def _leak(row: Mapping[Any, Any]) -> Leak:
-    known = {str(name): value for name, value in row.items() if name in Leak.model_fields and pd.notna(value)}
-    return Leak.model_validate(known)
+        claims |= no_worse_claim(paired, bounds, rules, context, dearest=costs.dearest)
+    return compared(COST, f"{costs.unit} per image", values, paired, rules, bounds, **claims)

@@ -9,7 +9,11 @@ from visionops_assets.evaluation.rules import GateRules
 
 _SUM_TOLERANCE = 1e-3
 _ANSWER = ("prediction", "confidence", "probabilities")
-KEY_COLUMNS = ("sha256", "path", "batch", "group", "label")
+
+
+def key_columns(truth: str) -> tuple[str, ...]:
+    """The columns that say which image a row is, with its `truth`: `label` or `boxes`."""
+    return ("sha256", "path", "batch", "group", truth)
 
 
 def answer_columns(model: str) -> tuple[str, ...]:
@@ -22,19 +26,24 @@ def table_faults(
 ) -> list[str]:
     """Sentences, each naming a fault and the image or column it concerns; empty for a sound table."""
     models = ("challenger", "champion") if with_champion else ("challenger",)
-    wanted = [*KEY_COLUMNS, *rules.slices, *(c for model in models for c in answer_columns(model))]
-    missing = [column for column in wanted if column not in predictions.columns]
-    if missing:
-        return [f"the predictions have no column {column!r}, which the gate needs" for column in missing]
-    if predictions.empty:
-        return []
-    faults = [*_label_faults(predictions, classes)]
+    wanted = [*key_columns("label"), *rules.slices, *(c for model in models for c in answer_columns(model))]
+    missing = missing_columns(predictions, wanted)
+    if missing or predictions.empty:
+        return missing
+    faults = [*key_faults(predictions), *_label_faults(predictions, classes)]
     for model in models:
         faults += _answer_faults(predictions, model)
     return faults
 
 
-def _label_faults(predictions: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+def missing_columns(predictions: pd.DataFrame, wanted: Sequence[str]) -> list[str]:
+    """A sentence for each column that is not there."""
+    missing = [column for column in wanted if column not in predictions.columns]
+    return [f"the predictions have no column {column!r}, which the gate needs" for column in missing]
+
+
+def key_faults(predictions: pd.DataFrame) -> list[str]:
+    """Images that stand twice, or have no group or batch."""
     faults = []
     paths = predictions["path"].to_numpy()
     twice = predictions["path"].duplicated().to_numpy()
@@ -44,13 +53,15 @@ def _label_faults(predictions: pd.DataFrame, classes: Sequence[str]) -> list[str
         empty = predictions[column].isna().to_numpy()
         if empty.any():
             faults.append(f"{paths[empty][0]} has no {column}")
-    unknown = ~predictions["label"].isin(list(classes)).to_numpy()
-    if unknown.any():
-        label = predictions["label"].to_numpy()[unknown][0]
-        faults.append(
-            f"{paths[unknown][0]} is labelled {label!r}, which is none of the classes {list(classes)}"
-        )
     return faults
+
+
+def _label_faults(predictions: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    unknown = ~predictions["label"].isin(list(classes)).to_numpy()
+    if not unknown.any():
+        return []
+    path, label = (predictions[column].to_numpy()[unknown][0] for column in ("path", "label"))
+    return [f"{path} is labelled {label!r}, which is none of the classes {list(classes)}"]
 
 
 def _answer_faults(predictions: pd.DataFrame, model: str) -> list[str]:
@@ -59,14 +70,14 @@ def _answer_faults(predictions: pd.DataFrame, model: str) -> list[str]:
     paths = predictions["path"].to_numpy()
     unanswered = predictions[prediction].isna().to_numpy()
     if unanswered.any():
-        faults.append(_count(f"the {model} gives no prediction for {paths[unanswered][0]}", unanswered))
+        faults.append(counted(f"the {model} gives no prediction for {paths[unanswered][0]}", unanswered))
     doubtful = ~np.isfinite(pd.to_numeric(predictions[confidence], errors="coerce").to_numpy(np.float64))
     if doubtful.any():
-        faults.append(_count(f"the {model}'s confidence in {paths[doubtful][0]} is not finite", doubtful))
+        faults.append(counted(f"the {model}'s confidence in {paths[doubtful][0]} is not finite", doubtful))
     wrong = probability_faults(predictions[probabilities])
     if wrong is not None:
         mask, complaint = wrong
-        faults.append(_count(f"the {model}'s probabilities for {paths[mask][0]} {complaint}", mask))
+        faults.append(counted(f"the {model}'s probabilities for {paths[mask][0]} {complaint}", mask))
     return faults
 
 
@@ -90,6 +101,7 @@ def probability_faults(column: pd.Series) -> tuple[np.ndarray, str] | None:
     return None
 
 
-def _count(sentence: str, mask: np.ndarray) -> str:
+def counted(sentence: str, mask: np.ndarray) -> str:
+    """A sentence about the first of several images, with how many more there are."""
     others = int(mask.sum()) - 1
     return f"{sentence} (and {others} more)" if others else sentence

@@ -4,10 +4,9 @@ import pandas as pd
 
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.decide import decide
-from visionops_assets.evaluation.evidence import measure
-from visionops_assets.evaluation.faults import table_faults
 from visionops_assets.evaluation.phrases import points
 from visionops_assets.evaluation.rules import GateRules
+from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.evaluation.verdict import Evidence, Outcome, Reason, Verdict
 
 __all__ = ["JudgementContext", "judge"]
@@ -18,14 +17,14 @@ def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementCont
 
     `predictions` has one row a holdout sample: `sha256, path, batch, group, label`, the declared slice
     columns, and `champion_` and `challenger_` `prediction, confidence, probabilities`; no champion columns
-    where there is no champion. A table that cannot be measured (a missing column, a number that is not
+    where there is no champion. In detection (`context.task`) `boxes` stands in place of `label`, and each model has
+    `boxes` alone. A table that cannot be measured (a missing column, a number that is not
     finite, an unknown label) is a FAIL that names it, not an exception.
     """
     evidence: Evidence | None = None
     outcome: Outcome
-    faults = table_faults(
-        predictions, rules, classes=context.classes, with_champion=context.champion is not None
-    )
+    task = evaluation_task(context.task)
+    faults = task.faults(predictions, rules, context)
     if faults:
         outcome = "FAIL"
         reasons = [Reason(effect="FAIL", rule="unfit", subject="predictions", text=f"{f}.") for f in faults]
@@ -35,7 +34,7 @@ def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementCont
             Reason(effect=outcome, rule="min_holdout", subject="holdout", text="the holdout has no image.")
         ]
     else:
-        evidence = measure(predictions, rules, context)
+        evidence = task.measure(predictions, rules, context)
         outcome, reasons = decide(evidence, rules, context)
     return Verdict(
         verdict=outcome,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,9 @@ from visionops_assets.evaluation.candidate_pairs import candidate_pairs
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import find_leaks
 from visionops_assets.evaluation.ledger import turn_of
-from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table, score
+from visionops_assets.evaluation.predictions import holdout_digest
 from visionops_assets.evaluation.shipped import fetch_model, open_model
+from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.evaluation.verdict import Kind, ModelReference, Verdict, verdict_identity
 from visionops_assets.project import Project
 from visionops_assets.tables import frame_from_parquet, to_parquet
@@ -99,6 +101,7 @@ class _Judging:
         say: Callable[[str], None],
     ) -> None:
         self.project, self.version, self.challenger, self.kind = project, version, challenger, kind
+        self.task = evaluation_task(project.task)
         self.lakefs, self.registry, self.scratch, self.say = lakefs, registry, scratch, say
         self.holdout = version.split("holdout")
         if self.holdout.empty:
@@ -130,7 +133,7 @@ class _Judging:
         champion = None
         if self.champion is not None:
             champion = self._score(self.champion.run_id, self.champion.onnx_sha256, "champion")
-        table = predictions_table(
+        table = self.task.table(
             self.holdout, challenger=challenger, champion=champion, slices=self.project.gate.slices
         )
         self.registry.artifacts.put_bytes(self.challenger.run_id, self._predictions_path, to_parquet(table))
@@ -162,6 +165,7 @@ class _Judging:
             k=self._turn(),
             created_at=datetime.now(UTC),
             dagster_run_id=dagster_run_id,
+            task=self.project.task,
         )
         return judge(predictions, self.project.gate, context=context)
 
@@ -185,12 +189,13 @@ class _Judging:
             challenger, against, verdicts.read_ledger(self.registry.models.get(self.project.project).tags)
         )
 
-    def _score(self, run_id: str, onnx_sha256: str, who: str) -> Scores:
+    def _score(self, run_id: str, onnx_sha256: str, who: str) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             file = fetch_model(self.registry, run_id, onnx_sha256, who, Path(folder))
-            scores = score(file, self._images(self.holdout, open_model(file).input))
+            shipped = open_model(file)
+            answers = self.task.answers(shipped, self._images(self.holdout, shipped.input))
         self.say(f"the {who} answered {len(self.holdout)} holdout images")
-        return scores
+        return answers
 
     def _images(self, rows: pd.DataFrame, size: InputSpec) -> Iterator[NDArray[np.uint8]]:
         view, _ = load_samples(

@@ -1,6 +1,6 @@
 """How numbers read in a verdict's sentences."""
 
-from visionops_assets.evaluation.verdict import Bound, Comparison
+from visionops_assets.evaluation.verdict import Bound, Comparison, SliceRow
 
 SHARE = "share"
 
@@ -56,7 +56,7 @@ def bound_in_words(bound: Bound | None, unit: str, margin: float) -> str:
     )
 
 
-def counts(primary: Comparison) -> str:
+def counts(primary: Comparison | SliceRow) -> str:
     """Won and lost images, where the metric counts them; ends with a comma."""
     if primary.wins is None or primary.losses is None:
         return ""

@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.evaluation.faults import KEY_COLUMNS, answer_columns
-from visionops_assets.evaluation.shipped import ModelFileError, open_model
+from visionops_assets.evaluation.faults import answer_columns, key_columns
+from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel, open_model
 
 
 @dataclass(frozen=True)
@@ -34,26 +35,22 @@ def score(
     Raises ModelFileError where the file is unreadable or is no file of format 1, or an image batch has another
     shape than the file states, FileNotFoundError where it is missing.
     """
-    shipped = open_model(model, threads)
-    classes = shipped.classes
-    shape = (shipped.input.height, shipped.input.width, shipped.input.channels)
+    return scores_of(open_model(model, threads), batches, embeddings=embeddings)
+
+
+def scores_of(
+    shipped: ShippedModel, batches: Iterable[NDArray[np.uint8]], *, embeddings: bool = False
+) -> Scores:
+    """The same as `score`, by a file that is open already."""
     outputs = ["probabilities", "embedding"] if embeddings else ["probabilities"]
-    answers: list[list[NDArray[np.float32]]] = [[] for _ in outputs]
-    for images in batches:
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
-            raise ModelFileError(
-                f"{model}: takes uint8 images of {_by(shape)}, was given {images.dtype} of {_by(images.shape[1:])}; "
-                "decode them as the file's `visionops.input` says"
-            )
-        if len(images):
-            for kept, answer in zip(answers, shipped.session.run(outputs, {"images": images}), strict=True):
-                kept.append(answer)
-    probabilities = _joined(answers[0], len(classes))
-    if probabilities.shape[1] != len(classes):
+    answers = shipped.run(batches, outputs)
+    probabilities = _joined(answers[0], len(shipped.classes))
+    if probabilities.shape[1] != len(shipped.classes):
         raise ModelFileError(
-            f"{model}: gives {probabilities.shape[1]} probabilities, but names {len(classes)} classes; export it again"
+            f"{shipped.path}: gives {probabilities.shape[1]} probabilities, but names {len(shipped.classes)} classes; "
+            "export it again"
         )
-    return Scores(classes, probabilities, _joined(answers[1], 0) if embeddings else None)
+    return Scores(shipped.classes, probabilities, _joined(answers[1], 0) if embeddings else None)
 
 
 def predictions_table(
@@ -70,7 +67,7 @@ def predictions_table(
 
     Raises ValueError where a model has not one answer an image.
     """
-    table = holdout[[*KEY_COLUMNS, *(c for c in slices if c in holdout.columns)]].reset_index(drop=True)
+    table = keys_of(holdout, "label", slices)
     for model, scores in (("champion", champion), ("challenger", challenger)):
         if scores is None:
             continue
@@ -85,18 +82,32 @@ def predictions_table(
     return table
 
 
+def keys_of(holdout: pd.DataFrame, truth: str, slices: Sequence[str]) -> pd.DataFrame:
+    """The columns of the manifest's rows that a predictions table starts with; slice columns where it has them."""
+    columns = [*key_columns(truth), *(c for c in slices if c in holdout.columns)]
+    return holdout[columns].reset_index(drop=True)
+
+
 def holdout_digest(holdout: pd.DataFrame, slices: Sequence[str] = ()) -> str:
-    """SHA-256 of what a verdict depends on of the holdout: its images, labels, groups, batches and slices.
+    """SHA-256 of what a verdict depends on of the holdout: its images, labels or boxes, groups, batches and slices.
 
     The order of rows does not matter. Takes the manifest's holdout rows or a predictions table.
     """
-    columns = [*KEY_COLUMNS, *(c for c in slices if c in holdout.columns)]
-    rows = holdout[columns].sort_values("path", kind="stable")
+    truth = "label" if "label" in holdout.columns else "boxes"
+    rows = keys_of(holdout, truth, slices).sort_values("path", kind="stable")
+    columns = list(rows.columns)
+    if truth == "boxes":
+        rows = rows.assign(boxes=rows["boxes"].map(_boxes_text))
     texts = (
         rows.astype(object).where(rows.notna(), None).map(lambda cell: cell if cell is None else str(cell))
     )
     content = json.dumps([columns, texts.to_numpy().tolist()], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _boxes_text(boxes: Iterable[dict[str, Any]]) -> str:
+    sides = ("x", "y", "w", "h")
+    return json.dumps(sorted([str(box["label"]), *(float(box[side]) for side in sides)] for box in boxes))
 
 
 def _predictions(scores: Scores) -> NDArray[np.object_]:
@@ -111,7 +122,3 @@ def _predictions(scores: Scores) -> NDArray[np.object_]:
 
 def _joined(parts: list[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
     return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(str(side) for side in shape)

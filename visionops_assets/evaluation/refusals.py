@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from visionops_assets.evaluation.context import JudgementContext
-from visionops_assets.evaluation.phrases import amount, percent, probability, retract_command
+from visionops_assets.evaluation.phrases import amount, counts, percent, probability, retract_command
 from visionops_assets.evaluation.rules import BATCH_SLICE, GateRules
 from visionops_assets.evaluation.verdict import Evidence, Reason, SliceRow
 
@@ -26,12 +26,12 @@ def leakage(evidence: Evidence, rules: GateRules, context: JudgementContext) -> 
 
 
 def floors(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
-    """No accuracy is below its floor."""
+    """No accuracy or average precision is below its floor."""
     for row in evidence.slices:
         if not row.below_floor or row.floor is None:
             continue
         text = (
-            f"{_called(row)}: accuracy {percent(row.challenger)} on {row.rows} holdout images is below "
+            f"{_called(row)}: {row.metric} {percent(row.challenger)} on {row.rows} holdout images is below "
             f"its floor of {percent(row.floor)}."
         )
         if row.champion is not None:
@@ -49,8 +49,8 @@ def regressions(evidence: Evidence, rules: GateRules, context: JudgementContext)
             effect="FAIL",
             rule="regression",
             subject=row.name(),
-            text=f"{_called(row)} got worse: accuracy {percent(row.challenger)} against the champion's "
-            f"{percent(row.champion)} on {row.rows} holdout images ({row.wins} won, {row.losses} lost, "
+            text=f"{_called(row)} got worse: {row.metric} {percent(row.challenger)} against the champion's "
+            f"{percent(row.champion)} on {row.rows} holdout images ({counts(row)}"
             f"p = {probability(row.p_worse_holm)} after Holm, at {rules.alpha:g}).",
         )
 

@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-# The two slices that every project has: the name a rule uses, and the column of the predictions table.
+# The slices that projects have without declaring them, the last one in detection only.
 CLASS_SLICE = "class"
 BATCH_SLICE = "batch"
-_RESERVED = frozenset({"sha256", "path", "group", "label", CLASS_SLICE, BATCH_SLICE})
+OBJECT_SIZE_SLICE = "object_size"
+_RESERVED = frozenset(
+    {"sha256", "path", "group", "label", "boxes", CLASS_SLICE, BATCH_SLICE, OBJECT_SIZE_SLICE}
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,7 +31,7 @@ class BatchFloor(_Section):
 
 
 class Floors(_Section):
-    """Accuracies below which no model is promoted, whatever it is compared with.
+    """Accuracies (in detection, mAP@0.5) below which no model is promoted, whatever it is compared with.
 
     A floor on a slice binds from `min_samples` holdout rows in it.
     """
@@ -108,7 +111,9 @@ class GateRules(_Section):
 
     `min_improvement` is the δ of the formulas: a share of the images, or, where `costs` are declared, their
     unit per image. `slices` are columns of the predictions table, judged beside class and batch; a critical
-    slice is written `column=value`, for example `class=9` or `camera=left`.
+    slice is written `column=value`, for example `class=9` or `camera=left`. In detection, where δ is a difference
+    of mean average precision, `object_sizes` are the sides in pixels of a square as large as the first medium and the
+    first large object (COCO's by default).
     """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -120,6 +125,7 @@ class GateRules(_Section):
     slices: tuple[str, ...] = ()
     critical_slices: tuple[str, ...] = ()
     costs: Costs | None = None
+    object_sizes: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (32.0, 96.0)
     bootstrap: Bootstrap = Field(default_factory=Bootstrap)
 
     @field_validator("slices")
@@ -134,7 +140,11 @@ class GateRules(_Section):
 
     @model_validator(mode="after")
     def _names_point_somewhere(self) -> "GateRules":
-        known = (CLASS_SLICE, BATCH_SLICE, *self.slices)
+        known = (CLASS_SLICE, BATCH_SLICE, OBJECT_SIZE_SLICE, *self.slices)
+        if self.object_sizes[0] >= self.object_sizes[1]:
+            raise ValueError(
+                f"object_sizes: expected the smaller side first, found {list(self.object_sizes)}"
+            )
         for name in self.critical_slices:
             column, equals, value = name.partition("=")
             if not equals or not value or column not in known:
@@ -153,7 +163,7 @@ class GateRules(_Section):
 
     @property
     def slice_columns(self) -> tuple[str, ...]:
-        """All slice columns, by the names that rules use."""
+        """The slice columns of images, by the names that rules use."""
         return (CLASS_SLICE, BATCH_SLICE, *self.slices)
 
     def digest(self) -> str:
@@ -161,6 +171,14 @@ class GateRules(_Section):
         content = self.model_dump(mode="json", exclude={"approval"})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def check_task(self, task: str) -> None:
+        """Raise ValueError if a rule means nothing in the project's task."""
+        if task == "detection" and self.costs is not None:
+            raise ValueError("gate.costs are for classification: in detection an image has no single answer")
+        sizes = any(name.partition("=")[0] == OBJECT_SIZE_SLICE for name in self.critical_slices)
+        if task != "detection" and (sizes or OBJECT_SIZE_SLICE in self.floors.slices):
+            raise ValueError(f"the gate names {OBJECT_SIZE_SLICE}, which only detection has")
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raise ValueError if a rule names a class that the project does not have."""

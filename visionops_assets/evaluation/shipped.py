@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resources.model_records import ONNX_ARTIFACT
 from visionops_assets.registry import Registry
@@ -19,12 +23,33 @@ class ModelFileError(ValueError):
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """An opened ONNX file: ONNX Runtime's session, the classes in its order, and how it wants images decoded."""
+    """An opened ONNX file: ONNX Runtime's session, its task and classes, and how it wants images decoded."""
 
     path: Path
     session: Any
+    task: str
     classes: tuple[str, ...]
     input: InputSpec
+
+    def run(self, batches: Iterable[NDArray[np.uint8]], outputs: Sequence[str]) -> list[list[NDArray[Any]]]:
+        """The asked outputs, each a list of one array a batch of images uint8 [N, H, W, C].
+
+        Only answers are kept, so memory holds one batch of images. Raises `ModelFileError` for images of another
+        shape or type than the file states.
+        """
+        shape = (self.input.height, self.input.width, self.input.channels)
+        answers: list[list[NDArray[Any]]] = [[] for _ in outputs]
+        for images in batches:
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+                raise ModelFileError(
+                    f"{self.path}: takes uint8 images of {_by(shape)}, was given {images.dtype} of "
+                    f"{_by(images.shape[1:])}; decode them as the file's `visionops.input` says"
+                )
+            if len(images):
+                found = self.session.run(list(outputs), {"images": images})
+                for kept, answer in zip(answers, found, strict=True):
+                    kept.append(answer)
+        return answers
 
 
 def fetch_model(registry: Registry, run_id: str, onnx_sha256: str, who: str, folder: Path) -> Path:
@@ -73,4 +98,8 @@ def open_model(model: Path, threads: int = 0) -> ShippedModel:
         raise ModelFileError(
             f"{model}: its VisionOps metadata is incomplete ({error!r}); export it again"
         ) from error
-    return ShippedModel(model, session, classes, spec)
+    return ShippedModel(model, session, described.get("visionops.task", "classification"), classes, spec)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "×".join(str(side) for side in shape)

@@ -56,20 +56,27 @@ def cut(
     classes swapped in one batch wins there what it loses elsewhere, and the class as a whole shows nothing.
     """
     yield Slice(None, "overall", np.ones(len(predictions), dtype=bool))
-    for column in columns:
-        values = predictions["label" if column == CLASS_SLICE else column]
-        names = values.astype(object).where(values.notna(), NO_VALUE).astype(str).to_numpy()
-        present = set(names)
-        ordered = [c for c in classes if c in present] if column == CLASS_SLICE else sorted(present)
-        for value in ordered:
-            yield Slice(column, value, names == value)
+    labels = predictions["label"].to_numpy()
+    for name in classes:
+        mask = labels == name
+        if mask.any():
+            yield Slice(CLASS_SLICE, name, mask)
+    yield from cut_by_columns(predictions, [column for column in columns if column != CLASS_SLICE])
     if suspects:
         elsewhere = ~predictions["batch"].astype(str).isin(suspects).to_numpy()
-        labels = predictions["label"].to_numpy()
         for name in classes:
             mask = elsewhere & (labels == name)
             if mask.any():
                 yield Slice(CLASS_SLICE, name, mask, ", ".join(suspects))
+
+
+def cut_by_columns(predictions: pd.DataFrame, columns: Sequence[str]) -> Iterator[Slice]:
+    """Yield a slice for each value of each column, sorted; an absent value is `NO_VALUE`."""
+    for column in columns:
+        values = predictions[column]
+        names = values.astype(object).where(values.notna(), NO_VALUE).astype(str).to_numpy()
+        for value in sorted(set(names)):
+            yield Slice(column, value, names == value)
 
 
 def slice_rows(
@@ -88,8 +95,11 @@ def slice_rows(
     """
     pieces = cut(predictions, rules.slice_columns, classes, suspects)
     rows = [_row(piece, outcomes.of(piece.mask), rules, holdout_share) for piece in pieces]
-    if outcomes.champion_correct is None:
-        return rows
+    return rows if outcomes.champion_correct is None else judged_together(rows, rules)
+
+
+def judged_together(rows: Sequence[SliceRow], rules: GateRules) -> list[SliceRow]:
+    """The tests of all rows, each of which has its `p_worse`, corrected for their number and held to `rules.alpha`."""
     adjusted = holm([row.p_worse for row in rows if row.p_worse is not None])
     return [
         row.model_copy(update={"p_worse_holm": float(p), "regressed": bool(p <= rules.alpha)})
@@ -112,7 +122,7 @@ def absent_classes(predictions: pd.DataFrame, classes: Sequence[str]) -> list[st
 def _row(piece: Slice, part: Outcomes, rules: GateRules, holdout_share: float) -> SliceRow:
     size = len(part.groups)
     accuracy = float(part.challenger_correct.mean())
-    floor, reason = _floor(piece, size, rules)
+    floor, reason = floor_of(piece, size, rules)
     row = SliceRow(
         column=piece.column,
         value=piece.value,
@@ -120,7 +130,7 @@ def _row(piece: Slice, part: Outcomes, rules: GateRules, holdout_share: float) -
         rows=size,
         groups=len(np.unique(part.groups)),
         challenger=accuracy,
-        critical=piece.outside is None and f"{piece.column}={piece.value}" in rules.critical_slices,
+        critical=is_critical(piece, rules),
         floor=floor,
         floor_reason=reason,
         below_floor=floor is not None and accuracy < floor,
@@ -132,7 +142,13 @@ def _row(piece: Slice, part: Outcomes, rules: GateRules, holdout_share: float) -
     )
 
 
-def _floor(piece: Slice, size: int, rules: GateRules) -> tuple[float | None, str | None]:
+def is_critical(piece: Slice, rules: GateRules) -> bool:
+    """Whether the rules name this slice as critical."""
+    return piece.outside is None and f"{piece.column}={piece.value}" in rules.critical_slices
+
+
+def floor_of(piece: Slice, size: int, rules: GateRules) -> tuple[float | None, str | None]:
+    """The floor that binds a slice of this many rows, and the reason if it is an exception."""
     if piece.column is None:
         # The smallest sample for the whole holdout is `min_holdout`.
         return rules.floors.overall, None

@@ -17,12 +17,13 @@ _LEVEL = 0.01
 
 
 def suspect_batches(
-    predictions: pd.DataFrame, answers: pd.Series, correct: NDArray[np.bool_], *, min_samples: int
+    predictions: pd.DataFrame, answers: pd.Series | None, correct: NDArray[np.bool_], *, min_samples: int
 ) -> list[Suspect]:
     """Batches whose labels agree with `answers` [rows] significantly less than the other batches' labels.
 
     Fisher's exact test of each batch against the rest, Holm-corrected, at 0.01, and a gap of five points;
-    worst first. Batches below `min_samples` rows are not tested.
+    worst first. Batches below `min_samples` rows are not tested. In detection, where `answers` is None, an image is
+    correct when all its boxes are found.
     """
     from scipy.stats import fisher_exact
 
@@ -48,7 +49,9 @@ def suspect_batches(
                     rows=int(inside.sum()),
                     agreement=agreement,
                     elsewhere=elsewhere,
-                    confusion=_confusion(predictions["label"][inside], answers[inside]),
+                    confusion=None
+                    if answers is None
+                    else _confusion(predictions["label"][inside], answers[inside]),
                 )
             )
     return sorted(suspects, key=lambda suspect: suspect.agreement - suspect.elsewhere)

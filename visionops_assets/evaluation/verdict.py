@@ -72,8 +72,10 @@ class SliceRow(_Stored):
     groups: int
     challenger: float
     champion: float | None = None
-    wins: int = 0
-    losses: int = 0
+    metric: str = "accuracy"
+    # Images that one of the models alone gets right; null where a metric counts none.
+    wins: int | None = 0
+    losses: int | None = 0
     p_worse: float | None = None
     p_worse_holm: float | None = None
     regressed: bool = False

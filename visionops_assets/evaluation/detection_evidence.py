@@ -1,0 +1,172 @@
+"""All numbers of a verdict on a detector, measured before anything is decided."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from visionops_assets.evaluation.claims import compared, labels_needed, leaks_shown, no_worse_claim
+from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.detection_slices import (
+    MAP,
+    MAP_RANGE,
+    OVERLAPS,
+    DetectionHoldout,
+    Matched,
+    Piece,
+)
+from visionops_assets.evaluation.detections import boxes_column
+from visionops_assets.evaluation.intervals import DifferenceBounds
+from visionops_assets.evaluation.paired import PairedDifference, spread
+from visionops_assets.evaluation.power import labels_to_collect, rows_needed
+from visionops_assets.evaluation.precision_pair import ByClass, PrecisionPair
+from visionops_assets.evaluation.rules import GateRules
+from visionops_assets.evaluation.significance import sign_flip
+from visionops_assets.evaluation.slices import floor_of, is_critical, judged_together
+from visionops_assets.evaluation.suspects import suspect_batches
+from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded, SliceRow
+from visionops_assets.training.average_precision import mean_average_precisions
+
+
+def measure_detection(predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+    """Measure a sound predictions table of detectors (`detection_faults` found nothing) of at least one row."""
+    holdout = DetectionHoldout(predictions, context.classes)
+    groups = pd.factorize(predictions["group"])[0].astype(np.int64)
+    measured = _Measured(holdout, groups, rules, context)
+    judges_labels = measured.champion if measured.champion is not None else measured.challenger
+    suspects = suspect_batches(
+        predictions, None, judges_labels.all_found(), min_samples=rules.floors.min_samples
+    )
+    pieces = holdout.pieces(rules, [suspect.batch for suspect in suspects])
+    rows = [measured.slice_row(piece) for piece in pieces]
+    primary, guards, needed = measured.overall()
+    present = {context.classes[number] for number in np.unique(holdout.truths.labels)}
+    return Evidence(
+        rows=len(predictions),
+        groups=int(groups.max()) + 1,
+        primary=primary,
+        guards=guards,
+        slices=rows if measured.champion is None else judged_together(rows, rules),
+        labels=needed,
+        leak_count=len(context.leaks),
+        leaks=leaks_shown(context.leaks),
+        suspects=suspects,
+        absent_classes=[name for name in context.classes if name not in present],
+        present_classes=len(present),
+        constant_prediction=_constant(predictions[boxes_column("challenger")]),
+    )
+
+
+class _Measured:
+    """Both detectors on one holdout."""
+
+    def __init__(
+        self,
+        holdout: DetectionHoldout,
+        groups: NDArray[np.int64],
+        rules: GateRules,
+        context: JudgementContext,
+    ) -> None:
+        self.groups, self.rules, self.context = groups, rules, context
+        self.challenger = holdout.matched("challenger")
+        self.champion: Matched | None = holdout.matched("champion") if context.champion is not None else None
+
+    def overall(self) -> tuple[Comparison, list[Comparison], LabelsNeeded | None]:
+        """The primary metric, the guards, and the labels that the claim needs."""
+        whole = np.ones(len(self.groups), bool)
+        at_half = [self.challenger.at(OVERLAPS[0])]
+        at_all = [self.challenger.at(overlap) for overlap in OVERLAPS]
+        if self.champion is None:
+            alone = [
+                Comparison(metric=name, unit="share", challenger=_value(by_class))
+                for name, by_class in ((MAP, at_half), (MAP_RANGE, at_all))
+            ]
+            return alone[0], alone[1:], None
+        rules, context = self.rules, self.context
+        pair = PrecisionPair(at_half, [self.champion.at(OVERLAPS[0])], whole, self.groups)
+        paired, bounds = self._bounds(pair)
+        found = bounds.at(context.level(rules))
+        claims: dict[str, Any] = {
+            "p_superior": sign_flip(paired.sums, seed=rules.bootstrap.seed),
+            "claim": found[0] if found else None,
+        }
+        if rules.require == "non_inferior":
+            claims |= no_worse_claim(paired, bounds, rules, context, dearest=1.0)
+        primary = compared(MAP, "share", _values(pair), paired, rules, bounds, **claims)
+        wide = PrecisionPair(at_all, [self.champion.at(overlap) for overlap in OVERLAPS], whole, self.groups)
+        wide_paired, wide_bounds = self._bounds(wide)
+        guard = compared(MAP_RANGE, "share", _values(wide), wide_paired, rules, wide_bounds)
+        return primary, [guard], labels_needed(_per_image(paired), paired, rules, context)
+
+    def slice_row(self, piece: Piece) -> SliceRow:
+        """One slice: average precisions, floor, and with a champion the test of regression."""
+        cut, size = piece.slice, int(piece.slice.mask.sum())
+        ours = self.challenger.of(piece)
+        value = _value(ours)
+        floor, reason = floor_of(cut, size, self.rules)
+        row = SliceRow(
+            column=cut.column,
+            value=cut.value,
+            outside=cut.outside,
+            rows=size,
+            groups=len(np.unique(self.groups[cut.mask])),
+            challenger=value,
+            metric=piece.metric,
+            wins=None,
+            losses=None,
+            critical=is_critical(cut, self.rules),
+            floor=floor,
+            floor_reason=reason,
+            below_floor=floor is not None and value < floor,
+        )
+        if self.champion is None:
+            return row
+        pair = PrecisionPair(ours, self.champion.of(piece), cut.mask, self.groups)
+        return row.model_copy(update=self._against_champion(pair, row))
+
+    def _against_champion(self, pair: PrecisionPair, row: SliceRow) -> dict[str, object]:
+        rules = self.rules
+        paired, bounds = self._bounds(pair)
+        found = bounds.at(rules.alpha) if row.critical else None
+        # The whole holdout claims, at another level: its labels are `Evidence.labels`.
+        needed = None
+        if row.column is not None:
+            needed = rows_needed(spread(_per_image(paired), paired), rules.min_improvement, rules.alpha)
+        return {
+            "champion": _value(pair.champion),
+            "p_worse": sign_flip(-paired.sums, seed=rules.bootstrap.seed),
+            "lower": found[0] if found else None,
+            "rows_needed": needed,
+            "labels_to_collect": labels_to_collect(needed, row.rows, self.context.holdout_share),
+        }
+
+    def _bounds(self, pair: PrecisionPair) -> tuple[PairedDifference, DifferenceBounds]:
+        paired, bootstrap = pair.linear(), self.rules.bootstrap
+        draws = lambda: pair.drawn(bootstrap.draws, bootstrap.seed)  # noqa: E731
+        return paired, DifferenceBounds(paired, draws=bootstrap.draws, seed=bootstrap.seed, drawn=draws)
+
+
+def _value(by_class: ByClass) -> float:
+    images = len(by_class[0][0].truths)
+    # Without a truth there is nothing to find and nothing to be right about.
+    return float(np.nan_to_num(mean_average_precisions(by_class, np.ones((1, images)))[0]))
+
+
+def _values(pair: PrecisionPair) -> dict[str, float]:
+    return {"challenger": _value(pair.challenger), "champion": _value(pair.champion)}
+
+
+def _per_image(paired: PairedDifference) -> NDArray[np.float64]:
+    """What each image gains: its group's part in equal shares. A group without rows here is one."""
+    each = np.maximum(paired.sizes, 1)
+    return np.repeat(paired.sums / each, each)
+
+
+def _constant(answers: Iterable[Any]) -> str | None:
+    """What a detector says of every image, where it says the same of all."""
+    distinct = {str(list(boxes)) for boxes in answers}
+    if len(distinct) > 1:
+        return None
+    return "no boxes" if distinct == {"[]"} else "the same boxes"
