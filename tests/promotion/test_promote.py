@@ -1,16 +1,18 @@
 """What may become champion, what may not, and what is recorded about it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from promotion_world import PROJECT, FakeRegistry, digest, hour, judged, trained
 
 from resources.model_records import ONNX_ARTIFACT, RUNNING, TAG_ONNX, TAG_WEIGHTS, WEIGHTS_ARTIFACT
+from visionops_assets.evaluation.verdict import Outcome
 from visionops_assets.evaluation.verdicts import LISTED, find, listed, verdict_path
 from visionops_assets.promotion.answers import approve, override, reject
 from visionops_assets.promotion.change import STEPS, Change
 from visionops_assets.promotion.history import production, read_history
-from visionops_assets.promotion.promote import promote
+from visionops_assets.promotion.promote import Approval, promote
 from visionops_assets.promotion.rollback import hold, release
 from visionops_assets.refusals import (
     ApprovalNeeded,
@@ -87,7 +89,7 @@ def test_champion_judged_against_itself_stays_whatever_the_verdict(world: FakeRe
 
 
 @pytest.mark.parametrize("outcome", ["FAIL", "INSUFFICIENT"])
-def test_verdict_that_is_no_pass_is_refused(world: FakeRegistry, outcome: str) -> None:
+def test_verdict_that_is_no_pass_is_refused(world: FakeRegistry, outcome: Outcome) -> None:
     promoted(world, "one")
     verdict = judged(world, trained(world, "two"), outcome)
     before = state(world)
@@ -235,7 +237,7 @@ def test_manual_approval_waits_for_a_person_and_records_who(world: FakeRegistry)
 
 
 @pytest.mark.parametrize("approval", ["auto", "manual"])
-def test_rejected_verdict_is_refused_until_it_is_approved(world: FakeRegistry, approval: str) -> None:
+def test_rejected_verdict_is_refused_until_it_is_approved(world: FakeRegistry, approval: Approval) -> None:
     verdict = judged(world, trained(world, "one"))
     reject(world, PROJECT, verdict.identity, who="ada", when=hour(2), why="wrong lens")
     with pytest.raises(Rejected, match=r"ada rejected .* wrong lens"):
@@ -279,7 +281,12 @@ def test_override_passes_neither_hold_nor_moved_champion_nor_altered_files(world
     run = trained(world, "two")
     verdict = judged(world, run, "FAIL")
     override(world, PROJECT, verdict.identity, who="ada", when=hour(2), why="urgent")
-    arguments = {"project": PROJECT, "verdict": verdict.identity, "who": "sensor", "when": hour(3)}
+    arguments: dict[str, Any] = {
+        "project": PROJECT,
+        "verdict": verdict.identity,
+        "who": "sensor",
+        "when": hour(3),
+    }
     hold(world, project=PROJECT, who="bob", why="audit", when=hour(2))
     with pytest.raises(OnHold):
         promote(world, **arguments)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -116,7 +117,7 @@ def test_server_gone_in_the_middle_is_one_clear_error_and_promotion_goes_through
         if step == "recorded":
             stop(served.server)
 
-    arguments = {"project": PROJECT, "verdict": verdict.identity, "who": "sensor"}
+    arguments: dict[str, Any] = {"project": PROJECT, "verdict": verdict.identity, "who": "sensor"}
     with pytest.raises(RegistryUnavailable, match="MLFLOW_TRACKING_URI"):
         promote(registry, **arguments, when=hour(5), on_step=pull_the_plug)
     served.server = served.start()

@@ -131,5 +131,7 @@ def _certificate(version: int, original: Provenance, report: Report) -> Certific
 
 def _intervals(original: Provenance) -> dict[str, tuple[float, float]]:
     """Where the metrics of a statistical reproduction may lie: the 95% interval of the original's accuracy."""
+    if original.recipe.reproducibility != "statistical":
+        return {}
     accuracy, samples = original.metrics.get("validation_accuracy"), original.data.validation_samples
     return {} if accuracy is None or not samples else {"validation_accuracy": wilson(accuracy, samples)}
