@@ -142,7 +142,7 @@ def _recipe(recipe: Recipe) -> Iterator[Block]:
 
 def _metrics(verdict: Verdict) -> Iterator[Block]:
     yield Heading("Metrics")
-    yield Paragraph(f"{verdict.verdict}: {verdict.summary()}")
+    yield Paragraph(verdict.summary())
     evidence = verdict.evidence
     if evidence is None:
         yield Paragraph("Nothing could be measured.")

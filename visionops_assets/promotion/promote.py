@@ -120,8 +120,7 @@ def _require_pass(judged: Verdict, answer: Answer | None) -> None:
     if judged.may_promote() or (answer is not None and answer.kind == "override"):
         return
     raise VerdictNotPassed(
-        f"the verdict on challenger {judged.challenger.weights_sha256[:12]} of {judged.project} is "
-        f"{judged.verdict}: {judged.summary()}"
+        f"challenger {judged.challenger.weights_sha256[:12]} of {judged.project} did not pass. {judged.summary()}"
     )
 
 
