@@ -24,7 +24,7 @@ def test_a_promotion_in_three_sentences() -> None:
         "3 training and 1 validation images of 2 classes, at commit "
     )
     assert changes_in_short(found) == (
-        "Against version 1: images: 2 added, 1 relabelled; other recipe and packages."
+        "Against version 1: images: 2 added, 1 relabelled; other recipe (epochs) and packages (torch)."
     )
 
 

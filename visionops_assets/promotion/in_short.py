@@ -5,6 +5,8 @@ from visionops_assets.promotion.changes import KINDS
 from visionops_assets.promotion.explain import Explanation
 from visionops_assets.training.provenance import Difference
 
+NAMED = 4
+
 
 def why_in_short(explanation: Explanation) -> str:
     """Since when, by whom, in place of what, and the verdict or a person's reason."""
@@ -52,9 +54,10 @@ def _images(data: ManifestDiff) -> str:
 
 
 def _inputs(found: tuple[Difference, ...]) -> str:
-    differ = [name.lower() for kind, name in KINDS.items() if any(each.kind == kind for each in found)]
-    return f"other {_listed(differ)}" if differ else "the same recipe, code, packages and hardware"
-
-
-def _listed(words: list[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    differ = []
+    for kind, name in KINDS.items():
+        names = [each.name for each in found if each.kind == kind]
+        if names:
+            more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+            differ.append(f"{name.lower()} ({', '.join(names[:NAMED] + more)})")
+    return f"other {' and '.join(differ)}" if differ else "the same recipe, code, packages and hardware"

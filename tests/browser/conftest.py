@@ -1,0 +1,115 @@
+"""Everything that `visionops up` starts, once, on a home with history; and a browser."""
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from running_services import Services
+
+from lakefs_local import discovery
+from resources import home
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+STOPS_WITHIN = 60
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def services(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, count: Callable[[int, int], int]
+) -> Iterator[Services]:
+    """A home with a first champion, a promotion and a refusal, and `up` on it; at the stated counts, the demo's."""
+    folder = tmp_path_factory.mktemp("home")
+    demo = count(0, 1) == 1
+    ports = {"--port": _free_port(), "--mlflow-port": _free_port()}
+    dagster, mlflow = (f"http://127.0.0.1:{port}" for port in ports.values())
+    left_out = (
+        "LAKEFS_ENDPOINT",
+        "MLFLOW_TRACKING_URI",
+        "VISIONOPS_ARTIFACTS",
+        "VISIONOPS_DROP",
+        "DAGSTER_HOME",
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    environment |= {"VISIONOPS_HOME": str(folder), "MLFLOW_UI_URL": mlflow, "DAGSTER_UI_URL": dagster}
+    if not demo:
+        environment["VISIONOPS_PROJECTS"] = str(folder / "projects")
+        (folder / "mlflow").mkdir()
+        with (
+            sqlite3.connect(mlflow_template) as source,
+            sqlite3.connect(folder / "mlflow" / "mlflow.db") as copy,
+        ):
+            source.backup(copy)
+    fill = ["visionops", "demo"] if demo else ["tests.browser.three_weeks"]
+    subprocess.run([sys.executable, "-m", *fill], cwd=home.ROOT, env=environment, check=True)
+    options = [str(word) for pair in ports.items() for word in pair]
+    with subprocess.Popen(
+        [sys.executable, "-m", "visionops", "up", *options],
+        cwd=home.ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as up:
+        assert up.stdout is not None
+        try:
+            said = ""
+            while "All is up" not in said:
+                said = up.stdout.readline()
+                assert said, "`visionops up` ended; its error stands above"
+            server = discovery.running(folder / "lakefs")
+            assert server is not None
+            yield Services(folder, "digits" if demo else "shapes", dagster, mlflow, server)
+        finally:
+            started = psutil.Process(up.pid).children(recursive=True) if up.poll() is None else []
+            up.send_signal(signal.SIGTERM)
+            try:
+                up.communicate(timeout=STOPS_WITHIN)
+            finally:
+                up.kill()
+                discovery.stop(folder / "lakefs")
+        assert up.returncode == 0
+        assert [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
+    """A headless Chromium; the test is skipped where there is none."""
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    binary, driver = next(filter(None, found), None), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("no Chromium with its driver here: `apt-get install chromium chromium-driver`")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    profile = tmp_path_factory.mktemp("chromium")
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--window-size=1600,1000",
+        f"--user-data-dir={profile}",
+    ):
+        options.add_argument(argument)
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield chromium
+    finally:
+        chromium.quit()
