@@ -63,10 +63,10 @@ class Project(_Section):
     description: str = ""
     owners: tuple[Owner, ...] = ("team:vision",)
     licence: str = ""
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "detection"] = "classification"
     repository: RepositoryName
     annotations: Name
-    classes: tuple[Label, ...] = Field(min_length=2)
+    classes: tuple[Label, ...] = Field(min_length=1)
     # True: nobody ever empties or changes the drop, so images are not copied; lakeFS refers to them there.
     source_is_immutable: bool = False
     drop: DropRules = DropRules()
@@ -81,7 +81,10 @@ class Project(_Section):
         twice = sorted({label for label in self.classes if self.classes.count(label) > 1})
         if twice:
             raise ValueError(f"classes must be distinct; given twice: {', '.join(twice)}")
+        if self.task == "classification" and len(self.classes) < 2:
+            raise ValueError("classification needs at least two classes to tell apart")
         self.gate.check_classes(self.classes)
+        self.gate.check_task(self.task)
         return self
 
 

@@ -1,10 +1,12 @@
 """A small world to detect in: bright and dark rectangles on noise, 32 × 32 pixels."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.boxes import NO_BOX
@@ -14,6 +16,19 @@ from visionops_assets.training.train import TrainingRequest, TrainingResult, tra
 
 CLASSES = ("bright", "dark")
 SIDE, TRAIN, VALIDATION = 32, 48, 24
+RECIPE: dict[str, Any] = {
+    "input": {"height": SIDE, "width": SIDE, "channels": 1},
+    "model": {
+        "class_path": "visionops_assets.training.detector.SmallDetector",
+        "init_args": {"width": 8, "detections": 8},
+    },
+    "optimiser": {"lr": 0.01},
+    "epochs": 15,
+    "batch_size": 8,
+    "threads": 1,
+    "precision": "32-true",
+    "augmentations": [{"name": "horizontal_flip"}, {"name": "shift", "fraction": 0.1}],
+}
 
 
 class Pictures:
@@ -42,21 +57,36 @@ def pictures(count: int, seed: int = 0) -> tuple[Pictures, NDArray[np.float32]]:
     return Pictures(pixels.astype(np.uint8)), targets
 
 
+def write_coco(folder: Path, count: int, seed: int, shift: int = 0) -> Path:
+    """A batch in COCO's format; `shift` moves its boxes towards the middle of the image."""
+    source, targets = pictures(count, seed)
+    folder.mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (pixels, target) in enumerate(zip(source.pixels, targets, strict=True)):
+        Image.fromarray(pixels[..., 0]).save(folder / f"{number:04}.png")
+        images.append({"id": number, "file_name": f"{number:04}.png", "width": SIDE, "height": SIDE})
+        for left, top, width, height, label in target[target[:, 4] >= 0].tolist():
+            moved = [
+                side + shift if side + length / 2 < SIDE / 2 else side - shift
+                for side, length in ((left, width), (top, height))
+            ]
+            annotations.append(
+                {
+                    "id": len(annotations),
+                    "image_id": number,
+                    "category_id": int(label),
+                    "bbox": [*moved, width, height],
+                }
+            )
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
 def request(**recipe: Any) -> TrainingRequest:
-    declared = {
-        "input": {"height": SIDE, "width": SIDE, "channels": 1},
-        "model": {
-            "class_path": "visionops_assets.training.detector.SmallDetector",
-            "init_args": {"width": 8, "detections": 8},
-        },
-        "optimiser": {"lr": 0.01},
-        "epochs": 15,
-        "batch_size": 8,
-        "threads": 1,
-        "precision": "32-true",
-        "augmentations": [{"name": "horizontal_flip"}, {"name": "shift", "fraction": 0.1}],
-        **recipe,
-    }
+    declared = {**RECIPE, **recipe}
     source, targets = pictures(TRAIN + VALIDATION)
     rows = np.arange(TRAIN + VALIDATION)
     return TrainingRequest(

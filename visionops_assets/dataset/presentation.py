@@ -10,14 +10,17 @@ from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.layout import is_image
+from visionops_assets.dataset.manifest_diff import labels_of
 from visionops_assets.dataset.pictures import Captioned, thumbnails_markdown
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
 
 
 def class_table(used: pd.DataFrame) -> pd.DataFrame:
-    """Samples by class (rows) and split (columns), with totals."""
-    counts = pd.crosstab(used["label"], used["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    """Samples by class (rows) and split (columns), with totals; in detection, images with boxes of the class."""
+    labels = labels_of(used)
+    splits = used["split"].iloc[labels.index].to_numpy()
+    counts = pd.crosstab(labels.to_numpy(), splits).reindex(columns=list(SPLITS), fill_value=0)
     counts["all"] = counts.sum(axis=1)
     counts.loc["all classes"] = counts.sum()
     return counts.rename_axis(index="class", columns=None).reset_index()
@@ -25,9 +28,11 @@ def class_table(used: pd.DataFrame) -> pd.DataFrame:
 
 def sample_pictures(lakefs: LakeFSResource, project: Project, version: DatasetVersion, count: int) -> str:
     """Thumbnails of a few samples as Markdown, one class after the other."""
-    place_in_class = version.used.groupby("label").cumcount()
-    chosen = version.used.iloc[place_in_class.sort_values(kind="stable").index[:count]]
-    labels = dict(zip(chosen["path"], chosen["label"], strict=True))
+    # In detection an image stands for the first class it has boxes of.
+    first = labels_of(version.used).groupby(level=0).first()
+    place_in_class = first.groupby(first).cumcount()
+    chosen = place_in_class.sort_values(kind="stable").index[:count]
+    labels = dict(zip(version.used["path"].iloc[chosen], first.loc[chosen], strict=True))
     pictures = []
     # An image that is missing or broken is the checks' to report; here it is left out.
     with suppress(LakeFSNotFound):

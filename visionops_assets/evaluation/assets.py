@@ -65,7 +65,7 @@ def evaluation_asset(
             value=judged.predictions,
             data_version=dg.DataVersion(verdict.identity),
             metadata={
-                **verdict_metadata(verdict, judged.predictions, project.classes),
+                **verdict_metadata(verdict, judged.predictions, project.classes, judged.examples),
                 "reused": judged.reused,
                 "evidence": dg.MetadataValue.url(registry.run_url(run, f"verdicts/{verdict.identity}")),
             },

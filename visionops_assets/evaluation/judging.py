@@ -42,11 +42,15 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Judgement:
-    """A stored verdict, the predictions it rests on, and whether it was found rather than made."""
+    """A stored verdict, the predictions it rests on, and whether it was found rather than made.
+
+    `examples` is a small PNG of answers against truths, where the task has one.
+    """
 
     verdict: Verdict
     predictions: pd.DataFrame
     reused: bool
+    examples: bytes | None = None
 
 
 class EmptyHoldout(ValueError):
@@ -78,12 +82,12 @@ def judge_challenger(
         say(
             f"this challenger was judged against this champion on this holdout before: verdict {identity[:12]} reused"
         )
-        return Judgement(found, predictions, reused=True)
+        return Judgement(found, predictions, True, judging.examples(predictions))
     if predictions is None:
         predictions = judging.predict()
     verdict = found or judging.judge(predictions, dagster_run_id)
     stored = verdicts.store(registry, verdict, run_id=challenger.run_id, partition=version.partition)
-    return Judgement(stored, predictions, reused=found is not None)
+    return Judgement(stored, predictions, found is not None, judging.examples(predictions))
 
 
 class _Judging:
@@ -138,6 +142,16 @@ class _Judging:
         )
         self.registry.artifacts.put_bytes(self.challenger.run_id, self._predictions_path, to_parquet(table))
         return table
+
+    def examples(self, predictions: pd.DataFrame) -> bytes | None:
+        """Answers against truths as a picture, drawn once and kept with the predictions."""
+        path, run_id = f"verdicts/{self.identity}/examples.png", self.challenger.run_id
+        if self.registry.artifacts.exists(run_id, path):
+            return self.registry.artifacts.read_bytes(run_id, path)
+        drawn = self.task.examples(predictions, self.project.classes, self._whole_images)
+        if drawn is not None:
+            self.registry.artifacts.put_bytes(run_id, path, drawn)
+        return drawn
 
     def judge(self, predictions: pd.DataFrame, dagster_run_id: str) -> Verdict:
         """The gate's verdict. A decision takes its place among the champion's challengers first."""
@@ -203,6 +217,10 @@ class _Judging:
         )
         for start in range(0, len(view), BATCH):
             yield view.gather(np.arange(start, min(start + BATCH, len(view))))
+
+    def _whole_images(self, paths: list[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        for path, data in self.lakefs.read_many(self.project.repository, self.version.commit.id, paths):
+            yield path, decode_whole(data, path, 3)
 
     def _leaks(self) -> pd.DataFrame:
         """Holdout images that training saw, by their bytes or as near duplicates at full size."""

@@ -16,7 +16,7 @@ SLICES_SHOWN = 60
 
 
 def verdict_metadata(
-    verdict: Verdict, predictions: pd.DataFrame, classes: Sequence[str]
+    verdict: Verdict, predictions: pd.DataFrame, classes: Sequence[str], examples: bytes | None = None
 ) -> dict[str, dg.MetadataValue]:
     """What the page of an evaluation shows. Only text and tables show without a click, so both come with the rest."""
     found: dict[str, dg.MetadataValue] = {
@@ -26,11 +26,14 @@ def verdict_metadata(
         "kind": dg.MetadataValue.text(verdict.kind.replace("_", "-")),
         "holdout_images": dg.MetadataValue.int(len(predictions)),
     }
-    # What is not counted here, an image without answer or of an unknown class, the verdict refuses by name.
-    counted = predictions["label"].isin(classes) & predictions["challenger_prediction"].isin(classes)
-    answered = predictions[counted]
-    confusion = confusion_matrix(answered["label"], answered["challenger_prediction"], classes)
-    found["confusion_matrix"] = picture(confusion_picture(confusion), "confusion matrix")
+    if examples is not None:
+        found["answers_against_truths"] = picture(examples, "truth in green, the challenger's answers in red")
+    if "challenger_prediction" in predictions:
+        # What is not counted here, an image without answer or of an unknown class, the verdict refuses by name.
+        counted = predictions["label"].isin(classes) & predictions["challenger_prediction"].isin(classes)
+        answered = predictions[counted]
+        confusion = confusion_matrix(answered["label"], answered["challenger_prediction"], classes)
+        found["confusion_matrix"] = picture(confusion_picture(confusion), "confusion matrix")
     interval = interval_picture(verdict)
     if interval is not None:
         found["interval"] = picture(interval, "difference and its interval")

@@ -1,7 +1,7 @@
 """What a task decides of a judgement: how models answer, what makes their table unfit, and what is measured of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.detection_evidence import measure_detection
 from visionops_assets.evaluation.detection_faults import detection_faults
+from visionops_assets.evaluation.detection_pictures import examples_picture
 from visionops_assets.evaluation.detections import detect, detections_table
 from visionops_assets.evaluation.evidence import measure
 from visionops_assets.evaluation.faults import table_faults
@@ -20,6 +21,8 @@ from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
 from visionops_assets.evaluation.verdict import Evidence
 
 Pixels = NDArray[np.uint8]
+# Paths -> (path, image uint8 [H, W, 3]).
+Images = Callable[[list[str]], Iterable[tuple[str, Pixels]]]
 
 
 class EvaluationTask(ABC):
@@ -51,6 +54,10 @@ class EvaluationTask(ABC):
     @abstractmethod
     def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
         """All numbers of the verdict, of a sound table with rows."""
+
+    def examples(self, predictions: pd.DataFrame, classes: Sequence[str], images: Images) -> bytes | None:
+        """A small PNG of answers against truths; None where a table says it better."""
+        return None
 
 
 class _Classification(EvaluationTask):
@@ -89,6 +96,9 @@ class _Detection(EvaluationTask):
 
     def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
         return measure_detection(predictions, rules, context)
+
+    def examples(self, predictions: pd.DataFrame, classes: Sequence[str], images: Images) -> bytes | None:
+        return examples_picture(predictions, classes, images)
 
 
 _TASKS: dict[str, EvaluationTask] = {task.name: task for task in (_Classification(), _Detection())}

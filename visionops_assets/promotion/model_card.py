@@ -185,7 +185,7 @@ def _slice(row: SliceRow) -> tuple[str, ...]:
         row.name(),
         f"{row.rows:,}",
         percent(row.challenger),
-        _interval(row.challenger, row.groups),
+        _interval(row.challenger, row.groups) if row.metric == "accuracy" else "–",
         percent(row.champion) if row.champion is not None else "–",
         probability(row.p_worse_holm) if row.p_worse_holm is not None else "–",
         finding,
@@ -210,7 +210,10 @@ def _known_limits(evidence: Evidence) -> Iterator[str]:
         yield f"Promoted against its verdict by {arrival.who}: {arrival.why}"
     if provenance is not None:
         known = ", ".join(provenance.data.classes)
-        yield f"It answers one of {known} for every image, also for one that shows none of them."
+        if provenance.task == "detection":
+            yield f"It looks for {known} and nothing else, and may see them where there are none."
+        else:
+            yield f"It answers one of {known} for every image, also for one that shows none of them."
     yield (
         "The numbers hold for images like those of the holdout; other cameras, light, parts or sizes were not measured."
     )

@@ -10,6 +10,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_records import EVERYWHERE
 from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.manifest_diff import labels_of
 from visionops_assets.dataset.pictures import Captioned, contact_sheet
 from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
@@ -97,7 +98,7 @@ def _contact_sheets(project: Project, explanation: Explanation, lakefs: LakeFSRe
         sheet = contact_sheet(
             [
                 Captioned(decode_whole(images[path], path, 3), str(label))
-                for path, label in zip(shown["path"], shown["label"], strict=True)
+                for path, label in zip(shown["path"], _first_labels(shown), strict=True)
             ]
         )
         yield Picture(sheet, f"{len(shown)} of {len(rows):,} images {what}")
@@ -105,6 +106,13 @@ def _contact_sheets(project: Project, explanation: Explanation, lakefs: LakeFSRe
 
 def _spread(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows spread evenly over classes and batches."""
-    ordered = rows.sort_values(["label", "batch", "sha256"], kind="stable")
+    ordered = rows.assign(first_label=_first_labels(rows)).sort_values(
+        ["first_label", "batch", "sha256"], kind="stable"
+    )
     step = max(1, len(ordered) / SHOWN)
     return ordered.iloc[[int(number * step) for number in range(min(SHOWN, len(ordered)))]]
+
+
+def _first_labels(rows: pd.DataFrame) -> list[str]:
+    """The label of each row; in detection, the first class it has boxes of."""
+    return [str(label) for label in labels_of(rows).groupby(level=0).first()]
