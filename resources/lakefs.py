@@ -331,6 +331,12 @@ class LakeFSResource(dg.ConfigurableResource):
         """Let the embedded server refer to files of this folder; any other server has rules of its own."""
         self._connection.allow_imports(folder)
 
+    def version(self) -> str:
+        """The version that the server says it is."""
+        with self._connection.errors("the version of lakeFS"):
+            found = self._connection.call(lambda c: c.config_api.get_config())
+            return str(found.version_config.version)
+
     def address(self) -> str:
         """The server in use, as an http address without `/api/v1`."""
         return self._connection.address()

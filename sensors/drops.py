@@ -10,6 +10,7 @@ import dagster as dg
 from resources.drop import Drop
 from resources.drop_errors import DropError
 from resources.drop_listing import Sighting
+from sensors.owned_sensor import owned_sensor
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.dataset.layout import check_batch_name
@@ -44,7 +45,7 @@ def drop_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     """The sensor of one project's drop."""
     project = graph.project
 
-    @dg.sensor(
+    @owned_sensor(
         name=f"{project.project}_drops",
         job=graph.take,
         minimum_interval_seconds=int(project.drop.check_every.total_seconds()),
@@ -75,6 +76,7 @@ def look(
     settled: dict[str, str] = {}
     waiting: list[str] = []
     request: dg.RunRequest | None = None
+    chosen = ""
     for one in seen:
         if before.settled.get(one.batch) == one.fingerprint:
             settled[one.batch] = one.fingerprint
@@ -99,11 +101,11 @@ def look(
             waiting.append(found)
         elif request is None:
             # The next one is audited against a main that has this one.
-            request = _request(project, one, found)
+            request, chosen = _request(project, one, found), one.batch
         else:
-            waiting.append(f"{one.batch} is taken after {request.partition_key}")
+            waiting.append(f"{one.batch} is taken after {chosen}")
     reason = "; ".join(waiting[:5]) or "no batch is waiting in the drop"
-    added = [batches(project.project).build_add_request([request.partition_key])] if request else []
+    added = [batches(project.project).build_add_request([chosen])] if request else []
     return dg.SensorResult(
         run_requests=[request] if request else [],
         skip_reason=None if request else dg.SkipReason(reason),

@@ -28,7 +28,11 @@ HEAVY = (
     "scipy.stats",
 )
 # The embedded server is started where no lakeFS is configured: the one arrow that leaves the order.
-STARTS_LAKEFS = {"resources/lakefs_connection.py", "visionops/up.py", "visionops/doctor.py"}
+STARTS_LAKEFS = {
+    "resources/lakefs_connection.py",
+    "visionops/up.py",
+    "visionops/diagnosis/services_in_use.py",
+}
 
 
 def sources() -> Iterator[tuple[str, list[tuple[str, ast.stmt]]]]:

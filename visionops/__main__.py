@@ -10,16 +10,20 @@ from visionops import (
     bootstrap,
     demo,
     diff,
+    doctor,
     hold,
     import_batch,
+    init,
     promote,
     reject,
     release,
     reproduce,
+    retract,
     rollback,
     status,
     tick,
     up,
+    verify,
     why,
 )
 
@@ -32,10 +36,14 @@ app = typer.Typer(
     epilog="Add --debug to any command to see the traceback of an error.",
 )
 app.command("demo")(demo.command)
+app.command("init")(init.command)
+app.command("doctor")(doctor.command)
 app.command("up")(up.command)
 app.command("tick")(tick.command)
 app.command("import")(import_batch.command)
 app.command("diff")(diff.command)
+app.command("verify")(verify.command)
+app.command("retract")(retract.command)
 app.command("status")(status.command)
 app.command("why")(why.command)
 app.command("approve")(approve.command)

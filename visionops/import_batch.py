@@ -1,6 +1,5 @@
 """`visionops import`: take a batch by hand."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,7 +7,9 @@ import typer
 
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
-    source: Annotated[Path, typer.Argument(help="Folder of images with their labels.")],
+    source: Annotated[
+        str, typer.Argument(help="Images with their labels: a folder, an archive, or s3://bucket/folder.")
+    ],
     batch: Annotated[str, typer.Option(help="Name the batch will have, for example week-07.")],
     format_name: Annotated[
         str | None, typer.Option("--format", help="How the source keeps its labels; detected if not given.")
@@ -20,13 +21,22 @@ def command(
     """
     from visionops import services
     from visionops.progress import progress_bars
+    from visionops.sources import opened
     from visionops_assets.dataset.findings import findings_in_words
     from visionops_assets.dataset.publishing import Publisher
+    from visionops_assets.evaluation.opinion import champion_opinion
 
-    found = services.project(project)
-    with progress_bars(batch) as progress:
-        publisher = Publisher(found, services.lakefs(), services.artifacts(), progress)
-        published = publisher.publish(source, batch, format_name)
+    found, registry = services.project(project), services.registry()
+    with progress_bars(batch) as progress, opened(source, progress) as one:
+        publisher = Publisher(
+            found,
+            services.lakefs(),
+            services.artifacts(),
+            progress,
+            opinion=champion_opinion(registry, found),
+            check_source=one.check_unchanged,
+        )
+        published = publisher.publish(one.path, batch, format_name, one.address)
     if not published.findings.empty:
         typer.echo(findings_in_words(published.findings))
     if published.outcome == "unchanged":

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.project import Project
-from visionops_assets.training.recipe import InputSpec
+
+if TYPE_CHECKING:
+    from visionops_assets.evaluation.shipped import ShippedModel
 
 BATCH = 256
 
@@ -37,20 +40,15 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
 def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
     from visionops_assets.evaluation.shipped import fetch_model, open_model
 
-    folder = tempfile.TemporaryDirectory(prefix="visionops-champion-")
-    file = fetch_model(registry, run_id, onnx_sha256, "champion", Path(folder.name))
-    shipped = open_model(file)
-
-    def predict(images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
-        # The folder lives as long as this function does.
-        return _predict(Path(folder.name) / file.name, shipped.input, images)
-
-    return Opinion(shipped.classes, predict)
+    with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
+        shipped = open_model(fetch_model(registry, run_id, onnx_sha256, "champion", Path(folder)))
+    return Opinion(shipped.classes, lambda images: _predict(shipped, images))
 
 
-def _predict(model: Path, size: InputSpec, images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
-    from visionops_assets.evaluation.predictions import score
+def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
+    from visionops_assets.evaluation.predictions import scores_of
 
+    size = shipped.input
     paths: list[str] = []
 
     def batches() -> Iterator[NDArray[np.uint8]]:
@@ -64,7 +62,7 @@ def _predict(model: Path, size: InputSpec, images: Iterable[tuple[str, bytes]]) 
         if decoded:
             yield np.stack(decoded)
 
-    scores = score(model, batches())
+    scores = scores_of(shipped, batches())
     if not paths:
         return pd.DataFrame({"path": [], "prediction": [], "confidence": []})
     names = np.asarray(scores.classes, dtype=object)

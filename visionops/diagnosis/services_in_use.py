@@ -1,0 +1,144 @@
+"""What VisionOps talks to: project files, lakeFS, MLflow, artifacts, drops, Dagster."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+from resources import home
+from visionops.diagnosis import Line
+from visionops_assets.project import Project
+
+
+def projects() -> Iterator[Line]:
+    """The project files."""
+    from visionops_assets.project import ProjectError
+
+    folder = home.projects_folder()
+    try:
+        found = _projects()
+    except ProjectError as error:
+        yield Line("broken", "projects", str(error), "correct the file; nothing loads before")
+        return
+    if not found:
+        yield Line(
+            "warning",
+            "projects",
+            f"{folder} has no project file",
+            "visionops init NAME --from FOLDER makes one",
+        )
+        return
+    yield Line("ok", "projects", f"{', '.join(project.project for project in found)} in {folder}")
+
+
+def lakefs() -> Iterator[Line]:
+    """The lakeFS in use, and whether each project's repository is there."""
+    from resources.lakefs_errors import LakeFSError, LakeFSNotFound
+    from visionops import services
+
+    endpoint = os.environ.get("LAKEFS_ENDPOINT")
+    if endpoint is None:
+        from lakefs_local import discovery
+
+        if discovery.running(home.lakefs_data()) is None:
+            yield Line(
+                "ok", "lakeFS", f"the embedded one, at {home.lakefs_data()}; it starts when it is needed"
+            )
+            return
+    client = services.lakefs()
+    try:
+        yield Line("ok", "lakeFS", f"{client.version()} at {client.address()}")
+    except LakeFSError as error:
+        fix = "start it, or correct LAKEFS_ENDPOINT, LAKEFS_ACCESS_KEY_ID and LAKEFS_SECRET_ACCESS_KEY"
+        yield Line("broken", "lakeFS", str(error), fix)
+        return
+    for project in _projects():
+        try:
+            head = client.head(project.repository)
+        except LakeFSNotFound:
+            fix = f"visionops import {project.project} SOURCE --batch NAME makes it"
+            yield Line("warning", f"repository {project.repository}", "is not there yet", fix)
+        except LakeFSError as error:
+            fix = f"allow this key to read and write {project.repository}"
+            yield Line("broken", f"repository {project.repository}", str(error), fix)
+        else:
+            yield Line("ok", f"repository {project.repository}", f"main is commit {head.id[:12]}")
+
+
+def mlflow() -> Iterator[Line]:
+    """The MLflow in use."""
+    from resources.model_connection import sqlite_path
+    from resources.model_errors import RegistryError
+    from visionops import services
+
+    uri = home.mlflow_uri()
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
+        yield Line("ok", "MLflow", f"a local one, at {database}; it is made when it is needed")
+        return
+    try:
+        services.registry().models.get("visionops-doctor")
+    except RegistryError as error:
+        fix = "start it, or correct MLFLOW_TRACKING_URI and its credentials"
+        yield Line("broken", "MLflow", str(error), fix)
+    else:
+        yield Line("ok", "MLflow", f"answers at {uri}")
+
+
+def artifacts() -> Iterator[Line]:
+    """The artifact store: written, read and removed again."""
+    from visionops import services
+
+    store, key = services.artifacts(), f"doctor/{uuid.uuid4().hex}"
+    try:
+        store.write(key, b"visionops doctor")
+        readable = store.read(key) == b"visionops doctor"
+        store.path(key).unlink()
+    # What lies behind an address decides what it raises.
+    except Exception as error:
+        fix = "correct VISIONOPS_ARTIFACTS, or allow writing there"
+        yield Line("broken", "artifacts", f"{store.root}: {error or type(error).__name__}", fix)
+        return
+    if readable:
+        yield Line("ok", "artifacts", f"written and read at {store.root}")
+    else:
+        fix = f"find out what serves {store.root}"
+        yield Line("broken", "artifacts", f"{store.root}: what was written did not come back", fix)
+
+
+def drops() -> Iterator[Line]:
+    """Each project's drop."""
+    from resources.drop import Drop
+    from resources.drop_errors import DropError
+
+    drop = Drop.from_environment()
+    for project in _projects():
+        place = drop.place(project.project, project.drop.address)
+        try:
+            batches = place.batches()
+        except DropError as error:
+            fix = "correct `drop.address` of the project or VISIONOPS_DROP, or allow reading there"
+            yield Line("broken", f"drop of {project.project}", str(error), fix)
+        else:
+            yield Line("ok", f"drop of {project.project}", f"{len(batches)} batches in {place.address}")
+
+
+def dagster() -> Iterator[Line]:
+    """Dagster's storage, and the code location."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        runs = instance.get_runs_count()
+    yield Line("ok", "Dagster", f"{runs} runs in {home.dagster_home()}")
+    import definitions
+
+    assets = len(definitions.defs.resolve_asset_graph().get_all_asset_keys())
+    yield Line("ok", "definitions", f"load, with {assets} assets")
+
+
+def _projects() -> list[Project]:
+    from visionops_assets.project import load_projects
+
+    return load_projects(home.projects_folder())
+
+
+CHECKS = (projects, lakefs, mlflow, artifacts, drops, dagster)

@@ -1,0 +1,226 @@
+"""`visionops init`: from images to a project and its first verdict."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resources import home
+
+if TYPE_CHECKING:
+    from visionops.sources import Opened
+    from visionops_assets.dataset.first_look import FirstLook
+    from visionops_assets.project import Project
+
+
+class ProjectExists(ValueError):
+    """A project file that is there already; it is never overwritten."""
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="Name of the new project: a-z, 0-9 and _.")],
+    source: Annotated[
+        str, typer.Option("--from", help="Images with labels: folder, archive, or s3://bucket/folder.")
+    ],
+    batch: Annotated[str, typer.Option(help="Name that this first batch will have.")] = "batch-01",
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="How the source keeps its labels; detected if not given.")
+    ] = None,
+    description: Annotated[str, typer.Option(help="What the model is for, in one sentence.")] = "",
+    owner: Annotated[str | None, typer.Option(help="team:<name> or an e-mail address.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
+    floor: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Accuracy below which no model goes to production.")
+    ] = None,
+    approval: Annotated[
+        str | None, typer.Option(help="auto: what passes goes to production; manual: it waits for a person.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing; what no flag says is the default.")
+    ] = False,
+    run: Annotated[bool, typer.Option(help="Train and judge at once.")] = True,
+) -> None:
+    """Look at images and labels, write a commented project file, import the batch, and run to the first verdict.
+
+    Asks what it cannot know, unless a flag says it. Never overwrites a project file.
+    """
+    from visionops.progress import progress_bars
+    from visionops.sources import opened
+    from visionops_assets.dataset.first_look import first_look
+    from visionops_assets.dataset.formats.detect import read_source
+    from visionops_assets.dataset.layout import check_batch_name
+
+    check_batch_name(batch)
+    path = _free_path(name)
+    with contextlib.ExitStack() as stack:
+        with progress_bars(name) as progress:
+            one = stack.enter_context(opened(source, progress))
+        look = first_look(read_source(one.path, format_name))
+        typer.echo(_seen(look))
+        answers = _answers(yes, owner=owner, licence=licence, floor=floor, approval=approval)
+        project = _write(path, name, look, description, *answers)
+        typer.echo(f"project file: {path}")
+        with progress_bars(name) as progress:
+            _publish(project, one, batch, format_name, source, progress)
+    if not run:
+        typer.echo(f"`visionops tick {name}`, or the sensor of `visionops up`, trains and judges")
+        return
+    outcome = _first_verdict(name)
+    if outcome == "error":
+        raise typer.Exit(1)
+    typer.echo(f"`visionops why {name}` explains it; `visionops up` shows it. The next batch: ")
+    typer.echo(f"  visionops import {name} SOURCE --batch NAME, or put it into {_drop(project)}/NAME")
+
+
+def _free_path(name: str) -> Path:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{2,62}", name):
+        raise ValueError(
+            f"{name!r} cannot name a project: a letter a-z, then at least two of a-z, 0-9 and _ (for example defects)"
+        )
+    folder = home.projects_folder()
+    for path in (folder / f"{name}.yaml", folder / f"{name}.yml"):
+        if path.exists():
+            raise ProjectExists(
+                f"{path} is there already and is never overwritten: take another name, or import into it with "
+                f"`visionops import {name} SOURCE --batch NAME`"
+            )
+    return folder / f"{name}.yaml"
+
+
+def _seen(look: "FirstLook") -> str:
+    what = "boxes" if look.task == "detection" else "images"
+    classes = ", ".join(f"{label} ({count:,})" for label, count in list(look.classes.items())[:10])
+    more = f" and {len(look.classes) - 10} more" if len(look.classes) > 10 else ""
+    colours = "grey" if look.channels == 1 else "colour"
+    return (
+        f"{look.images:,} labelled images ({look.format}), {look.task}, about {look.width}×{look.height}, {colours}\n"
+        f"{len(look.classes)} classes, {what} of each: {classes}{more}"
+    )
+
+
+def _answers(
+    yes: bool, *, owner: str | None, licence: str | None, floor: float | None, approval: str | None
+) -> tuple[str, str, float, str]:
+    """What only people know: given, asked for, or with --yes the default."""
+    missing = [
+        flag
+        for flag, value in (
+            ("--owner", owner),
+            ("--licence", licence),
+            ("--floor", floor),
+            ("--approval", approval),
+        )
+        if value is None
+    ]
+    asks = not yes and _at_a_terminal()
+    if missing and not yes and not asks:
+        raise ValueError(
+            f"there is no terminal to ask at: give {', '.join(missing)}, or --yes for the defaults"
+        )
+
+    def answer(value: str | None, question: str, default: str) -> str:
+        if value is not None:
+            return value
+        return str(typer.prompt(question, default=default)) if asks else default
+
+    return (
+        answer(owner, "Who owns it (team:<name> or e-mail)", "team:vision"),
+        answer(licence, "Licence of the images", "proprietary"),
+        float(
+            answer(None if floor is None else str(floor), "Accuracy below which no model is promoted", "0.5")
+        ),
+        answer(
+            approval, "What passes goes to production by itself (auto) or waits for a person (manual)", "auto"
+        ),
+    )
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _write(
+    path: Path,
+    name: str,
+    look: "FirstLook",
+    description: str,
+    owner: str,
+    licence: str,
+    floor: float,
+    approval: str,
+) -> "Project":
+    """Write the file once it is known to be a valid project; raises `ProjectError` and leaves nothing otherwise."""
+    from visionops.project_template import project_file
+    from visionops_assets.project import ProjectError, load_project
+
+    text = project_file(
+        name,
+        look,
+        description=description or f"{look.task.capitalize()} of {len(look.classes)} classes.",
+        owner=owner,
+        licence=licence,
+        floor=floor,
+        approval=approval,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise ProjectExists(f"{path} was made meanwhile by somebody else; take another name") from None
+    try:
+        return load_project(path)
+    except ProjectError:
+        path.unlink()
+        raise
+
+
+def _publish(
+    project: "Project",
+    one: "Opened",
+    batch: str,
+    format_name: str | None,
+    source: str,
+    progress: Callable[[str, int, int], None],
+) -> None:
+    from visionops import services
+    from visionops_assets.dataset.findings import findings_in_words
+    from visionops_assets.dataset.publishing import BatchRefused, Publisher
+
+    publisher = Publisher(
+        project, services.lakefs(), services.artifacts(), progress, check_source=one.check_unchanged
+    )
+    try:
+        published = publisher.publish(one.path, batch, format_name, one.address)
+    except BatchRefused as refused:
+        raise BatchRefused(
+            f"{refused}\nThe project file stays. Then: `visionops import {project.project} {source} --batch {batch}`",
+            refused.branch,
+            refused.images,
+            refused.findings,
+        ) from refused
+    if not published.findings.empty:
+        typer.echo(findings_in_words(published.findings))
+    typer.echo(f"{batch}: {published.images:,} images {published.outcome}")
+
+
+def _first_verdict(name: str) -> str | None:
+    import dagster as dg
+
+    import definitions
+    from visionops.tick import tick
+    from visionops_assets.project import find_project
+
+    project = find_project(definitions.projects, name)
+    typer.echo("training and judging; this can take minutes")
+    with dg.DagsterInstance.get() as instance:
+        ticks = tick(definitions.defs, instance, [project], say=typer.echo)
+    return ticks[-1].outcome
+
+
+def _drop(project: "Project") -> str:
+    return project.drop.address or f"{home.drop().rstrip('/')}/{project.project}"

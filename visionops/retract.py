@@ -1,0 +1,31 @@
+"""`visionops retract`: take a published batch back out of `main`."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+
+def command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    batch: Annotated[str, typer.Argument(help="Name of the batch, for example week-07.")],
+    why: Annotated[str, typer.Option(help="Why; kept in the commit for ever.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Revert the merge that published a batch. The next dataset version is without it; earlier ones keep it.
+
+    Who decides is VISIONOPS_ACTOR. A corrected batch of the same name can be imported afterwards.
+    """
+    from visionops import services
+    from visionops_assets.dataset.retraction import retract
+
+    found = services.project(project)
+    retraction = retract(services.lakefs(), found, batch, who=services.actor(), why=why)
+    if as_json:
+        typer.echo(json.dumps(asdict(retraction), indent=1))
+        return
+    typer.echo(
+        f"{batch} is retracted: {found.repository}/main is commit {retraction.commit[:12]}, without its images"
+    )
+    typer.echo(f"`visionops tick {project}`, or the sensor of `visionops up`, judges the dataset without it")

@@ -1,0 +1,59 @@
+"""`visionops verify`: read every image of a dataset version again."""
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    version: Annotated[
+        str, typer.Argument(help="Dataset version, commit, branch or tag; by default what main has.")
+    ] = "main",
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Read this many images only, chosen anew.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Read the images of a dataset version and compare their SHA-256 with the audited ones.
+
+    Names every image that is gone or altered; exit code 1 if there is one.
+    """
+    import uuid
+
+    from visionops import services
+    from visionops.progress import progress_bars
+    from visionops_assets.dataset.findings import findings_in_words
+    from visionops_assets.dataset.manifest import manifest_frame, read_manifest
+    from visionops_assets.dataset.verify import sample_of, verify_images
+    from visionops_assets.dataset.version import EmptyVersion, manifest_at
+    from visionops_assets.partitions import commit_of
+
+    found, lakefs, artifacts = services.project(project), services.lakefs(), services.artifacts()
+    commit = lakefs.head(found.repository, commit_of(version)).id
+    samples = manifest_frame(read_manifest(manifest_at(lakefs, artifacts, found, commit), artifacts))
+    if samples.empty:
+        raise EmptyVersion(
+            f"{version} of {found.repository} has no samples of {project}; `visionops verify {project}` reads what "
+            "main has"
+        )
+    if sample is not None:
+        samples = sample_of(samples, sample, uuid.uuid4().hex)
+    with progress_bars(f"{project} {commit[:12]}") as progress:
+        findings = verify_images(
+            lakefs, found.repository, commit, samples, lambda done, of: progress("read", done, of)
+        )
+    if as_json:
+        wrong = findings[["image", "what", "why"]].to_dict("records")
+        told = {"project": project, "commit": commit, "images": len(samples), "wrong": wrong}
+        typer.echo(json.dumps(told, indent=1))
+    elif findings.empty:
+        typer.echo(f"{project} {commit[:12]}: {len(samples):,} images are there, as they were audited")
+    else:
+        typer.echo(
+            f"{project} {commit[:12]}: {len(findings):,} of {len(samples):,} images are not as audited"
+        )
+        typer.echo(findings_in_words(findings, most=len(findings)))
+    if not findings.empty:
+        raise typer.Exit(1)
