@@ -10,6 +10,7 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.lakefs_records import Commit
+from sensors.owned_sensor import owned_sensor
 from sensors.readiness import EarlierRun, Go, readiness
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
@@ -45,7 +46,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     """The sensor of one project."""
     project, images = graph.project, graph.images
 
-    @dg.sensor(
+    @owned_sensor(
         name=f"{project.project}_commits",
         job=graph.decide,
         minimum_interval_seconds=int(project.trigger.check_every.total_seconds()),
