@@ -7,8 +7,8 @@ import dagster as dg
 
 from resources.model_registry import ModelRegistry
 from visionops_assets.failures import clear_failures
-from visionops_assets.partitions import dataset_versions
 from visionops_assets.partitioned_check import partitioned_check
+from visionops_assets.partitions import dataset_versions
 from visionops_assets.project import Project
 from visionops_assets.training.challenger import PARITY_ARTIFACT, Challenger
 
