@@ -27,7 +27,7 @@ from visionops_assets.training.augmentations import augment
 from visionops_assets.training.batches import EpochOrder, LabelledImages, channel_statistics
 from visionops_assets.training.determinism import deterministic_session
 from visionops_assets.training.export import export_onnx, golden_images, parity
-from visionops_assets.training.protocol import Shipped, ShippedClassifier, build_model, evaluating
+from visionops_assets.training.protocol import Shipped, build_model, evaluating
 from visionops_assets.training.recipe import Recipe, resolve
 from visionops_assets.training.train import TrainingRequest, train
 

@@ -35,7 +35,7 @@ class Matched:
     """One model's answers matched to the truths, at any overlap and object size, each once."""
 
     def __init__(self, truths: Boxes, answers: Boxes, images: int, classes: int) -> None:
-        self._truths, self._answers, self._images, self._classes = truths, answers, images, classes
+        self._truths, self.answers, self._images, self._classes = truths, answers, images, classes
         self._kept: dict[tuple[float, tuple[float, float]], list[Matches]] = {}
 
     def at(self, overlap: float, areas: tuple[float, float] = ALL_AREAS) -> list[Matches]:
@@ -44,7 +44,7 @@ class Matched:
         if key not in self._kept:
             self._kept[key] = match(
                 self._truths,
-                self._answers,
+                self.answers,
                 images=self._images,
                 classes=self._classes,
                 least_overlap=overlap,

@@ -152,12 +152,14 @@ def average_precisions(matches: Matches, weights: Weights, *, smooth: bool = Fal
     """
     found = np.full(len(weights), np.nan)
     hits = np.flatnonzero(matches.hits)
+    # What follows the last hit changes nothing.
+    images = matches.images[: hits[-1] + 1] if len(hits) else matches.images[:0]
     placed = np.flatnonzero(matches.truths)
-    step = max(1, _NUMBERS_AT_ONCE // max(1, len(matches.images), len(placed)))
+    step = max(1, _NUMBERS_AT_ONCE // max(1, len(images), len(placed)))
     for start in range(0, len(weights), step):
         part = weights[start : start + step]
         wanted = part[:, placed] @ matches.truths[placed]
-        drawn = part[:, matches.images]
+        drawn = part[:, images]
         answers = np.cumsum(drawn, axis=1, dtype=np.float64)[:, hits]
         correct = np.cumsum(drawn[:, hits], axis=1, dtype=np.float64)
         # Between two hits precision only falls, so its peaks are at the hits.
