@@ -1,6 +1,6 @@
 """What a vision engineer sees: the lineage, its checks, and why the model in production is there."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from running_services import Services
@@ -15,17 +15,16 @@ ASSETS = ("incoming_batch", "images", "manifest", "challenger", "evaluation", "c
 pytestmark = pytest.mark.browser
 
 
-def _see(browser: "Chrome", text: str, inside: str = "") -> "WebElement":
+def _see(browser: "Chrome", text: str) -> "WebElement":
     """Wait until a text can be seen, and give the innermost element that holds it."""
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    where = f"{inside}//*[text()[contains(normalize-space(.), '{text}')]]"
+    where = f"//*[text()[contains(normalize-space(.), '{text}')]]"
 
-    def visible(page: "Chrome") -> "WebElement | bool":
+    def visible(page: "Chrome") -> "WebElement | Literal[False]":
         return next((found for found in page.find_elements(By.XPATH, where) if found.is_displayed()), False)
-
-    from selenium.common.exceptions import StaleElementReferenceException
 
     wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
     return wait.until(visible, f"no {text!r} on {browser.current_url}")
