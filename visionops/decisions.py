@@ -11,6 +11,7 @@ from visionops_assets.promotion.promote import champion_of
 from visionops_assets.promotion.waiting import Line, line, newest_decision
 from visionops_assets.refusals import OnHold, PromotionRefused
 from visionops_assets.registry import Registry
+from visionops_assets.run_tags import how_to_decide
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -81,7 +82,7 @@ def carry_out(
         )
     if decision.partition is None:
         raise PromotionRefused(
-            f"verdict {decision.identity[:12]} names no dataset version: submit its run {decision.run_id} again"
+            f"verdict {decision.identity[:12]} names no dataset version: {how_to_decide(project)}"
         )
     # A decision is known to MLflow; this instance may never have seen its dataset version.
     instance.add_dynamic_partitions(dataset_versions(project).name or "", [decision.partition])

@@ -34,9 +34,14 @@ def host() -> str:
 
 
 def kind_of_run(tags: Mapping[str, str]) -> Literal["decision", "what_if"]:
-    """Which runs decide: those the sensor or `submit` asked for, and never a backfill, whatever tags it copies.
+    """Which runs decide: those that say so, as the sensor's do, and never a backfill, whatever tags it copies.
 
     A decision spends significance and may promote; a what-if does neither.
     """
     decides = tags.get(INTENT) == DECISION and BACKFILL not in tags
     return "decision" if decides else "what_if"
+
+
+def how_to_decide(project: str) -> str:
+    """What a person does to have a dataset version decided where no sensor asks for it."""
+    return f"run the job `{project}_decide` on its dataset version with the tag `{INTENT}: {DECISION}`"

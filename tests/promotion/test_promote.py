@@ -132,7 +132,7 @@ def test_verdict_whose_file_is_gone_is_refused(world: FakeRegistry) -> None:
     run = trained(world, "one")
     decision = judged(world, run)
     del world.files[run.id, verdict_path(decision.identity, "decision")]
-    with pytest.raises(VerdictMissing, match="visionops submit run-one"):
+    with pytest.raises(VerdictMissing, match=r"run the job `\w+_decide`"):
         promote(world, project=PROJECT, verdict=decision.identity, who="sensor", when=hour(2))
 
 

@@ -19,6 +19,7 @@ from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
 from visionops_assets.journal import Entry
 from visionops_assets.refusals import VerdictMissing
 from visionops_assets.registry import Registry
+from visionops_assets.run_tags import how_to_decide
 
 LISTED = "visionops.verdict."
 SUMMARY_LENGTH = 1000
@@ -146,7 +147,7 @@ def find(
 def load(registry: Registry, project: str, entry: ListedVerdict) -> Verdict:
     """The verdict of a list entry. Raises `VerdictMissing` if its file is gone, was altered or is no decision."""
     path = verdict_path(entry.identity, "decision")
-    again = f"judge the challenger again: `visionops submit {entry.run_id}`"
+    again = f"judge the challenger again: {how_to_decide(project)}"
     try:
         content = registry.artifacts.read_bytes(entry.run_id, path)
     except ArtifactMissing as error:
@@ -186,8 +187,8 @@ def listed_decision(tags: Mapping[str, str], project: str, identity: str) -> Lis
     if matching and identity:
         raise VerdictMissing(f"{identity} begins {len(matching)} decisions of {project}: write more of it")
     raise VerdictMissing(
-        f"{project} has no decision {identity or '(no id)'}: a what-if cannot promote; "
-        "ask for a decision with `visionops submit RUN`"
+        f"{project} has no decision {identity or '(no id)'}: a what-if cannot promote; to ask for a decision, "
+        f"{how_to_decide(project)}"
     )
 
 
