@@ -1,14 +1,9 @@
 """Fixtures of the detection tests."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from detection_world import train_here
 
 from visionops_assets.training.train import TrainingResult
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 
 @pytest.fixture(scope="session")
