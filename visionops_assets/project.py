@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from visionops_assets.dataset.rules import AuditRules, DropRules
 from visionops_assets.evaluation.rules import GateRules
@@ -76,13 +85,18 @@ class Project(_Section):
     recipe: Recipe
     gate: GateRules = GateRules()
 
+    @field_validator("classes")
+    @classmethod
+    def _classes_can_be_told_apart(cls, classes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if len(classes) < 2 and info.data.get("task") != "detection":
+            raise ValueError("classification needs at least 2 classes to tell apart")
+        return classes
+
     @model_validator(mode="after")
     def _classes_are_distinct(self) -> Self:
         twice = sorted({label for label in self.classes if self.classes.count(label) > 1})
         if twice:
             raise ValueError(f"classes must be distinct; given twice: {', '.join(twice)}")
-        if self.task == "classification" and len(self.classes) < 2:
-            raise ValueError("classification needs at least two classes to tell apart")
         self.gate.check_classes(self.classes)
         self.gate.check_task(self.task)
         return self
