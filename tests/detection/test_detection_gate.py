@@ -225,7 +225,7 @@ def test_the_holdout_digest_follows_the_boxes() -> None:
 
 def test_equal_detectors_are_promoted_no_more_often_than_stated(count: Callable[[int, int], int]) -> None:
     """Over many holdouts; the tolerance is three standard errors of a binomial share."""
-    trials, level = count(24, 2000), 0.025
+    trials, level = count(8, 200), 0.025
     rng = np.random.default_rng(5)
     promoted = 0
     for _ in range(trials):
