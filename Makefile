@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# A file stays on one worker: its tests share services that take long to start.
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo dev test test-all lint benchmark clean
 
@@ -20,10 +22,10 @@ dev: $(INSTALLED)  ## Dagster UI, daemon, MLflow and lakeFS together
 	$(VENV)/bin/visionops up
 
 test: $(INSTALLED)  ## Set up, then run every test, simulations and kills at reduced counts
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 test-all: $(INSTALLED)  ## Every test at its stated count
-	VISIONOPS_FULL_COUNTS=1 $(VENV)/bin/python -m pytest
+	VISIONOPS_FULL_COUNTS=1 $(PYTEST)
 
 lint: $(INSTALLED)  ## Style, types and definitions
 	$(VENV)/bin/ruff check .
