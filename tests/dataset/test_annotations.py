@@ -1,6 +1,7 @@
 import datetime
 import hashlib
 import io
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +19,7 @@ from visionops_assets.dataset.layout import batch_of, check_batch_name, image_pa
 FILE = "batches/week-1/annotations/defects.parquet"
 
 
-def rows(n: int = 3, **columns: object) -> pd.DataFrame:
+def rows(n: int = 3, **columns: Any) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "path": [f"batches/week-1/images/{i}.png" for i in range(n)],

@@ -198,15 +198,18 @@ def test_a_large_jpeg_is_reduced_while_decoding_exactly_as_pillows_draft(
     exif[0x0112] = orientation
     data = encode(Image.fromarray(picture(8, *size)), "JPEG", exif=exif)
     upright = size if orientation == 1 else size[::-1]
-    inner = placement(*upright, 30, 24, mode)[2:]
+    height, width = upright
+    top, left, inner_height, inner_width = placement(height, width, 30, 24, mode)
+    inner = inner_height, inner_width
     with Image.open(io.BytesIO(data)) as image:
         wanted = inner[::-1] if orientation == 1 else inner
-        _, box = image.draft("L" if channels == 1 else "RGB", wanted)
+        drafted = image.draft("L" if channels == 1 else "RGB", wanted)
+        assert drafted is not None
+        _, box = drafted
         resized = image.resize(wanted, Image.Resampling.BILINEAR, box)
         turned = resized if orientation == 1 else resized.transpose(Image.Transpose.ROTATE_270)
         expected = np.asarray(turned).reshape(*inner, channels)
     decoded = decode(data, "a", 30, 24, channels, mode)
-    top, left = placement(*upright, 30, 24, mode)[:2]
     assert np.array_equal(decoded[top : top + inner[0], left : left + inner[1]], expected)
     whole = resize(decode_whole(data, "a", channels), 30, 24, mode)
     assert np.abs(decoded.astype(int) - whole).mean() < 2

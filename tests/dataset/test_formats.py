@@ -5,7 +5,9 @@ import pickle
 import struct
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from tests.dataset.store import Repository
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.formats.arrays import png_of
 from visionops_assets.dataset.formats.detect import FORMATS, read_source
-from visionops_assets.dataset.formats.source import Box, Source, SourceError
+from visionops_assets.dataset.formats.source import Box, Source, SourceError, SourceImage
 
 BOXES: dict[str, list[Box]] = {
     "0.png": [
@@ -26,6 +28,12 @@ BOXES: dict[str, list[Box]] = {
     "2.png": [],
 }
 CLASSES = ["dent", "scratch"]
+SIDES: tuple[Literal["x", "y", "w", "h"], ...] = ("x", "y", "w", "h")
+
+
+def boxes_of(image: SourceImage) -> Sequence[Box]:
+    assert image.boxes is not None
+    return image.boxes
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -98,9 +106,9 @@ def test_detection_formats_are_recognised_and_keep_every_box(tmp_path, png, name
         image = found[file_name]
         assert image.read() == png(int(file_name[0]))
         assert image.split == "train"
-        assert [box["label"] for box in image.boxes] == [box["label"] for box in boxes]
-        for got, expected in zip(image.boxes, boxes, strict=True):
-            for side in "xywh":
+        assert [box["label"] for box in boxes_of(image)] == [box["label"] for box in boxes]
+        for got, expected in zip(boxes_of(image), boxes, strict=True):
+            for side in SIDES:
                 assert got[side] == pytest.approx(expected[side], abs=1e-4)
 
 
@@ -168,7 +176,7 @@ def test_coco_crowds_are_left_out_and_counted(tmp_path, png):
     content["annotations"][0]["iscrowd"] = 1
     file.write_text(json.dumps(content))
     source = read_source(folder)
-    assert [len(image.boxes) for image in source.images] == [1, 1, 0]
+    assert [len(boxes_of(image)) for image in source.images] == [1, 1, 0]
     assert source.findings["what"].tolist() == ["has 1 crowd regions"]
 
 

@@ -359,7 +359,7 @@ def test_boxes_of_a_table_are_kept_and_checked(tmp_path, png):
     assert plan.ok
     assert plan.annotations["boxes"].to_pylist() == frame["boxes"].tolist()
     wrong = [[box | {"w": 0.0}, box | {"x": 60.0}], [box | {"label": "hole"}]]
-    frame.assign(boxes=wrong).to_parquet(tmp_path / "boxes.parquet")
+    frame.assign(boxes=pd.Series(wrong)).to_parquet(tmp_path / "boxes.parquet")
     refused = repository.plan(tmp_path, "week-1")
     assert findings(refused, "boxes")["why"].tolist() == [
         "a box without area shows nothing; remove it",

@@ -1,4 +1,5 @@
 import hashlib
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -7,7 +8,7 @@ from visionops_assets.dataset import integrity
 from visionops_assets.dataset.findings import findings_in_words, has_errors, join_findings
 
 
-def table(**columns: object) -> pd.DataFrame:
+def table(**columns: Any) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "path": [f"batches/a/images/{i}.png" for i in range(6)],
@@ -93,6 +94,6 @@ def test_findings_in_words_name_the_first_few_of_each_check():
 def test_in_detection_every_class_of_every_box_counts():
     box = {"x": 0.0, "y": 0.0, "w": 1.0, "h": 1.0}
     frame = table().drop(columns="label")
-    frame["boxes"] = [[box | {"label": "x"}, box | {"label": "y"}]] * 5 + [[]]
+    frame["boxes"] = pd.Series([[box | {"label": "x"}, box | {"label": "y"}]] * 5 + [[]])
     assert integrity.check_classes_in_splits(frame, ["x", "y"]).empty
     assert integrity.check_labels_known(frame, ["x"])["what"].tolist() == ["has the unknown label 'y'"] * 5

@@ -1,4 +1,5 @@
 import hashlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ class Commit:
             yield path, self.contents[path]
 
 
-def batch(name: str, n: int, **columns: object) -> pd.DataFrame:
+def batch(name: str, n: int, **columns: Any) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "path": [f"batches/{name}/images/{i:04}.png" for i in range(n)],
@@ -194,11 +195,11 @@ def test_a_diff_tells_added_removed_relabelled_moved_and_regrouped(store):
     new = old.assign(
         label=["c0", "c1", "c1", "c1", "c0", "c1"],
         split=["holdout", "val", "holdout", "train", "val", "holdout"],
-        group=[None, None, None, None, "g", None],
+        group=pd.Series([None, None, None, None, "g", None]),
     ).iloc[:5]
     first, second = Commit(a=old, c=batch("c", 3)), Commit(a=new, b=batch("b", 2), c=batch("c", 3))
-    manifests = [build_manifest(commit.files, commit.fetch, store) for commit in (first, second)]
-    diff = diff_manifests(*manifests, store)
+    before, after = (build_manifest(commit.files, commit.fetch, store) for commit in (first, second))
+    diff = diff_manifests(before, after, store)
     assert diff.added["batch"].tolist() == ["b", "b"]
     assert diff.removed["path"].tolist() == ["batches/a/images/0005.png"]
     assert diff.relabelled[["path", "old_label", "label"]].to_numpy().tolist() == [
@@ -242,10 +243,10 @@ def test_a_replaced_image_is_removed_and_added():
 def test_changed_boxes_count_as_relabelled(store):
     box = {"x": 1.0, "y": 2.0, "w": 3.0, "h": 4.0, "label": "a"}
     old = batch("a", 3, boxes=[[box], [box, box | {"label": "b"}], []]).drop(columns="label")
-    new = old.assign(boxes=[[box], [box], []])
+    new = old.assign(boxes=pd.Series([[box], [box], []]))
     commits = Commit(a=old), Commit(a=new)
-    manifests = [build_manifest(commit.files, commit.fetch, store) for commit in commits]
-    diff = diff_manifests(*manifests, store)
+    before, after = (build_manifest(commit.files, commit.fetch, store) for commit in commits)
+    diff = diff_manifests(before, after, store)
     assert diff.relabelled["path"].tolist() == ["batches/a/images/0001.png"]
-    first = diff_manifests(Manifest(()), manifests[0], store)
+    first = diff_manifests(Manifest(()), before, store)
     assert first.summary() == "a: 3 images added (a: 2, b: 1, no boxes: 1)."

@@ -226,6 +226,7 @@ def test_a_killed_writer_leaves_a_valid_cache(tmp_path, images, image_folder, co
     random = np.random.default_rng(0)
     for _ in range(count(4, 40)):
         filler = start_filling(tmp_path / "cache", image_folder, 0.01)
+        assert filler.stdout is not None
         filler.stdout.readline()
         time.sleep(random.uniform(0.0, 0.4))
         filler.send_signal(signal.SIGKILL)
@@ -295,6 +296,7 @@ def test_many_small_segments_become_few(tmp_path, images, monkeypatch):
     view = cache.view(images.sha256s[:12])
     for index, path in enumerate(list(images.contents)[:12]):
         assert np.array_equal(view.gather([index])[0], expected(images, path))
+    assert open_view is not None
     assert np.array_equal(open_view.gather([0]), view.gather([0]))
 
 

@@ -11,8 +11,10 @@ from visionops_assets.dataset.splits import Placement, Sample, assign_splits
 SHARES = {"train": 0.7, "val": 0.1, "holdout": 0.2}
 
 
-def sample(key: str, *labels: str, **fields: object) -> Sample:
-    return Sample(key, hashlib.sha256(key.encode()).hexdigest(), labels or ("a",), **fields)
+def sample(
+    key: str, *labels: str, group: str | None = None, split: str | None = None, excluded: bool = False
+) -> Sample:
+    return Sample(key, hashlib.sha256(key.encode()).hexdigest(), labels or ("a",), group, split, excluded)
 
 
 def as_existing(new: list[Sample], placements: dict[str, Placement]) -> list[Sample]:
@@ -165,6 +167,7 @@ def test_splits_never_move_and_groups_never_straddle_as_data_grows(grown, salt, 
         assert assign_splits(new, shuffled, SHARES, salt, duplicates) == placements
         existing += as_existing(new, placements)
         for one in existing:
+            assert one.split is not None
             assert sides.setdefault(one.key, one.split) == one.split
     by_group = defaultdict(set)
     for one in existing:
