@@ -67,8 +67,9 @@ def test_parameters_metrics_and_one_dataset_entry_are_read_back(registry: ModelR
     assert found.metrics == {"val_loss": pytest.approx(1 / 3)}
     client = model_connection.open_client(registry.uri)
     assert [point.step for point in client.get_metric_history(run.id, "val_loss")] == [0, 1, 2]
-    inputs = client.get_run(run.id).inputs.dataset_inputs
-    assert [entry.dataset.source for entry in inputs] == ['{"uri": "lakefs://digits/abc/"}']
+    inputs = client.get_run(run.id).inputs
+    assert inputs is not None
+    assert [entry.dataset.source for entry in inputs.dataset_inputs] == ['{"uri": "lakefs://digits/abc/"}']
 
 
 def test_more_parameters_than_one_batch_are_all_recorded(registry: ModelRegistry) -> None:
