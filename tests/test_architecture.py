@@ -164,7 +164,7 @@ def test_a_broken_project_file_fails_the_check_of_definitions_by_name(tmp_path: 
 @pytest.mark.parametrize("name", ["lakefs", "lakefs-sdk"])
 def test_the_lakefs_client_is_still_under_the_apache_licence(name: str):
     found = metadata.metadata(name)
-    stated = f"{found.get('License') or ''} {found.get('License-Expression') or ''}"
+    stated = " ".join(found[key] for key in ("License", "License-Expression") if key in found)
     assert "Apache" in stated
     assert "BUSL" not in stated
 
