@@ -1,6 +1,9 @@
 """The commit sensor: partitions, one run, and quiet when there is nothing to do."""
 
+from collections.abc import Sequence
+
 import dagster as dg
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
 from lakefs_local import discovery
@@ -10,7 +13,7 @@ from tests.world import World, shapes_project, write_batch
 from visionops_assets.dataset.publishing import Publisher
 
 
-def evaluate(world: World, cursor: str | None = None) -> dg.SensorResult | object:
+def evaluate(world: World, cursor: str | None = None) -> SensorExecutionData:
     """One evaluation of the sensor, as the daemon does, without carrying anything out."""
     repository = world.definitions.get_repository_def()
     sensor = repository.get_sensor_def("shapes_commits")
@@ -26,6 +29,12 @@ def evaluate(world: World, cursor: str | None = None) -> dg.SensorResult | objec
         return sensor.evaluate_tick(context)
 
 
+def requested(found: SensorExecutionData) -> Sequence[dg.RunRequest]:
+    """The runs that an evaluation asks for, where it may ask."""
+    assert found.run_requests is not None
+    return found.run_requests
+
+
 def test_it_runs_by_default(world: World):
     sensor = world.definitions.get_repository_def().get_sensor_def("shapes_commits")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
@@ -36,7 +45,7 @@ def test_a_lost_cursor_asks_for_nothing_twice(world: World):
     first = evaluate(world)
     world.tick()
     again = evaluate(world, cursor=None)
-    assert len(first.run_requests) == 1
+    assert len(requested(first)) == 1
     assert not again.run_requests
     assert not again.dynamic_partitions_requests
     assert not again.asset_events
@@ -46,13 +55,13 @@ def test_a_lost_cursor_asks_for_nothing_twice(world: World):
 def test_the_run_key_is_the_same_however_often_it_is_asked(world: World):
     world.publish("week-01", 120, seed=1)
     first, second = evaluate(world), evaluate(world)
-    assert [one.run_key for one in first.run_requests] == [two.run_key for two in second.run_requests]
+    assert [one.run_key for one in requested(first)] == [two.run_key for two in requested(second)]
 
 
 def test_of_two_commits_in_one_second_the_later_one_is_trained(world: World):
     world.publish("week-01", 60, seed=1)
     world.publish("week-02", 60, seed=2)
-    (request,) = evaluate(world).run_requests
+    (request,) = requested(evaluate(world))
     assert request.tags["visionops/commit"] == world.lakefs.head("shapes").id
 
 
@@ -83,6 +92,7 @@ def test_lakefs_down_is_a_skip_with_the_reason_and_the_cursor_stays(world: World
         endpoint="http://127.0.0.1:9", access_key_id="key", secret_access_key="secret"
     )
     found = evaluate(world, cursor=Cursor("abc", "key").write())
+    assert found.skip_message is not None
     assert "does not answer" in found.skip_message
     assert not found.run_requests
     assert found.cursor == Cursor("abc", "key").write()
@@ -90,6 +100,7 @@ def test_lakefs_down_is_a_skip_with_the_reason_and_the_cursor_stays(world: World
 
 def test_a_repository_that_is_not_there_says_how_to_make_it(world: World):
     found = evaluate(world)
+    assert found.skip_message is not None
     assert "visionops import shapes" in found.skip_message
 
 
@@ -107,7 +118,8 @@ def test_a_commit_is_not_trained_before_there_are_enough_new_samples(world: Worl
 
 def test_a_run_whose_process_was_killed_is_marked_failed_and_asked_for_again(world: World):
     world.publish("week-01", 120, seed=1)
-    (request,) = evaluate(world).run_requests
+    (request,) = requested(evaluate(world))
+    assert request.partition_key is not None
     world.instance.add_dynamic_partitions("shapes_dataset_versions", [request.partition_key])
     job = world.definitions.resolve_job_def("shapes_decide")
     run = world.instance.create_run_for_job(job, tags={**job.tags, **request.tags})
@@ -120,7 +132,7 @@ def test_a_run_whose_process_was_killed_is_marked_failed_and_asked_for_again(wor
     assert failed is not None
     assert failed.status == dg.DagsterRunStatus.FAILURE
     assert failed.tags["visionops/outcome"] == "error"
-    assert [one.tags["visionops/attempt"] for one in found.run_requests] == ["2"]
+    assert [one.tags["visionops/attempt"] for one in requested(found)] == ["2"]
 
 
 def test_the_embedded_server_of_one_home_is_shared_and_started_again_when_it_is_gone(tmp_path, monkeypatch):

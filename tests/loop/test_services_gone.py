@@ -1,13 +1,16 @@
 """A service that goes away costs an attempt, never a model: the run is asked for again without a human."""
 
+from typing import Any
+
 import pytest
 
 from resources.lakefs import LakeFSResource
 from resources.model_errors import RegistryUnavailable
 from resources.model_registry import ModelRegistry
 from tests.world import World
+from visionops_assets.dataset.samples import load_samples
 from visionops_assets.promotion import promote as promoting
-from visionops_assets.training import challenge as challenging
+from visionops_assets.training import preparation
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -46,15 +49,14 @@ def test_mlflow_gone_at_promotion_keeps_the_verdict_and_the_next_attempt_promote
 
 def test_lakefs_gone_in_the_middle_of_a_run_then_promoted(world: World, monkeypatch: pytest.MonkeyPatch):
     world.publish("week-01", 90, seed=1)
-    load_samples = challenging.load_samples
     gone = LakeFSResource(endpoint=NOBODY, access_key_id="key", secret_access_key="secret")
 
-    def load_from_nowhere(_lakefs: LakeFSResource, repository: str, commit: str, *arguments: object):
+    def load_from_nowhere(_lakefs: LakeFSResource, repository: str, commit: str, *arguments: Any):
         gone.head(repository, commit)
         return load_samples(_lakefs, repository, commit, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(challenging, "load_samples", load_from_nowhere)
+        patched.setattr(preparation, "load_samples", load_from_nowhere)
         down = world.tick()
     assert down.outcome == "error"
     assert NOBODY in down.reason
