@@ -1,11 +1,21 @@
 """A commit becomes a promoted model, or a clear reason why not."""
 
 import dagster as dg
+import pandas as pd
 
 from tests.world import World, shapes_project
 from visionops_assets import run_tags
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.evaluation.verdicts import find
+
+
+def load_table(world: World, asset: str, partition: str) -> pd.DataFrame:
+    """A table of the first project, as an analyst loads it."""
+    table = world.definitions.load_asset_value(
+        ["shapes", asset], partition_key=partition, instance=world.instance
+    )
+    assert isinstance(table, pd.DataFrame)
+    return table
 
 
 def test_the_first_batch_gives_the_first_champion(world: World):
@@ -54,9 +64,7 @@ def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_an
     world.tick()
     (partition,) = world.partitions()
     promoted = read_address(world.artifacts, "decision", "shapes", partition)
-    before = world.definitions.load_asset_value(
-        ["shapes", "manifest"], partition_key=partition, instance=world.instance
-    )
+    before = load_table(world, "manifest", partition)
     assert promoted is not None
 
     recipe = {**world.project.recipe.model_dump(mode="json"), "epochs": 1}
@@ -73,13 +81,11 @@ def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_an
     assert (
         world.registry.artifacts.sha256(version.run_id, "model/weights.safetensors") == version.weights_sha256
     )
-    after = world.definitions.load_asset_value(
-        ["shapes", "manifest"], partition_key=partition, instance=world.instance
-    )
-    assert after.equals(before)
+    assert load_table(world, "manifest", partition).equals(before)
     retrained = world.definitions.load_asset_value(
         ["shapes", "challenger"], partition_key=partition, instance=world.instance
     )
+    assert isinstance(retrained, dict)
     assert retrained["weights_sha256"] != version.weights_sha256
 
 
@@ -118,9 +124,8 @@ def test_analysts_load_manifest_and_predictions_as_tables(world: World):
     world.publish("week-01", 120, seed=1)
     world.tick()
     (partition,) = world.partitions()
-    load = world.definitions.load_asset_value
-    manifest = load(["shapes", "manifest"], partition_key=partition, instance=world.instance)
-    predictions = load(["shapes", "evaluation"], partition_key=partition, instance=world.instance)
+    manifest = load_table(world, "manifest", partition)
+    predictions = load_table(world, "evaluation", partition)
     assert set(manifest["split"]) == {"train", "val", "holdout"}
     assert len(predictions) == (manifest["split"] == "holdout").sum()
     assert predictions["challenger_prediction"].isin(world.project.classes).all()
