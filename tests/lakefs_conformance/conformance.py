@@ -20,6 +20,7 @@ import time
 import urllib.parse
 import uuid
 from pathlib import Path
+from typing import Any
 
 from scenario import scenario
 
@@ -176,7 +177,8 @@ class WebhookServer:
     """Receives lakeFS webhooks; answers with `self.status`."""
 
     def __init__(self):
-        self.events, self.status = [], 200
+        self.events: list[Any] = []
+        self.status = 200
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
