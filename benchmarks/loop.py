@@ -7,6 +7,10 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 TRAINING = "digits__challenger"
 WHOLE_BUDGET, BESIDE_BUDGET = 90.0, 5.0
@@ -59,10 +63,10 @@ def report(whole: float) -> None:
     )
 
 
-def step_seconds(instance: object, run_id: str, step: str) -> float:
+def step_seconds(instance: "dg.DagsterInstance", run_id: str, step: str) -> float:
     """How long a step of a run took."""
-    times = {}
-    for entry in instance.all_logs(run_id):  # type: ignore[attr-defined]
+    times: dict[str, float] = {}
+    for entry in instance.all_logs(run_id):
         event = entry.dagster_event
         if event is not None and event.step_key == step:
             times.setdefault(event.event_type_value, entry.timestamp)
