@@ -25,6 +25,7 @@ from visionops.tick import Tick, tick
 from visionops_assets.dataset.publishing import Published, Publisher
 from visionops_assets.graph import project_graph
 from visionops_assets.io_managers import RecordIOManager, TableIOManager
+from visionops_assets.partitions import dataset_version
 from visionops_assets.project import Project
 
 CLASSES = ("bar", "ring", "cross")
@@ -157,9 +158,11 @@ class World:
         return found
 
     def partitions(self, project: Project | None = None) -> list[str]:
-        """Dataset versions, oldest first."""
-        name = f"{(project or self.project).project}_dataset_versions"
-        return sorted(self.instance.get_dynamic_partitions(name))
+        """Dataset versions, oldest first: by the log, since keys of one second are in no order."""
+        chosen = project or self.project
+        known = self.instance.get_dynamic_partitions(f"{chosen.project}_dataset_versions")
+        log = [dataset_version(commit.id, commit.created_at) for commit in self.lakefs.log(chosen.repository)]
+        return [key for key in reversed(log) if key in known]
 
     def run(self, *assets: str, partition: str, tags: Mapping[str, str] | None = None, **options: Any) -> Any:
         """Materialise assets of the first project in this process, as the UI's button does."""
