@@ -47,35 +47,30 @@ def project_graph(project: Project) -> ProjectGraph:
     evaluation = evaluation_asset(project, manifest, challenger)
     champion = champion_asset(project, evaluation)
     in_production = in_production_asset(project, champion)
-    take = dg.define_asset_job(
-        f"{project.project}_take",
-        selection=dg.AssetSelection.assets(incoming),
-        description="Take a batch from the drop: import, check, and publish it or refuse it.",
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host()},
+    take = _job(
+        project,
+        "take",
+        dg.AssetSelection.assets(incoming),
+        "Take a batch from the drop: import, check, and publish it or refuse it.",
     )
-    verify = dg.define_asset_job(
-        f"{project.project}_verify_sample",
-        selection=dg.AssetSelection.checks(intact),
-        description="Read a sample of a dataset version's images again: are they there, unaltered?",
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host()},
+    verify = _job(
+        project,
+        "verify_sample",
+        dg.AssetSelection.checks(intact),
+        "Read a sample of a dataset version's images again: are they there, unaltered?",
     )
-    decide = dg.define_asset_job(
-        f"{project.project}_decide",
-        selection=dg.AssetSelection.assets(manifest, challenger, evaluation, champion, in_production)
+    decide = _job(
+        project,
+        "decide",
+        dg.AssetSelection.assets(manifest, challenger, evaluation, champion, in_production)
         - dg.AssetSelection.checks(intact),
-        description="From a dataset version to a promotion, or a clear reason why not.",
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host()},
+        "From a dataset version to a promotion, or a clear reason why not.",
     )
-    what_if = dg.define_asset_job(
-        f"{project.project}_what_if",
-        selection=dg.AssetSelection.assets(manifest, challenger, evaluation)
-        - dg.AssetSelection.checks(intact),
-        description="What would this recipe have made of these dataset versions? For backfills; promotes nothing.",
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host()},
+    what_if = _job(
+        project,
+        "what_if",
+        dg.AssetSelection.assets(manifest, challenger, evaluation) - dg.AssetSelection.checks(intact),
+        "What would this recipe have made of these dataset versions? For backfills; promotes nothing.",
     )
     return ProjectGraph(
         project,
@@ -101,6 +96,19 @@ def project_graph(project: Project) -> ProjectGraph:
                 reproduce_job(project, in_production),
             ],
         ),
+    )
+
+
+def _job(
+    project: Project, name: str, selection: dg.AssetSelection, description: str
+) -> "UnresolvedAssetJobDefinition":
+    """A job in one process of this machine: its stale runs can be told by their process."""
+    return dg.define_asset_job(
+        f"{project.project}_{name}",
+        selection=selection,
+        description=description,
+        executor_def=dg.in_process_executor,
+        tags={run_tags.HOST: run_tags.host()},
     )
 
 
