@@ -11,12 +11,10 @@ import os
 import resource
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from manifest import CHANGES, Commit
+from sensor_tick import add_partitions, commit_ticks, timed
 
 BATCHES_OF = 10_000
 FILE = """\
@@ -29,25 +27,12 @@ recipe:
 """
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result of one call."""
-    started = time.perf_counter()
-    result = work()
-    return time.perf_counter() - started, result
-
-
 def write_objects(root: Path, batch: str, samples: int) -> None:
     """Empty files where a batch's images would be."""
     folder = root / batch / "images"
     folder.mkdir(parents=True)
     for number in range(samples):
         (folder / f"{number:07}.png").touch()
-
-
-def add_partitions(instance: Any, ticked: Any) -> None:
-    """What the daemon does with a tick's new partitions."""
-    for request in ticked.dynamic_partitions_requests:
-        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
 
 
 def run(root: Path, samples: int) -> None:
@@ -75,20 +60,7 @@ def run(root: Path, samples: int) -> None:
         from visionops_assets.dataset.version import manifest_at
 
         lakefs, store, project = services.lakefs(), services.artifacts(), definitions.projects[0]
-        repository = definitions.defs.get_repository_def()
-        sensor = repository.get_sensor_def("million_commits")
-        resources = repository.get_top_level_resources()
-
-        def tick(cursor: str | None) -> Any:
-            with dg.build_sensor_context(
-                instance=instance,
-                instance_ref=instance.get_ref(),
-                cursor=cursor,
-                repository_def=repository,
-                resources={name: resources[name] for name in sensor.required_resource_keys},
-            ) as context:
-                return sensor.evaluate_tick(context)
-
+        tick = commit_ticks(definitions.defs, instance, project.project)
         lakefs.create_repository("million")
         steps: list[tuple[str, float]] = []
         took, _ = timed(

@@ -22,6 +22,33 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
+def commit_ticks(definitions: Any, instance: Any, project: str) -> Callable[[str | None], Any]:
+    """What evaluates a project's commit sensor once, from a cursor on."""
+    import dagster as dg
+
+    repository = definitions.get_repository_def()
+    sensor = repository.get_sensor_def(f"{project}_commits")
+    resources = repository.get_top_level_resources()
+
+    def evaluate(cursor: str | None) -> Any:
+        with dg.build_sensor_context(
+            instance=instance,
+            instance_ref=instance.get_ref(),
+            cursor=cursor,
+            repository_def=repository,
+            resources={name: resources[name] for name in sensor.required_resource_keys},
+        ) as context:
+            return sensor.evaluate_tick(context)
+
+    return evaluate
+
+
+def add_partitions(instance: Any, ticked: Any) -> None:
+    """What the daemon does with a tick's new partitions."""
+    for request in ticked.dynamic_partitions_requests:
+        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+
+
 def main() -> None:
     """Measure a tick after a commit, and quiet ticks after that."""
     import dagster as dg
@@ -42,20 +69,8 @@ def main() -> None:
         import definitions
         from visionops import services
 
-        repository, lakefs = definitions.defs.get_repository_def(), services.lakefs()
-        project = definitions.projects[0]
-        sensor = repository.get_sensor_def(f"{project.project}_commits")
-        resources = repository.get_top_level_resources()
-
-        def evaluate(cursor: str | None) -> Any:
-            with dg.build_sensor_context(
-                instance=instance,
-                instance_ref=instance.get_ref(),
-                cursor=cursor,
-                repository_def=repository,
-                resources={name: resources[name] for name in sensor.required_resource_keys},
-            ) as context:
-                return sensor.evaluate_tick(context)
+        lakefs, project = services.lakefs(), definitions.projects[0]
+        evaluate = commit_ticks(definitions.defs, instance, project.project)
 
         lakefs.create_repository(project.repository)
         content = (
@@ -66,8 +81,7 @@ def main() -> None:
         changed, asked = timed(lambda: evaluate(None))
         if not asked.run_requests:
             raise SystemExit(f"the sensor did not see the commit: {asked.skip_message}")
-        (request,) = asked.dynamic_partitions_requests
-        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        add_partitions(instance, asked)
         quiet = statistics.median(timed(lambda: evaluate(asked.cursor))[0] for _ in range(10))
         page = statistics.median(timed(lambda: lakefs.head(project.repository))[0] for _ in range(10))
     for name, seconds, budget in (
