@@ -25,6 +25,8 @@ HEAVY = (
     "onnx",
     "sklearn",
     "matplotlib",
+    "pandas",
+    "pyarrow",
     "scipy.stats",
 )
 # The embedded server is started where no lakeFS is configured: the one arrow that leaves the order.

@@ -4,12 +4,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from resources.artifact_store import ArtifactStore
-from visionops_assets.tables import read_table, write_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     from upath import UPath
 
 
@@ -31,12 +30,16 @@ class _Addresses(dg.UPathIOManager):
 
 class _Tables(_Addresses):
     def dump_to_path(
-        self, context: dg.OutputContext, obj: pd.DataFrame | dict[str, Any], path: "UPath"
+        self, context: dg.OutputContext, obj: "pd.DataFrame | dict[str, Any]", path: "UPath"
     ) -> None:
-        listing = write_table(self._store, obj) if isinstance(obj, pd.DataFrame) else obj
+        from visionops_assets.tables import write_table
+
+        listing = obj if isinstance(obj, dict) else write_table(self._store, obj)
         self._store.write_json(self._key(path), listing)
 
-    def load_from_path(self, context: dg.InputContext, path: "UPath") -> pd.DataFrame:
+    def load_from_path(self, context: dg.InputContext, path: "UPath") -> "pd.DataFrame":
+        from visionops_assets.tables import read_table
+
         return read_table(self._store, self._content(path))
 
 

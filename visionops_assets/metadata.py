@@ -2,9 +2,12 @@
 
 import base64
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_PICTURE = 50_000
 
@@ -18,7 +21,7 @@ def picture(png: bytes, alt: str = "") -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-def table(rows: pd.DataFrame, columns: Sequence[str] | None = None) -> dg.TableMetadataValue:
+def table(rows: "pd.DataFrame", columns: Sequence[str] | None = None) -> dg.TableMetadataValue:
     """A small table; numpy scalars become Python's, absent values empty."""
     shown = rows if columns is None else rows[list(columns)]
     records = [
@@ -30,6 +33,8 @@ def table(rows: pd.DataFrame, columns: Sequence[str] | None = None) -> dg.TableM
 
 
 def _plain(value: object) -> str | int | float | bool:
+    import pandas as pd
+
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return ""
     if hasattr(value, "item"):
@@ -37,7 +42,9 @@ def _plain(value: object) -> str | int | float | bool:
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
-def _kind(column: pd.Series) -> str:
+def _kind(column: "pd.Series") -> str:
+    import pandas as pd
+
     if pd.api.types.is_bool_dtype(column):
         return "bool"
     if pd.api.types.is_integer_dtype(column):

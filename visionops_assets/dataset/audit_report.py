@@ -1,6 +1,9 @@
 """The findings on a batch, sorted into the checks that are shown."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Every check that is shown, what it says, and the names its findings carry. The last one takes what is left.
 SHOWN: dict[str, tuple[str, frozenset[str]]] = {
@@ -36,7 +39,7 @@ SHOWN: dict[str, tuple[str, frozenset[str]]] = {
 }
 
 
-def by_shown_check(findings: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_shown_check(findings: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
     """The findings of each check of `SHOWN`, in its order."""
     named = {name: shown for shown, (_, names) in SHOWN.items() for name in names}
     homes = findings["check"].map(named).fillna("complete")

@@ -2,20 +2,24 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import pandas as pd
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.scratch import Scratch
 from visionops_assets import metadata, run_tags
 from visionops_assets.dataset.audit_report import SHOWN, by_shown_check
-from visionops_assets.dataset.version import DatasetVersion, read_version
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitioned_check import partitioned_check
 from visionops_assets.partitions import batches, dataset_versions
 from visionops_assets.project import Project
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visionops_assets.dataset.version import DatasetVersion
 
 FINDINGS_SHOWN = 50
 
@@ -102,7 +106,7 @@ def images_intact_check(project: Project, manifest: dg.AssetsDefinition) -> dg.A
     ) -> dg.AssetCheckResult:
         from visionops_assets.dataset.verify import sample_of, verify_images
 
-        def look(version: DatasetVersion) -> pd.DataFrame:
+        def look(version: "DatasetVersion") -> "pd.DataFrame":
             chosen = sample_of(version.samples, project.audit.daily_sample, context.run.run_id)
             return verify_images(lakefs, project.repository, version.commit.id, chosen)
 
@@ -128,7 +132,7 @@ def incoming_check_specs(project: Project, asset: dg.AssetKey) -> list[dg.AssetC
 
 
 def incoming_results(
-    findings: pd.DataFrame, pictures: Callable[[pd.DataFrame], str]
+    findings: "pd.DataFrame", pictures: "Callable[[pd.DataFrame], str]"
 ) -> list[dg.AssetCheckResult]:
     """One result a check; `pictures` gives thumbnails of the images that a check found, as Markdown."""
     results = []
@@ -143,10 +147,11 @@ def _checked(
     lakefs: LakeFSResource,
     artifacts: ArtifactStore,
     project: Project,
-    check: Callable[[DatasetVersion], pd.DataFrame],
+    check: "Callable[[DatasetVersion], pd.DataFrame]",
 ) -> dg.AssetCheckResult:
     """Run a check on the stored version and show its findings; an ERROR in a decision is a refusal."""
     from visionops_assets.dataset.findings import has_errors
+    from visionops_assets.dataset.version import read_version
 
     with clear_failures():
         findings = check(read_version(lakefs, artifacts, project, context.partition_key))
@@ -157,7 +162,7 @@ def _checked(
 
 
 def _result(
-    findings: pd.DataFrame, name: str | None = None, more: Mapping[str, dg.MetadataValue] | None = None
+    findings: "pd.DataFrame", name: str | None = None, more: Mapping[str, dg.MetadataValue] | None = None
 ) -> dg.AssetCheckResult:
     from visionops_assets.dataset.findings import findings_in_words, has_errors
 

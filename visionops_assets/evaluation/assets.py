@@ -10,7 +10,6 @@ from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets import run_tags
 from visionops_assets.asset_options import versioned
-from visionops_assets.dataset.version import read_version
 from visionops_assets.evaluation.address import write_address
 from visionops_assets.failures import RETRY, clear_failures
 from visionops_assets.project import Project
@@ -41,6 +40,7 @@ def evaluation_asset(
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
+        from visionops_assets.dataset.version import read_version
         from visionops_assets.evaluation.judging import judge_challenger
         from visionops_assets.evaluation.presentation import verdict_metadata
 

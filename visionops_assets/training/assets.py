@@ -9,7 +9,6 @@ from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.asset_options import versioned
-from visionops_assets.dataset.version import read_version
 from visionops_assets.failures import RETRY, clear_failures
 from visionops_assets.metadata import picture
 from visionops_assets.project import Project
@@ -37,6 +36,7 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
+        from visionops_assets.dataset.version import read_version
         from visionops_assets.training.challenge import challenge
         from visionops_assets.training.challenger import CURVES_ARTIFACT, PARITY_ARTIFACT
 
