@@ -1,0 +1,1 @@
+"""What production says after a promotion: logs, drift, performance, labels wanted."""
