@@ -20,6 +20,11 @@ def batches(project: str) -> dg.DynamicPartitionsDefinition:
     return dg.DynamicPartitionsDefinition(name=f"{project}_batches")
 
 
+def production_days(since: datetime.date) -> dg.DailyPartitionsDefinition:
+    """One partition a day (UTC) from `since` to today, today included though it is not over."""
+    return dg.DailyPartitionsDefinition(start_date=since.isoformat(), end_offset=1)
+
+
 def dataset_version(commit: str, created_at: datetime.datetime) -> str:
     """The key of a commit: `YYYYMMDDTHHMMSS-<first 12 hex>` in UTC, so keys sort by time."""
     return f"{created_at.astimezone(datetime.UTC):%Y%m%dT%H%M%S}-{commit[:SHORT]}"
