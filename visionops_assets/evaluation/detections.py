@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.decode import placement
 from visionops_assets.evaluation.predictions import keys_of
 from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
-from visionops_assets.training.average_precision import Boxes
+from visionops_assets.training.matching import Boxes
 from visionops_assets.training.recipe import InputSpec
 
 
