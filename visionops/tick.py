@@ -1,4 +1,4 @@
-"""`visionops tick`: evaluate the sensors of drops and commits once and run what they ask, in this process."""
+"""`visionops tick`: evaluate the sensors once and run what they ask, in this process."""
 
 import json
 import time
@@ -68,7 +68,7 @@ def tick(
 
 
 def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
-    """First every batch that is complete in the drop, then what `main` has."""
+    """First every batch that is complete in the drop, then what `main` has, then what production logged."""
     ticks: list[Tick] = []
     # What ended with an error is tried again at the next tick: now its cause would be the same.
     while not ticks or ticks[-1].outcome != "error":
@@ -76,7 +76,12 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
         if not taken:
             break
         ticks += taken
-    return ticks + _tick_sensor(defs, instance, project, "commits", "decide")
+    ticks += _tick_sensor(defs, instance, project, "commits", "decide")
+    if defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
+        ticks += [
+            found for found in _tick_sensor(defs, instance, project, "production", "days") if found.run_id
+        ]
+    return ticks
 
 
 def _tick_sensor(
