@@ -41,6 +41,10 @@ class EmbeddingReference:
         squared = ((difference @ self._own) * difference).sum(axis=1)
         return float(np.quantile(np.sqrt(np.maximum(squared, 0.0)), quantile))
 
+    def nearest(self, vectors: Floats) -> Floats:
+        """The distance of each of the embeddings [N, D] to the nearest of the reference, in its deviations [N]."""
+        return np.sqrt(_squared_distances(self._scaled(vectors), self._points).min(axis=1))
+
     @cached_property
     def _chosen(self) -> Floats:
         return thinned(self.vectors, _MOST_REFERENCE)
