@@ -14,12 +14,14 @@ from visionops import (
     hold,
     import_batch,
     init,
+    predict,
     promote,
     reject,
     release,
     reproduce,
     retract,
     rollback,
+    serve,
     status,
     tick,
     up,
@@ -44,6 +46,8 @@ app.command("import")(import_batch.command)
 app.command("diff")(diff.command)
 app.command("verify")(verify.command)
 app.command("retract")(retract.command)
+app.command("predict")(predict.command)
+app.command("serve")(serve.command)
 app.command("status")(status.command)
 app.command("why")(why.command)
 app.command("approve")(approve.command)
