@@ -97,10 +97,14 @@ def test_a_batch_with_shifted_boxes_is_below_its_floor_and_suspected_by_name() -
     predictions = table(shifted, *said, batches=weeks)
     verdict = judge(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "FAIL"
-    assert "batch=week-02" in {reason.subject for reason in verdict.reasons if reason.rule == "floor"}
+    assert verdict.reasons[0].rule == "floor" and verdict.reasons[0].subject == "batch=week-02"
     assert "visionops retract parts week-02" in verdict.to_markdown()
     assert verdict.evidence is not None
     assert [suspect.batch for suspect in verdict.evidence.suspects] == ["week-02"]
+    strict = RULES.model_copy(update={"floors": Floors(overall=0.9, batch=0.6, slices={"class": 0.9})})
+    named = judge(predictions, strict, context=context(predictions))
+    assert {reason.subject for reason in named.reasons} >= {"overall", "class=nut"}
+    assert named.summary().startswith("FAIL: Batch week-02: mAP@0.5")
     lenient = RULES.model_copy(update={"floors": Floors(overall=0, batch=0)})
     noted = judge(predictions, lenient, context=context(predictions))
     assert "Look at the labels of batch week-02 first" in noted.to_markdown()
