@@ -1,5 +1,6 @@
 """What was predicted goes to the spool, with the frames that the capture policy keeps."""
 
+import itertools
 import logging
 import queue
 import threading
@@ -17,6 +18,8 @@ from visionops_assets.project import Project
 # A file at least this often, and at most this large.
 FLUSH_SECONDS = 60.0
 FLUSH_ROWS = 1000
+# Image statistics of many cost half of what they cost one by one, and a server has better things to do.
+MEASURED_TOGETHER = 64
 # What waits while the spool takes nothing, or while batches come faster than they are written.
 MOST_ROWS = 20 * FLUSH_ROWS
 MOST_BATCHES = 1000
@@ -30,34 +33,45 @@ class PredictionLog:
     def __init__(self, spool: Spool, project: Project, device: str, group: str) -> None:
         self._spool, self._project, self.device, self._group = spool, project, device, group
         self._captures = Captures(project.production.captures)
+        self._seen: list[tuple[Picture, Answer, datetime]] = []
         self._rows: list[dict[str, Any]] = []
         self.written = self.captured = self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) + len(self._seen)
 
     def add(self, batch: Sequence[Picture], answers: Sequence[Answer], when: datetime) -> None:
         """Take a batch that one model answered, when (UTC). Rows beyond the most that may wait are dropped."""
         # The same image twice in a batch is two predictions, and time is what tells them apart.
         times = [when + timedelta(microseconds=number) for number in range(len(batch))]
-        rows = log_rows(batch, answers, device=self.device, group=self._group, times=times)
-        for row, seen in zip(rows, batch, strict=True):
-            candidate = Candidate(seen.sha256, row["confidence"], row["embedding"], len(seen.data))
-            if self._captures.keep(candidate, row["timestamp"].date()) is not None:
-                row["frame"] = seen.data
-        self._rows += rows
-        if len(self._rows) > MOST_ROWS:
-            self.dropped += len(self._rows) - MOST_ROWS
-            self._rows = self._rows[-MOST_ROWS:]
+        self._seen += zip(batch, answers, times, strict=True)
+        if len(self._seen) >= MEASURED_TOGETHER:
+            self._measure()
 
     def flush(self) -> None:
         """Write what is gathered as files. Raises OSError where the spool takes nothing; then the rows stay here."""
+        self._measure()
         while self._rows:
             part = self._rows[:FLUSH_ROWS]
             self._spool.put(self._project.project, self.device, spooled_log(self._project.task, part))
             self._rows = self._rows[FLUSH_ROWS:]
             self.written += len(part)
             self.captured += sum("frame" in row for row in part)
+
+    def _measure(self) -> None:
+        """Make rows of what was seen. Another model may take images of another size."""
+        seen, self._seen = self._seen, []
+        for _, alike in itertools.groupby(seen, key=lambda each: each[0].pixels.shape):
+            batch, answers, times = zip(*alike, strict=True)
+            rows = log_rows(batch, answers, device=self.device, group=self._group, times=times)
+            for row, picture in zip(rows, batch, strict=True):
+                candidate = Candidate(picture.sha256, row["confidence"], row["embedding"], len(picture.data))
+                if self._captures.keep(candidate, row["timestamp"].date()) is not None:
+                    row["frame"] = picture.data
+            self._rows += rows
+        if len(self._rows) > MOST_ROWS:
+            self.dropped += len(self._rows) - MOST_ROWS
+            self._rows = self._rows[-MOST_ROWS:]
 
 
 class BackgroundLog:
