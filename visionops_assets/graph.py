@@ -11,7 +11,13 @@ from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, 
 from visionops_assets.dataset.checks import images_intact_check, manifest_checks
 from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
-from visionops_assets.monitoring.assets import inference_log_asset
+from visionops_assets.monitoring.assets import (
+    drift_report_asset,
+    features_asset,
+    inference_log_asset,
+    labels_wanted_asset,
+    performance_asset,
+)
 from visionops_assets.project import Project
 from visionops_assets.promotion.assets import champion_asset, in_production_asset
 from visionops_assets.promotion.jobs import promote_job, rollback_job
@@ -50,6 +56,10 @@ def project_graph(project: Project) -> ProjectGraph:
     champion = champion_asset(project, evaluation)
     in_production = in_production_asset(project, champion)
     inference_log = inference_log_asset(project, in_production)
+    features = features_asset(project, inference_log)
+    drift_report = drift_report_asset(project, features)
+    performance = performance_asset(project, inference_log, drift_report)
+    labels_wanted = labels_wanted_asset(project, inference_log, performance)
     take = _job(
         project,
         "take",
@@ -78,8 +88,8 @@ def project_graph(project: Project) -> ProjectGraph:
     days = _job(
         project,
         "days",
-        dg.AssetSelection.assets(inference_log),
-        "What production saw and answered on a day.",
+        dg.AssetSelection.assets(inference_log, features, drift_report, performance, labels_wanted),
+        "What production saw and answered on a day, whether it drifts, how well it does, and what to label.",
     )
     return ProjectGraph(
         project,
@@ -98,6 +108,10 @@ def project_graph(project: Project) -> ProjectGraph:
                 champion,
                 in_production,
                 inference_log,
+                features,
+                drift_report,
+                performance,
+                labels_wanted,
             ],
             asset_checks=[
                 *manifest_checks(project, manifest),

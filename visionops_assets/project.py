@@ -19,6 +19,7 @@ from pydantic import (
 
 from visionops_assets.dataset.rules import AuditRules, DropRules
 from visionops_assets.evaluation.rules import GateRules
+from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.rules import ProductionRules
 from visionops_assets.training.recipe import Recipe
 
@@ -86,6 +87,7 @@ class Project(_Section):
     recipe: Recipe
     gate: GateRules = GateRules()
     production: ProductionRules = ProductionRules()
+    drift: DriftRules = DriftRules()
 
     @field_validator("classes")
     @classmethod

@@ -23,7 +23,7 @@ def test_asked_for_are_captured_unlabelled_images_each_once(make):
     day["label"] = day["truth"].where(np.arange(len(day)) % 4 == 0, None)
     twice = pd.concat([day, day], ignore_index=True)
     found = labels_wanted(twice, world.reference(), world.task, 40)
-    assert tuple(found.columns) == WANTED_COLUMNS
+    assert list(found.columns) == list(WANTED_COLUMNS)
     assert len(found) == 40
     assert found["image_sha256"].is_unique
     allowed = day[day["capture"].notna() & day["label"].isna()]
@@ -73,4 +73,4 @@ def test_what_cannot_be_told_ranks_last_and_breaks_nothing():
     assert found["image_sha256"].iloc[-1] == day["image_sha256"][0]
     nothing = labels_wanted(day.head(0), world.reference(), "classification", 20)
     assert nothing.empty
-    assert tuple(nothing.columns) == WANTED_COLUMNS
+    assert list(nothing.columns) == list(WANTED_COLUMNS)

@@ -33,7 +33,7 @@ def test_the_estimate_brackets_what_labels_show_as_often_as_stated(count: Count,
     splits = [digits, *(simulated.digits(seed) for seed in range(1, count(1, 20)))]
     bracketed, errors = [], []
     for world in splits:
-        estimator = accuracy_estimator(world.reference())
+        estimator = accuracy_estimator([world.reference()])
         assert estimator is not None
         for seed in range(20):
             day = world.day(200, seed)
@@ -57,7 +57,7 @@ def test_calibration_on_training_rows_would_flatter(digits: Production):
 
 
 def test_an_estimate_below_the_floor_is_seen_when_the_camera_fails(digits: Production):
-    estimator = accuracy_estimator(digits.reference())
+    estimator = accuracy_estimator([digits.reference()])
     unlabelled = digits.day(200, 0, shift=blur_and_darkness).assign(label=None)
     found = performance_of_day(unlabelled, "classification", DIGITS, estimator, 50)
     assert found.realised is None
@@ -66,7 +66,7 @@ def test_an_estimate_below_the_floor_is_seen_when_the_camera_fails(digits: Produ
 
 
 def test_labels_come_before_the_estimate(digits: Production):
-    estimator = accuracy_estimator(digits.reference())
+    estimator = accuracy_estimator([digits.reference()])
     day = digits.day(200, 0)
     partly = day.assign(label=day["label"].where(np.arange(200) < 60))
     found = performance_of_day(partly, "classification", DIGITS, estimator, 50)
@@ -100,7 +100,7 @@ def test_labels_recalibrate_the_estimate(digits: Production):
     reference = digits.reference()
     days = [digits.day(200, seed) for seed in range(2)]
     wrong = [day.assign(label=day["label"].where(np.arange(200) % 3 > 0, "?")) for day in days]
-    before, after = accuracy_estimator(reference), accuracy_estimator(reference, wrong[:1])
+    before, after = accuracy_estimator([reference]), accuracy_estimator([reference, wrong[0]])
     assert before is not None and after is not None
     confidence = wrong[1]["confidence"].to_numpy()
     truth = realised_accuracy(wrong[1]).value
@@ -111,20 +111,21 @@ def test_labels_recalibrate_the_estimate(digits: Production):
 
 def test_too_few_rows_or_labels_give_no_number(digits: Production):
     reference = digits.reference()
-    estimator = accuracy_estimator(reference)
+    estimator = accuracy_estimator([reference])
     for rows in (0, 1, 49):
         found = performance_of_day(digits.day(200, 0).head(rows), "classification", DIGITS, estimator, 50)
         assert found.known is None
         assert found.below(0.85) is None
     assert "no number without labels" in found.sentence()
-    assert accuracy_estimator(reference.head(29)) is None
-    assert accuracy_estimator(reference.assign(label=None)) is None
+    assert accuracy_estimator([reference.head(29)]) is None
+    assert accuracy_estimator([reference.assign(label=None)]) is None
+    assert accuracy_estimator([]) is None
     with pytest.raises(ValueError, match="29 labelled rows calibrate no estimate"):
         AccuracyEstimator(np.full(29, 0.5), np.ones(29, bool))
 
 
 def test_confidences_that_are_no_numbers_are_left_out(digits: Production):
-    estimator = accuracy_estimator(digits.reference())
+    estimator = accuracy_estimator([digits.reference()])
     assert estimator is not None
     confidence = digits.day(200, 0)["confidence"].to_numpy().copy()
     clean = estimator.estimate(confidence[20:])

@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from visionops_assets.monitoring.embedding_distance import EmbeddingReference
 from visionops_assets.monitoring.signals import NO_BOX, embeddings
 
-WANTED_COLUMNS = (
-    "image_sha256",
-    "capture",
-    "device",
-    "device_group",
-    "model_sha256",
-    "prediction",
-    "confidence",
-    "uncertainty",
-    "novelty",
-    "worth",
-    "why",
-)
+# With their Arrow types.
+WANTED_COLUMNS = {
+    "image_sha256": "string",
+    "capture": "string",
+    "device": "string",
+    "device_group": "string",
+    "model_sha256": "string",
+    "prediction": "string",
+    "confidence": "double",
+    "uncertainty": "double",
+    "novelty": "double",
+    "worth": "double",
+    "why": "string",
+}
 _MUCH = 0.8
 
 

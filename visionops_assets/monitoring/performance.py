@@ -106,13 +106,13 @@ def realised_precision(labelled: pd.DataFrame, classes: Sequence[str]) -> Perfor
     return Performance(MAP, value, max(lower, 0.0), min(upper, 1.0), len(labelled), how)
 
 
-def accuracy_estimator(
-    reference: pd.DataFrame, days: Sequence[pd.DataFrame] = ()
-) -> AccuracyEstimator | None:
-    """Calibrate on a model's holdout rows and on the labelled rows of its days so far; None where both are too few."""
-    labelled = pd.concat(
-        [rows[["confidence", "prediction", "label", "image_sha256"]] for rows in (reference, *days)]
-    )
+def accuracy_estimator(labelled_rows: Sequence[pd.DataFrame]) -> AccuracyEstimator | None:
+    """Calibrate on rows of the log: a model's holdout, and its labelled days so far. None where they are too few."""
+    columns = ["confidence", "prediction", "label", "image_sha256"]
+    known = [rows[columns] for rows in labelled_rows if len(rows)]
+    if not known:
+        return None
+    labelled = pd.concat(known)
     usable = labelled[labelled["label"].notna() & np.isfinite(labelled["confidence"].astype(np.float64))]
     usable = usable.drop_duplicates("image_sha256")
     if len(usable) < LEAST_LABELLED:

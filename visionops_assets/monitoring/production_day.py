@@ -8,11 +8,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_records import ModelVersion
-from visionops_assets.addresses import asset_key
 from visionops_assets.dataset.findings import findings_table, join_findings
 from visionops_assets.monitoring.inference_log import (
     day_folder,
@@ -23,9 +22,10 @@ from visionops_assets.monitoring.inference_log import (
     production_repository,
 )
 from visionops_assets.monitoring.spooled import with_types
+from visionops_assets.monitoring.stored_days import stored_day
 from visionops_assets.monitoring.validation import join_labels, nothing_logged, validate, without_answer
 from visionops_assets.project import Project
-from visionops_assets.tables import frame_from_parquet, read_table
+from visionops_assets.tables import frame_from_parquet
 
 # A device is missed where it wrote on the last day with a log, if that is not longer ago.
 LOOK_BACK_DAYS = 7
@@ -84,10 +84,7 @@ def read_production_day(
 
 def stored_log(artifacts: ArtifactStore, project: str, day: str) -> pd.DataFrame | None:
     """The log that the asset `inference_log` stored for a day; None where it did not."""
-    try:
-        return read_table(artifacts, artifacts.read_json(asset_key(project, "inference_log", day)))
-    except ArtifactNotFound:
-        return None
+    return stored_day(artifacts, project, "inference_log", day)
 
 
 def known_models(versions: list[ModelVersion]) -> dict[str, str]:
