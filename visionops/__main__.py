@@ -14,6 +14,7 @@ from visionops import (
     hold,
     import_batch,
     init,
+    labels,
     predict,
     promote,
     reject,
@@ -43,6 +44,7 @@ app.command("doctor")(doctor.command)
 app.command("up")(up.command)
 app.command("tick")(tick.command)
 app.command("import")(import_batch.command)
+app.add_typer(labels.app, name="labels")
 app.command("diff")(diff.command)
 app.command("verify")(verify.command)
 app.command("retract")(retract.command)
