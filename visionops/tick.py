@@ -152,8 +152,11 @@ def _run(
 
 
 def _reason(result: "dg.ExecuteInProcessResult", outcome: str) -> str:
-    """The verdict in words; for an error, what the first failing step says; for a refusal, the checks that failed."""
+    """The verdict, or what a day's log has; of an error what the first failing step says; of a refusal the checks that
+    failed."""
     import dagster as dg
+
+    from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
     verdict, failed = None, []
     for event in result.all_events:
@@ -168,6 +171,8 @@ def _reason(result: "dg.ExecuteInProcessResult", outcome: str) -> str:
             check = event.asset_check_evaluation_data
             if check.check_name == "beats_champion":
                 verdict = check.description
+            elif check.check_name == LOG_IS_COMPLETE:
+                verdict = (check.description or "").partition("\n")[0]
             elif not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
                 failed.append(f"{check.check_name}: {check.description}")
     return verdict or "; ".join(failed) or outcome
