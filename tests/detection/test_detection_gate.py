@@ -253,3 +253,45 @@ def test_the_bound_for_late_tries_is_the_quantile_of_many_draws() -> None:
         bound = normal_bounds(linear, level)[0].value
         # A tenth of a standard error or two: as far as nine draws beyond the last level can tell.
         assert bound == pytest.approx(np.quantile(drawn, level), abs=0.3 * drawn.std())
+
+
+def no_box(images: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    return [[] for _ in images]
+
+
+def one_class(images: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    return [[{**box, "label": "nut"} for box in boxes] for boxes in images]
+
+
+@pytest.mark.parametrize(
+    ("rules", "told", "rule"),
+    [
+        ({"min_holdout": 41}, {}, "min_holdout"),
+        ({}, {"groups": ["session"] * 40}, "single_group"),
+        ({"critical_slices": ("camera=left",)}, {}, "critical_slice"),
+        ({}, {"change": one_class}, "single_class"),
+    ],
+)
+@pytest.mark.parametrize("with_champion", [True, False])
+def test_a_holdout_that_tells_nothing_is_insufficient(
+    rules: dict[str, Any], told: dict[str, Any], rule: str, with_champion: bool
+) -> None:
+    told = dict(told)
+    rng = np.random.default_rng(0)
+    images = told.pop("change", list)(truths(40, rng))
+    said = [answers(images, rng, recall=recall) for recall in (0.95, 0.8)]
+    predictions = table(images, *said[: 1 + with_champion], **told)
+    verdict = judge(predictions, RULES.model_copy(update=rules), context=context(predictions))
+    assert verdict.verdict == "INSUFFICIENT", verdict.summary()
+    assert rule in {reason.rule for reason in verdict.reasons}
+
+
+def test_a_holdout_without_an_image_or_without_a_box_never_promotes() -> None:
+    rng = np.random.default_rng(0)
+    images = truths(40, rng)
+    said = [answers(images, rng) for _ in range(2)]
+    predictions, nothing = table(images, *said), table(no_box(images), *said)
+    empty = judge(predictions.head(0), RULES, context=context(predictions))
+    assert (empty.verdict, empty.reasons[0].text) == ("INSUFFICIENT", "the holdout has no image.")
+    bare = judge(nothing, RULES, context=context(nothing))
+    assert (bare.verdict, bare.reasons[0].text) == ("INSUFFICIENT", "the holdout has no box to find.")
