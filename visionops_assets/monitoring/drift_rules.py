@@ -1,10 +1,9 @@
-"""What a project calls drift and decay, and what follows: the `drift` section of its file."""
+"""What a project calls drift and decay: the `drift` section of its file."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Action = Literal["alert", "hold", "rollback"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Distance = Annotated[float, Field(gt=0, le=2)]
 
@@ -45,18 +44,6 @@ class SeveralDays(_Section):
         return self
 
 
-class OnDecay(_Section):
-    """What each signal may do on its own: tell, hold further promotions, or roll back.
-
-    `labelled` is evidence on labelled captures that the previous version does better. An estimate or mere drift
-    rolls nothing back.
-    """
-
-    drift: Literal["alert", "hold"] = "alert"
-    estimate: Literal["alert", "hold"] = "hold"
-    labelled: Action = "rollback"
-
-
 class DriftRules(_Section):
     """The monitoring of one project.
 
@@ -71,4 +58,3 @@ class DriftRules(_Section):
     days: SeveralDays = SeveralDays()
     floor: Share | None = None
     labels: int = Field(default=50, ge=1, le=10_000)
-    on_decay: OnDecay = OnDecay()
