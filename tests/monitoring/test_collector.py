@@ -266,25 +266,24 @@ def test_devices_write_while_the_collector_works_and_none_is_lost(
     production: Production, count: Callable[[int, int], int]
 ):
     devices, uploads = count(10, 200), count(12, 288)
-    written = threading.Event()
-
-    def write() -> None:
-        for upload in range(uploads):
-            for device in range(devices):
-                production.put(
-                    row(upload, device=f"camera-{device}", timestamp=NOW + timedelta(seconds=upload))
-                )
-        written.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
     commits = 0
-    while not written.is_set() or production.spool.files("shapes"):
+
+    def write(upload: int) -> None:
+        for device in range(devices):
+            production.put(row(upload, device=f"camera-{device}"))
+
+    # A day of one upload of each device, and one look of the collector, every five minutes.
+    for upload in range(uploads):
+        writer = threading.Thread(target=write, args=(upload,))
+        writer.start()
+        if upload == uploads - 1:
+            writer.join()
         commits += production.collect().commit is not None
-        assert commits <= 288
-    writer.join()
+        writer.join()
     committed = production.committed()
     assert len(committed) == len(set(committed)) == devices * uploads
+    assert commits <= uploads
+    assert production.spool.files("shapes") == []
 
 
 def test_one_collector_at_a_time(production: Production):

@@ -30,6 +30,7 @@ TASK_KEY = b"visionops.task"
 # The check that says what was left out of a day.
 LOG_IS_COMPLETE = "log_is_complete"
 
+CAPTURES = "captures/"
 IDENTITY = ("timestamp", "device", "image_sha256")
 
 
@@ -71,7 +72,7 @@ def empty_log(task: str) -> "pd.DataFrame":
 
 def capture_path(day: str, image_sha256: str, extension: str) -> str:
     """Where a captured frame lies in the repository of production."""
-    return f"captures/dt={day}/{image_sha256}.{extension}"
+    return f"{CAPTURES}dt={day}/{image_sha256}.{extension}"
 
 
 def day_folder(project: str, day: str) -> str:
