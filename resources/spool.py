@@ -19,6 +19,15 @@ _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _THREADS = 8
 
 
+def check_device(name: str) -> str:
+    """The name of a device, which is a folder's too. Raises ValueError saying what it may have."""
+    if not _DEVICE.fullmatch(name):
+        raise ValueError(
+            f"device {name!r}: a device's name has letters, digits, `_` and `-`, and at most 63 of them"
+        )
+    return name
+
+
 class Spool(dg.ConfigurableResource):
     """The spool of all projects. `root` is a folder or any address that fsspec opens (`s3://…`)."""
 
@@ -34,11 +43,7 @@ class Spool(dg.ConfigurableResource):
 
         Raises ValueError for a device whose name cannot be a folder's, OSError where nothing can be written.
         """
-        if not _DEVICE.fullmatch(device):
-            raise ValueError(
-                f"device {device!r}: a device's name has letters, digits, `_` and `-`, and at most 63 of them"
-            )
-        file = f"{device}/{name or uuid.uuid4().hex}{SUFFIX}"
+        file = f"{check_device(device)}/{name or uuid.uuid4().hex}{SUFFIX}"
         self._store.write(f"{project}/{file}", content)
         return file
 

@@ -1,7 +1,6 @@
 """`visionops predict`: what is in production answers images, in batches."""
 
 import json
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +28,7 @@ def command(
     Exit code 1 if an image could not be read; the others are answered.
     """
     from visionops import services
-    from visionops.prediction_log import PredictionLog
+    from visionops.prediction_log import PredictionLog, this_machine
     from visionops_assets.monitoring.prediction import open_version, running_version
 
     found, registry = services.project(project), services.registry()
@@ -37,8 +36,7 @@ def command(
     model = open_version(registry, running_version(registry, project, group), threads)
     written = None
     if log:
-        name = device or socket.gethostname().replace(".", "-")
-        written = PredictionLog(services.spool(), found, name, group)
+        written = PredictionLog(services.spool(), found, device or this_machine(), group)
     answers = [
         told
         for start in range(0, len(files), BATCH)

@@ -3,13 +3,15 @@
 import itertools
 import logging
 import queue
+import re
+import socket
 import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from resources.spool import Spool
+from resources.spool import Spool, check_device
 from visionops_assets.monitoring.captures import Candidate, Captures
 from visionops_assets.monitoring.prediction import Answer, Picture, log_rows
 from visionops_assets.monitoring.spooled import spooled_log
@@ -27,11 +29,17 @@ MOST_BATCHES = 1000
 _log = logging.getLogger(__name__)
 
 
+def this_machine() -> str:
+    """How the log names this machine where nobody says otherwise."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()).strip("-_")[:63] or "machine"
+
+
 class PredictionLog:
-    """Rows of one device, gathered and put into the spool by `flush`."""
+    """Rows of one device, gathered and put into the spool by `flush`. Raises ValueError for a device without a name."""
 
     def __init__(self, spool: Spool, project: Project, device: str, group: str) -> None:
-        self._spool, self._project, self.device, self._group = spool, project, device, group
+        self._spool, self._project, self._group = spool, project, group
+        self.device = check_device(device)
         self._captures = Captures(project.production.captures)
         self._seen: list[tuple[Picture, Answer, datetime]] = []
         self._rows: list[dict[str, Any]] = []

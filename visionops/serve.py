@@ -1,7 +1,6 @@
 """`visionops serve`: what is in production answers over HTTP."""
 
 import logging
-import socket
 from typing import Annotated
 
 import typer
@@ -26,7 +25,7 @@ def command(
     GET /health and /metrics say how it does.
     """
     from visionops import services
-    from visionops.prediction_log import BackgroundLog, PredictionLog
+    from visionops.prediction_log import BackgroundLog, PredictionLog, this_machine
     from visionops.serving.app import PredictionApp
     from visionops.serving.current import CurrentModel
     from visionops.serving.server import PredictionServer
@@ -37,8 +36,7 @@ def command(
     current = CurrentModel(services.registry(), project, group, threads)
     written = None
     if log:
-        name = device or socket.gethostname().replace(".", "-")
-        written = BackgroundLog(PredictionLog(services.spool(), found, name, group))
+        written = BackgroundLog(PredictionLog(services.spool(), found, device or this_machine(), group))
     app = PredictionApp(project, group, current, written, batch=batch, look_every=look_every)
     server = PredictionServer(app.asgi, host, port)
     server.run(

@@ -86,6 +86,16 @@ def test_a_path_without_images_is_an_error_that_names_it(
     assert name in str(found.exception)
 
 
+def test_a_device_that_cannot_be_named_so_is_refused_before_anything_runs(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    models.put_in_production(models.register(1))
+    found = predict(models, monkeypatch, str(images), "--log", "--device", "line 4/camera")
+    assert isinstance(found.exception, ValueError)
+    assert "line 4/camera" in str(found.exception)
+    assert models.spool.files("shapes") == []
+
+
 def test_each_device_group_is_answered_by_its_own_model(
     models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
 ):
