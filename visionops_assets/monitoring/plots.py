@@ -1,5 +1,6 @@
 """Pictures of production days as PNG bytes, small enough for an asset's metadata."""
 
+import numpy as np
 import pandas as pd
 
 from visionops_assets.evaluation.plots import new_figure, small_png
@@ -36,8 +37,10 @@ def performance_picture(rows: pd.DataFrame, title: str) -> bytes | None:
     for name, colour in (("estimated", _QUIET), ("realised", "#0969da")):
         known = rows[rows[name].notna()]
         if len(known):
-            values = known[name].astype(float)
-            reach = [values - known[f"{name}_lower"], known[f"{name}_upper"] - values]
+            values, lower, upper = (
+                known[column].to_numpy(np.float64) for column in (name, f"{name}_lower", f"{name}_upper")
+            )
+            reach = np.stack([values - lower, upper - values])
             days = pd.to_datetime(known["day"])
             axes.errorbar(
                 days, values, yerr=reach, fmt="o", markersize=3, color=colour, label=name, capsize=2
