@@ -56,7 +56,7 @@ def true_gain() -> float:
 @pytest.mark.parametrize("k", [1, 2, 10])
 def test_the_labels_asked_for_give_the_power_promised(count: Count, true_gain: float, k: int) -> None:
     """What an INSUFFICIENT on few images asks for shows a gain of `min_improvement` four times in five."""
-    trials = count(4, 200)
+    trials = count(4, 100)
     rules = RULES.model_copy(update={"min_improvement": true_gain})
     rng = np.random.default_rng(7)
     asked = []
