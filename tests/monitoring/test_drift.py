@@ -48,7 +48,7 @@ def as_day(reference: DriftReference, rows: pd.DataFrame, number: int) -> Day:
 @pytest.mark.parametrize("name", ["digits", "parts"])
 def test_days_without_a_change_are_quiet(cases: dict[str, Case], count: Count, name: str):
     world, reference = cases[name]
-    days = [as_day(reference, world.day(ROWS, seed), seed) for seed in range(count(20, 200))]
+    days = [as_day(reference, world.day(ROWS, seed), seed) for seed in range(count(8, 200))]
     assert sum(bool(day.bad) for day in days) <= max(1, 0.02 * len(days))
     assert all(state.outcome == "PASS" for state in judge_days(days, RULES.days))
 
@@ -58,7 +58,7 @@ def test_other_splits_of_the_digits_are_as_quiet(count: Count):
     for split in range(1, 1 + count(1, 10)):
         world = simulated.digits(split)
         reference = DriftReference(world.reference(), world.task, RULES)
-        drifted += [bool(reference.compare(world.day(ROWS, seed)).drifted) for seed in range(20)]
+        drifted += [bool(reference.compare(world.day(ROWS, seed)).drifted) for seed in range(count(6, 20))]
     assert sum(drifted) <= max(1, 0.02 * len(drifted))
 
 
@@ -173,7 +173,7 @@ def test_a_sample_is_at_no_distance_from_itself_and_twice_the_sample_neither():
 
 def test_chance_alone_exceeds_its_quantile_as_often_as_stated(count: Count):
     """Both samples from one population, neither from the other: the rate at which a column of no drift is flagged."""
-    random, trials = np.random.default_rng(0), count(16, 400)
+    random, trials = np.random.default_rng(0), count(8, 400)
     exceeded = {"wasserstein": 0, "jensen_shannon": 0, "embedding": 0}
     for _ in range(trials):
         one, other = random.normal(size=120), random.normal(size=80)
