@@ -10,9 +10,11 @@ from resources.drop import Drop
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
+from resources.spool import Spool
 from sensors.commits import commit_sensor
 from sensors.daily_sample import daily_sample_schedule
 from sensors.drops import drop_sensor
+from sensors.production_log import production_sensor
 from visionops_assets.graph import project_graph
 from visionops_assets.io_managers import RecordIOManager, TableIOManager
 from visionops_assets.project import load_projects
@@ -29,7 +31,9 @@ graphs = [project_graph(project) for project in projects]
 defs = dg.Definitions.merge(
     *(graph.definitions for graph in graphs),
     dg.Definitions(
-        sensors=[sensor(graph) for graph in graphs for sensor in (drop_sensor, commit_sensor)],
+        sensors=[
+            sensor(graph) for graph in graphs for sensor in (drop_sensor, commit_sensor, production_sensor)
+        ],
         schedules=[daily_sample_schedule(graph) for graph in graphs],
         resources={
             "lakefs": LakeFSResource(
@@ -44,6 +48,7 @@ defs = dg.Definitions.merge(
             ),
             "drop": Drop.from_environment(),
             "artifacts": artifacts,
+            "spool": Spool.from_environment(),
             "scratch": Scratch(root=str(home.cache())),
             "tables": TableIOManager(store=artifacts),
             "records": RecordIOManager(store=artifacts),

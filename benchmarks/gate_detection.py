@@ -21,7 +21,8 @@ from visionops_assets.evaluation.leakage import LEAK_COLUMNS
 from visionops_assets.evaluation.predictions import holdout_digest
 from visionops_assets.evaluation.rules import Bootstrap, GateRules
 from visionops_assets.evaluation.verdict import ModelReference
-from visionops_assets.training.average_precision import Boxes, match, mean_average_precisions
+from visionops_assets.training.average_precision import mean_average_precisions
+from visionops_assets.training.matching import Boxes, Matching
 
 CLASSES = tuple(f"class-{number}" for number in range(5))
 ANSWERS, NAIVE_DRAWS = 20, 10
@@ -73,7 +74,7 @@ def naive(holdout: DetectionHoldout, predictions: pd.DataFrame, rng: np.random.G
         drawn = rng.integers(0, images, images)
         truths, *both = (_copied(part, drawn) for part in models)
         for said in both:
-            found = match(truths, said, images=images, classes=len(CLASSES), least_overlap=0.5)
+            found = Matching(truths, said, images=images, classes=len(CLASSES)).at(0.5)
             mean_average_precisions([found], np.ones((1, images)))
     return (time.process_time() - started) / NAIVE_DRAWS
 

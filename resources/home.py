@@ -36,6 +36,11 @@ def drop() -> str:
     return os.environ.get("VISIONOPS_DROP") or str(home() / "drop")
 
 
+def spool() -> str:
+    """Root of what production writes, a folder or S3: VISIONOPS_SPOOL, or `spool` under `home()`."""
+    return os.environ.get("VISIONOPS_SPOOL") or str(home() / "spool")
+
+
 def cache() -> Path:
     """Root of decoded samples and unfinished trainings; may be deleted at any time."""
     return home() / "cache"

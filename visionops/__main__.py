@@ -14,12 +14,15 @@ from visionops import (
     hold,
     import_batch,
     init,
+    labels,
+    predict,
     promote,
     reject,
     release,
     reproduce,
     retract,
     rollback,
+    serve,
     status,
     tick,
     up,
@@ -41,9 +44,12 @@ app.command("doctor")(doctor.command)
 app.command("up")(up.command)
 app.command("tick")(tick.command)
 app.command("import")(import_batch.command)
+app.add_typer(labels.app, name="labels")
 app.command("diff")(diff.command)
 app.command("verify")(verify.command)
 app.command("retract")(retract.command)
+app.command("predict")(predict.command)
+app.command("serve")(serve.command)
 app.command("status")(status.command)
 app.command("why")(why.command)
 app.command("approve")(approve.command)

@@ -1,6 +1,7 @@
 """`visionops init`: from images to a project and its first verdict."""
 
 import contextlib
+import datetime
 import re
 import sys
 from collections.abc import Callable
@@ -165,6 +166,7 @@ def _write(
         licence=licence,
         floor=floor,
         approval=approval,
+        since=datetime.datetime.now(datetime.UTC).date(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,5 +1,6 @@
 """The project file that `visionops init` writes: commented, for people to edit."""
 
+import datetime
 import json
 
 from visionops_assets.dataset.first_look import FirstLook
@@ -44,11 +45,23 @@ gate:
   floors: {{overall: {floor}, batch: {floor}}}
   # auto: what passes goes to production; manual: it waits for `visionops approve {name}`.
   approval: {approval}
+
+production:
+  # The first day on which a model of it may have run: each day from then on is a partition.
+  since: {since}
 """
 
 
 def project_file(
-    name: str, look: FirstLook, *, description: str, owner: str, licence: str, floor: float, approval: str
+    name: str,
+    look: FirstLook,
+    *,
+    description: str,
+    owner: str,
+    licence: str,
+    floor: float,
+    approval: str,
+    since: datetime.date,
 ) -> str:
     """The YAML text of a new project. JSON's strings are YAML's, whatever a class is called."""
     height, width = look.input_size
@@ -73,6 +86,7 @@ def project_file(
         channels=look.channels,
         floor=f"{floor:g}",
         approval=approval,
+        since=since.isoformat(),
     )
 
 

@@ -6,6 +6,7 @@ from resources import home
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
+from resources.spool import Spool
 from visionops_assets.project import Project, find_project, load_projects
 from visionops_assets.refusals import ReasonMissing
 
@@ -33,6 +34,11 @@ def registry() -> ModelRegistry:
 def artifacts() -> ArtifactStore:
     """Tables and records."""
     return ArtifactStore(root=home.artifacts())
+
+
+def spool() -> Spool:
+    """Where predictions are left for the collector."""
+    return Spool.from_environment()
 
 
 def actor() -> str:

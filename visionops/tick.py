@@ -1,4 +1,4 @@
-"""`visionops tick`: evaluate the sensors of drops and commits once and run what they ask, in this process."""
+"""`visionops tick`: evaluate the sensors once and run what they ask, in this process."""
 
 import json
 import time
@@ -68,7 +68,7 @@ def tick(
 
 
 def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
-    """First every batch that is complete in the drop, then what `main` has."""
+    """First every batch that is complete in the drop, then what `main` has, then what production logged."""
     ticks: list[Tick] = []
     # What ended with an error is tried again at the next tick: now its cause would be the same.
     while not ticks or ticks[-1].outcome != "error":
@@ -76,7 +76,12 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
         if not taken:
             break
         ticks += taken
-    return ticks + _tick_sensor(defs, instance, project, "commits", "decide")
+    ticks += _tick_sensor(defs, instance, project, "commits", "decide")
+    if defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
+        ticks += [
+            found for found in _tick_sensor(defs, instance, project, "production", "days") if found.run_id
+        ]
+    return ticks
 
 
 def _tick_sensor(
@@ -147,8 +152,11 @@ def _run(
 
 
 def _reason(result: "dg.ExecuteInProcessResult", outcome: str) -> str:
-    """The verdict in words; for an error, what the first failing step says; for a refusal, the checks that failed."""
+    """The verdict, or what a day's log has; of an error what the first failing step says; of a refusal the checks that
+    failed."""
     import dagster as dg
+
+    from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
     verdict, failed = None, []
     for event in result.all_events:
@@ -163,6 +171,8 @@ def _reason(result: "dg.ExecuteInProcessResult", outcome: str) -> str:
             check = event.asset_check_evaluation_data
             if check.check_name == "beats_champion":
                 verdict = check.description
+            elif check.check_name == LOG_IS_COMPLETE:
+                verdict = (check.description or "").partition("\n")[0]
             elif not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
                 failed.append(f"{check.check_name}: {check.description}")
     return verdict or "; ".join(failed) or outcome

@@ -11,6 +11,13 @@ from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, 
 from visionops_assets.dataset.checks import images_intact_check, manifest_checks
 from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
+from visionops_assets.monitoring.assets import (
+    drift_report_asset,
+    features_asset,
+    inference_log_asset,
+    labels_wanted_asset,
+    performance_asset,
+)
 from visionops_assets.project import Project
 from visionops_assets.promotion.assets import champion_asset, in_production_asset
 from visionops_assets.promotion.jobs import promote_job, rollback_job
@@ -34,6 +41,7 @@ class ProjectGraph:
     take: "UnresolvedAssetJobDefinition"
     verify: "UnresolvedAssetJobDefinition"
     decide: "UnresolvedAssetJobDefinition"
+    days: "UnresolvedAssetJobDefinition"
     definitions: dg.Definitions
 
 
@@ -47,6 +55,11 @@ def project_graph(project: Project) -> ProjectGraph:
     evaluation = evaluation_asset(project, manifest, challenger)
     champion = champion_asset(project, evaluation)
     in_production = in_production_asset(project, champion)
+    inference_log = inference_log_asset(project, in_production)
+    features = features_asset(project, inference_log)
+    drift_report = drift_report_asset(project, features)
+    performance = performance_asset(project, inference_log, drift_report)
+    labels_wanted = labels_wanted_asset(project, inference_log, performance)
     take = _job(
         project,
         "take",
@@ -72,14 +85,34 @@ def project_graph(project: Project) -> ProjectGraph:
         dg.AssetSelection.assets(manifest, challenger, evaluation) - dg.AssetSelection.checks(intact),
         "What would this recipe have made of these dataset versions? For backfills; promotes nothing.",
     )
+    days = _job(
+        project,
+        "days",
+        dg.AssetSelection.assets(inference_log, features, drift_report, performance, labels_wanted),
+        "What production saw and answered on a day, whether it drifts, how well it does, and what to label.",
+    )
     return ProjectGraph(
         project,
         images,
         take,
         verify,
         decide,
+        days,
         dg.Definitions(
-            assets=[incoming, images, manifest, challenger, evaluation, champion, in_production],
+            assets=[
+                incoming,
+                images,
+                manifest,
+                challenger,
+                evaluation,
+                champion,
+                in_production,
+                inference_log,
+                features,
+                drift_report,
+                performance,
+                labels_wanted,
+            ],
             asset_checks=[
                 *manifest_checks(project, manifest),
                 intact,
@@ -91,6 +124,7 @@ def project_graph(project: Project) -> ProjectGraph:
                 verify,
                 decide,
                 what_if,
+                days,
                 promote_job(project, champion, in_production),
                 rollback_job(project, in_production),
                 reproduce_job(project, in_production),

@@ -9,6 +9,7 @@ from resources.artifact_store import ArtifactStore
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from upath import UPath
 
 
@@ -30,7 +31,7 @@ class _Addresses(dg.UPathIOManager):
 
 class _Tables(_Addresses):
     def dump_to_path(
-        self, context: dg.OutputContext, obj: "pd.DataFrame | dict[str, Any]", path: "UPath"
+        self, context: dg.OutputContext, obj: "pd.DataFrame | pa.Table | dict[str, Any]", path: "UPath"
     ) -> None:
         from visionops_assets.tables import write_table
 
@@ -52,7 +53,7 @@ class _Records(_Addresses):
 
 
 class TableIOManager(dg.ConfigurableIOManagerFactory):
-    """Tables: given as a DataFrame or as a list of fragments stored already, loaded as a DataFrame."""
+    """Tables: given as a DataFrame, an Arrow table or a list of fragments stored already, loaded as a DataFrame."""
 
     store: dg.ResourceDependency[ArtifactStore]
 

@@ -19,6 +19,8 @@ from pydantic import (
 
 from visionops_assets.dataset.rules import AuditRules, DropRules
 from visionops_assets.evaluation.rules import GateRules
+from visionops_assets.monitoring.drift_rules import DriftRules
+from visionops_assets.monitoring.rules import ProductionRules
 from visionops_assets.training.recipe import Recipe
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -84,6 +86,8 @@ class Project(_Section):
     trigger: Trigger = Trigger()
     recipe: Recipe
     gate: GateRules = GateRules()
+    production: ProductionRules = ProductionRules()
+    drift: DriftRules = DriftRules()
 
     @field_validator("classes")
     @classmethod

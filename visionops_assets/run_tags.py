@@ -13,6 +13,7 @@ HOST = "visionops/host"
 OUTCOME = "visionops/outcome"
 LEAVING = "visionops/leaving"
 BATCH = "visionops/batch"
+DAY = "visionops/day"
 DROP = "visionops/drop"
 
 DECISION = "decision"
@@ -26,6 +27,8 @@ ERROR = "error"
 
 PUBLISHED = "published"
 UNCHANGED = "unchanged"
+
+LOGGED = "logged"
 
 
 def host() -> str:

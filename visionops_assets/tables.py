@@ -19,9 +19,13 @@ from visionops_assets.dataset.canonical import table_content_digest
 FORMAT = 1
 
 
-def write_table(store: ArtifactStore, table: pd.DataFrame) -> dict[str, Any]:
-    """Store a table's rows as one fragment; returns the list that names it, which the caller stores."""
-    content = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+def write_table(store: ArtifactStore, table: pd.DataFrame | pa.Table) -> dict[str, Any]:
+    """Store a table's rows as one fragment; returns the list that names it, which the caller stores.
+
+    An Arrow table keeps its types where a column of a DataFrame is all null.
+    """
+    arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
+    content = arrow.replace_schema_metadata(None)
     digest = table_content_digest(content)
     store.write_once(fragment_key(digest), _parquet(content))
     return {"format": FORMAT, "fragments": [{"source": "all", "digest": digest, "rows": len(content)}]}

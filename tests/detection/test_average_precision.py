@@ -6,13 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from visionops_assets.training.average_precision import (
-    Boxes,
-    average_precisions,
-    match,
-    mean_average_precisions,
-    overlaps,
-)
+from visionops_assets.training.average_precision import average_precisions, mean_average_precisions
+from visionops_assets.training.matching import Boxes, Matching, overlaps
 
 CLASSES = 4
 
@@ -79,7 +74,7 @@ def by_coco(truths: Boxes, answers: Boxes, images: int) -> np.ndarray:
 
 
 def matched(truths: Boxes, answers: Boxes, images: int, least: float, areas=(0.0, np.inf)):
-    return match(truths, answers, images=images, classes=CLASSES, least_overlap=least, areas=areas)
+    return Matching(truths, answers, images=images, classes=CLASSES).at(least, areas)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -144,7 +139,7 @@ def test_nothing_to_find_is_no_number_and_nothing_found_is_zero() -> None:
 
 def test_overlap_of_equal_and_of_apart_boxes() -> None:
     boxes = np.array([[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 4.0, 4.0], [50.0, 50.0, 4.0, 4.0]])
-    assert np.allclose(overlaps(boxes, boxes)[0], [1.0, 8 / 24, 0.0])
+    assert np.allclose(overlaps(boxes[:, None], boxes[None])[0], [1.0, 8 / 24, 0.0])
 
 
 def test_images_left_out_are_images_that_do_not_count() -> None:

@@ -1,15 +1,21 @@
 """A commit of images with boxes becomes a promoted detector, or a clear reason why not."""
 
 import base64
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from detection_world import CLASSES, RECIPE, write_coco
 
 from resources.home import ROOT
-from tests.world import World, shapes_project
+from tests.reproduction.past_and_present import commit_all, copy_of_this_code
+from tests.world import World, new_world, shapes_project
 from visionops_assets.dataset.publishing import Publisher
 from visionops_assets.project import Project, load_project
+from visionops_assets.reproduction import reproduce as reproduction
+from visionops_assets.training import challenge, code_digest
 
 GATE: dict[str, Any] = {
     "floors": {"overall": 0.4, "batch": 0.4, "min_samples": 8},
@@ -29,30 +35,57 @@ def publish(world: World, batch: str, count: int, seed: int, shift: int = 0) -> 
     Publisher(world.project, world.lakefs, world.artifacts).publish(folder, batch)
 
 
-def test_from_boxes_to_a_promotion_and_a_batch_with_shifted_boxes_is_refused_by_name(world: World) -> None:
-    world.projects = [detection_project()]
-    publish(world, "week-01", 72, seed=1)
-    ticked = world.tick()
-    assert ticked.outcome == "promoted", ticked.reason
-    assert world.champion() == 1
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Iterator[World]:
+    """A world whose first week made a detector the champion, by code that has a repository of its own."""
+    root = tmp_path_factory.mktemp("detecting")
+    commit_all(copy_of_this_code(root / "code"), "the code of then")
+    with new_world(root / "world", mlflow_template) as world, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(challenge, "code_state", lambda: code_digest.code_state(root / "code"))
+        patch.setattr(reproduction, "ROOT", root / "code")
+        patch.setenv("VISIONOPS_HOME", str(root / "home"))
+        world.projects = [detection_project()]
+        publish(world, "week-01", 72, seed=1)
+        ticked = world.tick()
+        assert ticked.outcome == "promoted", ticked.reason
+        yield world
 
-    evaluation = world.latest("evaluation").metadata
+
+def test_boxes_become_a_champion_with_its_pictures_and_predictions(promoted: World) -> None:
+    assert promoted.champion() == 1
+    (partition, *_) = promoted.partitions()
+    evaluation = promoted.latest("evaluation", partition).metadata
     shown = str(evaluation["answers_against_truths"].value)
     picture = base64.b64decode(shown.partition("base64,")[2].rstrip(")"))
     assert picture.startswith(b"\x89PNG") and len(picture) < 50_000
-    assert "mAP50" in " ".join(world.latest("challenger").metadata)
+    assert "mAP50" in " ".join(promoted.latest("challenger", partition).metadata)
 
-    (partition,) = world.partitions()
-    predictions: Any = world.definitions.load_asset_value(
-        ["shapes", "evaluation"], partition_key=partition, instance=world.instance
+    predictions: Any = promoted.definitions.load_asset_value(
+        ["shapes", "evaluation"], partition_key=partition, instance=promoted.instance
     )
     assert {"boxes", "challenger_boxes"} < set(predictions.columns)
 
-    publish(world, "week-02", 48, seed=2, shift=6)
-    refused = world.tick()
+
+def test_a_promoted_detector_is_made_again_with_the_same_bits(promoted: World, tmp_path: Path) -> None:
+    reproduced = reproduction.reproduce(
+        promoted.registry,
+        promoted.lakefs,
+        tmp_path,
+        "shapes",
+        1,
+        when=datetime.now(UTC),
+        say=lambda text: None,
+    )
+    certificate = reproduced.certificate
+    assert (certificate.result, certificate.compared) == ("identical", "weights"), certificate.words
+
+
+def test_a_batch_with_shifted_boxes_is_refused_by_name(promoted: World) -> None:
+    publish(promoted, "week-02", 48, seed=2, shift=6)
+    refused = promoted.tick()
     assert refused.outcome == "refused", refused.reason
-    assert "week-02" in refused.reason
-    assert world.champion() == 1
+    assert refused.reason.startswith("FAIL: Batch week-02"), refused.reason
+    assert promoted.champion() == 1
 
 
 def test_the_project_file_of_the_parts_is_sound() -> None:

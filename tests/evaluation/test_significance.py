@@ -66,12 +66,35 @@ def test_sign_flips_count_every_sign_pattern(sums: list[int]) -> None:
     assert sign_flip(values, seed=0) == pytest.approx(expected if values.any() else 1.0, rel=1e-9)
 
 
-def test_random_sign_flips_agree_with_every_sign_pattern() -> None:
+def by_every_pattern(values: np.ndarray) -> float:
+    half = len(values) // 2
+    first, second = (
+        np.array(list(itertools.product([-1, 1], repeat=len(part)))) @ np.abs(part)
+        for part in (values[:half], values[half:])
+    )
+    return float((first[:, None] + second >= values.sum() - 1e-9).mean())
+
+
+def test_few_sums_are_counted_out() -> None:
     values = np.random.default_rng(3).normal(0.4, 1, 14)
-    patterns = np.array(list(itertools.product([-1, 1], repeat=len(values))))
-    expected = ((patterns * np.abs(values)).sum(axis=1) >= values.sum()).mean()
-    # Four standard errors of a share from a million flips.
-    assert sign_flip(values, seed=1) == pytest.approx(expected, abs=4 * np.sqrt(expected / 1e6))
+    assert sign_flip(values, seed=1) == pytest.approx(by_every_pattern(values), rel=1e-12)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.4, 0.8])
+def test_random_sign_flips_agree_with_every_sign_pattern(gain: float) -> None:
+    values = np.random.default_rng(3).normal(gain, 1, 20)
+    expected = by_every_pattern(values)
+    # Four standard errors of a share of which 400 were seen, or a million flips.
+    tolerance = 4 * max(expected / 20, np.sqrt(expected / 1e6))
+    assert sign_flip(values, seed=1) == pytest.approx(expected, abs=tolerance)
+
+
+def test_random_sign_flips_of_many_sizes_agree_with_the_normal_distribution() -> None:
+    # The sum of 400 independent parts is normal to a few per cent here, and the flips add five.
+    values = np.random.default_rng(4).normal(0.06, 1, 400)
+    expected = stats.norm.sf(values.sum() / np.sqrt(np.square(values).sum()))
+    assert 0.005 < expected < 0.1
+    assert sign_flip(values, seed=1) == pytest.approx(expected, rel=0.2)
 
 
 def test_one_session_is_one_piece_of_evidence() -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from visionops_assets.evaluation.detection_slices import OVERLAP
 from visionops_assets.evaluation.detections import as_boxes, boxes_column
-from visionops_assets.training.average_precision import match
+from visionops_assets.training.matching import Matching
 
 _LARGEST_BYTES = 50_000
 _SIDE, _COLUMNS, _GAP = 144, 4, 4
@@ -50,7 +50,7 @@ def _worst(predictions: pd.DataFrame, classes: Sequence[str], count: int) -> lis
     truths = as_boxes(predictions["boxes"], classes)
     answers = as_boxes(predictions[boxes_column("challenger")], classes)
     clear = answers.of(answers.scores >= LEAST_SCORE)
-    matches = match(truths, clear, images=len(predictions), classes=len(classes), least_overlap=OVERLAP)
+    matches = Matching(truths, clear, images=len(predictions), classes=len(classes)).at(OVERLAP)
     errors = np.zeros(len(predictions))
     for one in matches:
         hits = np.bincount(one.images[one.hits], minlength=len(predictions))

@@ -12,10 +12,9 @@ from visionops_assets.evaluation.detections import as_boxes, boxes_column
 from visionops_assets.evaluation.precision_pair import ByClass
 from visionops_assets.evaluation.rules import CLASS_SLICE, OBJECT_SIZE_SLICE, GateRules
 from visionops_assets.evaluation.slices import Slice, cut_by_columns
-from visionops_assets.training.average_precision import Boxes, Matches, match
+from visionops_assets.training.matching import ALL_AREAS, Boxes, Matches, Matching
 
 OVERLAP = 0.5
-ALL_AREAS = (0.0, float("inf"))
 OVERLAPS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 AP, MAP, MAP_RANGE = "AP@0.5", "mAP@0.5", "mAP@0.5:0.95"
 
@@ -35,21 +34,15 @@ class Matched:
     """One model's answers matched to the truths, at any overlap and object size, each once."""
 
     def __init__(self, truths: Boxes, answers: Boxes, images: int, classes: int) -> None:
-        self._truths, self.answers, self._images, self._classes = truths, answers, images, classes
+        self.answers, self._images = answers, images
+        self._matching = Matching(truths, answers, images=images, classes=classes)
         self._kept: dict[tuple[float, tuple[float, float]], list[Matches]] = {}
 
     def at(self, overlap: float, areas: tuple[float, float] = ALL_AREAS) -> list[Matches]:
         """One entry a class."""
         key = (overlap, areas)
         if key not in self._kept:
-            self._kept[key] = match(
-                self._truths,
-                self.answers,
-                images=self._images,
-                classes=self._classes,
-                least_overlap=overlap,
-                areas=areas,
-            )
+            self._kept[key] = self._matching.at(overlap, areas)
         return self._kept[key]
 
     def of(self, piece: Piece) -> ByClass:

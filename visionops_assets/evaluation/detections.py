@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.decode import placement
 from visionops_assets.evaluation.predictions import keys_of
 from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
-from visionops_assets.training.average_precision import Boxes
+from visionops_assets.training.matching import Boxes
 from visionops_assets.training.recipe import InputSpec
 
 
@@ -40,7 +40,13 @@ def detect(shipped: ShippedModel, batches: Iterable[NDArray[np.uint8]]) -> Detec
     if not parts[0]:
         empty = np.empty((0, 0), np.float32)
         return Detections(shipped.classes, shipped.input, empty[..., None], empty, empty.astype(np.int64))
-    boxes, scores, labels = (np.concatenate(part) for part in parts)
+    return detections_of(shipped, *(np.concatenate(part) for part in parts))
+
+
+def detections_of(
+    shipped: ShippedModel, boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64]
+) -> Detections:
+    """A detector's outputs as they are. Raises ModelFileError where it names a class that it does not have."""
     known = (labels >= 0) & (labels < len(shipped.classes))
     if not known[scores > 0].all():
         raise ModelFileError(
@@ -73,7 +79,7 @@ def detections_table(
         if len(found.scores) != len(table):
             raise ValueError(f"the {model} answered {len(found.scores)} images, the holdout has {len(table)}")
         answers = [
-            _in_the_image(found, row, int(height), int(width))
+            boxes_in_image(found, row, int(height), int(width))
             for row, (height, width) in enumerate(zip(holdout["height"], holdout["width"], strict=True))
         ]
         table[boxes_column(model)] = pd.Series(answers, index=table.index, dtype=object)
@@ -93,7 +99,8 @@ def as_boxes(column: pd.Series, classes: Sequence[str]) -> Boxes:
     return Boxes(values[:, 0].astype(np.int64), values[:, 1].astype(np.int64), values[:, 2:6], values[:, 6])
 
 
-def _in_the_image(found: Detections, row: int, height: int, width: int) -> list[dict[str, Any]]:
+def boxes_in_image(found: Detections, row: int, height: int, width: int) -> list[dict[str, Any]]:
+    """The boxes of one answer, best first, in pixels of the upright image: `x, y, w, h, label, score`."""
     spec = found.input
     top, left, inner_height, inner_width = placement(height, width, spec.height, spec.width, spec.resize)
     across, down = width / inner_width, height / inner_height

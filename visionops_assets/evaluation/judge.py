@@ -28,11 +28,9 @@ def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementCont
     if faults:
         outcome = "FAIL"
         reasons = [Reason(effect="FAIL", rule="unfit", subject="predictions", text=f"{f}.") for f in faults]
-    elif predictions.empty:
+    elif (absence := task.absence(predictions)) is not None:
         outcome = "INSUFFICIENT"
-        reasons = [
-            Reason(effect=outcome, rule="min_holdout", subject="holdout", text="the holdout has no image.")
-        ]
+        reasons = [Reason(effect=outcome, rule="min_holdout", subject="holdout", text=absence)]
     else:
         evidence = task.measure(predictions, rules, context)
         outcome, reasons = decide(evidence, rules, context)

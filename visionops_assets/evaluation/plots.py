@@ -19,7 +19,7 @@ def confusion_picture(confusion: pd.DataFrame, *, title: str = "Challenger on th
     counts = confusion.to_numpy()
     size = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure(min(8.0, max(3.6, 1.6 + 0.42 * size)), min(7.5, max(3.2, 1.2 + 0.42 * size)))
+    figure, axes = new_figure(min(8.0, max(3.6, 1.6 + 0.42 * size)), min(7.5, max(3.2, 1.2 + 0.42 * size)))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if size <= _MOST_NAMED_CLASSES:
         names = [str(name) if len(str(name)) <= 16 else f"{str(name)[:15]}…" for name in confusion.index]
@@ -33,7 +33,7 @@ def confusion_picture(confusion: pd.DataFrame, *, title: str = "Challenger on th
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, loc="left")
-    return _png(figure)
+    return small_png(figure)
 
 
 def interval_picture(verdict: Verdict) -> bytes | None:
@@ -51,7 +51,7 @@ def interval_picture(verdict: Verdict) -> bytes | None:
     critical = [
         (row.name(), row.lower.value * scale) for row in evidence.slices if row.critical and row.lower
     ]
-    figure, axes = _figure(6.4, 1.9 + 0.3 * len(critical))
+    figure, axes = new_figure(6.4, 1.9 + 0.3 * len(critical))
     axes.axvline(0, color="black", linewidth=1)
     axes.axvline(-margin, color=_COLOURS["FAIL"], linewidth=1, linestyle="--")
     ends = [lower.value * scale, upper.value * scale]
@@ -74,10 +74,11 @@ def interval_picture(verdict: Verdict) -> bytes | None:
     axes.set_title(verdict.verdict, loc="left", color=colour, fontweight="bold", pad=16)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    return _png(figure)
+    return small_png(figure)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of so many inches and its axes."""
     # A figure of its own, without pyplot: no global state, no backend to choose.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -87,7 +88,8 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _png(figure: Any) -> bytes:
+def small_png(figure: Any) -> bytes:
+    """A figure as PNG of 64 colours."""
     from PIL import Image
 
     figure.canvas.draw()

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.evaluation.paired import Floats, PairedDifference
-from visionops_assets.training.average_precision import Matches, Weights, mean_average_precisions
+from visionops_assets.training.average_precision import Weights, mean_average_precisions
+from visionops_assets.training.matching import Matches
 
 ByClass = Sequence[Sequence[Matches]]
 # More groups are put together into so many units: their independent parts add up.

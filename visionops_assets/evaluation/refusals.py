@@ -26,13 +26,13 @@ def leakage(evidence: Evidence, rules: GateRules, context: JudgementContext) -> 
 
 
 def floors(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
-    """No accuracy or average precision is below its floor."""
-    for row in evidence.slices:
-        if not row.below_floor or row.floor is None:
-            continue
+    """No accuracy or average precision is below its floor; what lies furthest below comes first."""
+    broken = [(row, row.floor) for row in evidence.slices if row.below_floor and row.floor is not None]
+    # One bad batch drags the whole and the classes down too, but none so far as itself.
+    for row, floor in sorted(broken, key=lambda each: each[0].challenger - each[1]):
         text = (
             f"{_called(row)}: {row.metric} {percent(row.challenger)} on {row.rows} holdout images is below "
-            f"its floor of {percent(row.floor)}."
+            f"its floor of {percent(floor)}."
         )
         if row.champion is not None:
             text += f" The champion has {percent(row.champion)}."

@@ -1,6 +1,7 @@
 """Tests of one-sided claims about paired models."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +9,13 @@ from numpy.typing import NDArray
 from visionops_assets.evaluation.paired import Floats, PairedDifference
 
 _SIGN_FLIPS = 1_000_000
-# With more sizes than this, flips are drawn bit by bit, so many at a time, until enough of them reach.
-_MANY_SIZES = 30
 _FLIPS_AT_ONCE = 20_000
-_ENOUGH_REACHED = 50
+# A p-value is then right to a twentieth of itself.
+_ENOUGH_REACHED = 400
+# Up to so many sums every pattern of signs is counted.
+_FEW_SUMS = 16
+# With more sizes than this, flips are drawn bit by bit.
+_MANY_SIZES = 30
 # Up to this total the exact distribution is quicker than the flips.
 _EXACT_REACH = 20_000
 
@@ -32,10 +36,10 @@ def mcnemar(wins: int, losses: int) -> float:
 def sign_flip(sums: Floats, *, seed: int) -> float:
     """Chance of a total this large if each group's sum could as well have had the other sign.
 
-    Fisher's randomisation test: for sums of one size the exact sign test, for whole numbers exact by convolution,
-    otherwise from up to 10⁶ random flips, counting the observed one (Phipson & Smyth 2010), so it is never 0; flips of
-    many sizes end early where 50 have reached the observed sum (Besag & Clifford 1991, "Sequential Monte Carlo
-    p-values").
+    Fisher's randomisation test: exact for sums of one size (the sign test), for whole numbers (by convolution) and
+    for up to 16 sums (by counting), otherwise from up to 10⁶ random flips, counting the observed one (Phipson & Smyth
+    2010), so it is never 0. They end where 400 have reached the observed sum (Besag & Clifford 1991, "Sequential Monte
+    Carlo p-values").
     """
     sizes, counts = np.unique(np.round(np.abs(sums[sums != 0]), 9), return_counts=True)
     if len(sizes) == 0:
@@ -47,25 +51,46 @@ def sign_flip(sums: Floats, *, seed: int) -> float:
     reach = float(sizes @ counts)
     if reach <= _EXACT_REACH and bool((sizes == np.rint(sizes)).all()):
         return _tail_of_flips(sizes.astype(np.int64), counts, round((observed + reach) / 2))
+    if counts.sum() <= _FEW_SUMS:
+        return _tail_of_patterns(np.abs(sums[sums != 0]), observed - 1e-6 * float(sizes[0]))
     rng = np.random.default_rng(seed)
     if len(sizes) > _MANY_SIZES:
-        return _tail_of_bits(np.abs(sums[sums != 0]), observed, rng)
-    totals = np.zeros(_SIGN_FLIPS)
-    for size, count in zip(sizes, counts, strict=True):
-        totals += size * (2.0 * rng.binomial(count, 0.5, _SIGN_FLIPS) - count)
-    reached = int((totals >= observed - 1e-6 * float(sizes[0])).sum())
-    return (1 + reached) / (1 + _SIGN_FLIPS)
+        return _tail_of_drawn(_sums_of_bits(np.abs(sums[sums != 0]), rng), observed - 1e-6 * abs(observed))
+    return _tail_of_drawn(_sums_of_binomials(sizes, counts, rng), observed - 1e-6 * float(sizes[0]))
 
 
-def _tail_of_bits(sizes: Floats, observed: float, rng: np.random.Generator) -> float:
+def _tail_of_patterns(sizes: Floats, least: float) -> float:
+    totals = np.zeros(1)
+    for size in sizes:
+        totals = np.concatenate([totals + size, totals - size])
+    return float((totals >= least).mean())
+
+
+def _tail_of_drawn(totals: Iterator[Floats], least: float) -> float:
     reached = flips = 0
-    least = observed - 1e-6 * abs(observed)
-    while flips < _SIGN_FLIPS and reached < _ENOUGH_REACHED:
+    for drawn in totals:
+        reached += int((drawn >= least).sum())
+        flips += len(drawn)
+        if flips >= _SIGN_FLIPS or reached >= _ENOUGH_REACHED:
+            break
+    return (1 + reached) / (1 + flips)
+
+
+def _sums_of_binomials(
+    sizes: Floats, counts: NDArray[np.int64], rng: np.random.Generator
+) -> Iterator[Floats]:
+    while True:
+        totals = np.zeros(_FLIPS_AT_ONCE)
+        for size, count in zip(sizes, counts, strict=True):
+            totals += size * (2.0 * rng.binomial(count, 0.5, _FLIPS_AT_ONCE) - count)
+        yield totals
+
+
+def _sums_of_bits(sizes: Floats, rng: np.random.Generator) -> Iterator[Floats]:
+    while True:
         bits = rng.integers(0, 256, (_FLIPS_AT_ONCE, -(-len(sizes) // 8)), dtype=np.uint8)
         positive = np.unpackbits(bits, axis=1, count=len(sizes)).astype(np.float32) @ sizes.astype(np.float32)
-        reached += int((2 * positive.astype(np.float64) - sizes.sum() >= least).sum())
-        flips += _FLIPS_AT_ONCE
-    return (1 + reached) / (1 + flips)
+        yield 2 * positive.astype(np.float64) - sizes.sum()
 
 
 def _tail_of_flips(sizes: NDArray[np.int64], counts: NDArray[np.int64], least: int) -> float:

@@ -51,6 +51,10 @@ class EvaluationTask(ABC):
     def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
         """Sentences on what makes the table unfit to be judged."""
 
+    def absence(self, predictions: pd.DataFrame) -> str | None:
+        """What a sound table lacks altogether, so that nothing can be judged; None where it does not."""
+        return "the holdout has no image." if predictions.empty else None
+
     @abstractmethod
     def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
         """All numbers of the verdict, of a sound table with rows."""
@@ -93,6 +97,11 @@ class _Detection(EvaluationTask):
     def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
         with_champion = context.champion is not None
         return detection_faults(predictions, rules, classes=context.classes, with_champion=with_champion)
+
+    def absence(self, predictions: pd.DataFrame) -> str | None:
+        if not predictions.empty and predictions["boxes"].map(len).sum() == 0:
+            return "the holdout has no box to find."
+        return super().absence(predictions)
 
     def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
         return measure_detection(predictions, rules, context)

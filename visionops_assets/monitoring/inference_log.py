@@ -9,7 +9,8 @@ bytes in the repository, or null); the collector turns the one into the other. L
 file's SHA-256, and the log is read with the identity in its place. `image_sha256` is that of the image's bytes as they
 were received. `probabilities` follow the order of the model's classes. Boxes are left, top, width and height in pixels
 of the upright image; a row of a detector has in `prediction` and `confidence` the class and score of its best box, or
-null where it has none. Image statistics and `embedding` may be null. A row is identified by `timestamp`, `device` and `image_sha256`.
+null where it has none. Image statistics and `embedding` may be null. A row is identified by `timestamp`, `device` and
+`image_sha256`.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ FORMAT = "inference_log/1"
 LABELS_FORMAT = "labels/1"
 FORMAT_KEY = b"visionops.format"
 TASK_KEY = b"visionops.task"
+
+# The check that says what was left out of a day.
+LOG_IS_COMPLETE = "log_is_complete"
 
 IDENTITY = ("timestamp", "device", "image_sha256")
 
@@ -91,6 +95,11 @@ def day_of(path: str) -> str | None:
         if part.startswith("dt="):
             return part.removeprefix("dt=")
     return None
+
+
+def belongs_to(path: str, project: str) -> bool:
+    """Whether a path of the repository is one project's, of the several that may share it."""
+    return path.startswith(f"project={project}/") or PurePosixPath(path).name.startswith(f"{project}.")
 
 
 def production_repository(repository: str) -> str:

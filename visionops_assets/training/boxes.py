@@ -14,7 +14,7 @@ from torch import Tensor
 
 from visionops_assets.dataset.decode import placement
 from visionops_assets.training.augmentations import affine_matrices
-from visionops_assets.training.average_precision import Boxes
+from visionops_assets.training.matching import Boxes
 from visionops_assets.training.recipe import Augmentation, InputSpec
 
 NO_BOX = -1.0

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from visionops_assets.training.average_precision import match, mean_average_precisions
+from visionops_assets.training.average_precision import mean_average_precisions
 from visionops_assets.training.batches import Gathered, LabelledImages
 from visionops_assets.training.boxes import answer_boxes, box_targets, move_boxes, target_boxes
+from visionops_assets.training.matching import Matching
 from visionops_assets.training.protocol import Shipped, ShippedClassifier, evaluating, loss_of
 from visionops_assets.training.recipe import InputSpec, Recipe
 from visionops_assets.training.shipped_detector import ShippedDetector
@@ -105,14 +106,9 @@ class Detection(Task):
                     loss += float(loss_of(shipped.model, outputs, targets.to(device))) * len(targets)
                 found.append([part.float().cpu().numpy() for part in shipped.answers(outputs)])
         boxes, scores, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        matches = match(
-            target_boxes(images.labels),
-            answer_boxes(boxes, scores, labels),
-            images=len(images),
-            classes=len(shipped.classes),
-            least_overlap=0.5,
-        )
-        (score,) = mean_average_precisions([matches], np.ones((1, len(images))))
+        truths, answers = target_boxes(images.labels), answer_boxes(boxes, scores, labels)
+        matching = Matching(truths, answers, images=len(images), classes=len(shipped.classes))
+        (score,) = mean_average_precisions([matching.at(0.5)], np.ones((1, len(images))))
         return (loss / len(images) if has_loss else None), float(np.nan_to_num(score))
 
 

@@ -1,0 +1,71 @@
+"""Where devices and servers leave what they saw: `<root>/<project>/<device>/<name>.parquet`, a folder or a bucket.
+
+Writers only ever add files here; the collector commits them and takes them away. A name is used once, so a file that
+is put twice is one file.
+"""
+
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+
+from resources import home
+from resources.artifact_store import ArtifactStore
+
+SUFFIX = ".parquet"
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_THREADS = 8
+
+
+class Spool(dg.ConfigurableResource):
+    """The spool of all projects. `root` is a folder or any address that fsspec opens (`s3://…`)."""
+
+    root: str
+
+    @classmethod
+    def from_environment(cls) -> "Spool":
+        """VISIONOPS_SPOOL, or `spool` under `home()`."""
+        return cls(root=home.spool())
+
+    def put(self, project: str, device: str, content: bytes, name: str | None = None) -> str:
+        """Add one file, whole or not at all; returns `<device>/<name>.parquet`.
+
+        Raises ValueError for a device whose name cannot be a folder's, OSError where nothing can be written.
+        """
+        if not _DEVICE.fullmatch(device):
+            raise ValueError(
+                f"device {device!r}: a device's name has letters, digits, `_` and `-`, and at most 63 of them"
+            )
+        file = f"{device}/{name or uuid.uuid4().hex}{SUFFIX}"
+        self._store.write(f"{project}/{file}", content)
+        return file
+
+    def files(self, project: str) -> list[str]:
+        """The files of a project, by name."""
+        folder = self._store.path(project)
+        if not folder.exists():
+            return []
+        return sorted(
+            f"{device.name}/{file.name}"
+            for device in folder.iterdir()
+            if device.is_dir()
+            for file in device.iterdir()
+            if file.name.endswith(SUFFIX)
+        )
+
+    def read_each(self, project: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """The content of files, in their order, read by several threads."""
+        with ThreadPoolExecutor(_THREADS) as threads:
+            keys = [f"{project}/{file}" for file in files]
+            yield from zip(files, threads.map(self._store.read, keys), strict=True)
+
+    def remove(self, project: str, files: Sequence[str]) -> None:
+        """Take files away; those that are gone are fine."""
+        for file in files:
+            self._store.path(f"{project}/{file}").unlink(missing_ok=True)
+
+    @property
+    def _store(self) -> ArtifactStore:
+        return ArtifactStore(root=self.root)

@@ -1,0 +1,185 @@
+"""The spool of production is committed at the project's interval, and the days that commits touched are looked at."""
+
+import datetime
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+
+import dagster as dg
+
+from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs_errors import LakeFSError, LakeFSNotFound
+from resources.model_lock import PromotionLocked
+from resources.model_registry import ModelRegistry
+from resources.spool import Spool
+from sensors.owned_sensor import owned_sensor
+from sensors.stale_runs import fail_stale_runs
+from visionops_assets import run_tags
+from visionops_assets.graph import ProjectGraph
+from visionops_assets.monitoring.inference_log import belongs_to, day_of, production_repository
+from visionops_assets.partitions import production_days
+from visionops_assets.project import Project
+
+# Each is a run: the rest is asked for by the next ticks.
+DAYS_A_TICK = 31
+# Where a commit touches what a day's log is made of.
+LOGGED = ("project={project}/", "labels/", "findings/")
+LOCK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last commit read, and for each day that is still to be looked at the commit that touched it last.
+
+    A lost cursor has every day looked at once more, which changes nothing.
+    """
+
+    commit: str | None = None
+    pending: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, text: str | None) -> "Cursor":
+        """What `write` wrote; nothing seen where there is no cursor."""
+        return cls(**json.loads(text)) if text else cls()
+
+    def write(self) -> str:
+        """The stored form."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
+    """The sensor of one project's production."""
+    project = graph.project
+    every = project.production.collect_every.total_seconds()
+
+    @owned_sensor(
+        name=f"{project.project}_production",
+        job=graph.days,
+        minimum_interval_seconds=max(1, int(every)),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            f"Every {every:.0f} s commits what devices and servers spooled to `{project.repository}-production`, and "
+            "asks for the production days that its commits touched."
+        ),
+        owners=list(project.owners),
+        tags={"project": project.project},
+    )
+    def production(
+        context: dg.SensorEvaluationContext, lakefs: LakeFSResource, registry: ModelRegistry, spool: Spool
+    ) -> dg.SensorResult | dg.SkipReason:
+        fail_stale_runs(context.instance)
+        now = datetime.datetime.now(datetime.UTC)
+        try:
+            said = _collect(project, lakefs, registry, spool, now)
+            return look(project, lakefs, context.instance, Cursor.read(context.cursor), now, said)
+        except LakeFSNotFound:
+            return dg.SkipReason(
+                f"nothing was logged yet: `visionops serve {project.project}` or `visionops predict "
+                f"{project.project} IMAGES --log` does"
+            )
+        except (LakeFSError, OSError) as error:
+            return dg.SkipReason(str(error))
+
+    return production
+
+
+def look(
+    project: Project,
+    lakefs: LakeFSResource,
+    instance: dg.DagsterInstance,
+    before: Cursor,
+    now: datetime.datetime,
+    said: str,
+) -> dg.SensorResult:
+    """Which days to ask for at `now` (UTC). Raises what lakeFS raises, before anything is asked."""
+    head = lakefs.head(production_repository(project.repository), MAIN).id
+    partitions = production_days(project.production.since)
+    touched = {
+        day: head
+        for day in sorted(set(_touched(lakefs, project, before.commit, head)))
+        if partitions.has_partition_key(day)
+    }
+    pending = {**before.pending, **touched}
+    requests: list[dg.RunRequest] = []
+    waiting: list[str] = []
+    for day, commit in sorted(pending.items()):
+        found = _standing(instance, project, day, commit, now)
+        if found is True:
+            del pending[day]
+        elif isinstance(found, str):
+            waiting.append(found)
+        elif len(requests) < DAYS_A_TICK:
+            requests.append(_request(project, day, commit, found))
+        else:
+            waiting.append(f"{day} is asked for at the next tick")
+    reason = "; ".join([said, *waiting[:5]])
+    return dg.SensorResult(
+        run_requests=requests,
+        skip_reason=None if requests else dg.SkipReason(reason),
+        cursor=Cursor(head, pending).write(),
+    )
+
+
+def _collect(
+    project: Project, lakefs: LakeFSResource, registry: ModelRegistry, spool: Spool, now: datetime.datetime
+) -> str:
+    from visionops_assets.monitoring.collector import collect
+
+    lock = registry.lock(production_repository(project.repository), timeout=LOCK_SECONDS)
+    try:
+        return collect(project, lakefs=lakefs, spool=spool, lock=lock, now=now).sentence()
+    except PromotionLocked:
+        return "another process collects the spool"
+
+
+def _touched(lakefs: LakeFSResource, project: Project, seen: str | None, head: str) -> Iterator[str]:
+    """The days whose log, labels or findings differ; every day there is where nothing was seen yet."""
+    repository = production_repository(project.repository)
+    for prefix in (each.format(project=project.project) for each in LOGGED):
+        if seen is None:
+            paths = [entry.path for entry in lakefs.objects(repository, head, prefix)]
+        else:
+            paths = [change.path for change in lakefs.diff(repository, seen, head, prefix)]
+        for path in paths:
+            day = day_of(path)
+            if day is not None and belongs_to(path, project.project):
+                yield day
+
+
+def _standing(
+    instance: dg.DagsterInstance, project: Project, day: str, commit: str, now: datetime.datetime
+) -> bool | str | int:
+    """True: the day is done, or given up; text: why to wait; else the number of the next attempt."""
+    tags = {run_tags.PROJECT: project.project, run_tags.DAY: day}
+    records = instance.get_run_records(dg.RunsFilter(tags=tags))
+    runs = [each.dagster_run for each in records if each.dagster_run.tags.get(run_tags.COMMIT) == commit]
+    for run in runs:
+        if run.status == dg.DagsterRunStatus.FAILURE and run_tags.OUTCOME not in run.tags:
+            instance.add_run_tags(run.run_id, {run_tags.OUTCOME: run_tags.ERROR})
+    if any(run.is_success for run in runs):
+        return True
+    unfinished = [each.dagster_run for each in records if not each.dagster_run.is_finished]
+    if unfinished:
+        return f"{day} is looked at by run {unfinished[0].run_id}"
+    if len(runs) >= project.production.attempts or any(
+        run.status == dg.DagsterRunStatus.CANCELED for run in runs
+    ):
+        return True
+    last = records[0].create_timestamp if records else None
+    soon = last is not None and now - last < project.production.look_every
+    if not runs and soon and day == f"{now:%Y-%m-%d}":
+        return f"{day} is not over and was looked at at {last:%H:%M}"
+    return len(runs) + 1
+
+
+def _request(project: Project, day: str, commit: str, attempt: int) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{project.project}/{day}/{commit}/{attempt}",
+        partition_key=day,
+        tags={
+            run_tags.PROJECT: project.project,
+            run_tags.DAY: day,
+            run_tags.COMMIT: commit,
+            run_tags.ATTEMPT: str(attempt),
+        },
+    )

@@ -1,0 +1,33 @@
+"""Worlds in which something runs in production."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from logged import project
+from production_world import ProductionWorld
+
+from resources.lakefs import LakeFSResource
+from resources.model_registry import ModelRegistry
+from tests.world import World
+
+
+@pytest.fixture
+def production(world: World) -> ProductionWorld:
+    """A world with a project whose production began in June 2026; no model is registered yet."""
+    return ProductionWorld(world.root, world.lakefs, world.registry, world.instance, [project()])
+
+
+@pytest.fixture
+def models(tmp_path: Path, mlflow_template: Path) -> Iterator[ProductionWorld]:
+    """The same without lakeFS and Dagster: what predicts needs neither."""
+    database = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(mlflow_template)) as source, closing(sqlite3.connect(database)) as copy:
+        source.backup(copy)
+    lakefs = LakeFSResource(endpoint="http://127.0.0.1:1", access_key_id="none", secret_access_key="none")
+    registry = ModelRegistry(tracking_uri=f"sqlite:///{database}")
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield ProductionWorld(tmp_path, lakefs, registry, instance, [project()])

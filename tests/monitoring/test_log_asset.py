@@ -1,0 +1,111 @@
+"""`inference_log` in Dagster: a day is a partition, a commit asks for the days it touched, a month is one run."""
+
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from logged import file_of, project, row
+from production_world import ProductionWorld
+
+from visionops.tick import Tick, tick
+from visionops_assets import run_tags
+from visionops_assets.monitoring import production_day
+from visionops_assets.monitoring.collector import collect
+from visionops_assets.monitoring.production_day import stored_log
+
+NOW = datetime.now(UTC)
+
+
+def day(back: int) -> str:
+    return f"{NOW - timedelta(days=back):%Y-%m-%d}"
+
+
+def put(world: ProductionWorld, model: str, *backs: int, device: str = "camera-1", number: int = 0) -> None:
+    rows = [
+        row(number, device, timestamp=NOW - timedelta(days=back, seconds=number), model_sha256=model)
+        for back in backs
+    ]
+    world.spool.put("shapes", device, file_of(*rows))
+
+
+def ticked(world: ProductionWorld) -> list[Tick]:
+    """What production's sensor asked for and got."""
+    return [
+        found
+        for found in tick(world.definitions, world.instance, [world.project])
+        if found.outcome == "logged"
+    ]
+
+
+def rows_of(world: ProductionWorld, day: str) -> int:
+    found = stored_log(world.artifacts, "shapes", day)
+    assert found is not None
+    return len(found)
+
+
+def test_a_commit_asks_for_the_days_it_touched_and_for_no_other(production: ProductionWorld):
+    model = production.register(1).weights_sha256
+    put(production, model, 1, 2)
+    assert [found.partition for found in ticked(production)] == [day(2), day(1)]
+    put(production, model, 2, number=1)
+    assert [found.partition for found in ticked(production)] == [day(2)]
+    assert ticked(production) == []
+    assert rows_of(production, day(2)) == 2
+    key = dg.AssetKey(["shapes", "inference_log"])
+    opened = production.definitions.load_asset_value(key, instance=production.instance, partition_key=day(1))
+    assert opened["model_sha256"].tolist() == [model]
+    assert str(opened["timestamp"].dtype).startswith("datetime64")
+
+
+def test_a_day_that_is_not_over_is_looked_at_once_an_interval(production: ProductionWorld):
+    model = production.register(1).weights_sha256
+    put(production, model, 0)
+    assert [found.partition for found in ticked(production)] == [day(0)]
+    put(production, model, 0, number=1)
+    assert ticked(production) == []
+    production.projects = [project(look_every=0)]
+    assert [found.partition for found in ticked(production)] == [day(0)]
+    assert rows_of(production, day(0)) == 2
+
+
+def test_a_day_that_failed_is_asked_for_again(production: ProductionWorld, monkeypatch: pytest.MonkeyPatch):
+    put(production, production.register(1).weights_sha256, 1)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(production_day, "read_production_day", fail)
+        assert ticked(production) == []
+    (failed,) = production.instance.get_runs()
+    assert failed.tags[run_tags.OUTCOME] == run_tags.ERROR
+    assert [found.partition for found in ticked(production)] == [day(1)]
+
+
+def test_a_month_is_one_run_and_each_day_shows_its_own(production: ProductionWorld):
+    production.projects = [project(since=day(6))]
+    model = production.register(1).weights_sha256
+    put(production, model, 4, 3, 1)
+    put(production, "c" * 64, 3, device="camera-2")
+    collect(production.project, lakefs=production.lakefs, spool=production.spool, lock=nullcontext(), now=NOW)
+    job = production.definitions.resolve_job_def("shapes_days")
+    tags = {"dagster/asset_partition_range_start": day(6), "dagster/asset_partition_range_end": day(0)}
+    done = job.execute_in_process(instance=production.instance, tags=tags, raise_on_error=False)
+    assert done.success
+    assert [rows_of(production, day(back)) for back in range(6, -1, -1)] == [0, 0, 1, 1, 0, 1, 0]
+    shown = production.latest("inference_log", day(3)).metadata
+    assert (shown["rows"].value, shown["quarantined"].value) == (1, 1)
+    passed = evaluations(production)
+    assert passed[day(4)]
+    assert not passed[day(3)], "a model that was never registered"
+    assert not passed[day(2)], "nothing was logged"
+
+
+def evaluations(world: ProductionWorld) -> dict[str, bool]:
+    """Whether `log_is_complete` passed, by day; without what it said of the run as a whole."""
+    key = dg.AssetCheckKey(dg.AssetKey(["shapes", "inference_log"]), "log_is_complete")
+    records = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
+    made = [(one.partition, one.evaluation) for one in records]
+    # What a run plans is a record too.
+    return {day: found.passed for day, found in made if day and isinstance(found, dg.AssetCheckEvaluation)}

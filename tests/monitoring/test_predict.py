@@ -1,0 +1,97 @@
+"""`visionops predict`: the model in production on files, and what the log keeps of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from logged import png, sha256
+from production_world import ProductionWorld
+from typer.testing import CliRunner, Result
+
+from visionops import services
+from visionops.__main__ import app
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Seventy images: more than one batch."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(70):
+        (folder / f"{number:02}.png").write_bytes(png(number))
+    return folder
+
+
+def predict(world: ProductionWorld, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
+    monkeypatch.setattr(services, "project", lambda name: world.project)
+    monkeypatch.setattr(services, "registry", lambda: world.registry)
+    monkeypatch.setattr(services, "spool", lambda: world.spool)
+    return CliRunner().invoke(app, ["predict", "shapes", *arguments])
+
+
+def test_every_image_is_answered_by_the_model_that_is_named(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    version = models.register(1)
+    models.put_in_production(version)
+    found = predict(models, monkeypatch, str(images), "--json")
+    assert found.exit_code == 0, found.output
+    told: dict[str, Any] = json.loads(found.stdout)
+    assert told["model"]["sha256"] == version.weights_sha256
+    assert [Path(one["image"]).name for one in told["predictions"]] == [
+        f"{number:02}.png" for number in range(70)
+    ]
+    alone = json.loads(predict(models, monkeypatch, str(images / "69.png"), "--json").stdout)["predictions"]
+    assert alone[0]["probabilities"] == pytest.approx(told["predictions"][69]["probabilities"], abs=1e-6)
+    assert models.spool.files("shapes") == []
+
+
+def test_what_is_logged_is_what_was_said(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    models.put_in_production(models.register(1))
+    arguments = (str(images), "--log", "--device", "desk-1", "--json")
+    told = json.loads(predict(models, monkeypatch, *arguments).stdout)["predictions"]
+    ((_, content),) = models.spool.read_each("shapes", models.spool.files("shapes"))
+    rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+    assert [row["image_sha256"] for row in rows] == [sha256(png(number)) for number in range(70)]
+    assert [row["prediction"] for row in rows] == [one["prediction"] for one in told]
+    assert {row["device"] for row in rows} == {"desk-1"}
+    assert len({row["timestamp"] for row in rows}) == 70
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_others_answered(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    models.put_in_production(models.register(1))
+    (images / "10.png").write_bytes(b"no image")
+    found = predict(models, monkeypatch, str(images), "--json")
+    assert found.exit_code == 1
+    told = json.loads(found.stdout)["predictions"]
+    assert [Path(one["image"]).name for one in told if "error" in one] == ["10.png"]
+    assert len(told) == 70
+
+
+@pytest.mark.parametrize("name", ["nowhere.png", "empty"])
+def test_a_path_without_images_is_an_error_that_names_it(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+):
+    (tmp_path / "empty").mkdir()
+    models.put_in_production(models.register(1))
+    found = predict(models, monkeypatch, str(tmp_path / name))
+    assert isinstance(found.exception, FileNotFoundError)
+    assert name in str(found.exception)
+
+
+def test_each_device_group_is_answered_by_its_own_model(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    everywhere, dock = models.register(1), models.register(2)
+    models.put_in_production(everywhere)
+    models.put_in_production(dock, group="dock")
+    for group, version in (("all", everywhere), ("dock", dock), ("gate", everywhere)):
+        found = predict(models, monkeypatch, str(images / "01.png"), "--group", group, "--json")
+        assert json.loads(found.stdout)["model"]["version"] == version.version

@@ -1,0 +1,186 @@
+"""The prediction server: every request is answered by one named model, while models come and go."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from logged import png, project, sha256
+from production_world import ProductionWorld
+
+from visionops.prediction_log import BackgroundLog, PredictionLog
+from visionops.serving.app import PredictionApp
+from visionops.serving.current import CurrentModel
+from visionops.serving.server import CannotListen, PredictionServer, in_thread
+from visionops_assets.monitoring.prediction import NothingInProduction
+from visionops_assets.promotion.rollback import rollback
+
+CAPTURE_ALL = {"captures": {"share": 1.0}}
+
+
+@contextmanager
+def serving(world: ProductionWorld, **options: Any) -> Iterator[httpx.Client]:
+    """What `visionops serve` runs, in a thread of this process."""
+    current = CurrentModel(world.registry, "shapes", "all", threads=1)
+    log = BackgroundLog(PredictionLog(world.spool, world.project, "server-1", "all"))
+    app = PredictionApp("shapes", "all", current, log, batch=64, look_every=0.05, **options)
+    with in_thread(app.asgi) as server, httpx.Client(base_url=server.address, timeout=30) as client:
+        yield client
+
+
+def spooled(world: ProductionWorld) -> list[dict[str, Any]]:
+    """Every row that the spool has."""
+    files = world.spool.read_each("shapes", world.spool.files("shapes"))
+    return [row for _, content in files for row in pq.read_table(pa.BufferReader(content)).to_pylist()]
+
+
+def ask(client: httpx.Client, image: bytes) -> dict[str, Any]:
+    found = client.post("/predict", content=image)
+    assert found.status_code == 200, found.text
+    return dict(found.json())
+
+
+def test_an_image_is_answered_and_the_answer_names_its_model_and_is_logged(models: ProductionWorld):
+    models.projects = [project(**CAPTURE_ALL)]
+    version = models.register(1)
+    models.put_in_production(version)
+    with serving(models) as client:
+        told = ask(client, png(1))
+        health = client.get("/health").json()
+        numbers = client.get("/metrics").text
+        broken = client.post("/predict", content=b"no image")
+        nothing = client.post("/predict", content=b"")
+    assert told["model"] == health["model"]
+    assert told["model"]["sha256"] == version.weights_sha256
+    assert told["prediction"] in told["probabilities"]
+    assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert (broken.status_code, nothing.status_code) == (400, 400)
+    assert "is not an image" in broken.json()["error"]
+    assert 'visionops_serve_requests_total{group="all",project="shapes",status="200"} 1.0' in numbers
+    (row,) = spooled(models)
+    assert row["image_sha256"] == sha256(png(1))
+    assert row["model_sha256"] == version.weights_sha256
+    assert row["frame"] == png(1)
+    assert row["brightness"] is not None
+    assert len(row["embedding"]) == 64
+
+
+def test_a_detector_answers_boxes_in_pixels_of_the_image(models: ProductionWorld):
+    models.projects = [project().model_copy(update={"task": "detection"})]
+    models.put_in_production(models.register(1))
+    with serving(models) as client:
+        told = ask(client, png(1))
+    (box,) = told["boxes"]
+    assert [box[side] for side in ("x", "y", "w", "h")] == [1.0, 2.0, 3.0, 4.0]
+    assert (told["prediction"], told["confidence"]) == (box["label"], box["score"])
+    (row,) = spooled(models)
+    assert row["boxes"][0]["class"] == box["label"]
+
+
+def test_no_request_fails_and_each_names_its_model_while_a_promotion_and_a_rollback_happen(
+    models: ProductionWorld,
+):
+    first, second = models.register(1), models.register(2)
+    models.put_in_production(first)
+    known = {each.version: each.weights_sha256 for each in (first, second)}
+    image, stop = png(1), threading.Event()
+    answers: list[dict[str, Any]] = []
+    failures: list[str] = []
+    with serving(models) as client:
+        expected = {}
+
+        def load() -> None:
+            with httpx.Client(base_url=client.base_url, timeout=30) as own:
+                while not stop.is_set():
+                    try:
+                        answers.append(ask(own, image))
+                    except (httpx.HTTPError, AssertionError) as error:
+                        failures.append(str(error))
+
+        def wait_for(version: int) -> None:
+            while (told := ask(client, image))["model"]["version"] != version:
+                pass
+            expected[version] = told["probabilities"]
+
+        wait_for(first.version)
+        asking = [threading.Thread(target=load) for _ in range(4)]
+        for thread in asking:
+            thread.start()
+        models.put_in_production(second)
+        wait_for(second.version)
+        rollback(
+            models.registry,
+            project="shapes",
+            who="test",
+            why="a test",
+            when=datetime.now(UTC),
+            to=first.version,
+        )
+        wait_for(first.version)
+        stop.set()
+        for thread in asking:
+            thread.join()
+    assert not failures
+    assert {told["model"]["version"] for told in answers} == set(known)
+    for told in answers:
+        assert told["model"]["sha256"] == known[told["model"]["version"]]
+        assert told["probabilities"] == pytest.approx(expected[told["model"]["version"]], abs=1e-5)
+    assert len(spooled(models)) >= len(answers)
+
+
+def test_a_registry_that_is_gone_leaves_the_present_model_answering(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    current = CurrentModel(models.registry, "shapes", "all", threads=1)
+    answered = current.model
+    current._registry = models.registry.model_copy(update={"tracking_uri": "sqlite:////proc/no/mlflow.db"})
+    assert not current.look()
+    assert current.model is answered
+    assert current.problem
+
+
+def test_a_spool_that_takes_nothing_loses_no_row_until_it_does(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch
+):
+    models.put_in_production(models.register(1))
+    attempts = itertools.count()
+    put = type(models.spool).put
+
+    def full(*arguments: Any, **options: Any) -> str:
+        if next(attempts) == 0:
+            raise OSError("no space left on device")
+        return put(*arguments, **options)
+
+    monkeypatch.setattr(type(models.spool), "put", full)
+    monkeypatch.setattr("visionops.prediction_log.FLUSH_ROWS", 1)
+    with serving(models) as client:
+        ask(client, png(1))
+        ask(client, png(2))
+    assert {row["image_sha256"] for row in spooled(models)} == {sha256(png(1)), sha256(png(2))}
+
+
+def test_nothing_in_production_is_said_before_anything_is_served(models: ProductionWorld):
+    with pytest.raises(NothingInProduction, match="visionops tick shapes"):
+        CurrentModel(models.registry, "shapes", "all", threads=1)
+
+
+def test_an_address_that_is_taken_is_named(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    with serving(models) as client:
+        port = httpx.URL(client.base_url).port
+        assert port is not None
+        app = PredictionApp(
+            "shapes",
+            "all",
+            CurrentModel(models.registry, "shapes", "all", 1),
+            None,
+            batch=1,
+            look_every=9,
+        )
+        with pytest.raises(CannotListen, match=f"port {port}"):
+            PredictionServer(app.asgi, "127.0.0.1", port)

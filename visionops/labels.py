@@ -1,0 +1,64 @@
+"""`visionops labels`: the images of production that are most worth a label."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Images of production that are most worth a label.", no_args_is_help=True)
+
+DAYS = 7
+
+
+@app.callback()
+def labels() -> None:
+    """Keeps `export` a verb of its own while it is the only one."""
+
+
+@app.command("export")
+def export(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    to: Annotated[
+        Path, typer.Option("--to", help="A new folder for the images and what is to be filled in.")
+    ],
+    day: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--day", help=f"Production day, YYYY-MM-DD; several times for several. Default: the last {DAYS}."
+        ),
+    ] = None,
+) -> None:
+    """Write the wanted images to a folder, to be labelled and imported as a batch.
+
+    Classification: fill in `label` in labels.csv. Detection: correct the boxes of annotations.json in a labelling tool.
+    """
+    from resources.lakefs import MAIN
+    from visionops import services
+    from visionops_assets.monitoring.inference_log import production_repository
+    from visionops_assets.monitoring.labels_export import export_images, wanted_days
+
+    found, lakefs = services.project(project), services.lakefs()
+    today = datetime.now(UTC).date()
+    days = (
+        [date.fromisoformat(each) for each in day]
+        if day
+        else [today - timedelta(back) for back in range(DAYS)]
+    )
+    wanted, boxes = wanted_days(services.artifacts(), found.project, sorted(days), found.task)
+    if wanted.empty:
+        raise LookupError(
+            f"no image of {project} is wanted on {', '.join(str(each) for each in sorted(days))}: materialise "
+            "`labels_wanted` of a day with captures, or name another with --day"
+        )
+    repository = production_repository(found.repository)
+    folders = {f"{PurePosixPath(capture).parent}/" for capture in wanted["capture"]}
+    kept = {entry.path for folder in folders for entry in lakefs.objects(repository, MAIN, folder)}
+    there = wanted[wanted["capture"].isin(kept)]
+    frames = lakefs.read_many(repository, MAIN, there["capture"].tolist())
+    count = export_images(to, there, frames, task=found.task, classes=found.classes, boxes=boxes)
+    gone = len(wanted) - count
+    typer.echo(
+        f"{count} images in {to}" + (f"; {gone} more are wanted, but their frames are gone" if gone else "")
+    )
+    typer.echo(f"when labelled: `visionops import {project} {to} --batch NAME`")

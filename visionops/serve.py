@@ -1,0 +1,48 @@
+"""`visionops serve`: what is in production answers over HTTP."""
+
+import logging
+import socket
+from typing import Annotated
+
+import typer
+
+
+def command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    group: Annotated[str, typer.Option(help="Device group.")] = "all",
+    device: Annotated[str, typer.Option(help="How the log names this server; by default the host.")] = "",
+    log: Annotated[bool, typer.Option(help="Write the inference log.")] = True,
+    batch: Annotated[int, typer.Option(min=1, help="The most images answered together.")] = 64,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the model; 0: as many as it likes.")] = 0,
+    look_every: Annotated[
+        float, typer.Option(min=0.05, help="Seconds between two looks at what is in production.")
+    ] = 2.0,
+) -> None:
+    """Answer images over HTTP: `curl --data-binary @image.png http://127.0.0.1:8080/predict`.
+
+    Each answer names its model. A promotion or rollback swaps the model between two batches: no request is dropped.
+    GET /health and /metrics say how it does.
+    """
+    from visionops import services
+    from visionops.prediction_log import BackgroundLog, PredictionLog
+    from visionops.serving.app import PredictionApp
+    from visionops.serving.current import CurrentModel
+    from visionops.serving.server import PredictionServer
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("visionops").setLevel(logging.INFO)
+    found = services.project(project)
+    current = CurrentModel(services.registry(), project, group, threads)
+    written = None
+    if log:
+        name = device or socket.gethostname().replace(".", "-")
+        written = BackgroundLog(PredictionLog(services.spool(), found, name, group))
+    app = PredictionApp(project, group, current, written, batch=batch, look_every=look_every)
+    server = PredictionServer(app.asgi, host, port)
+    server.run(
+        lambda: typer.echo(
+            f"version {current.model.version} of {project} answers at {server.address}/predict"
+        )
+    )

@@ -1,0 +1,126 @@
+"""The ASGI application: POST /predict, GET /health, GET /metrics."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from visionops.prediction_log import BackgroundLog
+from visionops.serving import metrics
+from visionops.serving.batcher import Batcher
+from visionops.serving.current import CurrentModel
+from visionops_assets.dataset.image_header import UnreadableImage
+from visionops_assets.monitoring.prediction import Answer, Picture, answer, pictures
+
+MAX_IMAGE_BYTES = 32 << 20
+# JPEG and PNG decode outside the interpreter's lock.
+DECODERS = 2
+
+
+class ImageTooLarge(ValueError):
+    """A request's body is larger than an image may be."""
+
+
+class PredictionApp:
+    """Answers images by the current model, and gives what was predicted to the log, if there is one."""
+
+    def __init__(
+        self,
+        project: str,
+        group: str,
+        current: CurrentModel,
+        log: BackgroundLog | None,
+        *,
+        batch: int,
+        look_every: float,
+    ) -> None:
+        self._project, self._group = project, group
+        self._current, self._log, self._look_every = current, log, look_every
+        self._metrics = metrics.Metrics(project, group, log.to_json if log is not None else dict)
+        self._metrics.serving(current.model)
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+        self._runner = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._batcher: Batcher[bytes, Answer | UnreadableImage] = Batcher(self._answer, self._runner, batch)
+        self.asgi = Starlette(
+            routes=[
+                Route("/predict", self._predict, methods=["POST"]),
+                Route("/health", self._health),
+                Route("/metrics", self._show_metrics),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(
+            self._current.watch(self._look_every, lambda model: self._metrics.serving(model, swapped=True))
+        )
+        async with self._batcher:
+            yield
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        self._runner.shutdown()
+        self._decoders.shutdown()
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
+
+    async def _predict(self, request: Request) -> Response:
+        try:
+            data = await _body(request)
+        except ImageTooLarge as error:
+            return self._say(413, {"error": str(error)}, time.perf_counter())
+        except ClientDisconnect:
+            return Response(status_code=400)
+        started = time.perf_counter()
+        found = await self._batcher.ask(data)
+        if isinstance(found, UnreadableImage):
+            return self._say(400, {"error": str(found)}, started)
+        return self._say(200, {"project": self._project, **found.to_json()}, started)
+
+    async def _health(self, _: Request) -> Response:
+        told = {
+            "status": "ok",
+            "project": self._project,
+            "group": self._group,
+            "model": self._current.model.to_json(),
+            "since": self._current.since.isoformat(),
+            "problem": self._current.problem,
+            "log": self._log.to_json() if self._log is not None else None,
+        }
+        return JSONResponse(told)
+
+    async def _show_metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+    def _say(self, status: int, told: dict[str, object], started: float) -> Response:
+        self._metrics.answered(status, time.perf_counter() - started)
+        return JSONResponse(told, status)
+
+    def _answer(self, images: Sequence[bytes]) -> list[Answer | UnreadableImage]:
+        """One batch, by one model."""
+        model = self._current.model
+        seen = pictures([("the image", data) for data in images], model.shipped, self._decoders)
+        readable = [each for each in seen if isinstance(each, Picture)]
+        answers = answer(model, readable)
+        self._metrics.batch(len(images))
+        if self._log is not None and readable:
+            self._log.add(readable, answers)
+        told = iter(answers)
+        return [next(told) if isinstance(each, Picture) else each for each in seen]
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_IMAGE_BYTES:
+            raise ImageTooLarge(f"an image has at most {MAX_IMAGE_BYTES >> 20} MB; scale it down")
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,173 @@
+"""Has a day of production departed from a model's reference? Tables in, a table out.
+
+One reference, one day, one (model, device group): who calls takes the rows apart first.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from visionops_assets.monitoring.distances import (
+    jensen_shannon,
+    jensen_shannon_by_chance,
+    normed_wasserstein,
+    wasserstein_by_chance,
+)
+from visionops_assets.monitoring.drift_rules import DriftRules
+from visionops_assets.monitoring.embedding_distance import EmbeddingReference
+from visionops_assets.monitoring.image_statistics import STATISTICS
+from visionops_assets.monitoring.signals import categorical_signal, embeddings, numeric_signals, signals
+
+Kind = Literal["data", "prediction", "embedding"]
+EMBEDDING = "embedding"
+# Evidently's names of the methods it has too.
+WASSERSTEIN, JENSEN_SHANNON, MMD = "wasserstein", "jensenshannon", "mmd"
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """One watched column of one day. `distance` is None where it cannot be told, and `note` says why.
+
+    `threshold` is the larger of `effect` and `by_chance`; `missing` the share of rows without a finite value.
+    """
+
+    column: str
+    kind: Kind
+    method: str
+    distance: float | None
+    effect: float
+    by_chance: float | None
+    missing: float
+    note: str = ""
+
+    @property
+    def threshold(self) -> float:
+        return max(self.effect, self.by_chance or 0.0)
+
+    @property
+    def drifted(self) -> bool:
+        return self.distance is not None and self.distance > self.threshold
+
+
+@dataclass(frozen=True)
+class DayDrift:
+    """One day of one model on one device group, column by column."""
+
+    rows: int
+    columns: tuple[ColumnDrift, ...]
+
+    @property
+    def drifted(self) -> tuple[ColumnDrift, ...]:
+        """The columns that drifted, the farthest beyond its threshold first."""
+        found = [column for column in self.columns if column.drifted]
+        return tuple(sorted(found, key=lambda column: -(column.distance or 0.0) / column.threshold))
+
+    @property
+    def judged(self) -> bool:
+        """Whether any column could be."""
+        return any(column.distance is not None for column in self.columns)
+
+    @property
+    def share(self) -> float:
+        """Drifted columns over judged columns; 0 where none could be judged."""
+        judged = sum(column.distance is not None for column in self.columns)
+        return len(self.drifted) / judged if judged else 0.0
+
+    def table(self) -> pd.DataFrame:
+        """One row a column, `ColumnDrift`'s fields with `threshold` and `drifted`."""
+        records = [
+            {**asdict(each), "threshold": each.threshold, "drifted": each.drifted} for each in self.columns
+        ]
+        return pd.DataFrame(records)
+
+
+class DriftReference:
+    """What days of one model are compared with: its answers on its holdout, as rows of the log.
+
+    What chance gives is drawn once for each number of rows (to two digits), so a month costs little more than a day.
+    """
+
+    def __init__(self, rows: pd.DataFrame, task: str, rules: DriftRules) -> None:
+        self.rows, self.task, self.rules = rows, task, rules
+        self._signals = signals(rows, task)
+        vectors = embeddings(rows)
+        varied = len(vectors) >= 2 and bool(np.ptp(vectors, axis=0).any())
+        self._embedding = EmbeddingReference(vectors) if varied else None
+        self._drawn: dict[tuple[str, int], float] = {}
+
+    def compare(self, day: pd.DataFrame) -> DayDrift:
+        """Compare rows of the log with the reference; a column with fewer than `min_rows` values is not judged."""
+        found = signals(day, self.task)
+        columns = [self._number(name, found[name]) for name in numeric_signals(self.task)]
+        columns += [self._classes(found[categorical_signal(self.task)]), self._vectors(day)]
+        return DayDrift(len(day), tuple(columns))
+
+    def _number(self, name: str, current: pd.Series) -> ColumnDrift:
+        reference, present = (
+            column.dropna().to_numpy(np.float64) for column in (self._signals[name], current)
+        )
+        return self._judged(
+            name,
+            "data" if name in STATISTICS else "prediction",
+            WASSERSTEIN,
+            (len(reference), len(present), len(current)),
+            self.rules.effect_sizes.wasserstein,
+            lambda: normed_wasserstein(reference, present),
+            lambda rows: wasserstein_by_chance(reference, rows, self.rules.quantile),
+        )
+
+    def _classes(self, current: pd.Series) -> ColumnDrift:
+        reference, present = self._signals[str(current.name)].dropna(), current.dropna()
+        counts = pd.DataFrame({"one": reference.value_counts(), "other": present.value_counts()}).fillna(0)
+        one, other = (counts[side].to_numpy(np.int64) for side in ("one", "other"))
+        return self._judged(
+            str(current.name),
+            "prediction",
+            JENSEN_SHANNON,
+            (len(reference), len(present), len(current)),
+            self.rules.effect_sizes.jensen_shannon,
+            lambda: jensen_shannon(one, other),
+            lambda rows: jensen_shannon_by_chance(one[one > 0], rows, self.rules.quantile),
+        )
+
+    def _vectors(self, day: pd.DataFrame) -> ColumnDrift:
+        known, current = self._embedding, embeddings(day)
+        fits = known is not None and current.shape[1] == known.vectors.shape[1]
+        return self._judged(
+            EMBEDDING,
+            "embedding",
+            MMD,
+            (len(known.vectors) if known else 0, len(current) if fits else 0, len(day)),
+            self.rules.effect_sizes.embedding,
+            lambda: known.distance(current) if known else 0.0,
+            lambda rows: known.by_chance(rows, self.rules.quantile) if known else 0.0,
+        )
+
+    def _judged(
+        self,
+        name: str,
+        kind: Kind,
+        method: str,
+        sizes: tuple[int, int, int],
+        effect: float,
+        distance: Callable[[], float],
+        by_chance: Callable[[int], float],
+    ) -> ColumnDrift:
+        """`sizes`: values of the reference, values of the day, rows of the day."""
+        known, present, rows = sizes
+        missing = 1 - present / rows if rows else 0.0
+        least = self.rules.min_rows
+        if known < 2:
+            return ColumnDrift(name, kind, method, None, effect, None, missing, "the reference has no values")
+        if present < least:
+            note = f"{present} values, at least {least} are needed"
+            return ColumnDrift(name, kind, method, None, effect, None, missing, note)
+        # Rounded down: fewer rows vary more, so the threshold errs to the quiet side.
+        digits = 10 ** max(len(str(present)) - 2, 0)
+        drawn = present // digits * digits
+        if (name, drawn) not in self._drawn:
+            self._drawn[name, drawn] = by_chance(drawn)
+        return ColumnDrift(name, kind, method, distance(), effect, self._drawn[name, drawn], missing)

@@ -1,0 +1,137 @@
+"""A production day taken apart by (model, device group), and its findings put in a row with those of other days."""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import NamedTuple
+
+import pandas as pd
+
+from visionops_assets.monitoring.drift import ColumnDrift, DayDrift
+from visionops_assets.monitoring.judgement import Day
+from visionops_assets.monitoring.performance import DayPerformance
+
+# Columns of the stored tables, with their Arrow types.
+DRIFT_COLUMNS = {
+    "model_sha256": "string",
+    "device_group": "string",
+    "rows": "int64",
+    "column": "string",
+    "kind": "string",
+    "method": "string",
+    "distance": "double",
+    "effect": "double",
+    "by_chance": "double",
+    "threshold": "double",
+    "drifted": "bool",
+    "missing": "double",
+    "note": "string",
+}
+PERFORMANCE_COLUMNS = {
+    "model_sha256": "string",
+    "device_group": "string",
+    "rows": "int64",
+    "labelled": "int64",
+    "metric": "string",
+    "realised": "double",
+    "realised_lower": "double",
+    "realised_upper": "double",
+    "estimated": "double",
+    "estimated_lower": "double",
+    "estimated_upper": "double",
+    "floor": "double",
+    "below": "bool",
+    "in_words": "string",
+}
+
+
+class Where(NamedTuple):
+    """What drift and performance are told of."""
+
+    model_sha256: str
+    device_group: str
+
+    def name(self) -> str:
+        """In words."""
+        return f"model {self.model_sha256[:12]} on {self.device_group}"
+
+
+def by_model(rows: pd.DataFrame) -> Iterator[tuple[Where, pd.DataFrame]]:
+    """The rows of each model on each device group."""
+    for (model, group), part in rows.groupby(list(Where._fields), sort=True):
+        yield Where(str(model), str(group)), part.reset_index(drop=True)
+
+
+def drift_rows(where: Where, found: DayDrift) -> pd.DataFrame:
+    """One row a column of one model's day."""
+    return found.table().assign(rows=found.rows, **where._asdict())[list(DRIFT_COLUMNS)]
+
+
+def no_comparison(where: Where, rows: int, why: str) -> pd.DataFrame:
+    """The row of a model that has no reference."""
+    nothing = ColumnDrift("", "data", "", None, 0.0, None, 0.0, why)
+    return drift_rows(where, DayDrift(rows, (nothing,)))
+
+
+def performance_row(where: Where, found: DayPerformance, floor: float) -> dict[str, object]:
+    """One model's day as a row of the table of performances."""
+    row: dict[str, object] = {
+        **where._asdict(),
+        "rows": found.rows,
+        "labelled": found.labelled,
+        "metric": None,
+    }
+    for name, each in (("realised", found.realised), ("estimated", found.estimated)):
+        row[name] = each.value if each else None
+        row[f"{name}_lower"] = each.lower if each else None
+        row[f"{name}_upper"] = each.upper if each else None
+    if found.known is not None:
+        row["metric"] = found.known.metric
+    return {**row, "floor": floor, "below": found.below(floor), "in_words": found.sentence()}
+
+
+def drift_days(tables: Mapping[date, pd.DataFrame]) -> dict[Where, list[Day]]:
+    """What stored drift tables say, by model and device group, a day each."""
+    found: dict[Where, list[Day]] = {}
+    for day, table in tables.items():
+        for where, part in by_model(table) if len(table) else ():
+            judged = bool(part["distance"].notna().any())
+            drifted = part[part["drifted"].astype(bool)]
+            far = (drifted["distance"] / drifted["threshold"]).sort_values(ascending=False)
+            signs = tuple(drifted.loc[far.index, "column"])
+            bad = bool(len(drifted)) if judged else None
+            found.setdefault(where, []).append(Day(day, int(part["rows"].iloc[0]), bad, signs))
+    return found
+
+
+def performance_days(tables: Mapping[date, pd.DataFrame]) -> dict[Where, list[Day]]:
+    """What stored tables of performances say, by model and device group, a day each."""
+    found: dict[Where, list[Day]] = {}
+    for day, table in tables.items():
+        for row in table.to_dict("records"):
+            where = Where(str(row["model_sha256"]), str(row["device_group"]))
+            known = row["below"] is not None and not pd.isna(row["below"])
+            kind = "realised" if pd.notna(row["realised"]) else "estimated"
+            signs = (
+                (f"{kind} {row['metric']} {row[kind]:.3f} below {row['floor']:.3f}",)
+                if known and row["below"]
+                else ()
+            )
+            bad = bool(row["below"]) if known else None
+            found.setdefault(where, []).append(Day(day, int(row["rows"]), bad, signs))
+    return found
+
+
+def performances_by_day(tables: Mapping[date, pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several days, with their `day`, oldest first."""
+    rows = [{**row, "day": day} for day, table in tables.items() for row in table.to_dict("records")]
+    return pd.DataFrame(rows, columns=[*PERFORMANCE_COLUMNS, "day"])
+
+
+def performance_metrics(table: pd.DataFrame) -> dict[Where, dict[str, float]]:
+    """The numbers that are known of each model's day, by name."""
+    return {
+        Where(str(row["model_sha256"]), str(row["device_group"])): {
+            name: float(row[name]) for name in ("realised", "estimated") if pd.notna(row[name])
+        }
+        for row in table.to_dict("records")
+    }

@@ -1,0 +1,181 @@
+"""What runs in production, run: images in, answers out, and the rows that the log keeps of them."""
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resources.model_records import EVERYWHERE, ModelVersion, version_on
+from visionops_assets.dataset.decode import decode
+from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.evaluation.detections import boxes_in_image, detections_of
+from visionops_assets.evaluation.shipped import ShippedModel, fetch_model, open_model
+from visionops_assets.monitoring.image_statistics import STATISTICS, image_statistics
+from visionops_assets.registry import Registry
+
+
+class NothingInProduction(LookupError):
+    """The project has no champion on this device group."""
+
+
+@dataclass(frozen=True)
+class RunningModel:
+    """A registered version, opened."""
+
+    version: int
+    weights_sha256: str
+    onnx_sha256: str
+    shipped: ShippedModel
+
+    def to_json(self) -> dict[str, Any]:
+        """How an answer names its model."""
+        return {"version": self.version, "sha256": self.weights_sha256, "onnx_sha256": self.onnx_sha256}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image as it came, and decoded for a model: uint8 [H, W, C]; `size` is width and height as it came."""
+
+    name: str
+    data: bytes
+    sha256: str
+    size: tuple[int, int]
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image. `boxes` for a detector, `probabilities` by class for a classifier."""
+
+    model: RunningModel
+    prediction: str | None
+    confidence: float | None
+    probabilities: NDArray[np.float32] | None
+    boxes: list[dict[str, Any]] | None
+    embedding: NDArray[np.float32] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `predict` and `serve` give it."""
+        told: dict[str, Any] = {"prediction": self.prediction, "confidence": self.confidence}
+        if self.boxes is not None:
+            told["boxes"] = self.boxes
+        if self.probabilities is not None:
+            classes = self.model.shipped.classes
+            told["probabilities"] = dict(zip(classes, self.probabilities.tolist(), strict=True))
+        return {**told, "model": self.model.to_json()}
+
+
+def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -> ModelVersion:
+    """The version that runs on a device group now. Raises `NothingInProduction`."""
+    number = version_on(registry.models.get(project), group)
+    if number is None:
+        raise NothingInProduction(
+            f"nothing of {project} is in production: `visionops tick {project}` trains and promotes a first champion"
+        )
+    return registry.models.version(project, number)
+
+
+def open_version(registry: Registry, version: ModelVersion, threads: int = 0) -> RunningModel:
+    """Fetch the file of a registered version, hold it to its digest, and open it; `threads` 0 lets ONNX Runtime choose.
+
+    Raises `ModelFileError` where the file was altered or cannot be opened.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = fetch_model(registry, version.run_id, version.onnx_sha256, "champion", Path(folder))
+        shipped = open_model(file, threads)
+    return RunningModel(version.version, version.weights_sha256, version.onnx_sha256, shipped)
+
+
+def picture(name: str, data: bytes, shipped: ShippedModel) -> Picture:
+    """Decode one image for a model. Raises `UnreadableImage` naming it."""
+    spec = shipped.input
+    header = probe(data, name)
+    pixels = decode(data, name, spec.height, spec.width, spec.channels, spec.resize)
+    return Picture(name, data, hashlib.sha256(data).hexdigest(), (header.width, header.height), pixels)
+
+
+def pictures(
+    images: Sequence[tuple[str, bytes]], shipped: ShippedModel, threads: Executor | None = None
+) -> list[Picture | UnreadableImage]:
+    """Decode (name, bytes) pairs, the error in the place of one that cannot be read."""
+
+    def one(image: tuple[str, bytes]) -> Picture | UnreadableImage:
+        try:
+            return picture(*image, shipped)
+        except UnreadableImage as error:
+            return error
+
+    return list(threads.map(one, images) if threads is not None and len(images) > 1 else map(one, images))
+
+
+def answer(model: RunningModel, batch: Sequence[Picture]) -> list[Answer]:
+    """Run the model on a batch. Raises `ModelFileError` where its file is not what it says."""
+    if not batch:
+        return []
+    shipped = model.shipped
+    detects = shipped.task == "detection"
+    outputs = ["boxes", "scores", "labels"] if detects else ["probabilities"]
+    embeds = any(each.name == "embedding" for each in shipped.session.get_outputs())
+    pixels = np.stack([each.pixels for each in batch])
+    found = [part[0] for part in shipped.run([pixels], [*outputs, *(["embedding"] if embeds else [])])]
+    embeddings = list(found[-1]) if embeds else [None] * len(batch)
+    if not detects:
+        return [
+            _classified(model, probabilities, embedding)
+            for probabilities, embedding in zip(found[0], embeddings, strict=True)
+        ]
+    detected = detections_of(shipped, *found[:3])
+    return [
+        _detected(model, boxes_in_image(detected, row, each.size[1], each.size[0]), embeddings[row])
+        for row, each in enumerate(batch)
+    ]
+
+
+def log_rows(
+    batch: Sequence[Picture], answers: Sequence[Answer], *, device: str, group: str, times: Sequence[datetime]
+) -> list[dict[str, Any]]:
+    """The rows of the inference log of a batch that one model answered, without frames."""
+    if not batch:
+        return []
+    statistics = image_statistics(np.stack([each.pixels for each in batch]), [each.size for each in batch])
+    return [
+        {
+            "timestamp": when,
+            "device": device,
+            "device_group": group,
+            "model_sha256": said.model.weights_sha256,
+            "image_sha256": seen.sha256,
+            "prediction": said.prediction,
+            "confidence": said.confidence,
+            **({"boxes": [_logged(box) for box in said.boxes]} if said.boxes is not None else {}),
+            **({"probabilities": said.probabilities.tolist()} if said.probabilities is not None else {}),
+            **dict(zip(STATISTICS, measured, strict=True)),
+            "embedding": said.embedding.tolist() if said.embedding is not None else None,
+        }
+        for seen, said, when, measured in zip(
+            batch, answers, times, statistics.to_numpy().tolist(), strict=True
+        )
+    ]
+
+
+def _classified(model: RunningModel, probabilities: NDArray[np.float32], embedding: Any) -> Answer:
+    best = int(probabilities.argmax())
+    prediction = model.shipped.classes[best]
+    return Answer(model, prediction, float(probabilities[best]), probabilities, None, embedding)
+
+
+def _detected(model: RunningModel, boxes: list[dict[str, Any]], embedding: Any) -> Answer:
+    best = boxes[0] if boxes else {"label": None, "score": None}
+    return Answer(model, best["label"], best["score"], None, boxes, embedding)
+
+
+def _logged(box: dict[str, Any]) -> dict[str, Any]:
+    """A box in the words of the log."""
+    return {"class" if name == "label" else name: value for name, value in box.items()}
