@@ -1,9 +1,12 @@
 """What every test shares."""
 
+import functools
 import os
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +15,16 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+# The longest files first: at the end no worker waits for another that has just begun with one of them.
+LONGEST_FIRST = ("browser", "loop", "reproduction", "drop", "commands", "detection", "promotion", "training")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders of the longest files first, in the order given there."""
+    order = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +37,36 @@ def count() -> Callable[[int, int], int]:
     return lambda reduced, stated: stated if full else reduced
 
 
+@pytest.fixture(autouse=True)
+def exporter_operations() -> None:
+    """Keep torch's table of ONNX operations, which it makes anew for each export: a fifth of a small training."""
+    exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
+    if exporter is not None and not hasattr(exporter.ONNXRegistry.from_torchlib, "cache_info"):
+        exporter.ONNXRegistry.from_torchlib = staticmethod(
+            functools.cache(exporter.ONNXRegistry.from_torchlib)
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases_that_wait_for_no_disk() -> None:
+    """What a test of this process writes need not survive a power cut; what its children write waits as it should."""
+    from sqlalchemy import Engine, event
+
+    @event.listens_for(Engine, "connect")
+    def unsynchronised(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+
+@pytest.fixture(autouse=True)
+def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is tried again is so at once: waiting shows nothing."""
+    if "dagster" in sys.modules:
+        import dagster as dg
+
+        monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt_num: 0)
+
+
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty MLflow database: migrating takes seconds, copying does not."""
@@ -34,10 +77,41 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def world(tmp_path: Path, mlflow_template: Path) -> "Iterator[World]":
-    """A fresh VisionOps with one small project."""
+@pytest.fixture(scope="session")
+def empty_template(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
+    """A closed world in which nothing happened yet."""
     from tests.world import new_world
 
-    with new_world(tmp_path, mlflow_template) as made:
+    folder = tmp_path_factory.mktemp("empty")
+    with new_world(folder, mlflow_template):
+        return folder
+
+
+@pytest.fixture(scope="session")
+def promoted_template(tmp_path_factory: pytest.TempPathFactory, empty_template: Path) -> Path:
+    """A closed world whose first version is champion."""
+    from tests.world import copied_world
+
+    folder = tmp_path_factory.mktemp("promoted")
+    with copied_world(empty_template, folder) as world:
+        world.publish("week-01", 150, seed=1)
+        assert world.tick().outcome == "promoted"
+    return folder
+
+
+@pytest.fixture
+def world(tmp_path: Path, empty_template: Path) -> "Iterator[World]":
+    """A fresh VisionOps with one small project."""
+    from tests.world import copied_world
+
+    with copied_world(empty_template, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def promoted(tmp_path: Path, promoted_template: Path) -> "Iterator[World]":
+    """A VisionOps whose first version, week-01 of 150 images, is champion."""
+    from tests.world import copied_world
+
+    with copied_world(promoted_template, tmp_path) as made:
         yield made

@@ -17,6 +17,8 @@ from running_services import Services
 
 from lakefs_local import discovery
 from resources import home
+from tests import processes
+from tests.browser import three_weeks
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -55,8 +57,12 @@ def services(
             sqlite3.connect(folder / "mlflow" / "mlflow.db") as copy,
         ):
             source.backup(copy)
-    fill = ["visionops", "demo"] if demo else ["tests.browser.three_weeks"]
-    subprocess.run([sys.executable, "-m", *fill], cwd=home.ROOT, env=environment, check=True)
+    said = tmp_path_factory.mktemp("said") / "said"
+    if demo:
+        filled = processes.visionops("demo", environment=environment, said=said)
+    else:
+        filled = processes.run(three_weeks.fill, environment=environment, said=said)
+    assert filled.code == 0, filled.said
     options = [str(word) for pair in ports.items() for word in pair]
     with subprocess.Popen(
         [sys.executable, "-m", "visionops", "up", *options],
@@ -67,10 +73,10 @@ def services(
     ) as up:
         assert up.stdout is not None
         try:
-            said = ""
-            while "All is up" not in said:
-                said = up.stdout.readline()
-                assert said, "`visionops up` ended; its error stands above"
+            line = ""
+            while "All is up" not in line:
+                line = up.stdout.readline()
+                assert line, "`visionops up` ended; its error stands above"
             server = discovery.running(folder / "lakefs")
             assert server is not None
             yield Services(folder, "digits" if demo else "shapes", dagster, mlflow, server)

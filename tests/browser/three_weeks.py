@@ -1,4 +1,4 @@
-"""Run as a program: fills VISIONOPS_HOME with a first champion, a promotion and a refusal of a small project."""
+"""Fills VISIONOPS_HOME with a first champion, a promotion and a refusal of a small project, in a process of its own."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def declare(folder: Path) -> None:
     (folder / f"{PROJECT}.yaml").write_text(yaml.safe_dump(content))
 
 
-def main() -> None:
+def fill() -> None:
     """Publish week by week, as people would, and let the sensor do the rest."""
     home = bootstrap.prepare()
     declare(Path(os.environ["VISIONOPS_PROJECTS"]))
@@ -46,7 +46,3 @@ def main() -> None:
             outcomes.append(found.outcome)
     if outcomes != OUTCOMES:
         sys.exit(f"expected {OUTCOMES}, found {outcomes}")
-
-
-if __name__ == "__main__":
-    main()

@@ -65,9 +65,10 @@ def test_a_pass_goes_to_production_when_a_person_approves_it_and_no_hold_is_on(d
     assert desk.world.tick().run_id is None, "nothing is left to do"
 
 
-def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broken(desk: Desk) -> None:
-    desk.world.publish("week-01", 120, seed=1)
-    desk.world.tick()
+def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broken(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
     desk.world.publish("week-02", 90, seed=2, wrong=0.9)
     assert desk.world.tick().outcome == "refused"
     refused = desk.json("status", "shapes")["verdicts"][-1]["identity"]

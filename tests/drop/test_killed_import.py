@@ -2,8 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -11,19 +10,23 @@ from places import FolderDrop, fill
 
 from lakefs_local import discovery
 from resources.lakefs import LakeFSResource
+from tests import processes
 from tests.world import shapes_project, write_batch
 
-# Kills its own process before the named request to lakeFS, then does what the command line does.
-KILLED_AT = """
-import os, signal, sys
-from resources.lakefs import LakeFSResource
-place = sys.argv.pop(1)
-def dying(*arguments, **options):
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(LakeFSResource, place, dying)
-from visionops.__main__ import main
-main()
-"""
+
+@dataclass(frozen=True)
+class Dying:
+    """Lets a process kill itself before the named request to lakeFS."""
+
+    place: str
+
+    def __call__(self) -> None:
+        def dying(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(LakeFSResource, self.place, dying)
+
+
 PLACES = ["merge", "save", "write_many", "create_branch"]
 
 
@@ -41,21 +44,20 @@ def test_a_killed_import_is_taken_again_and_published_once(tmp_path: Path, count
     for name in ("DAGSTER_HOME", "VISIONOPS_DROP", "LAKEFS_ENDPOINT", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300
-        )
+    def tick(before: Dying | None = None) -> processes.Ended:
+        said = tmp_path / "said"
+        return processes.visionops("tick", "shapes", environment=environment, said=said, before=before)
 
     drop = FolderDrop(home / "drop" / "shapes")
     try:
         for number, place in enumerate(PLACES[: count(1, len(PLACES))]):
             batch = f"week-{number}"
             fill(drop, batch, write_batch(tmp_path / batch, 12, seed=number))
-            killed = run("-c", KILLED_AT, place, "tick", "shapes")
-            assert killed.returncode == -signal.SIGKILL, killed.stderr
-            again = run("-m", "visionops", "tick", "shapes")
-            assert again.returncode == 0, f"killed at {place}: {again.stdout}{again.stderr}"
-            assert "shapes: published" in again.stdout, f"killed at {place}: {again.stdout}"
+            killed = tick(Dying(place))
+            assert killed.code == -signal.SIGKILL, killed.said
+            again = tick()
+            assert again.code == 0, f"killed at {place}: {again.said}"
+            assert "shapes: published" in again.said, f"killed at {place}: {again.said}"
             lakefs = _lakefs(home)
             merges = [one for one in lakefs.log("shapes") if one.metadata.get("visionops.batch") == batch]
             assert len(merges) == 1, f"killed at {place}"

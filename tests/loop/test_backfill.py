@@ -1,19 +1,31 @@
 """Backfills ask what if: they judge, spend nothing and can never promote."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.world import World, shapes_project
+from tests.world import World, copied_world, shapes_project
 from visionops_assets import run_tags
 from visionops_assets.addresses import verdict_key
 
 
+@pytest.fixture(scope="module")
+def two_versions_template(tmp_path_factory: pytest.TempPathFactory, empty_template: Path) -> Path:
+    """A closed world whose first version was never decided on; the second is champion."""
+    folder = tmp_path_factory.mktemp("two-versions")
+    with copied_world(empty_template, folder) as world:
+        world.publish("week-01", 90, seed=1)
+        world.publish("week-02", 60, seed=2)
+        assert world.tick().outcome == "promoted"
+    return folder
+
+
 @pytest.fixture
-def two_versions(world: World) -> World:
-    """The first version was never decided on; the second is champion."""
-    world.publish("week-01", 90, seed=1)
-    world.publish("week-02", 60, seed=2)
-    assert world.tick().outcome == "promoted"
-    return world
+def two_versions(tmp_path: Path, two_versions_template: Path) -> Iterator[World]:
+    """A copy of that world."""
+    with copied_world(two_versions_template, tmp_path) as world:
+        yield world
 
 
 def backfill(world: World, partition: str, job: str = "shapes_what_if"):

@@ -1,21 +1,23 @@
 """Nothing but a decision with PASS against the present champion changes the champion, whatever checks are skipped."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
-from tests.world import World, shapes_project
+from tests.world import World, copied_world, shapes_project
 from visionops_assets import run_tags
 from visionops_assets.addresses import verdict_key
 
 
-@pytest.fixture
-def refused(world: World) -> World:
-    """A world whose second version was refused."""
-    world.publish("week-01", 150, seed=1)
-    world.tick()
-    world.publish("week-02", 120, seed=2, wrong=0.9)
-    assert world.tick().outcome == "refused"
-    return world
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory, promoted_template: Path) -> Iterator[World]:
+    """A world whose second version was refused; its tests try in vain to change that."""
+    with copied_world(promoted_template, tmp_path_factory.mktemp("refused")) as world:
+        world.publish("week-02", 120, seed=2, wrong=0.9)
+        assert world.tick().outcome == "refused"
+        yield world
 
 
 def failure(result: dg.ExecuteInProcessResult, step: str) -> str:
@@ -62,10 +64,9 @@ def test_a_what_if_cannot_promote_even_when_it_passes(world: World):
     assert world.champion() is None
 
 
-def test_a_moved_champion_is_not_replaced_by_a_verdict_against_the_one_before(world: World):
+def test_a_moved_champion_is_not_replaced_by_a_verdict_against_the_one_before(promoted: World):
     """Two versions pass against the same champion; the first to be promoted makes the other verdict void."""
-    world.publish("week-01", 90, seed=1)
-    world.tick()
+    world = promoted
     (old,) = world.partitions()
     stale = world.artifacts.read_json(verdict_key("decision", "shapes", old))
     other = {**world.project.recipe.model_dump(mode="json"), "seed": 9}
@@ -81,9 +82,8 @@ def test_a_moved_champion_is_not_replaced_by_a_verdict_against_the_one_before(wo
     assert world.champion() == 2
 
 
-def test_the_champions_partition_materialised_again_changes_nothing(world: World):
-    world.publish("week-01", 120, seed=1)
-    world.tick()
+def test_the_champions_partition_materialised_again_changes_nothing(promoted: World):
+    world = promoted
     history = {
         name: value for name, value in world.registry.models.get("shapes").tags.items() if "history" in name
     }

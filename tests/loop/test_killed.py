@@ -2,37 +2,46 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lakefs_local import discovery
+from resources import model_artifacts, model_versions
 from resources.model_registry import ModelRegistry
+from tests import processes
 from tests.world import shapes_project, write_batch
 from visionops_assets.promotion.history import production
 
-# Kills its own process in the middle of the named registry call, then does what the command line does.
-KILLED_AT = """
-import os, signal, sys
-from resources import model_versions, model_artifacts
-from visionops_assets.training import progress
-place, count = sys.argv.pop(1), int(sys.argv.pop(1))
-owner = {"report": progress.EpochReporter, "put_bytes": model_artifacts.RunArtifacts}.get(place, model_versions.Models)
-name = "_report" if place == "report" else place
-original, calls = getattr(owner, name), []
-def dying(*arguments, **options):
-    calls.append(1)
-    if len(calls) == count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments, **options)
-setattr(owner, name, dying)
-from visionops.__main__ import main
-main()
-"""
+OWNERS = {"put_bytes": model_artifacts.RunArtifacts}
+
+
+@dataclass(frozen=True)
+class Dying:
+    """Lets a process kill itself when it calls a function for the given time, before anything is done."""
+
+    place: str
+    number: int
+
+    def __call__(self) -> None:
+        from visionops_assets.training import progress
+
+        if self.place == "report":
+            owner, name = progress.EpochReporter, "_report"
+        else:
+            owner, name = OWNERS.get(self.place, model_versions.Models), self.place
+        original, calls = getattr(owner, name), []
+
+        def dying(*arguments: object, **options: object) -> object:
+            calls.append(1)
+            if len(calls) == self.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **options)
+
+        setattr(owner, name, dying)
 
 
 class Home:
@@ -50,12 +59,14 @@ class Home:
         }
         self.environment.pop("DAGSTER_HOME", None)
 
-    def visionops(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._python("-m", "visionops", *arguments)
+    def visionops(self, *arguments: str, before: Dying | None = None) -> processes.Ended:
+        return processes.visionops(
+            *arguments, environment=self.environment, said=self.root / "said", before=before
+        )
 
-    def killed_at(self, place: str, count: int) -> None:
-        done = self._python("-c", KILLED_AT, place, str(count), "tick")
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    def killed_at(self, place: str, number: int) -> None:
+        killed = self.visionops("tick", before=Dying(place, number))
+        assert killed.code == -signal.SIGKILL, killed.said
 
     def champion(self) -> tuple[str, int]:
         """Weights in production, and the number of versions that were ever in production."""
@@ -65,11 +76,6 @@ class Home:
         assert not now.foreign
         assert now.incomplete is None
         return registry.models.version("shapes", now.version).weights_sha256, len(now.intervals)
-
-    def _python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments], env=self.environment, capture_output=True, text=True, timeout=300
-        )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,7 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
         home = Home(tmp_path_factory.mktemp("killed"))
         made.append(home)
         imported = home.visionops("import", "shapes", str(source), "--batch", "week-01")
-        assert imported.returncode == 0, imported.stderr
+        assert imported.code == 0, imported.said
         return home
 
     yield make
@@ -95,7 +101,7 @@ def undisturbed(new_home: Callable[[], Home]) -> tuple[str, int]:
     """Where a run ends that nobody kills."""
     home = new_home()
     done = home.visionops("tick")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.said
     return home.champion()
 
 
@@ -114,6 +120,6 @@ def test_a_killed_run_ends_like_an_undisturbed_one(new_home, undisturbed, count)
         home = new_home()
         home.killed_at(place, number)
         again = home.visionops("tick")
-        assert again.returncode == 0, f"killed at {place} {number}: {again.stdout}{again.stderr}"
-        assert "promoted" in again.stdout, f"killed at {place} {number}: {again.stdout}"
+        assert again.code == 0, f"killed at {place} {number}: {again.said}"
+        assert "promoted" in again.said, f"killed at {place} {number}: {again.said}"
         assert home.champion() == undisturbed, f"killed at {place} {number}"

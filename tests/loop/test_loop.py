@@ -29,20 +29,17 @@ def test_the_first_batch_gives_the_first_champion(world: World):
     assert run.tags[run_tags.OUTCOME] == run_tags.PROMOTED
 
 
-def test_nothing_new_asks_for_no_run(world: World):
-    world.publish("week-01", 120, seed=1)
-    world.tick()
-    again = world.tick()
+def test_nothing_new_asks_for_no_run(promoted: World):
+    again = promoted.tick()
     assert again.run_id is None
     assert "promoted" in again.reason
 
 
-def test_a_poisoned_week_is_refused_and_the_reason_names_the_batch(world: World):
-    world.publish("week-01", 150, seed=1)
-    world.tick()
+def test_a_poisoned_week_is_refused_and_the_reason_names_the_batch(promoted: World):
+    world = promoted
     world.publish("week-02", 120, seed=2, wrong=0.9)
     ticked = world.tick()
-    assert ticked.outcome == "refused"
+    assert ticked.outcome == "refused", ticked.reason
     assert "week-02" in ticked.reason
     assert world.champion() == 1
     assert world.tick().run_id is None, "a refusal is final"
@@ -59,9 +56,8 @@ def test_one_run_for_the_newest_and_the_older_version_can_be_backfilled(world: W
     assert world.instance.get_materialized_partitions(dg.AssetKey(["shapes", "challenger"])) == {new}
 
 
-def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_another_recipe(world: World):
-    world.publish("week-01", 120, seed=1)
-    world.tick()
+def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_another_recipe(promoted: World):
+    world = promoted
     (partition,) = world.partitions()
     promoted = read_address(world.artifacts, "decision", "shapes", partition)
     before = load_table(world, "manifest", partition)
@@ -89,7 +85,8 @@ def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_an
     assert retrained["weights_sha256"] != version.weights_sha256
 
 
-def test_a_second_project_is_a_second_file_without_any_python(world: World):
+def test_a_second_project_is_a_second_file_without_any_python(promoted: World):
+    world = promoted
     signs = shapes_project(
         project="signs",
         repository="signs",
@@ -101,18 +98,15 @@ def test_a_second_project_is_a_second_file_without_any_python(world: World):
         },
     )
     world.projects.append(signs)
-    world.publish("week-01", 120, seed=1)
     world.publish("north", 120, seed=3, project=signs, size=24, channels=3, classes=("stop", "give_way"))
-    assert world.tick().outcome == "promoted"
     beside = world.tick(signs)
     assert beside.outcome in ("promoted", "refused", "insufficient"), beside.reason
     assert world.champion() == 1
     assert read_address(world.artifacts, "decision", "signs", world.partitions(signs)[0]) is not None
 
 
-def test_a_changed_recipe_is_a_trigger_like_a_commit(world: World):
-    world.publish("week-01", 120, seed=1)
-    world.tick()
+def test_a_changed_recipe_is_a_trigger_like_a_commit(promoted: World):
+    world = promoted
     recipe = {**world.project.recipe.model_dump(mode="json"), "seed": 5}
     world.projects = [shapes_project(recipe=recipe)]
     ticked = world.tick()
@@ -120,9 +114,8 @@ def test_a_changed_recipe_is_a_trigger_like_a_commit(world: World):
     assert ticked.outcome in ("insufficient", "promoted", "refused")
 
 
-def test_analysts_load_manifest_and_predictions_as_tables(world: World):
-    world.publish("week-01", 120, seed=1)
-    world.tick()
+def test_analysts_load_manifest_and_predictions_as_tables(promoted: World):
+    world = promoted
     (partition,) = world.partitions()
     manifest = load_table(world, "manifest", partition)
     predictions = load_table(world, "evaluation", partition)

@@ -1,6 +1,5 @@
 """The same, on a real MLflow: processes killed with SIGKILL, and processes that promote at once."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,15 +19,12 @@ from resources.model_records import (
     Run,
 )
 from resources.model_registry import ModelRegistry
+from tests.processes import context as processes
 from visionops_assets.promotion.change import STEPS
 from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 from visionops_assets.refusals import ChampionMoved, DigestMismatch
-
-# Children start from a process that has imported all this but never opened a database.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["mlflow", "sqlalchemy", "promotion_world", "resources.model_registry"])
 
 
 def registry_in(folder: Path) -> ModelRegistry:

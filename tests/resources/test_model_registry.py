@@ -20,6 +20,7 @@ from resources.model_errors import (
 )
 from resources.model_records import FAILED, FINISHED, RUNNING, TAG_ONNX, TAG_PROJECT, TAG_WEIGHTS
 from resources.model_registry import ModelRegistry
+from tests.processes import context as processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -197,35 +198,27 @@ def test_locked_database_is_one_clear_error(registry: ModelRegistry, monkeypatch
         registry.models.get("digits")
 
 
-WRITER = """
-import sys
-from resources.model_registry import ModelRegistry
-from resources.model_records import TAG_ONNX, TAG_WEIGHTS
-registry = ModelRegistry(tracking_uri=sys.argv[1])
-for number in range(8):
-    run = registry.runs.start("shared", f"{sys.argv[2]}-{number}", {})
-    registry.runs.log_metrics(run.id, {"loss": 1.0}, step=0)
-    registry.artifacts.put_bytes(run.id, "note.txt", sys.argv[2].encode())
-    registry.models.set_tag("shared", f"by.{sys.argv[2]}.{number}", "x")
-    registry.runs.end(run.id)
-"""
+def write_to_a_shared_store(uri: str, name: str) -> None:
+    registry = ModelRegistry(tracking_uri=uri)
+    for number in range(8):
+        run = registry.runs.start("shared", f"{name}-{number}", {})
+        registry.runs.log_metrics(run.id, {"loss": 1.0}, step=0)
+        registry.artifacts.put_bytes(run.id, "note.txt", name.encode())
+        registry.models.set_tag("shared", f"by.{name}.{number}", "x")
+        registry.runs.end(run.id)
 
 
 def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path: Path, count) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, uri, f"writer{number}"],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        processes.Process(target=write_to_a_shared_store, args=(uri, f"writer{number}"))
         for number in range(count(2, 8))
     ]
     for writer in writers:
-        _, complaint = writer.communicate(timeout=300)
-        assert writer.returncode == 0, complaint
+        writer.start()
+    for writer in writers:
+        writer.join(300)
+        assert writer.exitcode == 0
     registry = ModelRegistry(tracking_uri=uri)
     runs = registry.runs.search("shared")
     assert len(runs) == 8 * len(writers) and all(run.finished for run in runs)

@@ -1,22 +1,16 @@
 """Fixtures of the training tests."""
 
-import multiprocessing
-import os
-import sys
 from pathlib import Path
 
 import pytest
 from training_world import Processes, train_here
 
+from tests.processes import context
 from visionops_assets.training.train import TrainingResult
 
 
 @pytest.fixture(scope="session")
 def processes() -> Processes:
-    context = multiprocessing.get_context("forkserver")
-    # The server that preloads finds modules by the environment alone.
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    context.set_forkserver_preload(["training_world", "foreign_models"])
     return Processes(context)
 
 

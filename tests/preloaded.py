@@ -1,0 +1,12 @@
+"""What a child process of the tests has imported when it starts: all that is heavy, none of it in use yet."""
+
+import dagster  # noqa: F401
+import lightning  # noqa: F401
+import mlflow  # noqa: F401
+import onnxruntime  # noqa: F401
+import sqlalchemy  # noqa: F401
+
+from visionops import __main__  # noqa: F401
+from visionops_assets.evaluation import judging  # noqa: F401
+from visionops_assets.promotion import promote  # noqa: F401
+from visionops_assets.training import challenge  # noqa: F401

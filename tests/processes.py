@@ -1,0 +1,64 @@
+"""Child processes that can be killed, and that start without importing anything anew.
+
+A module of a command costs seconds to import. `context` forks each child from a server that has imported
+`tests/preloaded.py` and opened nothing: no database, no thread, no file.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+context: ForkServerContext = multiprocessing.get_context("forkserver")
+# The server finds modules by the environment alone.
+os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+context.set_forkserver_preload(["tests.preloaded"])
+
+WITHIN = 300
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, negative for a signal, and all it printed."""
+
+    code: int
+    said: str
+
+
+def run(target: Callable[..., None], *arguments: object, environment: Mapping[str, str], said: Path) -> Ended:
+    """Call `target` in a child with this environment; what it prints goes to a file."""
+    child = context.Process(target=_in_environment, args=(dict(environment), said, target, arguments))
+    child.start()
+    child.join(WITHIN)
+    assert child.exitcode is not None, f"{target.__name__} ran for {WITHIN} s"
+    return Ended(child.exitcode, said.read_text())
+
+
+def visionops(
+    *arguments: str, environment: Mapping[str, str], said: Path, before: Callable[[], None] | None = None
+) -> Ended:
+    """Run the command line in a child with this environment. `before` runs there first."""
+    return run(_command, arguments, before, environment=environment, said=said)
+
+
+def _in_environment(
+    environment: dict[str, str], said: Path, target: Callable[..., None], arguments: tuple[object, ...]
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    target(*arguments)
+
+
+def _command(arguments: tuple[str, ...], before: Callable[[], None] | None) -> None:
+    from visionops.__main__ import main
+
+    sys.argv = ["visionops", *arguments]
+    if before is not None:
+        before()
+    main()
