@@ -8,13 +8,14 @@ import pytest
 from logged import file_of, project, row
 from production_world import ProductionWorld
 
-from visionops.tick import Tick, tick
+from visionops.tick import tick
 from visionops_assets import run_tags
 from visionops_assets.monitoring import production_day
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.production_day import stored_log
 
 NOW = datetime.now(UTC)
+LOG = dg.AssetKey(["shapes", "inference_log"])
 
 
 def day(back: int) -> str:
@@ -29,13 +30,35 @@ def put(world: ProductionWorld, model: str, *backs: int, device: str = "camera-1
     world.spool.put("shapes", device, file_of(*rows))
 
 
-def ticked(world: ProductionWorld) -> list[Tick]:
-    """What production's sensor asked for and got."""
-    return [
-        found
-        for found in tick(world.definitions, world.instance, [world.project])
-        if found.outcome == "logged"
-    ]
+class Watched:
+    """A world whose sensor of production is evaluated as the daemon does; of what it asks only the log is made."""
+
+    def __init__(self, world: ProductionWorld) -> None:
+        self.world, self._cursor = world, ""
+
+    def tick(self) -> list[str]:
+        """The days that the sensor asks for now."""
+        repository = self.world.definitions.get_repository_def()
+        sensor, resources = (
+            repository.get_sensor_def("shapes_production"),
+            repository.get_top_level_resources(),
+        )
+        with dg.build_sensor_context(
+            instance=self.world.instance,
+            instance_ref=self.world.instance.get_ref(),
+            cursor=self._cursor,
+            repository_def=repository,
+            sensor_name=sensor.name,
+            resources={name: resources[name] for name in sensor.required_resource_keys},
+        ) as context:
+            found = sensor.evaluate_tick(context)
+        self._cursor = found.cursor or self._cursor
+        days = []
+        for request in found.run_requests or []:
+            assert request.partition_key is not None
+            self.world.run("inference_log", partition=request.partition_key, tags=request.tags)
+            days.append(request.partition_key)
+        return days
 
 
 def rows_of(world: ProductionWorld, day: str) -> int:
@@ -47,25 +70,25 @@ def rows_of(world: ProductionWorld, day: str) -> int:
 def test_a_commit_asks_for_the_days_it_touched_and_for_no_other(production: ProductionWorld):
     model = production.register(1).weights_sha256
     put(production, model, 1, 2)
-    assert [found.partition for found in ticked(production)] == [day(2), day(1)]
+    watched = Watched(production)
+    assert watched.tick() == [day(2), day(1)]
     put(production, model, 2, number=1)
-    assert [found.partition for found in ticked(production)] == [day(2)]
-    assert ticked(production) == []
+    assert watched.tick() == [day(2)]
+    assert watched.tick() == []
     assert rows_of(production, day(2)) == 2
-    key = dg.AssetKey(["shapes", "inference_log"])
-    opened = production.definitions.load_asset_value(key, instance=production.instance, partition_key=day(1))
+    opened = production.definitions.load_asset_value(LOG, instance=production.instance, partition_key=day(1))
     assert opened["model_sha256"].tolist() == [model]
     assert str(opened["timestamp"].dtype).startswith("datetime64")
 
 
 def test_a_day_that_is_not_over_is_looked_at_once_an_interval(production: ProductionWorld):
-    model = production.register(1).weights_sha256
+    model, watched = production.register(1).weights_sha256, Watched(production)
     put(production, model, 0)
-    assert [found.partition for found in ticked(production)] == [day(0)]
+    assert watched.tick() == [day(0)]
     put(production, model, 0, number=1)
-    assert ticked(production) == []
+    assert watched.tick() == []
     production.projects = [project(look_every=0)]
-    assert [found.partition for found in ticked(production)] == [day(0)]
+    assert watched.tick() == [day(0)]
     assert rows_of(production, day(0)) == 2
 
 
@@ -77,10 +100,13 @@ def test_a_day_that_failed_is_asked_for_again(production: ProductionWorld, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(production_day, "read_production_day", fail)
-        assert ticked(production) == []
-    (failed,) = production.instance.get_runs()
-    assert failed.tags[run_tags.OUTCOME] == run_tags.ERROR
-    assert [found.partition for found in ticked(production)] == [day(1)]
+        found = tick(production.definitions, production.instance, [production.project])[-1]
+    assert (found.partition, found.outcome) == (day(1), run_tags.ERROR)
+    assert "the disk is full" in found.reason
+    watched = Watched(production)
+    assert watched.tick() == [day(1)]
+    assert watched.tick() == []
+    assert rows_of(production, day(1)) == 1
 
 
 def test_a_month_is_one_run_and_each_day_shows_its_own(production: ProductionWorld):
@@ -89,10 +115,14 @@ def test_a_month_is_one_run_and_each_day_shows_its_own(production: ProductionWor
     put(production, model, 4, 3, 1)
     put(production, "c" * 64, 3, device="camera-2")
     collect(production.project, lakefs=production.lakefs, spool=production.spool, lock=nullcontext(), now=NOW)
-    job = production.definitions.resolve_job_def("shapes_days")
+    job = dg.define_asset_job("by_hand", selection=dg.AssetSelection.assets(LOG))
+    definitions = dg.Definitions.merge(production.definitions, dg.Definitions(jobs=[job]))
     tags = {"dagster/asset_partition_range_start": day(6), "dagster/asset_partition_range_end": day(0)}
-    done = job.execute_in_process(instance=production.instance, tags=tags, raise_on_error=False)
-    assert done.success
+    assert (
+        definitions.resolve_job_def("by_hand")
+        .execute_in_process(instance=production.instance, tags=tags)
+        .success
+    )
     assert [rows_of(production, day(back)) for back in range(6, -1, -1)] == [0, 0, 1, 1, 0, 1, 0]
     shown = production.latest("inference_log", day(3)).metadata
     assert (shown["rows"].value, shown["quarantined"].value) == (1, 1)
@@ -104,7 +134,7 @@ def test_a_month_is_one_run_and_each_day_shows_its_own(production: ProductionWor
 
 def evaluations(world: ProductionWorld) -> dict[str, bool]:
     """Whether `log_is_complete` passed, by day; without what it said of the run as a whole."""
-    key = dg.AssetCheckKey(dg.AssetKey(["shapes", "inference_log"]), "log_is_complete")
+    key = dg.AssetCheckKey(LOG, "log_is_complete")
     records = world.instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
     made = [(one.partition, one.evaluation) for one in records]
     # What a run plans is a record too.
