@@ -1,5 +1,6 @@
 """A production day taken apart by (model, device group), and its findings put in a row with those of other days."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import NamedTuple
@@ -54,6 +55,10 @@ class Where(NamedTuple):
         """In words."""
         return f"model {self.model_sha256[:12]} on {self.device_group}"
 
+    def plain_group(self) -> str:
+        """The device group as part of a path or of a metric's name, whatever a device calls it."""
+        return re.sub(r"[^A-Za-z0-9_-]", "_", self.device_group)
+
 
 def by_model(rows: pd.DataFrame) -> Iterator[tuple[Where, pd.DataFrame]]:
     """The rows of each model on each device group."""
@@ -63,7 +68,9 @@ def by_model(rows: pd.DataFrame) -> Iterator[tuple[Where, pd.DataFrame]]:
 
 def drift_rows(where: Where, found: DayDrift) -> pd.DataFrame:
     """One row a column of one model's day."""
-    return found.table().assign(rows=found.rows, **where._asdict())[list(DRIFT_COLUMNS)]
+    numbers = {name: "float64" for name, kind in DRIFT_COLUMNS.items() if kind == "double"}
+    table = found.table().assign(rows=found.rows, **where._asdict())
+    return table[list(DRIFT_COLUMNS)].astype(numbers)
 
 
 def no_comparison(where: Where, rows: int, why: str) -> pd.DataFrame:

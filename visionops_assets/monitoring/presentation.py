@@ -87,11 +87,11 @@ def drift_metadata(found: WatchedDay, links: Mapping[Where, str]) -> dict[str, A
     for where, part in list(by_model(found.table))[:PICTURES_SHOWN]:
         drawn = drift_picture(part, where.name())
         if drawn is not None:
-            shown[f"picture_{where.model_sha256[:12]}_{where.device_group}"] = metadata.picture(
+            shown[f"picture_{where.model_sha256[:12]}_{where.plain_group()}"] = metadata.picture(
                 drawn, where.name()
             )
     for where, link in links.items():
-        shown[f"report_{where.model_sha256[:12]}_{where.device_group}"] = dg.MetadataValue.url(link)
+        shown[f"report_{where.model_sha256[:12]}_{where.plain_group()}"] = dg.MetadataValue.url(link)
     return shown
 
 
@@ -107,7 +107,7 @@ def performance_metadata(found: WatchedDay, days: pd.DataFrame) -> dict[str, Any
     for where, part in list(by_model(days))[:PICTURES_SHOWN]:
         drawn = performance_picture(part, where.name())
         if where in found.states and drawn is not None:
-            shown[f"picture_{where.model_sha256[:12]}_{where.device_group}"] = metadata.picture(
+            shown[f"picture_{where.model_sha256[:12]}_{where.plain_group()}"] = metadata.picture(
                 drawn, where.name()
             )
     return shown
@@ -148,7 +148,7 @@ def states_check(states: Mapping[Where, State]) -> DayCheck:
         description="; ".join(f"{where.name()}: {state.sentence()}" for where, state in said.items())
         or "no rows on this day",
         metadata={
-            f"{where.model_sha256[:12]}_{where.device_group}": state.outcome
+            f"{where.model_sha256[:12]}_{where.plain_group()}": state.outcome
             for where, state in states.items()
         },
     )

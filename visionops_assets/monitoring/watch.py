@@ -112,7 +112,7 @@ def keep_pages(
     links = {}
     for where, page in pages.items():
         run_id = references.version(where.model_sha256).run_id
-        path = f"monitoring/{day}/{where.device_group}/drift.html"
+        path = f"monitoring/{day}/{where.plain_group()}/drift.html"
         registry.artifacts.put_bytes(run_id, path, page.encode())
         links[where] = registry.run_url(registry.runs.get(run_id), path)
     return links
@@ -123,7 +123,7 @@ def log_metrics(
 ) -> None:
     """Log numbers of a day with the runs of the models, as `<device group>.<name>` at the step YYYYMMDD."""
     for where, numbers in values.items():
-        named = {f"{where.device_group}.{name}": value for name, value in numbers.items()}
+        named = {f"{where.plain_group()}.{name}": value for name, value in numbers.items()}
         try:
             run_id = references.version(where.model_sha256).run_id
         except NoReference:
