@@ -1,5 +1,6 @@
 """The spool of production is committed at the project's interval, and the days that commits touched are looked at."""
 
+import contextlib
 import datetime
 import json
 from collections.abc import Iterator
@@ -134,16 +135,19 @@ def _collect(
 
 def _touched(lakefs: LakeFSResource, project: Project, seen: str | None, head: str) -> Iterator[str]:
     """The days whose log, labels or findings differ; every day there is where nothing was seen yet."""
-    repository = production_repository(project.repository)
     for prefix in (each.format(project=project.project) for each in LOGGED):
-        if seen is None:
-            paths = [entry.path for entry in lakefs.objects(repository, head, prefix)]
-        else:
-            paths = [change.path for change in lakefs.diff(repository, seen, head, prefix)]
-        for path in paths:
+        for path in _paths(lakefs, production_repository(project.repository), seen, head, prefix):
             day = day_of(path)
             if day is not None and belongs_to(path, project.project):
                 yield day
+
+
+def _paths(lakefs: LakeFSResource, repository: str, seen: str | None, head: str, prefix: str) -> list[str]:
+    if seen is not None:
+        # A repository that was made anew does not know what was seen of the old one.
+        with contextlib.suppress(LakeFSNotFound):
+            return [change.path for change in lakefs.diff(repository, seen, head, prefix)]
+    return [entry.path for entry in lakefs.objects(repository, head, prefix)]
 
 
 def _standing(

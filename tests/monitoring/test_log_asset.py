@@ -8,6 +8,7 @@ import pytest
 from logged import file_of, project, row
 from production_world import ProductionWorld
 
+from sensors.production_log import Cursor
 from visionops.tick import tick
 from visionops_assets import run_tags
 from visionops_assets.monitoring import production_day
@@ -33,8 +34,8 @@ def put(world: ProductionWorld, model: str, *backs: int, device: str = "camera-1
 class Watched:
     """A world whose sensor of production is evaluated as the daemon does; of what it asks only the log is made."""
 
-    def __init__(self, world: ProductionWorld) -> None:
-        self.world, self._cursor = world, ""
+    def __init__(self, world: ProductionWorld, cursor: str = "") -> None:
+        self.world, self._cursor = world, cursor
 
     def tick(self) -> list[str]:
         """The days that the sensor asks for now."""
@@ -103,7 +104,8 @@ def test_a_day_that_failed_is_asked_for_again(production: ProductionWorld, monke
         found = tick(production.definitions, production.instance, [production.project])[-1]
     assert (found.partition, found.outcome) == (day(1), run_tags.ERROR)
     assert "the disk is full" in found.reason
-    watched = Watched(production)
+    # The cursor is of a repository that is gone.
+    watched = Watched(production, Cursor(commit="f" * 64).write())
     assert watched.tick() == [day(1)]
     assert watched.tick() == []
     assert rows_of(production, day(1)) == 1
