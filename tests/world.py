@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,12 +201,17 @@ class World:
         return found
 
 
+def copy_registry(template: Path, folder: Path) -> None:
+    """Put a copy of MLflow's database in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(template)) as source, closing(sqlite3.connect(folder / "mlflow.db")) as copy:
+        source.backup(copy)
+
+
 @contextmanager
 def new_world(root: Path, mlflow_template: Path, **options: Any) -> Iterator[World]:
     """A fresh world in `root`; `mlflow_template` is a migrated MLflow database to copy."""
-    (root / "mlflow").mkdir(parents=True)
-    with sqlite3.connect(mlflow_template) as source, sqlite3.connect(root / "mlflow" / "mlflow.db") as copy:
-        source.backup(copy)
+    copy_registry(mlflow_template, root / "mlflow")
     with _opened(root, **options) as world:
         yield world
 
@@ -215,7 +220,7 @@ def new_world(root: Path, mlflow_template: Path, **options: Any) -> Iterator[Wor
 def copied_world(template: Path, root: Path) -> Iterator[World]:
     """A copy, in `root`, of a world that was closed: training again what every test starts from takes seconds."""
     shutil.copytree(template, root, dirs_exist_ok=True)
-    with sqlite3.connect(root / "mlflow" / "mlflow.db") as database:
+    with closing(sqlite3.connect(root / "mlflow" / "mlflow.db")) as database, database:
         for table, column in MLFLOW_ADDRESSES:
             database.execute(
                 f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (template.as_uri(), root.as_uri())

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from lakefs_local import discovery
 from resources import home
 from tests import processes
 from tests.browser import three_weeks
+from tests.world import copy_registry
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -51,12 +51,7 @@ def services(
     environment |= {"VISIONOPS_HOME": str(folder), "MLFLOW_UI_URL": mlflow, "DAGSTER_UI_URL": dagster}
     if not demo:
         environment["VISIONOPS_PROJECTS"] = str(folder / "projects")
-        (folder / "mlflow").mkdir()
-        with (
-            sqlite3.connect(mlflow_template) as source,
-            sqlite3.connect(folder / "mlflow" / "mlflow.db") as copy,
-        ):
-            source.backup(copy)
+        copy_registry(mlflow_template, folder / "mlflow")
     said = tmp_path_factory.mktemp("said") / "said"
     if demo:
         filled = processes.visionops("demo", environment=environment, said=said)

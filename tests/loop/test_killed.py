@@ -13,7 +13,7 @@ from lakefs_local import discovery
 from resources import model_artifacts, model_versions
 from resources.model_registry import ModelRegistry
 from tests import processes
-from tests.world import shapes_project, write_batch
+from tests.world import copy_registry, shapes_project, write_batch
 from visionops_assets.promotion.history import production
 
 OWNERS = {"put_bytes": model_artifacts.RunArtifacts}
@@ -47,8 +47,9 @@ class Dying:
 class Home:
     """A VISIONOPS_HOME with one small project, worked on by separate processes only."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mlflow_template: Path) -> None:
         self.root = root
+        copy_registry(mlflow_template, root / "home" / "mlflow")
         (root / "projects").mkdir(parents=True)
         content = shapes_project().model_dump(mode="json")
         (root / "projects" / "shapes.yaml").write_text(yaml.safe_dump(content))
@@ -79,13 +80,13 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def new_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Home]]:
+def new_home(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Iterator[Callable[[], Home]]:
     """Makes homes with the same first batch imported."""
     made: list[Home] = []
     source = write_batch(tmp_path_factory.mktemp("drop") / "week", 90, 1)
 
     def make() -> Home:
-        home = Home(tmp_path_factory.mktemp("killed"))
+        home = Home(tmp_path_factory.mktemp("killed"), mlflow_template)
         made.append(home)
         imported = home.visionops("import", "shapes", str(source), "--batch", "week-01")
         assert imported.code == 0, imported.said

@@ -1,8 +1,6 @@
 """Worlds in which something runs in production."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +10,7 @@ from production_world import ProductionWorld
 
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
-from tests.world import World
+from tests.world import World, copy_registry
 
 
 @pytest.fixture
@@ -24,10 +22,8 @@ def production(world: World) -> ProductionWorld:
 @pytest.fixture
 def models(tmp_path: Path, mlflow_template: Path) -> Iterator[ProductionWorld]:
     """The same without lakeFS and Dagster: what predicts needs neither."""
-    database = tmp_path / "mlflow.db"
-    with closing(sqlite3.connect(mlflow_template)) as source, closing(sqlite3.connect(database)) as copy:
-        source.backup(copy)
+    copy_registry(mlflow_template, tmp_path)
     lakefs = LakeFSResource(endpoint="http://127.0.0.1:1", access_key_id="none", secret_access_key="none")
-    registry = ModelRegistry(tracking_uri=f"sqlite:///{database}")
+    registry = ModelRegistry(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     with dg.DagsterInstance.ephemeral() as instance:
         yield ProductionWorld(tmp_path, lakefs, registry, instance, [project()])

@@ -20,6 +20,7 @@ from resources.model_records import (
 )
 from resources.model_registry import ModelRegistry
 from tests.processes import context as processes
+from tests.world import copy_registry
 from visionops_assets.promotion.change import STEPS
 from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import promote
@@ -43,9 +44,10 @@ def trained_on(registry: ModelRegistry, name: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def begun(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> tuple[Path, dict[str, str]]:
     """A store where version 2 is champion and `three` and `four` passed against it; verdicts by name."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    folder = tmp_path_factory.mktemp("begun") / "mlflow"
+    copy_registry(mlflow_template, folder)
     registry = registry_in(folder)
     for number, name in enumerate(("one", "two"), start=1):
         verdict = judged(registry, trained_on(registry, name))
