@@ -16,8 +16,6 @@ from tests import processes
 from tests.world import copy_registry, shapes_project, write_batch
 from visionops_assets.promotion.history import production
 
-OWNERS = {"put_bytes": model_artifacts.RunArtifacts}
-
 
 @dataclass(frozen=True)
 class Dying:
@@ -29,11 +27,12 @@ class Dying:
     def __call__(self) -> None:
         from visionops_assets.training import progress
 
-        if self.place == "report":
-            owner, name = progress.EpochReporter, "_report"
-        else:
-            owner, name = OWNERS.get(self.place, model_versions.Models), self.place
-        original, calls = getattr(owner, name), []
+        owners: dict[str, type] = {
+            "_report": progress.EpochReporter,
+            "put_bytes": model_artifacts.RunArtifacts,
+        }
+        owner, name = owners.get(self.place, model_versions.Models), self.place
+        original, calls = getattr(owner, name), list[int]()
 
         def dying(*arguments: object, **options: object) -> object:
             calls.append(1)
@@ -107,7 +106,7 @@ def undisturbed(new_home: Callable[[], Home]) -> tuple[str, int]:
 
 
 PLACES = [
-    ("report", 3),
+    ("_report", 3),
     ("set_alias", 1),
     ("put_bytes", 2),
     ("create_version", 1),

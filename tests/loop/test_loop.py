@@ -59,9 +59,9 @@ def test_one_run_for_the_newest_and_the_older_version_can_be_backfilled(world: W
 def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_another_recipe(promoted: World):
     world = promoted
     (partition,) = world.partitions()
-    promoted = read_address(world.artifacts, "decision", "shapes", partition)
+    decided = read_address(world.artifacts, "decision", "shapes", partition)
     before = load_table(world, "manifest", partition)
-    assert promoted is not None
+    assert decided is not None
 
     recipe = {**world.project.recipe.model_dump(mode="json"), "epochs": 1}
     world.projects = [shapes_project(recipe=recipe)]
@@ -69,10 +69,10 @@ def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_an
     assert result.success
 
     version = world.registry.models.version("shapes", 1)
-    verdict = find(world.registry, "shapes", promoted.run_id, promoted.identity, "decision")
+    verdict = find(world.registry, "shapes", decided.run_id, decided.identity, "decision")
     assert verdict is not None
     assert verdict.challenger.weights_sha256 == version.weights_sha256
-    predictions = f"verdicts/{promoted.identity}/predictions.parquet"
+    predictions = f"verdicts/{decided.identity}/predictions.parquet"
     assert world.registry.artifacts.exists(version.run_id, predictions)
     assert (
         world.registry.artifacts.sha256(version.run_id, "model/weights.safetensors") == version.weights_sha256
