@@ -243,7 +243,8 @@ def test_the_overall_floor_and_the_floor_of_every_class_bind() -> None:
     predictions = table(LABELS, challenger, champion)
     floors = Floors(overall=0.99, slices={"class": 0.7})
     verdict = judge(predictions, GateRules(floors=floors), context=context(predictions))
-    assert [reason.subject for reason in verdict.reasons] == ["overall", "class=nut"]
+    # What lies furthest below comes first.
+    assert [reason.subject for reason in verdict.reasons] == ["class=nut", "overall"]
 
 
 def test_without_a_champion_the_floors_alone_decide() -> None:
