@@ -5,6 +5,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 # The longest files first: at the end no worker waits for another that has just begun with one of them.
 LONGEST_FIRST = ("browser", "loop", "reproduction", "drop", "commands", "detection", "promotion", "training")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores, at most four: tests also wait for processes that they started."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,8 +60,10 @@ def databases_that_wait_for_no_disk() -> None:
 
     @event.listens_for(Engine, "connect")
     def unsynchronised(connection: Any, _: object) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute("PRAGMA synchronous=OFF")
+        # What is no database is for the code under test to find out.
+        with suppress(sqlite3.DatabaseError):
+            if isinstance(connection, sqlite3.Connection):
+                connection.execute("PRAGMA synchronous=OFF")
 
 
 @pytest.fixture(autouse=True)
