@@ -22,11 +22,6 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 LONGEST_FIRST = ("browser", "loop", "reproduction", "drop", "commands", "detection", "promotion", "training")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores, at most four: tests also wait for processes that they started."""
-    return min(4, (os.cpu_count() or 1) + 1)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the folders of the longest files first, in the order given there."""
     order = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
