@@ -31,7 +31,7 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def services(
     tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, count: Callable[[int, int], int]
 ) -> Iterator[Services]:
@@ -74,7 +74,7 @@ def services(
                 assert line, "`visionops up` ended; its error stands above"
             server = discovery.running(folder / "lakefs")
             assert server is not None
-            yield Services(folder, "digits" if demo else "shapes", dagster, mlflow, server)
+            yield Services(folder, *(("digits", 2) if demo else ("shapes", 1)), dagster, mlflow, server)
         finally:
             started = psutil.Process(up.pid).children(recursive=True) if up.poll() is None else []
             up.send_signal(signal.SIGTERM)
@@ -87,7 +87,7 @@ def services(
         assert [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
     """A headless Chromium; the test is skipped where there is none."""
     found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]

@@ -8,10 +8,11 @@ from lakefs_local.discovery import Server
 
 @dataclass(frozen=True)
 class Services:
-    """Addresses of what runs, and the project in it."""
+    """Addresses of what runs, and the project with history, of `projects` in all."""
 
     folder: Path
     project: str
+    projects: int
     dagster: str
     mlflow: str
     lakefs: Server

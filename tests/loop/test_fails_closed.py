@@ -101,12 +101,3 @@ def test_the_champions_partition_materialised_again_changes_nothing(promoted: Wo
     model = world.registry.models.get("shapes")
     assert {name: value for name, value in model.tags.items() if "history" in name} == history
     assert (alone.success, world.champion(), len(world.registry.models.versions("shapes"))) == (True, 1, 1)
-
-
-def test_a_project_with_manual_approval_waits(world: World):
-    world.projects = [shapes_project(gate={**world.project.gate.model_dump(), "approval": "manual"})]
-    world.publish("week-01", 120, seed=1)
-    ticked = world.tick()
-    assert ticked.outcome == "awaiting_approval"
-    assert world.champion() is None
-    assert world.tick().run_id is None
