@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import functools
+import gc
 import os
 import sqlite3
 import sys
@@ -26,6 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the folders of the longest files first, in the order given there."""
     order = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported, which stays: going through it took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,15 @@
 """Each kind of bad input ends in one clear message, and leaves champion and main as they were."""
 
 import io
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.world import World, shapes_project, write_batch
+from tests.world import World, copied_world, shapes_project, write_batch
 from visionops_assets.dataset.annotations import read_annotations, write_annotations
 from visionops_assets.dataset.layout import annotations_path
 from visionops_assets.dataset.publishing import BatchRefused, Publisher
@@ -15,11 +17,20 @@ from visionops_assets.dataset.publishing import BatchRefused, Publisher
 FILE = annotations_path("week-01", "shapes")
 
 
+@pytest.fixture(scope="module")
+def published_template(tmp_path_factory: pytest.TempPathFactory, empty_template: Path) -> Path:
+    """A closed world with one published batch that nothing was trained on yet."""
+    folder = tmp_path_factory.mktemp("published")
+    with copied_world(empty_template, folder) as world:
+        world.publish("week-01", 120, seed=1)
+    return folder
+
+
 @pytest.fixture
-def published(world: World) -> World:
-    """A world with one published batch that nothing was trained on yet."""
-    world.publish("week-01", 120, seed=1)
-    return world
+def published(tmp_path: Path, published_template: Path) -> Iterator[World]:
+    """A copy of that world."""
+    with copied_world(published_template, tmp_path) as world:
+        yield world
 
 
 def change_annotations(world: World, change) -> None:
