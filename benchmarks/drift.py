@@ -8,16 +8,15 @@ The baseline is what one would write first: scipy's Wasserstein distance of ever
 
 import argparse
 import resource
-import statistics
-import time
-from collections.abc import Callable
 from datetime import date, timedelta
 from functools import partial
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy.stats import wasserstein_distance
+from timing import seconds
 
 from resources.artifact_store import ArtifactStore
 from visionops_assets.addresses import asset_key
@@ -110,19 +109,8 @@ def month(days: int, count: int, holdout: int) -> None:
             labels_wanted(log.assign(label=None), reference.rows, "classification", 50)
 
 
-def keep(store: ArtifactStore, asset: str, day: date, table: object) -> None:
-    store.write_json(asset_key("benchmark", asset, day.isoformat()), write_table(store, table))  # type: ignore[arg-type]
-
-
-def seconds(work: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median wall time and median CPU time; on a busy machine the latter counts."""
-    walls, cpus = [], []
-    for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        work()
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    return statistics.median(walls), statistics.median(cpus)
+def keep(store: ArtifactStore, asset: str, day: date, table: pd.DataFrame | pa.Table) -> None:
+    store.write_json(asset_key("benchmark", asset, day.isoformat()), write_table(store, table))
 
 
 def main() -> None:

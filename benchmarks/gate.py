@@ -9,15 +9,13 @@ the interval of one accuracy difference, nothing else.
 import argparse
 import hashlib
 import resource
-import statistics
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from timing import seconds
 
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS
@@ -61,17 +59,6 @@ def naive_interval(
     size = len(differences)
     means = [differences[rng.integers(0, size, size)].mean() for _ in range(draws)]
     return np.quantile(means, [0.05, 0.95])
-
-
-def seconds(work: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median wall time and median CPU time; the work is single-threaded, so on a busy machine the latter counts."""
-    walls, cpus = [], []
-    for _ in range(repeats):
-        wall, cpu = time.perf_counter(), time.process_time()
-        work()
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    return statistics.median(walls), statistics.median(cpus)
 
 
 def main() -> None:

@@ -11,13 +11,12 @@ import io
 import shutil
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from timing import seconds
 
 from visionops_assets.dataset.sample_cache import SampleCache
 
@@ -35,12 +34,6 @@ def make_images(count: int) -> dict[str, bytes]:
         Image.fromarray(coarse).resize(SHAPE[:2], Image.Resampling.BICUBIC).save(buffer, "PNG")
         contents[f"batches/a/images/{number:06}.png"] = buffer.getvalue()
     return contents
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -64,12 +57,12 @@ def main() -> None:
         SampleCache(before, *SHAPE).fill(old, fetch)
         for number in range(given.rounds):
             full = SampleCache(Path(root) / "full", *SHAPE)
-            times["full build"].append(seconds(partial(full.fill, wanted, fetch)))
+            times["full build"].append(seconds(partial(full.fill, wanted, fetch)).wall)
             shutil.rmtree(Path(root) / "full")
             cache = SampleCache(shutil.copytree(before, Path(root) / f"round-{number}"), *SHAPE)
-            times["2% new"].append(seconds(partial(cache.fill, wanted, fetch)))
-            times["nothing new"].append(seconds(partial(cache.fill, wanted, fetch)))
-            times["open a view"].append(seconds(partial(cache.view, sha256s)))
+            times["2% new"].append(seconds(partial(cache.fill, wanted, fetch)).wall)
+            times["nothing new"].append(seconds(partial(cache.fill, wanted, fetch)).wall)
+            times["open a view"].append(seconds(partial(cache.view, sha256s)).wall)
     print(f"{given.images:,} PNG of 32×32\n| step | ms | of a full build |\n| --- | ---: | ---: |")
     for name, found in times.items():
         ratio = statistics.median(one / full for one, full in zip(found, times["full build"], strict=True))

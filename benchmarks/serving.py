@@ -15,12 +15,13 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from timing import seconds
 
 BUDGET = 1.5
 CLASSES = tuple("abcdefghij")
@@ -101,14 +102,7 @@ def images_a_second(
                 )
 
     once()
-    return statistics.median(len(images) / seconds(once) for _ in range(repeats))
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    return statistics.median(len(images) / seconds(once).wall for _ in range(repeats))
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> None:

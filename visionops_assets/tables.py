@@ -27,7 +27,7 @@ def write_table(store: ArtifactStore, table: pd.DataFrame | pa.Table) -> dict[st
     arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
     content = arrow.replace_schema_metadata(None)
     digest = table_content_digest(content)
-    store.write_once(fragment_key(digest), _parquet(content))
+    store.write_once(fragment_key(digest), arrow_parquet(content))
     return {"format": FORMAT, "fragments": [{"source": "all", "digest": digest, "rows": len(content)}]}
 
 
@@ -55,7 +55,7 @@ def fragment_key(digest: str) -> str:
 
 def to_parquet(table: pd.DataFrame) -> bytes:
     """A table as Parquet bytes, without its index."""
-    return _parquet(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None))
+    return arrow_parquet(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None))
 
 
 def frame_from_parquet(content: bytes) -> pd.DataFrame:
@@ -63,7 +63,8 @@ def frame_from_parquet(content: bytes) -> pd.DataFrame:
     return pq.read_table(pa.BufferReader(content)).to_pandas()
 
 
-def _parquet(table: pa.Table) -> bytes:
+def arrow_parquet(table: pa.Table) -> bytes:
+    """An Arrow table as Parquet bytes, its metadata kept."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -12,20 +11,6 @@ from lakefs_local import discovery
 from resources.lakefs import LakeFSResource
 from tests import processes
 from tests.world import shapes_project, write_batch
-
-
-@dataclass(frozen=True)
-class Dying:
-    """Lets a process kill itself before the named request to lakeFS."""
-
-    place: str
-
-    def __call__(self) -> None:
-        def dying(*_: object, **__: object) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        setattr(LakeFSResource, self.place, dying)
-
 
 PLACES = ["merge", "save", "write_many", "create_branch"]
 
@@ -44,7 +29,7 @@ def test_a_killed_import_is_taken_again_and_published_once(tmp_path: Path, count
     for name in ("DAGSTER_HOME", "VISIONOPS_DROP", "LAKEFS_ENDPOINT", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
 
-    def tick(before: Dying | None = None) -> processes.Ended:
+    def tick(before: processes.Dying | None = None) -> processes.Ended:
         said = tmp_path / "said"
         return processes.visionops("tick", "shapes", environment=environment, said=said, before=before)
 
@@ -53,7 +38,7 @@ def test_a_killed_import_is_taken_again_and_published_once(tmp_path: Path, count
         for number, place in enumerate(PLACES[: count(1, len(PLACES))]):
             batch = f"week-{number}"
             fill(drop, batch, write_batch(tmp_path / batch, 12, seed=number))
-            killed = tick(Dying(place))
+            killed = tick(processes.Dying(LakeFSResource, place))
             assert killed.code == -signal.SIGKILL, killed.said
             again = tick()
             assert again.code == 0, f"killed at {place}: {again.said}"

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,32 +14,7 @@ from resources.model_registry import ModelRegistry
 from tests import processes
 from tests.world import copy_registry, shapes_project, write_batch
 from visionops_assets.promotion.history import production
-
-
-@dataclass(frozen=True)
-class Dying:
-    """Lets a process kill itself when it calls a function for the given time, before anything is done."""
-
-    place: str
-    number: int
-
-    def __call__(self) -> None:
-        from visionops_assets.training import progress
-
-        owners: dict[str, type] = {
-            "_report": progress.EpochReporter,
-            "put_bytes": model_artifacts.RunArtifacts,
-        }
-        owner, name = owners.get(self.place, model_versions.Models), self.place
-        original, calls = getattr(owner, name), list[int]()
-
-        def dying(*arguments: object, **options: object) -> object:
-            calls.append(1)
-            if len(calls) == self.number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*arguments, **options)
-
-        setattr(owner, name, dying)
+from visionops_assets.training import progress
 
 
 class Home:
@@ -59,13 +33,14 @@ class Home:
         }
         self.environment.pop("DAGSTER_HOME", None)
 
-    def visionops(self, *arguments: str, before: Dying | None = None) -> processes.Ended:
+    def visionops(self, *arguments: str, before: processes.Dying | None = None) -> processes.Ended:
         return processes.visionops(
             *arguments, environment=self.environment, said=self.root / "said", before=before
         )
 
     def killed_at(self, place: str, number: int) -> None:
-        killed = self.visionops("tick", before=Dying(place, number))
+        owner = OWNERS.get(place, model_versions.Models)
+        killed = self.visionops("tick", before=processes.Dying(owner, place, number))
         assert killed.code == -signal.SIGKILL, killed.said
 
     def champion(self) -> tuple[str, int]:
@@ -105,6 +80,7 @@ def undisturbed(new_home: Callable[[], Home]) -> tuple[str, int]:
     return home.champion()
 
 
+OWNERS: dict[str, type] = {"_report": progress.EpochReporter, "put_bytes": model_artifacts.RunArtifacts}
 PLACES = [
     ("_report", 3),
     ("set_alias", 1),

@@ -14,12 +14,12 @@ from tests.world import CLASSES
 from visionops_assets.monitoring.inference_log import IDENTITY, empty_log, log_schema, spool_schema
 from visionops_assets.monitoring.spooled import (
     UnusableFile,
-    parquet,
     read_spooled,
     spooled_labels,
     spooled_log,
 )
 from visionops_assets.monitoring.validation import join_labels, misplaced, validate, without_answer
+from visionops_assets.tables import arrow_parquet
 
 
 def log(*rows: dict[str, Any], task: str = "classification") -> pd.DataFrame:
@@ -36,13 +36,13 @@ def altered(content: bytes, **columns: Any) -> bytes:
             table = table.drop_columns([name])
         if values is not None:
             table = table.append_column(name, pa.array(values))
-    return parquet(table)
+    return arrow_parquet(table)
 
 
 def stated(content: bytes, format_: str) -> bytes:
     """The same file, saying that it is of another format."""
     table = pq.read_table(pa.BufferReader(content))
-    return parquet(
+    return arrow_parquet(
         table.replace_schema_metadata({**table.schema.metadata, b"visionops.format": format_.encode()})
     )
 

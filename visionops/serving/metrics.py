@@ -1,6 +1,7 @@
 """Numbers of the prediction server for Prometheus."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -55,7 +56,7 @@ class Metrics:
             ("captured", "Frames that were spooled with their row"),
         ):
             gauge = Gauge(f"visionops_serve_log_{state}_rows", description, names, registry=self._registry)
-            gauge.labels(**self._labels).set_function(lambda state=state: float(log().get(state, 0)))  # type: ignore[misc]
+            gauge.labels(**self._labels).set_function(partial(_count, log, state))
 
     def answered(self, status: int, seconds: float) -> None:
         """Count one request."""
@@ -75,3 +76,7 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus's text format."""
         return generate_latest(self._registry)
+
+
+def _count(log: Callable[[], dict[str, Any]], state: str) -> float:
+    return float(log().get(state, 0))

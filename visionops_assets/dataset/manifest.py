@@ -12,7 +12,6 @@ is the SHA-256 of the list of (source, digest).
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import pyarrow.parquet as pq
 from visionops_assets.dataset.annotations import COLUMNS, AnnotationsError, read_annotations
 from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.layout import annotations_path, batch_of
+from visionops_assets.tables import arrow_parquet, fragment_key
 
 FORMAT = 1
 _FIRST = (
@@ -129,7 +129,7 @@ def build_manifest(
 
 def read_fragment(fragment: Fragment, store: Store) -> pa.Table:
     """The rows of a fragment, sorted by path. Raises `AlteredFragment`."""
-    key = _fragment_key(fragment.digest)
+    key = fragment_key(fragment.digest)
     table = pq.read_table(pa.BufferReader(store.read(key))).replace_schema_metadata(None)
     if table_content_digest(table) != fragment.digest:
         raise AlteredFragment(
@@ -191,21 +191,15 @@ def _known_fragment(file: AnnotationsFile, store: Store) -> Fragment | None:
     if not store.exists(_source_key(file)):
         return None
     fragment = Fragment(**json.loads(store.read(_source_key(file))))
-    return fragment if store.exists(_fragment_key(fragment.digest)) else None
+    return fragment if store.exists(fragment_key(fragment.digest)) else None
 
 
 def _add_fragment(file: AnnotationsFile, data: bytes, store: Store) -> Fragment:
     rows = manifest_rows(read_annotations(data, file.path), file.path).combine_chunks()
     fragment = Fragment(file.path, table_content_digest(rows), len(rows))
-    buffer = io.BytesIO()
-    pq.write_table(rows, buffer, compression="zstd")
-    store.write_once(_fragment_key(fragment.digest), buffer.getvalue())
+    store.write_once(fragment_key(fragment.digest), arrow_parquet(rows))
     store.write_once(_source_key(file), json.dumps(vars(fragment)).encode())
     return fragment
-
-
-def _fragment_key(digest: str) -> str:
-    return f"fragments/{digest[:2]}/{digest}.parquet"
 
 
 def _source_key(file: AnnotationsFile) -> str:

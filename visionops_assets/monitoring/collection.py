@@ -31,10 +31,10 @@ from visionops_assets.monitoring.inference_log import (
     log_schema,
     spool_schema,
 )
-from visionops_assets.monitoring.spooled import UnusableFile, parquet, read_spooled
+from visionops_assets.monitoring.spooled import UnusableFile, read_spooled
 from visionops_assets.monitoring.validation import clock_findings, misplaced
 from visionops_assets.project import Project
-from visionops_assets.tables import to_parquet
+from visionops_assets.tables import arrow_parquet, to_parquet
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class Collection:
     def _objects(self) -> Iterator[tuple[str, bytes]]:
         name = self._project.project
         for day, rows in sorted(self._rows.items()):
-            yield f"{day_folder(name, day)}{self.id}.parquet", parquet(rows)
+            yield f"{day_folder(name, day)}{self.id}.parquet", arrow_parquet(rows)
         for day, tables in sorted(self._labels.items()):
-            yield f"{labels_folder(name, day)}{self.id}.parquet", parquet(pa.concat_tables(tables))
+            yield f"{labels_folder(name, day)}{self.id}.parquet", arrow_parquet(pa.concat_tables(tables))
         yield from sorted(self._captures.items())
         for number, content in enumerate(self._quarantine):
             yield f"quarantine/dt={self._today}/{name}.{self.id}.{number}.parquet", content
@@ -130,7 +130,7 @@ class Collection:
         faults = misplaced(times, self._now, self._project.production)
         if (faults != "").any():
             self._findings.append(clock_findings(rows["device"].to_pandas(), faults))
-            self._quarantine.append(parquet(rows.filter(pa.array(faults != ""))))
+            self._quarantine.append(arrow_parquet(rows.filter(pa.array(faults != ""))))
         days = times.where(faults == "").dt.strftime("%Y-%m-%d")
         frame = spool_schema(self._project.task).get_field_index("frame")
         for day in sorted(days.dropna().unique()):
@@ -160,7 +160,7 @@ class Collection:
         first, last = self._project.production.since, self._now.date()
         possible = days.map(lambda day: day is not None and first <= day <= last).astype(bool)
         if not possible.all():
-            self._quarantine.append(parquet(rows.filter(pa.array(~possible))))
+            self._quarantine.append(arrow_parquet(rows.filter(pa.array(~possible))))
             what = f"has {int((~possible).sum()):,} labels for days outside {first} to {last}"
             self._find(file, what, "give the day on which the image was predicted")
         for day in sorted(days[possible].unique()):

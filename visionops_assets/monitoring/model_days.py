@@ -55,6 +55,10 @@ class Where(NamedTuple):
         """In words."""
         return f"model {self.model_sha256[:12]} on {self.device_group}"
 
+    def key(self) -> str:
+        """As part of a name of metadata."""
+        return f"{self.model_sha256[:12]}_{self.plain_group()}"
+
     def plain_group(self) -> str:
         """The device group as part of a path or of a metric's name, whatever a device calls it."""
         return re.sub(r"[^A-Za-z0-9_-]", "_", self.device_group)

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
@@ -154,7 +154,7 @@ def log_rows(
             "image_sha256": seen.sha256,
             "prediction": said.prediction,
             "confidence": said.confidence,
-            **({"boxes": [_logged(box) for box in said.boxes]} if said.boxes is not None else {}),
+            **({"boxes": [logged_box(box) for box in said.boxes]} if said.boxes is not None else {}),
             **({"probabilities": said.probabilities.tolist()} if said.probabilities is not None else {}),
             **dict(zip(STATISTICS, measured, strict=True)),
             "embedding": said.embedding.tolist() if said.embedding is not None else None,
@@ -176,6 +176,6 @@ def _detected(model: RunningModel, boxes: list[dict[str, Any]], embedding: Any) 
     return Answer(model, best["label"], best["score"], None, boxes, embedding)
 
 
-def _logged(box: dict[str, Any]) -> dict[str, Any]:
+def logged_box(box: Mapping[str, Any]) -> dict[str, Any]:
     """A box in the words of the log."""
     return {"class" if name == "label" else name: value for name, value in box.items()}

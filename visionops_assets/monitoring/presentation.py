@@ -1,6 +1,6 @@
 """What the assets of production days show in the UI."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -84,15 +84,8 @@ def drift_metadata(found: WatchedDay, links: Mapping[Where, str]) -> dict[str, A
         "drifted_columns": int(found.table["drifted"].astype(bool).sum()),
         "columns": metadata.table(table.round({"distance": 4, "threshold": 4, "missing": 4}), columns),
     }
-    for where, part in list(by_model(found.table))[:PICTURES_SHOWN]:
-        drawn = drift_picture(part, where.name())
-        if drawn is not None:
-            shown[f"picture_{where.model_sha256[:12]}_{where.plain_group()}"] = metadata.picture(
-                drawn, where.name()
-            )
-    for where, link in links.items():
-        shown[f"report_{where.model_sha256[:12]}_{where.plain_group()}"] = dg.MetadataValue.url(link)
-    return shown
+    reports = {f"report_{where.key()}": dg.MetadataValue.url(link) for where, link in links.items()}
+    return {**shown, **_pictures(list(by_model(found.table))[:PICTURES_SHOWN], drift_picture), **reports}
 
 
 def performance_metadata(found: WatchedDay, days: pd.DataFrame) -> dict[str, Any]:
@@ -104,13 +97,8 @@ def performance_metadata(found: WatchedDay, days: pd.DataFrame) -> dict[str, Any
         "labelled": int(found.table["labelled"].sum()),
         "models": metadata.table(found.table.drop(columns="in_words").head(ROWS_SHOWN)),
     }
-    for where, part in list(by_model(days))[:PICTURES_SHOWN]:
-        drawn = performance_picture(part, where.name())
-        if where in found.states and drawn is not None:
-            shown[f"picture_{where.model_sha256[:12]}_{where.plain_group()}"] = metadata.picture(
-                drawn, where.name()
-            )
-    return shown
+    first = list(by_model(days))[:PICTURES_SHOWN]
+    return {**shown, **_pictures([each for each in first if each[0] in found.states], performance_picture)}
 
 
 def wanted_metadata(wanted: pd.DataFrame) -> dict[str, Any]:
@@ -147,8 +135,17 @@ def states_check(states: Mapping[Where, State]) -> DayCheck:
         severity=dg.AssetCheckSeverity.ERROR if alarming else dg.AssetCheckSeverity.WARN,
         description="; ".join(f"{where.name()}: {state.sentence()}" for where, state in said.items())
         or "no rows on this day",
-        metadata={
-            f"{where.model_sha256[:12]}_{where.plain_group()}": state.outcome
-            for where, state in states.items()
-        },
+        metadata={where.key(): state.outcome for where, state in states.items()},
     )
+
+
+def _pictures(
+    parts: Iterable[tuple[Where, pd.DataFrame]], draw: Callable[[pd.DataFrame, str], bytes | None]
+) -> dict[str, dg.MetadataValue]:
+    """A picture of each model, where there is one to draw."""
+    drawn = {where: draw(part, where.name()) for where, part in parts}
+    return {
+        f"picture_{where.key()}": metadata.picture(png, where.name())
+        for where, png in drawn.items()
+        if png is not None
+    }

@@ -1,6 +1,6 @@
 """One production day's inference log: read from the repository of production, validated, its late labels joined."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -64,18 +64,20 @@ def read_production_day(
     if commit is None:
         found = nothing_logged(empty_log(task))
         return ProductionDay(day, None, empty_log(task), 0, found)
-    raw = _read(lakefs, project, commit, day_folder(project.project, day))
+    raw = _contents(lakefs, project, commit, day_folder(project.project, day))
     schema = log_schema(task)
-    rows = pa.concat_tables(with_types(table, schema) for table in [schema.empty_table(), *raw])
+    tables = [schema.empty_table(), *(pq.read_table(pa.BufferReader(content)) for content in raw)]
+    rows = pa.concat_tables(with_types(table, schema) for table in tables)
     checked = validate(rows.to_pandas(), task=task, models=models)
-    labels = [
-        table.to_pandas() for table in _read(lakefs, project, commit, labels_folder(project.project, day))
-    ]
+    late = _contents(lakefs, project, commit, labels_folder(project.project, day))
+    labels = [frame_from_parquet(content) for content in late]
     labelled, label_findings = join_labels(checked.rows, labels, task, project.classes)
+    stored = _contents(lakefs, project, commit, findings_folder(project.project, day))
     findings = [
         checked.findings,
         label_findings,
-        *_stored_findings(lakefs, project, commit, day),
+        findings_table([]),
+        *(frame_from_parquet(content) for content in stored),
         nothing_logged(labelled),
         without_answer(devices_before(project, day, artifacts), labelled, date.fromisoformat(day), today),
     ]
@@ -122,17 +124,8 @@ def _head(lakefs: LakeFSResource, repository: str) -> str | None:
         return None
 
 
-def _read(lakefs: LakeFSResource, project: Project, commit: str, prefix: str) -> list[pa.Table]:
+def _contents(lakefs: LakeFSResource, project: Project, commit: str, prefix: str) -> Iterator[bytes]:
+    """The bytes of each object under a prefix."""
     repository = production_repository(project.repository)
     paths = [entry.path for entry in lakefs.objects(repository, commit, prefix)]
-    return [
-        pq.read_table(pa.BufferReader(content)) for _, content in lakefs.read_many(repository, commit, paths)
-    ]
-
-
-def _stored_findings(lakefs: LakeFSResource, project: Project, commit: str, day: str) -> list[pd.DataFrame]:
-    repository = production_repository(project.repository)
-    prefix = findings_folder(project.project, day)
-    paths = [entry.path for entry in lakefs.objects(repository, commit, prefix)]
-    stored = [frame_from_parquet(content) for _, content in lakefs.read_many(repository, commit, paths)]
-    return [findings_table([]), *stored]
+    return (content for _, content in lakefs.read_many(repository, commit, paths))

@@ -20,7 +20,14 @@ from resources.scratch import Scratch
 from visionops_assets.dataset.samples import load_samples
 from visionops_assets.dataset.version import DatasetVersion, read_version
 from visionops_assets.monitoring.drift import DriftReference
-from visionops_assets.monitoring.prediction import Picture, RunningModel, answer, log_rows, open_version
+from visionops_assets.monitoring.prediction import (
+    Picture,
+    RunningModel,
+    answer,
+    log_rows,
+    logged_box,
+    open_version,
+)
 from visionops_assets.project import Project
 from visionops_assets.tables import frame_from_parquet, to_parquet
 
@@ -97,11 +104,7 @@ def labels_of(holdout: pd.DataFrame, task: str) -> pd.Series:
     """The labels of the manifest's rows as the log has them: a class, or a list of boxes with their `class`."""
     if task != "detection":
         return holdout["label"].reset_index(drop=True)
-    boxes = [
-        [{"class" if name == "label" else name: value for name, value in box.items()} for box in each]
-        for each in holdout["boxes"]
-    ]
-    return pd.Series(boxes, dtype=object)
+    return pd.Series([[logged_box(box) for box in each] for each in holdout["boxes"]], dtype=object)
 
 
 def _dataset_of(

@@ -1,6 +1,5 @@
 """Files of the spool: written by whoever predicts or labels, read by the collector, which trusts none of them."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from visionops_assets.monitoring.inference_log import (
     labels_schema,
     spool_schema,
 )
+from visionops_assets.tables import arrow_parquet
 
 Kind = Literal["log", "labels"]
 _KINDS: dict[str, Kind] = {FORMAT: "log", LABELS_FORMAT: "labels"}
@@ -98,14 +98,7 @@ def _file(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str, task:
         if absent:
             raise ValueError(f"a row of the spool lacks {', '.join(absent)}: {dict(row)}")
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
-    return parquet(table.replace_schema_metadata({FORMAT_KEY: name.encode(), TASK_KEY: task.encode()}))
-
-
-def parquet(table: pa.Table) -> bytes:
-    """A table as Parquet bytes, its metadata kept."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+    return arrow_parquet(table.replace_schema_metadata({FORMAT_KEY: name.encode(), TASK_KEY: task.encode()}))
 
 
 def _first_line(error: Exception) -> str:
