@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from visionops_assets.partitions import dataset_versions
+from visionops_assets.partitions import dataset_versions, production_days
 from visionops_assets.project import Project
 
 
@@ -27,3 +27,13 @@ def asset_options(project: Project, name: str, kinds: Sequence[str]) -> dict[str
 def versioned(project: Project, name: str, kinds: Sequence[str]) -> dict[str, Any]:
     """The same for an asset with one partition per dataset version."""
     return {**asset_options(project, name, kinds), "partitions_def": dataset_versions(project.project)}
+
+
+def daily(project: Project, name: str, kinds: Sequence[str]) -> dict[str, Any]:
+    """The same for an asset with one partition a production day. Their group is their own: one lineage of both is too
+    wide to be read on a screen."""
+    return {
+        **asset_options(project, name, kinds),
+        "group_name": f"{project.project}_production",
+        "partitions_def": production_days(project.production.since),
+    }

@@ -9,7 +9,7 @@ import dagster as dg
 
 from resources.artifact_store import ArtifactStore
 from visionops_assets import addresses
-from visionops_assets.asset_options import asset_key, asset_options
+from visionops_assets.asset_options import asset_key, daily
 from visionops_assets.partitions import production_days
 from visionops_assets.project import Project
 
@@ -40,8 +40,7 @@ def daily_asset(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=dg.BetaWarning)
             return dg.asset(
-                **asset_options(project, name, kinds),
-                partitions_def=production_days(project.production.since),
+                **daily(project, name, kinds),
                 backfill_policy=dg.BackfillPolicy.single_run(),
                 io_manager_key="tables",
                 **options,

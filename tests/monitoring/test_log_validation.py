@@ -1,6 +1,6 @@
 """What production writes is believed row by row: what cannot be is named, and the rest of the day stays."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,16 @@ def test_a_clock_that_is_wrong_is_told_from_one_that_is_right():
     faults = list(misplaced(times, NOW, rules))
     assert faults[:2] == ["", ""]
     assert "ahead" in faults[2] and "before" in faults[3] and "no timestamp" in faults[4]
+
+
+def test_the_oldest_day_that_is_taken_is_taken_whole():
+    morning = datetime(2026, 7, 10, 0, 5, tzinfo=UTC)
+    faults = misplaced(
+        pd.Series([morning, morning - timedelta(minutes=6)]),
+        morning + timedelta(days=30),
+        project().production,
+    )
+    assert list(faults) == ["", "has a clock before 2026-07-10"]
 
 
 def test_the_latest_label_of_an_image_counts_and_a_strange_one_does_not():

@@ -37,6 +37,6 @@ class ProductionRules(BaseModel):
     attempts: int = Field(3, ge=1, le=20)
     # A row whose clock is further ahead of ours than this is quarantined.
     clock_ahead: datetime.timedelta = Field(datetime.timedelta(minutes=10), ge=datetime.timedelta(0))
-    # So is one that arrives later than this: a clock that was never set says 1970 or 2000.
+    # So is one of a day longer ago than this: a clock that was never set says 1970 or 2000.
     clock_behind: datetime.timedelta = Field(datetime.timedelta(days=30), gt=datetime.timedelta(0))
     captures: CaptureRules = CaptureRules()

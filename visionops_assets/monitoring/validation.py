@@ -54,7 +54,8 @@ def validate(rows: pd.DataFrame, *, task: str, models: Mapping[str, str]) -> Val
 def misplaced(timestamps: pd.Series, now: datetime, rules: ProductionRules) -> pd.Series:
     """Why the clock of a row cannot be believed, "" where it can. `timestamps` are UTC, null where there is none."""
     faults = pd.Series([""] * len(timestamps), index=timestamps.index, dtype=object)
-    oldest = max(pd.Timestamp(now - rules.clock_behind), pd.Timestamp(rules.since, tz="UTC"))
+    # Days are whole: what is too old is told by the date.
+    oldest = max(pd.Timestamp(now - rules.clock_behind).floor("D"), pd.Timestamp(rules.since, tz="UTC"))
     faults[timestamps < oldest] = f"has a clock before {oldest:%Y-%m-%d}"
     faults[timestamps > pd.Timestamp(now + rules.clock_ahead)] = "has a clock ahead of ours"
     faults[timestamps.isna()] = "has no timestamp"
