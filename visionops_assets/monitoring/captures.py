@@ -7,6 +7,7 @@ from datetime import date
 
 import numpy as np
 
+from visionops_assets.monitoring.drawn_by_lot import place
 from visionops_assets.monitoring.rules import CaptureRules
 
 # How many embeddings of kept frames novelty is measured against.
@@ -35,7 +36,7 @@ def why_keep(
     if novelty is not None and novelty > rules.novelty:
         return "novel"
     # Uniform in the digest: the same image is chosen everywhere or nowhere, whatever else is.
-    return "share" if int(image_sha256[:13], 16) / 16**13 < rules.share else None
+    return "share" if place(image_sha256) < rules.share else None
 
 
 class Captures:

@@ -1,8 +1,8 @@
 """What a project calls drift and decay: the `drift` section of its file."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Distance = Annotated[float, Field(gt=0, le=2)]
@@ -44,12 +44,39 @@ class SeveralDays(_Section):
         return self
 
 
+FollowUp = Literal["alert", "hold", "rollback"]
+
+
+class OnDecay(_Section):
+    """What follows, by what shows the decay; labels are asked for besides, whatever is declared.
+
+    `realised`: labels show that the version before does better on the same captures. `estimated`: performance, as
+    estimated without labels, is below the floor for `days.alarm` of `days.of` days. `drift`: images or answers depart
+    from the holdout for as long.
+    """
+
+    realised: FollowUp = "rollback"
+    estimated: FollowUp = "hold"
+    drift: FollowUp = "alert"
+
+    @field_validator("estimated", "drift")
+    @classmethod
+    def _needs_no_labels(cls, follow_up: FollowUp) -> FollowUp:
+        if follow_up == "rollback":
+            raise ValueError(
+                "only labels show that the version before does better: expected alert or hold, and rollback for "
+                "`realised`"
+            )
+        return follow_up
+
+
 class DriftRules(_Section):
     """The monitoring of one project.
 
     A column drifts where its distance from the reference exceeds both its effect size and the `quantile` of what
     chance alone gives for as many rows. `floor` is the performance (accuracy, in detection mAP@0.5) that production
-    has to hold; none: the gate's overall floor. `labels` is how many images a day are asked for.
+    has to hold; none: the gate's overall floor. `labels` is how many images a day are asked for. With `dry_run` it is only
+    recorded what would be done.
     """
 
     effect_sizes: EffectSizes = EffectSizes()
@@ -58,3 +85,5 @@ class DriftRules(_Section):
     days: SeveralDays = SeveralDays()
     floor: Share | None = None
     labels: int = Field(default=50, ge=1, le=10_000)
+    on_decay: OnDecay = OnDecay()
+    dry_run: bool = False

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from visionops_assets.monitoring.drawn_by_lot import drawn
 from visionops_assets.monitoring.embedding_distance import EmbeddingReference
 from visionops_assets.monitoring.signals import NO_BOX, embeddings
 
@@ -24,10 +25,13 @@ WANTED_COLUMNS = {
     "worth": "double",
     "why": "string",
 }
+BY_LOT = "by lot"
 _MUCH = 0.8
 
 
-def labels_wanted(day: pd.DataFrame, reference: pd.DataFrame, task: str, count: int) -> pd.DataFrame:
+def labels_wanted(
+    day: pd.DataFrame, reference: pd.DataFrame, task: str, count: int, share: float = 0.0
+) -> pd.DataFrame:
     """At most `count` rows of the log with a capture and no label, the most wanted first; columns `WANTED_COLUMNS`.
 
     `worth` is the mean of two ranks among the day's candidates, 0 to 1: `uncertainty`, how little the model's first
@@ -35,6 +39,9 @@ def labels_wanted(day: pd.DataFrame, reference: pd.DataFrame, task: str, count: 
     `novelty`, the distance to the nearest image of the reference by embedding, in the reference's own deviations.
     What cannot be told ranks last. An image is asked for once. The classes that the model answers take turns, so
     that one class of doubtful images does not use up the day; those at a class's turn go by worth.
+
+    Half of what is asked for, as far as there are, are images drawn by a `share` of all, in the order of
+    `drawn_by_lot.counted`: only these tell how well a model does.
     """
     candidates = day[day["capture"].notna() & day["label"].isna()].drop_duplicates("image_sha256")
     if candidates.empty:
@@ -46,12 +53,11 @@ def labels_wanted(day: pd.DataFrame, reference: pd.DataFrame, task: str, count: 
     ranks = [found[name].rank(pct=True).fillna(0.0) for name in ("uncertainty", "novelty")]
     found = found.assign(worth=(ranks[0] + ranks[1]) / 2, why=_reasons(*ranks))
     found = found.sort_values(["worth", "image_sha256"], ascending=[False, True], kind="stable")
-    turns = found.groupby(found["prediction"].fillna(NO_BOX), sort=False).cumcount()
-    chosen = (
-        found.assign(turn=turns)
-        .sort_values(["turn", "worth"], ascending=[True, False], kind="stable")
-        .head(count)
-    )
+    lot = found[drawn(found["image_sha256"], share)].sort_values("image_sha256").head(count // 2)
+    others = found.drop(lot.index)
+    turns = others.groupby(others["prediction"].fillna(NO_BOX), sort=False).cumcount()
+    others = others.assign(turn=turns).sort_values(["turn", "worth"], ascending=[True, False], kind="stable")
+    chosen = pd.concat([lot.assign(why=BY_LOT), others.head(count - len(lot))])
     return chosen.sort_values("worth", ascending=False, kind="stable")[list(WANTED_COLUMNS)].reset_index(
         drop=True
     )

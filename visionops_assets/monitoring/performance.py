@@ -10,6 +10,7 @@ from visionops_assets.evaluation.detection_slices import MAP, OVERLAP, Matched
 from visionops_assets.evaluation.detections import as_boxes
 from visionops_assets.evaluation.intervals import DifferenceBounds
 from visionops_assets.evaluation.precision_pair import PrecisionPair
+from visionops_assets.monitoring.drawn_by_lot import counted
 from visionops_assets.monitoring.estimate import LEAST_LABELLED, AccuracyEstimator, Performance
 
 LEVEL = 0.95
@@ -49,23 +50,28 @@ class DayPerformance:
 
 
 def performance_of_day(
-    day: pd.DataFrame, task: str, classes: Sequence[str], estimator: AccuracyEstimator | None, min_rows: int
+    day: pd.DataFrame,
+    task: str,
+    classes: Sequence[str],
+    estimator: AccuracyEstimator | None,
+    min_rows: int,
+    share: float = 0.0,
 ) -> DayPerformance:
     """The performance of rows of the log; `estimator` None where there is none (detection).
 
-    An image that came several times counts once in what is realised: its label is one piece of evidence. Fewer than
-    `min_rows` labelled images, or rows, give no number.
+    An image that came several times counts once in what is realised: its label is one piece of evidence. Captures that
+    were not drawn by a `share` of all count only where every image is labelled (`drawn_by_lot`). Fewer than
+    `min_rows` images that count, or rows, give no number.
     """
-    labelled = day[day["label"].notna()].drop_duplicates("image_sha256")
+    labelled = day["image_sha256"][day["label"].notna()].nunique()
+    sample = counted(day, share)
     realised = None
-    if len(labelled) >= min_rows:
-        realised = (
-            realised_precision(labelled, classes) if task == "detection" else realised_accuracy(labelled)
-        )
+    if len(sample) >= min_rows:
+        realised = realised_precision(sample, classes) if task == "detection" else realised_accuracy(sample)
     estimated = None
     if estimator is not None and len(day) >= min_rows:
         estimated = estimator.estimate(day["confidence"].to_numpy(np.float64), LEVEL)
-    return DayPerformance(len(day), len(labelled), realised, estimated)
+    return DayPerformance(len(day), labelled, realised, estimated)
 
 
 def realised_accuracy(labelled: pd.DataFrame) -> Performance:

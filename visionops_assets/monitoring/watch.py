@@ -79,11 +79,13 @@ def watch_performance(
 ) -> WatchedDay:
     """Count and estimate how well each model did on a day; `past` and `estimators` learn of it."""
     estimators.keep(day, log)
-    floor = project.drift.floor if project.drift.floor is not None else project.gate.floors.overall
+    floor = project.performance_floor()
     rows = []
     for where, part in by_model(log):
         estimator = estimators.of(day, where.model_sha256)
-        found = performance_of_day(part, project.task, project.classes, estimator, project.drift.min_rows)
+        share = project.production.captures.share
+        rules = project.drift
+        found = performance_of_day(part, project.task, project.classes, estimator, rules.min_rows, share)
         rows.append(performance_row(where, found, floor))
     table = pd.DataFrame(rows, columns=list(PERFORMANCE_COLUMNS))
     past.keep(day, table)
@@ -100,7 +102,8 @@ def want_labels(project: Project, log: pd.DataFrame, references: References) -> 
             reference = references.of(where.model_sha256).rows
         except NoReference:
             reference = rows.head(0)
-        parts.append(labels_wanted(rows, reference, project.task, project.drift.labels))
+        share = project.production.captures.share
+        parts.append(labels_wanted(rows, reference, project.task, project.drift.labels, share))
     found = [part for part in parts if len(part)]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(WANTED_COLUMNS))
 
@@ -116,19 +119,6 @@ def keep_pages(
         registry.artifacts.put_bytes(run_id, path, page.encode())
         links[where] = registry.run_url(registry.runs.get(run_id), path)
     return links
-
-
-def log_metrics(
-    values: Mapping[Where, Mapping[str, float]], day: date, references: References, registry: ModelRegistry
-) -> None:
-    """Log numbers of a day with the runs of the models, as `<device group>.<name>` at the step YYYYMMDD."""
-    for where, numbers in values.items():
-        named = {f"{where.plain_group()}.{name}": value for name, value in numbers.items()}
-        try:
-            run_id = references.version(where.model_sha256).run_id
-        except NoReference:
-            continue
-        registry.runs.log_metrics(run_id, named, step=int(f"{day:%Y%m%d}"))
 
 
 class Estimators:
