@@ -22,7 +22,8 @@ def test_what_was_asked_for_and_labelled_gives_the_performance_of_the_whole_day(
     for seed in range(count(8, 40)):
         day = world.day(250, seed)
         truth = (day["prediction"] == day["label"]).mean()
-        day = day.assign(capture="captures/" + day["image_sha256"], truth=day["label"], label=None)
+        digests = [sha256(f"{seed} {number}".encode()) for number in range(len(day))]
+        day = day.assign(image_sha256=digests, capture=digests, truth=day["label"], label=None)
         wanted = labels_wanted(day, world.reference(), "classification", 120, share=1.0)
         assert (wanted["why"] == BY_LOT).sum() == 60
         day["label"] = day["truth"].where(day["image_sha256"].isin(wanted["image_sha256"]), None)
@@ -32,7 +33,7 @@ def test_what_was_asked_for_and_labelled_gives_the_performance_of_the_whole_day(
         errors.append(found.realised.value - truth)
         labelled = day[day["label"].notna()]
         of_all.append((labelled["prediction"] == labelled["label"]).mean() - truth)
-    assert abs(np.mean(errors)) < 0.01
+    assert abs(np.mean(errors)) < 0.02
     assert np.mean(of_all) < -0.02, "all that was labelled would make the model look worse"
 
 

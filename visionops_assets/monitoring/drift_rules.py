@@ -75,8 +75,8 @@ class DriftRules(_Section):
 
     A column drifts where its distance from the reference exceeds both its effect size and the `quantile` of what
     chance alone gives for as many rows. `floor` is the performance (accuracy, in detection mAP@0.5) that production
-    has to hold; none: the gate's overall floor. `labels` is how many images a day are asked for. With `dry_run` it is only
-    recorded what would be done.
+    has to hold; none: the gate's overall floor. `labels` is how many images a day are asked for. With `dry_run` it is
+    only recorded what would be done.
     """
 
     effect_sizes: EffectSizes = EffectSizes()
