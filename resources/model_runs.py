@@ -122,6 +122,22 @@ class Runs:
         now = round(time.time() * 1000)
         self._log(run_id, "metrics", [Metric(key, float(value), now, step) for key, value in metrics.items()])
 
+    def log_points(self, run_id: str, points: Mapping[str, Mapping[int, float]]) -> None:
+        """Record values by metric and step. What a step says already is not recorded again."""
+        from mlflow.entities import Metric
+
+        now, new = round(time.time() * 1000), []
+        with self._connection.client(f"metrics of run {run_id}", missing=RunNotFound) as client:
+            for key, values in points.items():
+                history = sorted(client.get_metric_history(run_id, key), key=lambda point: point.timestamp)
+                known = {point.step: point.value for point in history}
+                new += [
+                    Metric(key, float(value), now, step)
+                    for step, value in values.items()
+                    if known.get(step) != value
+                ]
+        self._log(run_id, "metrics", new)
+
     def log_dataset(self, run_id: str, uri: str, name: str, digest: str, context: str = "training") -> None:
         """Record the dataset version as ONE input.
 

@@ -1,7 +1,7 @@
 """`visionops predict`: what is in production answers images, in batches."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,14 +25,15 @@ def command(
 ) -> None:
     """Show what the model in production says of images. With --log it counts as production: it is monitored.
 
-    Exit code 1 if an image could not be read; the others are answered.
+    What lies in a folder beside images, by the names of the files, is skipped. Exit code 1 if an image could not be
+    read; the others are answered.
     """
     from visionops import services
     from visionops.prediction_log import PredictionLog, this_machine
     from visionops_assets.monitoring.prediction import open_version, running_version
 
     found, registry = services.project(project), services.registry()
-    files = list(_files(images))
+    files, skipped = _files(images)
     model = open_version(registry, running_version(registry, project, group), threads)
     written = None
     if log:
@@ -45,12 +46,19 @@ def command(
     if written is not None:
         written.flush()
     if as_json:
-        told = {"project": project, "model": model.to_json(), "predictions": answers}
+        told = {
+            "project": project,
+            "model": model.to_json(),
+            "predictions": answers,
+            "skipped": [str(file) for file in skipped],
+        }
         typer.echo(json.dumps(told, indent=1))
     else:
         typer.echo(f"version {model.version} of {project}")
         for told in answers:
             typer.echo(_line(told))
+        if skipped:
+            typer.echo(f"skipped, no image by its name: {', '.join(map(str, skipped))}", err=True)
     if any("error" in told for told in answers):
         raise typer.Exit(1)
 
@@ -79,20 +87,30 @@ def _said(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "model"}
 
 
-def _files(images: Sequence[Path]) -> Iterator[Path]:
-    """The files that are meant, a folder's by name. Raises FileNotFoundError for one that is not there."""
+def _files(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files that are meant, a folder's by name, and what lies beside them there.
+
+    Raises FileNotFoundError for one that is not there, or a folder without images.
+    """
+    from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES
+
+    meant: list[Path] = []
+    skipped: list[Path] = []
     for path in images:
         if path.is_dir():
-            found = sorted(
+            files = sorted(
                 file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
             )
+            found = [file for file in files if file.suffix.lower() in ("", *IMAGE_SUFFIXES)]
             if not found:
-                raise FileNotFoundError(f"{path}: the folder has no files")
-            yield from found
+                raise FileNotFoundError(f"{path}: the folder has no images")
+            meant += found
+            skipped += sorted({*files} - {*found})
         elif path.is_file():
-            yield path
+            meant.append(path)
         else:
             raise FileNotFoundError(f"{path}: there is no such image")
+    return meant, skipped
 
 
 def _line(told: dict[str, Any]) -> str:

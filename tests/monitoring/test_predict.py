@@ -75,6 +75,20 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_answered(
     assert len(told) == 70
 
 
+def test_what_is_no_image_in_a_folder_is_skipped_and_named(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    models.put_in_production(models.register(1))
+    labels = images / "labels.csv"
+    labels.write_text("path,label\n")
+    found = predict(models, monkeypatch, str(images), "--json")
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    assert told["skipped"] == [str(labels)]
+    assert len(told["predictions"]) == 70
+    assert predict(models, monkeypatch, str(labels)).exit_code == 1, "asked for by name, it is answered for"
+
+
 @pytest.mark.parametrize("name", ["nowhere.png", "empty"])
 def test_a_path_without_images_is_an_error_that_names_it(
     models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str

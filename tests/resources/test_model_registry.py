@@ -68,6 +68,10 @@ def test_parameters_metrics_and_one_dataset_entry_are_read_back(registry: ModelR
     assert found.metrics == {"val_loss": pytest.approx(1 / 3)}
     client = model_connection.open_client(registry.uri)
     assert [point.step for point in client.get_metric_history(run.id, "val_loss")] == [0, 1, 2]
+    for loss in (0.5, 0.5, 0.4, 0.4):
+        registry.runs.log_points(run.id, {"loss": {20260601: 0.6, 20260602: loss}})
+    points = [(point.step, point.value) for point in client.get_metric_history(run.id, "loss")]
+    assert points == [(20260601, 0.6), (20260602, 0.5), (20260602, 0.4)], "said again where it changed only"
     inputs = client.get_run(run.id).inputs
     assert inputs is not None
     assert [entry.dataset.source for entry in inputs.dataset_inputs] == ['{"uri": "lakefs://digits/abc/"}']

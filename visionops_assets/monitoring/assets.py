@@ -137,11 +137,12 @@ def drift_report_asset(project: Project, features: dg.AssetsDefinition) -> dg.As
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
+        from visionops_assets.monitoring.day_metrics import DayMetrics
         from visionops_assets.monitoring.model_days import DRIFT_COLUMNS
         from visionops_assets.monitoring.presentation import drift_metadata, states_check
         from visionops_assets.monitoring.reference import References
         from visionops_assets.monitoring.stored_days import StoredDays, needed_day, typed
-        from visionops_assets.monitoring.watch import keep_pages, log_metrics, watch_drift
+        from visionops_assets.monitoring.watch import keep_pages, watch_drift
 
         checks = {}
         with clear_failures(context):
@@ -149,16 +150,17 @@ def drift_report_asset(project: Project, features: dg.AssetsDefinition) -> dg.As
                 project, lakefs=lakefs, registry=registry, artifacts=artifacts, scratch=scratch
             )
             past = StoredDays(artifacts, project.project, "drift_report")
+            metrics = DayMetrics(references, registry)
             for key in context.partition_keys:
                 day = date.fromisoformat(key)
                 table = needed_day(artifacts, project.project, "features", key)
                 found = watch_drift(project, day, table, references, past)
                 links = keep_pages(found.pages, day, references, registry)
-                shares = {where: {"drift_share": share} for where, share in found.shares.items()}
-                log_metrics(shares, day, references, registry)
+                metrics.add({where: {"drift_share": share} for where, share in found.shares.items()}, day)
                 shown, stored = drift_metadata(found, links), typed(found.table, DRIFT_COLUMNS)
                 keep_day(context, artifacts, project, "drift_report", key, stored, shown)
                 checks[key] = states_check(found.states)
+            metrics.log()
             results = check_results(context, project, "drift_report", NO_DRIFT, checks)
         return dg.MaterializeResult(check_results=results)
 
@@ -196,6 +198,7 @@ def performance_asset(
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
+        from visionops_assets.monitoring.day_metrics import DayMetrics
         from visionops_assets.monitoring.model_days import (
             PERFORMANCE_COLUMNS,
             performance_metrics,
@@ -204,7 +207,7 @@ def performance_asset(
         from visionops_assets.monitoring.presentation import performance_metadata, states_check
         from visionops_assets.monitoring.reference import References
         from visionops_assets.monitoring.stored_days import StoredDays, needed_day, typed
-        from visionops_assets.monitoring.watch import Estimators, log_metrics, watch_performance
+        from visionops_assets.monitoring.watch import Estimators, watch_performance
 
         checks = {}
         with clear_failures(context):
@@ -214,15 +217,17 @@ def performance_asset(
             past = StoredDays(artifacts, project.project, "performance")
             logs = StoredDays(artifacts, project.project, "inference_log")
             estimators = Estimators(project, references, logs)
+            metrics = DayMetrics(references, registry)
             for key in context.partition_keys:
                 day = date.fromisoformat(key)
                 log = needed_day(artifacts, project.project, "inference_log", key)
                 found = watch_performance(project, day, log, estimators, past)
-                log_metrics(performance_metrics(found.table), day, references, registry)
+                metrics.add(performance_metrics(found.table), day)
                 shown = performance_metadata(found, performances_by_day(past.until(day)))
                 stored = typed(found.table, PERFORMANCE_COLUMNS)
                 keep_day(context, artifacts, project, "performance", key, stored, shown)
                 checks[key] = states_check(found.states)
+            metrics.log()
             results = check_results(context, project, "performance", PERFORMANCE_HOLDS, checks)
         return dg.MaterializeResult(check_results=results)
 
