@@ -31,6 +31,16 @@ class ArtifactStore(dg.ConfigurableResource):
         """Whether something is stored under `key`."""
         return self.path(key).exists()
 
+    def names(self, folder: str) -> list[str]:
+        """The names of what is stored right under a folder, as it is now; none where there is no such folder."""
+        where = self.path(folder)
+        # A bucket's listing is remembered by fsspec, for ever.
+        where.fs.invalidate_cache()
+        try:
+            return sorted(found.name for found in where.iterdir())
+        except FileNotFoundError:
+            return []
+
     def read(self, key: str) -> bytes:
         """The bytes under `key`; raises `ArtifactNotFound`."""
         try:

@@ -15,6 +15,7 @@ from visionops import (
     import_batch,
     init,
     labels,
+    metrics,
     predict,
     promote,
     reject,
@@ -50,6 +51,7 @@ app.command("verify")(verify.command)
 app.command("retract")(retract.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)
+app.command("metrics")(metrics.command)
 app.command("status")(status.command)
 app.command("why")(why.command)
 app.command("approve")(approve.command)

@@ -16,9 +16,10 @@ def project(name: str) -> Project:
     return find_project(load_projects(home.projects_folder()), name)
 
 
-def lakefs() -> LakeFSResource:
+def lakefs(timeout_seconds: float = 60.0) -> LakeFSResource:
     """The lakeFS of the environment, or the embedded one."""
     return LakeFSResource(
+        timeout_seconds=timeout_seconds,
         endpoint=os.environ.get("LAKEFS_ENDPOINT"),
         access_key_id=os.environ.get("LAKEFS_ACCESS_KEY_ID"),
         secret_access_key=os.environ.get("LAKEFS_SECRET_ACCESS_KEY"),

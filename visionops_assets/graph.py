@@ -142,7 +142,7 @@ def _job(
         selection=selection,
         description=description,
         executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host()},
+        tags={run_tags.HOST: run_tags.host(), run_tags.PROJECT: project.project},
     )
 
 

@@ -105,6 +105,10 @@ class Project(_Section):
         self.gate.check_task(self.task)
         return self
 
+    def performance_floor(self) -> float:
+        """The performance that production has to hold: what the project says of it, else the gate's overall floor."""
+        return self.drift.floor if self.drift.floor is not None else self.gate.floors.overall
+
 
 def load_project(path: Path) -> Project:
     """Read one project file. Raises `ProjectError` listing every wrong field."""

@@ -30,6 +30,9 @@ UNCHANGED = "unchanged"
 
 LOGGED = "logged"
 
+# What a run can end with.
+OUTCOMES = (PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL, ERROR, PUBLISHED, UNCHANGED, LOGGED)
+
 
 def host() -> str:
     """This machine, as runs record it."""

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
-from visionops_assets.addresses import asset_key
+from visionops_assets.addresses import asset_folder, asset_key
 from visionops_assets.tables import read_table
 
 # An alarm that has stood longer is found standing all the same: its latest bad days are among these.
@@ -20,6 +20,12 @@ def stored_day(artifacts: ArtifactStore, project: str, asset: str, day: str) -> 
         return read_table(artifacts, artifacts.read_json(asset_key(project, asset, day)))
     except ArtifactNotFound:
         return None
+
+
+def stored_dates(artifacts: ArtifactStore, project: str, asset: str) -> list[date]:
+    """The days that an asset stored a table for, oldest first."""
+    names = artifacts.names(asset_folder(project, asset))
+    return [date.fromisoformat(name.removesuffix(".json")) for name in names if name.endswith(".json")]
 
 
 def typed(table: pd.DataFrame, columns: Mapping[str, str]) -> pa.Table:

@@ -1,0 +1,1 @@
+"""What Prometheus reads of all projects: models, verdicts, production days, data, runs and sensors."""

@@ -1,0 +1,126 @@
+"""What the stored tables of production days say of each model on each device group. Pure but for the reading."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import pandas as pd
+
+from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from visionops.exporter import families
+from visionops.exporter.families import Sample
+from visionops.exporter.models import model_label
+from visionops_assets.addresses import asset_key
+from visionops_assets.monitoring.judgement import Day, judge_days
+from visionops_assets.monitoring.model_days import Where, by_model, drift_days, performance_days
+from visionops_assets.monitoring.stored_days import LOOK_BACK_DAYS, stored_dates
+from visionops_assets.project import Project
+from visionops_assets.tables import read_table
+
+
+class DayTables:
+    """Stored tables of days; one that was not stored again is not read again."""
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+        self._read: dict[str, tuple[Any, pd.DataFrame]] = {}
+
+    def newest(self, project: str, asset: str) -> date | None:
+        """The newest day that has a table."""
+        return max(stored_dates(self._artifacts, project, asset), default=None)
+
+    def recent(self, project: str, asset: str) -> dict[date, pd.DataFrame]:
+        """The tables of the newest day and of the `LOOK_BACK_DAYS` before it, oldest first."""
+        days = sorted(stored_dates(self._artifacts, project, asset))
+        found = {}
+        for day in days:
+            table = self._table(asset_key(project, asset, day.isoformat()))
+            if table is not None and day >= days[-1] - timedelta(LOOK_BACK_DAYS):
+                found[day] = table
+        return found
+
+    def _table(self, key: str) -> pd.DataFrame | None:
+        try:
+            listing = self._artifacts.read_json(key)
+            if key not in self._read or self._read[key][0] != listing:
+                self._read[key] = (listing, read_table(self._artifacts, listing))
+        except ArtifactNotFound:
+            # Between the list and the reading the day was taken away.
+            return None
+        return self._read[key][1]
+
+
+def days_samples(project: Project, tables: DayTables) -> Iterator[Sample]:
+    """All samples of a project's production days. Raises what the artifact store raises."""
+    name = project.project
+    newest = tables.newest(name, "inference_log")
+    if newest is not None:
+        yield families.NEWEST_DAY(midnight(newest), name)
+    yield families.FLOOR(project.performance_floor(), name)
+    yield from drift_samples(project, tables.recent(name, "drift_report"))
+    yield from performance_samples(project, tables.recent(name, "performance"))
+
+
+def drift_samples(project: Project, tables: Mapping[date, pd.DataFrame]) -> Iterator[Sample]:
+    """Of each model that ran lately: its newest day's rows and share of drifted columns, and its alarm."""
+    judged = drift_days(tables)
+    yield from _alarms(project, judged, "drift")
+    for where, day, rows in _newest(project, tables):
+        labels = _labels(project, where)
+        yield families.ROWS(rows["rows"].iloc[0], *labels)
+        compared = rows[rows["distance"].notna()]
+        if len(compared):
+            yield families.DRIFT(compared["drifted"].astype(bool).mean(), *labels)
+            yield families.DRIFT_DAY(midnight(day), *labels)
+
+
+def performance_samples(project: Project, tables: Mapping[date, pd.DataFrame]) -> Iterator[Sample]:
+    """Of each model that ran lately: its newest day's performance with its interval, and its alarm."""
+    yield from _alarms(project, performance_days(tables), "performance")
+    for where, _, rows in _newest(project, tables):
+        for kind in ("realised", "estimated"):
+            for family, column in (
+                (families.PERFORMANCE, kind),
+                (families.PERFORMANCE_LOWER, f"{kind}_lower"),
+                (families.PERFORMANCE_UPPER, f"{kind}_upper"),
+            ):
+                value = rows[column].iloc[0]
+                if pd.notna(value):
+                    yield family(value, *_labels(project, where), kind)
+
+
+def midnight(day: date) -> float:
+    """The beginning of a UTC day, in seconds since 1970."""
+    return datetime.combine(day, time(), UTC).timestamp()
+
+
+def _alarms(project: Project, days: Mapping[Where, list[Day]], signal: str) -> Iterator[Sample]:
+    newest = max((each.day for found in days.values() for each in found), default=None)
+    for where, found in days.items():
+        state = judge_days(found, project.drift.days)[-1]
+        if newest is None or not _counts(project, state.day, newest):
+            continue
+        labels = (*_labels(project, where), signal)
+        yield families.ALARM(state.since is not None, *labels)
+        if state.since is not None:
+            yield families.ALARM_SINCE(midnight(state.since), *labels)
+
+
+def _newest(
+    project: Project, tables: Mapping[date, pd.DataFrame]
+) -> Iterator[tuple[Where, date, pd.DataFrame]]:
+    """The rows of each model's newest day, if that still counts."""
+    found = {
+        where: (day, rows) for day, table in tables.items() if len(table) for where, rows in by_model(table)
+    }
+    for where, (day, rows) in found.items():
+        if _counts(project, day, max(tables)):
+            yield where, day, rows
+
+
+def _counts(project: Project, day: date, newest: date) -> bool:
+    return day >= newest - timedelta(project.drift.days.within)
+
+
+def _labels(project: Project, where: Where) -> tuple[str, str, str]:
+    return project.project, where.device_group, model_label(where.model_sha256)

@@ -1,0 +1,201 @@
+"""The metrics: their names, units, labels and kinds, in one place. Pure.
+
+Names follow Prometheus: base units, `_total` for counters, `_ratio` for shares between 0 and 1. What has an age is
+given as the time it happened, `_timestamp_seconds` since 1970 in UTC; its age is `time() - …`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+
+class Sample(NamedTuple):
+    """One number; `labels` are the values of its family's labels."""
+
+    family: "Family"
+    labels: tuple[str, ...]
+    value: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric. `labels` are the names of its labels."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    help: str
+    labels: tuple[str, ...]
+
+    def __call__(self, value: float, *labels: str) -> Sample:
+        """A sample. Raises ValueError where the labels are not as many as they should be."""
+        if len(labels) != len(self.labels):
+            raise ValueError(f"{self.name} has the labels {', '.join(self.labels)}; given: {labels}")
+        return Sample(self, labels, float(value))
+
+
+_MODEL_DAY = ("project", "group", "model")
+UP = Family("visionops_up", "gauge", "1 where the service answered the latest reading, else 0", ("service",))
+READ_SECONDS = Family(
+    "visionops_read_duration_seconds", "gauge", "How long the latest reading of a service took", ("service",)
+)
+PROJECT = Family(
+    "visionops_project_info", "gauge", "1 for each project file", ("project", "task", "repository")
+)
+CHAMPION = Family(
+    "visionops_champion_version",
+    "gauge",
+    "The registered version in production on a device group",
+    ("project", "group"),
+)
+CHAMPION_INFO = Family(
+    "visionops_champion_info",
+    "gauge",
+    "1 for each model in production; model is the beginning of its weights' SHA-256",
+    ("project", "group", "model", "version"),
+)
+CHAMPION_SINCE = Family(
+    "visionops_champion_since_timestamp_seconds",
+    "gauge",
+    "When the version in production came there",
+    ("project", "group"),
+)
+ON_HOLD = Family(
+    "visionops_promotion_on_hold",
+    "gauge",
+    "1 where promotion waits for a release of a hold, else 0",
+    ("project", "group"),
+)
+CHANGES = Family(
+    "visionops_changes_total",
+    "counter",
+    "Promotions, overrides, rollbacks, holds and releases",
+    ("project", "group", "kind"),
+)
+VERDICTS = Family(
+    "visionops_verdicts_total", "counter", "Decisions of the gate by outcome", ("project", "outcome")
+)
+WAITING = Family(
+    "visionops_verdicts_waiting", "gauge", "Passes that a person has to approve or reject", ("project",)
+)
+DRIFT = Family(
+    "visionops_drifted_columns_ratio",
+    "gauge",
+    "The share of the compared columns that drift, on the newest day of a model and device group",
+    _MODEL_DAY,
+)
+DRIFT_DAY = Family(
+    "visionops_drift_day_timestamp_seconds",
+    "gauge",
+    "Midnight UTC of the day that the share of drifted columns is of",
+    _MODEL_DAY,
+)
+ROWS = Family(
+    "visionops_production_day_rows",
+    "gauge",
+    "Predictions on the newest day of a model and device group",
+    _MODEL_DAY,
+)
+PERFORMANCE = Family(
+    "visionops_performance_ratio",
+    "gauge",
+    "Accuracy, or mAP@0.5 of a detector, on the newest day: kind is realised (by labels) or estimated (without)",
+    (*_MODEL_DAY, "kind"),
+)
+PERFORMANCE_LOWER = Family(
+    "visionops_performance_lower_ratio",
+    "gauge",
+    "The lower end of the 95% interval of visionops_performance_ratio",
+    (*_MODEL_DAY, "kind"),
+)
+PERFORMANCE_UPPER = Family(
+    "visionops_performance_upper_ratio",
+    "gauge",
+    "The upper end of the 95% interval of visionops_performance_ratio",
+    (*_MODEL_DAY, "kind"),
+)
+FLOOR = Family(
+    "visionops_performance_floor_ratio", "gauge", "The performance that production has to hold", ("project",)
+)
+ALARM = Family(
+    "visionops_alarm_standing",
+    "gauge",
+    "1 where k of n days were bad and it is not over, else 0; signal is drift or performance",
+    (*_MODEL_DAY, "signal"),
+)
+ALARM_SINCE = Family(
+    "visionops_alarm_since_timestamp_seconds",
+    "gauge",
+    "Midnight UTC of the day on which a standing alarm rose",
+    (*_MODEL_DAY, "signal"),
+)
+NEWEST_DAY = Family(
+    "visionops_production_newest_day_timestamp_seconds",
+    "gauge",
+    "Midnight UTC of the newest production day whose log is stored",
+    ("project",),
+)
+DATA_COMMIT = Family(
+    "visionops_data_last_commit_timestamp_seconds",
+    "gauge",
+    "When main of the project's repository got its newest commit",
+    ("project",),
+)
+PRODUCTION_COMMIT = Family(
+    "visionops_production_last_commit_timestamp_seconds",
+    "gauge",
+    "When the spool of production was committed last",
+    ("project",),
+)
+SPOOLED = Family(
+    "visionops_spool_files",
+    "gauge",
+    "Files of predictions and labels that wait to be committed",
+    ("project",),
+)
+RUNS = Family(
+    "visionops_runs_total",
+    "counter",
+    "Runs by outcome; error is the only one that is an alarm. Without a project: runs put together by hand",
+    ("project", "outcome"),
+)
+RUNS_NOW = Family("visionops_runs", "gauge", "Runs that are queued or in progress now", ("project", "status"))
+SENSOR_TICK = Family(
+    "visionops_sensor_last_tick_timestamp_seconds",
+    "gauge",
+    "When a running sensor was evaluated last",
+    ("sensor",),
+)
+SENSOR_FAILED = Family(
+    "visionops_sensor_last_tick_failed",
+    "gauge",
+    "1 where the latest tick of a sensor failed, else 0",
+    ("sensor",),
+)
+UNSEEN = Family(
+    "visionops_commits_unseen",
+    "gauge",
+    "Commits on main that the sensor has not read yet; 100 stands for 100 or more",
+    ("project",),
+)
+DAEMON = Family(
+    "visionops_daemon_last_heartbeat_timestamp_seconds",
+    "gauge",
+    "When a daemon of Dagster was alive last",
+    ("daemon",),
+)
+
+FAMILIES = tuple(found for found in list(globals().values()) if isinstance(found, Family))
+
+
+def to_metrics(samples: Iterable[Sample]) -> list[Metric]:
+    """The samples as prometheus_client takes them, in the order of `FAMILIES`; of two alike the last counts."""
+    metrics: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
+    for family in FAMILIES:
+        metrics[family.name] = kinds[family.kind](family.name, family.help, labels=family.labels)
+    once = {(sample.family.name, sample.labels): sample.value for sample in samples}
+    for (name, labels), value in once.items():
+        metrics[name].add_metric(labels, value)
+    return [metric for metric in metrics.values() if metric.samples]

@@ -1,0 +1,89 @@
+"""The services that metrics are read from, each on its own: one that is away takes none of the others with it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from resources import home
+from visionops import services
+from visionops.exporter import data, families, models
+from visionops.exporter.families import Sample
+from visionops_assets.project import Project, ProjectError, load_projects
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+Reading = Callable[[], list[Sample]]
+# So much shorter than elsewhere: somebody waits for the page.
+LAKEFS_SECONDS = 5.0
+
+
+class ProjectFiles:
+    """The project files as they are; those of the last time where one of them is broken now."""
+
+    def __init__(self) -> None:
+        self._known: list[Project] = []
+
+    def read(self) -> list[Sample]:
+        """The projects there are. Raises `ProjectError`."""
+        self._known = load_projects(home.projects_folder())
+        return [families.PROJECT(1, one.project, one.task, one.repository) for one in self._known]
+
+    def known(self) -> list[Project]:
+        """The projects that the other services are asked about."""
+        try:
+            self.read()
+        except ProjectError:
+            return self._known
+        return self._known
+
+
+def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
+    """What to read, by service, from the environment. Each raises what its service raises."""
+    files = ProjectFiles()
+    lakefs, spool = services.lakefs(LAKEFS_SECONDS), services.spool()
+
+    def mlflow() -> Iterator[Sample]:
+        from visionops_assets.promotion.status import status
+
+        registry = services.registry()
+        for project in files.known():
+            asked = {"alpha": project.gate.alpha, "approval": project.gate.approval}
+            everywhere = status(registry, project.project, **asked)
+            yield from models.project_samples(everywhere)
+            yield from models.group_samples(everywhere)
+            for group in everywhere.others:
+                yield from models.group_samples(status(registry, project.project, group=group, **asked))
+
+    tables = None
+
+    def artifacts() -> Iterator[Sample]:
+        from visionops.exporter.days import DayTables, days_samples
+
+        nonlocal tables
+        tables = tables or DayTables(services.artifacts())
+        for project in files.known():
+            yield from days_samples(project, tables)
+
+    def dagster() -> Iterator[Sample]:
+        from visionops.exporter import work
+
+        known = files.known()
+        names = [project.project for project in known]
+        yield from work.run_samples(instance, names)
+        yield from work.sensor_samples(instance, names)
+        yield from work.daemon_samples(instance)
+        yield from work.unseen_samples(instance, lakefs, known)
+
+    return {
+        "projects": files.read,
+        "mlflow": lambda: list(mlflow()),
+        "artifacts": lambda: list(artifacts()),
+        "lakefs": lambda: list(
+            chain.from_iterable(data.commit_samples(project, lakefs) for project in files.known())
+        ),
+        "spool": lambda: list(
+            chain.from_iterable(data.spool_samples(project, spool) for project in files.known())
+        ),
+        "dagster": lambda: list(dagster()),
+    }

@@ -1,0 +1,116 @@
+"""What Dagster's storage says: runs by outcome, the latest ticks of sensors, its daemons."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    SensorInstigatorData,
+    TickStatus,
+)
+
+from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs_errors import LakeFSError
+from visionops.exporter import families
+from visionops.exporter.families import Sample
+from visionops_assets import run_tags
+from visionops_assets.project import Project
+
+NOW = {
+    "queued": [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING],
+    "in_progress": [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING],
+}
+FAILED = [dg.DagsterRunStatus.FAILURE]
+UNSEEN_AT_MOST = 100
+
+
+def run_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
+    """Runs of each project by outcome, and those without a project.
+
+    A failed run that nobody explained is an error, whether or not a sensor has said so by now.
+    """
+    failed_of_projects = 0
+    for project in projects:
+        mine = {run_tags.PROJECT: project}
+        failed = instance.get_runs_count(dg.RunsFilter(tags=mine, statuses=FAILED))
+        failed_of_projects += failed
+        explained = 0
+        for outcome in (each for each in run_tags.OUTCOMES if each != run_tags.ERROR):
+            tags = {**mine, run_tags.OUTCOME: outcome}
+            explained += instance.get_runs_count(dg.RunsFilter(tags=tags, statuses=FAILED))
+            yield families.RUNS(instance.get_runs_count(dg.RunsFilter(tags=tags)), project, outcome)
+        yield families.RUNS(failed - explained, project, run_tags.ERROR)
+        for status, statuses in NOW.items():
+            found = instance.get_runs_count(dg.RunsFilter(tags=mine, statuses=statuses))
+            yield families.RUNS_NOW(found, project, status)
+    failed = instance.get_runs_count(dg.RunsFilter(statuses=FAILED))
+    yield families.RUNS(max(0, failed - failed_of_projects), "", run_tags.ERROR)
+
+
+def sensor_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
+    """When each running sensor of these projects was evaluated last, and whether that failed."""
+    newest: dict[str, tuple[float, InstigatorState]] = {}
+    for state in _sensors(instance):
+        data = state.instigator_data
+        if not isinstance(data, SensorInstigatorData) or not data.last_tick_timestamp:
+            continue
+        # The same sensor of a workspace that was loaded from elsewhere is another one to Dagster.
+        if _belongs(state.instigator_name, projects):
+            newest[state.instigator_name] = max(
+                newest.get(state.instigator_name, (0.0, state)),
+                (data.last_tick_timestamp, state),
+                key=lambda each: each[0],
+            )
+    for name, (when, state) in newest.items():
+        yield families.SENSOR_TICK(when, name)
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        yield families.SENSOR_FAILED(bool(ticks) and ticks[0].status == TickStatus.FAILURE, name)
+
+
+def daemon_samples(instance: dg.DagsterInstance) -> Iterator[Sample]:
+    """When each daemon was alive last."""
+    for name, heartbeat in instance.get_daemon_heartbeats().items():
+        yield families.DAEMON(heartbeat.timestamp, name.lower())
+
+
+def unseen_samples(
+    instance: dg.DagsterInstance, lakefs: LakeFSResource, projects: Iterable[Project]
+) -> Iterator[Sample]:
+    """How many commits on `main` no sensor has read; nothing where lakeFS, which is told of apart, is away."""
+    states = list(_sensors(instance))
+    for project in projects:
+        sensor = f"{project.project}_commits"
+        stored = f"visionops/tick/{sensor}"
+        cursors = [
+            state.instigator_data.cursor
+            for state in states
+            if state.instigator_name == sensor and isinstance(state.instigator_data, SensorInstigatorData)
+        ]
+        cursors.append(instance.daemon_cursor_storage.get_cursor_values({stored}).get(stored))
+        seen = {json.loads(cursor).get("commit") for cursor in cursors if cursor} - {None}
+        if not seen:
+            continue
+        try:
+            yield families.UNSEEN(_unseen(lakefs, project.repository, seen), project.project)
+        except LakeFSError:
+            continue
+
+
+def _unseen(lakefs: LakeFSResource, repository: str, seen: set[str]) -> int:
+    for number, commit in enumerate(lakefs.log(repository, MAIN, limit=UNSEEN_AT_MOST)):
+        if commit.id in seen:
+            return number
+    return UNSEEN_AT_MOST
+
+
+def _sensors(instance: dg.DagsterInstance) -> list[InstigatorState]:
+    """The sensors that run."""
+    found = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    return [state for state in found if state.status != InstigatorStatus.STOPPED]
+
+
+def _belongs(sensor: str, projects: Sequence[str]) -> bool:
+    return any(sensor.startswith(f"{project}_") for project in projects)
