@@ -148,6 +148,20 @@ def test_frames_are_forgotten_after_the_stated_days(production: Production):
     assert len(production.day().rows) == 1
 
 
+def test_a_device_of_several_processes_keeps_no_more_bytes_than_a_day_has(production: Production):
+    images = [png(number) for number in range(4)]
+    rules = {"bytes_per_day": sum(map(len, images[:2]))}
+    production.project = project(captures=rules)
+    for number, image in enumerate(images):
+        production.put(row(number, frame=image, image_sha256=sha256(image)))
+        production.collect(NOW + timedelta(seconds=number))
+    production.put(row(9, "camera-2", frame=images[3], image_sha256=sha256(images[3])))
+    production.collect(NOW + timedelta(seconds=9))
+    rows = production.day().rows
+    assert len(rows) == 5
+    assert rows.groupby("device")["capture"].count().to_dict() == {"camera-1": 2, "camera-2": 1}
+
+
 def test_late_labels_join_by_the_digest_of_the_image(production: Production):
     production.put(row(1), row(2))
     production.collect()

@@ -7,13 +7,15 @@ captures/dt=<day>/<sha256>.<format>    frames, by the digest of their bytes
 labels/dt=<day>/<p>.<id>.parquet       late labels, by the day of the prediction
 findings/dt=<day>/<p>.<id>.parquet     what could not be used, by the day of the collection
 quarantine/dt=<day>/<p>.<id>.<n>.parquet   those files, or rows, as they came
-project=<p>/collected.json             the names of the files that the last collection took
+project=<p>/collected.json             the names of the files that the last collection took, and how many bytes of
+                                       frames each device has had kept on each day that may still be written for
 ```
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -64,9 +66,19 @@ class Collected:
 
 
 class Collection:
-    """Takes spooled files in one by one, then gives the objects of one commit. `now` is UTC."""
+    """Takes spooled files in one by one, then gives the objects of one commit. `now` is UTC.
 
-    def __init__(self, project: Project, files: Sequence[str], now: datetime) -> None:
+    `captured` says how many bytes of frames are kept already, by day and device: writers hold themselves to the bytes
+    of a day, but one device may be several of them.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        files: Sequence[str],
+        now: datetime,
+        captured: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
         self._project, self._files, self._now = project, files, now
         self._today = f"{now:%Y-%m-%d}"
         self.id = f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(json.dumps(list(files)).encode()).hexdigest()[:12]}"
@@ -74,6 +86,7 @@ class Collection:
         self._rows: dict[str, pa.Table] = {}
         self._labels: dict[str, list[pa.Table]] = {}
         self._captures: dict[str, bytes] = {}
+        self._captured = {day: Counter(devices) for day, devices in (captured or {}).items()}
         self._quarantine: list[bytes] = []
         self._findings: list[pd.DataFrame] = []
 
@@ -94,6 +107,11 @@ class Collection:
         """Everything to be written, by path. Nothing can be added afterwards."""
         self._place_rows()
         return list(self._objects())
+
+    def captured(self) -> dict[str, dict[str, int]]:
+        """The bytes of frames by day and device, this collection's included; of days that are over for good none."""
+        oldest = f"{self._now - self._project.production.clock_behind:%Y-%m-%d}"
+        return {day: dict(devices) for day, devices in sorted(self._captured.items()) if day >= oldest}
 
     def collected(self, commit: str, *, left: int) -> Collected:
         """What was gathered, in numbers."""
@@ -140,17 +158,21 @@ class Collection:
             self._rows[str(day)] = placed.select(log_schema(self._project.task).names)
 
     def _keep_frames(self, day: str, rows: pa.Table) -> list[str | None]:
-        """Paths of the frames, null where a row has none or one that is not its image."""
+        """Paths of the frames, null where a row has none, one that is not its image, or one beyond a day's bytes."""
         paths: list[str | None] = [None] * len(rows)
+        spent = self._captured.setdefault(day, Counter())
         columns = (rows[name] for name in ("device", "image_sha256", "frame"))
         for number, (device, digest, frame) in enumerate(zip(*columns, strict=True)):
             if not frame.is_valid:
                 continue
-            content = frame.as_py()
+            content, name = frame.as_py(), device.as_py() or "no device"
             path, fault = _place(day, digest.as_py(), content)
             if path is None:
-                self._find(device.as_py() or "no device", fault, "the row is kept without its frame")
-            else:
+                self._find(name, fault, "the row is kept without its frame")
+            elif path not in self._captures:
+                if spent[name] + len(content) > self._project.production.captures.bytes_per_day:
+                    continue
+                spent[name] += len(content)
                 self._captures[path] = content
             paths[number] = path
         return paths

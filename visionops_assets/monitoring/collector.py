@@ -5,7 +5,7 @@ but staged objects, which the next one drops, or files that the last commit name
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
@@ -53,10 +53,11 @@ def collect(
         if any(lakefs.uncommitted(repository, MAIN)):
             lakefs.reset(repository, MAIN)
         chosen = waiting[:most]
-        batch = Collection(project, chosen, now)
+        batch = Collection(project, chosen, now, last.get("captured"))
         for file, content in spool.read_each(name, chosen):
             batch.add(file, content)
-        objects = [*batch.objects(), (last_collection(name), _record(chosen, now))]
+        objects = batch.objects()
+        objects.append((last_collection(name), _record(chosen, now, batch.captured())))
         lakefs.write_many(repository, MAIN, ((path, partial(bytes, content)) for path, content in objects))
         if last.get("day") != f"{now:%Y-%m-%d}":
             _forget_captures(lakefs, repository, project.production, now)
@@ -74,8 +75,9 @@ def _last(lakefs: LakeFSResource, repository: str, project: str) -> dict[str, An
     return dict(found)
 
 
-def _record(files: Sequence[str], now: datetime) -> bytes:
-    return json.dumps({"format": 1, "day": f"{now:%Y-%m-%d}", "files": list(files)}, indent=1).encode()
+def _record(files: Sequence[str], now: datetime, captured: Mapping[str, Mapping[str, int]]) -> bytes:
+    record = {"format": 1, "day": f"{now:%Y-%m-%d}", "files": list(files), "captured": captured}
+    return json.dumps(record, indent=1).encode()
 
 
 def _forget_captures(lakefs: LakeFSResource, repository: str, rules: ProductionRules, now: datetime) -> None:
