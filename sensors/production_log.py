@@ -17,14 +17,12 @@ from sensors.owned_sensor import owned_sensor
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.graph import ProjectGraph
-from visionops_assets.monitoring.inference_log import belongs_to, day_of, production_repository
+from visionops_assets.monitoring.inference_log import LOGGED, belongs_to, day_of, production_repository
 from visionops_assets.partitions import production_days
 from visionops_assets.project import Project
 
 # Each is a run: the rest is asked for by the next ticks.
 DAYS_A_TICK = 31
-# Where a commit touches what a day's log is made of.
-LOGGED = ("project={project}/", "labels/", "findings/")
 LOCK_SECONDS = 1.0
 
 
@@ -146,7 +144,9 @@ def _paths(lakefs: LakeFSResource, repository: str, seen: str | None, head: str,
     if seen is not None:
         # A repository that was made anew does not know what was seen of the old one.
         with contextlib.suppress(LakeFSNotFound):
-            return [change.path for change in lakefs.diff(repository, seen, head, prefix)]
+            changes = lakefs.diff(repository, seen, head, prefix)
+            # What is removed was too old to be kept.
+            return [change.path for change in changes if change.kind != "removed"]
     return [entry.path for entry in lakefs.objects(repository, head, prefix)]
 
 

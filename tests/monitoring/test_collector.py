@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,14 @@ class Production:
         rows = [each for _, content in files for each in pq.read_table(pa.BufferReader(content)).to_pylist()]
         return [tuple(each[name] for name in IDENTITY) for each in rows]
 
-    def day(self, day: str = DAY) -> ProductionDay:
+    def day(self, day: str = DAY, today: date | None = None) -> ProductionDay:
         return read_production_day(
-            self.project, day, lakefs=self.lakefs, artifacts=self.artifacts, models=MODELS, today=NOW.date()
+            self.project,
+            day,
+            lakefs=self.lakefs,
+            artifacts=self.artifacts,
+            models=MODELS,
+            today=today or NOW.date(),
         )
 
     def paths(self, prefix: str) -> list[str]:
@@ -146,6 +151,25 @@ def test_frames_are_forgotten_after_the_stated_days(production: Production):
     production.collect(later)
     assert production.paths("captures/") == []
     assert len(production.day().rows) == 1
+
+
+def test_rows_are_forgotten_after_the_stated_days_and_what_was_made_of_them_is_not_made_again(
+    production: Production,
+):
+    production.project = project(keep_days=40, captures={"keep_days": 10})
+    production.put(row(1), row(2, frame=b"no image"))
+    production.spool.put("shapes", "camera-2", b"not parquet")
+    production.collect()
+    later = NOW + timedelta(days=41)
+    production.put(row(1, timestamp=later))
+    production.collect(later)
+    everything = production.paths("")
+    assert [path for path in everything if DAY in path] == []
+    assert [path for path in everything if f"dt={later:%Y-%m-%d}" in path]
+    with pytest.raises(
+        LookupError, match=f"the rows of {DAY} are no longer kept, those since 2026-06-11 are"
+    ):
+        production.day(today=later.date())
 
 
 def test_a_device_of_several_processes_keeps_no_more_bytes_than_a_day_has(production: Production):

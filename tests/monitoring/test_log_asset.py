@@ -13,10 +13,11 @@ from visionops.tick import tick
 from visionops_assets import run_tags
 from visionops_assets.monitoring import production_day
 from visionops_assets.monitoring.collector import collect
+from visionops_assets.monitoring.inference_log import day_folder
 from visionops_assets.monitoring.production_day import stored_log
 
 NOW = datetime.now(UTC)
-LOG = dg.AssetKey(["shapes", "inference_log"])
+LOG, LOGS = dg.AssetKey(["shapes", "inference_log"]), "shapes-production"
 
 
 def day(back: int) -> str:
@@ -77,6 +78,10 @@ def test_a_commit_asks_for_the_days_it_touched_and_for_no_other(production: Prod
     assert watched.tick() == [day(2)]
     assert watched.tick() == []
     assert rows_of(production, day(2)) == 2
+    old = [entry.path for entry in production.lakefs.objects(LOGS, "main", day_folder("shapes", day(1)))]
+    production.lakefs.delete_many(LOGS, "main", old)
+    production.lakefs.save(LOGS, "main", "too old to be kept", {})
+    assert watched.tick() == []
     opened = production.definitions.load_asset_value(LOG, instance=production.instance, partition_key=day(1))
     assert opened["model_sha256"].tolist() == [model]
     assert str(opened["timestamp"].dtype).startswith("datetime64")

@@ -26,6 +26,7 @@ from visionops_assets.dataset.findings import Finding, findings_table, join_find
 from visionops_assets.dataset.image_header import UnreadableImage, probe
 from visionops_assets.monitoring.inference_log import (
     LOG_IS_COMPLETE,
+    QUARANTINE,
     capture_path,
     day_folder,
     findings_folder,
@@ -96,7 +97,7 @@ class Collection:
             spooled = read_spooled(content, self._project.task)
         except UnusableFile as error:
             self._quarantine.append(content)
-            self._find(file, str(error), f"kept as it came under quarantine/dt={self._today}/")
+            self._find(file, str(error), f"kept as it came under {QUARANTINE}dt={self._today}/")
             return
         if spooled.kind == "labels":
             self._add_labels(file, spooled.rows)
@@ -134,7 +135,7 @@ class Collection:
             yield f"{labels_folder(name, day)}{self.id}.parquet", arrow_parquet(pa.concat_tables(tables))
         yield from sorted(self._captures.items())
         for number, content in enumerate(self._quarantine):
-            yield f"quarantine/dt={self._today}/{name}.{self.id}.{number}.parquet", content
+            yield f"{QUARANTINE}dt={self._today}/{name}.{self.id}.{number}.parquet", content
         if self._findings:
             found = to_parquet(join_findings(self._findings))
             yield f"{findings_folder(name, self._today)}{self.id}.parquet", found

@@ -15,8 +15,14 @@ from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.spool import Spool
 from visionops_assets.monitoring.collection import Collected, Collection, last_collection
-from visionops_assets.monitoring.inference_log import CAPTURES, day_of, production_repository
-from visionops_assets.monitoring.rules import ProductionRules
+from visionops_assets.monitoring.inference_log import (
+    CAPTURES,
+    LOGGED,
+    QUARANTINE,
+    belongs_to,
+    day_of,
+    production_repository,
+)
 from visionops_assets.project import Project
 
 # More wait for the next commit: memory holds the rows and frames of one.
@@ -60,7 +66,7 @@ def collect(
         objects.append((last_collection(name), _record(chosen, now, batch.captured())))
         lakefs.write_many(repository, MAIN, ((path, partial(bytes, content)) for path, content in objects))
         if last.get("day") != f"{now:%Y-%m-%d}":
-            _forget_captures(lakefs, repository, project.production, now)
+            _forget(lakefs, project, now)
         message = f"{name}: {len(chosen)} files of the spool"
         commit = lakefs.save(repository, MAIN, message, {"visionops.project": name})
         spool.remove(name, chosen)
@@ -80,13 +86,17 @@ def _record(files: Sequence[str], now: datetime, captured: Mapping[str, Mapping[
     return json.dumps(record, indent=1).encode()
 
 
-def _forget_captures(lakefs: LakeFSResource, repository: str, rules: ProductionRules, now: datetime) -> None:
-    """Stage the deletion of frames that are older than the project keeps them."""
-    oldest = f"{now - timedelta(days=rules.captures.keep_days):%Y-%m-%d}"
+def _forget(lakefs: LakeFSResource, project: Project, now: datetime) -> None:
+    """Stage the deletion of frames, and of what was logged, that are older than the project keeps them."""
+    repository, name, rules = production_repository(project.repository), project.project, project.production
+    frames = f"{now - timedelta(days=rules.captures.keep_days):%Y-%m-%d}"
+    logged = rules.first_kept(now.date()).isoformat()
+    ages = ((CAPTURES, frames), *((folder.format(project=name), logged) for folder in (*LOGGED, QUARANTINE)))
     old = [
         entry.path
-        for entry in lakefs.objects(repository, f"{MAIN}@", CAPTURES)
-        if (day_of(entry.path) or oldest) < oldest
+        for folder, oldest in ages
+        for entry in lakefs.objects(repository, f"{MAIN}@", folder)
+        if (day_of(entry.path) or oldest) < oldest and (folder == CAPTURES or belongs_to(entry.path, name))
     ]
     if old:
         lakefs.delete_many(repository, MAIN, old)

@@ -30,7 +30,9 @@ TASK_KEY = b"visionops.task"
 # The check that says what was left out of a day.
 LOG_IS_COMPLETE = "log_is_complete"
 
-CAPTURES = "captures/"
+CAPTURES, QUARANTINE = "captures/", "quarantine/"
+# What a day's log is made of.
+LOGGED = ("project={project}/", "labels/", "findings/")
 IDENTITY = ("timestamp", "device", "image_sha256")
 
 

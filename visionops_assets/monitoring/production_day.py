@@ -58,8 +58,15 @@ def read_production_day(
     models: Mapping[str, str],
     today: date,
 ) -> ProductionDay:
-    """Read what was committed for a day. `models` is that of `known_models`. Raises what lakeFS raises."""
+    """Read what was committed for a day. `models` is that of `known_models`.
+
+    Raises `LookupError` for a day whose rows are no longer kept, and what lakeFS raises.
+    """
     task = project.task
+    if date.fromisoformat(day) < (first := project.production.first_kept(today)):
+        raise LookupError(
+            f"the rows of {day} are no longer kept, those since {first} are; what was made of older days stays"
+        )
     commit = _head(lakefs, production_repository(project.repository))
     if commit is None:
         found = nothing_logged(empty_log(task))

@@ -1,8 +1,9 @@
 """What a project file says about production: how often its log is collected, and which frames are kept."""
 
 import datetime
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class CaptureRules(BaseModel):
@@ -39,4 +40,20 @@ class ProductionRules(BaseModel):
     clock_ahead: datetime.timedelta = Field(datetime.timedelta(minutes=10), ge=datetime.timedelta(0))
     # So is one of a day longer ago than this: a clock that was never set says 1970 or 2000.
     clock_behind: datetime.timedelta = Field(datetime.timedelta(days=30), gt=datetime.timedelta(0))
+    # Rows, labels and findings of older days are deleted from the branch; what was made of those days stays.
+    keep_days: int = Field(365, ge=1)
     captures: CaptureRules = CaptureRules()
+
+    @model_validator(mode="after")
+    def _rows_outlast_what_needs_them(self) -> Self:
+        late = self.clock_behind.days
+        if self.keep_days < max(late, self.captures.keep_days):
+            raise ValueError(
+                f"rows kept for {self.keep_days} days: they have to outlast captures ({self.captures.keep_days} days) "
+                f"and rows that come late ({late} days)"
+            )
+        return self
+
+    def first_kept(self, today: datetime.date) -> datetime.date:
+        """The oldest day whose rows are kept."""
+        return today - datetime.timedelta(days=self.keep_days)
