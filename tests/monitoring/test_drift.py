@@ -101,8 +101,9 @@ def test_each_shift_is_noticed_within_three_days(
     assert signs <= set(last.signs)
 
 
-def test_of_two_models_on_one_day_only_the_one_that_drifts_is_named(cases: dict[str, Case]):
-    world, reference = cases["digits"]
+@pytest.mark.parametrize("name", ["digits", "parts"])
+def test_of_two_models_on_one_day_only_the_one_that_drifts_is_named(cases: dict[str, Case], name: str):
+    world, reference = cases[name]
     rows = pd.concat(
         [world.day(ROWS, 0, model="a" * 64), world.day(ROWS, 1, model="b" * 64, shift=blur_and_darkness)]
     )
