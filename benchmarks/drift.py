@@ -1,8 +1,8 @@
-"""A day of 100,000 rows and 64 numbers, and a month of 2,000 rows a day, against plain scipy of the same run.
+"""A day of 100,000 rows and 64 numbers, and what a month computes, against plain scipy of the same run.
 
     python benchmarks/drift.py
 
-Budgets: 40 s and below 1 GB of memory for the day with Evidently's page, 90 s for the month in one run, without lakeFS.
+Budgets: 40 s and below 1 GB of memory for the day with Evidently's page; `production_days.py` has the month's.
 The baseline is what one would write first: scipy's Wasserstein distance of every number, without a threshold.
 """
 
