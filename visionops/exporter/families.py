@@ -167,6 +167,12 @@ SENSOR_TICK = Family(
     "When a running sensor was evaluated last",
     ("sensor",),
 )
+SENSOR_INTERVAL = Family(
+    "visionops_sensor_interval_seconds",
+    "gauge",
+    "How long a sensor waits between two evaluations",
+    ("sensor",),
+)
 SENSOR_FAILED = Family(
     "visionops_sensor_last_tick_failed",
     "gauge",

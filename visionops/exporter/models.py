@@ -7,6 +7,7 @@ from typing import get_args
 from visionops.exporter import families
 from visionops.exporter.families import Sample
 from visionops_assets.evaluation.verdict import Outcome
+from visionops_assets.promotion.history import Kind
 from visionops_assets.promotion.status import Status
 
 
@@ -27,8 +28,10 @@ def group_samples(status: Status) -> Iterator[Sample]:
     """What is true of a project on the device group of this status."""
     where = (status.project, status.now.group)
     yield families.ON_HOLD(status.now.on_hold, *where)
-    for kind, number in sorted(Counter(entry.kind for entry in status.entries).items()):
-        yield families.CHANGES(number, *where, kind)
+    changes = Counter(entry.kind for entry in status.entries)
+    for kind in get_args(Kind):
+        # A counter that begins at 1 has no increase.
+        yield families.CHANGES(changes[kind], *where, kind)
     if status.now.version is not None:
         yield families.CHAMPION(status.now.version, *where)
     if status.champion is not None:

@@ -25,6 +25,8 @@ NOW = {
 }
 FAILED = [dg.DagsterRunStatus.FAILURE]
 UNSEEN_AT_MOST = 100
+# What Dagster takes where a sensor names no interval.
+DEFAULT_SECONDS = 30
 
 
 def run_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
@@ -52,20 +54,23 @@ def run_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterat
 
 def sensor_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
     """When each running sensor of these projects was evaluated last, and whether that failed."""
-    newest: dict[str, tuple[float, InstigatorState]] = {}
+    newest: dict[str, tuple[float, float, InstigatorState]] = {}
     for state in _sensors(instance):
         data = state.instigator_data
         if not isinstance(data, SensorInstigatorData) or not data.last_tick_timestamp:
             continue
         # The same sensor of a workspace that was loaded from elsewhere is another one to Dagster.
         if _belongs(state.instigator_name, projects):
-            newest[state.instigator_name] = max(
-                newest.get(state.instigator_name, (0.0, state)),
-                (data.last_tick_timestamp, state),
-                key=lambda each: each[0],
-            )
-    for name, (when, state) in newest.items():
+            known = newest.get(state.instigator_name)
+            if known is None or data.last_tick_timestamp > known[0]:
+                newest[state.instigator_name] = (
+                    data.last_tick_timestamp,
+                    data.min_interval or DEFAULT_SECONDS,
+                    state,
+                )
+    for name, (when, interval, state) in newest.items():
         yield families.SENSOR_TICK(when, name)
+        yield families.SENSOR_INTERVAL(interval, name)
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
         yield families.SENSOR_FAILED(bool(ticks) and ticks[0].status == TickStatus.FAILURE, name)
 

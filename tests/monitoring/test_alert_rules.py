@@ -1,0 +1,75 @@
+"""What ships in `deploy/`: rules that fire when they should, routes, and metrics that exist."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from resources.home import ROOT
+from visionops.exporter.families import FAMILIES
+
+DEPLOY = ROOT / "deploy"
+RULES = DEPLOY / "prometheus" / "rules.yml"
+TESTS = ("rules_test.yml", "rules_days_test.yml")
+ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yml"
+# Prometheus makes this one of each target itself.
+ITS_OWN = {"up"}
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def checked(tool: str, *arguments: str | Path) -> str:
+    """What a tool of Prometheus says, which must be that all is well."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"no {tool} here: `apt-get install prometheus prometheus-alertmanager`")
+    ended = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def test_the_configuration_is_one_that_prometheus_takes():
+    checked("promtool", "check", "config", "--lint-fatal", DEPLOY / "prometheus" / "prometheus.yml")
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_rules_fire_when_they_should_and_not_otherwise(name: str):
+    checked("promtool", "test", "rules", DEPLOY / "prometheus" / name)
+
+
+def test_every_rule_is_tested_firing_and_quiet():
+    outcomes: dict[str, set[bool]] = {}
+    for name in TESTS:
+        for test in yaml.safe_load((DEPLOY / "prometheus" / name).read_text())["tests"]:
+            for case in test["alert_rule_test"]:
+                outcomes.setdefault(case["alertname"], set()).add(bool(case["exp_alerts"]))
+    assert outcomes == {rule["alert"]: {True, False} for rule in rules()}
+
+
+def test_every_rule_reads_metrics_that_exist_and_says_what_to_do():
+    known = {family.name for family in FAMILIES}
+    for rule in rules():
+        named = set(re.findall(r"visionops_[a-z_]+(?=[\s{\[)]|$)", rule["expr"]))
+        assert named <= known, rule["alert"]
+        assert named or set(re.findall(r"^[a-z]+", rule["expr"])) <= ITS_OWN, rule["alert"]
+        assert rule["labels"]["severity"] in ("page", "error", "notice")
+        assert set(rule["annotations"]) == {"summary", "action"}
+
+
+@pytest.mark.parametrize(
+    ("severity", "receiver"), [("page", "errors"), ("error", "errors"), ("notice", "verdicts")]
+)
+def test_alerts_go_where_their_severity_says(severity: str, receiver: str):
+    checked("amtool", "check-config", ALERTMANAGER)
+    routes = ("config", "routes", "test", f"--config.file={ALERTMANAGER}")
+    assert checked("amtool", *routes, f"severity={severity}").split() == [receiver]
+
+
+def test_no_address_of_a_webhook_stands_in_a_file_that_is_shared():
+    for file in DEPLOY.rglob("*.yml"):
+        assert "hooks.slack.com" not in file.read_text(), file
