@@ -1,4 +1,4 @@
-"""`visionops demo`: the whole loop on real images, commit by commit, through the real sensor."""
+"""`visionops demo`: the whole loop on real images, commit by commit, then day by day, through the real sensors."""
 
 import json
 import time
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from visionops_assets.dataset.publishing import Publisher
 
 PROJECT = "digits"
+# The collector takes rows that are no older.
+MOST_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,25 @@ class Account:
 
 
 def command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    days: Annotated[
+        int, typer.Option(min=0, max=MOST_DAYS, help="Production days after the promotion; 0: none.")
+    ] = MOST_DAYS,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the account of the weeks (demo.json) instead of the story.")
+    ] = False,
 ) -> None:
-    """Write real digit images in weekly batches, commit each, and let the sensor do the rest.
+    """Write real digit images in weekly batches, commit each, and let the sensors do the rest.
 
-    A first champion, a good week that is promoted, and a poisoned week that is refused with the reason. Running it
-    again is safe: what is committed and decided stays.
+    A first champion, a good week that is promoted, and a poisoned week that is refused with the reason. Then a month
+    in production, up to yesterday: quiet days, a camera that blurs and darkens, other digits than before. Running it
+    again is safe: what is committed, decided and logged stays.
     """
     import dagster as dg
 
     import definitions
     from visionops import services
     from visionops.demo_digits import WEEKS, write_weeks
+    from visionops.demo_month import live
     from visionops.tick import tick
     from visionops_assets.dataset.publishing import Publisher
 
@@ -58,18 +67,26 @@ def command(
             published = publisher.publish(folder, week.batch)
             imported = time.perf_counter() - begun
             say(f"  {published.outcome} on lakeFS main in {imported:.1f} s; the sensor sees it")
-            (found,) = tick(definitions.defs, instance, [project])
+            ticks = tick(definitions.defs, instance, [project])
             account = _account(publisher, week.batch, time.perf_counter() - begun)
             accounts.append(account)
+            # Days of an earlier demo may still have waited.
+            found = next((each for each in ticks if each.partition in (account.partition, None)), ticks[0])
             say(f"  {found.outcome or 'nothing to do'} after {found.seconds:.1f} s: {found.reason}")
             running = f"version {account.champion_version}" if account.champion_version else "no model"
             say(f"  in production: {running}")
-    path = home.home() / "demo.json"
-    path.write_text(json.dumps([asdict(account) for account in accounts], indent=1))
+        path = home.home() / "demo.json"
+        path.write_text(json.dumps([asdict(account) for account in accounts], indent=1))
+        say(f"\n{len(accounts)} commits in {time.perf_counter() - started:.0f} s. The account: {path}")
+        if days:
+            begun = time.perf_counter()
+            month = home.home() / "demo-days.json"
+            say(f"\n{days} days in production, three lines with a camera each")
+            live(definitions.defs, instance, project, days, month, say)
+            say(f"\n{days} days in {time.perf_counter() - begun:.0f} s. The account: {month}")
     if as_json:
         typer.echo(path.read_text())
         return
-    say(f"\n{len(accounts)} commits in {time.perf_counter() - started:.0f} s. The account: {path}")
     say("Look at it: `make dev` opens the Dagster UI (http://127.0.0.1:3000), MLflow and lakeFS together.")
     say(
         f"`visionops why {PROJECT}` says why the champion runs, `visionops status {PROJECT}` how it came there."

@@ -1,4 +1,7 @@
-"""The demo's real images: 1,797 scanned handwritten digits that ship inside scikit-learn, as weekly batches."""
+"""The demo's real images: 1,797 scanned handwritten digits that ship inside scikit-learn.
+
+Weekly batches to train on, and 400 that are held back for production.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +51,20 @@ def write_weeks(folder: Path) -> list[Path]:
     return written
 
 
+def production_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The images held back for production, uint8 [400, 8, 8], and what they show [400]."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(SEED).permutation(len(digits.target))[-PRODUCTION_IMAGES:]
+    return _grey(digits.images[order]), digits.target[order]
+
+
+def _grey(scans: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """The scans have 17 grey levels; 15 spreads them over a byte."""
+    return (scans * 15).astype(np.uint8)
+
+
 def _with_wrong_labels(
     labels: NDArray[np.int64], share: float, generator: np.random.Generator
 ) -> NDArray[np.int64]:
@@ -64,8 +81,7 @@ def _write_week(
     lines = ["path,label"]
     for number, image, label in zip(numbers, images, labels, strict=True):
         name = f"digit-{number:04d}.png"
-        # The scans have 17 grey levels; 15 spreads them over a byte.
-        Image.fromarray((image * 15).astype(np.uint8), mode="L").save(folder / name)
+        Image.fromarray(_grey(image), mode="L").save(folder / name)
         lines.append(f"{name},{label}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     return folder
