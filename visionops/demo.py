@@ -78,7 +78,9 @@ def command(
         path = home.home() / "demo.json"
         path.write_text(json.dumps([asdict(account) for account in accounts], indent=1))
         say(f"\n{len(accounts)} commits in {time.perf_counter() - started:.0f} s. The account: {path}")
-        if days:
+        if days and accounts[-1].champion_version is None:
+            say("Nothing is in production, so there are no days to tell of.")
+        elif days:
             begun = time.perf_counter()
             month = home.home() / "demo-days.json"
             say(f"\n{days} days in production, three lines with a camera each")

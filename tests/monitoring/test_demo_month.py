@@ -10,8 +10,9 @@ from logged import project
 from production_world import ProductionWorld
 
 from visionops import services
+from visionops.demo_account import Month, begun_month
 from visionops.demo_cameras import LINES, ROWS_A_LINE, STORY, Cameras, chapter
-from visionops.demo_month import Month, begun_month, live
+from visionops.demo_month import live
 from visionops_assets.monitoring.production_day import stored_log
 
 TODAY = datetime.now(UTC).date()
