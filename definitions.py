@@ -11,6 +11,8 @@ from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from resources.spool import Spool
+from resources.webhooks import VARIABLES, Webhooks
+from sensors.announcements import announcement_sensor
 from sensors.commits import commit_sensor
 from sensors.daily_sample import daily_sample_schedule
 from sensors.drops import drop_sensor
@@ -32,7 +34,9 @@ defs = dg.Definitions.merge(
     *(graph.definitions for graph in graphs),
     dg.Definitions(
         sensors=[
-            sensor(graph) for graph in graphs for sensor in (drop_sensor, commit_sensor, production_sensor)
+            sensor(graph)
+            for graph in graphs
+            for sensor in (drop_sensor, commit_sensor, production_sensor, announcement_sensor)
         ],
         schedules=[daily_sample_schedule(graph) for graph in graphs],
         resources={
@@ -49,6 +53,10 @@ defs = dg.Definitions.merge(
             "drop": Drop.from_environment(),
             "artifacts": artifacts,
             "spool": Spool.from_environment(),
+            "webhooks": Webhooks(
+                errors_url=_from_environment(VARIABLES["errors"]),
+                verdicts_url=_from_environment(VARIABLES["verdicts"]),
+            ),
             "scratch": Scratch(root=str(home.cache())),
             "tables": TableIOManager(store=artifacts),
             "records": RecordIOManager(store=artifacts),

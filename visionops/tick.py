@@ -68,8 +68,12 @@ def tick(
 
 
 def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
-    """First every batch that is complete in the drop, then what `main` has, then what production logged."""
+    """First every batch that is complete in the drop, then what `main` has, then what production logged.
+
+    Before and after, whoever is to be told of runs that ended.
+    """
     ticks: list[Tick] = []
+    _announce(defs, instance, project)
     # What ended with an error is tried again at the next tick: now its cause would be the same.
     while not ticks or ticks[-1].outcome != "error":
         taken = [found for found in _tick_sensor(defs, instance, project, "drops", "take") if found.run_id]
@@ -81,7 +85,13 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
         ticks += [
             found for found in _tick_sensor(defs, instance, project, "production", "days") if found.run_id
         ]
+    _announce(defs, instance, project)
     return ticks
+
+
+def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> None:
+    if defs.get_repository_def().has_sensor_def(f"{project.project}_announcements"):
+        _tick_sensor(defs, instance, project, "announcements", "")
 
 
 def _tick_sensor(
@@ -126,6 +136,7 @@ def _run(
     request: "dg.RunRequest",
 ) -> Tick:
     from visionops_assets import run_tags
+    from visionops_assets.run_reason import run_reason
 
     started = time.perf_counter()
     result = defs.resolve_job_def(job).execute_in_process(
@@ -146,33 +157,6 @@ def _run(
         request.partition_key,
         result.run_id,
         outcome,
-        _reason(result, outcome),
+        run_reason(result.all_events, outcome),
         time.perf_counter() - started,
     )
-
-
-def _reason(result: "dg.ExecuteInProcessResult", outcome: str) -> str:
-    """The verdict, or what a day's log has; of an error what the first failing step says; of a refusal the checks that
-    failed."""
-    import dagster as dg
-
-    from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
-
-    verdict, failed = None, []
-    for event in result.all_events:
-        if event.is_step_failure and outcome == "error":
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                return f"{event.step_key}: {data.user_failure_data.description}"
-            return (
-                f"{event.step_key}: {data.error.message.strip() if data.error is not None else event.message}"
-            )
-        if event.event_type_value == "ASSET_CHECK_EVALUATION":
-            check = event.asset_check_evaluation_data
-            if check.check_name == "beats_champion":
-                verdict = check.description
-            elif check.check_name == LOG_IS_COMPLETE:
-                verdict = (check.description or "").partition("\n")[0]
-            elif not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
-                failed.append(f"{check.check_name}: {check.description}")
-    return verdict or "; ".join(failed) or outcome

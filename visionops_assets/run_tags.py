@@ -1,5 +1,6 @@
 """Tags that runs carry: one home for their names and what they mean."""
 
+import os
 import socket
 from collections.abc import Mapping
 from typing import Literal
@@ -15,6 +16,8 @@ LEAVING = "visionops/leaving"
 BATCH = "visionops/batch"
 DAY = "visionops/day"
 DROP = "visionops/drop"
+# Which webhook was told how the run ended.
+ANNOUNCED = "visionops/announced"
 
 DECISION = "decision"
 BACKFILL = "dagster/backfill"
@@ -37,6 +40,12 @@ OUTCOMES = (PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL, ERROR, PUBLISHED
 def host() -> str:
     """This machine, as runs record it."""
     return socket.gethostname()[:63]
+
+
+def run_page(run_id: str) -> str:
+    """The page of a run in Dagster's UI."""
+    page = os.environ.get("DAGSTER_UI_URL", "http://127.0.0.1:3000").rstrip("/")
+    return f"{page}/runs/{run_id}"
 
 
 def kind_of_run(tags: Mapping[str, str]) -> Literal["decision", "what_if"]:

@@ -1,6 +1,5 @@
 """Taking a batch from the drop: read, audited, published or refused."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +9,7 @@ import pandas as pd
 from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
 from resources.lakefs import MAIN, LakeFSResource
+from visionops_assets import run_tags
 from visionops_assets.dataset.publishing import BatchRefused, Publisher
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.project import Project
@@ -70,5 +70,4 @@ def take_batch(
 
 def _link(run_id: str) -> dict[str, str]:
     """lakeFS's UI shows metadata of this name as a link."""
-    page = os.environ.get("DAGSTER_UI_URL", "http://127.0.0.1:3000").rstrip("/")
-    return {"::lakefs::Dagster::url[url:ui]": f"{page}/runs/{run_id}"}
+    return {"::lakefs::Dagster::url[url:ui]": run_tags.run_page(run_id)}

@@ -1,0 +1,198 @@
+"""Errors go to one webhook and verdicts to another: each at least once, none for ever, and no address is ever shown."""
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+from hook import SECRET, Hook, hook
+
+from resources.webhooks import Webhooks
+from sensors import announcements
+from sensors.announcements import announcement_sensor, project_of
+from tests.world import shapes_project
+from visionops_assets import run_tags
+from visionops_assets.announcements import Event, payload
+from visionops_assets.graph import project_graph
+
+
+@pytest.fixture(scope="module")
+def sensor() -> dg.SensorDefinition:
+    return announcement_sensor(project_graph(shapes_project()))
+
+
+@pytest.fixture
+def told() -> Iterator[Hook]:
+    with hook() as found:
+        yield found
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as found:
+        yield found
+
+
+class Watch:
+    """The sensor, its cursor and what it logged."""
+
+    def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance, webhooks: Webhooks) -> None:
+        self.sensor, self.instance, self.webhooks = sensor, instance, webhooks
+        self.cursor: str | None = None
+
+    def tick(self) -> str:
+        with dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"webhooks": self.webhooks}
+        ) as context:
+            found = self.sensor.evaluate_tick(context)
+        assert not found.run_requests
+        self.cursor = found.cursor or self.cursor
+        return found.skip_message or ""
+
+    def end(
+        self, outcome: str | None = None, *, ok: bool = False, project: str = "shapes", **tags: str
+    ) -> str:
+        """A run that ended; one that failed without an outcome is an error."""
+        tags = {run_tags.PROJECT: project, **{f"visionops/{name}": value for name, value in tags.items()}}
+        if outcome is not None:
+            tags[run_tags.OUTCOME] = outcome
+        run = create_run_for_test(self.instance, job_name="shapes_decide", tags=tags)
+        if ok:
+            self.instance.report_dagster_event(
+                dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, run.job_name), run.run_id
+            )
+        else:
+            self.instance.report_run_failed(run, message="process 7 of this run is gone; it was killed")
+        return run.run_id
+
+
+@pytest.fixture
+def watch(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, told: Hook) -> Watch:
+    webhooks = Webhooks(errors_url=told.url("errors"), verdicts_url=told.url("verdicts"), timeout_seconds=2)
+    watched = Watch(sensor, instance, webhooks)
+    assert watched.tick() == "tells of runs that end from now on"
+    return watched
+
+
+def test_errors_and_verdicts_go_apart_each_once(watch: Watch, told: Hook):
+    error = watch.end(day="2026-06-10")
+    watch.end(run_tags.REFUSED, batch="week-03")
+    watch.end(run_tags.PROMOTED, ok=True)
+    watch.end(run_tags.LOGGED, ok=True)
+    watch.end(project="somebody_else")
+    watch.tick()
+    watch.tick()
+    (first,) = told.texts("errors")
+    assert first.splitlines()[:2] == [
+        "shapes, 2026-06-10: ended with an error",
+        "process 7 of this run is gone; it was killed",
+    ]
+    assert first.endswith(f"/runs/{error}")
+    assert [text.partition("\n")[0] for text in told.texts("verdicts")] == [
+        "shapes, week-03: refused",
+        "shapes, shapes_decide: promoted",
+    ]
+    (event,) = (content["event"] for path, content in told.received if path == "errors")
+    assert (event["project"], event["kind"], event["identity"]) == ("shapes", "error", error)
+
+
+def test_a_lost_cursor_tells_nothing_twice(watch: Watch, told: Hook):
+    watch.end()
+    watch.tick()
+    watch.cursor = None
+    watch.tick()
+    watch.tick()
+    assert len(told.received) == 1
+
+
+def test_a_webhook_that_is_away_is_tried_again_and_the_other_is_told(watch: Watch, told: Hook):
+    watch.end()
+    watch.end()
+    told.status = 500
+    assert "2 messages wait" in watch.tick()
+    assert len(told.received) == 1, "one that is refused keeps the others back"
+    told.status = 200
+    watch.end(run_tags.REFUSED)
+    watch.tick()
+    assert (len(told.texts("errors")), len(told.texts("verdicts"))) == (3, 1)
+    assert len({content["event"]["identity"] for _, content in told.received}) == 3
+
+
+def test_what_is_never_taken_is_dropped_and_said_without_the_address(
+    watch: Watch,
+    told: Hook,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(announcements, "ATTEMPTS", 3)
+    told.status = 404
+    run = watch.end()
+    with caplog.at_level(logging.DEBUG):
+        for _ in range(3):
+            watch.tick()
+        told.status = 200
+        watch.tick()
+    assert len(told.received) == 3
+    found = watch.instance.get_run_by_id(run)
+    assert found is not None and found.tags[run_tags.ANNOUNCED] == "dropped"
+    logged = capfd.readouterr().err
+    assert f"run {run} was told to nobody, 3 times: the webhook for errors answered 404" in logged
+    # The webhook's own server says what it was asked.
+    said = [each.getMessage() for each in caplog.records if each.name != "uvicorn.access"]
+    assert SECRET not in "\n".join([logged, *said])
+    assert SECRET not in (watch.cursor or "")
+
+
+def test_nothing_configured_and_half_of_it(watch: Watch, told: Hook):
+    watch.end()
+    watch.webhooks = Webhooks()
+    assert "VISIONOPS_ERROR_WEBHOOK" in watch.tick()
+    watch.webhooks = Webhooks(verdicts_url=told.url("verdicts"))
+    watch.tick()
+    assert told.received == []
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://127.0.0.1:{closed}/" + SECRET, "cannot be reached (ConnectError)"),
+        (f"ftp://example.com/{SECRET}", "no http or https address"),
+        (f"http://example.com:port/{SECRET}", "is no address"),
+        (SECRET, "no http or https address"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_named_by_its_variable(
+    address: str, said: str, caplog: pytest.LogCaptureFixture
+):
+    with socket.socket() as closed, caplog.at_level(logging.DEBUG):
+        closed.bind(("127.0.0.1", 0))
+        wrong = Webhooks(errors_url=address.replace("{closed}", str(closed.getsockname()[1])))
+        problem = wrong.post("errors", {"text": "hello"})
+    assert problem is not None and said in problem
+    assert SECRET not in problem + caplog.text
+
+
+def test_a_webhook_that_does_not_answer_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/{SECRET}"
+        problem = Webhooks(verdicts_url=address, timeout_seconds=0.1).post("verdicts", {"text": "hello"})
+    assert problem == "the webhook for verdicts did not answer within 0.1 s"
+
+
+def test_what_a_batch_is_called_rings_no_bell_and_a_long_reason_is_cut():
+    event = Event("shapes", "refused", "<!channel> & co", "refused", "x" * 5000, "id")
+    found: dict[str, Any] = json.loads(json.dumps(payload(event)))
+    assert found["text"].startswith("shapes, &lt;!channel&gt; &amp; co: refused\nxxx")
+    assert len(found["text"]) < 1100
+    assert found["event"]["what"] == "<!channel> & co"
+
+
+def test_a_run_put_together_by_hand_is_its_assets_project(instance: dg.DagsterInstance):
+    selected = frozenset({dg.AssetKey(["shapes", "features"]), dg.AssetKey(["shapes", "drift_report"])})
+    assert project_of(create_run_for_test(instance, asset_selection=selected)) == "shapes"
+    assert project_of(create_run_for_test(instance)) is None

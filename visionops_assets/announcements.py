@@ -1,0 +1,60 @@
+"""What people are told of a run that ended, and of what the system did by itself. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from resources.webhooks import Channel
+from visionops_assets import run_tags
+
+REASON_LENGTH = 1000
+# Outcomes that nobody is told of stand in neither.
+CHANNELS: Mapping[str, Channel] = {
+    run_tags.ERROR: "errors",
+    run_tags.PROMOTED: "verdicts",
+    run_tags.REFUSED: "verdicts",
+    run_tags.INSUFFICIENT: "verdicts",
+    run_tags.AWAITING_APPROVAL: "verdicts",
+}
+_IN_WORDS = {
+    run_tags.ERROR: "ended with an error",
+    run_tags.PROMOTED: "promoted",
+    run_tags.REFUSED: "refused",
+    run_tags.INSUFFICIENT: "undecided, more labels are needed",
+    run_tags.AWAITING_APPROVAL: "passed, and waits for a person",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to tell. `what` it concerns (a dataset version, batch, day or job), `happened` in words, `why`, and
+    `identity`, by which whoever is told twice knows it. `link` is a page about it."""
+
+    project: str
+    kind: str
+    what: str
+    happened: str
+    why: str
+    identity: str
+    link: str | None = None
+
+
+def run_event(
+    project: str, job: str, run_id: str, outcome: str, tags: Mapping[str, str], why: str, link: str
+) -> Event:
+    """What to tell of a run that ended with this outcome, one of `CHANNELS`."""
+    what = tags.get(run_tags.BATCH) or tags.get(run_tags.DAY) or tags.get("dagster/partition") or job
+    return Event(project, outcome, what, _IN_WORDS[outcome], why, run_id, link)
+
+
+def payload(event: Event) -> dict[str, Any]:
+    """The JSON of an event: `text` for Slack and for people, `event` for programs."""
+    why = event.why if len(event.why) <= REASON_LENGTH else f"{event.why[: REASON_LENGTH - 1]}…"
+    lines = [f"{event.project}, {event.what}: {event.happened}", why, event.link or ""]
+    text = "\n".join(line for line in lines if line)
+    return {"text": _escaped(text), "event": {**asdict(event), "why": why}}
+
+
+def _escaped(text: str) -> str:
+    """As Slack wants it: otherwise `<!channel>` in a batch's name would ring everybody's bell."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
