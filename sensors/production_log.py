@@ -3,21 +3,29 @@
 import contextlib
 import datetime
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import dagster as dg
 
+from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.model_lock import PromotionLocked
 from resources.model_registry import ModelRegistry
 from resources.spool import Spool
+from sensors.labels_of_batches import take_labels
 from sensors.owned_sensor import owned_sensor
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.graph import ProjectGraph
-from visionops_assets.monitoring.inference_log import LOGGED, belongs_to, day_of, production_repository
+from visionops_assets.monitoring.inference_log import (
+    LABELS,
+    LOGGED,
+    belongs_to,
+    day_of,
+    production_repository,
+)
 from visionops_assets.partitions import production_days
 from visionops_assets.project import Project
 
@@ -35,6 +43,10 @@ class Cursor:
 
     commit: str | None = None
     pending: dict[str, str] = field(default_factory=dict)
+    # The last commit of `main` whose labels were looked at.
+    labelled: str | None = None
+    # The newest day, which decides what to do: asked for again once days that have new labels are done.
+    afterwards: str | None = None
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
@@ -57,20 +69,27 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         minimum_interval_seconds=max(1, int(every)),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            f"Every {every:.0f} s commits what devices and servers spooled to `{project.repository}-production`, and "
-            "asks for the production days that its commits touched."
+            f"Every {every:.0f} s commits what devices and servers spooled to `{project.repository}-production`, with "
+            "the labels of captured images that came with batches, and asks for the production days that it touched."
         ),
         owners=list(project.owners),
         tags={"project": project.project},
     )
     def production(
-        context: dg.SensorEvaluationContext, lakefs: LakeFSResource, registry: ModelRegistry, spool: Spool
+        context: dg.SensorEvaluationContext,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        artifacts: ArtifactStore,
+        spool: Spool,
     ) -> dg.SensorResult | dg.SkipReason:
         fail_stale_runs(context.instance)
         now = datetime.datetime.now(datetime.UTC)
+        before = Cursor.read(context.cursor)
         try:
-            said = _collect(project, lakefs, registry, spool, now)
-            return look(project, lakefs, context.instance, Cursor.read(context.cursor), now, said)
+            labels = take_labels(project, lakefs, registry, artifacts, spool, before.labelled, now)
+            before = replace(before, labelled=labels.seen)
+            said = "; ".join([*labels.problem, _collect(project, lakefs, registry, spool, now)])
+            return look(project, lakefs, context.instance, before, now, said)
         except LakeFSNotFound:
             return dg.SkipReason(
                 f"nothing was logged yet: `visionops serve {project.project}` or `visionops predict "
@@ -93,29 +112,45 @@ def look(
     """Which days to ask for at `now` (UTC). Raises what lakeFS raises, before anything is asked."""
     head = lakefs.head(production_repository(project.repository), MAIN).id
     partitions = production_days(project.production.since)
-    touched = {
-        day: head
-        for day in sorted(set(_touched(lakefs, project, before.commit, head)))
-        if partitions.has_partition_key(day)
-    }
-    pending = {**before.pending, **touched}
+
+    def touched(prefixes: Sequence[str]) -> list[str]:
+        days = sorted(set(_touched(lakefs, project, before.commit, head, prefixes)))
+        return [day for day in days if partitions.has_partition_key(day)]
+
+    labelled, others = touched((LABELS,)), touched(LOGGED)
+    pending = {**before.pending, **dict.fromkeys([*labelled, *others], head)}
+    last = before.afterwards
+    if last is not None or labelled:
+        if last is not None:
+            pending[last] = head
+        last = max([*pending, *_logged_days(instance, project)])
+        pending.pop(last, None)
     requests: list[dg.RunRequest] = []
     waiting: list[str] = []
-    for day, commit in sorted(pending.items()):
-        found = _standing(instance, project, day, commit, now)
+
+    def ask(day: str) -> None:
+        found = _standing(instance, project, day, pending[day], now)
         if found is True:
             del pending[day]
         elif isinstance(found, str):
             waiting.append(found)
         elif len(requests) < DAYS_A_TICK:
-            requests.append(_request(project, day, commit, found))
+            requests.append(_request(project, day, pending[day], found))
         else:
             waiting.append(f"{day} is asked for at the next tick")
+
+    for day in sorted(pending):
+        ask(day)
+    if last is not None and not pending:
+        pending[last], afterwards = head, None
+        ask(last)
+    else:
+        afterwards = last
     reason = "; ".join([said, *waiting[:5]])
     return dg.SensorResult(
         run_requests=requests,
         skip_reason=None if requests else dg.SkipReason(reason),
-        cursor=Cursor(head, pending).write(),
+        cursor=Cursor(head, pending, before.labelled, afterwards).write(),
     )
 
 
@@ -131,13 +166,19 @@ def _collect(
         return "another process collects the spool"
 
 
-def _touched(lakefs: LakeFSResource, project: Project, seen: str | None, head: str) -> Iterator[str]:
-    """The days whose log, labels or findings differ; every day there is where nothing was seen yet."""
-    for prefix in (each.format(project=project.project) for each in LOGGED):
+def _touched(
+    lakefs: LakeFSResource, project: Project, seen: str | None, head: str, prefixes: Sequence[str]
+) -> Iterator[str]:
+    """The days of which something under the prefixes differs; every day there is where nothing was seen yet."""
+    for prefix in (each.format(project=project.project) for each in prefixes):
         for path in _paths(lakefs, production_repository(project.repository), seen, head, prefix):
             day = day_of(path)
             if day is not None and belongs_to(path, project.project):
                 yield day
+
+
+def _logged_days(instance: dg.DagsterInstance, project: Project) -> set[str]:
+    return instance.get_materialized_partitions(dg.AssetKey([project.project, "inference_log"]))
 
 
 def _paths(lakefs: LakeFSResource, repository: str, seen: str | None, head: str, prefix: str) -> list[str]:

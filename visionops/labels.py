@@ -1,7 +1,7 @@
 """`visionops labels`: the images of production that are most worth a label."""
 
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,9 +33,8 @@ def export(
 
     Classification: fill in `label` in labels.csv. Detection: correct the boxes of annotations.json in a labelling tool.
     """
-    from resources.lakefs import MAIN
     from visionops import services
-    from visionops_assets.monitoring.inference_log import production_repository
+    from visionops_assets.monitoring.frames import kept_frames
     from visionops_assets.monitoring.labels_export import export_images, wanted_days
 
     found, lakefs = services.project(project), services.lakefs()
@@ -51,12 +50,8 @@ def export(
             f"no image of {project} is wanted on {', '.join(str(each) for each in sorted(days))}: materialise "
             "`labels_wanted` of a day with captures, or name another with --day"
         )
-    repository = production_repository(found.repository)
-    folders = {f"{PurePosixPath(capture).parent}/" for capture in wanted["capture"]}
-    kept = {entry.path for folder in folders for entry in lakefs.objects(repository, MAIN, folder)}
-    there = wanted[wanted["capture"].isin(kept)]
-    frames = lakefs.read_many(repository, MAIN, there["capture"].tolist())
-    count = export_images(to, there, frames, task=found.task, classes=found.classes, boxes=boxes)
+    frames = kept_frames(lakefs, found, wanted["capture"])
+    count = export_images(to, wanted, frames, task=found.task, classes=found.classes, boxes=boxes)
     gone = len(wanted) - count
     typer.echo(
         f"{count} images in {to}" + (f"; {gone} more are wanted, but their frames are gone" if gone else "")

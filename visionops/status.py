@@ -11,16 +11,24 @@ def command(
     group: Annotated[str, typer.Option(help="Device group.")] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show the champion, its history, the verdicts, holds, and the significance that is left."""
+    """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
     from visionops import services
+    from visionops_assets.monitoring.acting.actions import read_actions
+    from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
+    from visionops_assets.promotion.page import Page
     from visionops_assets.promotion.status import status
 
-    found = services.project(project)
+    found, registry = services.project(project), services.registry()
     state = status(
-        services.registry(),
+        registry,
         project,
         alpha=found.gate.alpha,
         approval=found.gate.approval,
         group=group,
     )
-    typer.echo(json.dumps(state.to_json(), indent=1) if as_json else state.to_text())
+    actions = read_actions(registry.models.get(project).tags).entries
+    if as_json:
+        typer.echo(json.dumps({**state.to_json(), "actions": actions_json(actions)}, indent=1))
+        return
+    page = state.to_page()
+    typer.echo(Page(page.title, (*page.blocks, *actions_blocks(project, actions))).to_text())

@@ -11,6 +11,7 @@ from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, 
 from visionops_assets.dataset.checks import images_intact_check, manifest_checks
 from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
+from visionops_assets.monitoring.acting.assets import response_asset
 from visionops_assets.monitoring.assets import (
     drift_report_asset,
     features_asset,
@@ -60,6 +61,7 @@ def project_graph(project: Project) -> ProjectGraph:
     drift_report = drift_report_asset(project, features)
     performance = performance_asset(project, inference_log, drift_report)
     labels_wanted = labels_wanted_asset(project, inference_log, performance)
+    response = response_asset(project, drift_report, performance, labels_wanted, in_production)
     take = _job(
         project,
         "take",
@@ -88,8 +90,8 @@ def project_graph(project: Project) -> ProjectGraph:
     days = _job(
         project,
         "days",
-        dg.AssetSelection.assets(inference_log, features, drift_report, performance, labels_wanted),
-        "What production saw and answered on a day, whether it drifts, how well it does, and what to label.",
+        dg.AssetSelection.assets(inference_log, features, drift_report, performance, labels_wanted, response),
+        "What production saw and answered on a day, whether it drifts, how well it does, what to label and to do.",
     )
     return ProjectGraph(
         project,
@@ -112,6 +114,7 @@ def project_graph(project: Project) -> ProjectGraph:
                 drift_report,
                 performance,
                 labels_wanted,
+                response,
             ],
             asset_checks=[
                 *manifest_checks(project, manifest),

@@ -30,9 +30,9 @@ TASK_KEY = b"visionops.task"
 # The check that says what was left out of a day.
 LOG_IS_COMPLETE = "log_is_complete"
 
-CAPTURES, QUARANTINE = "captures/", "quarantine/"
+CAPTURES, QUARANTINE, LABELS = "captures/", "quarantine/", "labels/"
 # What a day's log is made of.
-LOGGED = ("project={project}/", "labels/", "findings/")
+LOGGED = ("project={project}/", LABELS, "findings/")
 IDENTITY = ("timestamp", "device", "image_sha256")
 
 
@@ -54,14 +54,17 @@ def spool_schema(task: str) -> "pa.Schema":
 
 @cache
 def labels_schema(task: str) -> "pa.Schema":
-    """The columns of late labels: which image, on which production day it was predicted, what it shows."""
+    """The columns of late labels: which image, on which production day it was predicted, what it shows.
+
+    A null label takes back what was said before.
+    """
     import pyarrow as pa
 
     return pa.schema(
         [
             pa.field("image_sha256", pa.string(), nullable=False),
             pa.field("day", pa.date32(), nullable=False),
-            pa.field("label", _label(task), nullable=False),
+            pa.field("label", _label(task)),
             pa.field("labelled_at", pa.timestamp("us", "UTC"), nullable=False),
         ]
     )
@@ -84,7 +87,7 @@ def day_folder(project: str, day: str) -> str:
 
 def labels_folder(project: str, day: str) -> str:
     """Prefix of the labels of images that were predicted on a production day."""
-    return f"labels/dt={day}/{project}."
+    return f"{LABELS}dt={day}/{project}."
 
 
 def findings_folder(project: str, day: str) -> str:

@@ -64,7 +64,7 @@ def reference_of(
     """
     if registry.artifacts.exists(version.run_id, REFERENCE_ARTIFACT):
         return frame_from_parquet(registry.artifacts.read_bytes(version.run_id, REFERENCE_ARTIFACT))
-    dataset = _dataset_of(project, version, lakefs, artifacts)
+    dataset = dataset_of(project, version, lakefs, artifacts)
     holdout = dataset.split("holdout")
     if holdout.empty:
         raise NoReference(f"dataset version {dataset.partition} has no holdout to compare production with")
@@ -107,9 +107,10 @@ def labels_of(holdout: pd.DataFrame, task: str) -> pd.Series:
     return pd.Series([[logged_box(box) for box in each] for each in holdout["boxes"]], dtype=object)
 
 
-def _dataset_of(
+def dataset_of(
     project: Project, version: ModelVersion, lakefs: LakeFSResource, artifacts: ArtifactStore
 ) -> DatasetVersion:
+    """The dataset version that a registered version was trained on. Raises `NoReference` where it is not known."""
     if not version.partition:
         raise NoReference(f"version {version.version} names no dataset version, so it has no holdout")
     try:

@@ -72,12 +72,14 @@ def join_labels(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The log with late labels in `label`, and findings; of several labels of one image the latest counts.
 
-    Labels of images that the day does not have, and of classes that the project does not have, are left out.
+    A latest label that is null takes back those before it. Labels of images that the day does not have, and of
+    classes that the project does not have, are left out.
     """
     if not labels:
         return rows, findings_table([])
-    all_labels = pd.concat(labels, ignore_index=True).dropna(subset=["image_sha256", "label"])
+    all_labels = pd.concat(labels, ignore_index=True).dropna(subset=["image_sha256"])
     latest = all_labels.sort_values("labelled_at", kind="stable").drop_duplicates("image_sha256", keep="last")
+    latest = latest.dropna(subset=["label"])
     foreign = latest["label"].map(lambda label: not _names(label, task) <= set(classes))
     unknown = ~latest["image_sha256"].isin(rows["image_sha256"]) & ~foreign
     findings = [

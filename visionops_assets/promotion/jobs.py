@@ -85,21 +85,13 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
         registry: ModelRegistry,
         artifacts: ArtifactStore,
     ) -> None:
-        from visionops_assets.promotion.presentation import production_metadata
-        from visionops_assets.promotion.production_report import report_on_production
+        from visionops_assets.promotion.presentation import production_materialisation
 
         with clear_failures(context):
-            found = report_on_production(
-                project, lakefs=lakefs, registry=registry, artifacts=artifacts, group=group
+            told = production_materialisation(
+                project, in_production.key, group, lakefs=lakefs, registry=registry, artifacts=artifacts
             )
-        context.log_event(
-            dg.AssetMaterialization(
-                asset_key=in_production.key,
-                description=f"rolled back to version {found.version}",
-                metadata=production_metadata(registry, project.project, found),
-                tags={"dagster/data_version": found.weights_sha256},
-            )
-        )
+        context.log_event(told)
 
     @dg.job(
         name=f"{project.project}_rollback",

@@ -4,6 +4,8 @@ from typing import Any
 
 import dagster as dg
 
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
 from resources.model_records import (
     MODEL_CARD_ARTIFACT,
     TAG_REPRODUCTION,
@@ -17,7 +19,7 @@ from visionops_assets.promotion.change import Change
 from visionops_assets.promotion.history import groups, production
 from visionops_assets.promotion.intervals import COLUMNS, intervals_table
 from visionops_assets.promotion.model_card import About, keep_model_card
-from visionops_assets.promotion.production_report import ProductionReport
+from visionops_assets.promotion.production_report import ProductionReport, report_on_production
 
 _HOW = {"promotion": "promoted", "override": "promoted against its verdict", "rollback": "rolled back to"}
 
@@ -79,6 +81,25 @@ def champion_metadata(
         "model_card": dg.MetadataValue.md(card),
         **version_links(registry, registry.models.version(name, version)),
     }
+
+
+def production_materialisation(
+    project: Project,
+    key: dg.AssetKey,
+    group: str,
+    *,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    artifacts: ArtifactStore,
+) -> dg.AssetMaterialization:
+    """The event that says in the UI what runs after a rollback. Raises what MLflow and lakeFS raise."""
+    found = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts, group=group)
+    return dg.AssetMaterialization(
+        asset_key=key,
+        description=f"rolled back to version {found.version}",
+        metadata=production_metadata(registry, project.project, found),
+        tags={"dagster/data_version": found.weights_sha256},
+    )
 
 
 def production_metadata(registry: ModelRegistry, project: str, report: ProductionReport) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What follows from judged days: labels asked for, holds, rollbacks, and their record."""

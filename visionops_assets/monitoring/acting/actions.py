@@ -1,0 +1,103 @@
+"""What was done about production, each action once: entries `visionops.action.<6 digits>` of the registered model.
+
+Whoever wants the list needs MLflow alone: `read_actions(registry.models.get(project).tags).entries`, oldest first. The
+evidence of an action is the JSON under `evidence_key` in the artifact store, written before the entry.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import Literal
+
+from visionops_assets import journal
+from visionops_assets.journal import Entry, Journal
+from visionops_assets.registry import Registry
+
+ACTIONS = "visionops.action."
+# `labels`: images are to be labelled. `labelled`: a batch has some that were asked for. `comparison`: two versions were
+# compared on labelled captures, whatever came out. The others are what a project declares in `drift.on_decay`.
+Kind = Literal["labels", "labelled", "comparison", "alert", "hold", "rollback"]
+Signal = Literal["drift", "estimated", "realised"]
+SHORT = 12
+# How an action says what was done, by its kind: done, or what a dry run says.
+_DONE: dict[Kind, tuple[str, str]] = {
+    "labels": ("labels were asked for", "would ask for labels"),
+    "labelled": ("labels came", "labels came"),
+    "comparison": ("versions were compared", "versions were compared"),
+    "alert": ("alert", "would alert"),
+    "hold": ("promotion was put on hold", "would put promotion on hold"),
+    "rollback": ("rolled back", "would roll back"),
+}
+
+
+class Action(Entry):
+    """Format 1. `day` is the production day that asked for it, `identity` what it is known by: the same is done once.
+
+    `group` is the device group whose champion is concerned, `model_sha256` and `version` that champion. `why` says what
+    was noticed and `done` what follows, with the command that undoes it or carries on. `images` counts those asked
+    for, come, or compared.
+    `about` is the identity of the request that labels answer, or of the verdict that a comparison or rollback rests on.
+    """
+
+    format: Literal[1] = 1
+    number: int = 0
+    identity: str
+    kind: Kind
+    signal: Signal
+    group: str
+    model_sha256: str | None = None
+    version: int | None = None
+    day: date
+    when: datetime
+    who: str
+    why: str
+    done: str
+    images: int | None = None
+    about: str | None = None
+    commit: str | None = None
+    dry_run: bool = False
+
+    def sentence(self) -> str:
+        """The action in words."""
+        return f"{self.when:%Y-%m-%d %H:%M} UTC: {self.title()}, for {self.day}: {self.why}. {self.done}"
+
+    def title(self) -> str:
+        """What was done, or would have been."""
+        return _DONE[self.kind][self.dry_run]
+
+
+def read_actions(tags: Mapping[str, str]) -> Journal[Action]:
+    """All actions of a project, oldest first, from the registered model's tags."""
+    return journal.read(tags, ACTIONS, Action)
+
+
+def identity_of(*parts: object) -> str:
+    """SHA-256 of what makes an action this one."""
+    return hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+
+
+def evidence_key(project: str, identity: str) -> str:
+    """Where the artifact store has the evidence of an action."""
+    return f"actions/{project}/{identity}.json"
+
+
+def record_once(registry: Registry, project: str, action: Action) -> Action:
+    """The recorded action with this identity, or else this one, recorded under the next number.
+
+    Raises `HistoryUnreadable` where an entry cannot be read: it may be this one.
+    """
+    with registry.lock(project):
+        found = read_actions(registry.models.get(project).tags)
+        journal.require_readable(found, project)
+        same = [each for each in found.entries if each.identity == action.identity]
+        if same:
+            return same[0]
+        numbered = action.model_copy(update={"number": found.next_number})
+        registry.models.set_tag(project, journal.tag_name(ACTIONS, numbered.number), numbered.to_json())
+        return numbered
+
+
+def answers_to(actions: Iterable[Action], request: Action) -> list[Action]:
+    """The batches that answered a request, oldest first."""
+    return [each for each in actions if each.kind == "labelled" and each.about == request.identity]

@@ -1,0 +1,78 @@
+"""`response`: what a production day led to."""
+
+import os
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.model_registry import ModelRegistry
+from visionops_assets.daily import daily_asset, keep_day
+from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.project import Project
+
+
+def response_asset(
+    project: Project,
+    drift_report: dg.AssetsDefinition,
+    performance: dg.AssetsDefinition,
+    labels_wanted: dg.AssetsDefinition,
+    in_production: dg.AssetsDefinition,
+) -> dg.AssetsDefinition:
+    """The `response` asset of a project. It materialises `in_production` where it rolled back."""
+
+    @daily_asset(
+        project,
+        "response",
+        ["mlflow"],
+        deps=[drift_report, performance, labels_wanted],
+        retry_policy=RETRY,
+        description=(
+            "What this day led to: labels asked for, an alert, a hold, a rollback, each recorded once with its "
+            "evidence. Only the newest day acts; a past one that is judged again says what it would have led to."
+        ),
+    )
+    def response(
+        context: dg.AssetExecutionContext,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        artifacts: ArtifactStore,
+    ) -> None:
+        from visionops_assets.monitoring.acting.presentation import (
+            RESPONSE_COLUMNS,
+            response_metadata,
+            response_table,
+        )
+        from visionops_assets.monitoring.acting.respond import Responding
+        from visionops_assets.monitoring.stored_days import typed
+        from visionops_assets.promotion.presentation import production_materialisation
+
+        who = os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run.run_id[:8]}"
+        responding = Responding(project, lakefs, registry, artifacts, who, datetime.now(UTC))
+        with clear_failures(context):
+            for key in context.partition_keys:
+                found = responding.respond(date.fromisoformat(key))
+                shown = response_metadata(found, project, lakefs, registry)
+                stored = typed(response_table(found), RESPONSE_COLUMNS)
+                keep_day(context, artifacts, project, "response", key, stored, shown)
+                for entry in found.rollbacks:
+                    if _told(context, in_production.key) < entry.when:
+                        context.log_event(
+                            production_materialisation(
+                                project,
+                                in_production.key,
+                                entry.group,
+                                lakefs=lakefs,
+                                registry=registry,
+                                artifacts=artifacts,
+                            )
+                        )
+
+    return response
+
+
+def _told(context: dg.AssetExecutionContext, in_production: dg.AssetKey) -> datetime:
+    """When the UI was last told what runs."""
+    event = context.instance.get_latest_materialization_event(in_production)
+    return datetime.fromtimestamp(event.timestamp if event is not None else 0, UTC)

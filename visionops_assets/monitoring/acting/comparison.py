@@ -1,0 +1,163 @@
+"""The champion and the version before it on the same labelled captures, by the statistics of the gate.
+
+The version before takes the challenger's place: PASS says that it is significantly better and no class is worse.
+Floors are left out, since both may have sunk below them, and so are slices that only a dataset has. An image is one
+piece of evidence, as a sample without a group is. The k-th comparison of one champion claims at α/(k(k+1)).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.image_header import probe
+from visionops_assets.evaluation.judge import JudgementContext, judge
+from visionops_assets.evaluation.leakage import LEAK_COLUMNS
+from visionops_assets.evaluation.predictions import holdout_digest
+from visionops_assets.evaluation.rules import Floors, GateRules
+from visionops_assets.evaluation.tasks import evaluation_task
+from visionops_assets.evaluation.verdict import ModelReference, Verdict
+from visionops_assets.monitoring.drawn_by_lot import counted
+from visionops_assets.monitoring.drift_rules import DriftRules
+from visionops_assets.monitoring.prediction import RunningModel, picture
+from visionops_assets.project import Project
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What can be compared of a champion's days: `rows` of the log, one an image, labelled and captured.
+
+    Of `seen` rows so many had a capture (`captured`), and of these so many images a label (`labelled`). Left out are
+    those that were not drawn by lot, and `known` ones that one of the models was trained on.
+    """
+
+    rows: pd.DataFrame
+    seen: int
+    captured: int
+    labelled: int
+    known: int
+
+    def sentence(self) -> str:
+        """In words."""
+        known = f", {self.known:,} more were trained on" if self.known else ""
+        return (
+            f"{self.seen:,} rows, {self.captured:,} with a capture; {self.labelled:,} captured images are labelled, "
+            f"{len(self.rows):,} of them drawn by lot{known}"
+        )
+
+
+def captured_rows(days: Sequence[pd.DataFrame], share: float, trained_on: set[str]) -> Captured:
+    """What can be compared of the rows of one champion; `days` are its rows of the log, a table a day.
+
+    `share` is what is drawn of all captures, `trained_on` the SHA-256 of images that one of the models has seen.
+    """
+    kept = [counted(part, share) for day in days for _, part in day.groupby("device_group", sort=True)]
+    everything = pd.concat([day[["image_sha256", "capture", "label"]] for day in days]) if days else None
+    if everything is None or not kept:
+        return Captured(pd.DataFrame(columns=["image_sha256", "capture", "label"]), 0, 0, 0, 0)
+    captured = everything[everything["capture"].notna()]
+    rows = pd.concat(kept, ignore_index=True)
+    rows = rows[rows["capture"].notna()].drop_duplicates("image_sha256")
+    known = rows["image_sha256"].isin(trained_on)
+    return Captured(
+        rows[~known].reset_index(drop=True),
+        len(everything),
+        len(captured),
+        captured["image_sha256"][captured["label"].notna()].nunique(),
+        int(known.sum()),
+    )
+
+
+def compare(
+    project: Project,
+    champion: RunningModel,
+    before: RunningModel,
+    rows: pd.DataFrame,
+    frames: Mapping[str, bytes],
+    k: int,
+) -> Verdict:
+    """Judge the version before on the rows of `captured_rows`; `frames` are their bytes by capture.
+
+    Raises `UnreadableImage`, and `ModelFileError` where a model's file is not what it says.
+    """
+    task = evaluation_task(project.task)
+    held = _as_holdout(rows, frames, project.task)
+    answers = {
+        who: task.answers(model.shipped, _batches(model, held["path"].tolist(), frames))
+        for who, model in (("challenger", before), ("champion", champion))
+    }
+    context = JudgementContext(
+        project=project.project,
+        classes=project.classes,
+        challenger=_reference(before),
+        champion=_reference(champion),
+        holdout_digest=holdout_digest(held),
+        holdout_share=1.0,
+        leaks=pd.DataFrame(columns=list(LEAK_COLUMNS)),
+        kind="what_if",
+        k=k,
+        created_at=datetime.now(UTC),
+        task=project.task,
+    )
+    return judge(task.table(held, **answers), rules_of(project.gate, project.drift), context=context)
+
+
+def rules_of(gate: GateRules, drift: DriftRules) -> GateRules:
+    """The gate's rules as captures are compared by them."""
+    changes: dict[str, Any] = {
+        "floors": Floors(overall=0, batch=0, min_samples=gate.floors.min_samples),
+        "require": "superior",
+        "slices": (),
+        "critical_slices": (),
+        "min_holdout": max(gate.min_holdout, drift.min_rows),
+    }
+    return gate.model_copy(update=changes)
+
+
+def _as_holdout(rows: pd.DataFrame, frames: Mapping[str, bytes], task: str) -> pd.DataFrame:
+    """Rows of the log with the columns of a manifest's holdout."""
+    headers = [probe(frames[capture], capture) for capture in rows["capture"]]
+    truth = (
+        {
+            "boxes": [
+                [
+                    {("label" if side == "class" else side): value for side, value in box.items()}
+                    for box in boxes
+                ]
+                for boxes in rows["label"]
+            ]
+        }
+        if task == "detection"
+        else {"label": rows["label"].to_numpy()}
+    )
+    return pd.DataFrame(
+        {
+            "sha256": rows["image_sha256"].to_numpy(),
+            "path": rows["capture"].to_numpy(),
+            "batch": "production",
+            "group": rows["image_sha256"].to_numpy(),
+            **truth,
+            "width": [header.width for header in headers],
+            "height": [header.height for header in headers],
+        }
+    )
+
+
+def _batches(
+    model: RunningModel, paths: Sequence[str], frames: Mapping[str, bytes]
+) -> Iterator[NDArray[np.uint8]]:
+    for start in range(0, len(paths), _BATCH):
+        chosen = paths[start : start + _BATCH]
+        yield np.stack([picture(path, frames[path], model.shipped).pixels for path in chosen])
+
+
+def _reference(model: RunningModel) -> ModelReference:
+    return ModelReference(
+        weights_sha256=model.weights_sha256, onnx_sha256=model.onnx_sha256, version=model.version
+    )
