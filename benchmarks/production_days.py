@@ -2,8 +2,8 @@
 
     python benchmarks/production_days.py
 
-The baseline of the same run is what the assets compute, without Dagster, MLflow, lakeFS and validation. The last third
-of the month is brighter, so its days alarm and have Evidently's page.
+The baseline of the same run is what the assets compute, without Dagster, MLflow, lakeFS and validation. A tenth of
+the rows has a label; the last third of the month is brighter, so its days alarm and have Evidently's page.
 """
 
 import argparse
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BUDGET = 90.0
 PROJECT = "bench"
 ASSETS = ("inference_log", "features", "drift_report", "performance", "labels_wanted")
+LABELLED = 0.1
 WEIGHTS, ONNX = (hashlib.sha256(part).hexdigest() for part in (b"weights", b"onnx"))
 
 
@@ -71,7 +72,8 @@ def log(first: date, days: int, count: int) -> None:
     for number in range(days):
         day = datetime.combine(first + timedelta(days=number), datetime.min.time(), UTC)
         drawn = rows(count, number + 1, brighter=1.0 if 3 * number >= 2 * days else 0.0)
-        drawn = drawn.assign(model_sha256=WEIGHTS, label=None, frame=None)
+        labels = drawn["label"].where(drawn.index < LABELLED * count, None)
+        drawn = drawn.assign(model_sha256=WEIGHTS, label=labels, frame=None)
         records = drawn.drop(columns=["capture"]).to_dict("records")
         for second, record in enumerate(records):
             record["timestamp"] = day + timedelta(seconds=second)
