@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from resources.model_records import (
@@ -30,10 +31,14 @@ from visionops_assets.promotion.history import HistoryEntry, read_history
 SIDE = 8
 
 
-def linear_model(seed: int, task: str = "classification") -> tuple[bytes, bytes]:
-    """A model of uint8 [N, 8, 8, 1] images as the file that ships, and its weights; a detector names one box."""
+def linear_model(
+    seed: int, task: str = "classification", weights: NDArray[np.float32] | None = None
+) -> tuple[bytes, bytes]:
+    """A model of uint8 [N, 8, 8, 1] images as the file that ships, and its weights [64, 3], by default drawn; a
+    detector names one box."""
     features = SIDE * SIDE
-    weights = np.random.default_rng(seed).normal(0, 0.01, (features, len(CLASSES))).astype(np.float32)
+    if weights is None:
+        weights = np.random.default_rng(seed).normal(0, 0.01, (features, len(CLASSES))).astype(np.float32)
     nodes = [
         helper.make_node("Cast", ["images"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["real", "flat"], ["embedding"]),
@@ -104,10 +109,10 @@ class ProductionWorld(World):
             ),
         )
 
-    def register(self, seed: int) -> ModelVersion:
+    def register(self, seed: int, learnt: NDArray[np.float32] | None = None) -> ModelVersion:
         """A linear model as a registered version; nothing runs it yet."""
         name = self.project.project
-        onnx, weights = linear_model(seed, self.project.task)
+        onnx, weights = linear_model(seed, self.project.task, learnt)
         run = self.registry.runs.start(name, f"linear-{seed}", {})
         self.registry.artifacts.put_bytes(run.id, ONNX_ARTIFACT, onnx)
         self.registry.artifacts.put_bytes(run.id, WEIGHTS_ARTIFACT, weights)
@@ -115,7 +120,9 @@ class ProductionWorld(World):
         tags = {TAG_WEIGHTS: hashlib.sha256(weights).hexdigest(), TAG_ONNX: hashlib.sha256(onnx).hexdigest()}
         return self.registry.models.create_version(name, run.id, tags)
 
-    def put_in_production(self, version: ModelVersion, group: str = EVERYWHERE) -> None:
+    def put_in_production(
+        self, version: ModelVersion, group: str = EVERYWHERE, when: datetime | None = None
+    ) -> None:
         """What a promotion leaves: an entry in the history, then the alias."""
         name = self.project.project
         model = self.registry.models.get(name)
@@ -126,7 +133,7 @@ class ProductionWorld(World):
                 "kind": "promotion",
                 "group": group,
                 "who": "test",
-                "when": datetime.now(UTC),
+                "when": when or datetime.now(UTC),
                 "why": "test",
                 "from": model.aliases.get(alias_of(group)),
                 "to": version.version,

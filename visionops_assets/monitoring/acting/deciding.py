@@ -145,7 +145,7 @@ def _follow_up(signal: Signal, rules: DriftRules) -> Kind:
 
 
 def _rested(step: Step, done: Sequence[Action], rules: DriftRules, day: date) -> bool:
-    """Whether no action of this kind about this champion lies within the cool-down.
+    """Whether this cause led to no action of this kind yet, and none about this champion lies within the cool-down.
 
     A dry run's rests on its own actions: what was only said leaves the real ones to be done.
     """
@@ -155,6 +155,12 @@ def _rested(step: Step, done: Sequence[Action], rules: DriftRules, day: date) ->
         and each.group == step.group
         and each.model_sha256 == step.model_sha256
         and each.dry_run == rules.dry_run
-        and each.day > first
+        and (each.day > first or _same_cause(step, each))
         for each in done
     )
+
+
+def _same_cause(step: Step, action: Action) -> bool:
+    if step.verdict is not None:
+        return action.about == step.verdict.identity
+    return action.day >= step.day
