@@ -19,7 +19,7 @@ from visionops_assets.dataset.splits import Placement, Sample, assign_splits
 Fetch = Callable[[list[str]], Iterable[tuple[str, bytes]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BatchImage:
     """An image of a batch that can be read, with what it is; `examined.name` is its path in the repository."""
 
@@ -29,6 +29,10 @@ class BatchImage:
     @property
     def path(self) -> str:
         return self.examined.name
+
+    @property
+    def pixels(self) -> int:
+        return self.examined.width * self.examined.height
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,9 +63,11 @@ def place_batch(
     older = [*_samples_of(others), *(_sample(one, kept[one.path]) for one in known)]
     phashes = [*others["phash"], *(phash_text(one.examined.phash) for one in [*known, *new])]
     load = _Pixels(list(others["path"]), [*known, *new], read_existing)
+    sha256s = [*(one.sha256 for one in older), *(one.examined.sha256 for one in new)]
     pairs = find_near_duplicates(
         phash_values(phashes),
-        [*(one.sha256 for one in older), *(one.examined.sha256 for one in new)],
+        sha256s,
+        [*(others["width"] * others["height"]), *(one.pixels for one in [*known, *new])],
         len(older),
         load,
     )
@@ -72,13 +78,10 @@ def place_batch(
     placements = assign_splits([_sample(one, None) for one in new], older, shares, salt, duplicates)
     placements |= kept
     # Copies are told by `audit.check_exact_duplicates`.
-    shas = dict(
-        zip(keys, [*(one.sha256 for one in older), *(one.examined.sha256 for one in new)], strict=True)
-    )
     told = [
         (keys[pair.newer], keys[pair.older], pair.correlation)
         for pair in pairs
-        if shas[keys[pair.newer]] != shas[keys[pair.older]]
+        if sha256s[pair.newer] != sha256s[pair.older]
     ]
     return check_annotations(_table(images, placements), file), told
 

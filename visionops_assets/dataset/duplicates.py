@@ -27,7 +27,7 @@ _LOW = 8
 # Four bands of 16 bits: within distance 8, one of them is within distance 2.
 _BANDS = 4
 _BAND_BITS = 16
-_PAIRS_AT_ONCE = 1 << 22
+_PAIRS_AT_ONCE = 1 << 19
 
 
 def _cosines() -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,15 +22,18 @@ from visionops_assets.dataset.suspects import Opinion, check_labels_plausible
 AUDIT_RULES = AuditRules()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """An image to be written: `read()` gives its bytes, and raises `SourceChanged` when they are not those
-    that were audited."""
+    """An image to be written."""
 
     path: str
     sha256: str
     size: int
-    read: Callable[[], bytes]
+    image: SourceImage = field(repr=False)
+
+    def read(self) -> bytes:
+        """Its bytes. Raises `SourceChanged` when they are not those that were audited."""
+        return unchanged(self.image, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,7 @@ def plan_batch(
         audit.check_class_balance(rows, others),
         _check_plausible(rows, usable, opinion, rules),
     ]
-    uploads = [
-        Upload(
-            one.path,
-            one.examined.sha256,
-            one.examined.size,
-            partial(unchanged, one.image, one.examined.sha256),
-        )
-        for one in usable
-    ]
+    uploads = [Upload(one.path, one.examined.sha256, one.examined.size, one.image) for one in usable]
     return BatchPlan(batch, found.format, file, table, uploads, join_findings(findings), found)
 
 

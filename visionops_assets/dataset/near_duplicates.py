@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.decode import Pixels
 from visionops_assets.dataset.duplicates import MIN_CORRELATION, PhashIndex, correlation
 
-_KEPT_BYTES = 256 << 20
+# Of grey images, one byte a pixel.
+_KEPT_BYTES = 64 << 20
 
+# Newer, older, distance.
+Pair = tuple[int, int, int]
 Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 
 
@@ -25,16 +28,17 @@ class NearDuplicate(NamedTuple):
 
 
 def find_near_duplicates(
-    phashes: NDArray[np.uint64], sha256s: Sequence[str], first_new: int, load: Load
+    phashes: NDArray[np.uint64], sha256s: Sequence[str], pixels: Sequence[int], first_new: int, load: Load
 ) -> list[NearDuplicate]:
     """The pairs of near duplicates of which at least the newer one is new, by newer, then older.
 
-    Images are numbered from oldest to newest, those from `first_new` on are new. `load` gives (number, grey
-    uint8 (H, W, 1)) for the numbers asked for; what it leaves out is no duplicate of anything. Images with the
-    same SHA-256 are duplicates without being looked at. Memory is bounded by 256 MiB and one portion's images.
+    Images are numbered from oldest to newest, those from `first_new` on are new; `pixels` is the size of each.
+    `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it leaves out is no duplicate of
+    anything. Images with the same SHA-256 are duplicates without being looked at. At most 128 MiB of images, or two
+    images, are at hand at once.
     """
     found: list[NearDuplicate] = []
-    pixels = _Kept(load)
+    kept = _Kept(load)
     for part in PhashIndex(phashes).near(phashes[first_new:]):
         newer = part.query + first_new
         chosen = part.match < newer
@@ -46,21 +50,36 @@ def find_near_duplicates(
                 strict=True,
             )
         )
-        for start in range(0, len(pairs), 512):
-            some = pairs[start : start + 512]
-            pixels.prepare(
-                [one for new, old, _ in some if sha256s[new] != sha256s[old] for one in (new, old)]
-            )
+        for some in _portions(pairs, pixels):
+            kept.prepare([one for new, old, _ in some if sha256s[new] != sha256s[old] for one in (new, old)])
             for new, old, distance in some:
                 if sha256s[new] == sha256s[old]:
                     found.append(NearDuplicate(new, old, distance, 1.0))
                     continue
-                one, other = pixels.get(new), pixels.get(old)
+                one, other = kept.get(new), kept.get(old)
                 if one is not None and other is not None:
                     value = correlation(one, other)
                     if value >= MIN_CORRELATION:
                         found.append(NearDuplicate(new, old, distance, value))
     return found
+
+
+def _portions(pairs: Sequence[Pair], pixels: Sequence[int]) -> Iterator[list[Pair]]:
+    """The pairs in order, each portion of at most `_KEPT_BYTES` of images, or one pair."""
+    portion: list[Pair] = []
+    images: set[int] = set()
+    total = 0
+    for pair in pairs:
+        more = sum(pixels[one] for one in {pair[0], pair[1]} - images)
+        if portion and total + more > _KEPT_BYTES:
+            yield portion
+            portion, images, total = [], set(), 0
+            more = sum(pixels[one] for one in pair[:2])
+        portion.append(pair)
+        images |= {pair[0], pair[1]}
+        total += more
+    if portion:
+        yield portion
 
 
 class _Kept:

@@ -13,6 +13,7 @@ from typing import Any
 from visionops_assets.dataset.findings import Finding, findings_table
 from visionops_assets.dataset.formats.source import (
     Box,
+    FileBytes,
     Source,
     SourceError,
     SourceImage,
@@ -62,7 +63,7 @@ def read(folder: Path) -> Source:
             else:
                 images[found] = SourceImage(
                     found,
-                    by_name[found].read_bytes,
+                    FileBytes(str(by_name[found])),
                     boxes=boxes.get(entry["id"], []),
                     split=split,
                     captured_at=_time(entry.get("date_captured")),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.source import SPLIT_NAMES, Source, SourceImage, image_files
+from visionops_assets.dataset.formats.source import SPLIT_NAMES, FileBytes, Source, SourceImage, image_files
 
 NAME = "folders"
 
@@ -30,5 +30,5 @@ def read(folder: Path) -> Source:
             )
             continue
         split = SPLIT_NAMES[parts[0].lower()] if has_splits else None
-        images.append(SourceImage(name, path.read_bytes, parts[1 if has_splits else 0], split=split))
+        images.append(SourceImage(name, FileBytes(str(path)), parts[1 if has_splits else 0], split=split))
     return Source(NAME, images, findings_table(findings))

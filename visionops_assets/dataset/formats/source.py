@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypedDict
 
 import pandas as pd
@@ -31,6 +33,9 @@ SPLIT_NAMES: Mapping[str, str] = {
 }
 
 
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
 class SourceError(ValueError):
     """A source that cannot be read; the message names file and fix."""
 
@@ -49,7 +54,18 @@ class Box(TypedDict):
     label: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """Reads a file when called. Text, since a `Path` for each image is much of what a large batch keeps in memory."""
+
+    path: str
+
+    def __call__(self) -> bytes:
+        with FileIO(self.path) as file:
+            return file.readall()
+
+
+@dataclass(frozen=True, slots=True)
 class SourceImage:
     """An image as its source has it: `name` will be its path in the batch; `read` gives its bytes."""
 
@@ -61,7 +77,7 @@ class SourceImage:
     group: str | None = None
     captured_at: datetime | None = None
     source: str | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,14 @@ import pandas as pd
 import pyarrow as pa
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.source import SPLIT_NAMES, Source, SourceError, SourceImage, image_files
+from visionops_assets.dataset.formats.source import (
+    SPLIT_NAMES,
+    FileBytes,
+    Source,
+    SourceError,
+    SourceImage,
+    image_files,
+)
 
 NAME = "table"
 
@@ -156,7 +163,7 @@ def _image(
     known = {"split", "group", "captured_at", "source", *_AUDITED}
     return SourceImage(
         name,
-        path.read_bytes,
+        FileBytes(str(path)),
         label,
         [dict(box) for box in truth] if detection else None,  # type: ignore[misc]
         split=SPLIT_NAMES.get(split or ""),

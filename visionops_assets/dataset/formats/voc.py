@@ -10,6 +10,7 @@ from visionops_assets.dataset.findings import Finding, findings_table
 from visionops_assets.dataset.formats.source import (
     SPLIT_NAMES,
     Box,
+    FileBytes,
     Source,
     SourceError,
     SourceImage,
@@ -54,7 +55,7 @@ def read(folder: Path) -> Source:
             )
             continue
         boxes = [_box(entry, xml) for entry in root.iter("object")]
-        images[name] = SourceImage(name, path.read_bytes, boxes=boxes, split=splits.get(path.stem))
+        images[name] = SourceImage(name, FileBytes(str(path)), boxes=boxes, split=splits.get(path.stem))
     for path in files:
         name = path.relative_to(folder).as_posix()
         if name not in images:

@@ -12,6 +12,7 @@ import yaml
 from visionops_assets.dataset.findings import Finding, findings_table
 from visionops_assets.dataset.formats.source import (
     Box,
+    FileBytes,
     Source,
     SourceError,
     SourceImage,
@@ -45,7 +46,7 @@ def read(folder: Path) -> Source:
             findings.append(Finding("annotated", relative.as_posix(), "has no label file", why, "WARN"))
         boxes = _boxes(label_file, path, names) if label_file.is_file() else []
         split = split_in_name(relative.parent.as_posix())
-        images.append(SourceImage(relative.as_posix(), path.read_bytes, boxes=boxes, split=split))
+        images.append(SourceImage(relative.as_posix(), FileBytes(str(path)), boxes=boxes, split=split))
     for label_file in sorted(folder.rglob("labels/**/*.txt")):
         if label_file not in seen:
             name = label_file.relative_to(folder).as_posix()
