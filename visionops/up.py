@@ -1,4 +1,4 @@
-"""`visionops up`: Dagster UI and daemon, MLflow and lakeFS together, until interrupted."""
+"""`visionops up`: Dagster UI and daemon, MLflow, lakeFS and the metrics together, until interrupted."""
 
 import contextlib
 import functools
@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from resources import home
+from visionops import metrics as metrics_verb
 from visionops.child_process import Children, children, interrupt_on_termination
 
 LOOK_EVERY_SECONDS = 0.3
@@ -23,21 +24,29 @@ def command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+    metrics: Annotated[bool, typer.Option(help="Answer Prometheus, as `visionops metrics` does.")] = True,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Port of the metrics; by default {metrics_verb.PORT}, or a free one where that is taken."
+        ),
+    ] = None,
 ) -> None:
-    """Run the Dagster UI, its daemon, MLflow and lakeFS together until Ctrl-C.
+    """Run the Dagster UI, its daemon, MLflow, lakeFS and the metrics together until Ctrl-C.
 
     What the environment points elsewhere (LAKEFS_ENDPOINT, MLFLOW_TRACKING_URI) is used and not started.
     """
     interrupt_on_termination()
     with contextlib.suppress(KeyboardInterrupt), _only_one():
-        _run(host, port, mlflow_port)
+        _run(host, port, mlflow_port, metrics, metrics_port)
 
 
-def _run(host: str, port: int, mlflow_port: int) -> None:
+def _run(host: str, port: int, mlflow_port: int, metrics: bool, metrics_port: int | None) -> None:
     own_mlflow = "MLFLOW_TRACKING_URI" not in os.environ
     _check_free(host, port, "--port")
     if own_mlflow:
         _check_free(host, mlflow_port, "--mlflow-port")
+    answering = _metrics_port(host, metrics_port) if metrics else None
     logs = home.home() / "logs"
     logs.mkdir(exist_ok=True)
     _fail_stale_runs()
@@ -54,11 +63,18 @@ def _run(host: str, port: int, mlflow_port: int) -> None:
             environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             started.start("MLflow", _mlflow(host, mlflow_port), logs / "mlflow.log", environment)
             typer.echo(f"MLflow   starting, takes half a minute   (log: {logs / 'mlflow.log'})")
+        if answering is not None:
+            started.start(
+                "metrics", _metrics(host, answering), logs / "metrics.log", {"PYTHONUNBUFFERED": "1"}
+            )
         _wait_until_ready(f"{dagster_page}/server_info", started)
         typer.echo(f"Dagster  {dagster_page}")
         if own_mlflow:
             _wait_until_ready(f"{mlflow_page}/health", started)
             typer.echo(f"MLflow   {mlflow_page}")
+        if answering is not None:
+            _wait_until_ready(f"{_page(host, answering)}/health", started)
+            typer.echo(f"metrics  {_page(host, answering)}/metrics")
         typer.echo("All is up; Ctrl-C stops it.")
         try:
             _watch(started, keep_lakefs)
@@ -97,6 +113,18 @@ def _check_free(host: str, port: int, option: str) -> None:
             f"cannot listen on {host} port {port} ({problem.strerror}): stop what listens there, or take another "
             f"port, for example `visionops up {option} {port + 1}`"
         ) from problem
+
+
+def _metrics_port(host: str, asked: int | None) -> int:
+    """The port asked for, which has to be free, else the usual one, else any: nobody can miss its address below."""
+    if asked is not None:
+        _check_free(host, asked, "--metrics-port")
+        return asked
+    with contextlib.suppress(RuntimeError):
+        _check_free(host, metrics_verb.PORT, "--metrics-port")
+        return metrics_verb.PORT
+    with socket.create_server((host, 0), family=socket.getaddrinfo(host, 0)[0][0]) as free:
+        return int(free.getsockname()[1])
 
 
 def _fail_stale_runs() -> None:
@@ -153,6 +181,10 @@ def _mlflow(host: str, port: int) -> list[str]:
         *("--backend-store-uri", home.mlflow_uri()),
         *("--default-artifact-root", (folder / "artifacts").as_uri()),
     ]
+
+
+def _metrics(host: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "visionops", "metrics", "--host", host, "--port", str(port)]
 
 
 def _wait_until_ready(page: str, started: Children) -> None:

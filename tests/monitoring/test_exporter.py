@@ -209,7 +209,7 @@ def test_a_home_with_a_champion_over_http(production: ProductionWorld):
         run = create_run_for_test(world.instance, tags={run_tags.PROJECT: name})
         world.instance.report_run_failed(run, message="killed")
         after = parsed(httpx.get(f"{server.address}/metrics", timeout=60).text)
-        assert httpx.get(f"{server.address}/health").json() == {"status": "ok"}
+        assert httpx.get(f"{server.address}/health").json() == {"visionops": "metrics"}
         taken = int(server.address.rpartition(":")[2])
         with pytest.raises(CannotListen, match="choose another --port"):
             PredictionServer(metrics_app(Exporter({})), "127.0.0.1", taken)

@@ -1,8 +1,10 @@
-"""What VisionOps talks to: project files, lakeFS, MLflow, artifacts, drops, Dagster."""
+"""What VisionOps talks to: project files, lakeFS, MLflow, artifacts, drops, Dagster, webhooks, metrics."""
 
 import os
+import socket
 import uuid
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from resources import home
 from visionops.diagnosis import Line
@@ -135,10 +137,58 @@ def dagster() -> Iterator[Line]:
     yield Line("ok", "definitions", f"load, with {assets} assets")
 
 
+def webhooks() -> Iterator[Line]:
+    """Whether what takes errors and verdicts can be reached; nothing is sent."""
+    from resources.webhooks import VARIABLES
+
+    for channel, variable in VARIABLES.items():
+        subject, address = f"webhook for {channel}", os.environ.get(variable)
+        if not address:
+            yield Line("ok", subject, f"nobody is told: {variable} is not set")
+            continue
+        # All but the host is a secret.
+        fix = f"correct {variable}, or let this machine reach it"
+        try:
+            parts = urlsplit(address)
+            host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+        except (ValueError, KeyError):
+            host = None
+        if not host:
+            yield Line("broken", subject, f"{variable} is no http or https address", fix)
+            continue
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+        except OSError as error:
+            yield Line("broken", subject, f"{host} cannot be reached: {error.strerror or error}", fix)
+        else:
+            yield Line("ok", subject, f"{host} can be reached")
+
+
+def metrics() -> Iterator[Line]:
+    """Whether something answers Prometheus on the usual port."""
+    import httpx
+
+    from visionops.metrics import PORT
+
+    page = f"http://127.0.0.1:{PORT}"
+    try:
+        ours = httpx.get(f"{page}/health", timeout=5).json() == {"visionops": "metrics"}
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        yield Line("ok", "metrics", f"nothing answers at {page}; `visionops up` and `visionops metrics` do")
+        return
+    except (httpx.HTTPError, ValueError):
+        ours = False
+    if ours:
+        yield Line("ok", "metrics", f"{page}/metrics answers")
+    else:
+        fix = "stop it, or use another port: `visionops metrics --port`, `visionops up --metrics-port`"
+        yield Line("warning", "metrics", f"something else listens on port {PORT}", fix)
+
+
 def _projects() -> list[Project]:
     from visionops_assets.project import load_projects
 
     return load_projects(home.projects_folder())
 
 
-CHECKS = (projects, lakefs, mlflow, artifacts, drops, dagster)
+CHECKS = (projects, lakefs, mlflow, artifacts, drops, dagster, webhooks, metrics)

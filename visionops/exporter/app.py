@@ -25,7 +25,7 @@ def metrics_app(exporter: Exporter) -> Starlette:
         return Response(text, headers={"content-type": content_type})
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"visionops": "metrics"})
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
