@@ -1,7 +1,7 @@
 """What people are told of a run that ended, and of what the system did by itself. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from resources.webhooks import Channel
@@ -48,11 +48,29 @@ def run_event(
 
 
 def payload(event: Event) -> dict[str, Any]:
-    """The JSON of an event: `text` for Slack and for people, `event` for programs."""
+    """The JSON of an event, as Slack's incoming webhooks take it: `text` for people, `attachments[0].fields` for
+    programs."""
     why = event.why if len(event.why) <= REASON_LENGTH else f"{event.why[: REASON_LENGTH - 1]}…"
     lines = [f"{event.project}, {event.what}: {event.happened}", why, event.link or ""]
-    text = "\n".join(line for line in lines if line)
-    return {"text": _escaped(text), "event": {**asdict(event), "why": why}}
+    named = {
+        "project": event.project,
+        "kind": event.kind,
+        "concerns": event.what,
+        "identity": event.identity,
+    }
+    return {
+        "text": _escaped("\n".join(line for line in lines if line)),
+        "attachments": [
+            {
+                "color": "danger" if CHANNELS.get(event.kind) == "errors" else "good",
+                "fallback": _escaped(lines[0]),
+                "fields": [
+                    {"title": title, "value": _escaped(value), "short": True}
+                    for title, value in named.items()
+                ],
+            }
+        ],
+    }
 
 
 def _escaped(text: str) -> str:

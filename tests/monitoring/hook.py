@@ -33,6 +33,11 @@ class Hook:
         """What was said on a channel, as Slack shows it."""
         return [content["text"] for path, content in self.received if path == channel]
 
+    def fields(self, channel: str) -> list[dict[str, str]]:
+        """What programs read of each message on a channel."""
+        found = [content["attachments"][0]["fields"] for path, content in self.received if path == channel]
+        return [{field["title"]: field["value"] for field in fields} for fields in found]
+
     async def take(self, request: Request) -> Response:
         self.received.append((request.path_params["channel"], await request.json()))
         self.arrived.set()

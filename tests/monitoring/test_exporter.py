@@ -1,30 +1,27 @@
 """What `/metrics` says of a home, and that a service that is away takes nothing else with it."""
 
-import json
 import re
 import threading
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import httpx
-import pandas as pd
 import pytest
 from dagster._core.test_utils import create_run_for_test
+from full_home import drift_table, fill, performance_table, point_to
 from production_world import ProductionWorld
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from resources.model_registry import ModelRegistry
 from tests.world import shapes_project
 from visionops.exporter import families
 from visionops.exporter.app import metrics_app
 from visionops.exporter.collector import Exporter
 from visionops.exporter.days import drift_samples, midnight, performance_samples
 from visionops.exporter.families import FAMILIES, Sample, to_metrics
-from visionops.exporter.readings import Reading
+from visionops.exporter.readings import Reading, readings
 from visionops.serving.server import CannotListen, PredictionServer, in_thread
 from visionops_assets import run_tags
-from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
 
 JUNE = date(2026, 6, 1)
 MODEL = "ab" * 32
@@ -32,9 +29,9 @@ MODEL = "ab" * 32
 
 def told(samples: Mapping[str, Reading] | list[Sample], **options: float) -> dict[str, float]:
     """What Prometheus parses, as `name{label="value",…}`."""
-    readings = samples if isinstance(samples, Mapping) else {"one": lambda: samples}
+    given = samples if isinstance(samples, Mapping) else {"one": lambda: samples}
     registry = CollectorRegistry(auto_describe=False)
-    exporter = Exporter(readings, **options)
+    exporter = Exporter(given, **options)
     registry.register(exporter)
     try:
         return parsed(generate_latest(registry).decode())
@@ -79,8 +76,8 @@ def test_a_service_that_fails_or_hangs_is_down_and_the_others_are_told():
         hanging.wait(60)
         return [families.WAITING(2, "late")]
 
-    readings = {"lakefs": broken, "mlflow": slow, "spool": lambda: [families.SPOOLED(4, "shapes")]}
-    exporter = Exporter(readings, keep=0, within=0.05, first_within=0.05)
+    services = {"lakefs": broken, "mlflow": slow, "spool": lambda: [families.SPOOLED(4, "shapes")]}
+    exporter = Exporter(services, keep=0, within=0.05, first_within=0.05)
 
     def page() -> dict[str, float]:
         registry = CollectorRegistry(auto_describe=False)
@@ -89,7 +86,7 @@ def test_a_service_that_fails_or_hangs_is_down_and_the_others_are_told():
 
     for _ in range(3):
         found = page()
-        assert {name: found[f'visionops_up{{service="{name}"}}'] for name in readings} == {
+        assert {name: found[f'visionops_up{{service="{name}"}}'] for name in services} == {
             "lakefs": 0,
             "mlflow": 0,
             "spool": 1,
@@ -116,18 +113,6 @@ def test_what_was_read_is_kept_a_little():
         list(exporter.collect())
         assert len(asked) == reads
     exporter.close()
-
-
-def drift_table(**models: tuple[bool, int]) -> pd.DataFrame:
-    """Each group with one column that drifts or not, one that does not, and one that cannot be judged."""
-    rows = []
-    for group, (drifts, count) in models.items():
-        for column, distance in (("brightness", 0.4 if drifts else 0.01), ("contrast", 0.0), ("score", None)):
-            row = dict.fromkeys(DRIFT_COLUMNS)
-            row |= {"model_sha256": MODEL, "device_group": group, "rows": count, "column": column}
-            row |= {"distance": distance, "threshold": 0.1, "drifted": column == "brightness" and drifts}
-            rows.append(row)
-    return pd.DataFrame(rows, columns=list(DRIFT_COLUMNS)).astype({"distance": "float64"})
 
 
 def test_drift_is_that_of_the_newest_day_and_its_alarm_that_of_all():
@@ -157,10 +142,7 @@ def test_a_model_that_ran_long_ago_is_no_longer_told_of():
 
 
 def test_performance_has_its_interval_and_what_is_not_known_is_left_out():
-    row = dict.fromkeys(PERFORMANCE_COLUMNS)
-    row |= {"model_sha256": MODEL, "device_group": "all", "rows": 200, "labelled": 0, "metric": "accuracy"}
-    row |= {"estimated": 0.9, "estimated_lower": 0.8, "estimated_upper": 0.95, "floor": 0.99, "below": True}
-    tables = {JUNE + timedelta(number): pd.DataFrame([row]) for number in range(2)}
+    tables = {JUNE + timedelta(number): performance_table() for number in range(2)}
     found = told(list(performance_samples(shapes_project(), tables)))
     labels = 'group="all",kind="estimated",model="abababababab",project="shapes"'
     for name, value in (("", 0.9), ("_lower", 0.8), ("_upper", 0.95)):
@@ -169,61 +151,49 @@ def test_performance_has_its_interval_and_what_is_not_known_is_left_out():
     assert [value for name, value in found.items() if "alarm_standing" in name] == [1]
 
 
-def test_a_home_with_a_champion_over_http(production: ProductionWorld):
-    from visionops.exporter import data, days, models, work
-    from visionops_assets.promotion.status import status
-
-    world, project = production, production.project
-    name = project.project
-    world.put_in_production(world.register(seed=1))
-    world.publish("week-01", 3, seed=1)
-    world.spool.put(name, "camera-1", b"rows")
-    cursor = json.dumps({"commit": world.lakefs.head(project.repository).id, "newest": None})
-    world.instance.daemon_cursor_storage.set_cursor_values({f"visionops/tick/{name}_commits": cursor})
-    tables = days.DayTables(world.artifacts)
-
-    def everything() -> list[Sample]:
-        seen = status(world.registry, name, alpha=project.gate.alpha)
-        return [
-            *models.project_samples(seen),
-            *models.group_samples(seen),
-            *data.commit_samples(project, world.lakefs),
-            *data.spool_samples(project, world.spool),
-            *work.run_samples(world.instance, [name]),
-            *work.sensor_samples(world.instance, [name]),
-            *work.daemon_samples(world.instance),
-            *work.unseen_samples(world.instance, world.lakefs, world.projects),
-            *days.days_samples(project, tables),
-        ]
-
-    gone = ModelRegistry(tracking_uri="sqlite:////proc/nowhere/mlflow.db")
-    readings = {
-        "all": everything,
-        "mlflow": lambda: list(models.project_samples(status(gone, name, alpha=0.05))),
-    }
-    with in_thread(metrics_app(Exporter(readings, keep=0))) as server:
+def test_a_home_over_http(production: ProductionWorld, monkeypatch: pytest.MonkeyPatch):
+    world, name = production, production.project.project
+    model = fill(world, monkeypatch)
+    with in_thread(metrics_app(Exporter(readings(world.instance), keep=0))) as server:
         answer = httpx.get(f"{server.address}/metrics", timeout=60)
         assert answer.headers["content-type"].startswith("text/plain; version=")
         before = parsed(answer.text)
         world.publish("week-02", 3, seed=2)
         run = create_run_for_test(world.instance, tags={run_tags.PROJECT: name})
         world.instance.report_run_failed(run, message="killed")
+        (world.root / "projects" / "broken.yaml").write_text("project: broken\n")
         after = parsed(httpx.get(f"{server.address}/metrics", timeout=60).text)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
+        without = parsed(httpx.get(f"{server.address}/metrics", timeout=60).text)
         assert httpx.get(f"{server.address}/health").json() == {"visionops": "metrics"}
         taken = int(server.address.rpartition(":")[2])
         with pytest.raises(CannotListen, match="choose another --port"):
             PredictionServer(metrics_app(Exporter({})), "127.0.0.1", taken)
-    assert before['visionops_up{service="all"}'] == 1
-    assert before['visionops_up{service="mlflow"}'] == 0
+    services = ("projects", "mlflow", "artifacts", "lakefs", "spool", "dagster")
+    up = {service: f'visionops_up{{service="{service}"}}' for service in services}
+    assert [before[up[service]] for service in services] == [1, 1, 1, 1, 1, 1]
+    assert [after[up[service]] for service in services] == [0, 1, 1, 1, 1, 1]
+    assert [without[up[service]] for service in services] == [0, 0, 1, 1, 1, 1]
+    told_of = {key.partition("{")[0] for key in before}
+    assert told_of == {family.name for family in FAMILIES}
     assert before[f'visionops_champion_version{{group="all",project="{name}"}}'] == 1
+    assert not [key for key in without if key.startswith("visionops_champion")]
+    in_production = f'group="all",model="{model}",project="{name}",signal="drift"'
+    assert before[f"visionops_alarm_standing{{{in_production}}}"] == 1
     since = before[f'visionops_champion_since_timestamp_seconds{{group="all",project="{name}"}}']
     assert 0 < datetime.now(UTC).timestamp() - since < 3600
     assert before[f'visionops_changes_total{{group="all",kind="promotion",project="{name}"}}'] == 1
     assert before[f'visionops_verdicts_total{{outcome="fail",project="{name}"}}'] == 0
     assert before[f'visionops_spool_files{{project="{name}"}}'] == 1
-    assert not [key for key in before if key.startswith("visionops_production_last_commit")]
     for key, was, now in (("commits_unseen{", 0, 1), ('runs_total{outcome="error",', 0, 1)):
         key = f'visionops_{key}project="{name}"}}'
         assert (before[key], after[key] >= now) == (was, True), key
     commit = f'visionops_data_last_commit_timestamp_seconds{{project="{name}"}}'
     assert after[commit] >= before[commit] > 0
+
+
+def test_an_empty_home_is_told_of(production: ProductionWorld, monkeypatch: pytest.MonkeyPatch):
+    point_to(production.root, monkeypatch)
+    found = told(readings(production.instance))
+    assert {value for key, value in found.items() if key.startswith("visionops_up")} == {1}
+    assert not [key for key in found if "champion" in key]

@@ -1,0 +1,100 @@
+"""A home of which every metric can be told: a champion, judged days, a sensor and a daemon of Dagster."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    SensorInstigatorData,
+    SensorType,
+)
+from dagster._daemon.types import DaemonHeartbeat
+from production_world import ProductionWorld
+
+from visionops_assets.addresses import asset_key
+from visionops_assets.monitoring.inference_log import production_repository
+from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
+from visionops_assets.monitoring.stored_days import typed
+from visionops_assets.tables import write_table
+
+MODEL = "ab" * 32
+
+
+def drift_table(model: str = MODEL, **groups: tuple[bool, int]) -> pd.DataFrame:
+    """Each group with one column that drifts or not, one that does not, and one that cannot be judged."""
+    rows = []
+    for group, (drifts, count) in groups.items():
+        for column, distance in (("brightness", 0.4 if drifts else 0.01), ("contrast", 0.0), ("score", None)):
+            drifted = column == "brightness" and drifts
+            row = {"model_sha256": model, "device_group": group, "rows": count, "column": column}
+            rows.append({**row, "distance": distance, "threshold": 0.1, "drifted": drifted})
+    return pd.DataFrame(rows, columns=list(DRIFT_COLUMNS)).astype({"distance": "float64"})
+
+
+def performance_table(model: str = MODEL) -> pd.DataFrame:
+    """A day of a model that is estimated to be below its floor."""
+    row = {"model_sha256": model, "device_group": "all", "rows": 200, "labelled": 0, "metric": "accuracy"}
+    row |= {"estimated": 0.9, "estimated_lower": 0.8, "estimated_upper": 0.95, "floor": 0.99, "below": True}
+    return pd.DataFrame([row], columns=list(PERFORMANCE_COLUMNS))
+
+
+def fill(world: ProductionWorld, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Fill a world, and let the environment point to it; returns the model in production, as labels name it."""
+    project, now = world.project, datetime.now(UTC)
+    name = project.project
+    version = world.register(seed=1)
+    world.put_in_production(version)
+    world.publish("week-01", 3, seed=1)
+    world.spool.put(name, "camera-1", b"rows")
+    world.lakefs.create_repository(production_repository(project.repository))
+    for back in (1, 0):
+        _store_day(world, (now - timedelta(back)).date(), version.weights_sha256)
+    world.instance.add_daemon_heartbeat(DaemonHeartbeat(now.timestamp(), "SENSOR", "one"))
+    _add_sensor(world, f"{name}_commits", now)
+    projects = world.root / "projects"
+    projects.mkdir(exist_ok=True)
+    declared = project.model_dump(mode="json", exclude_none=True)
+    (projects / f"{name}.yaml").write_text(yaml.safe_dump(declared))
+    point_to(world.root, monkeypatch)
+    return version.weights_sha256[:12]
+
+
+def point_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder the home of this process."""
+    for variable in ("LAKEFS_ENDPOINT", "MLFLOW_TRACKING_URI", "VISIONOPS_ARTIFACTS", "VISIONOPS_SPOOL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("VISIONOPS_HOME", str(folder))
+    monkeypatch.setenv("VISIONOPS_PROJECTS", str(folder / "projects"))
+
+
+def _store_day(world: ProductionWorld, day: date, model: str) -> None:
+    tables = {
+        "inference_log": pd.DataFrame({"device": ["camera-1"]}),
+        "drift_report": typed(drift_table(model, all=(True, 200)), DRIFT_COLUMNS),
+        "performance": typed(performance_table(model), PERFORMANCE_COLUMNS),
+    }
+    for asset, table in tables.items():
+        key = asset_key(world.project.project, asset, day.isoformat())
+        world.artifacts.write_json(key, write_table(world.artifacts, table))
+
+
+def _add_sensor(world: ProductionWorld, name: str, now: datetime) -> None:
+    location = RegisteredCodeLocationOrigin("definitions.py")
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), name)
+    cursor = json.dumps({"commit": world.lakefs.head(world.project.repository).id, "newest": None})
+    data = SensorInstigatorData(
+        last_tick_timestamp=now.timestamp(), min_interval=30, cursor=cursor, sensor_type=SensorType.STANDARD
+    )
+    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data)
+    world.instance.add_instigator_state(state)
