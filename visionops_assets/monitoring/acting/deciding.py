@@ -1,6 +1,6 @@
 """From judged days to what is to be done. Pure: what stands, what was done before and the rules in, steps out."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -9,6 +9,7 @@ from visionops_assets.monitoring.acting.actions import Action, Kind, Signal, ide
 from visionops_assets.monitoring.drift_rules import DriftRules, FollowUp
 from visionops_assets.monitoring.judgement import State
 
+_WEIGHTY: tuple[Kind, ...] = ("hold", "rollback")
 # The better founded first.
 _ORDER: tuple[Signal, ...] = ("realised", "estimated", "drift")
 
@@ -109,7 +110,8 @@ def decide(
     for step in steps:
         if _rested(step, done, rules, day):
             chosen.setdefault((step.kind, step.group), step)
-    weightier = {step.group for step in chosen.values() if step.kind in ("hold", "rollback")}
+    weightier = {step.group for step in chosen.values() if step.kind in _WEIGHTY}
+    weightier |= {step.group for step in steps if step.kind in _WEIGHTY and _recently(step, done, rules, day)}
     return [
         step
         for step in chosen.values()
@@ -145,19 +147,23 @@ def _follow_up(signal: Signal, rules: DriftRules) -> Kind:
 
 
 def _rested(step: Step, done: Sequence[Action], rules: DriftRules, day: date) -> bool:
-    """Whether this cause led to no action of this kind yet, and none about this champion lies within the cool-down.
-
-    A dry run's rests on its own actions: what was only said leaves the real ones to be done.
-    """
-    first = day - timedelta(rules.days.cool_down)
-    return not any(
-        each.kind == step.kind
-        and each.group == step.group
-        and each.model_sha256 == step.model_sha256
-        and each.dry_run == rules.dry_run
-        and (each.day > first or _same_cause(step, each))
-        for each in done
+    """Whether this cause led to no action of this kind yet, and none about this champion lies within the cool-down."""
+    return not _recently(step, done, rules, day) and not any(
+        _same_cause(step, each) for each in _alike(step, done, rules)
     )
+
+
+def _recently(step: Step, done: Sequence[Action], rules: DriftRules, day: date) -> bool:
+    first = day - timedelta(rules.days.cool_down)
+    return any(each.day > first for each in _alike(step, done, rules))
+
+
+def _alike(step: Step, done: Sequence[Action], rules: DriftRules) -> Iterator[Action]:
+    """Actions of this kind about this champion. A dry run's are its own: what was only said is still to be done."""
+    for each in done:
+        same = (each.kind, each.group, each.model_sha256) == (step.kind, step.group, step.model_sha256)
+        if same and each.dry_run == rules.dry_run:
+            yield each
 
 
 def _same_cause(step: Step, action: Action) -> bool:

@@ -1,0 +1,104 @@
+"""A rollback happens with labelled evidence and not without; every action is done once, whenever it is killed."""
+
+import pytest
+from acting_world import ROWS, ActingWorld, acting_project, day, learnt
+from production_world import ProductionWorld
+
+from visionops_assets.monitoring.acting.actions import evidence_key
+from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
+from visionops_assets.promotion.history import production as in_production
+from visionops_assets.promotion.history import read_history
+from visionops_assets.promotion.page import Page
+from visionops_assets.promotion.rollback import release
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_labelled_evidence_that_the_version_before_does_better_goes_back_to_it_once(
+    production: ProductionWorld, task: str
+):
+    acting = ActingWorld(production, before=learnt(), task=task)
+    acting.log()
+    assert acting.respond(2).reported.endswith("are logged, and the newest decides")
+    assert acting.actions() == [], "a past day acts on nothing"
+
+    found = acting.respond()
+    assert production.champion() == acting.before.version
+    assert acting.done() == ["versions were compared", "rolled back"]
+    compared, back = acting.actions()
+    assert f"{2 * ROWS} rows, {2 * ROWS} with a capture" in compared.why
+    assert compared.images == 2 * ROWS
+    assert compared.done.startswith("Version 1 does better than version 2: ")
+    now = in_production(production.registry.models.get("shapes"))
+    assert now.since is not None and now.since.kind == "rollback" and now.on_hold
+    assert f"action {back.identity[:12]}" in now.since.why
+    assert "the same labelled captures" in now.since.why
+    assert [entry.kind for entry in found.rollbacks] == ["rollback"]
+    evidence = production.artifacts.read_json(evidence_key("shapes", back.identity))
+    assert evidence["verdict"]["verdict"] == "PASS"
+
+    page = Page("shapes", actions_blocks("shapes", acting.actions())).to_text()
+    assert "rolled back" in page and "visionops release shapes --why TEXT" in page
+    assert [each["kind"] for each in actions_json(acting.actions())] == ["comparison", "rollback"]
+
+    before = acting.actions()
+    assert not acting.respond().actions
+    assert acting.actions() == before
+    release(production.registry, project="shapes", who="ada", why="seen", when=now.since.when)
+    assert not acting.respond().actions
+    assert production.champion() == acting.before.version
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_drift_that_also_hurts_the_version_before_is_no_reason_to_go_back(
+    production: ProductionWorld, task: str
+):
+    acting = ActingWorld(production, before=learnt(), task=task)
+    acting.log(nonsense=True)
+    acting.respond()
+    assert production.champion() == acting.champion.version
+    assert acting.done() == ["versions were compared", "alert"]
+    assert not acting.actions()[0].done.startswith("Version 1 does better")
+
+
+def test_without_labels_drift_asks_for_them_by_name_and_rolls_nothing_back(production: ProductionWorld):
+    acting = ActingWorld(production, before=learnt())
+    acting.log(labelled=False)
+    acting.respond()
+    assert production.champion() == acting.champion.version
+    assert acting.done() == ["labels were asked for", "alert"]
+    asked, alert = acting.actions()
+    wanted = production.artifacts.read_json(evidence_key("shapes", asked.identity))["images"]
+    assert len(wanted) == asked.images == 40
+    assert f"--day {day(2)} --day {day(1)}" in asked.done
+    assert "`visionops rollback shapes --leaving 2 --why TEXT`" in alert.done
+    page = Page("shapes", actions_blocks("shapes", acting.actions())).to_text()
+    assert "LABELS ASKED FOR. 40 images" in page
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing_until_it_is_over(production: ProductionWorld):
+    acting = ActingWorld(production, before=learnt(), dry_run=True)
+    acting.log()
+    acting.respond()
+    acting.respond()
+    assert acting.done() == ["versions were compared", "would roll back"]
+    assert production.champion() == acting.champion.version
+    assert not in_production(production.registry.models.get("shapes")).on_hold
+    production.projects = [acting_project()]
+    acting.respond()
+    assert acting.done()[2:] == ["rolled back"]
+    assert production.champion() == acting.before.version
+
+
+def test_evidence_leads_to_what_is_declared(production: ProductionWorld):
+    acting = ActingWorld(production, before=learnt(), on_decay={"realised": "hold", "drift": "hold"})
+    acting.log()
+    acting.respond()
+    assert production.champion() == acting.champion.version
+    assert acting.done() == ["versions were compared", "promotion was put on hold"]
+    held = in_production(production.registry.models.get("shapes")).held_by
+    assert held is not None and "the same labelled captures" in held.why
+    release(production.registry, project="shapes", who="ada", why="seen", when=held.when)
+    acting.respond()
+    assert [entry.kind for entry in read_history(production.registry.models.get("shapes").tags).entries][
+        -2:
+    ] == ["hold", "release"]
