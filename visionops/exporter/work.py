@@ -24,32 +24,52 @@ NOW = {
     "in_progress": [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING],
 }
 FAILED = [dg.DagsterRunStatus.FAILURE]
+_EXPLAINED = tuple(outcome for outcome in run_tags.OUTCOMES if outcome != run_tags.ERROR)
+# So often failed runs are counted until none fails meanwhile.
+LOOKS = 5
 UNSEEN_AT_MOST = 100
 # What Dagster takes where a sensor names no interval.
 DEFAULT_SECONDS = 30
 
 
 def run_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
-    """Runs of each project by outcome, and those without a project.
+    """Runs of each project by outcome, errors of runs without a project, and the runs there are now.
 
     A failed run that nobody explained is an error, whether or not a sensor has said so by now.
     """
-    failed_of_projects = 0
     for project in projects:
-        mine = {run_tags.PROJECT: project}
-        failed = instance.get_runs_count(dg.RunsFilter(tags=mine, statuses=FAILED))
-        failed_of_projects += failed
-        explained = 0
-        for outcome in (each for each in run_tags.OUTCOMES if each != run_tags.ERROR):
-            tags = {**mine, run_tags.OUTCOME: outcome}
-            explained += instance.get_runs_count(dg.RunsFilter(tags=tags, statuses=FAILED))
-            yield families.RUNS(instance.get_runs_count(dg.RunsFilter(tags=tags)), project, outcome)
-        yield families.RUNS(failed - explained, project, run_tags.ERROR)
+        for outcome in _EXPLAINED:
+            yield families.RUNS(_count(instance, project, outcome), project, outcome)
         for status, statuses in NOW.items():
-            found = instance.get_runs_count(dg.RunsFilter(tags=mine, statuses=statuses))
-            yield families.RUNS_NOW(found, project, status)
-    failed = instance.get_runs_count(dg.RunsFilter(statuses=FAILED))
-    yield families.RUNS(max(0, failed - failed_of_projects), "", run_tags.ERROR)
+            yield families.RUNS_NOW(_count(instance, project, statuses=statuses), project, status)
+    for _ in range(LOOKS):
+        failed = _count(instance)
+        errors = {project: _errors(instance, project) for project in projects}
+        of_projects = sum(_count(instance, project) for project in projects)
+        # Differences of numbers that were read while a run failed would be a counter that jumps and comes back.
+        if _count(instance) == failed:
+            yield from (families.RUNS(found, project, run_tags.ERROR) for project, found in errors.items())
+            yield families.RUNS(failed - of_projects, "", run_tags.ERROR)
+            return
+
+
+def _errors(instance: dg.DagsterInstance, project: str) -> int:
+    explained = sum(_count(instance, project, outcome, FAILED) for outcome in _EXPLAINED)
+    return _count(instance, project) - explained
+
+
+def _count(
+    instance: dg.DagsterInstance,
+    project: str | None = None,
+    outcome: str | None = None,
+    statuses: Sequence[dg.DagsterRunStatus] | None = None,
+) -> int:
+    """How many runs there are; those that failed, where neither an outcome nor statuses are given."""
+    tags = {run_tags.PROJECT: project, run_tags.OUTCOME: outcome}
+    given = {name: value for name, value in tags.items() if value is not None}
+    if statuses is None and outcome is None:
+        statuses = FAILED
+    return instance.get_runs_count(dg.RunsFilter(tags=given, statuses=list(statuses or ())))
 
 
 def sensor_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
