@@ -2,9 +2,11 @@
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
+import dagster as dg
 import httpx
 import pytest
 from dagster._core.test_utils import create_run_for_test
@@ -14,7 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.world import shapes_project
-from visionops.exporter import families
+from visionops.exporter import families, work
 from visionops.exporter.app import metrics_app
 from visionops.exporter.collector import Exporter
 from visionops.exporter.days import drift_samples, midnight, performance_samples
@@ -197,3 +199,37 @@ def test_an_empty_home_is_told_of(production: ProductionWorld, monkeypatch: pyte
     found = told(readings(production.instance))
     assert {value for key, value in found.items() if key.startswith("visionops_up")} == {1}
     assert not [key for key in found if "champion" in key]
+
+
+def test_a_run_that_fails_while_it_is_counted_is_nobody_else_s_error(
+    monkeypatch: pytest.MonkeyPatch, count: Callable[[int, int], int]
+):
+    """Refused or not, whenever it happens: a counter that jumps and comes back would be an alarm."""
+    counted, calls, before = work._count, 0, 0
+    fail_at, fails = -1, dict[str, dg.DagsterRun]()
+
+    def failing(instance: dg.DagsterInstance, *given: Any, **options: Any) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == fail_at:
+            instance.report_run_failed(fails.pop("run"), message="killed")
+        return counted(instance, *given, **options)
+
+    def errors(instance: dg.DagsterInstance) -> list[float]:
+        nonlocal calls
+        calls = 0
+        found = told(list(work.run_samples(instance, ["shapes"])))
+        return [found[f'visionops_runs_total{{outcome="error",project="{name}"}}'] for name in ("", "shapes")]
+
+    monkeypatch.setattr(work, "_count", failing)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert errors(instance) == [0, 0]
+        for number in range(1, calls + 1, count(6, 1)):
+            for outcome in (None, run_tags.REFUSED):
+                tags = {run_tags.PROJECT: "shapes", **({run_tags.OUTCOME: outcome} if outcome else {})}
+                fails["run"] = create_run_for_test(instance, tags=tags)
+                fail_at, now = number, before + (outcome is None)
+                assert errors(instance) in ([0, before], [0, now]), (number, outcome)
+                fail_at, before = -1, now
+                assert errors(instance) == [0, now]
+        assert before > 3
