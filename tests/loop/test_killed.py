@@ -1,6 +1,7 @@
 """A process killed at any instant loses nothing: run again, the end is that of an undisturbed run."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,12 +21,8 @@ from visionops_assets.training import progress
 class Home:
     """A VISIONOPS_HOME with one small project, worked on by separate processes only."""
 
-    def __init__(self, root: Path, mlflow_template: Path) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        copy_registry(mlflow_template, root / "home" / "mlflow")
-        (root / "projects").mkdir(parents=True)
-        content = shapes_project().model_dump(mode="json")
-        (root / "projects" / "shapes.yaml").write_text(yaml.safe_dump(content))
         self.environment = {
             **os.environ,
             "VISIONOPS_HOME": str(root / "home"),
@@ -54,17 +51,29 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def new_home(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Iterator[Callable[[], Home]]:
+def imported(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
+    """The folder of a home, worked on by nobody, whose first batch is imported."""
+    root = tmp_path_factory.mktemp("imported")
+    copy_registry(mlflow_template, root / "home" / "mlflow")
+    (root / "projects").mkdir()
+    content = shapes_project().model_dump(mode="json")
+    (root / "projects" / "shapes.yaml").write_text(yaml.safe_dump(content))
+    source = write_batch(tmp_path_factory.mktemp("drop") / "week", 90, 1)
+    done = Home(root).visionops("import", "shapes", str(source), "--batch", "week-01")
+    discovery.stop(root / "home" / "lakefs")
+    assert done.code == 0, done.said
+    return root
+
+
+@pytest.fixture(scope="module")
+def new_home(tmp_path_factory: pytest.TempPathFactory, imported: Path) -> Iterator[Callable[[], Home]]:
     """Makes homes with the same first batch imported."""
     made: list[Home] = []
-    source = write_batch(tmp_path_factory.mktemp("drop") / "week", 90, 1)
 
     def make() -> Home:
-        home = Home(tmp_path_factory.mktemp("killed"), mlflow_template)
-        made.append(home)
-        imported = home.visionops("import", "shapes", str(source), "--batch", "week-01")
-        assert imported.code == 0, imported.said
-        return home
+        root = tmp_path_factory.mktemp("killed")
+        made.append(Home(shutil.copytree(imported, root, symlinks=True, dirs_exist_ok=True)))
+        return made[-1]
 
     yield make
     for home in made:
