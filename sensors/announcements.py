@@ -1,19 +1,23 @@
-"""Runs that ended are told to whoever wants to know: errors to one webhook, verdicts to a quieter one.
+"""Runs that ended, and what was done about production, are told: errors to one webhook, verdicts to a quieter one.
 
-At least once: a run is marked when a webhook took its message, and is told again until then. Nothing waits for it.
+At least once: what a webhook took is marked, and is told again until then. Nothing waits for it.
 """
 
 import datetime
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
+from resources.model_errors import RegistryError
+from resources.model_registry import ModelRegistry
 from resources.webhooks import Channel, Webhooks
 from sensors.owned_sensor import owned_sensor
 from visionops_assets import run_tags
-from visionops_assets.announcements import CHANNELS, Event, payload, run_event
+from visionops_assets.announcements import CHANNELS, Event, action_event, payload, run_event
 from visionops_assets.graph import ProjectGraph
+from visionops_assets.monitoring.acting.actions import Action, read_actions
 from visionops_assets.run_reason import run_reason
 
 EVERY_SECONDS = 30
@@ -28,12 +32,14 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
 @dataclass(frozen=True)
 class Cursor:
-    """The time (ISO 8601, UTC) from which runs that ended are looked at, and how often the message of each was refused.
+    """From when runs that ended are looked at (ISO 8601, UTC), the number of the last action that was told, and how
+    often each message was refused.
 
     A lost cursor begins with now: what happened before is no news.
     """
 
     since: str
+    action: int | None = None
     refused: dict[str, int] = field(default_factory=dict)
 
     def write(self) -> str:
@@ -50,69 +56,115 @@ def announcement_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Tells of runs that ended: errors to VISIONOPS_ERROR_WEBHOOK, verdicts to VISIONOPS_VERDICT_WEBHOOK. "
-            "Each once it was taken; one that is refused for ten minutes is dropped. No run waits for it."
+            "Tells of runs that ended and of what was done about production: errors to VISIONOPS_ERROR_WEBHOOK, "
+            "verdicts to VISIONOPS_VERDICT_WEBHOOK. What a webhook refuses for ten minutes is dropped; no run waits."
         ),
         owners=list(project.owners),
         tags={"project": project.project},
     )
     def announcements(
-        context: dg.SensorEvaluationContext, webhooks: Webhooks
+        context: dg.SensorEvaluationContext, webhooks: Webhooks, registry: ModelRegistry
     ) -> dg.SensorResult | dg.SkipReason:
         if not webhooks.any_configured:
             return dg.SkipReason(
                 "nobody is told: set VISIONOPS_ERROR_WEBHOOK or VISIONOPS_VERDICT_WEBHOOK to a webhook's address"
             )
         now = datetime.datetime.now(datetime.UTC)
+        actions = _actions(context, registry, project.project)
         if not context.cursor:
-            return _said("tells of runs that end from now on", Cursor(now.isoformat()))
-        return _tell(context, project.project, webhooks, Cursor(**json.loads(context.cursor)), now)
+            return _said("tells of what happens from now on", Cursor(now.isoformat(), _newest(actions)))
+        before = Cursor(**json.loads(context.cursor))
+        telling = _Telling(context, webhooks, before.refused)
+        since = _tell_runs(telling, project.project, datetime.datetime.fromisoformat(before.since), now)
+        action = _tell_actions(telling, project.project, actions, before.action)
+        waiting = f", {len(telling.refused)} messages wait" if telling.refused else ""
+        return _said(
+            f"sent {telling.told} messages{waiting}", Cursor(since.isoformat(), action, telling.refused)
+        )
 
     return announcements
 
 
-def _tell(
-    context: dg.SensorEvaluationContext,
-    project: str,
-    webhooks: Webhooks,
-    before: Cursor,
-    now: datetime.datetime,
-) -> dg.SensorResult:
-    since = datetime.datetime.fromisoformat(before.since)
-    records = context.instance.get_run_records(
+@dataclass
+class _Telling:
+    """The messages of one tick. A webhook that refuses one is asked no more before the next tick."""
+
+    context: dg.SensorEvaluationContext
+    webhooks: Webhooks
+    before: Mapping[str, int]
+    told: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    silent: set[Channel] = field(default_factory=set)
+
+    def tell(self, event: Event) -> str | None:
+        """What became of a message: the channel that took it, or "dropped"; None where it waits."""
+        attempts = self.before.get(event.identity, 0)
+        if event.channel in self.silent or self.told >= MESSAGES_A_TICK:
+            self.refused[event.identity] = attempts
+            return None
+        problem = self.webhooks.post(event.channel, payload(event))
+        if problem is None:
+            self.told += 1
+            return event.channel
+        if attempts + 1 >= ATTEMPTS:
+            self.context.log.error(f"{event.identity} was told to nobody, {ATTEMPTS} times: {problem}")
+            return "dropped"
+        self.context.log.warning(f"{event.identity} is told again at the next tick: {problem}")
+        self.silent.add(event.channel)
+        self.refused[event.identity] = attempts + 1
+        return None
+
+
+def _tell_runs(
+    telling: _Telling, project: str, since: datetime.datetime, now: datetime.datetime
+) -> datetime.datetime:
+    """Tell of runs that ended; the time from which the next tick looks."""
+    instance = telling.context.instance
+    oldest = now
+    for record in instance.get_run_records(
         dg.RunsFilter(statuses=ENDED, updated_after=since - OVERLAP),
         order_by="update_timestamp",
         ascending=True,
-    )
-    told, refused = 0, dict[str, int]()
-    # The oldest of which nothing is settled; the next tick begins there.
-    oldest = now
-    silent: set[Channel] = set()
-    for record in records:
-        channel = _wanted(record.dagster_run, project)
-        if channel is None or not webhooks.configured(channel):
+    ):
+        run = record.dagster_run
+        channel = _wanted(run, project)
+        if channel is None or not telling.webhooks.configured(channel):
             continue
-        event = _event(context.instance, record.dagster_run, project)
-        problem: str | None
-        if channel in silent or told + len(refused) >= MESSAGES_A_TICK:
-            problem, attempts = "", before.refused.get(event.identity, 0)
-        else:
-            problem = webhooks.post(channel, payload(event))
-            attempts = before.refused.get(event.identity, 0) + 1
-        if problem is None:
-            told += 1
-            _settle(context.instance, event, channel)
-        elif attempts >= ATTEMPTS:
-            context.log.error(f"run {event.identity} was told to nobody, {ATTEMPTS} times: {problem}")
-            _settle(context.instance, event, "dropped")
-        else:
-            if problem:
-                context.log.warning(f"run {event.identity} is told again at the next tick: {problem}")
-            silent.add(channel)
-            refused[event.identity] = attempts
+        how = telling.tell(_event(instance, run, project))
+        if how is None:
             oldest = min(oldest, record.update_timestamp)
-    waiting = f", {len(refused)} messages wait" if refused else ""
-    return _said(f"told of {told} runs{waiting}", Cursor(oldest.isoformat(), refused))
+        else:
+            instance.add_run_tags(run.run_id, {run_tags.ANNOUNCED: how})
+    return oldest
+
+
+def _actions(
+    context: dg.SensorEvaluationContext, registry: ModelRegistry, project: str
+) -> list[Action] | None:
+    """What was done about production, oldest first; None where MLflow is away."""
+    try:
+        return list(read_actions(registry.models.get(project).tags).entries)
+    except RegistryError as error:
+        context.log.warning(str(error))
+        return None
+
+
+def _newest(actions: list[Action] | None) -> int | None:
+    return None if actions is None else max((action.number for action in actions), default=0)
+
+
+def _tell_actions(
+    telling: _Telling, project: str, actions: list[Action] | None, last: int | None
+) -> int | None:
+    """Tell of actions, one after the other; the number of the last that needs to be told no more."""
+    if actions is None or last is None:
+        return last if actions is None else _newest(actions)
+    for action in (each for each in actions if each.number > last):
+        event = action_event(project, action)
+        if telling.webhooks.configured(event.channel) and telling.tell(event) is None:
+            break
+        last = action.number
+    return last
 
 
 def _wanted(run: dg.DagsterRun, project: str) -> Channel | None:
@@ -142,10 +194,6 @@ def project_of(run: dg.DagsterRun) -> str | None:
         return run.tags[run_tags.PROJECT]
     keys = sorted(key.path[0] for key in run.asset_selection or () if len(key.path) > 1)
     return keys[0] if keys else None
-
-
-def _settle(instance: dg.DagsterInstance, event: Event, how: str) -> None:
-    instance.add_run_tags(event.identity, {run_tags.ANNOUNCED: how})
 
 
 def _said(reason: str, cursor: Cursor) -> dg.SensorResult:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from resources.model_records import EVERYWHERE
 from resources.webhooks import Channel
 from visionops_assets import run_tags
+from visionops_assets.monitoring.acting.actions import Action
 
 REASON_LENGTH = 1000
 # Outcomes that nobody is told of stand in neither.
@@ -16,6 +18,8 @@ CHANNELS: Mapping[str, Channel] = {
     run_tags.INSUFFICIENT: "verdicts",
     run_tags.AWAITING_APPROVAL: "verdicts",
 }
+# What changed production, or wants somebody to look, is no quiet matter.
+_LOUD = frozenset({"rollback", "hold", "alert"})
 _IN_WORDS = {
     run_tags.ERROR: "ended with an error",
     run_tags.PROMOTED: "promoted",
@@ -30,6 +34,7 @@ class Event:
     """Something to tell. `what` it concerns (a dataset version, batch, day or job), `happened` in words, `why`, and
     `identity`, by which whoever is told twice knows it. `link` is a page about it."""
 
+    channel: Channel
     project: str
     kind: str
     what: str
@@ -44,7 +49,23 @@ def run_event(
 ) -> Event:
     """What to tell of a run that ended with this outcome, one of `CHANNELS`."""
     what = tags.get(run_tags.BATCH) or tags.get(run_tags.DAY) or tags.get("dagster/partition") or job
-    return Event(project, outcome, what, _IN_WORDS[outcome], why, run_id, link)
+    channel = CHANNELS[outcome]
+    return Event(channel, project, outcome, what, _IN_WORDS[outcome], why, run_id, link)
+
+
+def action_event(project: str, action: Action) -> Event:
+    """What to tell of something that the system did about production."""
+    loud = action.kind in _LOUD and not action.dry_run
+    where = "" if action.group == EVERYWHERE else f" on {action.group}"
+    return Event(
+        channel="errors" if loud else "verdicts",
+        project=project,
+        kind=action.kind,
+        what=f"{action.day}{where}",
+        happened=action.title(),
+        why=f"{action.why}. {action.done}",
+        identity=action.identity,
+    )
 
 
 def payload(event: Event) -> dict[str, Any]:
@@ -62,7 +83,7 @@ def payload(event: Event) -> dict[str, Any]:
         "text": _escaped("\n".join(line for line in lines if line)),
         "attachments": [
             {
-                "color": "danger" if CHANNELS.get(event.kind) == "errors" else "good",
+                "color": "danger" if event.channel == "errors" else "good",
                 "fallback": _escaped(lines[0]),
                 "fields": [
                     {"title": title, "value": _escaped(value), "short": True}

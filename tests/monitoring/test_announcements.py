@@ -4,6 +4,8 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,13 +13,15 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 from hook import SECRET, Hook, hook
 
+from resources.model_registry import ModelRegistry
 from resources.webhooks import Webhooks
 from sensors import announcements
 from sensors.announcements import announcement_sensor, project_of
-from tests.world import shapes_project
+from tests.world import copy_registry, shapes_project
 from visionops_assets import run_tags
 from visionops_assets.announcements import Event, payload
 from visionops_assets.graph import project_graph
+from visionops_assets.monitoring.acting.actions import Action, Kind, record_once
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +44,21 @@ def instance() -> Iterator[dg.DagsterInstance]:
 class Watch:
     """The sensor, its cursor and what it logged."""
 
-    def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance, webhooks: Webhooks) -> None:
-        self.sensor, self.instance, self.webhooks = sensor, instance, webhooks
+    def __init__(
+        self,
+        sensor: dg.SensorDefinition,
+        instance: dg.DagsterInstance,
+        webhooks: Webhooks,
+        registry: ModelRegistry,
+    ) -> None:
+        self.sensor, self.instance, self.webhooks, self.registry = sensor, instance, webhooks, registry
         self.cursor: str | None = None
 
     def tick(self) -> str:
         with dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"webhooks": self.webhooks}
+            instance=self.instance,
+            cursor=self.cursor,
+            resources={"webhooks": self.webhooks, "registry": self.registry},
         ) as context:
             found = self.sensor.evaluate_tick(context)
         assert not found.run_requests
@@ -71,10 +83,18 @@ class Watch:
 
 
 @pytest.fixture
-def watch(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, told: Hook) -> Watch:
+def watch(
+    sensor: dg.SensorDefinition,
+    instance: dg.DagsterInstance,
+    told: Hook,
+    tmp_path: Path,
+    mlflow_template: Path,
+) -> Watch:
     webhooks = Webhooks(errors_url=told.url("errors"), verdicts_url=told.url("verdicts"), timeout_seconds=2)
-    watched = Watch(sensor, instance, webhooks)
-    assert watched.tick() == "tells of runs that end from now on"
+    copy_registry(mlflow_template, tmp_path)
+    registry = ModelRegistry(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    watched = Watch(sensor, instance, webhooks, registry)
+    assert watched.tick() == "tells of what happens from now on"
     return watched
 
 
@@ -123,6 +143,59 @@ def test_a_webhook_that_is_away_is_tried_again_and_the_other_is_told(watch: Watc
     assert (len(identities), len(set(identities))) == (4, 3)
 
 
+def act(watch: Watch, kind: Kind, **changes: Any) -> None:
+    """Record that something was done about production."""
+    action = Action(
+        number=0,
+        identity=f"{kind} {changes}",
+        kind=kind,
+        signal="realised",
+        group="all",
+        day=date(2026, 6, 10),
+        when=datetime(2026, 6, 11, tzinfo=UTC),
+        who="the day's run",
+        why="accuracy 0.61 below 0.85",
+        done="Promotion is on hold",
+    )
+    record_once(watch.registry, "shapes", action.model_copy(update=changes))
+
+
+def test_what_was_done_about_production_is_told_in_order(watch: Watch, told: Hook):
+    act(watch, "rollback")
+    act(watch, "labels", group="line-2")
+    act(watch, "rollback", dry_run=True)
+    watch.tick()
+    watch.tick()
+    assert told.texts("errors") == [
+        "shapes, 2026-06-10: rolled back\naccuracy 0.61 below 0.85. Promotion is on hold"
+    ]
+    assert [text.partition("\n")[0] for text in told.texts("verdicts")] == [
+        "shapes, 2026-06-10 on line-2: labels were asked for",
+        "shapes, 2026-06-10: would roll back",
+    ]
+    told.status = 500
+    act(watch, "hold")
+    assert "1 messages wait" in watch.tick()
+    told.status = 200
+    watch.tick()
+    watch.tick()
+    assert [text.partition("\n")[0] for text in told.texts("errors")[1:]] == 2 * [
+        "shapes, 2026-06-10: promotion was put on hold"
+    ]
+    assert [fields["identity"] for fields in told.fields("errors")[1:]] == 2 * ["hold {}"]
+
+
+def test_without_mlflow_runs_are_told_all_the_same_and_actions_later(watch: Watch, told: Hook):
+    there, watch.registry = watch.registry, ModelRegistry(tracking_uri="sqlite:////proc/nowhere/mlflow.db")
+    watch.end()
+    watch.tick()
+    assert len(told.texts("errors")) == 1
+    watch.registry = there
+    act(watch, "alert")
+    watch.tick()
+    assert len(told.texts("errors")) == 2
+
+
 def test_what_is_never_taken_is_dropped_and_said_without_the_address(
     watch: Watch,
     told: Hook,
@@ -142,7 +215,7 @@ def test_what_is_never_taken_is_dropped_and_said_without_the_address(
     found = watch.instance.get_run_by_id(run)
     assert found is not None and found.tags[run_tags.ANNOUNCED] == "dropped"
     logged = capfd.readouterr().err
-    assert f"run {run} was told to nobody, 3 times: the webhook for errors answered 404" in logged
+    assert f"{run} was told to nobody, 3 times: the webhook for errors answered 404" in logged
     # The webhook's own server says what it was asked.
     said = [each.getMessage() for each in caplog.records if each.name != "uvicorn.access"]
     assert SECRET not in "\n".join([logged, *said])
@@ -186,7 +259,7 @@ def test_a_webhook_that_does_not_answer_is_given_up():
 
 
 def test_what_a_batch_is_called_rings_no_bell_and_a_long_reason_is_cut():
-    event = Event("shapes", "refused", "<!channel> & co", "refused", "x" * 5000, "id")
+    event = Event("verdicts", "shapes", "refused", "<!channel> & co", "refused", "x" * 5000, "id")
     found: dict[str, Any] = json.loads(json.dumps(payload(event)))
     assert found["text"].startswith("shapes, &lt;!channel&gt; &amp; co: refused\nxxx")
     assert len(found["text"]) < 1100

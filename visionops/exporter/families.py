@@ -73,6 +73,12 @@ CHANGES = Family(
     "Promotions, overrides, rollbacks, holds and releases",
     ("project", "group", "kind"),
 )
+ACTIONS = Family(
+    "visionops_actions_total",
+    "counter",
+    "What the system did about production by itself; dry_run is true where it only said what it would do",
+    ("project", "group", "kind", "dry_run"),
+)
 VERDICTS = Family(
     "visionops_verdicts_total", "counter", "Decisions of the gate by outcome", ("project", "outcome")
 )

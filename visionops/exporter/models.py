@@ -1,12 +1,14 @@
 """What the registry says: what is in production since when, what was judged, what waits. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import get_args
 
+from resources.model_records import EVERYWHERE
 from visionops.exporter import families
 from visionops.exporter.families import Sample
 from visionops_assets.evaluation.verdict import Outcome
+from visionops_assets.monitoring.acting import actions
 from visionops_assets.promotion.history import Kind
 from visionops_assets.promotion.status import Status
 
@@ -39,3 +41,12 @@ def group_samples(status: Status) -> Iterator[Sample]:
         yield families.CHAMPION_INFO(1, *where, model, version)
     if status.now.since is not None:
         yield families.CHAMPION_SINCE(status.now.since.when.timestamp(), *where)
+
+
+def action_samples(project: str, done: Iterable[actions.Action]) -> Iterator[Sample]:
+    """What was done about production, by kind."""
+    # A counter that begins at 1 has no increase.
+    counted = Counter({(EVERYWHERE, kind, False): 0 for kind in get_args(actions.Kind)})
+    counted.update((action.group, action.kind, action.dry_run) for action in done)
+    for (group, kind, dry_run), number in counted.items():
+        yield families.ACTIONS(number, project, group, kind, str(dry_run).lower())

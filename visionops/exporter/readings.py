@@ -44,6 +44,7 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
     lakefs, spool = services.lakefs(LAKEFS_SECONDS), services.spool()
 
     def mlflow() -> Iterator[Sample]:
+        from visionops_assets.monitoring.acting.actions import read_actions
         from visionops_assets.promotion.status import status
 
         registry = services.registry()
@@ -52,6 +53,8 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
             everywhere = status(registry, project.project, **asked)
             yield from models.project_samples(everywhere)
             yield from models.group_samples(everywhere)
+            done = read_actions(registry.models.get(project.project).tags).entries
+            yield from models.action_samples(project.project, done)
             for group in everywhere.others:
                 yield from models.group_samples(status(registry, project.project, group=group, **asked))
 
