@@ -1,5 +1,6 @@
 """What ships in `deploy/`: rules that fire when they should, routes, and metrics that exist."""
 
+import configparser
 import re
 import shutil
 import subprocess
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
 from resources.home import ROOT
+from visionops.exporter.collector import Exporter
 from visionops.exporter.families import FAMILIES
 
 DEPLOY = ROOT / "deploy"
@@ -24,13 +27,13 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
-def checked(tool: str, *arguments: str | Path) -> str:
+def checked(tool: str, *arguments: str | Path, given: bytes = b"") -> str:
     """What a tool of Prometheus says, which must be that all is well."""
     if shutil.which(tool) is None:
         pytest.skip(f"no {tool} here: `apt-get install prometheus prometheus-alertmanager`")
-    ended = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+    ended = subprocess.run([tool, *arguments], input=given, capture_output=True, timeout=120)
+    assert ended.returncode == 0, (ended.stdout + ended.stderr).decode()
+    return ended.stdout.decode()
 
 
 def test_the_configuration_is_one_that_prometheus_takes():
@@ -73,3 +76,26 @@ def test_alerts_go_where_their_severity_says(severity: str, receiver: str):
 def test_no_address_of_a_webhook_stands_in_a_file_that_is_shared():
     for file in DEPLOY.rglob("*.yml"):
         assert "hooks.slack.com" not in file.read_text(), file
+
+
+def test_prometheus_finds_nothing_amiss_in_names_and_help():
+    samples = [family(1, *("x" for _ in family.labels)) for family in FAMILIES]
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Exporter({"all": lambda: samples}))
+    assert checked("promtool", "check", "metrics", given=generate_latest(registry)) == ""
+
+
+def test_the_page_of_the_docs_lists_every_metric_and_rule_and_no_other():
+    page = (ROOT / "docs" / "alerts.md").read_text()
+    listed = re.findall(r"^\| `(visionops_[a-z_]+)`", page, re.MULTILINE)
+    assert listed == [family.name for family in FAMILIES]
+    assert set(re.findall(r"VisionOps[A-Z][A-Za-z]+", page)) == {rule["alert"] for rule in rules()}
+
+
+def test_what_grafana_is_given_calls_no_home():
+    settings = configparser.ConfigParser()
+    settings.read(DEPLOY / "grafana" / "grafana.ini")
+    for name in ("reporting_enabled", "check_for_updates", "check_for_plugin_updates"):
+        assert settings.getboolean("analytics", name) is False
+    assert settings.getboolean("news", "news_feed_enabled") is False
+    assert settings.getboolean("security", "disable_gravatar") is True

@@ -29,11 +29,11 @@ JUNE = date(2026, 6, 1)
 MODEL = "ab" * 32
 
 
-def told(samples: Mapping[str, Reading] | list[Sample], **options: float) -> dict[str, float]:
+def told(samples: Mapping[str, Reading] | list[Sample]) -> dict[str, float]:
     """What Prometheus parses, as `name{label="value",…}`."""
     given = samples if isinstance(samples, Mapping) else {"one": lambda: samples}
     registry = CollectorRegistry(auto_describe=False)
-    exporter = Exporter(given, **options)
+    exporter = Exporter(given)
     registry.register(exporter)
     try:
         return parsed(generate_latest(registry).decode())

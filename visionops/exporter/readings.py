@@ -1,6 +1,7 @@
 """The services that metrics are read from, each on its own: one that is away takes none of the others with it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -49,14 +50,16 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
 
         registry = services.registry()
         for project in files.known():
-            asked = {"alpha": project.gate.alpha, "approval": project.gate.approval}
-            everywhere = status(registry, project.project, **asked)
+            ask = partial(
+                status, registry, project.project, alpha=project.gate.alpha, approval=project.gate.approval
+            )
+            everywhere = ask()
             yield from models.project_samples(everywhere)
             yield from models.group_samples(everywhere)
             done = read_actions(registry.models.get(project.project).tags).entries
             yield from models.action_samples(project.project, done)
             for group in everywhere.others:
-                yield from models.group_samples(status(registry, project.project, group=group, **asked))
+                yield from models.group_samples(ask(group=group))
 
     tables = None
 
