@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from resources.model_registry import ModelRegistry
 from resources.webhooks import Webhooks
 from sensors import announcements
 from sensors.announcements import announcement_sensor, project_of
-from tests.world import copy_registry, shapes_project
+from tests.world import World, copy_registry, shapes_project
 from visionops_assets import run_tags
 from visionops_assets.announcements import Event, payload
 from visionops_assets.graph import project_graph
@@ -270,3 +271,32 @@ def test_a_run_put_together_by_hand_is_its_assets_project(instance: dg.DagsterIn
     selected = frozenset({dg.AssetKey(["shapes", "features"]), dg.AssetKey(["shapes", "drift_report"])})
     assert project_of(create_run_for_test(instance, asset_selection=selected)) == "shapes"
     assert project_of(create_run_for_test(instance)) is None
+
+
+@dataclass
+class Announcing(World):
+    """A world that also tells of runs."""
+
+    told: Hook = field(default_factory=Hook)
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        sensors = [announcement_sensor(project_graph(project)) for project in self.projects]
+        webhooks = Webhooks(errors_url=self.told.url("errors"), verdicts_url=self.told.url("verdicts"))
+        return dg.Definitions.merge(
+            super().definitions, dg.Definitions(sensors=sensors, resources={"webhooks": webhooks})
+        )
+
+
+def test_a_tick_tells_at_once_of_the_error_it_met(world: World, told: Hook):
+    away = ModelRegistry(tracking_uri="sqlite:////proc/nowhere/mlflow.db")
+    announcing = Announcing(world.root, world.lakefs, away, world.instance, told=told)
+    announcing.publish("week-01", 12, seed=1)
+    failed = announcing.tick()
+    assert failed.outcome == "error"
+    (text,) = told.texts("errors")
+    head, why, link = text.splitlines()
+    assert head == f"shapes, {failed.partition}: ended with an error"
+    assert why == failed.reason
+    assert link.endswith(f"/runs/{failed.run_id}")
+    assert not told.texts("verdicts")
