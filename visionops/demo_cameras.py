@@ -1,7 +1,7 @@
 """The demo's production: three lines, each with a camera, that see the real digits held back.
 
 The story of a month, told in as many days as are asked for: quiet days, then the camera of one line blurs and darkens
-until somebody cleans it, then other digits come more often on all lines. A day's images depend on nothing but its
+until somebody cleans it, then another line gets other digits. A day's images depend on nothing but its
 number, so a second run sees the same.
 """
 
@@ -25,19 +25,19 @@ _FREQUENT, _FACTOR = (2, 3, 6), 4.0
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the story, until so many thirtieths of it."""
+    """A part of the story, until so many thirtieths of it. `dirty` and `mixed` name the line that is struck."""
 
     until: int
     story: str
     dirty: str = ""
-    frequent: tuple[int, ...] = ()
+    mixed: str = ""
 
 
 STORY = (
     Chapter(8, "nothing has changed"),
-    Chapter(15, "the camera of line-2 blurs and darkens", dirty="line-2"),
+    Chapter(15, "the camera of line-3 blurs and darkens", dirty="line-3"),
     Chapter(20, "the camera is clean again"),
-    Chapter(30, "twos, threes and sixes come four times as often", frequent=_FREQUENT),
+    Chapter(30, "on line-1 twos, threes and sixes come four times as often", mixed="line-1"),
 )
 
 
@@ -56,7 +56,8 @@ class Cameras:
         """The images of a line on a day, drawn with replacement from those held back."""
         now = chapter(number, days)
         random = np.random.default_rng([SEED, number, LINES.index(line)])
-        weights = np.where(np.isin(self._labels, now.frequent), _FACTOR, 1.0)
+        factor = _FACTOR if now.mixed == line else 1.0
+        weights = np.where(np.isin(self._labels, _FREQUENT), factor, 1.0)
         chosen = random.choice(len(self._labels), ROWS_A_LINE, p=weights / weights.sum())
         return [_png(self._digits[each].tobytes(), now.dirty == line) for each in chosen]
 

@@ -64,10 +64,10 @@ def live(
 
 
 def _tick(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> None:
-    from visionops.tick import tick
+    from visionops.tick import tick_production
     from visionops_assets import run_tags
 
-    for found in tick(defs, instance, [project]):
+    for found in tick_production(defs, instance, project):
         if found.outcome == run_tags.ERROR:
             raise RuntimeError(f"{found.partition}: {found.reason}; `visionops demo` goes on from there")
 

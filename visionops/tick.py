@@ -67,6 +67,13 @@ def tick(
     return ticks
 
 
+def tick_production(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
+    """Collect what production logged and run the days that it touched; a project without production has none."""
+    if not defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
+        return []
+    return [found for found in _tick_sensor(defs, instance, project, "production", "days") if found.run_id]
+
+
 def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
     """First every batch that is complete in the drop, then what `main` has, then what production logged.
 
@@ -81,10 +88,7 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
             break
         ticks += taken
     ticks += _tick_sensor(defs, instance, project, "commits", "decide")
-    if defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
-        ticks += [
-            found for found in _tick_sensor(defs, instance, project, "production", "days") if found.run_id
-        ]
+    ticks += tick_production(defs, instance, project)
     _announce(defs, instance, project)
     return ticks
 
