@@ -288,15 +288,18 @@ class Announcing(World):
         )
 
 
-def test_a_tick_tells_at_once_of_the_error_it_met(world: World, told: Hook):
-    away = ModelRegistry(tracking_uri="sqlite:////proc/nowhere/mlflow.db")
-    announcing = Announcing(world.root, world.lakefs, away, world.instance, told=told)
+def test_a_tick_tells_at_once_of_the_error_it_met(world: World, told: Hook, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise dg.Failure("no space is left on the disk", allow_retries=False)
+
+    monkeypatch.setattr("visionops_assets.dataset.assets.clear_failures", fail)
+    announcing = Announcing(world.root, world.lakefs, world.registry, world.instance, told=told)
     announcing.publish("week-01", 12, seed=1)
     failed = announcing.tick()
     assert failed.outcome == "error"
     (text,) = told.texts("errors")
     head, why, link = text.splitlines()
     assert head == f"shapes, {failed.partition}: ended with an error"
-    assert why == failed.reason
+    assert why == failed.reason == "shapes__manifest: no space is left on the disk"
     assert link.endswith(f"/runs/{failed.run_id}")
     assert not told.texts("verdicts")
