@@ -179,10 +179,11 @@ def test_what_a_dry_run_only_said_is_still_to_be_done():
 
 
 def test_only_the_newest_day_leads_to_actions_and_only_while_it_is_recent():
-    assert only_reported(on(5), on(5), on(5), RULES) == ""
-    assert only_reported(on(5), on(5), on(5 + 14), RULES) == ""
-    assert "the newest decides" in only_reported(on(4), on(5), on(5), RULES)
-    assert "more than 14 days ago" in only_reported(on(5), on(5), on(5 + 15), RULES)
+    month = timedelta(30)
+    assert only_reported(on(5), on(5), on(5), month) == ""
+    assert only_reported(on(5), on(5), on(35), month) == ""
+    assert "the newest decides" in only_reported(on(4), on(5), on(5), month)
+    assert "more than 30 days ago" in only_reported(on(5), on(5), on(36), month)
 
 
 def test_the_next_comparison_waits_for_as_many_labels_as_a_day_needs():

@@ -6,6 +6,7 @@ from production_world import ProductionWorld
 
 from visionops_assets.monitoring.acting.actions import evidence_key
 from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
+from visionops_assets.monitoring.stored_days import stored_day
 from visionops_assets.promotion.history import production as in_production
 from visionops_assets.promotion.history import read_history
 from visionops_assets.promotion.page import Page
@@ -102,3 +103,27 @@ def test_evidence_leads_to_what_is_declared(production: ProductionWorld):
     assert [entry.kind for entry in read_history(production.registry.models.get("shapes").tags).entries][
         -2:
     ] == ["hold", "release"]
+
+
+def test_in_dagster_the_day_shows_what_it_led_to_and_what_runs_now(production: ProductionWorld):
+    acting = ActingWorld(production, before=learnt())
+    acting.log()
+    assert production.run("response", partition=str(day(1))).success
+    assert production.champion() == acting.before.version
+    shown = production.latest("response", str(day(1))).metadata
+    assert "alarm since" in str(shown["noticed"].value)
+    assert "**rolled back**" in str(shown["done"].value)
+    assert shown["actions"].value == 2
+    assert any(name.startswith("comparison_") for name in shown)
+    table = stored_day(production.artifacts, "shapes", "response", str(day(1)))
+    assert table is not None
+    assert set(table["response"]) == {"versions were compared; rolled back"}
+    running = production.latest("in_production")
+    assert running.metadata["version"].value == 1
+    assert "the same labelled captures" in str(running.metadata["why"].value)
+
+    assert production.run("response", partition=str(day(2))).success
+    past = production.latest("response", str(day(2))).metadata
+    assert "the newest decides" in str(past["done"].value)
+    assert production.run("response", partition=str(day(1))).success
+    assert len(acting.actions()) == 2

@@ -36,8 +36,8 @@ class Action(Entry):
 
     `group` is the device group whose champion is concerned, `model_sha256` and `version` that champion. `why` says what
     was noticed and `done` what follows, with the command that undoes it or carries on. `images` counts those asked
-    for, come, or compared.
-    `about` is the identity of the request that labels answer, or of the verdict that a comparison or rollback rests on.
+    for, come, or compared. `about` is the identity of the request that labels answer, or of the verdict that a
+    comparison or rollback rests on, `page` where MLflow shows that.
     """
 
     format: Literal[1] = 1
@@ -56,6 +56,7 @@ class Action(Entry):
     images: int | None = None
     about: str | None = None
     commit: str | None = None
+    page: str | None = None
     dry_run: bool = False
 
     def sentence(self) -> str:

@@ -74,7 +74,6 @@ class Comparing:
             "captures": found.sentence(),
             "images": rows["image_sha256"].tolist(),
             "verdict": verdict.model_dump(mode="json"),
-            "page": page,
         }
         self.artifacts.write_json(evidence_key(self.project.project, identity), evidence)
         record_once(
@@ -94,6 +93,7 @@ class Comparing:
                 done=comparison_in_words(champion.version.version, before.version, verdict),
                 images=len(rows),
                 about=verdict.identity,
+                page=page,
             ),
         )
         return verdict

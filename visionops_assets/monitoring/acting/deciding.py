@@ -57,12 +57,15 @@ class Step:
         return identity_of(project, self.kind, self.group, self.model_sha256, self.signal, cause, dry_run)
 
 
-def only_reported(day: date, newest: date, today: date, rules: DriftRules) -> str:
-    """Why a day leads to no action, in words; empty where it is the present: the newest day with a log, and recent."""
+def only_reported(day: date, newest: date, today: date, clock_behind: timedelta) -> str:
+    """Why a day leads to no action, in words; empty where it is the present.
+
+    That is the newest day with a log, if rows of it may still come: no longer ago than `clock_behind`.
+    """
     if day < newest:
         return f"{day} is past: days until {newest} are logged, and the newest decides"
-    if today - day > timedelta(rules.days.within):
-        return f"{day} is past: more than {rules.days.within} days ago"
+    if today - day > clock_behind:
+        return f"{day} is past: more than {clock_behind.days} days ago"
     return ""
 
 

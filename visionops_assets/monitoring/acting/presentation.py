@@ -8,7 +8,7 @@ import pandas as pd
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from visionops_assets import metadata
-from visionops_assets.monitoring.acting.actions import Action
+from visionops_assets.monitoring.acting.actions import SHORT, Action
 from visionops_assets.monitoring.acting.respond import Response
 from visionops_assets.project import Project
 
@@ -60,6 +60,11 @@ def response_metadata(
         versions = sorted({action.version for action in found.actions if action.version is not None})
         for version in versions:
             shown[f"version_{version}"] = dg.MetadataValue.url(registry.version_url(project.project, version))
+        for action in found.actions:
+            if action.page is not None:
+                shown[f"comparison_{(action.about or action.identity)[:SHORT]}"] = dg.MetadataValue.url(
+                    action.page
+                )
     return shown
 
 

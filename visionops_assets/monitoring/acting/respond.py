@@ -77,26 +77,29 @@ class Responding:
         drift, performance = (self._days.stored(name).until(day) for name in ("drift_report", "performance"))
         running = self._running()
         found = noticed(drift, performance, running, rules)
-        reported = only_reported(day, self._days.newest(day, self.now.date()), self.now.date(), rules)
+        today = self.now.date()
+        newest, clock_behind = self._days.newest(day, today), self.project.production.clock_behind
+        reported = only_reported(day, newest, today, clock_behind)
         if reported:
             return Response(day, found, reported)
         self._notes = []
-        taken = self._finish(day)
+        last = max((action.number for action in self._recorded()), default=0)
+        begun = self._finish(day)
         # What was begun may have changed what runs.
-        running = self._running() if taken else running
+        running = self._running() if begun else running
         found = noticed(drift, performance, running, rules)
         compared = [
             each for champion in running.own.values() if (each := self._compared(champion, running, day))
         ]
         on_hold = [champion.group for champion in running.own.values() if champion.now.on_hold]
         for step in decide(found, compared, self._recorded(), rules, day, on_hold):
-            action = self._take(step, running, day)
-            taken += [action] if action is not None else []
+            self._take(step, running, day)
+        taken = [*begun, *(action for action in self._recorded() if action.number > last)]
         since = [champion.now.since for champion in self._running().own.values()]
         rollbacks = [entry for entry in since if entry is not None and entry.kind == "rollback"]
         return Response(day, found, "", taken, tuple(self._notes), rollbacks)
 
-    def _take(self, step: Step, running: Champions, day: date) -> Action | None:
+    def _take(self, step: Step, running: Champions, day: date) -> None:
         """Record one step with its evidence, and do it."""
         champion, dry = running.own[step.group], self.project.drift.dry_run
         identity = step.identity(self.project.project, dry_run=dry)
@@ -106,7 +109,7 @@ class Responding:
             images, days = self._days.wanted(step.group, step.day, running, day)
             if not images:
                 self._notes.append(f"no captured image of {step.group} waits for a label")
-                return None
+                return
         evidence: dict[str, Any] = {"format": 1, "noticed": step.why, "signal": step.signal, "images": images}
         if step.verdict is not None:
             evidence["verdict"] = step.verdict.model_dump(mode="json")
@@ -132,7 +135,6 @@ class Responding:
             ),
         )
         self._carry_out(action)
-        return action
 
     def _finish(self, day: date) -> list[Action]:
         """Do what was recorded and not done: the process that recorded it was killed."""
