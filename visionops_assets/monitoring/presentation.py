@@ -65,7 +65,7 @@ def features_metadata(features: pd.DataFrame) -> dict[str, Any]:
 
 
 def drift_metadata(found: WatchedDay, links: Mapping[Where, str]) -> dict[str, Any]:
-    """Where each model stands, every column of it, a picture of the first models, links to Evidently's pages."""
+    """Where each model stands, every column of it, pictures of those worth a look, links to Evidently's pages."""
     table = found.table.assign(model=found.table["model_sha256"].str[:12])
     table = table.sort_values("drifted", ascending=False, kind="stable").head(ROWS_SHOWN)
     columns = [
@@ -85,7 +85,7 @@ def drift_metadata(found: WatchedDay, links: Mapping[Where, str]) -> dict[str, A
         "columns": metadata.table(table.round({"distance": 4, "threshold": 4, "missing": 4}), columns),
     }
     reports = {f"report_{where.key()}": dg.MetadataValue.url(link) for where, link in links.items()}
-    return {**shown, **_pictures(list(by_model(found.table))[:PICTURES_SHOWN], drift_picture), **reports}
+    return {**shown, **_pictures(by_model(found.table), found.states, drift_picture), **reports}
 
 
 def performance_metadata(found: WatchedDay, days: pd.DataFrame) -> dict[str, Any]:
@@ -97,8 +97,7 @@ def performance_metadata(found: WatchedDay, days: pd.DataFrame) -> dict[str, Any
         "labelled": int(found.table["labelled"].sum()),
         "models": metadata.table(found.table.drop(columns="in_words").head(ROWS_SHOWN)),
     }
-    first = list(by_model(days))[:PICTURES_SHOWN]
-    return {**shown, **_pictures([each for each in first if each[0] in found.states], performance_picture)}
+    return {**shown, **_pictures(by_model(days), found.states, performance_picture)}
 
 
 def wanted_metadata(wanted: pd.DataFrame) -> dict[str, Any]:
@@ -128,7 +127,7 @@ def states_check(states: Mapping[Where, State]) -> DayCheck:
     A day that cannot be judged is a warning too: nobody is watching.
     """
     alarming = [where for where, state in states.items() if state.outcome == "FAIL"]
-    doubtful = {where: state for where, state in states.items() if state.outcome != "PASS" or state.warning}
+    doubtful = {where: state for where, state in states.items() if not _is_quiet(state)}
     said = doubtful or states
     return DayCheck(
         passed=bool(states) and not doubtful,
@@ -140,12 +139,20 @@ def states_check(states: Mapping[Where, State]) -> DayCheck:
 
 
 def _pictures(
-    parts: Iterable[tuple[Where, pd.DataFrame]], draw: Callable[[pd.DataFrame, str], bytes | None]
+    parts: Iterable[tuple[Where, pd.DataFrame]],
+    states: Mapping[Where, State],
+    draw: Callable[[pd.DataFrame, str], bytes | None],
 ) -> dict[str, dg.MetadataValue]:
-    """A picture of each model, where there is one to draw."""
-    drawn = {where: draw(part, where.name()) for where, part in parts}
+    """A picture of each model that is worth a look, of the first where none is; none where there is nothing to draw."""
+    there = [each for each in parts if each[0] in states]
+    doubtful = [each for each in there if not _is_quiet(states[each[0]])]
+    drawn = {where: draw(part, where.name()) for where, part in (doubtful or there[:1])[:PICTURES_SHOWN]}
     return {
         f"picture_{where.key()}": metadata.picture(png, where.name())
         for where, png in drawn.items()
         if png is not None
     }
+
+
+def _is_quiet(state: State) -> bool:
+    return state.outcome == "PASS" and not state.warning
