@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -15,18 +16,23 @@ from production_world import ProductionWorld
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from resources.artifact_store import ArtifactStore
 from tests.world import shapes_project
 from visionops.exporter import families, work
 from visionops.exporter.app import metrics_app
 from visionops.exporter.collector import Exporter
-from visionops.exporter.days import drift_samples, midnight, performance_samples
+from visionops.exporter.days import Days, drift_samples, midnight, performance_samples
 from visionops.exporter.families import FAMILIES, Sample, to_metrics
 from visionops.exporter.readings import Reading, readings
 from visionops.serving.server import CannotListen, PredictionServer, in_thread
 from visionops_assets import run_tags
+from visionops_assets.addresses import asset_key
+from visionops_assets.monitoring.drift_rules import DriftRules
+from visionops_assets.monitoring.model_days import DRIFT_COLUMNS
+from visionops_assets.monitoring.stored_days import typed
+from visionops_assets.tables import write_table
 
 JUNE = date(2026, 6, 1)
-MODEL = "ab" * 32
 
 
 def told(samples: Mapping[str, Reading] | list[Sample]) -> dict[str, float]:
@@ -141,6 +147,26 @@ def test_a_model_that_ran_long_ago_is_no_longer_told_of():
     found = told(list(drift_samples(shapes_project(), tables)))
     assert not [name for name in found if 'group="old"' in name]
     assert [name for name in found if 'group="all"' in name]
+
+
+def test_a_day_that_was_stored_anew_is_told_anew(tmp_path: Path):
+    project, store = shapes_project(), ArtifactStore(root=str(tmp_path))
+    days = Days(store)
+    ratio = 'visionops_drifted_columns_ratio{group="all",model="abababababab",project="shapes"}'
+
+    def keep(day: date, drifts: bool) -> dict[str, float]:
+        listing = write_table(store, typed(drift_table(all=(drifts, 200)), DRIFT_COLUMNS))
+        store.write_json(asset_key("shapes", "drift_report", day.isoformat()), listing)
+        found = days.samples(project)
+        assert days.samples(project) == found
+        return told(found)
+
+    assert [name for name in told(days.samples(project)) if "floor" not in name and "project=" in name] == []
+    assert keep(JUNE, False)[ratio] == 0
+    assert keep(JUNE, True)[ratio] == 0.5
+    assert keep(JUNE + timedelta(1), False)[ratio] == 0
+    stricter = project.model_copy(update={"drift": DriftRules(floor=0.99)})
+    assert told(days.samples(stricter))['visionops_performance_floor_ratio{project="shapes"}'] == 0.99
 
 
 def test_performance_has_its_interval_and_what_is_not_known_is_left_out():

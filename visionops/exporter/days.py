@@ -1,5 +1,6 @@
-"""What the stored tables of production days say of each model on each device group. Pure but for the reading."""
+"""What the stored tables of production days say of each model on each device group."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -17,48 +18,43 @@ from visionops_assets.monitoring.stored_days import LOOK_BACK_DAYS, stored_dates
 from visionops_assets.project import Project
 from visionops_assets.tables import read_table
 
+# By asset and day: the list that names a table's rows.
+Listings = dict[str, dict[date, dict[str, Any]]]
 
-class DayTables:
-    """Stored tables of days; one that was not stored again is not read again."""
+
+class Days:
+    """The samples of production days; a project of which nothing was stored anew is not judged anew."""
 
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
-        self._read: dict[str, tuple[Any, pd.DataFrame]] = {}
+        self._told: dict[str, tuple[Listings, Project, list[Sample]]] = {}
 
-    def newest(self, project: str, asset: str) -> date | None:
-        """The newest day that has a table."""
-        return max(stored_dates(self._artifacts, project, asset), default=None)
+    def samples(self, project: Project) -> list[Sample]:
+        """All samples of a project's production days. Raises what the artifact store raises."""
+        name = project.project
+        newest = max(stored_dates(self._artifacts, name, "inference_log"), default=None)
+        listings = {asset: self._listings(name, asset) for asset in ("drift_report", "performance")}
+        known = self._told.get(name)
+        if known is None or known[:2] != (listings, project):
+            drift, performance = (
+                {day: read_table(self._artifacts, listing) for day, listing in found.items()}
+                for found in listings.values()
+            )
+            samples = [*drift_samples(project, drift), *performance_samples(project, performance)]
+            known = self._told[name] = (listings, project, samples)
+        fresh = [families.NEWEST_DAY(midnight(newest), name)] if newest is not None else []
+        return [*fresh, families.FLOOR(project.performance_floor(), name), *known[2]]
 
-    def recent(self, project: str, asset: str) -> dict[date, pd.DataFrame]:
-        """The tables of the newest day and of the `LOOK_BACK_DAYS` before it, oldest first."""
-        days = sorted(stored_dates(self._artifacts, project, asset))
+    def _listings(self, project: str, asset: str) -> dict[date, dict[str, Any]]:
+        """What names the table of the newest day, and of each of the `LOOK_BACK_DAYS` before it, oldest first."""
+        days = stored_dates(self._artifacts, project, asset)
         found = {}
         for day in days:
-            table = self._table(asset_key(project, asset, day.isoformat()))
-            if table is not None and day >= days[-1] - timedelta(LOOK_BACK_DAYS):
-                found[day] = table
+            if day >= days[-1] - timedelta(LOOK_BACK_DAYS):
+                # A day that is taken away meanwhile is not there.
+                with contextlib.suppress(ArtifactNotFound):
+                    found[day] = self._artifacts.read_json(asset_key(project, asset, day.isoformat()))
         return found
-
-    def _table(self, key: str) -> pd.DataFrame | None:
-        try:
-            listing = self._artifacts.read_json(key)
-            if key not in self._read or self._read[key][0] != listing:
-                self._read[key] = (listing, read_table(self._artifacts, listing))
-        except ArtifactNotFound:
-            # Between the list and the reading the day was taken away.
-            return None
-        return self._read[key][1]
-
-
-def days_samples(project: Project, tables: DayTables) -> Iterator[Sample]:
-    """All samples of a project's production days. Raises what the artifact store raises."""
-    name = project.project
-    newest = tables.newest(name, "inference_log")
-    if newest is not None:
-        yield families.NEWEST_DAY(midnight(newest), name)
-    yield families.FLOOR(project.performance_floor(), name)
-    yield from drift_samples(project, tables.recent(name, "drift_report"))
-    yield from performance_samples(project, tables.recent(name, "performance"))
 
 
 def drift_samples(project: Project, tables: Mapping[date, pd.DataFrame]) -> Iterator[Sample]:

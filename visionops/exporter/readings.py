@@ -14,6 +14,8 @@ from visionops_assets.project import Project, ProjectError, load_projects
 if TYPE_CHECKING:
     import dagster as dg
 
+    from visionops.exporter.days import Days
+
 Reading = Callable[[], list[Sample]]
 # So much shorter than elsewhere: somebody waits for the page.
 LAKEFS_SECONDS = 5.0
@@ -61,15 +63,15 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
             for group in everywhere.others:
                 yield from models.group_samples(ask(group=group))
 
-    tables = None
+    days: Days | None = None
 
     def artifacts() -> Iterator[Sample]:
-        from visionops.exporter.days import DayTables, days_samples
+        from visionops.exporter.days import Days
 
-        nonlocal tables
-        tables = tables or DayTables(services.artifacts())
+        nonlocal days
+        days = days or Days(services.artifacts())
         for project in files.known():
-            yield from days_samples(project, tables)
+            yield from days.samples(project)
 
     def dagster() -> Iterator[Sample]:
         from visionops.exporter import work
