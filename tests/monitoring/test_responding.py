@@ -1,11 +1,17 @@
 """A rollback happens with labelled evidence and not without; every action is done once, whenever it is killed."""
 
+import json
+
 import pytest
+import typer
 from acting_world import ROWS, ActingWorld, acting_project, day, learnt
 from production_world import ProductionWorld
+from typer.testing import CliRunner
 
+from visionops import services
+from visionops.status import command as status_command
 from visionops_assets.monitoring.acting.actions import evidence_key
-from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
+from visionops_assets.monitoring.acting.status import actions_blocks
 from visionops_assets.monitoring.stored_days import stored_day
 from visionops_assets.promotion.history import production as in_production
 from visionops_assets.promotion.history import read_history
@@ -13,9 +19,20 @@ from visionops_assets.promotion.page import Page
 from visionops_assets.promotion.rollback import release
 
 
+def status(world: ProductionWorld, monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
+    """What `visionops status shapes` prints in this world."""
+    monkeypatch.setattr(services, "project", lambda _: world.project)
+    monkeypatch.setattr(services, "registry", lambda: world.registry)
+    app = typer.Typer()
+    app.command()(status_command)
+    ran = CliRunner().invoke(app, ["shapes", *options])
+    assert ran.exit_code == 0, ran.output
+    return ran.output
+
+
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_labelled_evidence_that_the_version_before_does_better_goes_back_to_it_once(
-    production: ProductionWorld, task: str
+    production: ProductionWorld, task: str, monkeypatch: pytest.MonkeyPatch
 ):
     acting = ActingWorld(production, before=learnt(), task=task)
     acting.log()
@@ -37,9 +54,11 @@ def test_labelled_evidence_that_the_version_before_does_better_goes_back_to_it_o
     evidence = production.artifacts.read_json(evidence_key("shapes", back.identity))
     assert evidence["verdict"]["verdict"] == "PASS"
 
-    page = Page("shapes", actions_blocks("shapes", acting.actions())).to_text()
-    assert "rolled back" in page and "visionops release shapes --why TEXT" in page
-    assert [each["kind"] for each in actions_json(acting.actions())] == ["comparison", "rollback"]
+    said = status(production, monkeypatch)
+    assert "What was done about production" in said and "rolled back" in said
+    told = json.loads(status(production, monkeypatch, "--json"))
+    assert [each["kind"] for each in told["actions"]] == ["comparison", "rollback"]
+    assert told["hold"]["kind"] == "rollback"
 
     before = acting.actions()
     assert not acting.respond().actions
