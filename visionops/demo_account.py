@@ -12,6 +12,7 @@ from visionops.demo_cameras import chapter
 if TYPE_CHECKING:
     import pandas as pd
 
+    from resources.model_registry import ModelRegistry
     from visionops_assets.monitoring.stored_days import StoredDays
     from visionops_assets.project import Project
 
@@ -42,13 +43,15 @@ class Noticed:
 
 @dataclass(frozen=True)
 class DayAccount:
-    """What happened on one production day, as `demo-days.json` lists it. `accuracy` is estimated, by line."""
+    """What happened on one production day, as `demo-days.json` lists it. `accuracy` is estimated, by line; `done` says
+    what was done about it."""
 
     day: str
     story: str
     rows: int
     noticed: list[Noticed]
     accuracy: dict[str, float]
+    done: list[str]
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,17 @@ def account_of(
     day: date,
     drift: "StoredDays",
     performances: "StoredDays",
+    registry: "ModelRegistry",
 ) -> DayAccount:
     """What the assets of a day say, put together."""
+    from visionops_assets.monitoring.acting.actions import read_actions
     from visionops_assets.monitoring.judgement import judge_days
     from visionops_assets.monitoring.model_days import by_model, drift_days
 
     table, known = drift.at(day), performances.at(day)
     story = chapter(number, month.days).story
     if table is None or known is None or not len(table):
-        return DayAccount(day.isoformat(), story, 0, [], {})
+        return DayAccount(day.isoformat(), story, 0, [], {}, [])
     days = drift_days(drift.until(day))
     noticed, rows = [], 0
     for where, columns in by_model(table):
@@ -97,7 +102,9 @@ def account_of(
             noticed.append(told)
     estimated = known[known["estimated"].notna()]
     accuracy = dict(zip(estimated["device_group"], estimated["estimated"].round(4), strict=True))
-    return DayAccount(day.isoformat(), story, rows, noticed, accuracy)
+    actions = read_actions(registry.models.get(project.project).tags).entries
+    done = [f"{action.title()}: {action.done}" for action in actions if action.day == day]
+    return DayAccount(day.isoformat(), story, rows, noticed, accuracy, done)
 
 
 def _by_kind(columns: "pd.DataFrame") -> dict[str, list[str]]:

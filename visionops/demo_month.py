@@ -40,7 +40,7 @@ def live(
     month = begun_month(path, days, today)
     oldest = max(today - project.production.clock_behind, project.production.since)
     write_account(path, month, [])
-    lines = Lines(project)
+    lines, registry = Lines(project), services.registry()
     tables = StoredDays(services.artifacts(), project.project, "drift_report")
     performances = StoredDays(services.artifacts(), project.project, "performance")
     accounts: list[DayAccount] = []
@@ -52,7 +52,7 @@ def live(
         if day >= oldest:
             lines.live(number, month, day)
         _tick(defs, instance, project)
-        account = account_of(project, number, month, day, tables, performances)
+        account = account_of(project, number, month, day, tables, performances, registry)
         accounts.append(account)
         write_account(path, month, accounts)
         if account.story != story:
@@ -60,6 +60,8 @@ def live(
             say(f"\n{day}: {story}")
         noticed = "; ".join(each.sentence() for each in account.noticed) or "quiet"
         say(f"  {day}: {account.rows} rows, {noticed} ({time.perf_counter() - begun:.1f} s)")
+        for done in account.done:
+            say(f"    {done}")
     return accounts
 
 
