@@ -83,7 +83,7 @@ def payload(event: Event) -> dict[str, Any]:
         "text": _escaped("\n".join(line for line in lines if line)),
         "attachments": [
             {
-                "color": "danger" if event.channel == "errors" else "good",
+                "color": _color(event),
                 "fallback": _escaped(lines[0]),
                 "fields": [
                     {"title": title, "value": _escaped(value), "short": True}
@@ -92,6 +92,12 @@ def payload(event: Event) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _color(event: Event) -> str:
+    if event.channel == "errors":
+        return "danger"
+    return "good" if event.kind == run_tags.PROMOTED else "warning"
 
 
 def _escaped(text: str) -> str:

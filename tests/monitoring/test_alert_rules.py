@@ -1,6 +1,7 @@
 """What ships in `deploy/`: rules that fire when they should, routes, and metrics that exist."""
 
 import configparser
+import json
 import re
 import shutil
 import subprocess
@@ -99,3 +100,20 @@ def test_what_grafana_is_given_calls_no_home():
         assert settings.getboolean("analytics", name) is False
     assert settings.getboolean("news", "news_feed_enabled") is False
     assert settings.getboolean("security", "disable_gravatar") is True
+
+
+def test_the_dashboard_says_what_each_panel_shows_and_puts_none_over_another():
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "visionops.json").read_text())
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = set()
+    for panel in panels:
+        assert panel["type"] == "row" or panel["description"], panel["title"]
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken and place["x"] + place["w"] <= 24, panel["title"]
+        taken |= cells
