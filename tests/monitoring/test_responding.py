@@ -16,7 +16,7 @@ from visionops_assets.monitoring.stored_days import stored_day
 from visionops_assets.promotion.history import production as in_production
 from visionops_assets.promotion.history import read_history
 from visionops_assets.promotion.page import Page
-from visionops_assets.promotion.rollback import release
+from visionops_assets.promotion.rollback import release, rollback
 
 
 def status(world: ProductionWorld, monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
@@ -66,6 +66,9 @@ def test_labelled_evidence_that_the_version_before_does_better_goes_back_to_it_o
     release(production.registry, project="shapes", who="ada", why="seen", when=now.since.when)
     assert not acting.respond().actions
     assert production.champion() == acting.before.version
+    rollback(production.registry, project="shapes", who="ada", why="better so", when=now.since.when, to=2)
+    assert not acting.respond().actions
+    assert production.champion() == acting.champion.version, "what a person undid stays undone"
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
