@@ -46,6 +46,19 @@ def test_the_estimate_brackets_what_labels_show_as_often_as_stated(count: Count,
     assert abs(np.mean(errors)) < 0.02
 
 
+def test_the_calibration_is_scikit_learns():
+    from sklearn.isotonic import IsotonicRegression
+
+    random = np.random.default_rng(0)
+    confidence = random.beta(8, 1, 225).round(2)
+    right = random.random(225) < confidence
+    theirs = IsotonicRegression(y_min=1 / 227, y_max=1 - 1 / 227, out_of_bounds="clip")
+    theirs.fit(confidence, right.astype(float))
+    asked = np.linspace(0, 1, 500)
+    ours = AccuracyEstimator(confidence, right).calibrated(asked)
+    assert ours == pytest.approx(theirs.predict(asked), abs=1e-9)
+
+
 def test_calibration_on_training_rows_would_flatter(digits: Production):
     """Why the reference is the holdout: an estimate calibrated where the model is always right sees no error."""
     reference = digits.reference()
