@@ -6,8 +6,9 @@ import io
 import numpy as np
 import pytest
 
+from visionops_assets.dataset.overlaps import overlaps
 from visionops_assets.training.average_precision import average_precisions, mean_average_precisions
-from visionops_assets.training.matching import Boxes, Matching, overlaps
+from visionops_assets.training.matching import Boxes, Matching
 
 CLASSES = 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from visionops.demo_parts import BATCHES, CLASSES, SIDE, draw_batch, write_batch
-from visionops_assets.training.matching import overlaps
+from visionops_assets.dataset.overlaps import overlaps
 
 IMAGES = 30
 

@@ -12,7 +12,12 @@ from detection_world import CLASSES, RECIPE, write_coco
 from resources.home import ROOT
 from tests.reproduction.past_and_present import commit_all, copy_of_this_code
 from tests.world import World, new_world, shapes_project
+from visionops_assets.dataset.ingest import plan_batch
+from visionops_assets.dataset.manifest import manifest_frame, read_manifest
 from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.dataset.rules import AuditRules
+from visionops_assets.dataset.version import manifest_at
+from visionops_assets.evaluation.opinion import champion_opinion
 from visionops_assets.project import Project, load_project
 from visionops_assets.reproduction import reproduce as reproduction
 from visionops_assets.training import challenge, code_digest
@@ -78,6 +83,28 @@ def test_a_promoted_detector_is_made_again_with_the_same_bits(promoted: World, t
     )
     certificate = reproduced.certificate
     assert (certificate.result, certificate.compared) == ("identical", "weights"), certificate.words
+
+
+def test_boxes_that_the_champion_doubts_are_listed(promoted: World, tmp_path: Path) -> None:
+    project, base = promoted.project, promoted.lakefs.head("shapes", "main").id
+    main = read_manifest(manifest_at(promoted.lakefs, promoted.artifacts, project, base), promoted.artifacts)
+    doubted = {}
+    for shift in (0, 6):
+        plan = plan_batch(
+            write_coco(tmp_path / str(shift), 24, seed=3, shift=shift),
+            "week-03",
+            project.classes,
+            project.annotations,
+            manifest_frame(main),
+            project.splits.shares(),
+            project.splits.salt,
+            rules=AuditRules(confidence=0.3),
+            opinion=champion_opinion(promoted.registry, project)(),
+        )
+        assert plan.ok
+        doubted[shift] = plan.findings.loc[plan.findings["check"] == "labels plausible", "what"].tolist()
+    assert len(doubted[6]) > 12 > len(doubted[0])
+    assert "has no label at" in doubted[6][0]
 
 
 def test_a_batch_with_shifted_boxes_is_refused_by_name(promoted: World) -> None:

@@ -17,7 +17,7 @@ from visionops_assets.dataset.formats.source import Source, SourceImage, unchang
 from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
 from visionops_assets.dataset.manifest import manifest_rows
 from visionops_assets.dataset.rules import AuditRules
-from visionops_assets.dataset.suspects import Opinion, check_labels_plausible
+from visionops_assets.dataset.suspects import Opinion, check_boxes_plausible, check_labels_plausible
 
 AUDIT_RULES = AuditRules()
 
@@ -139,13 +139,18 @@ def _check_plausible(
     rows: pd.DataFrame, images: Sequence[BatchImage], opinion: Opinion | None, rules: AuditRules
 ) -> pd.DataFrame:
     """The labels against what the champion says. A class that it never learnt is no disagreement."""
-    if opinion is None or "label" not in rows.columns:
+    if opinion is None:
         return findings_table([])
-    learnt = rows[rows["label"].isin(opinion.classes)]
+    detects = "boxes" in rows.columns
+    learnt = rows if detects else rows[rows["label"].isin(opinion.classes)]
     judged = set(learnt["path"])
     predictions = opinion.predict(
         (one.path, unchanged(one.image, one.examined.sha256)) for one in images if one.path in judged
     )
+    if detects:
+        return check_boxes_plausible(
+            learnt, predictions, opinion.classes, rules.confidence, rules.max_disagreement
+        )
     return check_labels_plausible(learnt, predictions, rules.confidence, rules.max_disagreement)
 
 

@@ -1,22 +1,33 @@
 """Labels of a new batch that the champion confidently disagrees with."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.overlaps import overlaps
 
 CONFIDENT = 0.9
+# What two boxes of the same thing share at least, as in mAP@0.5.
+SAME_THING = 0.5
 
 
 @dataclass(frozen=True)
 class Opinion:
     """A model's opinion of images: it knows `classes`; `predict` takes (path, bytes) pairs and gives a table of
-    `path`, `prediction` and `confidence`."""
+    `path`, and `prediction` and `confidence`, or of a detector `boxes` with their `score`."""
 
     classes: tuple[str, ...]
     predict: Callable[[Iterable[tuple[str, bytes]]], pd.DataFrame]
+
+
+class _Suspect(NamedTuple):
+    path: str
+    confidence: float
+    what: str
 
 
 def check_labels_plausible(
@@ -32,19 +43,69 @@ def check_labels_plausible(
     ERROR of the batch: random wrong labels hardly change a small network's accuracy, but show here at once.
     """
     both = batch[["path", "label"]].merge(predictions[["path", "prediction", "confidence"]], on="path")
-    suspects = both[(both["prediction"] != both["label"]) & (both["confidence"] >= confident)]
-    suspects = suspects.sort_values(["confidence", "path"], ascending=[False, True], kind="stable")
-    findings = [
-        Finding(
-            "labels plausible",
+    suspects = [
+        _Suspect(
             path,
-            f"is labelled {label}, and the champion says {prediction} (confidence {confidence:.2f})",
-            "one of them is wrong; look at it",
-            "WARN",
+            confidence,
+            f"is labelled {label}, and the champion says {said} (confidence {confidence:.2f})",
         )
-        for path, label, prediction, confidence in suspects.itertuples(index=False, name=None)
+        for path, label, said, confidence in both.itertuples(index=False, name=None)
+        if said != label and confidence >= confident
     ]
-    share = len(suspects) / len(both) if len(both) else 0.0
+    return _findings(suspects, len(both), max_disagreement)
+
+
+def check_boxes_plausible(
+    batch: pd.DataFrame,
+    predictions: pd.DataFrame,
+    learnt: Sequence[str],
+    confident: float = CONFIDENT,
+    max_disagreement: float | None = None,
+) -> pd.DataFrame:
+    """List the images where the champion is at least `confident` of a box that is not labelled so, surest first.
+
+    `batch` has `path` and `boxes`, `predictions` has `path` and `boxes` with their `score`. An image counts once, by
+    the surest such box: one that no label overlaps by half, or only labels of other classes that the champion learnt.
+    What it fails to find is no disagreement. `max_disagreement` is as for labels.
+    """
+    both = batch[["path", "boxes"]].merge(predictions[["path", "boxes"]], on="path", suffixes=("", "_said"))
+    suspects = [
+        suspect
+        for path, labelled, said in both.itertuples(index=False, name=None)
+        if (suspect := _doubted(path, labelled, [box for box in said if box["score"] >= confident], learnt))
+    ]
+    return _findings(suspects, len(both), max_disagreement)
+
+
+def _doubted(
+    path: str, labelled: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]], learnt: Sequence[str]
+) -> _Suspect | None:
+    """The surest box that the labels contradict."""
+    sides = _sides(labelled)
+    for box in sorted(sure, key=lambda box: -box["score"]):
+        shared = overlaps(_sides([box]), sides)
+        here = [labelled[place]["label"] for place in np.flatnonzero(shared >= SAME_THING).tolist()]
+        if box["label"] in here or any(label not in learnt for label in here):
+            continue
+        where = f"at {box['x']:.0f}, {box['y']:.0f}"
+        said = f"the champion sees {box['label']} there (confidence {box['score']:.2f})"
+        what = f"is labelled {here[0]} {where}" if here else f"has no label {where}"
+        return _Suspect(path, box["score"], f"{what}, and {said}")
+    return None
+
+
+def _sides(boxes: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Left, top, width and height, float64 (N, 4)."""
+    return np.array([[box[side] for side in "xywh"] for box in boxes], np.float64).reshape(-1, 4)
+
+
+def _findings(suspects: Sequence[_Suspect], judged: int, max_disagreement: float | None) -> pd.DataFrame:
+    ordered = sorted(suspects, key=lambda one: (-one.confidence, one.path))
+    findings = [
+        Finding("labels plausible", one.path, one.what, "one of them is wrong; look at it", "WARN")
+        for one in ordered
+    ]
+    share = len(suspects) / judged if judged else 0.0
     if max_disagreement is not None and share > max_disagreement:
         what = f"the champion confidently disagrees with {share:.1%} of its labels"
         why = f"at most {max_disagreement:.1%} is allowed (audit.max_disagreement); correct the labels listed"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from resources.model_records import version_on
 from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode
+from visionops_assets.dataset.image_header import probe
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.project import Project
 
@@ -29,7 +30,7 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
 
     def opinion() -> Opinion | None:
         number = version_on(registry.models.get(project.project))
-        if number is None or project.task != "classification":
+        if number is None:
             return None
         champion = registry.models.version(project.project, number)
         return _opinion(registry, champion.run_id, champion.onnx_sha256)
@@ -46,15 +47,19 @@ def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
 
 
 def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
+    from visionops_assets.evaluation.detections import boxes_in_image, detect
     from visionops_assets.evaluation.predictions import scores_of
 
     size = shipped.input
     paths: list[str] = []
+    sides: list[tuple[int, int]] = []
 
     def batches() -> Iterator[NDArray[np.uint8]]:
         decoded: list[NDArray[np.uint8]] = []
         for path, data in images:
+            header = probe(data, path)
             paths.append(path)
+            sides.append((header.height, header.width))
             decoded.append(decode(data, path, size.height, size.width, size.channels, size.resize))
             if len(decoded) == BATCH:
                 yield np.stack(decoded)
@@ -62,6 +67,10 @@ def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd
         if decoded:
             yield np.stack(decoded)
 
+    if shipped.task == "detection":
+        found = detect(shipped, batches())
+        answers = [boxes_in_image(found, row, *each) for row, each in enumerate(sides)]
+        return pd.DataFrame({"path": paths, "boxes": answers})
     scores = scores_of(shipped, batches())
     if not paths:
         return pd.DataFrame({"path": [], "prediction": [], "confidence": []})

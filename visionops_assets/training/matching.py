@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from visionops_assets.dataset.overlaps import Floats, overlaps
+
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -51,18 +52,6 @@ class Matches:
         """What is left when only the images of a mask [images] count."""
         kept = images[self.images]
         return Matches(self.images[kept], self.hits[kept], np.where(images, self.truths, 0.0))
-
-
-def overlaps(one: Floats, other: Floats) -> Floats:
-    """Intersection over union [...] of boxes [..., 4] (left, top, width, height) that broadcast to each other."""
-    left, top = (np.maximum(one[..., side], other[..., side]) for side in (0, 1))
-    right, bottom = (
-        np.minimum(one[..., side] + one[..., side + 2], other[..., side] + other[..., side + 2])
-        for side in (0, 1)
-    )
-    shared = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
-    union = one[..., 2] * one[..., 3] + other[..., 2] * other[..., 3] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
 class Matching:
