@@ -56,3 +56,15 @@ def test_a_day_without_rows_is_an_empty_table_of_the_same_columns(task):
     assert stored_features(empty, task).num_rows == 0
     assert set(numeric_signals(task)) <= set(empty.columns)
     assert described(empty).empty
+
+
+def test_boxes_of_hardly_any_score_are_no_part_of_what_a_detector_says():
+    world = simulated.parts()
+    log = world.day(30, 0)
+    left = {"x": 0.0, "y": 0.0, "w": 60.0, "h": 60.0, "class": "pin", "score": 0.05}
+    padded = log.assign(boxes=[[*boxes, *[left] * (20 - len(boxes))] for boxes in log["boxes"]])
+    assert (
+        features_of(padded, "detection")
+        .drop(columns="boxes")
+        .equals(features_of(log, "detection").drop(columns="boxes"))
+    )
