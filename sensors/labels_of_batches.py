@@ -37,14 +37,19 @@ def take_labels(
     from visionops_assets.dataset.annotations import AnnotationsError
     from visionops_assets.monitoring.acting.answers import record_answers
     from visionops_assets.monitoring.batch_labels import changed_labels, spool_labels
+    from visionops_assets.monitoring.inference_log import production_repository
+    from visionops_assets.monitoring.production_day import head_of
 
     who = f"VisionOps, sensor {project.project}_production"
+    if head_of(lakefs, production_repository(project.repository)) is None:
+        # Nothing was captured, so that no label of `main` is of production.
+        return Taken(head_of(lakefs, project.repository))
     try:
         found = changed_labels(lakefs, project, seen)
         record_answers(project, found, registry=registry, artifacts=artifacts, who=who, now=now)
         spool_labels(lakefs, project, spool, found)
     except LakeFSNotFound:
-        return Taken(None)
+        return Taken(seen)
     except (AnnotationsError, RegistryUnavailable, PromotionLocked) as error:
         return Taken(seen, (f"labels of batches wait: {error}",))
     return Taken(found.commit)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from logged import file_of, project, row, sha256
 from production_world import ProductionWorld
-from test_log_asset import NOW, Watched, day, put, stored_log
+from test_log_asset import NOW, Watched, day, stored_log
 
 from tests.world import CLASSES, write_batch
 from visionops_assets.dataset.publishing import Publisher
@@ -85,7 +85,7 @@ def test_the_sensor_joins_them_asks_for_these_days_and_the_newest_day_last(
     production.publish("week-01", 12, seed=1)
     folder = write_batch(tmp_path / "labelled", 9, seed=2)
     truths = captured_batch(production, folder, 3, 2)
-    put(production, production.register(1).weights_sha256, 1)
+    captured_batch(production, production.root / "drop" / "week-01-1", 1)
     watched = Watched(production)
     assert watched.tick() == [day(3), day(2), day(1)]
     seen = production.lakefs.head("shapes", "main").id
@@ -96,6 +96,10 @@ def test_the_sensor_joins_them_asks_for_these_days_and_the_newest_day_last(
     found = pd.concat([log for log in logs if log is not None])
     assert dict(zip(found["image_sha256"], found["label"], strict=True)) == truths
     assert watched.tick() == [day(1)], "what to do is decided once the labels are counted"
+    old = stored_log(production.artifacts, "shapes", day(1))
+    assert old is not None and old["label"].isna().all(), (
+        "what was there before production teaches nothing of it"
+    )
     assert watched.tick() == []
 
     labels = changed_labels(production.lakefs, production.project, seen)

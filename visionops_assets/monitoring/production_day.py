@@ -67,7 +67,7 @@ def read_production_day(
         raise LookupError(
             f"the rows of {day} are no longer kept, those since {first} are; what was made of older days stays"
         )
-    commit = _head(lakefs, production_repository(project.repository))
+    commit = head_of(lakefs, production_repository(project.repository))
     if commit is None:
         found = nothing_logged(empty_log(task))
         return ProductionDay(day, None, empty_log(task), 0, found)
@@ -124,7 +124,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def _head(lakefs: LakeFSResource, repository: str) -> str | None:
+def head_of(lakefs: LakeFSResource, repository: str) -> str | None:
+    """The newest commit of a repository's `main`; None where there is no such repository."""
     try:
         return lakefs.head(repository, MAIN).id
     except LakeFSNotFound:
