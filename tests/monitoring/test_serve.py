@@ -15,6 +15,7 @@ from logged import png, project, sha256
 from production_world import ProductionWorld
 
 from visionops.prediction_log import BackgroundLog, PredictionLog
+from visionops.serving import app as serving_app
 from visionops.serving.app import PredictionApp
 from visionops.serving.current import CurrentModel
 from visionops.serving.server import CannotListen, PredictionServer, in_thread
@@ -132,6 +133,24 @@ def test_no_request_fails_and_each_names_its_model_while_a_promotion_and_a_rollb
         assert told["model"]["sha256"] == known[told["model"]["version"]]
         assert told["probabilities"] == pytest.approx(expected[told["model"]["version"]], abs=1e-5)
     assert len(spooled(models)) >= len(answers)
+
+
+def test_an_answer_that_fails_is_counted_and_the_next_one_is_given(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch
+):
+    models.put_in_production(models.register(seed=1))
+    with serving(models) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(serving_app, "answer", _out_of_memory)
+            assert client.post("/predict", content=png(1)).status_code == 500
+        assert client.post("/predict", content=png(1)).status_code == 200
+        told = client.get("/metrics").text
+    for status in ("200", "500"):
+        assert f'visionops_serve_requests_total{{group="all",project="shapes",status="{status}"}} 1.0' in told
+
+
+def _out_of_memory(*_: object) -> None:
+    raise MemoryError("no memory for the model")
 
 
 def test_a_registry_that_is_gone_leaves_the_present_model_answering(models: ProductionWorld):

@@ -79,7 +79,12 @@ class PredictionApp:
         except ClientDisconnect:
             return Response(status_code=400)
         started = time.perf_counter()
-        found = await self._batcher.ask(data)
+        try:
+            found = await self._batcher.ask(data)
+        except Exception:
+            # Starlette answers 500 and logs it; it is to be counted too.
+            self._metrics.answered(500, time.perf_counter() - started)
+            raise
         if isinstance(found, UnreadableImage):
             return self._say(400, {"error": str(found)}, started)
         return self._say(200, {"project": self._project, **found.to_json()}, started)
