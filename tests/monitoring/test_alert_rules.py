@@ -114,7 +114,7 @@ def test_the_dashboard_says_what_each_panel_shows_and_puts_none_over_another():
     board = json.loads((DEPLOY / "grafana" / "dashboards" / "visionops.json").read_text())
     panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in panels:
         assert panel["type"] == "row" or panel["description"], panel["title"]
         place = panel["gridPos"]
