@@ -3,9 +3,10 @@
 One reference, one day, one (model, device group): who calls takes the rows apart first.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -87,8 +88,12 @@ class DayDrift:
 class DriftReference:
     """What days of one model are compared with: its answers on its holdout, as rows of the log.
 
-    What chance gives is drawn once for each number of rows (to two digits), so a month costs little more than a day.
+    What chance gives is drawn once for each number of rows (to two digits) and process, so a month costs little more
+    than a day.
     """
+
+    # By reference, quantile, column and number of rows.
+    _drawn: ClassVar[dict[tuple[bytes, float, str, int], float]] = {}
 
     def __init__(self, rows: pd.DataFrame, task: str, rules: DriftRules) -> None:
         self.rows, self.task, self.rules = rows, task, rules
@@ -96,7 +101,9 @@ class DriftReference:
         vectors = embeddings(rows)
         varied = len(vectors) >= 2 and bool(np.ptp(vectors, axis=0).any())
         self._embedding = EmbeddingReference(vectors) if varied else None
-        self._drawn: dict[tuple[str, int], float] = {}
+        # One hash a row: the order of rows is part of what is drawn from.
+        hashes = pd.util.hash_pandas_object(self._signals, index=False).to_numpy()
+        self._identity = hashlib.sha256(hashes.tobytes() + vectors.tobytes()).digest()
 
     def compare(self, day: pd.DataFrame) -> DayDrift:
         """Compare rows of the log with the reference; a column with fewer than `min_rows` values is not judged."""
@@ -168,6 +175,7 @@ class DriftReference:
         # Rounded down: fewer rows vary more, so the threshold errs to the quiet side.
         digits = 10 ** max(len(str(present)) - 2, 0)
         drawn = present // digits * digits
-        if (name, drawn) not in self._drawn:
-            self._drawn[name, drawn] = by_chance(drawn)
-        return ColumnDrift(name, kind, method, distance(), effect, self._drawn[name, drawn], missing)
+        key = (self._identity, self.rules.quantile, name, drawn)
+        if key not in self._drawn:
+            self._drawn[key] = by_chance(drawn)
+        return ColumnDrift(name, kind, method, distance(), effect, self._drawn[key], missing)
