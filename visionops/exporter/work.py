@@ -24,6 +24,7 @@ NOW = {
     "in_progress": [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING],
 }
 FAILED = [dg.DagsterRunStatus.FAILURE]
+ANY: list[dg.DagsterRunStatus] = []
 _EXPLAINED = tuple(outcome for outcome in run_tags.OUTCOMES if outcome != run_tags.ERROR)
 # So often failed runs are counted until none fails meanwhile.
 LOOKS = 5
@@ -39,37 +40,35 @@ def run_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterat
     """
     for project in projects:
         for outcome in _EXPLAINED:
-            yield families.RUNS(_count(instance, project, outcome), project, outcome)
+            yield families.RUNS(_count(instance, ANY, project, outcome), project, outcome)
         for status, statuses in NOW.items():
-            yield families.RUNS_NOW(_count(instance, project, statuses=statuses), project, status)
+            yield families.RUNS_NOW(_count(instance, statuses, project), project, status)
     for _ in range(LOOKS):
-        failed = _count(instance)
+        failed = _count(instance, FAILED)
         errors = {project: _errors(instance, project) for project in projects}
-        of_projects = sum(_count(instance, project) for project in projects)
+        of_projects = sum(_count(instance, FAILED, project) for project in projects)
         # Differences of numbers that were read while a run failed would be a counter that jumps and comes back.
-        if _count(instance) == failed:
+        if _count(instance, FAILED) == failed:
             yield from (families.RUNS(found, project, run_tags.ERROR) for project, found in errors.items())
             yield families.RUNS(failed - of_projects, "", run_tags.ERROR)
             return
 
 
 def _errors(instance: dg.DagsterInstance, project: str) -> int:
-    explained = sum(_count(instance, project, outcome, FAILED) for outcome in _EXPLAINED)
-    return _count(instance, project) - explained
+    explained = sum(_count(instance, FAILED, project, outcome) for outcome in _EXPLAINED)
+    return _count(instance, FAILED, project) - explained
 
 
 def _count(
     instance: dg.DagsterInstance,
+    statuses: Sequence[dg.DagsterRunStatus],
     project: str | None = None,
     outcome: str | None = None,
-    statuses: Sequence[dg.DagsterRunStatus] | None = None,
 ) -> int:
-    """How many runs there are; those that failed, where neither an outcome nor statuses are given."""
+    """How many runs have one of these statuses, and this project and outcome where they are given."""
     tags = {run_tags.PROJECT: project, run_tags.OUTCOME: outcome}
     given = {name: value for name, value in tags.items() if value is not None}
-    if statuses is None and outcome is None:
-        statuses = FAILED
-    return instance.get_runs_count(dg.RunsFilter(tags=given, statuses=list(statuses or ())))
+    return instance.get_runs_count(dg.RunsFilter(tags=given, statuses=statuses))
 
 
 def sensor_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
