@@ -11,7 +11,8 @@ from resources.lakefs import LakeFSResource
 from resources.model_records import ModelVersion
 from visionops_assets.monitoring.acting.comparison import Captured, captured_rows
 from visionops_assets.monitoring.acting.standing import Champion, Champions
-from visionops_assets.monitoring.model_days import Where
+from visionops_assets.monitoring.judgement import Day
+from visionops_assets.monitoring.model_days import Where, drift_days, performance_days
 from visionops_assets.monitoring.reference import NoReference, dataset_of
 from visionops_assets.monitoring.stored_days import StoredDays
 from visionops_assets.project import Project
@@ -25,6 +26,18 @@ class DaysOfChampions:
     lakefs: LakeFSResource
     artifacts: ArtifactStore
     _days: dict[str, StoredDays] = field(default_factory=dict)
+    _told: dict[tuple[str, date], dict[Where, list[Day]]] = field(default_factory=dict)
+
+    def told(self, asset: str, day: date) -> dict[Where, list[Day]]:
+        """What the tables of `drift_report` or `performance` until a day say of every model, a day each."""
+        read = {"drift_report": drift_days, "performance": performance_days}[asset]
+        found: dict[Where, list[Day]] = {}
+        for each, table in self.stored(asset).until(day).items():
+            if (asset, each) not in self._told:
+                self._told[asset, each] = read({each: table})
+            for where, of_day in self._told[asset, each].items():
+                found.setdefault(where, []).extend(of_day)
+        return found
 
     def captured(self, champion: Champion, before: ModelVersion, running: Champions, day: date) -> Captured:
         """What a champion and the version before it can be compared on."""

@@ -74,9 +74,9 @@ class Responding:
     def respond(self, day: date) -> Response:
         """Act on a day, or only say why not. Raises what lakeFS, MLflow and the models' files raise."""
         rules = self.project.drift
-        drift, performance = (self._days.stored(name).until(day) for name in ("drift_report", "performance"))
+        drift, performance = (self._days.told(name, day) for name in ("drift_report", "performance"))
         running = self._running()
-        found = noticed(drift, performance, running, rules)
+        found = noticed(drift, performance, day, running, rules)
         today = self.now.date()
         newest, clock_behind = self._days.newest(day, today), self.project.production.clock_behind
         reported = only_reported(day, newest, today, clock_behind)
@@ -87,7 +87,7 @@ class Responding:
         begun = self._finish(day)
         # What was begun may have changed what runs.
         running = self._running() if begun else running
-        found = noticed(drift, performance, running, rules)
+        found = noticed(drift, performance, day, running, rules)
         compared = [
             each for champion in running.own.values() if (each := self._compared(champion, running, day))
         ]

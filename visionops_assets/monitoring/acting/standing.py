@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-import pandas as pd
-
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, alias_of
 from visionops_assets.monitoring.acting.actions import Signal
 from visionops_assets.monitoring.acting.deciding import Noticed
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.judgement import Day, judge_days
-from visionops_assets.monitoring.model_days import Where, drift_days, performance_days
+from visionops_assets.monitoring.model_days import Where
 from visionops_assets.promotion.history import Production, groups, production
 
 
@@ -56,23 +54,20 @@ def champions(model: RegisteredModel, versions: Mapping[int, ModelVersion]) -> C
 
 
 def noticed(
-    drift: Mapping[date, pd.DataFrame],
-    performance: Mapping[date, pd.DataFrame],
+    drift: Mapping[Where, list[Day]],
+    performance: Mapping[Where, list[Day]],
+    day: date,
     running: Champions,
     rules: DriftRules,
 ) -> list[Noticed]:
-    """What the stored tables of days, the present one last, say of the models that run now."""
-    last = max([*drift, *performance], default=date.min)
-    by_signal: list[tuple[Signal | None, dict[Where, list[Day]]]] = [
-        ("drift", drift_days(drift)),
-        (None, performance_days(performance)),
-    ]
+    """What the days of every model until `day` say of those that run now."""
+    by_signal: list[tuple[Signal | None, Mapping[Where, list[Day]]]] = [("drift", drift), (None, performance)]
     found = []
     for signal, days in by_signal:
         for where, of_model in days.items():
             champion = running.of(where)
             # Of a device group that fell silent nothing new is known.
-            if champion is None or of_model[-1].day < last - timedelta(rules.days.within):
+            if champion is None or of_model[-1].day < day - timedelta(rules.days.within):
                 continue
             states = judge_days(of_model, rules.days)
             named = signal or _performance(of_model)
