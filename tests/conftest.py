@@ -1,6 +1,5 @@
 """What every test shares."""
 
-import functools
 import gc
 import os
 import sqlite3
@@ -12,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import onnx_operations
+
 if TYPE_CHECKING:
     from tests.world import World
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+# Nothing a test does is told to a team.
+for webhook in ("VISIONOPS_ERROR_WEBHOOK", "VISIONOPS_VERDICT_WEBHOOK"):
+    os.environ.pop(webhook, None)
 
 
 # The longest files first: at the end no worker waits for another that has just begun with one of them.
@@ -48,12 +52,8 @@ def count() -> Callable[[int, int], int]:
 
 @pytest.fixture(autouse=True)
 def exporter_operations() -> None:
-    """Keep torch's table of ONNX operations, which it makes anew for each export: a fifth of a small training."""
-    exporter = sys.modules.get("torch.onnx._internal.exporter._registration")
-    if exporter is not None and not hasattr(exporter.ONNXRegistry.from_torchlib, "cache_info"):
-        exporter.ONNXRegistry.from_torchlib = staticmethod(
-            functools.cache(exporter.ONNXRegistry.from_torchlib)
-        )
+    """Once a test has imported the exporter, those after it need not wait for its table."""
+    onnx_operations.keep()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -60,7 +60,7 @@ def services(
     assert filled.code == 0, filled.said
     options = [str(word) for pair in ports.items() for word in pair]
     with subprocess.Popen(
-        [sys.executable, "-m", "visionops", "up", *options],
+        [sys.executable, "-m", "visionops", "up", "--no-metrics", *options],
         cwd=home.ROOT,
         env=environment,
         stdout=subprocess.PIPE,
