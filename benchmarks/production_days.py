@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BUDGET = 90.0
 PROJECT = "bench"
-ASSETS = ("inference_log", "features", "drift_report", "performance", "labels_wanted")
+ASSETS = ("inference_log", "features", "drift_report", "performance", "labels_wanted", "response")
 LABELLED = 0.1
 WEIGHTS, ONNX = (hashlib.sha256(part).hexdigest() for part in (b"weights", b"onnx"))
 
