@@ -83,9 +83,8 @@ def command(
         elif days:
             begun = time.perf_counter()
             month = home.home() / "demo-days.json"
-            say(f"\n{days} days in production, three lines with a camera each")
-            live(definitions.defs, instance, project, days, month, say)
-            say(f"\n{days} days in {time.perf_counter() - begun:.0f} s. The account: {month}")
+            lived = live(definitions.defs, instance, project, days, month, say)
+            say(f"\n{len(lived)} days in {time.perf_counter() - begun:.0f} s. The account: {month}")
     if as_json:
         typer.echo(path.read_text())
         return

@@ -122,4 +122,7 @@ def write_account(path: Path, month: Month, accounts: list[DayAccount]) -> None:
         "of": month.days,
         "days": [asdict(account) for account in accounts],
     }
-    path.write_text(json.dumps(told, indent=1))
+    # Whole or not at all: the next demo reads it.
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(told, indent=1))
+    part.replace(path)

@@ -39,6 +39,7 @@ def live(
     today = datetime.now(UTC).date()
     month = begun_month(path, days, today)
     oldest = max(today - project.production.clock_behind, project.production.since)
+    say(f"\n{month.days} days in production, {len(LINES)} lines with a camera each")
     write_account(path, month, [])
     lines, registry = Lines(project), services.registry()
     tables = StoredDays(services.artifacts(), project.project, "drift_report")
