@@ -2,23 +2,29 @@
 
 import gc
 
-import dagster  # noqa: F401
+import lakefs  # noqa: F401
 import lightning  # noqa: F401
-import mlflow  # noqa: F401
+import mlflow.store.model_registry.sqlalchemy_store
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import networkx  # noqa: F401
 import onnxruntime  # noqa: F401
 import sqlalchemy  # noqa: F401
+import upath  # noqa: F401
+from dagster._daemon import controller  # noqa: F401
 from torch.export import _trace  # noqa: F401
 from torch.onnx._internal.exporter import _registration
 
+from sensors import commits, production_log  # noqa: F401
 from tests import onnx_operations
-from visionops import __main__  # noqa: F401
-from visionops_assets.evaluation import judging  # noqa: F401
-from visionops_assets.promotion import promote  # noqa: F401
-from visionops_assets.training import challenge  # noqa: F401
+from visionops import __main__, tick  # noqa: F401
+from visionops_assets import graph, io_managers  # noqa: F401
+from visionops_assets.dataset import publishing  # noqa: F401
+from visionops_assets.evaluation import judging, plots  # noqa: F401
+from visionops_assets.promotion import model_card, page, promote  # noqa: F401
+from visionops_assets.training import challenge, export  # noqa: F401
 
 onnx_operations.keep()
-_registration.ONNXRegistry.from_torchlib()
+_registration.ONNXRegistry.from_torchlib(opset_version=export.OPSET)
 
 # A child need not go through what it only inherits.
 gc.freeze()

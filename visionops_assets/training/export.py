@@ -20,7 +20,7 @@ from visionops_assets.training.protocol import Shipped, evaluating, largest_diff
 from visionops_assets.training.weights import write_atomically
 
 FORMAT = "1"
-_OPSET = 20
+OPSET = 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def export_onnx(shipped: Shipped, path: Path) -> str:
                 shipped,
                 (example,),
                 dynamo=True,
-                opset_version=_OPSET,
+                opset_version=OPSET,
                 input_names=["images"],
                 output_names=list(shipped.outputs),
                 dynamic_shapes=({0: torch.export.Dim("N")},),
