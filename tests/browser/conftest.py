@@ -54,7 +54,7 @@ def services(
         copy_registry(mlflow_template, folder / "mlflow")
     said = tmp_path_factory.mktemp("said") / "said"
     if demo:
-        filled = processes.visionops("demo", environment=environment, said=said)
+        filled = processes.visionops("demo", "--days", "4", environment=environment, said=said)
     else:
         filled = processes.run(three_weeks.fill, environment=environment, said=said)
     assert filled.code == 0, filled.said
@@ -74,7 +74,7 @@ def services(
                 assert line, "`visionops up` ended; its error stands above"
             server = discovery.running(folder / "lakefs")
             assert server is not None
-            yield Services(folder, *(("digits", 2) if demo else ("shapes", 1)), dagster, mlflow, server)
+            yield Services(folder, "digits" if demo else "shapes", dagster, mlflow, server)
         finally:
             started = psutil.Process(up.pid).children(recursive=True) if up.poll() is None else []
             up.send_signal(signal.SIGTERM)

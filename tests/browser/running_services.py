@@ -8,11 +8,10 @@ from lakefs_local.discovery import Server
 
 @dataclass(frozen=True)
 class Services:
-    """Addresses of what runs, and the project with history, of `projects` in all."""
+    """Addresses of what runs, and the project with history."""
 
     folder: Path
     project: str
-    projects: int
     dagster: str
     mlflow: str
     lakefs: Server

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from visionops.serving.batcher import Batcher
 from visionops.serving.current import CurrentModel
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.monitoring.prediction import Answer, Picture, answer, pictures
+
+_log = logging.getLogger(__name__)
 
 MAX_IMAGE_BYTES = 32 << 20
 # JPEG and PNG decode outside the interpreter's lock.
@@ -82,9 +85,9 @@ class PredictionApp:
         try:
             found = await self._batcher.ask(data)
         except Exception:
-            # Starlette answers 500 and logs it; it is to be counted too.
-            self._metrics.answered(500, time.perf_counter() - started)
-            raise
+            # Raised on, it would end the connection behind its answer, and the client's next request with it.
+            _log.exception("a prediction of %s failed", self._project)
+            return self._say(500, {"error": "the prediction failed; the server's log says why"}, started)
         if isinstance(found, UnreadableImage):
             return self._say(400, {"error": str(found)}, started)
         return self._say(200, {"project": self._project, **found.to_json()}, started)
