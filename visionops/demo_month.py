@@ -1,5 +1,6 @@
-"""The demo's days in production: what the cameras see is answered, logged, collected and judged."""
+"""The demo's days in production, one by one: what the cameras see is answered, logged, collected and judged."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 # A line works from eight o'clock, and its images are answered in so many batches, half an hour apart.
 _STARTS, _BATCHES, _APART = clock(8, tzinfo=UTC), 8, timedelta(minutes=30)
-# The sensor looks after so many days: what was logged since is one run, and a run takes longer than a day in it.
-_DAYS_A_RUN = 3
 
 
 def live(
@@ -29,7 +28,7 @@ def live(
     path: Path,
     say: Callable[[str], None],
 ) -> list[DayAccount]:
-    """Live through a month of production, a few days at a time, and write its account to `path`.
+    """Live through a month of production, day by day, and write its account to `path`.
 
     What was logged and judged by an earlier demo stays. Raises RuntimeError for a run that ended with an error, and
     what predicting, lakeFS and MLflow raise.
@@ -49,24 +48,21 @@ def live(
     story = ""
     # What an earlier demo left in the spool is collected before it is looked at what is there.
     _tick(defs, instance, project)
-    dates = list(month.dates())
-    for start in range(0, len(dates), _DAYS_A_RUN):
-        some = dates[start : start + _DAYS_A_RUN]
-        for number, day in some:
-            if day >= oldest:
-                lines.live(number, month, day)
+    for number, day in month.dates():
+        begun = time.perf_counter()
+        if day >= oldest:
+            lines.live(number, month, day)
         _tick(defs, instance, project)
-        for number, day in some:
-            account = account_of(project, number, month, day, tables, performances, registry)
-            accounts.append(account)
-            if account.story != story:
-                story = account.story
-                say(f"\n{day}: {story}")
-            noticed = "; ".join(each.sentence() for each in account.noticed) or "quiet"
-            say(f"  {day}: {account.rows} rows, {noticed}")
-            for done in account.done:
-                say(f"    {done}")
+        account = account_of(project, number, month, day, tables, performances, registry)
+        accounts.append(account)
         write_account(path, month, accounts)
+        if account.story != story:
+            story = account.story
+            say(f"\n{day}: {story}")
+        noticed = "; ".join(each.sentence() for each in account.noticed) or "quiet"
+        say(f"  {day}: {account.rows} rows, {noticed} ({time.perf_counter() - begun:.1f} s)")
+        for done in account.done:
+            say(f"    {done}")
     return accounts
 
 
