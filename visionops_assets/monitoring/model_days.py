@@ -1,9 +1,9 @@
 """A production day taken apart by (model, device group), and its findings put in a row with those of other days."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -104,13 +104,17 @@ def drift_days(tables: Mapping[date, pd.DataFrame]) -> dict[Where, list[Day]]:
     """What stored drift tables say, by model and device group, a day each."""
     found: dict[Where, list[Day]] = {}
     for day, table in tables.items():
-        for where, part in by_model(table) if len(table) else ():
-            judged = bool(part["distance"].notna().any())
-            drifted = part[part["drifted"].astype(bool)]
-            far = (drifted["distance"] / drifted["threshold"]).sort_values(ascending=False)
-            signs = tuple(drifted.loc[far.index, "column"])
-            bad = bool(len(drifted)) if judged else None
-            found.setdefault(where, []).append(Day(day, int(part["rows"].iloc[0]), bad, signs))
+        # Without pandas' groups: a month of small tables is read for each day that is judged.
+        rows: dict[Where, list[dict[Hashable, Any]]] = {}
+        for row in table.to_dict("records"):
+            rows.setdefault(Where(str(row["model_sha256"]), str(row["device_group"])), []).append(row)
+        for where, columns in sorted(rows.items()):
+            judged = any(pd.notna(row["distance"]) for row in columns)
+            drifted = [row for row in columns if row["drifted"]]
+            drifted.sort(key=lambda row: -row["distance"] / row["threshold"])
+            signs = tuple(str(row["column"]) for row in drifted)
+            bad = bool(drifted) if judged else None
+            found.setdefault(where, []).append(Day(day, int(columns[0]["rows"]), bad, signs))
     return found
 
 
