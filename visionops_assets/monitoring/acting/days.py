@@ -14,7 +14,7 @@ from visionops_assets.monitoring.acting.standing import Champion, Champions
 from visionops_assets.monitoring.judgement import Day
 from visionops_assets.monitoring.model_days import Where, drift_days, performance_days
 from visionops_assets.monitoring.reference import NoReference, dataset_of
-from visionops_assets.monitoring.stored_days import StoredDays
+from visionops_assets.monitoring.stored_days import StoredDays, stored_dates
 from visionops_assets.project import Project
 
 
@@ -54,8 +54,9 @@ class DaysOfChampions:
     def newest(self, day: date, today: date) -> date:
         """The newest day that has a log, of those from `day` to today."""
         reports = self.stored("drift_report")
-        for back in range((today - day).days + 1):
-            later = today - timedelta(back)
+        for later in reversed(stored_dates(self.artifacts, self.project.project, "drift_report")):
+            if not day <= later <= today:
+                continue
             table = reports.at(later)
             if table is not None and len(table):
                 return later
