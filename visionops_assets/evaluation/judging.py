@@ -4,12 +4,10 @@ A verdict is identified by challenger, champion, holdout and rules; one that is 
 so the same challenger judged again against the same champion spends nothing.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,6 @@ from resources.model_records import ModelVersion, version_on
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.dataset.decode import decode_whole
-from visionops_assets.dataset.samples import load_samples
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.candidate_pairs import candidate_pairs
@@ -29,15 +26,12 @@ from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import find_leaks
 from visionops_assets.evaluation.ledger import turn_of
 from visionops_assets.evaluation.predictions import holdout_digest
-from visionops_assets.evaluation.shipped import fetch_model, open_model
+from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.evaluation.verdict import Kind, ModelReference, Verdict, verdict_identity
 from visionops_assets.project import Project
 from visionops_assets.tables import frame_from_parquet, to_parquet
 from visionops_assets.training.challenger import Challenger
-from visionops_assets.training.recipe import InputSpec
-
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -68,13 +62,16 @@ def judge_challenger(
     scratch: Scratch,
     dagster_run_id: str,
     say: Callable[[str], None],
+    trained_on: DatasetVersion | None = None,
 ) -> Judgement:
     """Judge a challenger against the present champion on this version's holdout, and store the verdict.
 
-    Raises `EmptyHoldout`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS and
-    MLflow raise.
+    `trained_on` is the dataset version that the challenger was trained on, by default this one. Raises
+    `EmptyHoldout`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS and MLflow raise.
     """
-    judging = _Judging(project, version, challenger, kind, lakefs, registry, scratch, say)
+    judging = _Judging(
+        project, version, trained_on or version, challenger, kind, lakefs, registry, scratch, say
+    )
     identity = judging.identity
     found = verdicts.find(registry, project.project, challenger.run_id, identity, kind)
     predictions = judging.stored_predictions()
@@ -90,6 +87,11 @@ def judge_challenger(
     return Judgement(stored, predictions, found is not None, judging.examples(predictions))
 
 
+def predictions_path(identity: str) -> str:
+    """The artifact of the challenger's run that holds the answers a verdict rests on."""
+    return f"verdicts/{identity}/predictions.parquet"
+
+
 class _Judging:
     """One judgement: who against whom on what, fixed when it begins."""
 
@@ -97,6 +99,7 @@ class _Judging:
         self,
         project: Project,
         version: DatasetVersion,
+        trained_on: DatasetVersion,
         challenger: Challenger,
         kind: Kind,
         lakefs: LakeFSResource,
@@ -105,8 +108,10 @@ class _Judging:
         say: Callable[[str], None],
     ) -> None:
         self.project, self.version, self.challenger, self.kind = project, version, challenger, kind
+        self.trained_on = trained_on
         self.task = evaluation_task(project.task)
-        self.lakefs, self.registry, self.scratch, self.say = lakefs, registry, scratch, say
+        self.lakefs, self.registry, self.say = lakefs, registry, say
+        self.scorer = Scorer(self.task, project.repository, version.commit.id, lakefs, registry, scratch)
         self.holdout = version.split("holdout")
         if self.holdout.empty:
             raise EmptyHoldout(
@@ -121,7 +126,7 @@ class _Judging:
             self.holdout_digest,
             project.gate.digest(),
         )
-        self._predictions_path = f"verdicts/{self.identity}/predictions.parquet"
+        self._predictions_path = predictions_path(self.identity)
 
     def stored_predictions(self) -> pd.DataFrame | None:
         """The predictions of an earlier judgement of the same identity."""
@@ -204,19 +209,9 @@ class _Judging:
         )
 
     def _score(self, run_id: str, onnx_sha256: str, who: str) -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            file = fetch_model(self.registry, run_id, onnx_sha256, who, Path(folder))
-            shipped = open_model(file)
-            answers = self.task.answers(shipped, self._images(self.holdout, shipped.input))
+        answers = self.scorer.answers(self.holdout, run_id, onnx_sha256, who)
         self.say(f"the {who} answered {len(self.holdout)} holdout images")
         return answers
-
-    def _images(self, rows: pd.DataFrame, size: InputSpec) -> Iterator[NDArray[np.uint8]]:
-        view, _ = load_samples(
-            self.lakefs, self.project.repository, self.version.commit.id, rows, self.scratch.samples, size
-        )
-        for start in range(0, len(view), BATCH):
-            yield view.gather(np.arange(start, min(start + BATCH, len(view))))
 
     def _whole_images(self, paths: list[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for path, data in self.lakefs.read_many(self.project.repository, self.version.commit.id, paths):
@@ -224,14 +219,25 @@ class _Judging:
 
     def _leaks(self) -> pd.DataFrame:
         """Holdout images that training saw, by their bytes or as near duplicates at full size."""
-        used = self.version.used
-        paths = used.drop_duplicates("sha256").set_index("sha256")["path"]
+        seen = self.trained_on.used
+        seen = seen[seen["split"] != "holdout"]
+        places = {
+            **_places(self.trained_on.commit.id, seen),
+            **_places(self.version.commit.id, self.holdout),
+        }
+        rows = pd.concat([self.holdout, seen], ignore_index=True)
 
         @lru_cache(maxsize=256)
         def image(sha256: str) -> NDArray[np.uint8]:
-            path = str(paths[sha256])
-            return decode_whole(
-                self.lakefs.read(self.project.repository, self.version.commit.id, path), path, 1
-            )
+            commit, path = places[sha256]
+            return decode_whole(self.lakefs.read(self.project.repository, commit, path), path, 1)
 
-        return find_leaks(self.version.samples, candidate_pairs(used), image)
+        return find_leaks(rows, candidate_pairs(rows), image)
+
+
+def _places(commit: str, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Where each image is, by its SHA-256: commit and path."""
+    return {
+        sha256: (commit, path)
+        for sha256, path in zip(rows["sha256"].tolist(), rows["path"].tolist(), strict=True)
+    }

@@ -63,14 +63,20 @@ def gather(registry: Registry, project: str, version: int | None = None, group: 
     )
 
 
+def read_provenance(registry: Registry, run_id: str) -> Provenance | None:
+    """How a run made its model; None where it does not say."""
+    found = _read(registry, run_id, PROVENANCE_ARTIFACT)
+    return None if found is None else Provenance.from_json(found.decode())
+
+
+def read_manifest(registry: Registry, run_id: str) -> Manifest | None:
+    """What a run trained on; None where it does not say."""
+    found = _read(registry, run_id, MANIFEST_ARTIFACT)
+    return None if found is None else Manifest.from_json(loads(found))
+
+
 def _made(registry: Registry, version: ModelVersion) -> Made:
-    provenance = _read(registry, version, PROVENANCE_ARTIFACT)
-    manifest = _read(registry, version, MANIFEST_ARTIFACT)
-    return Made(
-        version=version,
-        provenance=None if provenance is None else Provenance.from_json(provenance.decode()),
-        manifest=None if manifest is None else Manifest.from_json(loads(manifest)),
-    )
+    return Made(version, read_provenance(registry, version.run_id), read_manifest(registry, version.run_id))
 
 
 def _predecessor(registry: Registry, project: str, version: int) -> Made | None:
@@ -88,8 +94,8 @@ def _verdict(registry: Registry, model: RegisteredModel, arrival: HistoryEntry |
         return None
 
 
-def _read(registry: Registry, version: ModelVersion, path: str) -> bytes | None:
+def _read(registry: Registry, run_id: str, path: str) -> bytes | None:
     try:
-        return registry.artifacts.read_bytes(version.run_id, path)
+        return registry.artifacts.read_bytes(run_id, path)
     except ArtifactMissing:
         return None
