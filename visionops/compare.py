@@ -1,0 +1,86 @@
+"""`visionops compare`: two versions, runs, dataset versions, commits or branches, side by side."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from visionops.comparing.comparison import Comparing
+    from visionops_assets.project import Project
+
+
+def command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PROJECT] [A] [B]",
+            help="A and B: a registered version, `champion`, `challenger`, an MLflow run, a dataset version, commit, "
+            "branch or tag. Without them the newest challenger against the champion; without B against the champion.",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Dataset version, commit or branch on whose holdout both are compared."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print as Markdown, for a pull request.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Compare A with B: metrics with intervals, slices, costs, and what differs in data, recipe and code.
+
+    Answers are the stored ones where both were judged on one holdout; otherwise the files that ship answer now.
+    Nothing is decided: no significance is spent, no verdict stored, no alias moved.
+    """
+    from visionops.comparing.report import report
+
+    project, sides = _read(words or [])
+    comparing = comparing_of(project, quiet=as_json or markdown)
+    if not sides:
+        found = comparing.usual(on)
+    else:
+        found = comparing.named(sides[0], sides[1] if len(sides) > 1 else "champion", on)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=1))
+        return
+    page = report(found)
+    typer.echo(page.to_markdown() if markdown else page.to_text(), nl=False)
+
+
+def comparing_of(project: "Project", *, quiet: bool) -> "Comparing":
+    """What compares in a project, on the services of the environment; long work is told on standard error."""
+    from resources import home
+    from resources.scratch import Scratch
+    from visionops import services
+    from visionops.comparing.comparison import Comparing
+
+    return Comparing(
+        project,
+        services.registry(),
+        services.lakefs(),
+        services.artifacts(),
+        Scratch(root=str(home.cache())),
+        (lambda _: None) if quiet else (lambda line: typer.echo(line, err=True)),
+    )
+
+
+def _read(words: list[str]) -> "tuple[Project, list[str]]":
+    """The project, and what is compared. A first word that is a project's name is the project."""
+    from resources import home
+    from visionops.comparing.sides import ComparisonError
+    from visionops_assets.project import find_project, load_projects
+
+    projects = load_projects(home.projects_folder())
+    names = [project.project for project in projects]
+    if words and words[0] in names:
+        chosen, sides = words[0], words[1:]
+    elif len(names) == 1:
+        chosen, sides = names[0], words
+    elif len(words) == 3:
+        chosen, sides = words[0], words[1:]
+    else:
+        raise ComparisonError(f"name the project first, one of {', '.join(names) or 'none yet'}")
+    if len(sides) > 2:
+        raise ComparisonError(f"two things are compared, not {len(sides)}: {', '.join(sides)}")
+    return find_project(projects, chosen), sides
