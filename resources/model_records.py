@@ -17,6 +17,9 @@ TAG_MANIFEST = "visionops.manifest_digest"
 TAG_RECIPE = "visionops.recipe_digest"
 TAG_CODE = "visionops.code_digest"
 TAG_DAGSTER_RUN = "dagster.run_id"
+# What a run was made as, where it is not a challenger's, and the sweeps that it is a part of, by name.
+TAG_KIND = "visionops.kind"
+TAG_SWEEP = "visionops.sweep"
 # Of a version: what its last reproduction found, when, and which artifact of its run says so.
 TAG_REPRODUCTION = "visionops.reproduction.result"
 TAG_REPRODUCTION_WHEN = "visionops.reproduction.when"
@@ -26,6 +29,10 @@ WEIGHTS_ARTIFACT = "model/weights.safetensors"
 ONNX_ARTIFACT = "model/model.onnx"
 PROVENANCE_ARTIFACT = "model/provenance.json"
 MODEL_CARD_ARTIFACT = "model_card.md"
+
+# Values of TAG_KIND: trained by `visionops train`, or by somebody's own script.
+EXPERIMENT = "experiment"
+SCRIPT = "script"
 
 # The device group that exists from the start.
 EVERYWHERE = "all"

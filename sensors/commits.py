@@ -14,6 +14,7 @@ from sensors.owned_sensor import owned_sensor
 from sensors.readiness import EarlierRun, Go, readiness
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
+from visionops_assets.dataset.commits import changed_samples
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
@@ -79,7 +80,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         seen = Cursor.read(context.cursor)
         log = list(lakefs.log(project.repository, MAIN, stop_at=seen.commit))[::-1]
         found = log[:COMMITS_PER_TICK]
-        changed = [commit for commit in found if _changed_samples(lakefs, project.repository, commit)]
+        changed = [commit for commit in found if changed_samples(lakefs, project.repository, commit)]
         versions = dataset_versions(project.project)
         known = set(context.instance.get_dynamic_partitions(versions.name or ""))
         keys = {dataset_version(commit.id, commit.created_at): commit for commit in changed}
@@ -99,7 +100,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             skip_reason=wanted if isinstance(wanted, dg.SkipReason) else None,
             dynamic_partitions_requests=[versions.build_add_request(sorted(fresh))] if fresh else [],
             asset_events=[
-                _observed(images.key, key, commit, lakefs, project) for key, commit in fresh.items()
+                observed(images.key, key, commit, lakefs, project) for key, commit in fresh.items()
             ],
             cursor=now.write(),
         )
@@ -160,15 +161,10 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     return commits
 
 
-def _changed_samples(lakefs: LakeFSResource, repository: str, commit: Commit) -> bool:
-    if not commit.parents:
-        return False
-    return any(lakefs.diff(repository, commit.parents[0], commit.id, SAMPLES, limit=1))
-
-
-def _observed(
+def observed(
     key: dg.AssetKey, partition: str, commit: Commit, lakefs: LakeFSResource, project: Project
 ) -> dg.AssetMaterialization:
+    """What is reported of a dataset version when it is seen first: that its images are there, and whose they are."""
     return dg.AssetMaterialization(
         asset_key=key,
         partition=partition,

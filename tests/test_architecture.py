@@ -15,7 +15,7 @@ from resources.home import ROOT
 # Each may import what stands to its right of it in this order, and itself.
 ORDER = ("visionops", "definitions", "sensors", "visionops_assets", "resources")
 ALONE = ("lakefs_local", "edge")
-STAGES = ("dataset", "training", "evaluation", "promotion", "reproduction", "delivery", "monitoring")
+STAGES = ("dataset", "training", "experiments", "evaluation", "promotion", "reproduction", "delivery", "monitoring")
 HEAVY = (
     "torch",
     "lightning",

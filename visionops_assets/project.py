@@ -85,6 +85,8 @@ class Project(_Section):
     splits: Splits = Splits()
     trigger: Trigger = Trigger()
     recipe: Recipe
+    # Where trainings tell their parameters and epochs. Files, digests and the registry are MLflow's in any case.
+    tracking: tuple[Literal["mlflow", "wandb"], ...] = Field(("mlflow",), min_length=1)
     gate: GateRules = GateRules()
     production: ProductionRules = ProductionRules()
     drift: DriftRules = DriftRules()

@@ -16,6 +16,8 @@ LEAVING = "visionops/leaving"
 BATCH = "visionops/batch"
 DAY = "visionops/day"
 DROP = "visionops/drop"
+# The MLflow run that takes the place of a training.
+SUBMITTED = "visionops/submitted"
 # Which webhook was told how the run ended.
 ANNOUNCED = "visionops/announced"
 
@@ -58,5 +60,8 @@ def kind_of_run(tags: Mapping[str, str]) -> Literal["decision", "what_if"]:
 
 
 def how_to_decide(project: str) -> str:
-    """What a person does to have a dataset version decided where no sensor asks for it."""
-    return f"run the job `{project}_decide` on its dataset version with the tag `{INTENT}: {DECISION}`"
+    """What a person does to have a challenger decided on where no sensor asks for it."""
+    return (
+        "`visionops submit RUN` has its run judged on the newest dataset version; for another one, run the job "
+        f"`{project}_decide` on it with the tag `{INTENT}: {DECISION}`"
+    )

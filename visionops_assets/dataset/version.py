@@ -6,12 +6,13 @@ from functools import cached_property
 import pandas as pd
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
 from visionops_assets.addresses import asset_key
+from visionops_assets.dataset.commits import newest_commit
 from visionops_assets.dataset.layout import BATCHES, is_annotations
 from visionops_assets.dataset.manifest import AnnotationsFile, Manifest, build_manifest
-from visionops_assets.partitions import commit_prefix
+from visionops_assets.partitions import commit_of, commit_prefix, dataset_version
 from visionops_assets.project import Project
 from visionops_assets.tables import read_table
 
@@ -55,6 +56,25 @@ def build_version(
             "`annotations` in the project file"
         )
     return DatasetVersion(partition, commit, manifest, read_table(store, manifest.to_json()))
+
+
+def named_version(
+    lakefs: LakeFSResource, store: ArtifactStore, project: Project, name: str | None = None
+) -> DatasetVersion:
+    """The dataset version that a key, commit, branch or tag names; by default the newest on main.
+
+    Raises what `build_version` raises.
+    """
+    if name is None:
+        commit = newest_commit(lakefs, project.repository)
+    else:
+        commit = lakefs.head(project.repository, commit_of(name))
+    if commit is None:
+        raise EmptyVersion(
+            f"{project.repository}/{MAIN} has no samples yet: import a batch with "
+            f"`visionops import {project.project} SOURCE --batch NAME`"
+        )
+    return build_version(lakefs, store, project, dataset_version(commit.id, commit.created_at))
 
 
 def manifest_at(lakefs: LakeFSResource, store: ArtifactStore, project: Project, reference: str) -> Manifest:

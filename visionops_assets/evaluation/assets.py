@@ -43,12 +43,20 @@ def evaluation_asset(
         from visionops_assets.dataset.version import read_version
         from visionops_assets.evaluation.judging import judge_challenger
         from visionops_assets.evaluation.presentation import verdict_metadata
+        from visionops_assets.evaluation.seen import version_trained_on
 
         with clear_failures(context):
             made = Challenger.from_record(challenger)
+            submitted = context.run.tags.get(run_tags.SUBMITTED, made.run_id)
+            if submitted != made.run_id:
+                raise LookupError(
+                    f"run {submitted} was submitted, but another run of Dagster has put {made.run_id} in its place "
+                    "meanwhile: submit it again"
+                )
+            version = read_version(lakefs, artifacts, project, context.partition_key)
             judged = judge_challenger(
                 project,
-                read_version(lakefs, artifacts, project, context.partition_key),
+                version,
                 made,
                 run_tags.kind_of_run(context.run.tags),
                 lakefs=lakefs,
@@ -56,6 +64,7 @@ def evaluation_asset(
                 scratch=scratch,
                 dagster_run_id=context.run.run_id,
                 say=context.log.info,
+                trained_on=version_trained_on(project, version, made, lakefs, registry, artifacts),
             )
             verdict = judged.verdict
             # The sensor takes a decision for done when this is written.

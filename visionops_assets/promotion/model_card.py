@@ -52,7 +52,7 @@ def model_card(evidence: Evidence, about: About) -> Page:
     blocks = (
         *_identity(evidence, about),
         *_data(evidence),
-        *(_recipe(provenance.recipe) if provenance is not None else ()),
+        *(_made_with(provenance) if provenance is not None else ()),
         *(_metrics(evidence.verdict) if evidence.verdict is not None else ()),
         *_limits(evidence),
         *_provenance(evidence),
@@ -113,6 +113,15 @@ def _data(evidence: Evidence) -> Iterator[Block]:
             )
         )
     yield Facts(tuple(rows))
+
+
+def _made_with(provenance: Provenance) -> Iterator[Block]:
+    if provenance.script is None:
+        yield from _recipe(provenance.recipe)
+        return
+    stated = [(name, str(value)) for name, value in provenance.script.parameters.items()]
+    yield Heading("Script")
+    yield Facts((("file", provenance.script.name), ("model", provenance.recipe.model.class_path), *stated))
 
 
 def _recipe(recipe: Recipe) -> Iterator[Block]:
@@ -242,6 +251,12 @@ def _provenance(evidence: Evidence) -> Iterator[Block]:
         yield Paragraph("Not stored: this version cannot be reproduced.")
         return
     yield Facts(tuple(_origin(provenance)))
+    if provenance.script is not None:
+        yield Paragraph(
+            "One's own script made it: `visionops reproduce` knows recipes only, so running it again at this revision "
+            "is the way."
+        )
+        return
     yield Paragraph(
         f"`visionops reproduce {version.project} --version {version.version}` makes it again and compares."
     )

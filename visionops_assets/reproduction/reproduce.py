@@ -108,6 +108,12 @@ def _provenance(registry: Registry, made: ModelVersion) -> Provenance:
                 f"the provenance of {name} was altered: it says {value[:12]} where the registered version's tag "
                 f"{tag} says {registered[:12]}; restore {PROVENANCE_ARTIFACT} of run {made.run_id}"
             )
+    if found.script is not None:
+        raise ReproductionFailed(
+            f"{name} was made by one's own script {found.script.name}, not by a recipe: run it at revision "
+            f"{found.code.revision or '(not in git)'} on commit {found.data.commit[:12]} of {found.data.repository} "
+            "and compare the weights' digests"
+        )
     return found
 
 

@@ -3,9 +3,11 @@
 import json
 
 import dagster as dg
+from pydantic import Field
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
+from resources.model_records import TAG_DAGSTER_RUN, TAG_PARTITION
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.asset_options import versioned
@@ -13,6 +15,15 @@ from visionops_assets.failures import RETRY, clear_failures
 from visionops_assets.metadata import picture
 from visionops_assets.project import Project
 from visionops_assets.training.training_version import training_version
+
+
+class WhichRun(dg.Config):
+    """Where the challenger comes from."""
+
+    run: str = Field(
+        default="",
+        description="MLflow run of an experiment that takes the place of a training; by default the recipe is trained.",
+    )
 
 
 def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -26,11 +37,13 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
         retry_policy=RETRY,
         description=(
             "The model trained on this dataset version, and the ONNX file that ships. The same commit, recipe and "
-            "code give the same weights, bit for bit; a finished training is found and reused."
+            "code give the same weights, bit for bit; a finished training is found and reused. `visionops submit` puts "
+            "an experiment's run in its place."
         ),
     )
     def challenger(
         context: dg.AssetExecutionContext,
+        config: WhichRun,
         lakefs: LakeFSResource,
         registry: ModelRegistry,
         artifacts: ArtifactStore,
@@ -39,34 +52,43 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
         from visionops_assets.dataset.version import read_version
         from visionops_assets.training.challenge import challenge
         from visionops_assets.training.challenger import CURVES_ARTIFACT, PARITY_ARTIFACT
+        from visionops_assets.training.submitted import submitted_challenger
 
         with clear_failures(context):
-            version = read_version(lakefs, artifacts, project, context.partition_key)
-            made, reused = challenge(
-                project,
-                version,
-                lakefs=lakefs,
-                registry=registry,
-                scratch=scratch,
-                dagster_run_id=context.run.run_id,
-                say=context.log.info,
-            )
+            made_with = project.recipe.model_dump(mode="json")
+            if config.run:
+                made, provenance = submitted_challenger(registry, lakefs, project, config.run)
+                reused, made_with = True, provenance.made_with
+            else:
+                made, reused = challenge(
+                    project,
+                    read_version(lakefs, artifacts, project, context.partition_key),
+                    lakefs=lakefs,
+                    registry=registry,
+                    scratch=scratch,
+                    tags={TAG_DAGSTER_RUN: context.run.run_id},
+                    say=context.log.info,
+                )
             run = registry.runs.get(made.run_id)
             parity = json.loads(registry.artifacts.read_bytes(run.id, PARITY_ARTIFACT))
-            curves = registry.artifacts.read_bytes(run.id, CURVES_ARTIFACT)
+            curves = None
+            if registry.artifacts.exists(run.id, CURVES_ARTIFACT):
+                curves = registry.artifacts.read_bytes(run.id, CURVES_ARTIFACT)
         return dg.MaterializeResult(
             value=made.to_record(),
             data_version=dg.DataVersion(made.weights_sha256),
             metadata={
                 "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
-                "learning_curves": picture(curves),
+                "submitted": bool(config.run),
+                "trained_on": run.tags[TAG_PARTITION],
+                **({"learning_curves": picture(curves)} if curves is not None else {}),
                 "reused": reused,
                 **{name: float(value) for name, value in sorted(run.metrics.items())},
                 "weights_sha256": made.weights_sha256,
                 "onnx_sha256": made.onnx_sha256,
                 "export_parity": parity["summary"],
                 "code_digest": made.code_digest,
-                "recipe": dg.MetadataValue.json(project.recipe.model_dump(mode="json")),
+                "recipe": dg.MetadataValue.json(made_with),
             },
         )
 

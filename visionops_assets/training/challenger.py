@@ -3,6 +3,18 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from resources.model_records import (
+    TAG_CODE,
+    TAG_IDENTITY,
+    TAG_MANIFEST,
+    TAG_ONNX,
+    TAG_RECIPE,
+    TAG_WEIGHTS,
+    Run,
+)
+from visionops_assets.project import Project
+from visionops_assets.training.training_version import training_version_of
+
 FORMAT = 1
 CURVES_ARTIFACT = "plots/learning_curves.png"
 PARITY_ARTIFACT = "model/parity.json"
@@ -36,3 +48,17 @@ class Challenger:
                 "materialise challenger again"
             )
         return cls(**{name: value for name, value in record.items() if name != "format"})
+
+
+def challenger_of(run: Run, project: Project) -> Challenger:
+    """What a finished run of a project holds, by its tags. Raises `KeyError` where it is no training of ours."""
+    return Challenger(
+        run_id=run.id,
+        identity=run.tags[TAG_IDENTITY],
+        weights_sha256=run.tags[TAG_WEIGHTS],
+        onnx_sha256=run.tags[TAG_ONNX],
+        manifest_digest=run.tags[TAG_MANIFEST],
+        recipe_digest=run.tags[TAG_RECIPE],
+        code_digest=run.tags[TAG_CODE],
+        training_version=training_version_of(project, run.tags[TAG_RECIPE], run.tags[TAG_CODE]),
+    )

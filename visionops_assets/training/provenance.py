@@ -6,9 +6,9 @@ Light: whoever compares two models need not load torch.
 import platform
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from visionops_assets.training.code_digest import CodeState
 from visionops_assets.training.recipe import Recipe, recipe_digest
@@ -54,9 +54,16 @@ class CodeOrigin(_Part):
     uncommitted_sha256: str | None
 
 
+class ScriptOrigin(_Part):
+    """One's own script, where no recipe made the model: its file, and the parameters that it stated."""
+
+    name: str
+    parameters: dict[str, Any]
+
+
 class Provenance(_Part):
     """Everything that went into a model, and what came out. `recipe` is resolved; `recipe_digest` is of the
-    recipe as declared."""
+    recipe as declared. Where a `script` made the model, only `input` and `model` of the recipe say something."""
 
     format: Literal["1"] = "1"
     project: str
@@ -71,6 +78,22 @@ class Provenance(_Part):
     weights_sha256: str
     onnx_sha256: str | None
     metrics: dict[str, float]
+    script: ScriptOrigin | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_an_absent_script(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recorded code reads what this code writes, and that of before knows no scripts.
+        content: dict[str, Any] = serialise(self)
+        if self.script is None:
+            del content["script"]
+        return content
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """The recipe, or the parameters of one's own script."""
+        if self.script is not None:
+            return {"script": self.script.name, **self.script.parameters}
+        return self.recipe.model_dump(mode="json")
 
     def to_json(self) -> str:
         """Return the text of `provenance.json`."""
@@ -166,9 +189,7 @@ def _pairs(before: Provenance, after: Provenance) -> Iterator[tuple[Kind, str, o
     ):
         yield "data", label, getattr(before.data, name), getattr(after.data, name)
     yield "recipe", "task", before.task, after.task
-    yield from _nested(
-        "recipe", "", before.recipe.model_dump(mode="json"), after.recipe.model_dump(mode="json")
-    )
+    yield from _nested("recipe", "", before.made_with, after.made_with)
     for name, label in (
         ("digest", "sources"),
         ("uncommitted_sha256", "uncommitted change"),

@@ -12,12 +12,13 @@ LENGTH = 16
 
 def training_version(project: Project) -> str:
     """Digest of task, classes, recipe and code: the `code_version` of assets, and part of a run's key."""
-    content = [
-        project.task,
-        list(project.classes),
-        recipe_digest(project.recipe),
-        loaded_code_digest(project.recipe.model.class_path),
-    ]
+    code = loaded_code_digest(project.recipe.model.class_path)
+    return training_version_of(project, recipe_digest(project.recipe), code)
+
+
+def training_version_of(project: Project, recipe: str, code: str) -> str:
+    """The same of any recipe and code, by their digests."""
+    content = [project.task, list(project.classes), recipe, code]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:LENGTH]
 
 

@@ -1,0 +1,153 @@
+"""`visionops train`: experiments, which decide nothing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from visionops_assets.experiments.experiment import Attempt, Trained
+    from visionops_assets.experiments.sweep import Sweep
+    from visionops_assets.training.history import EpochReport
+    from visionops_assets.training.recipe import Recipe
+
+
+def command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    version: Annotated[
+        str | None,
+        typer.Option(help="Dataset version, commit, branch or tag; by default the newest dataset version."),
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="A value of the recipe, such as optimiser.lr=0.01."),
+    ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option(help="A YAML file that declares a grid or random search.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the runs as JSON.")] = False,
+) -> None:
+    """Train recipes on a dataset version as MLflow runs. Nothing is registered, judged or promoted.
+
+    What was trained before is reused, so a sweep that was killed goes on where it was. `visionops submit RUN` has a
+    run judged. Exit code 1 if a training failed.
+    """
+    from resources import home
+    from resources.scratch import Scratch
+    from visionops import services
+    from visionops.progress import progress_bars
+    from visionops_assets.dataset.version import named_version
+    from visionops_assets.experiments.experiment import Hearing, best_of, train_all
+    from visionops_assets.experiments.sweep import load_sweep
+
+    found = services.project(project)
+    declared = load_sweep(sweep) if sweep is not None else None
+    attempts = _attempts(found.recipe, values or (), declared, sweep)
+    lakefs, registry = services.lakefs(), services.registry()
+    dataset = named_version(lakefs, services.artifacts(), found, version)
+    ended: list[Trained] = []
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    with progress_bars(declared.name if declared else project) as progress:
+
+        def on_epoch(report: "EpochReport") -> None:
+            progress("epochs", report.epoch, report.epochs)
+
+        def on_attempt(trained: "Trained") -> None:
+            ended.append(trained)
+            progress("trainings", len(ended), len(attempts))
+            if len(attempts) > 1:
+                say(f"{len(ended)} of {len(attempts)}: {_line(trained, found.task)}")
+
+        if len(attempts) > 1:
+            progress("trainings", 0, len(attempts))
+        # Of one training each epoch is news; of many, each training.
+        hearing = Hearing(say if len(attempts) == 1 else _notices(say), on_epoch, on_attempt)
+        results = train_all(
+            found,
+            dataset,
+            attempts,
+            lakefs=lakefs,
+            registry=registry,
+            scratch=Scratch(root=str(home.cache())),
+            sweep=declared.name if declared else None,
+            hearing=hearing,
+        )
+    best = best_of(results, found.task)
+    if as_json:
+        told = _told(found.project, found.task, dataset.partition, results, best)
+        typer.echo(json.dumps({**told, "sweep": declared.name if declared else None}, indent=1))
+    else:
+        _show(results, best, found.task)
+    if any(each.error for each in results):
+        raise typer.Exit(1)
+
+
+def _attempts(
+    recipe: "Recipe", values: Sequence[str], sweep: "Sweep | None", path: Path | None
+) -> "list[Attempt]":
+    """What to train. Every value is checked before anything else is asked of anybody."""
+    from visionops_assets.experiments.experiment import Attempt
+    from visionops_assets.experiments.overrides import overridden, parse_assignments
+    from visionops_assets.experiments.sweep import recipes_of
+
+    given = parse_assignments(values)
+    base = overridden(recipe, given, "--set")
+    if sweep is None or path is None:
+        return [Attempt(given, base)]
+    return [Attempt({**given, **point}, tried) for point, tried in recipes_of(sweep, base, path)]
+
+
+def _notices(say: Any) -> Any:
+    """Of many trainings only what a person must know: that W&B is offline, once."""
+    said: set[str] = set()
+
+    def notice(text: str) -> None:
+        if text.startswith("W&B") and text not in said:
+            said.add(text)
+            say(text)
+
+    return notice
+
+
+def _told(
+    project: str, task: str, partition: str, results: "Sequence[Trained]", best: "Trained | None"
+) -> dict[str, Any]:
+    """What --json prints."""
+    from dataclasses import asdict
+
+    from visionops_assets.experiments.experiment import SCORES
+
+    return {
+        "project": project,
+        "version": partition,
+        "metric": SCORES[task],
+        "best": None if best is None else best.run_id,
+        "runs": [asdict(each) for each in results],
+    }
+
+
+def _line(trained: "Trained", task: str) -> str:
+    from visionops_assets.experiments.experiment import SCORES
+
+    if trained.error is not None:
+        return f"{trained.name}: failed: {trained.error}"
+    score = trained.metrics.get(SCORES[task])
+    shown = f"{SCORES[task]} {score:.4f}" if score is not None else "no validation images"
+    return f"{trained.name}: {shown}{' (trained before)' if trained.reused else ''}"
+
+
+def _show(results: "Sequence[Trained]", best: "Trained | None", task: str) -> None:
+    """Best first, with the command that has it judged."""
+    from visionops_assets.experiments.experiment import SCORES
+
+    ranked = sorted(results, key=lambda each: -each.metrics.get(SCORES[task], float("-inf")))
+    for each in ranked:
+        typer.echo(f"{each.run_id or '-':<32}  {_line(each, task)}")
+    if best is not None:
+        typer.echo(f"best on validation: {best.url}")
+        typer.echo(f"`visionops submit {best.run_id}` has it judged on the newest holdout")

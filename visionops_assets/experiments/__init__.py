@@ -1,0 +1,1 @@
+"""Trainings that decide nothing: other recipes, other dataset versions, many at once."""

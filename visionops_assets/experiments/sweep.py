@@ -1,0 +1,194 @@
+"""A sweep file: which values of a recipe are tried, and the points that follow from it, the same each time."""
+
+import itertools
+import math
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from visionops_assets.experiments.overrides import OverrideError, as_number, overridden
+from visionops_assets.training.recipe import Recipe
+
+LARGEST = 10_000
+Number = Annotated[float, BeforeValidator(as_number)]
+
+
+class SweepError(ValueError):
+    """A sweep file that cannot be used; the message names the file, the field and what was expected."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Values(_Part):
+    """A list to choose from."""
+
+    values: tuple[Any, ...] = Field(min_length=1)
+
+    def grid(self) -> list[Any]:
+        """All of them."""
+        return [as_number(value) for value in self.values]
+
+    def draw(self, generator: random.Random) -> Any:
+        """One of them."""
+        return generator.choice(self.grid())
+
+    def ends(self) -> list[Any]:
+        """What a recipe must be able to have."""
+        return self.grid()
+
+
+class Range(_Part):
+    """Numbers from `min` to `max`, both included; `steps` of them in a grid. Whole numbers give whole numbers."""
+
+    min: Number
+    max: Number
+    scale: Literal["linear", "log"] = "linear"
+    steps: int | None = Field(None, ge=2, le=LARGEST)
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if not self.min < self.max:
+            raise ValueError(f"min must be less than max, got {self.min:g} and {self.max:g}")
+        if self.scale == "log" and self.min <= 0:
+            raise ValueError(f"a log scale needs a min above 0, got {self.min:g}")
+        return self
+
+    def grid(self) -> list[float | int]:
+        """`steps` values, evenly spaced on the scale; of whole numbers each once."""
+        steps = self.steps or 2
+        return list(dict.fromkeys(self._at(number / (steps - 1)) for number in range(steps)))
+
+    def draw(self, generator: random.Random) -> float | int:
+        """A value drawn evenly on the scale."""
+        return self._at(generator.random())
+
+    def ends(self) -> list[float | int]:
+        """The least and the greatest value."""
+        return [self._at(0.0), self._at(1.0)]
+
+    def _at(self, share: float) -> float | int:
+        if self.scale == "log":
+            value = math.exp(math.log(self.min) + share * (math.log(self.max) - math.log(self.min)))
+        else:
+            value = self.min + share * (self.max - self.min)
+        value = min(max(value, self.min), self.max)
+        return round(value) if self.min.is_integer() and self.max.is_integer() else value
+
+
+def _listed(declared: Any) -> Any:
+    if isinstance(declared, list):
+        return {"values": declared}
+    if not isinstance(declared, Mapping | Values | Range):
+        raise ValueError("expected a list of values, or a range with min and max")
+    return declared
+
+
+def _kind(declared: Any) -> str:
+    return "values" if isinstance(declared, Values) or "values" in declared else "range"
+
+
+Parameter = Annotated[
+    Annotated[Values, Tag("values")] | Annotated[Range, Tag("range")],
+    Discriminator(_kind),
+    BeforeValidator(_listed),
+]
+
+
+class Sweep(_Part):
+    """A grid over all combinations, or `runs` draws. `parameters` are dotted paths of the recipe."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    method: Literal["grid", "random"] = "grid"
+    runs: int | None = Field(None, ge=1, le=LARGEST)
+    seed: int = Field(0, ge=0)
+    parameters: dict[str, Parameter] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _the_method_has_what_it_needs(self) -> Self:
+        if self.method == "random" and self.runs is None:
+            raise ValueError("method random needs `runs`, the number of trainings")
+        if self.method == "grid":
+            if self.runs is not None:
+                raise ValueError("`runs` belongs to method random: a grid trains every combination")
+            for path, parameter in self.parameters.items():
+                if isinstance(parameter, Range) and parameter.steps is None:
+                    raise ValueError(f"a grid needs `steps` for the range of {path}, or a list of values")
+        return self
+
+    def points(self) -> list[dict[str, Any]]:
+        """The values of each training by path, in order; the same points for the same file."""
+        if self.method == "grid":
+            grids = [parameter.grid() for parameter in self.parameters.values()]
+            count = math.prod(len(grid) for grid in grids)
+            if count > LARGEST:
+                raise SweepError(
+                    f"the grid has {count:,} points, at most {LARGEST:,} are trained: use method random"
+                )
+            return [dict(zip(self.parameters, chosen, strict=True)) for chosen in itertools.product(*grids)]
+        generator = random.Random(self.seed)
+        return [
+            {path: parameter.draw(generator) for path, parameter in self.parameters.items()}
+            for _ in range(self.runs or 0)
+        ]
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep file; its `name` is by default the file's. Raises `SweepError` listing every wrong field."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SweepError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(content, Mapping):
+        raise SweepError(f"{path}: must be a mapping with `method` and `parameters`")
+    try:
+        return Sweep.model_validate({"name": path.stem, **content})
+    except ValidationError as error:
+        raise SweepError(
+            "\n".join(dict.fromkeys(f"{path}: {_explain(one)}" for one in error.errors()))
+        ) from error
+
+
+def recipes_of(sweep: Sweep, recipe: Recipe, path: Path) -> list[tuple[dict[str, Any], Recipe]]:
+    """Each point with its recipe. All are checked, and the ends of each range even where none is drawn.
+
+    Raises `SweepError` naming the file, the field and what was expected.
+    """
+    points = sweep.points()
+    try:
+        for parameter, declared in sweep.parameters.items():
+            for end in declared.ends():
+                overridden(recipe, {**points[0], parameter: end}, f"{path}: parameters")
+        return [(point, overridden(recipe, point, f"{path}: parameters")) for point in points]
+    except OverrideError as error:
+        raise SweepError(str(error)) from error
+
+
+def _explain(found: Any) -> str:
+    place = [str(part) for part in found["loc"]]
+    if place[:1] == ["parameters"]:
+        # Which kind of a parameter it was taken for stands in no file.
+        del place[2:3]
+    field = ".".join(place) or "the file"
+    if found["type"] == "extra_forbidden":
+        return f"{field}: is not a field of a sweep file; remove it or correct its spelling"
+    if found["type"] == "missing":
+        return f"{field}: is required"
+    said = found["msg"].removeprefix("Value error, ")
+    return f"{field}: {said[0].lower()}{said[1:]}"
