@@ -36,7 +36,7 @@ from visionops_assets.training.preparation import prepare, provenance_of
 from visionops_assets.training.recipe import canonical_json, recipe_digest
 from visionops_assets.training.recording import epoch_metrics, flattened, put_model
 from visionops_assets.training.train import train
-from visionops_assets.training.training_version import loaded_code_digest, training_version
+from visionops_assets.training.training_version import loaded_code_digest, training_version_of
 
 
 def challenge(
@@ -84,7 +84,13 @@ def challenge(
 
 def training_identity(project: Project, manifest_digest: str) -> str:
     """What makes two trainings the same: project, data, recipe with classes, code."""
-    content = [project.project, manifest_digest, training_version(project)]
+    code = loaded_code_digest(project.recipe.model.class_path)
+    return identity_of(project, manifest_digest, recipe_digest(project.recipe), code)
+
+
+def identity_of(project: Project, manifest_digest: str, recipe: str, code: str) -> str:
+    """The same of any recipe and code, by their digests."""
+    content = [project.project, manifest_digest, training_version_of(project, recipe, code)]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 

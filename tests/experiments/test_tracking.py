@@ -1,0 +1,76 @@
+"""`visionops.tracking`: one's own script makes the same records, and its model can become champion."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import Bench
+from torch import nn
+
+from resources.model_records import PROVENANCE_ARTIFACT
+from tests.world import GATE
+from visionops import tracking
+from visionops_assets.reproduction.clean_process import ReproductionFailed
+from visionops_assets.training.provenance import Provenance
+
+LENIENT = {**GATE, "require": "non_inferior", "min_improvement": 0.6}
+
+
+class OneLayer(nn.Module):
+    """As somebody else would write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images.flatten(1))
+
+
+def test_a_script_of_ones_own_is_recorded_submitted_and_promoted(bench: Bench):
+    bench.declare(gate=LENIENT)
+    before, registry = bench.registered, bench.world.registry
+    torch.manual_seed(0)
+    model = OneLayer()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    with tracking.start("shapes", params={"optimiser": {"name": "adam", "lr": 0.02}}) as run:
+        images, targets = run.images("train")
+        for epoch in range(1, 41):
+            loss = nn.functional.cross_entropy(model(run.prepared(images)), torch.from_numpy(targets))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            run.log(epoch, train_loss=loss.item())
+        weights = run.log_model(model)
+        with pytest.raises(ValueError, match="the holdout is the gate's alone"):
+            run.images("holdout")
+    recorded = registry.runs.get(run.id)
+    assert recorded.finished
+    assert recorded.params["optimiser.lr"] == "0.02"
+    assert recorded.metrics["validation_accuracy"] > 0.8
+    assert recorded.tags["visionops.kind"] == "script"
+    made = Provenance.from_json(registry.artifacts.read_bytes(run.id, PROVENANCE_ARTIFACT).decode())
+    assert made.made_with["optimiser.lr"] == 0.02
+    assert bench.registered == before
+
+    told = json.loads(bench.run("submit", run.id, "--json"))
+
+    assert told["outcome"] == "promoted", told["reason"]
+    assert registry.models.version("shapes", told["version"]).weights_sha256 == weights
+    assert bench.world.latest("challenger").metadata["recipe"].value["optimiser.name"] == "adam"
+    with pytest.raises(ReproductionFailed, match="made by one's own script"):
+        bench.run("reproduce", "shapes")
+
+
+def test_an_exception_in_the_script_ends_its_run_as_failed(bench: Bench):
+    with pytest.raises(RuntimeError, match="out of memory"), tracking.start("shapes") as run:
+        raise RuntimeError("out of memory")
+    assert bench.world.registry.runs.get(run.id).status == "FAILED"
+
+
+def test_importing_it_imports_nothing_heavy():
+    heavy = "[name for name in ('torch', 'mlflow', 'pandas', 'dagster') if name in sys.modules]"
+    told = f"import sys, visionops.tracking; print({heavy})"
+    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,55 @@
+"""Runs of one's own training script, recorded as `visionops train` records its own, so that they compare and can be
+submitted:
+
+    from visionops import tracking
+
+    with tracking.start("digits", params={"lr": 0.001}) as run:
+        run.log(epoch, train_loss=loss, validation_accuracy=accuracy)  # once an epoch
+        run.log_model(model)
+
+Light: torch, MLflow and lakeFS are imported when a run starts.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visionops_assets.experiments.script import ScriptRun
+
+
+@contextmanager
+def start(
+    project: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    version: str | None = None,
+    name: str | None = None,
+    normalise: bool = True,
+) -> "Iterator[ScriptRun]":
+    """A run of a project on a dataset version: a key, commit, branch or tag, by default the newest.
+
+    `params` may be nested. `normalise` says that the model takes what `run.prepared` gives; without it, images are
+    float [N, C, H, W] in 0..1. An exception ends the run as failed.
+
+    Raises `ProjectError`, `EmptyVersion`, `WandbMissing`, and what lakeFS and MLflow raise.
+    """
+    from resources import home
+    from visionops import bootstrap, services
+
+    bootstrap.prepare()
+    from visionops_assets.dataset.version import named_version
+    from visionops_assets.experiments.script import open_script_run
+
+    found, lakefs = services.project(project), services.lakefs()
+    with open_script_run(
+        found,
+        named_version(lakefs, services.artifacts(), found, version),
+        dict(params or {}),
+        name=name,
+        normalise=normalise,
+        lakefs=lakefs,
+        registry=services.registry(),
+        samples=home.cache() / "samples",
+    ) as run:
+        yield run

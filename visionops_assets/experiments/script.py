@@ -1,0 +1,274 @@
+"""A run of somebody's own training script: the same records as a recipe's, so that the gate can judge its model."""
+
+import copy
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy, nn
+
+from resources.lakefs import LakeFSResource
+from resources.model_records import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    SCRIPT,
+    TAG_CODE,
+    TAG_COMMIT,
+    TAG_IDENTITY,
+    TAG_KIND,
+    TAG_MANIFEST,
+    TAG_ONNX,
+    TAG_PARTITION,
+    TAG_RECIPE,
+    TAG_WEIGHTS,
+    Run,
+)
+from resources.model_registry import ModelRegistry
+from resources.tracking import Tracking
+from visionops_assets.dataset.samples import load_samples
+from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.project import Project
+from visionops_assets.training.batches import LabelledImages, channel_statistics
+from visionops_assets.training.challenge import identity_of
+from visionops_assets.training.code_digest import code_state
+from visionops_assets.training.export import export_onnx, golden_images, parity
+from visionops_assets.training.history import EpochReport
+from visionops_assets.training.protocol import Shipped
+from visionops_assets.training.provenance import DataOrigin, ScriptOrigin, collect
+from visionops_assets.training.recipe import InputSpec, ModelSpec, Recipe, canonical_json
+from visionops_assets.training.recording import flattened, put_model
+from visionops_assets.training.tasks import task_of
+from visionops_assets.training.weights import save_weights
+
+_SIDES = ("train", "val")
+
+
+class ScriptRun:
+    """One run, while its script trains. `id` is the MLflow run that `visionops submit` takes."""
+
+    def __init__(
+        self,
+        project: Project,
+        version: DatasetVersion,
+        params: Mapping[str, Any],
+        *,
+        run: Run,
+        tracking: Tracking,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        samples: Path,
+        normalise: bool,
+    ) -> None:
+        self.id, self.classes, self.version = run.id, project.classes, version.partition
+        self._project, self._version, self._params, self._run = project, version, params, run
+        self._tracking, self._lakefs, self._registry, self._samples = tracking, lakefs, registry, samples
+        self._normalise = normalise
+        self._task = task_of(project.task)
+        self._history: list[EpochReport] = []
+        self._epoch = 0
+
+    def images(self, side: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """The decoded images of `train` or `val`, uint8 [N, H, W, C] at the recipe's size, with their targets.
+
+        Targets are class indices int64 [N], or boxes float32 [N, M, 5] (`training/protocol.py`). The holdout is the
+        gate's alone: raises `ValueError` for it.
+        """
+        found = self._side(side)
+        return found.source.gather(found.rows), found.labels
+
+    def prepared(self, images: NDArray[np.uint8]) -> Tensor:
+        """Images as the model gets them when it ships: float [N, C, H, W], normalised."""
+        spec = self._input
+        mean = np.array(spec.mean or [0.0] * spec.channels, np.float32)
+        std = np.array(spec.std or [1.0] * spec.channels, np.float32)
+        pixels = np.ascontiguousarray(((images / np.float32(255) - mean) / std).transpose(0, 3, 1, 2))
+        return from_numpy(pixels)
+
+    def log(self, epoch: int, **metrics: float) -> None:
+        """Record an epoch's metrics. `train_loss`, `validation_loss` and `validation_accuracy` (or `validation_mAP50`)
+        are the names that recipes use, and draw the learning curves."""
+        numbers = {name: float(value) for name, value in metrics.items()}
+        self._tracking.log(numbers, epoch)
+        self._epoch = max(epoch, self._epoch)
+        if "train_loss" in numbers:
+            self._history.append(
+                EpochReport(
+                    epoch=epoch,
+                    epochs=epoch,
+                    train_loss=numbers["train_loss"],
+                    validation_loss=numbers.get("validation_loss"),
+                    validation_score=numbers.get(f"validation_{self._task.score}"),
+                    learning_rate=numbers.get("learning_rate", 0.0),
+                    seconds=numbers.get("epoch_seconds", 0.0),
+                    score=self._task.score,
+                )
+            )
+
+    def log_model(self, model: nn.Module) -> str:
+        """Record the trained model: weights, the ONNX file that ships with the proof that it agrees, provenance.
+
+        Its validation is measured here, as of every model. Returns the SHA-256 of the weights. Raises `ModelError`
+        where it does not fit the protocol, `ExportError`, `WeightsError`.
+        """
+        project, run_id = self._project, self.id
+        shipped = self._task.ship(copy.deepcopy(model).cpu(), project.classes, self._input).eval()
+        metrics = self._measured(shipped)
+        train, validation = self._side("train"), self._side("val")
+        with tempfile.TemporaryDirectory() as folder:
+            weights, onnx = Path(folder, "weights.safetensors"), Path(folder, "model.onnx")
+            weights_sha256 = save_weights(shipped, weights)
+            onnx_sha256 = export_onnx(shipped, onnx)
+            made = Recipe(input=self._input, model=ModelSpec(class_path=_path_of(model)))
+            checkout = code_state(_script().parent)
+            provenance = collect(
+                project=project.project,
+                task=project.task,
+                identity=self._run.tags[TAG_IDENTITY],
+                data=DataOrigin(
+                    repository=project.repository,
+                    annotations=project.annotations,
+                    commit=self._version.commit.id,
+                    manifest_digest=self._version.manifest.digest,
+                    classes=project.classes,
+                    train_samples=len(train),
+                    validation_samples=len(validation),
+                ),
+                declared=made,
+                resolved=made,
+                code=self._run.tags[TAG_CODE],
+                checkout=checkout,
+                weights_sha256=weights_sha256,
+                onnx_sha256=onnx_sha256,
+                metrics=metrics,
+            ).model_copy(
+                update={
+                    "recipe_digest": self._run.tags[TAG_RECIPE],
+                    "script": ScriptOrigin(name=_script().name, parameters=flattened(self._params)),
+                }
+            )
+            put_model(
+                self._registry,
+                run_id,
+                weights=weights,
+                onnx=onnx,
+                proof=parity(onnx, shipped, golden_images(train)),
+                provenance=provenance,
+                manifest=self._version.manifest,
+                checkout=checkout,
+                history=self._history,
+            )
+        self._registry.runs.set_tags(run_id, {TAG_WEIGHTS: weights_sha256, TAG_ONNX: onnx_sha256})
+        return weights_sha256
+
+    def _measured(self, shipped: Shipped) -> dict[str, float]:
+        validation = self._side("val")
+        if not len(validation):
+            return {}
+        loss, score = self._task.measure(shipped, validation)
+        found = {f"validation_{self._task.score}": score, "validation_loss": loss}
+        metrics = {name: float(value) for name, value in found.items() if value is not None}
+        self._tracking.log(metrics, self._epoch)
+        return metrics
+
+    def _side(self, side: str) -> LabelledImages:
+        if side not in _SIDES:
+            raise ValueError(f"expected train or val, got {side!r}: the holdout is the gate's alone")
+        return self._sides[side]
+
+    @cached_property
+    def _sides(self) -> dict[str, LabelledImages]:
+        used, spec = self._version.split(*_SIDES), self._project.recipe.input
+        view, _ = load_samples(
+            self._lakefs, self._project.repository, self._version.commit.id, used, self._samples, spec
+        )
+        targets = self._task.targets(used, self._project.classes, spec)
+        rows = {side: np.flatnonzero((used["split"] == side).to_numpy()).astype(np.int64) for side in _SIDES}
+        return {side: LabelledImages(view, found, targets[found]) for side, found in rows.items()}
+
+    @cached_property
+    def _input(self) -> InputSpec:
+        """The project's input, normalised as a recipe would: as declared, else as measured on the training images."""
+        spec = self._project.recipe.input
+        if not self._normalise:
+            return spec.model_copy(update={"mean": None, "std": None})
+        if spec.mean is not None:
+            return spec
+        mean, std = channel_statistics(self._side("train"))
+        return spec.model_copy(update={"mean": mean, "std": std})
+
+
+@contextmanager
+def open_script_run(
+    project: Project,
+    version: DatasetVersion,
+    params: Mapping[str, Any],
+    *,
+    name: str | None,
+    normalise: bool,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    samples: Path,
+) -> Iterator[ScriptRun]:
+    """A new run of a script on a dataset version, closed at the end of the block, as failed by an exception."""
+    script, runs = _script(), registry.runs
+    content = script.read_bytes() if script.is_file() else b""
+    code = hashlib.sha256(content).hexdigest()
+    made_with = canonical_json({"script": script.name, "parameters": flattened(params)})
+    recipe = hashlib.sha256(made_with.encode()).hexdigest()
+    run = runs.start(
+        project.project,
+        name or f"{project.project} {script.name}",
+        {
+            TAG_KIND: SCRIPT,
+            TAG_PARTITION: version.partition,
+            TAG_COMMIT: version.commit.id,
+            TAG_MANIFEST: version.manifest.digest,
+            TAG_RECIPE: recipe,
+            TAG_CODE: code,
+            TAG_IDENTITY: identity_of(project, version.manifest.digest, recipe, code),
+        },
+    )
+    tracking = Tracking(
+        project.tracking, runs, project.project, run, lambda text: print(text, file=sys.stderr)
+    )
+    status = FINISHED
+    try:
+        tracking.start({"script": script.name, **flattened(params)}, run.tags)
+        address = f"lakefs://{project.repository}/{version.commit.id}/"
+        runs.log_dataset(run.id, address, project.repository, version.manifest.digest)
+        yield ScriptRun(
+            project,
+            version,
+            params,
+            run=run,
+            tracking=tracking,
+            lakefs=lakefs,
+            registry=registry,
+            samples=samples,
+            normalise=normalise,
+        )
+    except Exception:
+        status = FAILED
+        raise
+    except BaseException:
+        status = KILLED
+        raise
+    finally:
+        tracking.end(status)
+
+
+def _script() -> Path:
+    """The file that this process runs; of a notebook, its kernel's."""
+    return Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0] or "script").absolute()
+
+
+def _path_of(model: nn.Module) -> str:
+    return f"{type(model).__module__}.{type(model).__name__}"
