@@ -12,7 +12,7 @@ help:  ## Show this list
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,wandb,dvc,postgres]'
 	touch $@
 
 demo: $(INSTALLED)  ## Set up, then run the whole loop on real images
