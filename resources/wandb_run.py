@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import wandb
 
 _HOST = "https://api.wandb.ai"
+_PATIENCE_SECONDS = 30.0
 # What it sends or writes of the machine, the code and its own errors is nobody's business here.
 _SETTINGS = {
     "WANDB_ERROR_REPORTING": "false",
@@ -68,11 +69,13 @@ class WandbRun:
                 mode=mode,
                 resume="allow",
                 settings=wandb.Settings(
+                    init_timeout=_PATIENCE_SECONDS,
                     console="off",
                     silent=True,
                     disable_git=True,
                     disable_code=True,
                     save_code=False,
+                    x_disable_machine_info=True,
                     x_disable_meta=True,
                     x_disable_stats=True,
                 ),
@@ -103,10 +106,10 @@ class WandbRun:
 
 def _has_key() -> bool:
     """Whether W&B would find a key: in the environment, or where `wandb login` left it."""
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL") or _HOST).hostname or ""
     try:
-        return netrc().authenticators(host) is not None
+        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, NetrcParseError):
         return False
