@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from resources import home
 from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable, error_from
+from resources.webhook_token import give_to_actions
 
 if TYPE_CHECKING:
     from lakefs_sdk.client import LakeFSClient
@@ -41,6 +42,7 @@ class LakeFSConnection:
         if self._endpoint is None:
             from lakefs_local.discovery import ensure_running
 
+            give_to_actions()
             ensure_running(home.lakefs_data(), import_from=[folder])
 
     def call(self, request: "Callable[[LakeFSClient], Result]") -> Result:
@@ -109,6 +111,7 @@ class LakeFSConnection:
         if endpoint is None:
             from lakefs_local.discovery import ensure_running
 
+            give_to_actions()
             server = ensure_running(home.lakefs_data())
             endpoint, key, secret = server.endpoint, server.access_key_id, server.secret_access_key
         if not (key and secret):

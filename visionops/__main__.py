@@ -8,6 +8,7 @@ import typer
 from visionops import (
     approve,
     bootstrap,
+    compare,
     demo,
     diff,
     doctor,
@@ -28,6 +29,7 @@ from visionops import (
     tick,
     up,
     verify,
+    webhook,
     why,
 )
 
@@ -52,6 +54,8 @@ app.command("retract")(retract.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)
 app.command("metrics")(metrics.command)
+app.command("compare")(compare.command)
+app.add_typer(webhook.app, name="webhook")
 app.command("status")(status.command)
 app.command("why")(why.command)
 app.command("approve")(approve.command)

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster._core.definitions.sensor_definition import SensorExecutionData
 
     from visionops_assets.project import Project
 
@@ -101,34 +102,47 @@ def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "
 def _tick_sensor(
     defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project", name: str, job: str
 ) -> list[Tick]:
+    started = time.perf_counter()
+    sensor, job = f"{project.project}_{name}", f"{project.project}_{job}"
+    asked = evaluate_sensor(defs, instance, sensor)
+    if not asked.run_requests:
+        seconds = time.perf_counter() - started
+        return [Tick(project.project, None, None, None, asked.skip_message or "nothing new", seconds)]
+    return [_run(defs, instance, project, sensor, job, request) for request in asked.run_requests]
+
+
+def evaluate_sensor(
+    defs: "dg.Definitions", instance: "dg.DagsterInstance", name: str
+) -> "SensorExecutionData":
+    """Evaluate a sensor once from its own cursor: partitions are added, events reported, the runs are the caller's."""
     import dagster as dg
 
-    started = time.perf_counter()
     repository = defs.get_repository_def()
-    sensor = repository.get_sensor_def(f"{project.project}_{name}")
+    sensor = repository.get_sensor_def(name)
     resources = repository.get_top_level_resources()
-    stored_cursor = f"visionops/tick/{sensor.name}"
+    stored_cursor = f"visionops/tick/{name}"
     cursor = instance.daemon_cursor_storage.get_cursor_values({stored_cursor}).get(stored_cursor)
     with dg.build_sensor_context(
         instance=instance,
         instance_ref=instance.get_ref(),
         cursor=cursor,
         repository_def=repository,
-        sensor_name=sensor.name,
-        resources={name: resources[name] for name in sensor.required_resource_keys},
+        sensor_name=name,
+        resources={key: resources[key] for key in sensor.required_resource_keys},
     ) as context:
         asked = sensor.evaluate_tick(context)
-    job = f"{project.project}_{job}"
     for request in asked.dynamic_partitions_requests or []:
         instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
     for event in asked.asset_events:
         instance.report_runless_asset_event(event)
     if asked.cursor:
         instance.daemon_cursor_storage.set_cursor_values({stored_cursor: asked.cursor})
-    if not asked.run_requests:
-        seconds = time.perf_counter() - started
-        return [Tick(project.project, None, None, None, asked.skip_message or "nothing new", seconds)]
-    return [_run(defs, instance, project, sensor.name, job, request) for request in asked.run_requests]
+    return asked
+
+
+def sensor_tags(request: "dg.RunRequest", sensor: str) -> dict[str, str]:
+    """A request's tags with the daemon's names for who asked, so that UI and daemon know the run for the sensor's."""
+    return {**request.tags, "dagster/sensor_name": sensor, "dagster/run_key": request.run_key or ""}
 
 
 def _run(
@@ -146,8 +160,7 @@ def _run(
     result = defs.resolve_job_def(job).execute_in_process(
         instance=instance,
         partition_key=request.partition_key,
-        # The daemon's names for the same facts, so that the UI shows this run among the sensor's.
-        tags={**request.tags, "dagster/sensor_name": sensor, "dagster/run_key": request.run_key or ""},
+        tags=sensor_tags(request, sensor),
         # The event log keeps everything; here the outcome is enough.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,

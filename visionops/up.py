@@ -6,13 +6,16 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from resources import home
+from resources.webhook_token import give_to_actions
 from visionops import metrics as metrics_verb
+from visionops import webhook as webhook_verb
 from visionops.child_process import Children, children, interrupt_on_termination
 
 LOOK_EVERY_SECONDS = 0.3
@@ -31,22 +34,62 @@ def command(
             help=f"Port of the metrics; by default {metrics_verb.PORT}, or a free one where that is taken."
         ),
     ] = None,
+    webhook: Annotated[
+        bool, typer.Option(help="Take lakeFS's calls after a commit, as `visionops webhook serve` does.")
+    ] = True,
+    webhook_port: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Port of the webhook; by default {webhook_verb.PORT}, or a free one where that is taken."
+        ),
+    ] = None,
 ) -> None:
-    """Run the Dagster UI, its daemon, MLflow, lakeFS and the metrics together until Ctrl-C.
+    """Run the Dagster UI, its daemon, MLflow, lakeFS, the metrics and the webhook together until Ctrl-C.
 
     What the environment points elsewhere (LAKEFS_ENDPOINT, MLFLOW_TRACKING_URI) is used and not started.
     """
     interrupt_on_termination()
     with contextlib.suppress(KeyboardInterrupt), _only_one():
-        _run(host, port, mlflow_port, metrics, metrics_port)
+        beside = []
+        if metrics:
+            beside.append(_Beside("metrics", "/metrics", ("metrics",), metrics_verb.PORT, metrics_port))
+        if webhook and (missing := webhook_verb.why_not()):
+            typer.echo(f"webhook  off: {missing}")
+        elif webhook:
+            words = ("webhook", "serve", "--dagster", _page(host, port))
+            beside.append(_Beside("webhook", webhook_verb.PATH, words, webhook_verb.PORT, webhook_port))
+        _run(host, port, mlflow_port, beside)
 
 
-def _run(host: str, port: int, mlflow_port: int, metrics: bool, metrics_port: int | None) -> None:
+@dataclass(frozen=True)
+class _Beside:
+    """A verb that runs beside Dagster: its page, its words, its usual port and the one that was asked for."""
+
+    name: str
+    page: str
+    words: tuple[str, ...]
+    usual: int
+    asked: int | None
+
+    def port(self, host: str) -> int:
+        """The port asked for, which has to be free, else the usual one, else any: its address is printed."""
+        option = f"--{self.name}-port"
+        if self.asked is not None:
+            _check_free(host, self.asked, option)
+            return self.asked
+        with contextlib.suppress(RuntimeError):
+            _check_free(host, self.usual, option)
+            return self.usual
+        with socket.create_server((host, 0), family=socket.getaddrinfo(host, 0)[0][0]) as free:
+            return int(free.getsockname()[1])
+
+
+def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside]) -> None:
     own_mlflow = "MLFLOW_TRACKING_URI" not in os.environ
     _check_free(host, port, "--port")
     if own_mlflow:
         _check_free(host, mlflow_port, "--mlflow-port")
-    answering = _metrics_port(host, metrics_port) if metrics else None
+    ports = [each.port(host) for each in beside]
     logs = home.home() / "logs"
     logs.mkdir(exist_ok=True)
     _fail_stale_runs()
@@ -63,18 +106,18 @@ def _run(host: str, port: int, mlflow_port: int, metrics: bool, metrics_port: in
             environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             started.start("MLflow", _mlflow(host, mlflow_port), logs / "mlflow.log", environment)
             typer.echo(f"MLflow   starting, takes half a minute   (log: {logs / 'mlflow.log'})")
-        if answering is not None:
-            started.start(
-                "metrics", _metrics(host, answering), logs / "metrics.log", {"PYTHONUNBUFFERED": "1"}
-            )
+        for each, answering in zip(beside, ports, strict=True):
+            words = (*each.words, "--host", host, "--port", str(answering))
+            command_line = [sys.executable, "-m", "visionops", *words]
+            started.start(each.name, command_line, logs / f"{each.name}.log", {"PYTHONUNBUFFERED": "1"})
         _wait_until_ready(f"{dagster_page}/server_info", started)
         typer.echo(f"Dagster  {dagster_page}")
         if own_mlflow:
             _wait_until_ready(f"{mlflow_page}/health", started)
             typer.echo(f"MLflow   {mlflow_page}")
-        if answering is not None:
+        for each, answering in zip(beside, ports, strict=True):
             _wait_until_ready(f"{_page(host, answering)}/health", started)
-            typer.echo(f"metrics  {_page(host, answering)}/metrics")
+            typer.echo(f"{each.name:<8} {_page(host, answering)}{each.page}")
         typer.echo("All is up; Ctrl-C stops it.")
         try:
             _watch(started, keep_lakefs)
@@ -115,18 +158,6 @@ def _check_free(host: str, port: int, option: str) -> None:
         ) from problem
 
 
-def _metrics_port(host: str, asked: int | None) -> int:
-    """The port asked for, which has to be free, else the usual one, else any: nobody can miss its address below."""
-    if asked is not None:
-        _check_free(host, asked, "--metrics-port")
-        return asked
-    with contextlib.suppress(RuntimeError):
-        _check_free(host, metrics_verb.PORT, "--metrics-port")
-        return metrics_verb.PORT
-    with socket.create_server((host, 0), family=socket.getaddrinfo(host, 0)[0][0]) as free:
-        return int(free.getsockname()[1])
-
-
 def _fail_stale_runs() -> None:
     import dagster as dg
 
@@ -148,6 +179,7 @@ def _lakefs() -> Iterator[Callable[[], object]]:
 
     data = home.lakefs_data()
     found = discovery.running(data)
+    give_to_actions()
     server = discovery.ensure_running(data)
     typer.echo(f"lakeFS   {server.endpoint}   (user and password: {data / 'credentials.json'})")
     try:
@@ -181,10 +213,6 @@ def _mlflow(host: str, port: int) -> list[str]:
         *("--backend-store-uri", home.mlflow_uri()),
         *("--default-artifact-root", (folder / "artifacts").as_uri()),
     ]
-
-
-def _metrics(host: str, port: int) -> list[str]:
-    return [sys.executable, "-m", "visionops", "metrics", "--host", host, "--port", str(port)]
 
 
 def _wait_until_ready(page: str, started: Children) -> None:

@@ -1,0 +1,41 @@
+"""The code location as the project files are now: a receiver runs for weeks, and recipes change meanwhile."""
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from resources import home
+from visionops.receiver.app import SensorNotTicked
+from visionops_assets.project import Project, ProjectError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_Seen = tuple[tuple[str, int, int], ...]
+
+
+class CodeLocation:
+    """`definitions`, loaded when it is needed and again when a project file changed."""
+
+    def __init__(self) -> None:
+        self._seen: _Seen | None = None
+
+    def load(self) -> "tuple[dg.Definitions, Sequence[Project]]":
+        """Definitions and projects. Raises `SensorNotTicked` where a project file is broken."""
+        seen = _project_files()
+        try:
+            import definitions
+
+            if self._seen is not None and seen != self._seen:
+                importlib.reload(definitions)
+        except ProjectError as error:
+            self._seen = ()
+            raise SensorNotTicked(str(error)) from error
+        self._seen = seen
+        return definitions.defs, definitions.projects
+
+
+def _project_files() -> _Seen:
+    folder = home.projects_folder()
+    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)

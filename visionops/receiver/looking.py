@@ -1,0 +1,150 @@
+"""The commit sensor looks at once, in this process, and its run is handed to Dagster's queue.
+
+The daemon may look at the same time. So that nothing runs twice, its next look is put off by the sensor's interval, a
+look under way is waited for, and a run key that has a run is not requested again; should both still ask, the second
+run finds the training and the verdict of the first.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from resources.lakefs import MAIN
+from visionops.receiver.app import SensorNotTicked
+from visionops.receiver.events import Event
+from visionops.tick import evaluate_sensor, sensor_tags
+from visionops_assets.project import Project
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from dagster._core.scheduler.instigation import InstigatorState
+
+# (job, tags) -> id of the run that was requested.
+Launch = Callable[[str, Mapping[str, str]], str]
+WAIT_FOR_DAEMON_SECONDS = 20.0
+_POLL_SECONDS = 0.05
+_log = logging.getLogger("visionops.webhook")
+
+
+@dataclass
+class Looking:
+    """Has the sensors of `projects` look. One look at a time: two at once would both find the same commit new."""
+
+    instance: "dg.DagsterInstance"
+    load: "Callable[[], tuple[dg.Definitions, Sequence[Project]]]"
+    launch: Launch
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def look(self, event: Event) -> str:
+        """What came of an event, in words. Raises `SensorNotTicked`."""
+        if event.branch != MAIN:
+            return f"nothing to do: {event.branch} is not {MAIN}"
+        with self._lock:
+            defs, projects = self.load()
+            watching = [project for project in projects if project.repository == event.repository]
+            if not watching:
+                return f"nothing to do: no project watches {event.repository}"
+            return "; ".join(self._look(defs, project) for project in watching)
+
+    def _look(self, defs: "dg.Definitions", project: Project) -> str:
+        name = f"{project.project}_commits"
+        daemon = _Daemon(self.instance, name)
+        if daemon.stopped:
+            return f"{name} is switched off in Dagster"
+        daemon.put_off()
+        asked = evaluate_sensor(defs, self.instance, name)
+        if daemon.looking():
+            daemon.wait()
+            asked = evaluate_sensor(defs, self.instance, name)
+        if not asked.run_requests:
+            return f"{project.project}: {asked.skip_message or 'nothing new'}"
+        return "; ".join(self._request(project, name, request) for request in asked.run_requests)
+
+    def _request(self, project: Project, sensor: str, request: "dg.RunRequest") -> str:
+        import dagster as dg
+
+        tags = sensor_tags(request, sensor)
+        if request.partition_key is not None:
+            tags["dagster/partition"] = request.partition_key
+        known = self.instance.get_runs(
+            dg.RunsFilter(tags={name: tags[name] for name in ("dagster/sensor_name", "dagster/run_key")}),
+            limit=1,
+        )
+        if known:
+            return f"{project.project}: run {known[0].run_id} was requested already"
+        run_id = self.launch(f"{project.project}_decide", tags)
+        return f"{project.project}: run {run_id} requested on {request.partition_key}"
+
+
+class _Daemon:
+    """Dagster's own sensor daemon, by what it keeps of one sensor; nothing where it never looked."""
+
+    def __init__(self, instance: "dg.DagsterInstance", name: str) -> None:
+        from dagster._core.definitions.run_request import InstigatorType
+
+        self._instance = instance
+        states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+        self._state: InstigatorState | None = next((s for s in states if s.instigator_name == name), None)
+
+    @property
+    def stopped(self) -> bool:
+        return self._state is not None and not self._state.is_running
+
+    def put_off(self) -> None:
+        """Let the daemon believe that it has just looked."""
+        if self._state is None or self._state.instigator_data is None:
+            return
+        data = self._state.instigator_data._replace(last_tick_start_timestamp=time.time())
+        self._state = self._instance.update_instigator_state(self._state.with_data(data))
+
+    def looking(self) -> bool:
+        from dagster._core.scheduler.instigation import TickStatus
+
+        if self._state is None:
+            return False
+        ticks = self._instance.get_ticks(self._state.instigator_origin_id, self._state.selector_id, limit=1)
+        return bool(ticks) and ticks[0].status == TickStatus.STARTED
+
+    def wait(self) -> None:
+        """Until its look has ended. Raises `SensorNotTicked` where it takes too long."""
+        until = time.monotonic() + WAIT_FOR_DAEMON_SECONDS
+        while self.looking():
+            if time.monotonic() > until:
+                raise SensorNotTicked("Dagster's daemon is looking at this sensor now and does not end")
+            time.sleep(_POLL_SECONDS)
+
+
+def launch_through(address: str) -> Launch:
+    """Requests runs from the Dagster webserver at an http address; its daemon starts them in their turn."""
+    from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
+
+    # It writes every query and answer.
+    logging.getLogger("gql").setLevel(logging.WARNING)
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"{address} is no http address of a Dagster webserver: set --dagster or DAGSTER_UI_URL"
+        )
+    client = DagsterGraphQLClient(
+        parts.hostname,
+        port_number=parts.port,
+        use_https=parts.scheme == "https",
+        path_prefix=parts.path.rstrip("/"),
+        timeout=20,
+    )
+
+    def launch(job: str, tags: Mapping[str, str]) -> str:
+        try:
+            return client.submit_job_execution(job, tags=dict(tags))
+        except DagsterGraphQLClientError as error:
+            cause = error.__cause__ or error
+            first = str(cause).strip().splitlines()[0]
+            raise SensorNotTicked(
+                f"Dagster at {parts.hostname} did not take the run of {job}: {first}"
+            ) from error
+
+    return launch
