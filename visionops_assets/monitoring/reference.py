@@ -14,11 +14,12 @@ import pandas as pd
 
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
 from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import LakeFSNotFound
 from resources.model_records import EVERYWHERE, ModelVersion
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.dataset.samples import load_samples
-from visionops_assets.dataset.version import DatasetVersion, read_version
+from visionops_assets.dataset.version import DatasetVersion, EmptyVersion, build_version, read_version
 from visionops_assets.monitoring.drift import DriftReference
 from visionops_assets.monitoring.prediction import (
     Picture,
@@ -115,11 +116,14 @@ def dataset_of(
         raise NoReference(f"version {version.version} names no dataset version, so it has no holdout")
     try:
         return read_version(lakefs, artifacts, project, version.partition)
-    except ArtifactNotFound as error:
-        raise NoReference(
-            f"the manifest of {version.partition}, on which version {version.version} was trained, is gone: "
-            "materialise `manifest` of that partition again"
-        ) from error
+    except ArtifactNotFound:
+        # An experiment may have been trained on a version that no run of Dagster ever looked at.
+        try:
+            return build_version(lakefs, artifacts, project, version.partition)
+        except (EmptyVersion, LakeFSNotFound) as error:
+            raise NoReference(
+                f"the samples of {version.partition}, on which version {version.version} was trained, are gone: {error}"
+            ) from error
 
 
 class References:
