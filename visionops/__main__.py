@@ -26,7 +26,9 @@ from visionops import (
     rollback,
     serve,
     status,
+    submit,
     tick,
+    train,
     up,
     verify,
     webhook,
@@ -51,6 +53,8 @@ app.add_typer(labels.app, name="labels")
 app.command("diff")(diff.command)
 app.command("verify")(verify.command)
 app.command("retract")(retract.command)
+app.command("train")(train.command)
+app.command("submit")(submit.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)
 app.command("metrics")(metrics.command)
