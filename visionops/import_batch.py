@@ -8,7 +8,10 @@ import typer
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     source: Annotated[
-        str, typer.Argument(help="Images with their labels: a folder, an archive, or s3://bucket/folder.")
+        str,
+        typer.Argument(
+            help="Images with their labels: a folder, an archive, s3://bucket/folder, or dvc://PATH[@REV]."
+        ),
     ],
     batch: Annotated[str, typer.Option(help="Name the batch will have, for example week-07.")],
     format_name: Annotated[
@@ -28,11 +31,14 @@ def command(
 
     found, registry = services.project(project), services.registry()
     with progress_bars(batch) as progress, opened(source, progress) as one:
+        if one.must_be_copied:
+            found = found.model_copy(update={"source_is_immutable": False})
         publisher = Publisher(
             found,
             services.lakefs(),
             services.artifacts(),
             progress,
+            metadata=dict(one.provenance),
             opinion=champion_opinion(registry, found),
             check_source=one.check_unchanged,
         )

@@ -194,7 +194,12 @@ def _publish(
     from visionops_assets.dataset.publishing import BatchRefused, Publisher
 
     publisher = Publisher(
-        project, services.lakefs(), services.artifacts(), progress, check_source=one.check_unchanged
+        project,
+        services.lakefs(),
+        services.artifacts(),
+        progress,
+        metadata=dict(one.provenance),
+        check_source=one.check_unchanged,
     )
     try:
         published = publisher.publish(one.path, batch, format_name, one.address)

@@ -1,0 +1,206 @@
+"""Batches from a DVC repository: what a revision has, with where it is from; or one message, and main as it was."""
+
+import shutil
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from repositories import DVCRepository
+
+from tests.commands.desk import Desk
+from tests.world import shapes_project
+from visionops import dvc_source
+from visionops.dvc_address import DVCError
+from visionops.sources import opened
+from visionops_assets.dataset.manifest import manifest_frame, read_manifest
+from visionops_assets.dataset.version import manifest_at
+
+
+def published(desk: Desk) -> Any:
+    """The rows of main."""
+    world = desk.world
+    manifest = manifest_at(world.lakefs, world.artifacts, world.project, "main")
+    return manifest_frame(read_manifest(manifest, world.artifacts))
+
+
+def staged(desk: Desk) -> list[Path]:
+    return [path for path in (desk.world.root / "cache" / "dvc").glob("*") if path.is_dir()]
+
+
+def test_a_revision_is_imported_with_its_provenance(desk: Desk, repository: DVCRepository):
+    said = desk.run("import", "shapes", f"dvc://{repository.root}/data@v1", "--batch", "week-01")
+
+    assert "30 images published" in said
+    rows = published(desk)
+    assert len(rows) == 30
+    assert all(f"/images/{label}/" in path for path, label in zip(rows["path"], rows["label"], strict=True))
+    metadata = desk.world.lakefs.head("shapes").metadata
+    assert {name: value for name, value in metadata.items() if name.startswith("visionops.dvc.")} == {
+        "visionops.dvc.repository": str(repository.root),
+        "visionops.dvc.commit": repository.git("rev-parse", "v1"),
+        "visionops.dvc.revision": "v1",
+        "visionops.dvc.path": "data",
+        "visionops.dvc.digest": repository.git("show", "v1:data.dvc").partition("md5: ")[2].split()[0],
+    }
+    assert staged(desk) == [], "a copy that was imported goes"
+    said = desk.run("import", "shapes", f"dvc://{repository.root}/data@v2", "--batch", "week-01")
+    assert "42 images published" in said, "the same batch at a later revision replaces it"
+
+
+def test_what_is_committed_is_read_not_the_working_tree(desk: Desk, repository: DVCRepository):
+    shutil.rmtree(repository.root / "data" / "bar")
+    desk.run("import", "shapes", f"dvc://{repository.root}/data", "--batch", "week-01")
+    assert len(published(desk)) == 42
+
+
+def test_labels_in_git_and_images_in_dvc_are_one_batch(desk: Desk, repository: DVCRepository):
+    files = sorted((repository.root / "data").rglob("*.png"))
+    table = repository.root / "labelled" / "labels.csv"
+    for file in files:
+        (table.parent / "images").mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, table.parent / "images" / file.name)
+    lines = [f"images/{file.name},{file.parent.name},line-{number % 2}" for number, file in enumerate(files)]
+    table.write_text("\n".join(["path,label,group", *lines]))
+    repository.add("labelled/images")
+    repository.commit("Labelled by hand")
+    desk.run("import", "shapes", f"dvc://{repository.root}/labelled", "--batch", "week-01")
+    assert set(published(desk)["group"]) == {"line-0", "line-1"}
+
+
+def test_a_remote_and_a_git_url_serve_what_no_cache_has(
+    desk: Desk, repository: DVCRepository, monkeypatch: pytest.MonkeyPatch
+):
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        credentials = {
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "tests",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        for name, value in credentials.items():
+            monkeypatch.setenv(name, value)
+        bucket, endpoint = f"dvc-{uuid.uuid4().hex[:8]}", f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=bucket)
+        repository.remote(f"s3://{bucket}/store", endpoint)
+        repository.push()
+        repository.commit("Keep the images in a bucket")
+        shutil.rmtree(repository.root / ".dvc" / "cache")
+
+        desk.run("import", "shapes", f"dvc://file://{repository.root}//data@main", "--batch", "week-01")
+    finally:
+        server.stop()
+    assert len(published(desk)) == 42
+    assert (
+        desk.world.lakefs.head("shapes").metadata["visionops.dvc.repository"] == f"file://{repository.root}"
+    )
+
+
+def break_nothing(repository: DVCRepository) -> None:
+    pass
+
+
+def lose_an_object(repository: DVCRepository) -> None:
+    repository.objects()[0].unlink()
+
+
+def lose_an_object_of_a_remote(repository: DVCRepository) -> None:
+    repository.remote(str(repository.root.parent / "store"))
+    repository.commit("Keep the images on a disk")
+    shutil.rmtree(repository.root / ".dvc" / "cache" / "files" / "md5" / repository.objects()[0].parent.name)
+
+
+def lose_the_list(repository: DVCRepository) -> None:
+    for path in (repository.root / ".dvc" / "cache" / "files" / "md5").glob("*/*.dir"):
+        path.unlink()
+
+
+def alter_an_object(repository: DVCRepository) -> None:
+    path = repository.objects()[0]
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def leave_git(repository: DVCRepository) -> None:
+    shutil.rmtree(repository.root / ".git")
+    (repository.root / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "path", "said"),
+    [
+        (
+            lose_an_object,
+            "/data",
+            r"^data/\w+/.*\.png of .*parts \(MD5 \w{32}\) is not in DVC's cache, and there is no",
+        ),
+        (
+            lose_an_object_of_a_remote,
+            "/data",
+            r"is neither in DVC's cache nor in its remote store: run `dvc push`",
+        ),
+        (lose_the_list, "/data", r"the list of its files is neither in DVC's cache nor in its remote"),
+        (alter_an_object, "/data", r"DVC's storage has other bytes \(MD5 \w{32}\) than were committed"),
+        (break_nothing, "/data@v9", r"dvc://.*//data@v9: .*v9"),
+        (break_nothing, "/datum@v1", r"has no datum in commit \w{12}: `dvc list"),
+        (break_nothing, "/.dvcignore@v1", r"not tracked by DVC in commit \w{12}"),
+        (leave_git, "/data", r"is not in git, so a batch could not say which state it is of"),
+    ],
+)
+def test_what_cannot_be_read_is_one_message_and_main_stays(
+    desk: Desk, repository: DVCRepository, break_it: Any, path: str, said: str
+):
+    desk.world.lakefs.create_repository("shapes")
+    head = desk.world.lakefs.head("shapes").id
+    break_it(repository)
+    with pytest.raises(DVCError, match=said) as error:
+        desk.run("import", "shapes", f"dvc://{repository.root}{path}", "--batch", "week-01")
+    assert "\n" not in str(error.value)
+    assert desk.world.lakefs.head("shapes").id == head
+    assert desk.world.lakefs.branches("shapes", "ingest-") == []
+
+
+def test_without_dvc_the_extra_is_named(repository: DVCRepository, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "dvc.api", None)
+    with (
+        pytest.raises(DVCError, match=r"needs DVC: run `pip install 'visionops\[dvc\]'`"),
+        opened(f"dvc://{repository.root}/data", lambda stage, done, of: None),
+    ):
+        pass
+
+
+def test_a_copy_that_broke_off_goes_on_where_it_stopped(
+    desk: Desk, repository: DVCRepository, monkeypatch: pytest.MonkeyPatch
+):
+    fetched: list[str] = []
+    original = dvc_source._download
+
+    def counting(found: Any, file: Any, partial: Path, address: Any) -> None:
+        fetched.append(file.name)
+        original(found, file, partial, address)
+
+    monkeypatch.setattr(dvc_source, "_download", counting)
+    lost = repository.objects()[0]
+    kept = lost.read_bytes()
+    lost.unlink()
+    source = f"dvc://{repository.root}/data"
+    with pytest.raises(DVCError, match="is not in DVC's cache"):
+        desk.run("import", "shapes", source, "--batch", "week-01")
+    lost.write_bytes(kept)
+    desk.run("import", "shapes", source, "--batch", "week-01")
+    assert len(published(desk)) == 42
+    again = [name for name in set(fetched) if fetched.count(name) > 1]
+    assert len(again) == 1, "only the one that was missing is asked for again"
+
+
+def test_a_copy_is_never_where_images_stay(desk: Desk, repository: DVCRepository):
+    desk.world.projects = [shapes_project(source_is_immutable=True)]
+    desk.save()
+    desk.run("import", "shapes", f"dvc://{repository.root}/data@v1", "--batch", "week-01")
+    path = published(desk)["path"][0]
+    assert desk.world.lakefs.read("shapes", "main", path), "its bytes are lakeFS's own"
