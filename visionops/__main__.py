@@ -8,6 +8,7 @@ import typer
 from visionops import (
     approve,
     bootstrap,
+    comment,
     compare,
     demo,
     diff,
@@ -32,6 +33,7 @@ from visionops import (
     up,
     verify,
     webhook,
+    what_if,
     why,
 )
 
@@ -60,6 +62,8 @@ app.command("serve")(serve.command)
 app.command("metrics")(metrics.command)
 app.command("compare")(compare.command)
 app.add_typer(webhook.app, name="webhook")
+app.command("what-if")(what_if.command)
+app.command("comment")(comment.command)
 app.command("status")(status.command)
 app.command("why")(why.command)
 app.command("approve")(approve.command)

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ran:
-    """A run that ended; `error` says what its first failed step said."""
+    """A run that ended; `error` says what its first failed step said, `failed_checks` which checks stopped it."""
 
     run_id: str
     error: str | None
+    failed_checks: tuple[str, ...] = ()
 
 
 def run_job(
@@ -37,7 +38,18 @@ def run_job(
         },
         raise_on_error=False,
     )
-    return Ran(result.run_id, None if result.success else first_error(result))
+    return Ran(result.run_id, None if result.success else first_error(result), _failed_checks(result))
+
+
+def _failed_checks(result: "dg.ExecuteInProcessResult") -> tuple[str, ...]:
+    import dagster as dg
+
+    found = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    return tuple(
+        f"{each.check_name}: {each.description}"
+        for each in found
+        if each.severity == dg.AssetCheckSeverity.ERROR
+    )
 
 
 def first_error(result: "dg.ExecuteInProcessResult") -> str:

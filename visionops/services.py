@@ -17,19 +17,19 @@ def project(name: str) -> Project:
 
 
 def lakefs(timeout_seconds: float = 60.0) -> LakeFSResource:
-    """The lakeFS of the environment, or the embedded one."""
+    """The lakeFS of the environment, or the embedded one. A variable that is empty, as CI leaves it, is not set."""
     return LakeFSResource(
         timeout_seconds=timeout_seconds,
-        endpoint=os.environ.get("LAKEFS_ENDPOINT"),
-        access_key_id=os.environ.get("LAKEFS_ACCESS_KEY_ID"),
-        secret_access_key=os.environ.get("LAKEFS_SECRET_ACCESS_KEY"),
-        ui_url=os.environ.get("LAKEFS_UI_URL"),
+        endpoint=os.environ.get("LAKEFS_ENDPOINT") or None,
+        access_key_id=os.environ.get("LAKEFS_ACCESS_KEY_ID") or None,
+        secret_access_key=os.environ.get("LAKEFS_SECRET_ACCESS_KEY") or None,
+        ui_url=os.environ.get("LAKEFS_UI_URL") or None,
     )
 
 
 def registry() -> ModelRegistry:
     """The MLflow of the environment, or the local one."""
-    return ModelRegistry(ui_url=os.environ.get("MLFLOW_UI_URL"))
+    return ModelRegistry(ui_url=os.environ.get("MLFLOW_UI_URL") or None)
 
 
 def artifacts() -> ArtifactStore:

@@ -1,0 +1,135 @@
+"""One comment a request, found by a mark that nobody sees, and written anew by each run.
+
+`gh api` and `glab api` know hosts, tokens and proxies; `cml` keeps one comment by a mark of its own.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionops.forge.request import ForgeError, Request, request_of
+
+# Of GitHub; GitLab takes more.
+LONGEST = 65_000
+WITHIN_SECONDS = 120
+TOOLS = {"github": "gh", "gitlab": "glab"}
+RIGHTS = {
+    "github": "give the job `permissions: pull-requests: write` and GH_TOKEN",
+    "gitlab": "set GITLAB_TOKEN to a project access token with the scope api and the role Reporter or above",
+}
+
+
+def post(text: str, name: str, report: Path, environment: Mapping[str, str]) -> str:
+    """Write the comment `name` of the job's request; says what was done. Raises `ForgeError`."""
+    request = request_of(environment)
+    if shutil.which("cml", path=environment.get("PATH")):
+        return _by_cml(request, report, environment)
+    tool = TOOLS[request.forge]
+    if not shutil.which(tool, path=environment.get("PATH")):
+        raise ForgeError(
+            f"neither cml nor {tool} is installed, so {request.name} gets no comment; the report is above and in "
+            f"{report}"
+        )
+    api = _Api(request, tool, environment, report)
+    mark = f"<!-- visionops:{name} -->"
+    body = f"{mark}\n{_cut(text)}"
+    mine = [comment for comment in api.comments() if str(comment.get("body", "")).startswith(mark)]
+    if not mine:
+        api.call("POST", request.comments, {"body": body})
+        return f"commented on {request.name}"
+    first = mine[0]["id"]
+    api.call("PATCH" if request.forge == "github" else "PUT", request.of(first), {"body": body})
+    # Two jobs that both found none wrote two.
+    for other in mine[1:]:
+        api.call("DELETE", request.of(other["id"]))
+    return f"updated the comment on {request.name}"
+
+
+@dataclass(frozen=True)
+class _Api:
+    request: Request
+    tool: str
+    environment: Mapping[str, str]
+    report: Path
+
+    def comments(self) -> list[dict[str, Any]]:
+        """All comments, oldest first."""
+        path = f"{self.request.comments}?per_page=100"
+        if self.request.forge == "gitlab":
+            path += "&sort=asc&order_by=created_at"
+        answer = self._run(["--paginate", path])
+        found: list[dict[str, Any]] = []
+        decoder, rest = json.JSONDecoder(), answer.strip()
+        try:
+            # One array a page, one after the other.
+            while rest:
+                page, end = decoder.raw_decode(rest)
+                found += page
+                rest = rest[end:].lstrip()
+        except (ValueError, TypeError):
+            raise ForgeError(
+                f"{self.tool} did not answer with comments of {self.request.name}: {_first(answer)}"
+            ) from None
+        return found
+
+    def call(self, method: str, path: str, content: Mapping[str, str] | None = None) -> None:
+        """Change a comment."""
+        arguments = ["--method", method, path]
+        if content is None:
+            self._run(arguments)
+        else:
+            headers = ["--header", "Content-Type: application/json", "--input", "-"]
+            self._run([*arguments, *headers], json.dumps(content))
+
+    def _run(self, arguments: Sequence[str], given: str = "") -> str:
+        return _run([self.tool, "api", *arguments], given, self.request, self.report, self.environment)
+
+
+def _by_cml(request: Request, report: Path, environment: Mapping[str, str]) -> str:
+    token = (
+        environment.get("REPO_TOKEN") or environment.get("GH_TOKEN") or environment.get("GITLAB_TOKEN") or ""
+    )
+    known = {**environment, "REPO_TOKEN": token}
+    _run(["cml", "comment", "update", str(report)], "", request, report, known)
+    return f"commented on {request.name} by cml"
+
+
+def _run(
+    command: Sequence[str], given: str, request: Request, report: Path, environment: Mapping[str, str]
+) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            env=dict(environment),
+            timeout=WITHIN_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ForgeError(_refused(command[0], request, report, f"no answer in {WITHIN_SECONDS} s")) from None
+    if done.returncode:
+        raise ForgeError(_refused(command[0], request, report, _first(done.stderr or done.stdout)))
+    return done.stdout
+
+
+def _refused(tool: str, request: Request, report: Path, why: str) -> str:
+    return (
+        f"{tool} could not comment on {request.name}: {why}. The report is above and in {report}; to have it on the "
+        f"request, {RIGHTS[request.forge]}"
+    )
+
+
+def _first(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:300] if lines else "no reason given"
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST].rpartition(chr(10))[0]}\n\n*Cut here: the whole report is in the job's log.*\n"
