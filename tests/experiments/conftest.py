@@ -18,6 +18,8 @@ class Bench:
     """A world, and the command line in its environment."""
 
     world: World
+    # What the last command wrote on standard error.
+    remarks: str = ""
 
     def declare(self, **changes: Any) -> None:
         """Write the project's file with other values."""
@@ -35,6 +37,7 @@ class Bench:
         sys.modules.pop("definitions", None)
         result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
         assert result.exit_code == code, result.output
+        self.remarks = result.stderr
         return result.stdout
 
     @property

@@ -4,14 +4,18 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import Bench
 
 from tests import processes
+from tests.world import shapes_project
+from visionops_assets.experiments import experiment
 from visionops_assets.experiments.experiment import Trained, best_of
 from visionops_assets.experiments.sweep import Sweep, SweepError, load_sweep, recipes_of
+from visionops_assets.training.errors import TrainingError
 from visionops_assets.training.progress import EpochReporter
 from visionops_assets.training.recipe import Recipe
 
@@ -139,9 +143,21 @@ def test_a_killed_sweep_goes_on_where_it_was_and_trains_nothing_twice(bench: Ben
     assert all(each["reused"] for each in again["runs"])
 
 
-def test_a_training_that_diverges_fails_alone(bench: Bench, tmp_path: Path):
-    file = written(tmp_path, parameters={"model.init_args.width": [4, -1], "epochs": [1]})
-    told = json.loads(bench.run("train", "shapes", "--sweep", str(file), "--json", code=1))
-    good, bad = told["runs"]
-    assert told["best"] == good["run_id"]
-    assert "width" in bad["error"]
+def test_a_training_that_diverges_fails_alone(monkeypatch: pytest.MonkeyPatch):
+    def diverged(*arguments: object, **options: object) -> None:
+        raise TrainingError("training diverged in epoch 1")
+
+    monkeypatch.setattr(experiment, "challenge", diverged)
+    heard: list[Trained] = []
+    nothing: Any = None
+    results = experiment.train_all(
+        shapes_project(),
+        nothing,
+        [experiment.Attempt({"seed": seed}, RECIPE, f"seed {seed}") for seed in (1, 2)],
+        lakefs=nothing,
+        registry=nothing,
+        scratch=nothing,
+        hearing=experiment.Hearing(on_attempt=heard.append),
+    )
+    assert [each.error for each in results] == ["training diverged in epoch 1"] * 2
+    assert heard == results

@@ -5,7 +5,10 @@ import json
 import pytest
 from conftest import Bench
 
-from visionops_assets.experiments.overrides import OverrideError
+from visionops_assets.experiments.overrides import OverrideError, overridden, parse_assignments
+from visionops_assets.training.recipe import Recipe
+
+RECIPE = Recipe.model_validate({"input": {"height": 8, "width": 8, "channels": 1}})
 
 
 def test_the_recipe_as_it_is_gives_the_champions_bits_and_another_one_changes_nothing_that_decides(
@@ -36,17 +39,23 @@ def test_the_recipe_as_it_is_gives_the_champions_bits_and_another_one_changes_no
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("epochs=0", "--set: epochs: input should be greater than or equal to 1"),
+        ("epochs=0", "--set: epochs: input should be greater than or equal to 1 (found 0)"),
         ("optimiser.speed=1", "--set: optimiser.speed: is not a field of a recipe"),
-        ("augmentations.3.degrees=9", "--set: augmentations.3.degrees: there is nothing to set"),
+        (
+            "augmentations.3.degrees=9",
+            "augmentations.3: there is nothing to set, augmentations is a list of 0",
+        ),
+        ("epochs.first=2", "epochs.first: there is nothing to set, epochs is 20"),
         ("epochs", "expected path=value"),
     ],
 )
-def test_a_value_outside_the_schema_is_refused_before_anything_is_trained(
-    bench: Bench, given: str, said: str
-):
-    runs = bench.world.registry.runs.search("shapes")
+def test_a_value_outside_the_schema_is_refused_by_field(given: str, said: str):
     with pytest.raises(OverrideError) as refused:
-        bench.run("train", "shapes", "--set", given)
+        overridden(RECIPE, parse_assignments([given]), "--set")
     assert said in str(refused.value)
-    assert bench.world.registry.runs.search("shapes") == runs
+
+
+def test_values_are_yaml_and_a_part_that_is_absent_is_made():
+    values = parse_assignments(["optimiser.lr=1e-3", "optimiser.name=sgd", "model.init_args.width=8"])
+    made = overridden(RECIPE, values, "--set")
+    assert (made.optimiser.lr, made.optimiser.name, made.model.init_args) == (0.001, "sgd", {"width": 8})

@@ -17,7 +17,7 @@ needs_wandb = pytest.mark.skipif(
 
 @needs_wandb
 def test_without_a_key_the_run_is_kept_offline_and_the_weights_are_the_same(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("HOME", str(bench.world.root))
     registry, train = bench.world.registry, ("train", "shapes", "--set", "epochs=2", "--json")
@@ -27,6 +27,7 @@ def test_without_a_key_the_run_is_kept_offline_and_the_weights_are_the_same(
 
     (with_it,) = json.loads(bench.run(*train))["runs"]
 
+    assert "no key (WANDB_API_KEY or `wandb login`), so the run is kept offline" in bench.remarks
     assert not with_it["reused"]
     assert with_it["run_id"] == without["run_id"]
     assert with_it["weights_sha256"] == without["weights_sha256"]
