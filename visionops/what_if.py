@@ -31,23 +31,14 @@ def command(
     Nothing is spent, promoted or registered; what was trained before is reused. Exit code 1 where the data checks or
     the training fail; a verdict that is no PASS is none of these.
     """
-    import dagster as dg
-
-    import definitions
     from visionops.comparing.proposal import failed_page, proposal_page
-    from visionops.runs import run_job
-    from visionops_assets.project import find_project
 
-    found = find_project(definitions.projects, project)
-    with dg.DagsterInstance.get() as instance:
-        partition = _partition(definitions.defs, instance, found, version)
-        typer.echo(f"{project}: {partition} with the present recipe and code …", err=True)
-        ran = run_job(definitions.defs, instance, f"{project}_what_if", partition=partition)
-    if ran.error is not None:
-        why = "\n".join(ran.failed_checks) or ran.error
-        _add(report, failed_page(project, partition, why).to_markdown())
-        raise RuntimeError(f"the what-if of {project} on {partition} failed: {why}")
-    verdict, comparison = _outcome(found, partition)
+    try:
+        partition, dagster_run, verdict, comparison = _what_if(project, version)
+    except Exception as error:
+        # Whoever reads the request does not read the job's log.
+        _add(report, failed_page(project, str(error) or type(error).__name__).to_markdown())
+        raise
     page = proposal_page(project, partition, verdict, comparison)
     _add(report, page.to_markdown())
     if as_json:
@@ -55,13 +46,32 @@ def command(
             "project": project,
             "dataset_version": partition,
             "run_id": verdict.challenger.run_id,
-            "dagster_run_id": ran.run_id,
+            "dagster_run_id": dagster_run,
             "verdict": json.loads(verdict.to_json()),
             "comparison": None if comparison is None else comparison.to_json(),
         }
         typer.echo(json.dumps(told, indent=1))
     else:
         typer.echo(page.to_text(), nl=False)
+
+
+def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Comparison | None]":
+    """Dataset version, Dagster run, verdict and comparison. Raises `RuntimeError` where the run fails."""
+    import dagster as dg
+
+    import definitions
+    from visionops.runs import run_job
+    from visionops_assets.project import find_project
+
+    project = find_project(definitions.projects, name)
+    with dg.DagsterInstance.get() as instance:
+        partition = _partition(definitions.defs, instance, project, version)
+        typer.echo(f"{name}: {partition} with the present recipe and code …", err=True)
+        ran = run_job(definitions.defs, instance, f"{name}_what_if", partition=partition)
+    if ran.error is not None:
+        why = "; ".join(ran.failed_checks) or ran.error
+        raise RuntimeError(f"the what-if of {name} on {partition} failed: {why}")
+    return partition, ran.run_id, *_outcome(project, partition)
 
 
 def _partition(

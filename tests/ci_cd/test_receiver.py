@@ -145,7 +145,9 @@ class Queue:
 
     def __call__(self, job: str, tags: Mapping[str, str]) -> str:
         run = self.world.instance.create_run_for_job(
-            self.world.definitions.resolve_job_def(job), tags=dict(tags), status=dg.DagsterRunStatus.NOT_STARTED
+            self.world.definitions.resolve_job_def(job),
+            tags=dict(tags),
+            status=dg.DagsterRunStatus.NOT_STARTED,
         )
         self.requested.put(run.tags)
         return run.run_id

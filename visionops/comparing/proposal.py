@@ -25,8 +25,7 @@ def proposal_page(project: str, partition: str, verdict: Verdict, comparison: Co
     return Page(f"{project}: {verdict.verdict}", (*opened, Heading(compared.title), *compared.blocks))
 
 
-def failed_page(project: str, partition: str, why: str) -> Page:
+def failed_page(project: str, why: str) -> Page:
     """Why there is nothing to compare."""
     lines = tuple(line.strip() for line in why.splitlines() if line.strip())
-    said = Paragraph(f"The what-if on dataset version {partition} failed, so nothing is compared:")
-    return Page(f"{project}: failed", (said, Bullets(lines[:REASONS])))
+    return Page(f"{project}: failed", (Paragraph("Nothing is compared:"), Bullets(lines[:REASONS])))
