@@ -28,9 +28,10 @@ def serve(
     import dagster as dg
 
     from resources.webhook_token import webhook_token
+    from visionops import services
     from visionops.receiver.app import receiver_app
     from visionops.receiver.events import Guard
-    from visionops.receiver.loading import CodeLocation
+    from visionops.receiver.loading import CodeLocation, warm_up
     from visionops.receiver.looking import Looking, launch_through
     from visionops.serving.server import PredictionServer
 
@@ -41,7 +42,9 @@ def serve(
     guard = Guard(webhook_token())
     launch = launch_through(dagster or os.environ.get("DAGSTER_UI_URL") or "http://127.0.0.1:3000")
     location = CodeLocation()
-    location.load()[0].get_repository_def()
+    defs, projects = location.load()
+    defs.get_repository_def()
+    warm_up(services.lakefs(), projects)
     with dg.DagsterInstance.get() as instance:
         looking = Looking(instance, location.load, launch)
         server = PredictionServer(receiver_app(guard, looking.look), host, port)

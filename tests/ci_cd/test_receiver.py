@@ -32,7 +32,7 @@ from tests.world import World
 from visionops.receiver.action import action, install
 from visionops.receiver.app import SensorNotTicked, receiver_app
 from visionops.receiver.events import Event, Guard, Refused
-from visionops.receiver.looking import Looking, launch_through
+from visionops.receiver.looking import Job, Looking, launch_through
 from visionops.serving.server import in_thread
 from visionops_assets import run_tags
 
@@ -143,9 +143,9 @@ class Queue:
     world: World
     requested: "queue.Queue[Mapping[str, str]]" = field(default_factory=queue.Queue)
 
-    def __call__(self, job: str, tags: Mapping[str, str]) -> str:
+    def __call__(self, job: Job, tags: Mapping[str, str]) -> str:
         run = self.world.instance.create_run_for_job(
-            self.world.definitions.resolve_job_def(job),
+            self.world.definitions.resolve_job_def(job.name),
             tags=dict(tags),
             status=dg.DagsterRunStatus.NOT_STARTED,
         )
@@ -168,7 +168,6 @@ def test_a_commit_to_main_has_its_run_requested_once(
 ) -> None:
     sensor, waiting = looking
     monkeypatch.setenv(LAKEFS_TOKEN, TOKEN)
-    world.lakefs.create_repository("shapes")
     with in_thread(receiver_app(Guard(TOKEN), sensor.look)) as server:
         url = f"{server.address}/lakefs"
         assert install(world.lakefs, "shapes", url) is not None
@@ -246,7 +245,7 @@ def test_the_daemon_is_put_off_and_its_look_under_way_waited_for(
             run_tags.INTENT: run_tags.DECISION,
             "dagster/partition": key,
         }
-        waiting("shapes_decide", tags)
+        waiting(Job("shapes_decide"), tags)
 
     monkeypatch.setattr("visionops.receiver.looking.time.sleep", the_daemon_goes_on)
     assert "is in progress" in sensor.look(event_on())
@@ -259,7 +258,7 @@ def test_the_daemon_is_put_off_and_its_look_under_way_waited_for(
 
 def test_a_dagster_that_is_away_is_named() -> None:
     with pytest.raises(SensorNotTicked, match=r"Dagster at 127.0.0.1 did not take the run of shapes_decide"):
-        launch_through("http://127.0.0.1:9")("shapes_decide", {})
+        launch_through("http://127.0.0.1:9")(Job("shapes_decide"), {})
     with pytest.raises(ValueError, match="no http address"):
         launch_through("localhost:3000")
 

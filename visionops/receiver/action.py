@@ -1,5 +1,6 @@
 """The lakeFS action that calls the receiver, and its way onto a repository's main."""
 
+import contextlib
 import re
 
 from resources import home
@@ -27,12 +28,11 @@ def install(lakefs: LakeFSResource, repository: str, url: str) -> str | None:
     By a merge, since main may be protected. Raises what lakeFS raises.
     """
     content = action(url)
-    try:
+    # As the first import would.
+    lakefs.create_repository(repository)
+    with contextlib.suppress(LakeFSNotFound):
         if lakefs.read(repository, MAIN, PATH) == content:
             return None
-    except LakeFSNotFound:
-        # Neither is a repository that nobody imported to: creating it is what the first import does.
-        lakefs.head(repository, MAIN)
     lakefs.delete_branch(repository, BRANCH)
     lakefs.create_branch(repository, BRANCH)
     lakefs.write(repository, BRANCH, PATH, content)

@@ -1,12 +1,16 @@
 """The code location as the project files are now: a receiver runs for weeks, and recipes change meanwhile."""
 
+import contextlib
 import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resources import home
+from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import LakeFSError
 from visionops.receiver.app import SensorNotTicked
 from visionops_assets.project import Project, ProjectError
+from visionops_assets.training.training_version import training_version
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -33,6 +37,14 @@ class CodeLocation:
             raise SensorNotTicked(str(error)) from error
         self._seen = seen
         return definitions.defs, definitions.projects
+
+
+def warm_up(lakefs: LakeFSResource, projects: Sequence[Project]) -> None:
+    """Import and read what the first look needs, so that it takes no longer than the others."""
+    with contextlib.suppress(LakeFSError):
+        lakefs.version()
+    for project in projects:
+        training_version(project)
 
 
 def _project_files() -> _Seen:

@@ -23,8 +23,18 @@ if TYPE_CHECKING:
     import dagster as dg
     from dagster._core.scheduler.instigation import InstigatorState
 
-# (job, tags) -> id of the run that was requested.
-Launch = Callable[[str, Mapping[str, str]], str]
+
+@dataclass(frozen=True)
+class Job:
+    """A job, and where Dagster has it: the names of code location and repository, where they are known."""
+
+    name: str
+    location: str | None = None
+    repository: str | None = None
+
+
+# Requests a run of a job with tags; gives its id.
+Launch = Callable[[Job, Mapping[str, str]], str]
 WAIT_FOR_DAEMON_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 _log = logging.getLogger("visionops.webhook")
@@ -62,9 +72,10 @@ class Looking:
             asked = evaluate_sensor(defs, self.instance, name)
         if not asked.run_requests:
             return f"{project.project}: {asked.skip_message or 'nothing new'}"
-        return "; ".join(self._request(project, name, request) for request in asked.run_requests)
+        job = daemon.job(f"{project.project}_decide")
+        return "; ".join(self._request(job, name, request) for request in asked.run_requests)
 
-    def _request(self, project: Project, sensor: str, request: "dg.RunRequest") -> str:
+    def _request(self, job: Job, sensor: str, request: "dg.RunRequest") -> str:
         import dagster as dg
 
         tags = sensor_tags(request, sensor)
@@ -75,9 +86,8 @@ class Looking:
             limit=1,
         )
         if known:
-            return f"{project.project}: run {known[0].run_id} was requested already"
-        run_id = self.launch(f"{project.project}_decide", tags)
-        return f"{project.project}: run {run_id} requested on {request.partition_key}"
+            return f"{job.name}: run {known[0].run_id} was requested already"
+        return f"{job.name}: run {self.launch(job, tags)} requested on {request.partition_key}"
 
 
 class _Daemon:
@@ -93,6 +103,13 @@ class _Daemon:
     @property
     def stopped(self) -> bool:
         return self._state is not None and not self._state.is_running
+
+    def job(self, name: str) -> Job:
+        """A job beside the sensor; Dagster would have to look for it by its name alone."""
+        if self._state is None:
+            return Job(name)
+        where = self._state.repository_selector
+        return Job(name, where.location_name, where.repository_name)
 
     def put_off(self) -> None:
         """Let the daemon believe that it has just looked."""
@@ -137,14 +154,19 @@ def launch_through(address: str) -> Launch:
         timeout=20,
     )
 
-    def launch(job: str, tags: Mapping[str, str]) -> str:
+    def launch(job: Job, tags: Mapping[str, str]) -> str:
         try:
-            return client.submit_job_execution(job, tags=dict(tags))
+            return client.submit_job_execution(
+                job.name,
+                repository_location_name=job.location,
+                repository_name=job.repository,
+                tags=dict(tags),
+            )
         except DagsterGraphQLClientError as error:
             cause = error.__cause__ or error
             first = str(cause).strip().splitlines()[0]
             raise SensorNotTicked(
-                f"Dagster at {parts.hostname} did not take the run of {job}: {first}"
+                f"Dagster at {parts.hostname} did not take the run of {job.name}: {first}"
             ) from error
 
     return launch
