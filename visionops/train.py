@@ -132,21 +132,22 @@ def _told(
 
 
 def _line(trained: "Trained", task: str) -> str:
-    from visionops_assets.experiments.experiment import SCORES
+    from visionops_assets.experiments.experiment import LOSS, SCORES
 
     if trained.error is not None:
         return f"{trained.name}: failed: {trained.error}"
-    score = trained.metrics.get(SCORES[task])
-    shown = f"{SCORES[task]} {score:.4f}" if score is not None else "no validation images"
-    return f"{trained.name}: {shown}{' (trained before)' if trained.reused else ''}"
+    shown = [
+        f"{name} {trained.metrics[name]:.4f}" for name in (SCORES[task], LOSS) if name in trained.metrics
+    ]
+    before = " (trained before)" if trained.reused else ""
+    return f"{trained.name}: {', '.join(shown) or 'no validation images'}{before}"
 
 
 def _show(results: "Sequence[Trained]", best: "Trained | None", task: str) -> None:
     """Best first, with the command that has it judged."""
-    from visionops_assets.experiments.experiment import SCORES
+    from visionops_assets.experiments.experiment import ranked
 
-    ranked = sorted(results, key=lambda each: -each.metrics.get(SCORES[task], float("-inf")))
-    for each in ranked:
+    for each in ranked(results, task):
         typer.echo(f"{each.run_id or '-':<32}  {_line(each, task)}")
     if best is not None:
         typer.echo(f"best on validation: {best.url}")

@@ -1,5 +1,6 @@
 """Train recipes one after the other, each recorded as an experiment. No gate, no alias, no significance."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,16 +79,22 @@ def train_all(
     return results
 
 
-def best_of(results: Sequence[Trained], task: str) -> Trained | None:
-    """The best by the validation score, ties by the validation loss, then the first; never by the holdout.
+def ranked(results: Sequence[Trained], task: str) -> list[Trained]:
+    """Best first: by the validation score, ties by the validation loss, then as trained; never by the holdout.
 
-    None where no attempt has a validation score.
+    What has no validation score comes last.
     """
     score = SCORES[task]
-    scored = [each for each in results if score in each.metrics]
-    return max(
-        scored, key=lambda each: (each.metrics[score], -each.metrics.get(LOSS, float("inf"))), default=None
-    )
+
+    def place(each: Trained) -> tuple[float, float]:
+        return -each.metrics.get(score, -math.inf), each.metrics.get(LOSS, math.inf)
+
+    return sorted(results, key=place)
+
+
+def best_of(results: Sequence[Trained], task: str) -> Trained | None:
+    """The first of `ranked`; None where no attempt has a validation score."""
+    return next((each for each in ranked(results, task) if SCORES[task] in each.metrics), None)
 
 
 def _train(

@@ -23,6 +23,7 @@ from visionops_assets.experiments.overrides import OverrideError, as_number, ove
 from visionops_assets.training.recipe import Recipe
 
 LARGEST = 10_000
+_DIGITS = 4
 Number = Annotated[float, BeforeValidator(as_number)]
 
 
@@ -53,7 +54,8 @@ class Values(_Part):
 
 
 class Range(_Part):
-    """Numbers from `min` to `max`, both included; `steps` of them in a grid. Whole numbers give whole numbers."""
+    """Numbers from `min` to `max`, both included; `steps` of them in a grid. Whole ends give whole numbers, others
+    numbers of four digits."""
 
     min: Number
     max: Number
@@ -86,8 +88,10 @@ class Range(_Part):
             value = math.exp(math.log(self.min) + share * (math.log(self.max) - math.log(self.min)))
         else:
             value = self.min + share * (self.max - self.min)
-        value = min(max(value, self.min), self.max)
-        return round(value) if self.min.is_integer() and self.max.is_integer() else value
+        if self.min.is_integer() and self.max.is_integer():
+            return round(value)
+        # What is shown is what is trained, and what a person copies into a project file.
+        return min(max(float(f"{value:.{_DIGITS}g}"), self.min), self.max)
 
 
 def _listed(declared: Any) -> Any:
