@@ -74,18 +74,14 @@ class Answers:
             table = self._stored(stored)
             if table is None or (wanted is not None and holdout_digest(table, self._slices) != wanted):
                 continue
-            if stored.challenger != a.model.weights_sha256:
-                table = exchanged(table)
-            measured = self._measured(table, a.model, b.model)
+            verdict = stored.verdict(self.registry, self.project.project)
+            measured = self._as_judged(verdict, a.model) or self._measured(
+                table if stored.challenger == a.model.weights_sha256 else exchanged(table), a.model, b.model
+            )
             if isinstance(measured, Evidence):
-                return Measured(
-                    measured,
-                    holdout_digest(table, self._slices),
-                    stored.partition,
-                    "stored",
-                    self._seen(table, a, b),
-                    stored.verdict(self.registry, self.project.project),
-                )
+                digest = holdout_digest(table, self._slices)
+                seen = self._seen(table, a, b)
+                return Measured(measured, digest, stored.partition, "stored", seen, verdict)
         version = version or self._version(None)
         table = self._scored(version, a, b)
         measured = self._measured(table, a.model, b.model)
@@ -162,6 +158,12 @@ class Answers:
     def _seen(self, table: pd.DataFrame, a: Side, b: Side) -> tuple[int, int]:
         held = pa.array(table["sha256"])
         return _trained_on(a.manifest, held, self.artifacts), _trained_on(b.manifest, held, self.artifacts)
+
+    def _as_judged(self, verdict: Verdict | None, a: ModelReference) -> Evidence | None:
+        """The numbers of a verdict on A by the present rules: measuring again would give the same."""
+        if verdict is None or verdict.challenger.weights_sha256 != a.weights_sha256:
+            return None
+        return verdict.evidence if verdict.rules_digest == self.project.gate.digest() else None
 
     def _version(self, name: str | None) -> DatasetVersion:
         return named_version(self.lakefs, self.artifacts, self.project, name)
