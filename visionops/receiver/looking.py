@@ -113,7 +113,9 @@ class _Daemon:
 
     def put_off(self) -> None:
         """Let the daemon believe that it has just looked."""
-        if self._state is None or self._state.instigator_data is None:
+        from dagster._core.scheduler.instigation import SensorInstigatorData
+
+        if self._state is None or not isinstance(self._state.instigator_data, SensorInstigatorData):
             return
         data = self._state.instigator_data._replace(last_tick_start_timestamp=time.time())
         self._state = self._instance.update_instigator_state(self._state.with_data(data))
