@@ -13,6 +13,7 @@ from visionops import (
     demo,
     diff,
     doctor,
+    export,
     hold,
     import_batch,
     init,
@@ -52,6 +53,7 @@ app.command("up")(up.command)
 app.command("tick")(tick.command)
 app.command("import")(import_batch.command)
 app.add_typer(labels.app, name="labels")
+app.command("export")(export.command)
 app.command("diff")(diff.command)
 app.command("verify")(verify.command)
 app.command("retract")(retract.command)
@@ -60,8 +62,8 @@ app.command("submit")(submit.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)
 app.command("metrics")(metrics.command)
-app.command("compare")(compare.command)
 app.add_typer(webhook.app, name="webhook")
+app.command("compare")(compare.command)
 app.command("what-if")(what_if.command)
 app.command("comment")(comment.command)
 app.command("status")(status.command)

@@ -1,12 +1,11 @@
 """The decoded samples of a dataset version, fetched from lakeFS once and read from the cache ever after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 
-from resources.lakefs import LakeFSResource
 from visionops_assets.dataset.decode import Resize
 from visionops_assets.dataset.sample_cache import FillReport, SampleCache
 from visionops_assets.dataset.sample_view import SampleView
@@ -25,8 +24,16 @@ class DecodeSize(Protocol):
     def resize(self) -> Resize: ...
 
 
+class ImageReader(Protocol):
+    """Gives the bytes of images by path; `resources.lakefs.LakeFSResource` is one."""
+
+    def read_many(
+        self, repository: str, reference: str, paths: Sequence[str]
+    ) -> Iterator[tuple[str, bytes]]: ...
+
+
 def load_samples(
-    lakefs: LakeFSResource,
+    lakefs: ImageReader,
     repository: str,
     commit: str,
     manifest: pd.DataFrame,

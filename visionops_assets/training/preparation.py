@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from resources.lakefs import LakeFSResource
-from visionops_assets.dataset.samples import load_samples
+from visionops_assets.dataset.samples import ImageReader, load_samples
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
 from visionops_assets.training.batches import LabelledImages
@@ -25,7 +25,7 @@ def prepare(
     identity: str,
     workdir: Path,
     *,
-    lakefs: LakeFSResource,
+    lakefs: ImageReader,
     samples: Path,
     say: Callable[[str], None],
 ) -> TrainingRequest:
@@ -56,6 +56,15 @@ def prepare(
         task=task,
         init_weights=_init_weights(project, workdir),
     )
+
+
+def labelled(
+    project: Project, version: DatasetVersion, rows: pd.DataFrame, *, lakefs: ImageReader, samples: Path
+) -> LabelledImages:
+    """Rows of a dataset version's manifest as labelled images, in their order; raises what `prepare` raises."""
+    view, _ = load_samples(lakefs, project.repository, version.commit.id, rows, samples, project.recipe.input)
+    targets = task_of(project.task).targets(rows, project.classes, project.recipe.input)
+    return LabelledImages(view, np.arange(len(rows), dtype=np.int64), targets)
 
 
 def provenance_of(

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from visionops_assets.dataset.formats import archives, cifar, coco, folders, mnist, tables, voc, yolo
+from visionops_assets.dataset.formats import archives, batches, cifar, coco, folders, mnist, tables, voc, yolo
 from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES, Source, SourceError, SourceImage
 
 # The first that recognises a source reads it, so the more particular ones come first.
 FORMATS: dict[str, ModuleType] = {
-    module.NAME: module for module in (coco, voc, yolo, cifar, mnist, tables, folders)
+    module.NAME: module for module in (batches, coco, voc, yolo, cifar, mnist, tables, folders)
 }
 
 
@@ -28,7 +28,9 @@ def read_source(source: Path, format_name: str | None = None) -> Source:
     place = _only_folder(unpacked.folder) if unpacked else source
     module = FORMATS[format_name] if format_name else _recognised(place, source)
     found: Source = module.read(place)
-    return replace(found, images=_with_holdout(found.images), keeps=unpacked)
+    # Batches of ours have their sides for good.
+    images = found.images if module is batches else _with_holdout(found.images)
+    return replace(found, images=images, keeps=unpacked)
 
 
 def _recognised(place: Path, source: Path) -> ModuleType:

@@ -43,11 +43,14 @@ def read(source: Path) -> Source:
     tables = _tables(source)
     if len(tables) != 1:
         raise SourceError(f"{source}: expected one table (*.csv, *.tsv or *.parquet), found {len(tables)}")
-    table = tables[0]
+    return read_table(tables[0], tables[0].parent)
+
+
+def read_table(table: Path, folder: Path) -> Source:
+    """Every image under a folder that a table names. Raises `SourceError` naming the table and its columns."""
     rows = _read_parquet(table) if table.suffix == ".parquet" else _read_csv(table)
     image_column = _column(rows, _IMAGE, table)
     truth_column = "boxes" if "boxes" in rows.columns else _column(rows, _LABEL, table)
-    folder = table.parent
     files, findings = image_files(folder)
     by_name = {path.relative_to(folder).as_posix(): path for path in files}
     images: dict[str, SourceImage] = {}
