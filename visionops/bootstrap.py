@@ -1,22 +1,37 @@
-"""What every command sets up before it touches Dagster, MLflow or lakeFS."""
+"""What every command sets up before it touches Dagster, MLflow or lakeFS.
 
+`python -m visionops.bootstrap COMMAND…` does so and becomes COMMAND: `dagster-webserver` and its like in a container.
+"""
+
+import importlib.util
 import os
+import sys
+import uuid
 from pathlib import Path
+from typing import Any
 
 from resources import home
 
+POSTGRES = "DAGSTER_POSTGRES_URL"
+COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
+_WRITTEN = "# Written by VisionOps from its dagster.yaml and the environment; delete this line to keep your changes.\n"
+
 
 def prepare() -> Path:
-    """Create the local folders, link `dagster.yaml` into DAGSTER_HOME, switch telemetry off; returns the home.
+    """Create the local folders, put `dagster.yaml` into DAGSTER_HOME, switch telemetry off; returns the home.
 
-    Raises `RuntimeError` naming the folder where it cannot be written.
+    Raises `RuntimeError` naming the folder where it cannot be written, or the variable that cannot be used.
     """
     folder = home.home()
     dagster = home.dagster_home()
+    services = _services_of_dagster()
     try:
         for wanted in (folder, dagster):
             wanted.mkdir(parents=True, exist_ok=True)
-        _link(home.ROOT / "dagster.yaml", dagster / "dagster.yaml")
+        if services:
+            _write(home.ROOT / "dagster.yaml", services, dagster / "dagster.yaml")
+        else:
+            _link(home.ROOT / "dagster.yaml", dagster / "dagster.yaml")
     except OSError as error:
         raise RuntimeError(
             f"{error.filename}: {error.strerror}; set VISIONOPS_HOME to a folder that can be written"
@@ -25,15 +40,74 @@ def prepare() -> Path:
     for name, value in {
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }.items():
         os.environ.setdefault(name, value)
     return folder
 
 
+def _services_of_dagster() -> dict[str, Any]:
+    """What `dagster.yaml` says besides, where the environment points Dagster at Postgres or S3."""
+    services: dict[str, Any] = {}
+    if os.environ.get(POSTGRES):
+        if importlib.util.find_spec("dagster_postgres") is None:
+            raise RuntimeError(f"{POSTGRES} needs a driver: run `pip install 'visionops[postgres]'`")
+        services["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES}}}
+    logs = os.environ.get(COMPUTE_LOGS)
+    if logs:
+        bucket, _, prefix = logs.removeprefix("s3://").strip("/").partition("/")
+        if not logs.startswith("s3://") or not bucket:
+            raise RuntimeError(f"{COMPUTE_LOGS} is {logs}: write s3://BUCKET/PREFIX")
+        services["compute_logs"] = {
+            "module": "dagster_aws.s3.compute_log_manager",
+            "class": "S3ComputeLogManager",
+            "config": {
+                "bucket": bucket,
+                "prefix": prefix or "dagster",
+                "skip_empty_files": True,
+                **(
+                    {"endpoint_url": {"env": "AWS_ENDPOINT_URL"}}
+                    if os.environ.get("AWS_ENDPOINT_URL")
+                    else {}
+                ),
+            },
+        }
+    return services
+
+
 def _link(source: Path, link: Path) -> None:
     """Point `link` at `source`; a file that somebody put there stays."""
-    if link.is_symlink() and link.resolve() != source:
+    if (link.is_symlink() and link.resolve() != source) or _is_ours(link):
         link.unlink()
     if not link.exists():
         link.symlink_to(source)
+
+
+def _write(source: Path, services: dict[str, Any], target: Path) -> None:
+    """Write `source` with what the environment adds; a file that somebody put there stays."""
+    import yaml
+
+    if target.exists() and not target.is_symlink() and not _is_ours(target):
+        return
+    content = f"{_WRITTEN}{source.read_text()}\n{yaml.safe_dump(services, sort_keys=False)}"
+    if _is_ours(target) and target.read_text() == content:
+        return
+    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+    temporary.write_text(content)
+    # Another process may read it just now.
+    temporary.replace(target)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.read_text().startswith(_WRITTEN)
+
+
+def main() -> None:
+    """Set up, then become the command that the arguments name."""
+    prepare()
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
