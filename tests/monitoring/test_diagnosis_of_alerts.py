@@ -10,7 +10,7 @@ from visionops.diagnosis import services_in_use
 from visionops.exporter.app import metrics_app
 from visionops.exporter.collector import Exporter
 from visionops.serving.server import in_thread
-from visionops.up import _metrics_port
+from visionops.up import _Beside
 
 
 def test_webhooks_are_reached_without_a_message_and_named_without_their_secret(
@@ -40,18 +40,22 @@ def test_the_usual_port_of_the_metrics_is_ours_somebody_else_s_or_free(monkeypat
         monkeypatch.setattr(metrics, "PORT", port)
         (line,) = services_in_use.metrics()
         assert (line.state, line.what) == ("ok", f"http://127.0.0.1:{port}/metrics answers")
-        assert _metrics_port("127.0.0.1", None) not in (0, port), "`up` takes another"
+        assert _port_of_up(port) not in (0, port), "`up` takes another"
         with pytest.raises(RuntimeError, match=f"`visionops up --metrics-port {port + 1}`"):
-            _metrics_port("127.0.0.1", port)
+            _port_of_up(port, asked=port)
     (line,) = services_in_use.metrics()
     assert (line.state, "nothing answers" in line.what) == ("ok", True)
-    assert _metrics_port("127.0.0.1", None) == port
+    assert _port_of_up(port) == port
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setattr(metrics, "PORT", other.getsockname()[1])
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("httpx.get", _no_http)
             (line,) = services_in_use.metrics()
     assert (line.state, bool(line.fix)) == ("warning", True)
+
+
+def _port_of_up(usual: int, asked: int | None = None) -> int:
+    return _Beside("metrics", "/metrics", ("metrics",), usual, asked).port("127.0.0.1")
 
 
 def _no_http(*_: object, **__: object) -> None:

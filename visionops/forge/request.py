@@ -34,13 +34,13 @@ def request_of(environment: Mapping[str, str]) -> Request:
             "github", f"{repository}#{number}", f"{issues}/{number}/comments", f"{issues}/comments"
         )
     if environment.get("GITLAB_CI") == "true":
-        project, number = environment.get("CI_PROJECT_ID", ""), environment.get("CI_MERGE_REQUEST_IID", "")
-        if not number:
+        project, merge_request = environment.get("CI_PROJECT_ID", ""), environment.get("CI_MERGE_REQUEST_IID")
+        if not merge_request:
             raise ForgeError(
                 "this pipeline runs for no merge request: run the job on merge_request_event only"
             )
-        notes = f"projects/{project}/merge_requests/{number}/notes"
-        name = f"{environment.get('CI_PROJECT_PATH', project)}!{number}"
+        notes = f"projects/{project}/merge_requests/{merge_request}/notes"
+        name = f"{environment.get('CI_PROJECT_PATH', project)}!{merge_request}"
         return Request("gitlab", name, notes, notes)
     raise ForgeError(
         "nothing says which request to comment on: `visionops comment` runs in a job of GitHub Actions or GitLab CI"
