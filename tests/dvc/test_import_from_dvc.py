@@ -3,12 +3,11 @@
 import shutil
 import sys
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from repositories import DVCRepository
 
 from tests.commands.desk import Desk
@@ -71,34 +70,43 @@ def test_labels_in_git_and_images_in_dvc_are_one_batch(desk: Desk, repository: D
     assert set(published(desk)["group"]) == {"line-0", "line-1"}
 
 
-def test_a_remote_and_a_git_url_serve_what_no_cache_has(
-    desk: Desk, repository: DVCRepository, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def remote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: Callable[[int, int], int]
+) -> Iterator[tuple[str, str | None]]:
+    """Address and endpoint of a remote store: a folder, or with the stated counts an S3 bucket."""
+    if not count(0, 1):
+        yield str(tmp_path / "store"), None
+        return
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        credentials = {
-            "AWS_ACCESS_KEY_ID": "tests",
-            "AWS_SECRET_ACCESS_KEY": "tests",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        for name, value in credentials.items():
-            monkeypatch.setenv(name, value)
         bucket, endpoint = f"dvc-{uuid.uuid4().hex[:8]}", f"http://{host}:{port}"
         boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=bucket)
-        repository.remote(f"s3://{bucket}/store", endpoint)
-        repository.push()
-        repository.commit("Keep the images in a bucket")
-        shutil.rmtree(repository.root / ".dvc" / "cache")
-
-        desk.run("import", "shapes", f"dvc://file://{repository.root}//data@main", "--batch", "week-01")
+        yield f"s3://{bucket}/store", endpoint
     finally:
         server.stop()
+
+
+def test_a_remote_and_a_git_url_serve_what_no_cache_has(
+    desk: Desk, repository: DVCRepository, remote: tuple[str, str | None]
+):
+    repository.remote(*remote)
+    repository.push()
+    repository.commit("Keep the images elsewhere")
+    shutil.rmtree(repository.root / ".dvc" / "cache")
+
+    desk.run("import", "shapes", f"dvc://file://{repository.root}//data@main", "--batch", "week-01")
     assert len(published(desk)) == 42
-    assert (
-        desk.world.lakefs.head("shapes").metadata["visionops.dvc.repository"] == f"file://{repository.root}"
-    )
+    said = desk.world.lakefs.head("shapes").metadata["visionops.dvc.repository"]
+    assert said == f"file://{repository.root}"
 
 
 def break_nothing(repository: DVCRepository) -> None:
