@@ -40,18 +40,15 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @contextlib.contextmanager
 def relayed(folder: Path) -> Iterator[None]:
-    """Put `visionops` into a folder, and `dg` which has nothing to say, while the context lasts."""
+    """Put `visionops` into a folder, which works while the context lasts."""
     # An address of a socket is short, a test's folder is not.
     with tempfile.TemporaryDirectory() as short:
         address = str(Path(short, "relay"))
         with socketserver.ThreadingUnixStreamServer(address, _Handler) as server:
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-            for name, code in (
-                ("visionops", _SENDING.format(python=sys.executable, address=address)),
-                ("dg", "#!/bin/sh\nexit 0\n"),
-            ):
-                (folder / name).write_text(code)
-                (folder / name).chmod(0o755)
+            executable = folder / "visionops"
+            executable.write_text(_SENDING.format(python=sys.executable, address=address))
+            executable.chmod(0o755)
             try:
                 yield
             finally:

@@ -17,6 +17,7 @@ from tests.ci_cd.forge import Forge
 from tests.ci_cd.relay import relayed
 from tests.ci_cd.workflows import ACTIONS, GITHUB, GITLAB, GitHubJob, GitLabJob, Ran, clone
 from tests.world import World, shapes_project
+from visionops_assets.evaluation.verdicts import listed
 
 HIDDEN = "<!-- visionops:report -->"
 
@@ -130,7 +131,6 @@ def test_a_pull_request_shows_what_its_change_would_make_of_the_data(team: Team)
     assert proposed.passed, proposed.said
     assert [name for name, _ in proposed.steps] == [
         "Install",
-        "Check definitions",
         "Data checks, training and evaluation",
         "Comment",
     ]
@@ -140,36 +140,65 @@ def test_a_pull_request_shows_what_its_change_would_make_of_the_data(team: Team)
     assert "spends nothing and promotes nothing" in said
     assert "shapes" in team.summary.read_text()
 
-    # On GitLab, the same change to a recipe that cannot be trained, then mended: one comment, written anew.
-    team.forge.write(comments=[])
+    # On GitLab, a recipe that cannot be trained: the same comment, written anew.
     team.change(model={"class_path": "no_such_module.Model"})
     broken = team.gitlab("propose")
     assert not broken.passed and "no_such_module" in broken.said
     assert "shapes: failed" in team.comment() and "no\\_such\\_module" in team.comment()
-    team.change(epochs=7)
-    mended = team.gitlab("propose")
-    assert mended.passed, mended.said
-    assert "shapes: failed" not in team.comment() and "| epochs | 6 | 7 |" in team.comment()
 
     # A forge that refuses: the job says so once, and its report stays.
+    team.change(epochs=7)
     team.forge.write(refuses=True)
     refused = team.gitlab("propose")
     assert not refused.passed
     assert len(re.findall(r"^error: .*HTTP 403", refused.said, re.MULTILINE)) == 1
     assert "| epochs | 6 | 7 |" in refused.said and (team.folder / "report.md").exists()
+    assert "shapes: failed" in team.comment()
     assert team.world.registry.models.get("shapes") == champion, "a proposal decides nothing"
 
 
-def test_once_merged_the_change_is_decided(team: Team) -> None:
+@pytest.mark.parametrize("where", ["github", "gitlab"])
+def test_once_merged_the_change_is_decided(team: Team, where: str, count: Callable[[int, int], int]) -> None:
+    if where == "gitlab" and count(0, 1) == 0:
+        pytest.skip("the same commands as on GitHub: only at the stated counts")
+    before = len(listed(team.world.registry.models.get("shapes").tags))
     team.change(epochs=7)
-    decided = team.github("decide", "push")
+    decided = team.github("decide", "push") if where == "github" else team.gitlab("decide")
     assert decided.passed, decided.said
-    (ledger,) = [
-        tag for tag in team.world.registry.models.get("shapes").tags if tag.startswith("visionops.verdict.")
-    ][1:]
-    assert ledger and re.search(r"shapes: (promoted|insufficient|refused): ", decided.said)
-    again = team.gitlab("decide")
-    assert again.passed and "is decided" in again.said, again.said
+    assert re.search(r"shapes: (promoted|insufficient|refused): ", decided.said)
+    assert len(listed(team.world.registry.models.get("shapes").tags)) == before + 1
+
+
+def test_without_a_lakefs_the_base_branch_makes_a_champion_of_the_demo(
+    tmp_path: Path, count: Callable[[int, int], int]
+) -> None:
+    if count(0, 1) == 0:
+        pytest.skip("runs the demo and trains on it: only at the stated counts")
+    forge, folder = Forge(tmp_path / "forge"), clone(tmp_path / "clone")
+    recipe = folder / "projects" / "digits.yaml"
+    changed = re.sub(r"(?m)^(\s+epochs: )\d+", r"\g<1>3", recipe.read_text())
+    recipe.write_text(changed)
+    github = {
+        "event_name": "pull_request",
+        "repository": "acme/vision",
+        "workspace": str(folder),
+        "event": {"pull_request": {"head": {"repo": {"full_name": "acme/vision"}}}},
+    }
+    path = os.pathsep.join([str(forge.bin), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {
+        **forge.environment("github"),
+        "PATH": path,
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(folder),
+        "GITHUB_BASE_REF": subprocess.run(
+            ["git", "branch", "--show-current"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+    }
+    ran = GitHubJob("propose", {"github": github}).run(folder, environment)
+    assert ran.passed, ran.said
+    (mine,) = [body for body in forge.bodies() if body.startswith(HIDDEN)]
+    assert "digits: " in mine and "against version 2" in mine and "| epochs |" in mine
 
 
 @pytest.mark.parametrize(
