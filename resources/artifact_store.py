@@ -25,7 +25,9 @@ class ArtifactStore(dg.ConfigurableResource):
         """Where `key` is stored."""
         from upath import UPath
 
-        return UPath(self.root) / key if key else UPath(self.root)
+        # What fsspec once listed in a bucket it would take, for ever, for what is there.
+        root = UPath(self.root, use_listings_cache=False) if "://" in self.root else UPath(self.root)
+        return root / key if key else root
 
     def exists(self, key: str) -> bool:
         """Whether something is stored under `key`."""
@@ -33,11 +35,8 @@ class ArtifactStore(dg.ConfigurableResource):
 
     def names(self, folder: str) -> list[str]:
         """The names of what is stored right under a folder, as it is now; none where there is no such folder."""
-        where = self.path(folder)
-        # A bucket's listing is remembered by fsspec, for ever.
-        where.fs.invalidate_cache()
         try:
-            return sorted(found.name for found in where.iterdir())
+            return sorted(found.name for found in self.path(folder).iterdir())
         except FileNotFoundError:
             return []
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from resources.model_connection import first_line, shown
 from resources.model_errors import RegistryError, RegistryUnavailable
+from resources.postgres_address import with_driver
 
 POLL_SECONDS = 0.1
 
@@ -54,7 +55,7 @@ def file_lock(folder: Path, project: str, timeout: float) -> Iterator[None]:
 def advisory_lock(url: str, project: str, timeout: float) -> Iterator[None]:
     """Hold the project's lock for all machines: a Postgres advisory lock, freed when its session ends.
 
-    `url` is SQLAlchemy's, for example `postgresql+pg8000://user:secret@host/database`; `timeout` in seconds.
+    `url` is `postgresql://user:secret@host/database`, or SQLAlchemy's with another driver; `timeout` in seconds.
     Raises `PromotionLocked`, `LockNotConfigured` where the address is not Postgres's, and `RegistryUnavailable`
     where nothing answers there.
     """
@@ -63,16 +64,16 @@ def advisory_lock(url: str, project: str, timeout: float) -> Iterator[None]:
     from sqlalchemy.pool import NullPool
 
     try:
-        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = create_engine(with_driver(url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
         session = engine.connect()
     except ImportError as error:
         raise LockNotConfigured(
-            f"VISIONOPS_LOCK_URL {shown(url)} needs a driver: run `pip install pg8000` and write "
-            "postgresql+pg8000://…"
+            f"VISIONOPS_LOCK_URL {shown(url)} needs a driver: run `pip install 'visionops[postgres]'` and write "
+            "postgresql://…"
         ) from error
     except (ArgumentError, NoSuchModuleError) as error:
         raise LockNotConfigured(
-            f"VISIONOPS_LOCK_URL {shown(url)} is no address of a database: write postgresql+pg8000://…"
+            f"VISIONOPS_LOCK_URL {shown(url)} is no address of a database: write postgresql://…"
         ) from error
     except DBAPIError as error:
         raise RegistryUnavailable(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resources import home
+from resources.postgres_address import with_driver
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
@@ -53,6 +54,8 @@ def _services_of_dagster() -> dict[str, Any]:
     if os.environ.get(POSTGRES):
         if importlib.util.find_spec("dagster_postgres") is None:
             raise RuntimeError(f"{POSTGRES} needs a driver: run `pip install 'visionops[postgres]'`")
+        # Dagster reads it there, in this process and in those it starts.
+        os.environ[POSTGRES] = with_driver(os.environ[POSTGRES])
         services["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES}}}
     logs = os.environ.get(COMPUTE_LOGS)
     if logs:

@@ -8,23 +8,14 @@ from typing import Any
 import pytest
 from places import Bucket, FolderDrop, Remote
 
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "tests",
-    "AWS_SECRET_ACCESS_KEY": "tests",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
+from tests import s3
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """moto's S3 server, in this process."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3.running() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -32,7 +23,7 @@ def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty bucket, to which the environment's credentials lead."""
     import boto3
 
-    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_endpoint}.items():
+    for name, value in {**s3.CREDENTIALS, "AWS_ENDPOINT_URL": s3_endpoint}.items():
         monkeypatch.setenv(name, value)
     client: Any = boto3.client("s3", endpoint_url=s3_endpoint)
     made = Bucket(f"drop-{uuid.uuid4().hex[:12]}", client)

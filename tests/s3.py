@@ -1,0 +1,24 @@
+"""An S3 for the tests: moto's server, in this process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "tests",
+    "AWS_SECRET_ACCESS_KEY": "tests",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """The address of an empty server, gone afterwards."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
