@@ -33,6 +33,8 @@ import signal, sys
 from pathlib import Path
 from visionops import child_process
 child_process.STOP_WITHIN_SECONDS = 0.5
+# Tests that run under nohup ignore it, and so would this process.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 child_process.interrupt_on_termination()
 folder = Path(sys.argv[1])
 try:
