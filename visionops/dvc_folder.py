@@ -69,8 +69,7 @@ def write_folder(
     Raises `DVCError`: a folder that is something else, changes there that are not committed, an image that is not what
     was audited; and what `read_images` raises.
     """
-    # It tells what to do next, which is done here.
-    logging.getLogger("dvc").setLevel(logging.ERROR)
+    _quieten_dvc()
     target = target.absolute()
     with _alone(target):
         if (target / MARK).is_file():
@@ -89,6 +88,13 @@ def write_folder(
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return commit
+
+
+def _quieten_dvc() -> None:
+    """It tells what to do next, which is done here. Imported first, since its import sets the level."""
+    import dvc.repo  # noqa: F401
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
 
 
 @contextmanager

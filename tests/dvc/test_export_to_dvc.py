@@ -156,6 +156,16 @@ def test_an_earlier_export_is_updated_and_anything_else_refused(desk: Desk, tmp_
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
 
 
+def test_dvc_gives_no_advice_on_what_the_export_does():
+    # In a process that has not imported it yet: its import sets its level.
+    code = (
+        "import logging; from visionops.dvc_folder import _quieten_dvc; _quieten_dvc(); import dvc.repo;"
+        "print(logging.getLogger('dvc.repo').isEnabledFor(logging.INFO))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"
+
+
 def test_an_export_that_breaks_off_leaves_nothing_half_written(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
