@@ -15,7 +15,16 @@ from resources.home import ROOT
 # Each may import what stands to its right of it in this order, and itself.
 ORDER = ("visionops", "definitions", "sensors", "visionops_assets", "resources")
 ALONE = ("lakefs_local", "edge")
-STAGES = ("dataset", "training", "experiments", "evaluation", "promotion", "reproduction", "delivery", "monitoring")
+STAGES = (
+    "dataset",
+    "training",
+    "experiments",
+    "evaluation",
+    "promotion",
+    "reproduction",
+    "delivery",
+    "monitoring",
+)
 HEAVY = (
     "torch",
     "lightning",
@@ -28,6 +37,8 @@ HEAVY = (
     "pandas",
     "pyarrow",
     "scipy.stats",
+    "dvc",
+    "wandb",
 )
 # The embedded server is started where no lakeFS is configured: the one arrow that leaves the order.
 STARTS_LAKEFS = {

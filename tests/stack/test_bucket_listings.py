@@ -1,4 +1,4 @@
-"""A process that runs for weeks sees what others put into a bucket: nothing it saw before is taken for what is there."""
+"""A process that runs for weeks sees what others put into a bucket: what it saw before is not what is there."""
 
 import uuid
 
