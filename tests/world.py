@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from resources.scratch import Scratch
 from sensors.commits import commit_sensor
 from sensors.daily_sample import daily_sample_schedule
 from sensors.drops import drop_sensor
+from tests import dagster_storage
 from visionops.tick import Tick, tick
 from visionops_assets.dataset.publishing import Published, Publisher
 from visionops_assets.graph import project_graph
@@ -231,11 +232,15 @@ def copied_world(template: Path, root: Path) -> Iterator[World]:
 
 @contextmanager
 def _opened(root: Path, **options: Any) -> Iterator[World]:
-    (root / "instance").mkdir(exist_ok=True)
-    with (
-        discovery.serving(root / "lakefs") as server,
-        dg.instance_for_test(temp_dir=str(root / "instance")) as instance,
-    ):
+    dagster_storage.keep_connections()
+    folder = root / "instance"
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as opened:
+        server = opened.enter_context(discovery.serving(root / "lakefs"))
+        opened.callback(dagster_storage.close_connections, folder)
+        instance = opened.enter_context(
+            dg.instance_for_test(temp_dir=str(folder), overrides=dagster_storage.QUIET)
+        )
         lakefs = LakeFSResource(
             endpoint=server.endpoint,
             access_key_id=server.access_key_id,

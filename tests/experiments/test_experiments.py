@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import Bench
+from bench import Bench
 
 from visionops_assets.experiments.overrides import OverrideError, overridden, parse_assignments
 from visionops_assets.training.recipe import Recipe

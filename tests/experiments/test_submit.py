@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import Bench
+from bench import Bench
 
 from resources.model_errors import RunNotFound
 from resources.model_records import ONNX_ARTIFACT, TAG_COMMIT, WEIGHTS_ARTIFACT

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Bench
+from bench import Bench
 
 from tests import processes
 from tests.world import shapes_project

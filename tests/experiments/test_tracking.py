@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import Bench
+from bench import Bench
 from torch import nn
 
 from resources.model_records import PROVENANCE_ARTIFACT

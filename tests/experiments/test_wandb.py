@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from conftest import Bench
+from bench import Bench
 
 from resources.model_records import FAILED
 from resources.wandb_run import WandbMissing
