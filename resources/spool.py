@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 
 import dagster as dg
 
@@ -68,9 +69,10 @@ class Spool(dg.ConfigurableResource):
 
     def remove(self, project: str, files: Sequence[str]) -> None:
         """Take files away; those that are gone are fine."""
+        folder = self._store.path(project)
         for file in files:
-            self._store.path(f"{project}/{file}").unlink(missing_ok=True)
+            (folder / file).unlink(missing_ok=True)
 
-    @property
+    @cached_property
     def _store(self) -> ArtifactStore:
         return ArtifactStore(root=self.root)

@@ -46,7 +46,9 @@ def spooled_labels(task: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
 def read_spooled(content: bytes, task: str) -> SpooledFile:
     """Read one file. Raises `UnusableFile` for anything but a table of this task in a format that is known here."""
     try:
-        found = pq.read_table(pa.BufferReader(content))
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            # A device leaves a few rows a file: threads cost more than they read.
+            found = file.read(use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnusableFile(f"is no Parquet file ({_first_line(error)}); write it again") from error
     described = found.schema.metadata or {}
@@ -70,11 +72,12 @@ def with_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
     lenient = pa.schema([field.with_nullable(True) for field in schema])
     columns = []
     for field in lenient:
+        column = table[field.name]
         try:
-            columns.append(table[field.name].cast(field.type))
+            columns.append(column if column.type == field.type else column.cast(field.type))
         except (pa.ArrowException, ValueError) as error:
             raise UnusableFile(
-                f"has {table[field.name].type} in `{field.name}`, {field.type} is expected ({_first_line(error)})"
+                f"has {column.type} in `{field.name}`, {field.type} is expected ({_first_line(error)})"
             ) from error
     return pa.table(columns, schema=lenient)
 
