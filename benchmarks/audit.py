@@ -1,25 +1,51 @@
-"""The audit of a batch: reading, hashing, decoding, near duplicates, splits and checks, each size in its own process.
+"""The audit of a batch, and its whole import into the embedded lakeFS in another process: time, and the most memory.
 
-python benchmarks/audit.py [--small 5000 50000] [--large 500]
+The audit: reading, hashing, decoding, near duplicates, splits and checks. The import adds the upload, or the reference
+to the images where they lie, the commit and the merge. Each work and size runs in a process of its own. What the most
+memory grows by from the smallest batch of small images to the largest is printed with its budget.
+
+python benchmarks/audit.py [--small 5000 50000] [--large 500] [--only-audit]
 """
 
 import argparse
 import io
+import json
 import multiprocessing
 import resource
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from lakefs_local.credentials import load
+from lakefs_local.folder import DataFolder
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
 from visionops_assets.dataset.ingest import plan_batch
 from visionops_assets.dataset.manifest import Manifest, manifest_frame, read_manifest
+from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.project import load_project
 
 CLASSES = tuple("abcdefghij")
 SHARES = {"train": 0.6, "val": 0.15, "holdout": 0.25}
-BUDGETS = {(5_000, "small"): 20.0, (500, "large"): 60.0}
+BUDGETS = {("audit", 5_000, "small"): 20.0, ("audit", 500, "large"): 60.0}
+GROWTH_BUDGET = 1.10
+FILE = f"""\
+project: audited
+repository: audited
+annotations: defects
+classes: [{", ".join(CLASSES)}]
+recipe:
+  input: {{height: 32, width: 32, channels: 3}}
+source_is_immutable: %s
+"""
 
 
 class NoStore:
@@ -35,6 +61,14 @@ class NoStore:
         raise NotImplementedError
 
 
+class Took(NamedTuple):
+    """Seconds, and memory in MiB before and at most."""
+
+    seconds: float
+    before: float
+    peak: float
+
+
 def write_batch(folder: Path, count: int, height: int, width: int, suffix: str) -> None:
     """A folder for each class; shapes and noise as in photographs."""
     generator = np.random.default_rng(0)
@@ -48,31 +82,107 @@ def write_batch(folder: Path, count: int, height: int, width: int, suffix: str) 
         (folder / CLASSES[number % 10] / f"{number:06}.{suffix}").write_bytes(buffer.getvalue())
 
 
-def audit(folder: Path, results: "multiprocessing.Queue[tuple[float, float, float]]") -> None:
-    """Seconds, and memory in MiB before and at most, of one audit."""
+def audit(root: Path) -> Callable[[], None]:
+    """The audit against an empty `main`."""
     empty = manifest_frame(read_manifest(Manifest(()), NoStore()))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    started = time.perf_counter()
-    plan = plan_batch(folder, "week-1", CLASSES, "defects", empty, SHARES, "")
-    took = time.perf_counter() - started
-    assert plan.ok
-    results.put((took, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+    def work() -> None:
+        assert plan_batch(root / "batch", "week-1", CLASSES, "defects", empty, SHARES, "").ok
+
+    return work
 
 
-def run(title: str, kind: str, count: int, height: int, width: int, suffix: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as root:
-        write_batch(Path(root) / "batch", count, height, width, suffix)
-        results = context.Queue()
-        process = context.Process(target=audit, args=(Path(root) / "batch", results))
-        process.start()
-        took, before, peak = results.get()
-        process.join()
-    most = BUDGETS.get((count, kind))
-    verdict = "" if most is None else f"{'ok' if took <= most else 'MISS'}, at most {most:g} s"
-    print(
-        f"| {count:,} {title} | {took:.1f} s | {count / took:,.0f} | {before:,.0f} | {peak:,.0f} | {verdict} |"
+def upload(root: Path) -> Callable[[], None]:
+    """The import of copies."""
+    return _import(root, immutable=False)
+
+
+def refer(root: Path) -> Callable[[], None]:
+    """The import of references."""
+    return _import(root, immutable=True)
+
+
+def _import(root: Path, immutable: bool) -> Callable[[], None]:
+    (root / "audited.yaml").write_text(FILE % str(immutable).lower())
+    data = DataFolder(root / "lakefs")
+    pair = load(data.credentials)[0]
+    lakefs = LakeFSResource(
+        endpoint=json.loads(data.server.read_text())["endpoint"],
+        access_key_id=pair.access_key_id,
+        secret_access_key=pair.secret_access_key,
     )
+    publisher = Publisher(
+        load_project(root / "audited.yaml"), lakefs, ArtifactStore(root=str(root / "artifacts"))
+    )
+    lakefs.create_repository("audited")
+
+    def work() -> None:
+        assert publisher.publish(root / "batch", "week-1").outcome == "published"
+
+    return work
+
+
+def measure(
+    prepare: Callable[[Path], Callable[[], None]], root: Path, results: "multiprocessing.Queue[Took]"
+) -> None:
+    """Do the work once."""
+    work = prepare(root)
+    before, started = _peak(), time.perf_counter()
+    work()
+    results.put(Took(time.perf_counter() - started, before, _peak()))
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextmanager
+def server(root: Path) -> Iterator[None]:
+    """The embedded lakeFS in a process of its own."""
+    data = DataFolder(root / "lakefs")
+    command = [sys.executable, "-m", "lakefs_local", "serve", "--data", str(data.path), "--port", "0"]
+    with (root / "server.log").open("w") as log:
+        process = subprocess.Popen([*command, "--import-from", str(root)], stdout=log, stderr=log)
+    try:
+        while not data.server.exists():
+            if process.poll() is not None:
+                raise SystemExit((root / "server.log").read_text())
+            time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def run(
+    title: str,
+    kind: str,
+    works: Mapping[str, Callable[[Path], Callable[[], None]]],
+    count: int,
+    side: int,
+    suffix: str,
+) -> dict[str, Took]:
+    """Each work on a batch of this size, each in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for name, prepare in works.items():
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            write_batch(root / "batch", count, side, side, suffix)
+            with server(root):
+                results: multiprocessing.Queue[Took] = context.Queue()
+                process = context.Process(target=measure, args=(prepare, root, results))
+                process.start()
+                found[name] = took = results.get()
+                process.join()
+        most = BUDGETS.get((name, count, kind))
+        verdict = "" if most is None else f"{'ok' if took.seconds <= most else 'MISS'}, at most {most:g} s"
+        print(
+            f"| {name} | {count:,} {title} | {took.seconds:.1f} s | {count / took.seconds:,.0f} | "
+            f"{took.before:,.0f} | {took.peak:,.0f} | {verdict} |",
+            flush=True,
+        )
+    return found
 
 
 def main() -> None:
@@ -81,14 +191,26 @@ def main() -> None:
     )
     parser.add_argument("--small", type=int, nargs="*", default=[5_000, 50_000])
     parser.add_argument("--large", type=int, nargs="*", default=[500])
+    parser.add_argument("--only-audit", action="store_true", help="leave the imports out")
     given = parser.parse_args()
-    print(
-        "| batch | time | images/s | MiB before | MiB at most | budget |\n| --- | ---: | ---: | ---: | ---: | --- |"
-    )
-    for count in given.small:
-        run("PNG of 32×32", "small", count, 32, 32, "png")
+    works = {"audit": audit} | ({} if given.only_audit else {"import": upload, "import by reference": refer})
+    print("| work | batch | time | images/s | MiB before | MiB at most | budget |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | --- |")
+    small = {
+        count: run("PNG of 32×32", "small", works, count, 32, "png") for count in sorted(set(given.small))
+    }
     for count in given.large:
-        run("JPEG of 1024×1024", "large", count, 1024, 1024, "jpg")
+        run("JPEG of 1024×1024", "large", {"audit": audit}, count, 1024, "jpg")
+    if len(small) > 1:
+        least, most = min(small), max(small)
+        for name in works:
+            one, other = small[least][name].peak, small[most][name].peak
+            each = (other - one) * 2**20 / (most - least)
+            kept = "ok" if other <= GROWTH_BUDGET * one else "MISS"
+            print(
+                f"{name}: {other / one:.2f} of the memory of {least:,} images for {most:,}, {each:,.0f} bytes an "
+                f"image ({kept}, at most {GROWTH_BUDGET:g})"
+            )
 
 
 if __name__ == "__main__":
