@@ -6,6 +6,8 @@ The test images are the holdout; of CIFAR-100 the fine labels are the labels, th
 import io
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.formats.arrays import png_of
-from visionops_assets.dataset.formats.source import Source, SourceError, SourceImage
+from visionops_assets.dataset.formats.columns import Gathering
+from visionops_assets.dataset.formats.files import paths_below, paths_in
+from visionops_assets.dataset.formats.source import Source, SourceError
 
 NAME = "cifar"
 
@@ -42,34 +46,42 @@ def read(folder: Path) -> Source:
             f"{folder}: holds no CIFAR data set (batches.meta or meta, with data_batch_1 or train)"
         )
     names, coarse_names = _class_names(home)
-    images = []
-    for part in _parts(home):
+    parts = {part.name: part for part in _parts(home)}
+    images = Gathering(_Pixels({name: part.pixels for name, part in parts.items()}))
+    for part in parts.values():
         if part.labels.max(initial=0) >= len(names):
             raise SourceError(
                 f"{home / part.name}: has label {part.labels.max()}, but there are {len(names)} classes"
             )
-        for number, (row, label) in enumerate(zip(part.pixels, part.labels, strict=True)):
+        for number, label in enumerate(part.labels):
             extra = {"coarse": coarse_names[part.coarse[number]]} if part.coarse is not None else {}
-            name = f"{part.name}/{number:05}.png"
-            read_one = partial(_png, row)
-            images.append(SourceImage(name, read_one, names[label], split=part.split, extra=extra))
-    return Source(NAME, sorted(images, key=lambda image: image.name))
+            images.add(f"{part.name}/{number:05}.png", names[label], split=part.split, extra=extra)
+    return Source(NAME, images.images().by_name())
 
 
-def _png(row: NDArray[np.uint8]) -> bytes:
-    # Stored as three planes, red first.
-    return png_of(row.reshape(3, 32, 32).transpose(1, 2, 0))
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """Makes the image of a name when called."""
+
+    parts: Mapping[str, NDArray[np.uint8]]
+
+    def __call__(self, name: str) -> bytes:
+        part, _, number = name.removesuffix(".png").rpartition("/")
+        # Stored as three planes, red first.
+        return png_of(self.parts[part][int(number)].reshape(3, 32, 32).transpose(1, 2, 0))
 
 
 def _home(folder: Path) -> Path | None:
     markers = ("batches.meta", "batches.meta.txt", "meta", "fine_label_names.txt")
-    found = (path for marker in markers for path in sorted(folder.rglob(marker)) if path.is_file())
+    found = [path for path in paths_below(folder, markers.__contains__) if path.is_file()]
+    found.sort(key=lambda path: markers.index(path.name))
     return next((path.parent for path in found if list(_files(path.parent))), None)
 
 
 def _files(home: Path) -> Iterator[tuple[Path, str]]:
     for pattern, split in (("data_batch_*", "train"), ("train", "train"), ("train.bin", "train")):
-        yield from ((path, split) for path in sorted(home.glob(pattern)) if path.is_file())
+        named = paths_in(home, partial(fnmatchcase, pat=pattern))
+        yield from ((path, split) for path in named if path.is_file())
     for name in ("test_batch", "test_batch.bin", "test", "test.bin"):
         if (home / name).is_file():
             yield home / name, "holdout"

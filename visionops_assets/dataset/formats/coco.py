@@ -10,16 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.source import (
-    Box,
-    FileBytes,
-    Source,
-    SourceError,
-    SourceImage,
-    image_files,
-    split_in_name,
-)
+from visionops_assets.dataset.formats.columns import Gathering
+from visionops_assets.dataset.formats.files import Index, Names, image_files, paths_below
+from visionops_assets.dataset.formats.source import Box, Folder, Source, SourceError, split_in_name
 
 NAME = "coco"
 
@@ -32,11 +28,9 @@ def recognises(folder: Path) -> bool:
 def read(folder: Path) -> Source:
     """Every image that a file names, with its boxes. Raises `SourceError` naming the file."""
     files, findings = image_files(folder)
-    by_name = {path.relative_to(folder).as_posix(): path for path in files}
-    by_last: dict[str, list[str]] = defaultdict(list)
-    for name in by_name:
-        by_last[name.rpartition("/")[2]].append(name)
-    images: dict[str, SourceImage] = {}
+    by_name, by_last = Index(files), Index(files, lambda name: name.rpartition("/")[2])
+    taken = np.zeros(len(files), bool)
+    images = Gathering(Folder(str(folder)))
     for file in (path for path in _json_files(folder) if _looks_like_coco(path)):
         content = _load(file)
         boxes, crowds = _boxes(content, file)
@@ -45,7 +39,7 @@ def read(folder: Path) -> Source:
             findings.append(Finding("single objects", file.name, what, "they are left out", "WARN"))
         split = split_in_name(file.stem)
         for entry in content["images"]:
-            found = _find(str(entry.get("file_name", "")), split, by_name, by_last)
+            found = _find(str(entry.get("file_name", "")), split, files, by_name, by_last)
             if found is None:
                 shown = str(entry.get("file_name"))
                 findings.append(
@@ -56,26 +50,25 @@ def read(folder: Path) -> Source:
                         "add it, or remove its entry",
                     )
                 )
-            elif found in images:
-                findings.append(
-                    Finding("annotated once", found, f"is annotated again in {file.name}", "keep one entry")
-                )
+            elif taken[found]:
+                what = f"is annotated again in {file.name}"
+                findings.append(Finding("annotated once", files[found], what, "keep one entry"))
             else:
-                images[found] = SourceImage(
-                    found,
-                    FileBytes(str(by_name[found])),
+                taken[found] = True
+                images.add(
+                    files[found],
                     boxes=boxes.get(entry["id"], []),
                     split=split,
                     captured_at=_time(entry.get("date_captured")),
                     extra={"coco_id": int(entry["id"])} if isinstance(entry["id"], int) else {},
                 )
-    for name in sorted(by_name.keys() - images.keys()):
+    for name in sorted(files[position] for position in np.flatnonzero(~taken).tolist()):
         findings.append(Finding("annotated", name, "is in no annotation file", "it is left out", "WARN"))
-    return Source(NAME, [images[name] for name in sorted(images)], findings_table(findings))
+    return Source(NAME, images.images().by_name(), findings_table(findings))
 
 
 def _json_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.json") if not path.name.startswith("."))
+    return paths_below(folder, lambda name: name.endswith(".json") and not name.startswith("."))
 
 
 def _looks_like_coco(path: Path) -> bool:
@@ -123,17 +116,16 @@ def _boxes(content: dict[str, Any], file: Path) -> tuple[dict[Any, list[Box]], i
     return boxes, crowds
 
 
-def _find(
-    file_name: str, split: str | None, by_name: dict[str, Path], by_last: dict[str, list[str]]
-) -> str | None:
+def _find(file_name: str, split: str | None, files: Names, by_name: Index, by_last: Index) -> int | None:
     """The image a file name means: that path, or the one image called so (in the split's folder, if several)."""
-    if file_name in by_name:
-        return file_name
-    named = [name for name in by_last.get(file_name.rpartition("/")[2], []) if name.endswith(f"/{file_name}")]
+    position = by_name.first(file_name)
+    if position is not None:
+        return position
+    last = file_name.rpartition("/")[2]
+    named = [place for place in by_last.all(last) if files[place].endswith(f"/{file_name}")]
     if len(named) > 1:
-        named = [
-            name for name in named if split is not None and split_in_name(name.rpartition("/")[0]) == split
-        ]
+        folders = {place: files[place].rpartition("/")[0] for place in named}
+        named = [place for place in named if split is not None and split_in_name(folders[place]) == split]
     return named[0] if len(named) == 1 else None
 
 

@@ -1,12 +1,14 @@
 """Finding out which format a source has."""
 
-from collections.abc import Sequence
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from visionops_assets.dataset.formats import archives, batches, cifar, coco, folders, mnist, tables, voc, yolo
-from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES, Source, SourceError, SourceImage
+from visionops_assets.dataset.formats.columns import Images
+from visionops_assets.dataset.formats.files import is_image_name, paths_in
+from visionops_assets.dataset.formats.source import Source, SourceError
 
 # The first that recognises a source reads it, so the more particular ones come first.
 FORMATS: dict[str, ModuleType] = {
@@ -45,14 +47,13 @@ def _recognised(place: Path, source: Path) -> ModuleType:
 
 def _only_folder(folder: Path) -> Path:
     """Archives often hold one folder with everything in it; one with nothing but images is a class."""
-    entries = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    entries = paths_in(folder, lambda name: not name.startswith((".", "__MACOSX")))
     if len(entries) != 1 or not entries[0].is_dir():
         return folder
-    images_only = all(path.suffix.lower() in IMAGE_SUFFIXES for path in entries[0].iterdir())
+    with os.scandir(entries[0]) as inside:
+        images_only = all(is_image_name(entry.name) for entry in inside)
     return folder if images_only else entries[0]
 
 
-def _with_holdout(images: Sequence[SourceImage]) -> Sequence[SourceImage]:
-    if {image.split for image in images} != {"train", "val"}:
-        return images
-    return [replace(image, split="holdout") if image.split == "val" else image for image in images]
+def _with_holdout(images: Images) -> Images:
+    return images.with_splits({"val": "holdout"}) if images.splits() == {"train", "val"} else images

@@ -3,25 +3,26 @@
 from pathlib import Path
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.source import SPLIT_NAMES, FileBytes, Source, SourceImage, image_files
+from visionops_assets.dataset.formats.columns import Gathering
+from visionops_assets.dataset.formats.files import has_image_below, image_files
+from visionops_assets.dataset.formats.source import SPLIT_NAMES, Folder, Source
 
 NAME = "folders"
 
 
 def recognises(folder: Path) -> bool:
     """Whether images lie in folders below this one."""
-    return folder.is_dir() and any(len(path.relative_to(folder).parts) > 1 for path in image_files(folder)[0])
+    return folder.is_dir() and has_image_below(folder)
 
 
 def read(folder: Path) -> Source:
     """Every image with its folder's name as label."""
     files, findings = image_files(folder)
-    tops = {path.relative_to(folder).parts[0] for path in files if len(path.relative_to(folder).parts) > 1}
+    tops = {top for top, inside, _ in (name.partition("/") for name in files) if inside}
     has_splits = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
-    images = []
-    for path in files:
-        parts = path.relative_to(folder).parts
-        name = "/".join(parts)
+    images = Gathering(Folder(str(folder)))
+    for name in files:
+        parts = name.split("/")
         if len(parts) < 2 + has_splits:
             findings.append(
                 Finding(
@@ -30,5 +31,5 @@ def read(folder: Path) -> Source:
             )
             continue
         split = SPLIT_NAMES[parts[0].lower()] if has_splits else None
-        images.append(SourceImage(name, FileBytes(str(path)), parts[1 if has_splits else 0], split=split))
-    return Source(NAME, images, findings_table(findings))
+        images.add(name, parts[1 if has_splits else 0], split=split)
+    return Source(NAME, images.images(), findings_table(findings))

@@ -2,14 +2,18 @@
 
 import gzip
 import struct
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.formats.arrays import png_of
-from visionops_assets.dataset.formats.source import Source, SourceError, SourceImage
+from visionops_assets.dataset.formats.columns import Gathering
+from visionops_assets.dataset.formats.files import paths_below
+from visionops_assets.dataset.formats.source import Source, SourceError
 
 NAME = "mnist"
 
@@ -23,21 +27,36 @@ def recognises(folder: Path) -> bool:
 
 def read(folder: Path) -> Source:
     """Every image, named `<part>/<number>.png`, with its number as label. Raises `SourceError`."""
-    images = []
+    parts: dict[str, NDArray[np.uint8]] = {}
+    images = Gathering(_Pixels(parts))
     for part, split, image_file, label_file in _pairs(folder):
-        pixels, labels = _idx(image_file, 3), _idx(label_file, 1)
-        if len(pixels) != len(labels):
-            raise SourceError(f"{image_file} has {len(pixels)} images, but {label_file} {len(labels)} labels")
-        for number, (one, label) in enumerate(zip(pixels, labels, strict=True)):
-            name = f"{part}/{number:05}.png"
-            images.append(SourceImage(name, partial(png_of, one[..., None]), str(label), split=split))
-    return Source(NAME, sorted(images, key=lambda image: image.name))
+        parts[part], labels = _idx(image_file, 3), _idx(label_file, 1)
+        if len(parts[part]) != len(labels):
+            raise SourceError(
+                f"{image_file} has {len(parts[part])} images, but {label_file} {len(labels)} labels"
+            )
+        for number, label in enumerate(labels):
+            images.add(f"{part}/{number:05}.png", str(label), split=split)
+    return Source(NAME, images.images().by_name())
+
+
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """Makes the image of a name when called."""
+
+    parts: Mapping[str, NDArray[np.uint8]]
+
+    def __call__(self, name: str) -> bytes:
+        part, _, number = name.removesuffix(".png").rpartition("/")
+        return png_of(self.parts[part][int(number)][..., None])
 
 
 def _pairs(folder: Path) -> list[tuple[str, str, Path, Path]]:
     found = []
+    candidates = paths_below(folder, lambda name: fnmatchcase(name, "*-images*idx3-ubyte*"))
     for part, split in _PARTS:
-        image_files = [path for path in sorted(folder.rglob(f"{part}-images*idx3-ubyte*")) if path.is_file()]
+        pattern = f"{part}-images*idx3-ubyte*"
+        image_files = [path for path in candidates if fnmatchcase(path.name, pattern) and path.is_file()]
         for image_file in image_files:
             label_name = image_file.name.replace("images", "labels").replace("idx3", "idx1")
             label_file = next(

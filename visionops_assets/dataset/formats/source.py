@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from io import FileIO
-from pathlib import Path
 from types import MappingProxyType
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import pandas as pd
 
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.findings import findings_table
+
+if TYPE_CHECKING:
+    from visionops_assets.dataset.formats.columns import Images
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".bmp", ".gif", ".webp"),
@@ -55,13 +57,13 @@ class Box(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class FileBytes:
-    """Reads a file when called. Text, since a `Path` for each image is much of what a large batch keeps in memory."""
+class Folder:
+    """Reads the file of a name below a folder when called."""
 
     path: str
 
-    def __call__(self) -> bytes:
-        with FileIO(self.path) as file:
+    def __call__(self, name: str) -> bytes:
+        with FileIO(f"{self.path}/{name}") as file:
             return file.readall()
 
 
@@ -85,7 +87,7 @@ class Source:
     """All images of a source that have annotations, sorted by name, and what was odd about the rest."""
 
     format: str
-    images: Sequence[SourceImage]
+    images: "Images"
     findings: pd.DataFrame = field(default_factory=lambda: findings_table([]))
     # What must live for as long as images may be read.
     keeps: object = None
@@ -95,31 +97,6 @@ def split_in_name(name: str) -> str | None:
     """The split that a file's or folder's name speaks of (`instances_val2017`, `images/test`), if any."""
     words = re.findall("[a-z]+", name.lower())
     return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)
-
-
-def image_files(folder: Path) -> tuple[list[Path], list[Finding]]:
-    """The image files under a folder, sorted, and findings on links that lead out of it.
-
-    Hidden files and folders, and files of other kinds, are passed over.
-    """
-    root = folder.resolve()
-    files, findings = [], []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            findings.append(
-                Finding(
-                    "inside the source",
-                    relative.as_posix(),
-                    "is a link that leads out of the source",
-                    "put a copy there",
-                )
-            )
-        elif path.is_file():
-            files.append(path)
-    return files, findings
 
 
 def unchanged(image: SourceImage, sha256: str) -> bytes:

@@ -5,25 +5,19 @@ column `boxes`. `split`, `group`, `captured_at` (UTC unless it says otherwise) a
 other column is kept.
 """
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.source import (
-    SPLIT_NAMES,
-    FileBytes,
-    Source,
-    SourceError,
-    SourceImage,
-    image_files,
-)
+from visionops_assets.dataset.formats.columns import Gathering
+from visionops_assets.dataset.formats.files import Index, Names, image_files, paths_in
+from visionops_assets.dataset.formats.rows import Rows, csv_rows, parquet_rows
+from visionops_assets.dataset.formats.source import SPLIT_NAMES, Folder, Source, SourceError
 
 NAME = "table"
 
@@ -48,106 +42,79 @@ def read(source: Path) -> Source:
 
 def read_table(table: Path, folder: Path) -> Source:
     """Every image under a folder that a table names. Raises `SourceError` naming the table and its columns."""
-    rows = _read_parquet(table) if table.suffix == ".parquet" else _read_csv(table)
+    rows = parquet_rows(table) if table.suffix == ".parquet" else csv_rows(table)
     image_column = _column(rows, _IMAGE, table)
     truth_column = "boxes" if "boxes" in rows.columns else _column(rows, _LABEL, table)
     files, findings = image_files(folder)
-    by_name = {path.relative_to(folder).as_posix(): path for path in files}
-    images: dict[str, SourceImage] = {}
-    for number, record in enumerate(rows.to_dict("records")):
-        row = {str(column): value for column, value in record.items()}
+    by_name, taken = Index(files), np.zeros(len(files), bool)
+    images = Gathering(Folder(str(folder)))
+    for number, row in enumerate(rows):
         where = f"{table.name}, row {number + 2 if table.suffix != '.parquet' else number}"
-        name = _name(row.pop(image_column), by_name)
-        if name is None or name not in by_name:
+        name, position = _find(row.pop(image_column), by_name)
+        if position is None:
             shown = name or "an empty name"
             findings.append(
                 Finding(
                     "complete", shown, f"is annotated ({where}) but is not there", "add it, or remove its row"
                 )
             )
-        elif name in images:
+        elif taken[position]:
             findings.append(Finding("annotated once", name, f"is annotated again in {where}", "keep one row"))
         else:
+            taken[position] = True
             truth = row.pop(truth_column)
-            images[name] = _image(name, by_name[name], truth_column == "boxes", truth, row, where, findings)
-    for name in sorted(by_name.keys() - images.keys()):
-        findings.append(
-            Finding("annotated", name, f"is not in {table.name}", "it has no label and is left out", "WARN")
-        )
-    return Source(NAME, [images[name] for name in sorted(images)], findings_table(findings))
+            _add(images, name, truth_column == "boxes", truth, row, where, findings)
+    findings += _left_out(files, taken, table)
+    return Source(NAME, images.images().by_name(), findings_table(findings))
+
+
+def _left_out(files: Names, taken: np.ndarray, table: Path) -> Iterator[Finding]:
+    for name in sorted(files[position] for position in np.flatnonzero(~taken).tolist()):
+        yield Finding("annotated", name, f"is not in {table.name}", "it has no label and is left out", "WARN")
 
 
 def _tables(source: Path) -> list[Path]:
     suffixes = (".csv", ".tsv", ".parquet")
     if source.is_file():
         return [source] if source.suffix in suffixes else []
-    return sorted(
-        path for path in source.glob("*") if path.suffix in suffixes and not path.name.startswith(".")
-    )
+    if not source.is_dir():
+        return []
+    return paths_in(source, lambda name: name.endswith(suffixes) and not name.startswith("."))
 
 
-def _read_csv(table: Path) -> pd.DataFrame:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{table}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
-    head = text[: text.find("\n")] if "\n" in text else text
-    delimiter = max(",;\t", key=head.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise SourceError(f"{table}: is not a CSV table: {error}") from error
-    rows = [row for row in rows if row]
-    if not rows:
-        raise SourceError(f"{table}: is empty; expected a first line with the names of the columns")
-    header = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise SourceError(
-                f"{table}: row {number} has {len(row)} fields, the first line names {len(header)} columns"
-            )
-    return pd.DataFrame(rows[1:], columns=header, dtype=object)
-
-
-def _read_parquet(table: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(table)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{table}: is not a Parquet file that can be read: {error}") from error
-
-
-def _column(rows: pd.DataFrame, names: tuple[str, ...], table: Path) -> str:
-    lowered = {str(column).lower(): str(column) for column in rows.columns}
+def _column(rows: Rows, names: tuple[str, ...], table: Path) -> str:
+    lowered = {column.lower(): column for column in rows.columns}
     for name in names:
         if name in lowered:
             return lowered[name]
     raise SourceError(
-        f"{table}: none of its columns ({', '.join(map(str, rows.columns))}) is called {', '.join(names)}; rename one"
+        f"{table}: none of its columns ({', '.join(rows.columns)}) is called {', '.join(names)}; rename one"
     )
 
 
-def _name(value: object, by_name: Mapping[str, Path]) -> str | None:
-    """The image's path from the table's folder: as given, or below `images/`, or what follows it in a
-    repository's path."""
+def _find(value: object, by_name: Index) -> tuple[str, int | None]:
+    """The image's path from the table's folder, and its place among the files: as given, or below `images/`, or what
+    follows it in a repository's path."""
     if _absent(value):
-        return None
+        return "", None
     name = PurePosixPath(str(value).strip()).as_posix()
-    below = f"images/{name}"
     after = name.partition("/images/")[2]
-    return next((one for one in (name, below, after, f"images/{after}") if one in by_name), name)
+    for one in (name, f"images/{name}", after, f"images/{after}"):
+        position = by_name.first(one)
+        if position is not None:
+            return one, position
+    return name, None
 
 
-def _image(
+def _add(
+    images: Gathering,
     name: str,
-    path: Path,
     detection: bool,
     truth: Any,
     row: dict[str, Any],
     where: str,
     findings: list[Finding],
-) -> SourceImage:
+) -> None:
     label = None if detection or _absent(truth) else str(truth).strip()
     if not detection and not label:
         findings.append(
@@ -164,9 +131,8 @@ def _image(
             )
         )
     known = {"split", "group", "captured_at", "source", *_AUDITED}
-    return SourceImage(
+    images.add(
         name,
-        FileBytes(str(path)),
         label,
         [dict(box) for box in truth] if detection else None,  # type: ignore[misc]
         split=SPLIT_NAMES.get(split or ""),

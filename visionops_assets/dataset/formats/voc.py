@@ -4,18 +4,14 @@ VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 
 """
 
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.source import (
-    SPLIT_NAMES,
-    Box,
-    FileBytes,
-    Source,
-    SourceError,
-    SourceImage,
-    image_files,
-)
+from visionops_assets.dataset.formats.columns import Gathering
+from visionops_assets.dataset.formats.files import Index, image_files, paths_below, sorted_names, walk
+from visionops_assets.dataset.formats.source import SPLIT_NAMES, Box, Folder, Source, SourceError
 
 NAME = "voc"
 
@@ -24,21 +20,22 @@ def recognises(folder: Path) -> bool:
     """Whether there are XML files with VOC's root."""
     if not folder.is_dir():
         return False
-    first = next(iter(sorted(folder.rglob("*.xml"))), None)
-    return first is not None and b"<annotation" in first.read_bytes()[:4096]
+    found = (xml for xml, _ in walk(folder, _is_xml))
+    first = min(found, key=lambda name: name.split("/"), default=None)
+    return first is not None and b"<annotation" in (folder / first).read_bytes()[:4096]
 
 
 def read(folder: Path) -> Source:
     """Every image that an XML file is about. Raises `SourceError` naming the file that cannot be read."""
     files, findings = image_files(folder)
-    by_stem = {path.stem: path for path in files}
-    splits = _splits(folder)
-    images: dict[str, SourceImage] = {}
-    for xml in sorted(folder.rglob("*.xml")):
+    by_stem = Index(files, _stem)
+    splits, taken = _splits(folder, by_stem), np.zeros(len(files), bool)
+    images = Gathering(Folder(str(folder)))
+    for xml in (folder / name for name in sorted_names(name for name, _ in walk(folder, _is_xml))):
         root = _parse(xml)
         stem = Path(root.findtext("filename") or xml.stem).stem
-        path = by_stem.get(stem) or by_stem.get(xml.stem)
-        if path is None:
+        named = by_stem.all(stem) or by_stem.all(xml.stem)
+        if not named:
             findings.append(
                 Finding(
                     "complete",
@@ -48,19 +45,26 @@ def read(folder: Path) -> Source:
                 )
             )
             continue
-        name = path.relative_to(folder).as_posix()
-        if name in images:
+        place = named[-1]
+        name = files[place]
+        if taken[place]:
             findings.append(
                 Finding("annotated once", name, f"is annotated again in {xml.name}", "keep one file")
             )
             continue
-        boxes = [_box(entry, xml) for entry in root.iter("object")]
-        images[name] = SourceImage(name, FileBytes(str(path)), boxes=boxes, split=splits.get(path.stem))
-    for path in files:
-        name = path.relative_to(folder).as_posix()
-        if name not in images:
-            findings.append(Finding("annotated", name, "has no XML file", "it is left out", "WARN"))
-    return Source(NAME, [images[name] for name in sorted(images)], findings_table(findings))
+        taken[place] = True
+        images.add(name, boxes=[_box(entry, xml) for entry in root.iter("object")], split=splits.get(place))
+    for place in np.flatnonzero(~taken).tolist():
+        findings.append(Finding("annotated", files[place], "has no XML file", "it is left out", "WARN"))
+    return Source(NAME, images.images().by_name(), findings_table(findings))
+
+
+def _is_xml(name: str) -> bool:
+    return name.endswith(".xml")
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
 
 
 def _parse(xml: Path) -> ElementTree.Element:
@@ -86,13 +90,14 @@ def _box(entry: ElementTree.Element, xml: Path) -> Box:
     return {"x": left - 1, "y": top - 1, "w": right - left + 1, "h": bottom - top + 1, "label": label}
 
 
-def _splits(folder: Path) -> dict[str, str]:
-    """The split of each image's stem, from the lists that are called like a split."""
-    splits: dict[str, str] = {}
-    for path in sorted(folder.rglob("ImageSets/Main/*.txt")):
-        split = SPLIT_NAMES.get(path.stem)
-        if split is not None:
-            for line in path.read_text().splitlines():
-                if line.strip():
-                    splits[line.split()[0]] = split
+def _splits(folder: Path, by_stem: Index) -> dict[int, str]:
+    """The split of each image by its place, from the lists that are called like a split."""
+    lists = paths_below(folder, lambda name: name.endswith(".txt") and name[:-4] in SPLIT_NAMES)
+    splits: dict[int, str] = {}
+    for path in lists:
+        if path.parts[-3:-1] == ("ImageSets", "Main"):
+            with path.open() as lines:
+                for line in lines:
+                    if line.strip():
+                        splits |= dict.fromkeys(by_stem.all(line.split()[0]), SPLIT_NAMES[path.stem])
     return splits

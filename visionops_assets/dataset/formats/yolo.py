@@ -4,21 +4,23 @@ A line is `class x y w h`: the centre and size of a box, as shares of the image;
 a polygon, of which the box around it is kept. An image without a label file shows no object.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import yaml
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.source import (
-    Box,
-    FileBytes,
-    Source,
-    SourceError,
-    SourceImage,
+from visionops_assets.dataset.formats.columns import Gathering
+from visionops_assets.dataset.formats.files import (
+    Index,
     image_files,
-    split_in_name,
+    paths_below,
+    paths_in,
+    sorted_names,
+    walk,
 )
+from visionops_assets.dataset.formats.source import Box, Folder, Source, SourceError, split_in_name
 from visionops_assets.dataset.image_header import UnreadableImage, probe
 
 NAME = "yolo"
@@ -26,7 +28,7 @@ NAME = "yolo"
 
 def recognises(folder: Path) -> bool:
     """Whether there are class names and label files."""
-    return folder.is_dir() and _names_file(folder) is not None and any(folder.rglob("labels/**/*.txt"))
+    return folder.is_dir() and _names_file(folder) is not None and any(_label_files(folder))
 
 
 def read(folder: Path) -> Source:
@@ -36,32 +38,45 @@ def read(folder: Path) -> Source:
         raise SourceError(f"{folder}: has neither a data.yaml with names nor a classes.txt")
     names = _names(names_file)
     files, findings = image_files(folder)
-    images, seen = [], set()
-    for path in files:
-        relative = path.relative_to(folder)
-        label_file = _label_file(folder, relative)
-        seen.add(label_file)
+    labels = sorted_names(_label_files(folder))
+    by_name, seen = Index(labels), np.zeros(len(labels), bool)
+    images = Gathering(Folder(str(folder)))
+    for name in files:
+        label_name = _label_name(name)
+        seen[by_name.all(label_name)] = True
+        label_file = folder / label_name
         if not label_file.is_file():
             why = "it is taken for an image without objects"
-            findings.append(Finding("annotated", relative.as_posix(), "has no label file", why, "WARN"))
-        boxes = _boxes(label_file, path, names) if label_file.is_file() else []
-        split = split_in_name(relative.parent.as_posix())
-        images.append(SourceImage(relative.as_posix(), FileBytes(str(path)), boxes=boxes, split=split))
-    for label_file in sorted(folder.rglob("labels/**/*.txt")):
-        if label_file not in seen:
-            name = label_file.relative_to(folder).as_posix()
-            findings.append(
-                Finding("complete", name, "is about an image that is not there", "add it, or remove the file")
+            findings.append(Finding("annotated", name, "has no label file", why, "WARN"))
+        boxes = _boxes(label_file, folder / name, names) if label_file.is_file() else []
+        images.add(name, boxes=boxes, split=split_in_name(name.rpartition("/")[0]))
+    for place in np.flatnonzero(~seen).tolist():
+        findings.append(
+            Finding(
+                "complete",
+                labels[place],
+                "is about an image that is not there",
+                "add it, or remove the file",
             )
-    return Source(NAME, images, findings_table(findings))
+        )
+    return Source(NAME, images.images(), findings_table(findings))
+
+
+def _label_files(folder: Path) -> Iterator[str]:
+    for name, _ in walk(folder, lambda name: name.endswith(".txt")):
+        if "labels" in name.split("/")[:-1]:
+            yield name
 
 
 def _names_file(folder: Path) -> Path | None:
-    candidates = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))]
-    for path in candidates:
+    for path in [*_ending(folder, ".yaml"), *_ending(folder, ".yml")]:
         if "names" in path.read_text(errors="replace"):
             return path
-    return next((path for path in sorted(folder.rglob("classes.txt")) if path.is_file()), None)
+    return next((path for path in paths_below(folder, "classes.txt".__eq__) if path.is_file()), None)
+
+
+def _ending(folder: Path, suffix: str) -> list[Path]:
+    return paths_in(folder, lambda name: name.endswith(suffix))
 
 
 def _names(path: Path) -> dict[int, str]:
@@ -78,14 +93,14 @@ def _names(path: Path) -> dict[int, str]:
     raise SourceError(f"{path}: expected `names`, a list of the classes, or a mapping from number to class")
 
 
-def _label_file(folder: Path, relative: Path) -> Path:
+def _label_name(name: str) -> str:
     """`…/images/…/x.jpg` has its labels in `…/labels/…/x.txt`, the last `images` counting."""
-    parts = list(relative.parts)
+    parts = name.split("/")
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
             parts[place] = "labels"
             break
-    return (folder / Path(*parts)).with_suffix(".txt")
+    return PurePosixPath(*parts).with_suffix(".txt").as_posix()
 
 
 def _boxes(label_file: Path, image: Path, names: dict[int, str]) -> list[Box]:
