@@ -29,7 +29,7 @@ from lakefs_local.folder import DataFolder
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from visionops_assets.dataset.ingest import plan_batch
-from visionops_assets.dataset.manifest import Manifest, manifest_frame, read_manifest
+from visionops_assets.dataset.manifest import Manifest, read_manifest
 from visionops_assets.dataset.publishing import Publisher
 from visionops_assets.project import load_project
 
@@ -84,7 +84,7 @@ def write_batch(folder: Path, count: int, height: int, width: int, suffix: str) 
 
 def audit(root: Path) -> Callable[[], None]:
     """The audit against an empty `main`."""
-    empty = manifest_frame(read_manifest(Manifest(()), NoStore()))
+    empty = read_manifest(Manifest(()), NoStore())
 
     def work() -> None:
         assert plan_batch(root / "batch", "week-1", CLASSES, "defects", empty, SHARES, "").ok

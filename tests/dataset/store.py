@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
 from visionops_assets.dataset.manifest import (
@@ -54,8 +55,11 @@ class Repository:
         ]
         return build_manifest(files, self.fetch, self.store)
 
+    def rows(self) -> pa.Table:
+        return read_manifest(self.manifest(), self.store)
+
     def samples(self) -> pd.DataFrame:
-        return manifest_frame(read_manifest(self.manifest(), self.store))
+        return manifest_frame(self.rows())
 
     def plan(
         self, source: Path, batch: str, shares: Mapping[str, float] = SHARES, **options: object
@@ -65,7 +69,7 @@ class Repository:
             batch,
             self.classes,
             "defects",
-            self.samples(),
+            self.rows(),
             shares,
             "salt",
             read_existing=self.fetch,

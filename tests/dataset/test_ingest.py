@@ -338,7 +338,7 @@ def test_an_empty_or_foreign_source_is_refused_with_what_was_expected(repository
 def test_a_batch_without_a_single_usable_image_is_refused(repository, tmp_path):
     write(tmp_path / "d/a/x.png", b"no image")
     plan = repository.plan(tmp_path / "d", "week-1")
-    assert not plan.ok and plan.uploads == []
+    assert not plan.ok and list(plan.uploads) == []
     assert findings(plan, "complete")["what"].tolist() == ["has no image that can be used"]
 
 

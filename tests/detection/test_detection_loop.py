@@ -13,7 +13,7 @@ from resources.home import ROOT
 from tests.reproduction.past_and_present import commit_all, copy_of_this_code
 from tests.world import World, new_world, shapes_project
 from visionops_assets.dataset.ingest import plan_batch
-from visionops_assets.dataset.manifest import manifest_frame, read_manifest
+from visionops_assets.dataset.manifest import read_manifest
 from visionops_assets.dataset.publishing import Publisher
 from visionops_assets.dataset.rules import AuditRules
 from visionops_assets.dataset.version import manifest_at
@@ -95,7 +95,7 @@ def test_boxes_that_the_champion_doubts_are_listed(promoted: World, tmp_path: Pa
             "week-03",
             project.classes,
             project.annotations,
-            manifest_frame(main),
+            main,
             project.splits.shares(),
             project.splits.salt,
             rules=AuditRules(confidence=0.3),

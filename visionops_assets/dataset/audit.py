@@ -12,7 +12,7 @@ import pandas as pd
 
 from visionops_assets.dataset.examine import Examined
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.manifest_diff import labels_of
+from visionops_assets.dataset.shares import Count
 
 _SUFFIXES = {
     "PNG": {".png"},
@@ -150,22 +150,22 @@ def check_near_duplicates(
     return findings_table(findings)
 
 
-def check_class_balance(batch: pd.DataFrame, existing: pd.DataFrame, factor: float = 3.0) -> pd.DataFrame:
+def check_class_balance(batch: Count, existing: Count, factor: float = 3.0) -> pd.DataFrame:
     """No class is `factor` times more or less frequent than on `main`, beyond what chance explains (WARN).
 
     Chance: three standard deviations of the binomial count, and at least five images.
     """
-    if not len(existing) or not len(batch):
+    images, all_existing = batch[None], existing[None]
+    if not all_existing or not images:
         return findings_table([])
-    new, old = labels_of(batch).value_counts(), labels_of(existing).value_counts()
     findings = []
-    for label in sorted(set(new.index) | set(old.index)):
-        share = old.get(label, 0) / len(existing)
-        expected, found = share * len(batch), int(new.get(label, 0))
+    for label in sorted(label for label in batch.keys() | existing.keys() if label is not None):
+        share = existing.get(label, 0) / all_existing
+        expected, found = share * images, batch.get(label, 0)
         off = abs(found - expected)
         unlikely = off > max(5.0, 3 * (expected * max(0.0, 1 - share)) ** 0.5)
         if unlikely and not expected / factor <= found <= expected * factor:
-            what = f"{found / len(batch):.1%} of the batch, {share:.1%} of what there is"
+            what = f"{found / images:.1%} of the batch, {share:.1%} of what there is"
             why = "the camera, the line or the labelling may have changed; look at a few"
             findings.append(Finding("class balance", f"class {label}", what, why, "WARN"))
     return findings_table(findings)

@@ -2,9 +2,12 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.duplicates import phash
@@ -26,6 +29,43 @@ class Examined(NamedTuple):
     width: int = 0
     size: int = 0
     error: str | None = None
+
+
+class Looks(NamedTuple):
+    """What is kept of N images, as columns: SHA-256, uint8 (N, 32); pHash, uint64 (N,); height and width in pixels,
+    int32 (N,); size in bytes, int64 (N,); and whether it can be used, bool (N,)."""
+
+    sha256: NDArray[np.uint8]
+    phash: NDArray[np.uint64]
+    height: NDArray[np.int32]
+    width: NDArray[np.int32]
+    size: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, count: int) -> "Looks":
+        """Room for so many images, not looked at yet."""
+        sha256 = np.zeros((count, 32), np.uint8)
+        phashes, size = np.zeros(count, np.uint64), np.zeros(count, np.int64)
+        height, width = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        return cls(sha256, phashes, height, width, size, np.zeros(count, bool))
+
+    def keeping(self, examined: Iterable[Examined]) -> Iterator[Examined]:
+        """Keep what there is of each image that comes by, in order."""
+        for place, one in enumerate(examined):
+            self.usable[place] = one.error is None
+            if one.error is None:
+                self.sha256[place] = np.frombuffer(bytes.fromhex(one.sha256), np.uint8)
+                self.phash[place], self.size[place] = one.phash, one.size
+                self.height[place], self.width[place] = one.height, one.width
+            yield one
+
+    def take(self, places: NDArray[np.int64]) -> "Looks":
+        """Those of some images, in this order."""
+        sha256, phashes, height, width, size, usable = self
+        return Looks(
+            sha256[places], phashes[places], height[places], width[places], size[places], usable[places]
+        )
 
 
 def examine(

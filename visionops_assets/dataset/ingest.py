@@ -1,39 +1,32 @@
 """Taking a batch: from images as people have them to what is uploaded, and whether it may be."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from visionops_assets.dataset import audit, integrity
+from visionops_assets.dataset import audit, candidates, integrity
 from visionops_assets.dataset.annotations import write_annotations
-from visionops_assets.dataset.batch_rows import BatchImage, Fetch, place_batch
-from visionops_assets.dataset.examine import examine
+from visionops_assets.dataset.batch_images import BatchImages
+from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
+from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
+from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.detect import read_source
-from visionops_assets.dataset.formats.source import Source, SourceImage, unchanged
+from visionops_assets.dataset.formats.files import gathered
+from visionops_assets.dataset.formats.source import Source
 from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
 from visionops_assets.dataset.manifest import manifest_rows
+from visionops_assets.dataset.opinions import check_plausible
 from visionops_assets.dataset.rules import AuditRules
-from visionops_assets.dataset.suspects import Opinion, check_boxes_plausible, check_labels_plausible
+from visionops_assets.dataset.suspects import Opinion
+from visionops_assets.dataset.uploads import Uploads
 
 AUDIT_RULES = AuditRules()
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """An image to be written."""
-
-    path: str
-    sha256: str
-    size: int
-    image: SourceImage = field(repr=False)
-
-    def read(self) -> bytes:
-        """Its bytes. Raises `SourceChanged` when they are not those that were audited."""
-        return unchanged(self.image, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class BatchPlan:
     format: str
     annotations_path: str
     annotations: pa.Table
-    uploads: Sequence[Upload]
+    uploads: Uploads
     findings: pd.DataFrame
     # What an archive was unpacked into goes when its last holder goes.
     source: Source = field(repr=False)
@@ -67,7 +60,7 @@ def plan_batch(
     batch: str,
     classes: Sequence[str],
     annotations: str,
-    existing: pd.DataFrame,
+    existing: pa.Table,
     shares: Mapping[str, float],
     salt: str,
     *,
@@ -89,45 +82,83 @@ def plan_batch(
     check_batch_name(batch)
     file = annotations_path(batch, annotations)
     found = read_source(source, format_name)
-    named, misnamed = _named(found.images, batch)
-    looked_at = list(examine(list(named.values()), progress=progress))
-    examined = [one._replace(name=path) for path, one in zip(named, looked_at, strict=True)]
-    usable = [
-        BatchImage(named[one.name], one)
-        for one in examined
-        if one.error is None and not (named[one.name].label is None and named[one.name].boxes is None)
-    ]
-    others = existing[existing["batch"] != batch].reset_index(drop=True)
-    table, duplicates = place_batch(usable, existing, others, shares, salt, file, read_existing)
-    rows = manifest_rows(table, file).to_pandas()
-    related = others[others["group"].isin(rows["group"])]
+    images, paths, misnamed = _named(found.images, batch)
+    looks = Looks.of(len(images))
+    examined = looks.keeping(_at(paths, examine(images, progress=progress)))
+    unreadable = audit.check_decodable(
+        examined, audit.Limits(rules.min_side, rules.max_side, rules.max_aspect)
+    )
+    usable = BatchImages(images, paths, looks).take(np.flatnonzero(looks.usable & images.annotated))
+    others = existing.filter(pc.not_equal(existing["batch"], batch)).combine_chunks()
+    placed = place_batch(usable, existing, others, shares, salt, file, read_existing)
     findings = [
         _in_repository(found.findings, batch),
         misnamed,
-        audit.check_decodable(examined, audit.Limits(rules.min_side, rules.max_side, rules.max_aspect)),
+        unreadable,
         _check_any(usable, batch),
-        integrity.check_labels_known(rows, classes),
-        integrity.check_groups_whole(pd.concat([related, rows], ignore_index=True)),
-        audit.check_boxes(rows),
-        audit.check_exact_duplicates(rows, others),
-        audit.check_near_duplicates(duplicates, rows, others),
-        audit.check_class_balance(rows, others),
-        _check_plausible(rows, usable, opinion, rules),
+        *_check_rows(placed, others, classes, file),
+        audit.check_class_balance(placed.labels, placed.other_labels),
+        check_plausible(usable, placed.table, placed.rows, opinion, rules),
     ]
-    uploads = [Upload(one.path, one.examined.sha256, one.examined.size, one.image) for one in usable]
-    return BatchPlan(batch, found.format, file, table, uploads, join_findings(findings), found)
+    uploads = Uploads(usable.images, placed.table, placed.rows)
+    return BatchPlan(batch, found.format, file, placed.table, uploads, join_findings(findings), found)
 
 
-def _named(images: Sequence[SourceImage], batch: str) -> tuple[dict[str, SourceImage], pd.DataFrame]:
-    """The images by their path in the repository, and findings on names that cannot be one."""
-    named: dict[str, SourceImage] = {}
-    findings = []
-    for image in images:
-        try:
-            named[image_path(batch, image.name)] = image
-        except ValueError as error:
-            findings.append(Finding("named rightly", image.name, str(error), "rename it"))
-    return named, findings_table(findings)
+def _named(images: Images, batch: str) -> tuple[Images, pa.Array, pd.DataFrame]:
+    """The images that can be named so, their paths in the repository, and findings on the names that cannot."""
+    findings: list[Finding] = []
+    wrong = np.zeros(len(images), bool)
+
+    def paths() -> Iterator[str]:
+        for place, name in enumerate(images.names):
+            try:
+                yield image_path(batch, name)
+            except ValueError as error:
+                findings.append(Finding("named rightly", name, str(error), "rename it"))
+                wrong[place] = True
+
+    named = gathered(paths()).cast(pa.string())
+    return images.take(np.flatnonzero(~wrong)), named, findings_table(findings)
+
+
+def _at(paths: pa.Array, examined: Iterable[Examined]) -> Iterator[Examined]:
+    """What was seen, under its path in the repository."""
+    for place, one in enumerate(examined):
+        yield one._replace(name=paths[place].as_py())
+
+
+def _check_rows(
+    placed: PlacedBatch, others: pa.Table, classes: Sequence[str], file: str
+) -> Iterator[pd.DataFrame]:
+    """Findings on the annotations; only rows that may have one are looked at one by one."""
+    table = placed.table
+
+    def mine(rows: Iterable[int]) -> pd.DataFrame:
+        return manifest_rows(table.take(pa.array(rows, pa.int64())), file).to_pandas()
+
+    def theirs(rows: Iterable[int]) -> pd.DataFrame:
+        return others.take(pa.array(rows, pa.int64())).to_pandas()
+
+    def both(rows: Iterable[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        distinct = set(rows)
+        return mine(sorted(row for row in distinct if row >= 0)), theirs(
+            sorted(-1 - row for row in distinct if row < 0)
+        )
+
+    yield integrity.check_labels_known(mine(candidates.with_unknown_labels(table, classes)), classes)
+    batch, existing = both(placed.straddling)
+    yield integrity.check_groups_whole(pd.concat([existing, batch], ignore_index=True))
+    yield audit.check_boxes(mine(candidates.with_odd_boxes(table)))
+    own, known = candidates.copied(table, others)
+    yield audit.check_exact_duplicates(mine(own), theirs(known))
+    batch, existing = both(row for newer, older, _ in placed.duplicates for row in (newer, older))
+    paths = {row: _path(row, table, others) for pair in placed.duplicates for row in pair[:2]}
+    pairs = [(paths[newer], paths[older], value) for newer, older, value in placed.duplicates]
+    yield audit.check_near_duplicates(pairs, batch, existing)
+
+
+def _path(row: int, table: pa.Table, others: pa.Table) -> str:
+    return str((table["path"][row] if row >= 0 else others["path"][-1 - row]).as_py())
 
 
 def _in_repository(findings: pd.DataFrame, batch: str) -> pd.DataFrame:
@@ -135,27 +166,8 @@ def _in_repository(findings: pd.DataFrame, batch: str) -> pd.DataFrame:
     return findings.assign(image=[images_prefix(batch) + name for name in findings["image"]])
 
 
-def _check_plausible(
-    rows: pd.DataFrame, images: Sequence[BatchImage], opinion: Opinion | None, rules: AuditRules
-) -> pd.DataFrame:
-    """The labels against what the champion says. A class that it never learnt is no disagreement."""
-    if opinion is None:
-        return findings_table([])
-    detects = "boxes" in rows.columns
-    learnt = rows if detects else rows[rows["label"].isin(opinion.classes)]
-    judged = set(learnt["path"])
-    predictions = opinion.predict(
-        (one.path, unchanged(one.image, one.examined.sha256)) for one in images if one.path in judged
-    )
-    if detects:
-        return check_boxes_plausible(
-            learnt, predictions, opinion.classes, rules.confidence, rules.max_disagreement
-        )
-    return check_labels_plausible(learnt, predictions, rules.confidence, rules.max_disagreement)
-
-
-def _check_any(usable: Sequence[BatchImage], batch: str) -> pd.DataFrame:
-    if usable:
+def _check_any(usable: BatchImages, batch: str) -> pd.DataFrame:
+    if len(usable):
         return findings_table([])
     return findings_table(
         [Finding("complete", batch, "has no image that can be used", "see the other findings")]

@@ -28,7 +28,11 @@ class NearDuplicate(NamedTuple):
 
 
 def find_near_duplicates(
-    phashes: NDArray[np.uint64], sha256s: Sequence[str], pixels: Sequence[int], first_new: int, load: Load
+    phashes: NDArray[np.uint64],
+    sha256s: Sequence[str | bytes],
+    pixels: Sequence[int] | NDArray[np.int64],
+    first_new: int,
+    load: Load,
 ) -> list[NearDuplicate]:
     """The pairs of near duplicates of which at least the newer one is new, by newer, then older.
 
@@ -64,7 +68,7 @@ def find_near_duplicates(
     return found
 
 
-def _portions(pairs: Sequence[Pair], pixels: Sequence[int]) -> Iterator[list[Pair]]:
+def _portions(pairs: Sequence[Pair], pixels: Sequence[int] | NDArray[np.int64]) -> Iterator[list[Pair]]:
     """The pairs in order, each portion of at most `_KEPT_BYTES` of images, or one pair."""
     portion: list[Pair] = []
     images: set[int] = set()

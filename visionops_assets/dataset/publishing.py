@@ -17,7 +17,7 @@ from resources.lakefs_errors import LakeFSConflict
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
 from visionops_assets.dataset.layout import BATCHES, images_prefix
-from visionops_assets.dataset.manifest import manifest_frame, read_manifest
+from visionops_assets.dataset.manifest import read_manifest
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.dataset.version import manifest_at
 from visionops_assets.project import Project
@@ -113,7 +113,7 @@ class Publisher:
             batch,
             project.classes,
             project.annotations,
-            manifest_frame(existing),
+            existing,
             project.splits.shares(),
             project.splits.salt,
             format_name=format_name,

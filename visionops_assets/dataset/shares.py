@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
+import numpy as np
+from numpy.typing import NDArray
+
 # The axis of all samples, which no class can be called.
 _ALL = None
 
@@ -20,26 +23,26 @@ _FEW_GROUPS = 100
 _NEGLIGIBLE = 1e-9
 
 Labels = tuple[str, ...]
+# Samples by class, and all of them.
+Count = Mapping[str | None, int]
 
 
 def place_groups(
-    groups: Mapping[str, Sequence[Labels]],
-    placed: Iterable[tuple[str, Labels]],
-    shares: Mapping[str, float],
-) -> dict[str, str]:
-    """The side of each group, given as the labels of each of its samples.
+    groups: NDArray[np.int32], kinds: Sequence[Count], held: Mapping[str, Count], shares: Mapping[str, float]
+) -> NDArray[np.int8]:
+    """The side of each group, as its place among the `shares`, int8 (G,).
 
-    `placed` are the side and labels of the samples that have their side already. `shares` sum to 1.
+    `groups` (G,) says of each which of the `kinds` it counts. `held` counts the samples that have their side
+    already, by side. `shares` sum to 1.
     """
-    counts = {name: _count(samples) for name, samples in groups.items()}
-    need = _Need(counts.values(), placed, shares)
-    sides: dict[str, str] = {}
-    for name, count in counts.items():
-        sides[name], _ = need.best(count)
-        need.add(sides[name], count)
+    need = _Need(np.bincount(groups, minlength=len(kinds)).tolist(), kinds, held, shares)
+    sides = np.empty(len(groups), np.int8)
+    for place, kind in enumerate(groups):
+        sides[place], _ = need.best(kinds[kind])
+        need.add(sides[place], kinds[kind])
     for _ in range(_ROUNDS):
-        moved = _move(sides, counts, need)
-        exchanged = len(counts) <= _FEW_GROUPS and _exchange(sides, counts, need)
+        moved = _move(sides, groups, kinds, need)
+        exchanged = len(groups) <= _FEW_GROUPS and _exchange(sides, [kinds[kind] for kind in groups], need)
         if not moved and not exchanged:
             break
     return sides
@@ -50,64 +53,61 @@ class _Need:
 
     def __init__(
         self,
-        groups: Iterable[Mapping[str | None, int]],
-        placed: Iterable[tuple[str, Labels]],
+        times: Sequence[int],
+        kinds: Sequence[Count],
+        held: Mapping[str, Count],
         shares: Mapping[str, float],
     ) -> None:
-        held: dict[str, list[Labels]] = {side: [] for side in shares}
-        for side, labels in placed:
-            held[side].append(labels)
-        present = {side: _count(samples) for side, samples in held.items()}
         total: Counter[str | None] = Counter()
-        for count in [*groups, *present.values()]:
-            total.update(count)
+        for number, count in [*zip(times, kinds, strict=True), *((1, count) for count in held.values())]:
+            total.update({axis: number * samples for axis, samples in count.items()})
         weight = dict.fromkeys(total, 1.0) | {_ALL: max(1.0, len(total) - 1.0)}
-        self._lacks = {
-            side: {axis: share * number - present[side].get(axis, 0) for axis, number in total.items()}
+        self._lacks = [
+            {axis: share * number - held[side].get(axis, 0) for axis, number in total.items()}
             for side, share in shares.items()
-        }
-        self._scale = {
-            side: {axis: weight[axis] / max(share * number, _NEGLIGIBLE) for axis, number in total.items()}
-            for side, share in shares.items()
-        }
+        ]
+        self._scale = [
+            {axis: weight[axis] / max(share * number, _NEGLIGIBLE) for axis, number in total.items()}
+            for share in shares.values()
+        ]
 
-    def change(self, side: str, count: Mapping[str | None, int]) -> float:
+    def change(self, side: int, count: Count) -> float:
         """How the cost changes when a group comes to a side."""
         lacks, scale = self._lacks[side], self._scale[side]
         return sum(number * (number - 2 * lacks[axis]) * scale[axis] for axis, number in count.items())
 
-    def best(self, count: Mapping[str | None, int]) -> tuple[str, float]:
+    def best(self, count: Count) -> tuple[int, float]:
         """The side where a group lowers the cost most, and how the cost changes."""
-        changes = {side: self.change(side, count) for side in self._lacks}
-        side = min(changes, key=changes.__getitem__)
-        return side, changes[side]
+        changes = [self.change(side, count) for side in range(len(self._lacks))]
+        change = min(changes)
+        return changes.index(change), change
 
-    def add(self, side: str, count: Mapping[str | None, int]) -> None:
+    def add(self, side: int, count: Count) -> None:
         for axis, number in count.items():
             self._lacks[side][axis] -= number
 
-    def take(self, side: str, count: Mapping[str | None, int]) -> float:
+    def take(self, side: int, count: Count) -> float:
         """Take a group from a side; how the cost changes."""
         for axis, number in count.items():
             self._lacks[side][axis] += number
         return -self.change(side, count)
 
 
-def _move(sides: dict[str, str], counts: Mapping[str, Mapping[str | None, int]], need: _Need) -> bool:
+def _move(sides: NDArray[np.int8], groups: NDArray[np.int32], kinds: Sequence[Count], need: _Need) -> bool:
     moved = False
-    for name, count in counts.items():
-        before = sides[name]
+    for place, kind in enumerate(groups):
+        before, count = sides[place], kinds[kind]
         gain = need.take(before, count)
         best, change = need.best(count)
         if gain + change < -_NEGLIGIBLE:
-            sides[name], moved = best, True
-        need.add(sides[name], count)
+            sides[place], moved = best, True
+        need.add(sides[place], count)
     return moved
 
 
-def _exchange(sides: dict[str, str], counts: Mapping[str, Mapping[str | None, int]], need: _Need) -> bool:
+def _exchange(sides: NDArray[np.int8], counts: Sequence[Count], need: _Need) -> bool:
     exchanged = False
-    for one, other in combinations(counts, 2):
+    for one, other in combinations(range(len(counts)), 2):
         first, second = sides[one], sides[other]
         if first == second:
             continue
@@ -121,11 +121,12 @@ def _exchange(sides: dict[str, str], counts: Mapping[str, Mapping[str | None, in
     return exchanged
 
 
-def _count(samples: Iterable[Labels]) -> dict[str | None, int]:
-    """Samples by class, and all of them, in a fixed order."""
+def count_samples(samples: Iterable[tuple[Labels, int]]) -> Count:
+    """Samples by class, and all of them, in a fixed order, from their labels and how many have these."""
     counted: Counter[str] = Counter()
-    number = 0
-    for labels in samples:
-        number += 1
-        counted.update(labels)
-    return {_ALL: number} | {label: counted[label] for label in sorted(counted)}
+    total = 0
+    for labels, number in samples:
+        total += number
+        for label in labels:
+            counted[label] += number
+    return {_ALL: total} | {label: counted[label] for label in sorted(counted)}

@@ -10,12 +10,16 @@ Nothing that `main` has is ever moved.
 """
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from visionops_assets.dataset.annotations import SPLITS
-from visionops_assets.dataset.shares import place_groups
+from visionops_assets.dataset.shares import Count, Labels, count_samples, place_groups
+
+NO_SPLIT = -1
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,39 @@ class Placement:
     duplicate_of: str | None = None
 
 
+@dataclass(frozen=True)
+class Samples:
+    """N samples as columns, those of `main` first, then the new ones from oldest to newest, from `first_new` on.
+
+    `groups` are equal numbers where the groups are, `splits` numbers of `SPLITS` or `NO_SPLIT`, `labels` places in
+    `label_sets`, all (N,). `key` and `group` give the key and the group's name of the sample at a place.
+    """
+
+    first_new: int
+    groups: NDArray[np.int64]
+    splits: NDArray[np.int8]
+    labels: NDArray[np.int32]
+    excluded: NDArray[np.bool_]
+    label_sets: Sequence[Labels]
+    key: Callable[[int], str]
+    group: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Where N samples are: `groups` and `splits` as in `Samples`, `excluded`, all (N,).
+
+    Of the new samples that duplicate another, `oldest` is the oldest one, and `named_by` that whose own group they
+    joined, by place.
+    """
+
+    groups: NDArray[np.int64]
+    splits: NDArray[np.int8]
+    excluded: NDArray[np.bool_]
+    oldest: Mapping[int, int]
+    named_by: Mapping[int, int]
+
+
 def assign_splits(
     new: Sequence[Sample],
     existing: Sequence[Sample],
@@ -57,93 +94,181 @@ def assign_splits(
     duplicate of. `shares` are the wanted shares of the sides and sum to 1. The same input gives the same
     answer; the order of `existing` does not matter.
     """
-    groups, oldest = _groups(new, existing, duplicates or {})
-    sides = _sides_of_groups(new, existing, groups)
-    split_of = {sample.key: sample.split for sample in existing if sample.split}
-    pending: dict[str, list[Sample]] = defaultdict(list)
-    for sample in new:
-        split = sample.split or split_of.get(oldest.get(sample.key, "")) or sides.get(groups[sample.key])
-        if split:
-            split_of[sample.key] = split
-        else:
-            pending[groups[sample.key]].append(sample)
-    placed = [
-        (split_of[sample.key], sample.labels)
-        for sample in [*existing, *new]
-        if sample.key in split_of and not sample.excluded
-    ]
-    in_hash_order = sorted(pending, key=lambda group: _hash(salt, group))
-    wanted = {group: [sample.labels for sample in pending[group]] for group in in_hash_order}
-    for group, side in place_groups(wanted, placed, shares).items():
-        split_of |= {sample.key: side for sample in pending[group]}
-    excluded = _excluded(new, existing, split_of, duplicates or {})
+    both = [*existing, *new]
+    places = {sample.key: place for place, sample in enumerate(both)}
+    groups = [_own_group(sample) for sample in both]
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    label_sets = {labels: number for number, labels in enumerate(dict.fromkeys(one.labels for one in both))}
+    samples = Samples(
+        len(existing),
+        np.array([numbers[group] for group in groups], np.int64),
+        np.array([SPLITS.index(one.split) if one.split else NO_SPLIT for one in both], np.int8),
+        np.array([label_sets[one.labels] for one in both], np.int32),
+        np.array([one.excluded for one in both], bool),
+        list(label_sets),
+        lambda place: both[place].key,
+        lambda place: groups[place],
+    )
+    known = {places[key]: [places[other] for other in others] for key, others in (duplicates or {}).items()}
+    sides = place_samples(samples, shares, salt, known)
     return {
-        sample.key: Placement(
-            split_of[sample.key], groups[sample.key], sample.key in excluded, oldest.get(sample.key)
+        both[place].key: Placement(
+            SPLITS[sides.splits[place]],
+            groups[sides.named_by.get(place, place)],
+            bool(sides.excluded[place]),
+            both[sides.oldest[place]].key if place in sides.oldest else None,
         )
-        for sample in new
+        for place in range(len(existing), len(both))
     }
 
 
+def place_samples(
+    samples: Samples, shares: Mapping[str, float], salt: str, duplicates: Mapping[int, Sequence[int]]
+) -> Sides:
+    """Give every new sample its side and group, and say whether it is excluded.
+
+    `duplicates` gives the places, old and new, that a new one is a near duplicate of. `shares` sum to 1.
+    """
+    groups, oldest, named_by = _groups(samples, duplicates)
+    splits = _known_sides(samples, groups, oldest)
+    pending = np.flatnonzero(splits == NO_SPLIT)
+    pending = pending[pending >= samples.first_new]
+    if len(pending):
+        held = _held(samples, splits, shares)
+        splits[pending] = _sides_of_pending(samples, groups[pending], pending, named_by, held, shares, salt)
+    excluded = samples.excluded.copy()
+    _exclude(samples.first_new, splits, excluded, duplicates)
+    return Sides(groups, splits, excluded, oldest, named_by)
+
+
 def _groups(
-    new: Sequence[Sample], existing: Sequence[Sample], duplicates: Mapping[str, Iterable[str]]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The group of each new key, and the oldest image it duplicates if any."""
-    age = {sample.key: (1, place) for place, sample in enumerate(new)}
-    known = {sample.key: sample for sample in existing}
-    groups: dict[str, str] = {}
-    oldest: dict[str, str] = {}
-    for place, sample in enumerate(new):
-        older = [key for key in duplicates.get(sample.key, ()) if age.get(key, (0, 0)) < (1, place)]
+    samples: Samples, duplicates: Mapping[int, Sequence[int]]
+) -> tuple[NDArray[np.int64], dict[int, int], dict[int, int]]:
+    """The groups; and of each new sample with an older duplicate the oldest one, and whose own group it joined."""
+    groups = samples.groups.copy()
+    oldest: dict[int, int] = {}
+    named_by: dict[int, int] = {}
+    for place in sorted(duplicates):
+        older = [other for other in duplicates[place] if other < place]
         if older:
+            on_main = [other for other in older if other < samples.first_new]
             # Among images of `main`, whose age is not known, the first by path.
-            first = min(older, key=lambda key: (age.get(key, (0, 0)), key))
-            oldest[sample.key] = first
-            groups[sample.key] = groups[first] if first in groups else _own_group(known[first])
-        else:
-            groups[sample.key] = _own_group(sample)
-    return groups, oldest
+            first = min(on_main, key=samples.key) if on_main else min(older)
+            oldest[place], named_by[place] = first, named_by.get(first, first)
+            groups[place] = groups[first]
+    return groups, oldest, named_by
+
+
+def _known_sides(samples: Samples, groups: NDArray[np.int64], oldest: Mapping[int, int]) -> NDArray[np.int8]:
+    """The sides that do not depend on the shares."""
+    sides = _sides_of_groups(samples, groups)
+    splits = samples.splits.copy()
+    new = splits[samples.first_new :]
+    new[...] = np.where(new == NO_SPLIT, sides[groups[samples.first_new :]], new)
+    for place in sorted(oldest):
+        if samples.splits[place] == NO_SPLIT and splits[oldest[place]] != NO_SPLIT:
+            splits[place] = splits[oldest[place]]
+    return splits
+
+
+def _sides_of_groups(samples: Samples, groups: NDArray[np.int64]) -> NDArray[np.int8]:
+    """The side of each group: where most of it is on `main`, else where most came with the data, or `NO_SPLIT`."""
+    number = int(groups.max(initial=-1)) + 1
+    sides = np.full(number, NO_SPLIT, np.int8)
+    for part in (slice(samples.first_new, None), slice(0, samples.first_new)):
+        most = np.zeros(number, np.int64)
+        for split in range(len(SPLITS)):
+            there = np.bincount(groups[part][samples.splits[part] == split], minlength=number)
+            if split == 0:
+                # What is on `main` counts alone.
+                sides = np.where(_any(samples, groups, part, number), 0, sides).astype(np.int8)
+            larger = there > most
+            sides[larger], most[larger] = split, there[larger]
+    return sides
+
+
+def _any(samples: Samples, groups: NDArray[np.int64], part: slice, number: int) -> NDArray[np.bool_]:
+    has = np.zeros(number, bool)
+    has[groups[part][samples.splits[part] != NO_SPLIT]] = True
+    return has
+
+
+def _held(samples: Samples, splits: NDArray[np.int8], shares: Mapping[str, float]) -> dict[str, Count]:
+    """What each side has already."""
+    held = {}
+    for side in shares:
+        here = samples.labels[(splits == SPLITS.index(side)) & ~samples.excluded]
+        times = np.bincount(here, minlength=len(samples.label_sets)).tolist()
+        held[side] = count_samples(
+            (labels, number) for labels, number in zip(samples.label_sets, times, strict=True) if number
+        )
+    return held
+
+
+def _sides_of_pending(
+    samples: Samples,
+    groups: NDArray[np.int64],
+    pending: NDArray[np.int64],
+    named_by: Mapping[int, int],
+    held: Mapping[str, Count],
+    shares: Mapping[str, float],
+    salt: str,
+) -> NDArray[np.int8]:
+    """The sides of the samples at the places `pending`, whose `groups` have none yet."""
+    by_group = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[by_group], prepend=-1))
+    sizes = np.diff(starts, append=len(pending))
+    in_hash_order = np.lexsort(_hashes(samples, pending[by_group[starts]], named_by, salt).T[::-1])
+    kinds: list[Count] = []
+    known: dict[tuple[tuple[str | None, int], ...], int] = {}
+    of_set: dict[int, int] = {}
+    kind_of = np.empty(len(starts), np.int32)
+    for number, group in enumerate(in_hash_order):
+        start, size = starts[group], sizes[group]
+        labels = samples.labels[pending[by_group[start : start + size]]]
+        alone = int(labels[0]) if size == 1 else None
+        kind = of_set.get(alone) if alone is not None else None
+        if kind is None:
+            count = count_samples((samples.label_sets[one], 1) for one in labels)
+            kind = known.setdefault(tuple(count.items()), len(kinds))
+            if kind == len(kinds):
+                kinds.append(count)
+            if alone is not None:
+                of_set[alone] = kind
+        kind_of[number] = kind
+    names = np.array([SPLITS.index(side) for side in shares], np.int8)
+    sides = np.empty(len(starts), np.int8)
+    sides[in_hash_order] = names[place_groups(kind_of, kinds, held, shares)]
+    answer = np.empty(len(pending), np.int8)
+    answer[by_group] = np.repeat(sides, sizes)
+    return answer
+
+
+def _hashes(
+    samples: Samples, places: NDArray[np.int64], named_by: Mapping[int, int], salt: str
+) -> NDArray[np.uint64]:
+    """The salted hash of the group of each place, as four numbers that sort as its bytes do."""
+    hashes = np.empty((len(places), 4), np.uint64)
+    for row, place in enumerate(places.tolist()):
+        digest = _hash(salt, samples.group(named_by.get(place, place)))
+        hashes[row] = np.frombuffer(digest, ">u8")
+    return hashes
+
+
+def _exclude(
+    first_new: int,
+    splits: NDArray[np.int8],
+    excluded: NDArray[np.bool_],
+    duplicates: Mapping[int, Sequence[int]],
+) -> None:
+    for place in sorted(duplicates):
+        # Oldest first: what is excluded itself leaks nothing.
+        others = {int(splits[other]) for other in duplicates[place] if other < place and not excluded[other]}
+        excluded[place] = bool(others - {NO_SPLIT, int(splits[place])})
 
 
 def _own_group(sample: Sample) -> str:
     return sample.sha256 if sample.group is None else sample.group
-
-
-def _sides_of_groups(
-    new: Sequence[Sample], existing: Sequence[Sample], groups: Mapping[str, str]
-) -> dict[str, str]:
-    """The side of each group that has one: where most of it is on `main`, else where most came with the data."""
-    for_existing: dict[str, Counter[str]] = defaultdict(Counter)
-    for_new: dict[str, Counter[str]] = defaultdict(Counter)
-    for sample in existing:
-        if sample.split:
-            for_existing[_own_group(sample)][sample.split] += 1
-    for sample in new:
-        if sample.split:
-            for_new[groups[sample.key]][sample.split] += 1
-    return {group: _most(counts) for group, counts in (for_new | for_existing).items()}
-
-
-def _most(counts: Mapping[str, int]) -> str:
-    return max(SPLITS, key=lambda split: counts.get(split, 0))
-
-
-def _excluded(
-    new: Sequence[Sample],
-    existing: Sequence[Sample],
-    split_of: Mapping[str, str],
-    duplicates: Mapping[str, Iterable[str]],
-) -> set[str]:
-    sides = {sample.key: sample.split for sample in existing if not sample.excluded}
-    excluded: set[str] = set()
-    for sample in new:
-        # Oldest first: what is excluded itself leaks nothing.
-        others = {sides.get(key) for key in duplicates.get(sample.key, ())} - {None}
-        if others - {split_of[sample.key]}:
-            excluded.add(sample.key)
-        else:
-            sides[sample.key] = split_of[sample.key]
-    return excluded
 
 
 def _hash(salt: str, group: str) -> bytes:

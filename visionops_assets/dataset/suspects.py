@@ -24,7 +24,9 @@ class Opinion:
     predict: Callable[[Iterable[tuple[str, bytes]]], pd.DataFrame]
 
 
-class _Suspect(NamedTuple):
+class Suspect(NamedTuple):
+    """An image that the champion is confident is annotated wrongly."""
+
     path: str
     confidence: float
     what: str
@@ -42,9 +44,16 @@ def check_labels_plausible(
     some. Where the project declares `max_disagreement`, a larger share of such images among those predicted is an
     ERROR of the batch: random wrong labels hardly change a small network's accuracy, but show here at once.
     """
+    return suspects_table(*suspect_labels(batch, predictions, confident), max_disagreement)
+
+
+def suspect_labels(
+    batch: pd.DataFrame, predictions: pd.DataFrame, confident: float = CONFIDENT
+) -> tuple[list[Suspect], int]:
+    """The images of some of a batch as `check_labels_plausible` lists them, and how many were judged."""
     both = batch[["path", "label"]].merge(predictions[["path", "prediction", "confidence"]], on="path")
     suspects = [
-        _Suspect(
+        Suspect(
             path,
             confidence,
             f"is labelled {label}, and the champion says {said} (confidence {confidence:.2f})",
@@ -52,7 +61,7 @@ def check_labels_plausible(
         for path, label, said, confidence in both.itertuples(index=False, name=None)
         if said != label and confidence >= confident
     ]
-    return _findings(suspects, len(both), max_disagreement)
+    return suspects, len(both)
 
 
 def check_boxes_plausible(
@@ -68,18 +77,25 @@ def check_boxes_plausible(
     the surest such box: one that no label overlaps by half, or only labels of other classes that the champion learnt.
     What it fails to find is no disagreement. `max_disagreement` is as for labels.
     """
+    return suspects_table(*suspect_boxes(batch, predictions, learnt, confident), max_disagreement)
+
+
+def suspect_boxes(
+    batch: pd.DataFrame, predictions: pd.DataFrame, learnt: Sequence[str], confident: float = CONFIDENT
+) -> tuple[list[Suspect], int]:
+    """The images of some of a batch as `check_boxes_plausible` lists them, and how many were judged."""
     both = batch[["path", "boxes"]].merge(predictions[["path", "boxes"]], on="path", suffixes=("", "_said"))
     suspects = [
         suspect
         for path, labelled, said in both.itertuples(index=False, name=None)
         if (suspect := _doubted(path, labelled, [box for box in said if box["score"] >= confident], learnt))
     ]
-    return _findings(suspects, len(both), max_disagreement)
+    return suspects, len(both)
 
 
 def _doubted(
     path: str, labelled: Sequence[Mapping[str, Any]], sure: Sequence[Mapping[str, Any]], learnt: Sequence[str]
-) -> _Suspect | None:
+) -> Suspect | None:
     """The surest box that the labels contradict."""
     sides = _sides(labelled)
     for box in sorted(sure, key=lambda box: -box["score"]):
@@ -90,7 +106,7 @@ def _doubted(
         where = f"at {box['x']:.0f}, {box['y']:.0f}"
         said = f"the champion sees {box['label']} there (confidence {box['score']:.2f})"
         what = f"is labelled {here[0]} {where}" if here else f"has no label {where}"
-        return _Suspect(path, box["score"], f"{what}, and {said}")
+        return Suspect(path, box["score"], f"{what}, and {said}")
     return None
 
 
@@ -99,7 +115,8 @@ def _sides(boxes: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return np.array([[box[side] for side in "xywh"] for box in boxes], np.float64).reshape(-1, 4)
 
 
-def _findings(suspects: Sequence[_Suspect], judged: int, max_disagreement: float | None) -> pd.DataFrame:
+def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: float | None) -> pd.DataFrame:
+    """The findings, surest first, of so many images that were judged."""
     ordered = sorted(suspects, key=lambda one: (-one.confidence, one.path))
     findings = [
         Finding("labels plausible", one.path, one.what, "one of them is wrong; look at it", "WARN")

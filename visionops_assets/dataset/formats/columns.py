@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import COLUMNS, SPLITS
-from visionops_assets.dataset.formats.files import AT_ONCE, ascending, decoded, encoded
+from visionops_assets.dataset.formats.files import AT_ONCE, Names, ascending, decoded, encoded
 from visionops_assets.dataset.formats.source import Box, SourceImage
 
 # As precise as the formats say it; the annotations round.
@@ -62,6 +62,11 @@ class Images(Sequence[SourceImage]):
     def __iter__(self) -> Iterator[SourceImage]:
         for start in range(0, len(self), AT_ONCE):
             yield from self[start : start + AT_ONCE]
+
+    @property
+    def names(self) -> Names:
+        """The names alone."""
+        return Names(self.name)
 
     @property
     def annotated(self) -> NDArray[np.bool_]:

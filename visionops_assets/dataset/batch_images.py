@@ -1,0 +1,85 @@
+"""The images of a batch that can be used, as columns."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.examine import Looks
+from visionops_assets.dataset.formats.columns import Images
+
+_AT_ONCE = 2048
+NO_BOXES = ("no boxes",)
+
+
+@dataclass(frozen=True)
+class BatchImages:
+    """N images with what they are; `paths` are those in the repository, text (N,)."""
+
+    images: Images
+    paths: pa.Array
+    looks: Looks
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def detects(self) -> bool:
+        """Whether any of them has boxes."""
+        return self.images.boxes is not None and self.images.boxes.null_count < len(self)
+
+    def take(self, places: NDArray[np.int64]) -> "BatchImages":
+        """Some of them, in this order."""
+        return BatchImages(
+            self.images.take(places), self.paths.take(pa.array(places)), self.looks.take(places)
+        )
+
+    def sha256(self, place: int) -> str:
+        """The SHA-256 of the image at a place, as hex digits."""
+        return self.looks.sha256[place].tobytes().hex()
+
+    def ages(self) -> NDArray[np.int64]:
+        """The places from the oldest image to the newest; what has no time comes after what has one, by path."""
+        by_path = in_order(self.paths)
+        if self.images.captured_at is None:
+            return by_path
+        times = self.images.captured_at
+        known = times.is_valid().to_numpy(zero_copy_only=False)
+        seconds = times.cast(pa.int64()).fill_null(0).to_numpy() / 1e6
+        return by_path[np.lexsort((seconds[by_path], ~known[by_path]))]
+
+    def label_sets(self) -> Iterator[tuple[str, ...]]:
+        """The classes of each image, each once."""
+        for start in range(0, len(self), _AT_ONCE):
+            for image in self.images[start : start + _AT_ONCE]:
+                yield (image.label or "",) if image.boxes is None else classes_of(image.boxes)
+
+
+def classes_of(boxes: Sequence[Any]) -> tuple[str, ...]:
+    """The classes of an image's boxes, each once."""
+    return tuple(sorted({box["label"] for box in boxes})) or NO_BOXES
+
+
+def label_sets_of(table: pa.Table) -> Iterator[tuple[str, ...]]:
+    """The classes of each row of a manifest, each once."""
+    detects = "boxes" in table.column_names
+    column = table["boxes" if detects else "label"]
+    for start in range(0, len(table), _AT_ONCE):
+        for truth in column[start : start + _AT_ONCE].to_pylist():
+            yield classes_of(truth) if detects else (truth,)
+
+
+def numbers_of(
+    sets: Iterator[tuple[str, ...]], count: int, known: dict[tuple[str, ...], int]
+) -> NDArray[np.int32]:
+    """The number of each of so many sets in `known`, which gets those that it lacks, int32 (N,)."""
+    return np.fromiter((known.setdefault(one, len(known)) for one in sets), np.int32, count)
+
+
+def in_order(texts: pa.Array) -> NDArray[np.int64]:
+    """The places of texts, sorted by them."""
+    return pc.sort_indices(texts).to_numpy().view(np.int64)

@@ -1,0 +1,45 @@
+"""Groups as numbers: samples are of one group where their numbers are equal."""
+
+import hashlib
+import re
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_AT_ONCE = 4096
+_HEX = re.compile("[0-9a-f]{64}")
+
+
+def group_keys(sha256: NDArray[np.uint8], groups: pa.Array | pa.ChunkedArray | None) -> NDArray[np.uint8]:
+    """32 bytes for each sample's group, uint8 (N, 32), equal where the groups are: an image without a group is its
+    own, named by its SHA-256 (N, 32)."""
+    if groups is None:
+        return sha256
+    keys = sha256.copy()
+    for start in range(0, len(groups), _AT_ONCE):
+        for place, group in enumerate(groups[start : start + _AT_ONCE].to_pylist(), start):
+            if group is not None:
+                keys[place] = np.frombuffer(_key(group), np.uint8)
+    return keys
+
+
+def numbered(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """A number for each of the keys (N, 32), equal where they are, from 0."""
+    words = keys.view(np.uint64)
+    order = np.lexsort(words.T)
+    starts = np.ones(len(order), bool)
+    for start in range(1, len(order), _AT_ONCE):
+        here = order[start : start + _AT_ONCE]
+        before = order[start - 1 : start - 1 + len(here)]
+        starts[start : start + len(here)] = (words[here] != words[before]).any(axis=1)
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(starts) - 1
+    return numbers
+
+
+def _key(group: str) -> bytes:
+    # A near duplicate's group is the SHA-256 of its original, in hex digits; any other text cannot be one.
+    if _HEX.fullmatch(group):
+        return bytes.fromhex(group)
+    return hashlib.sha256(b"group\0" + group.encode()).digest()
