@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## Set up, then run the whole loop on real images
 dev: $(INSTALLED)  ## Dagster UI, daemon, MLflow and lakeFS together
 	$(VENV)/bin/visionops up
 
-test: $(INSTALLED)  ## Set up, then run every test, simulations and kills at reduced counts
+test: $(INSTALLED)  ## Set up, then run the tests, simulations and kills at reduced counts
 	$(PYTEST)
 
 test-all: $(INSTALLED)  ## Every test at its stated count

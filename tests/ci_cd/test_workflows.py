@@ -157,10 +157,8 @@ def test_a_pull_request_shows_what_its_change_would_make_of_the_data(team: Team)
     assert team.world.registry.models.get("shapes") == champion, "a proposal decides nothing"
 
 
-@pytest.mark.parametrize("where", ["github", "gitlab"])
-def test_once_merged_the_change_is_decided(team: Team, where: str, count: Callable[[int, int], int]) -> None:
-    if where == "gitlab" and count(0, 1) == 0:
-        pytest.skip("the same commands as on GitHub: only at the stated counts")
+@pytest.mark.parametrize("where", ["github", pytest.param("gitlab", marks=pytest.mark.stated)])
+def test_once_merged_the_change_is_decided(team: Team, where: str) -> None:
     before = len(listed(team.world.registry.models.get("shapes").tags))
     team.change(epochs=7)
     decided = team.github("decide", "push") if where == "github" else team.gitlab("decide")
@@ -169,11 +167,8 @@ def test_once_merged_the_change_is_decided(team: Team, where: str, count: Callab
     assert len(listed(team.world.registry.models.get("shapes").tags)) == before + 1
 
 
-def test_without_a_lakefs_the_base_branch_makes_a_champion_of_the_demo(
-    tmp_path: Path, count: Callable[[int, int], int]
-) -> None:
-    if count(0, 1) == 0:
-        pytest.skip("runs the demo and trains on it: only at the stated counts")
+@pytest.mark.stated
+def test_without_a_lakefs_the_base_branch_makes_a_champion_of_the_demo(tmp_path: Path) -> None:
     forge, folder = Forge(tmp_path / "forge"), clone(tmp_path / "clone")
     recipe = folder / "projects" / "digits.yaml"
     changed = re.sub(r"(?m)^(\s+epochs: )\d+", r"\g<1>3", recipe.read_text())

@@ -71,6 +71,7 @@ def test_boxes_become_a_champion_with_its_pictures_and_predictions(promoted: Wor
     assert {"boxes", "challenger_boxes"} < set(predictions.columns)
 
 
+@pytest.mark.stated
 def test_a_promoted_detector_is_made_again_with_the_same_bits(promoted: World, tmp_path: Path) -> None:
     reproduced = reproduction.reproduce(
         promoted.registry,

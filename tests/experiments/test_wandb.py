@@ -15,6 +15,7 @@ needs_wandb = pytest.mark.skipif(
 )
 
 
+@pytest.mark.stated
 @needs_wandb
 def test_without_a_key_the_run_is_kept_offline_and_the_weights_are_the_same(
     bench: Bench, monkeypatch: pytest.MonkeyPatch

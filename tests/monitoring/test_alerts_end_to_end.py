@@ -67,6 +67,7 @@ class Prometheus:
         return [float(series["value"][1]) for series in self.ask(query)]
 
 
+@pytest.mark.stated
 def test_a_failed_run_reaches_slack_and_every_query_of_the_dashboard_finds_what_it_names(
     production: ProductionWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -300,9 +300,12 @@ def test_killed_while_removing_files_the_rest_goes_with_the_next(production: Pro
     assert len(production.committed()) == 4
 
 
+@pytest.mark.timeout(1800)
 def test_devices_write_while_the_collector_works_and_none_is_lost(
-    production: Production, count: Callable[[int, int], int]
+    production: Production, count: Callable[[int, int], int], monkeypatch: pytest.MonkeyPatch
 ):
+    # Nothing here loses its power, and 57,600 files would wait for the disk one by one.
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     devices, uploads = count(10, 200), count(12, 288)
     commits = 0
 

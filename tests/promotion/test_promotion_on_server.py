@@ -22,9 +22,7 @@ from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("VISIONOPS_FULL_COUNTS") != "1", reason="starting MLflow's server is for `make test-all`"
-)
+pytestmark = pytest.mark.stated
 Process = subprocess.Popen[bytes]
 
 

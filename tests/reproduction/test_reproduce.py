@@ -94,6 +94,7 @@ def test_it_is_identical_though_code_dependency_and_data_moved_on(second_clone: 
     assert git(second_clone.folder, "worktree", "list").count("\n") == 0, "the worktree is gone"
 
 
+@pytest.mark.stated
 def test_the_packages_of_now_give_other_weights_and_the_first_that_differs_is_named(
     here: Here, second_clone: SecondClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
