@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-# Commands that are started stay without the processes that copy what steps print.
-os.environ.setdefault("VISIONOPS_COMPUTE_LOGS", "none")
 # Nothing a test does is told to a team.
 for webhook in ("VISIONOPS_ERROR_WEBHOOK", "VISIONOPS_VERDICT_WEBHOOK"):
     os.environ.pop(webhook, None)

@@ -58,13 +58,7 @@ def _services_of_dagster() -> dict[str, Any]:
         os.environ[POSTGRES] = with_driver(os.environ[POSTGRES])
         services["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES}}}
     logs = os.environ.get(COMPUTE_LOGS)
-    if logs == "none":
-        # Dagster starts four processes a step to copy what it prints.
-        services["compute_logs"] = {
-            "module": "dagster._core.storage.noop_compute_log_manager",
-            "class": "NoOpComputeLogManager",
-        }
-    elif logs:
+    if logs:
         services["compute_logs"] = _in_bucket(logs)
     return services
 
@@ -73,7 +67,7 @@ def _in_bucket(logs: str) -> dict[str, Any]:
     """What `dagster.yaml` says of compute logs that go to `s3://BUCKET/PREFIX`."""
     bucket, _, prefix = logs.removeprefix("s3://").strip("/").partition("/")
     if not logs.startswith("s3://") or not bucket:
-        raise RuntimeError(f"{COMPUTE_LOGS} is {logs}: write s3://BUCKET/PREFIX, or none")
+        raise RuntimeError(f"{COMPUTE_LOGS} is {logs}: write s3://BUCKET/PREFIX")
     endpoint = {"endpoint_url": {"env": "AWS_ENDPOINT_URL"}} if os.environ.get("AWS_ENDPOINT_URL") else {}
     return {
         "module": "dagster_aws.s3.compute_log_manager",

@@ -31,12 +31,12 @@ def test_what_steps_print_goes_where_the_environment_says(configured: Any) -> No
     bucket = configured("s3://logs/of/dagster")["compute_logs"]
     assert (bucket["class"], bucket["config"]["bucket"]) == ("S3ComputeLogManager", "logs")
     assert bucket["config"]["prefix"] == "of/dagster"
-    assert configured("none")["compute_logs"]["class"] == "NoOpComputeLogManager"
+    assert bucket["config"]["skip_empty_files"]
+    assert configured("s3://logs")["telemetry"] == {"enabled": False}
     assert "compute_logs" not in configured("")
-    assert configured("none")["telemetry"] == {"enabled": False}
 
 
-@pytest.mark.parametrize("logs", ["s3://", "folder/of/logs", "None"])
+@pytest.mark.parametrize("logs", ["s3://", "folder/of/logs", "none"])
 def test_an_address_that_is_none_names_the_variable(configured: Any, logs: str) -> None:
     with pytest.raises(RuntimeError, match=rf"VISIONOPS_COMPUTE_LOGS is {logs}: write s3://BUCKET/PREFIX"):
         configured(logs)
