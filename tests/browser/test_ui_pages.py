@@ -1,7 +1,7 @@
 """What a vision engineer sees: the lineage, its checks, why the model in production is there; and every link opens."""
 
 import base64
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import dagster as dg
@@ -10,36 +10,13 @@ import pytest
 from running_services import Services
 from shown_metadata import PICTURE, behind, links_in, metadata
 
+from tests.chromium import see
 from visionops_assets.metadata import LARGEST_PICTURE
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-    from selenium.webdriver.remote.webelement import WebElement
 
-PATIENCE = 90
 ASSETS = ("incoming_batch", "images", "manifest", "challenger", "evaluation", "champion", "in_production")
-
-
-def _visible(browser: "Chrome", text: str, whole: bool = False) -> "list[WebElement]":
-    """The innermost elements that can be seen and hold a text, or where it is the `whole` text."""
-    from selenium.webdriver.common.by import By
-
-    said = f"normalize-space(.) = '{text}'" if whole else f"contains(normalize-space(.), '{text}')"
-    where = f"//*[text()[{said}]]"
-    return [found for found in browser.find_elements(By.XPATH, where) if found.is_displayed()]
-
-
-def _see(browser: "Chrome", text: str, times: int = 1, whole: bool = False) -> "WebElement":
-    """Wait until a text can be seen in so many elements, and give the last of them."""
-    from selenium.common.exceptions import StaleElementReferenceException
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    def found(page: "Chrome") -> "WebElement | Literal[False]":
-        seen = _visible(page, text, whole)
-        return len(seen) >= times and seen[times - 1]
-
-    wait = WebDriverWait(browser, PATIENCE, ignored_exceptions=[StaleElementReferenceException])
-    return wait.until(found, f"no {text!r} on {browser.current_url}")
 
 
 @pytest.mark.browser
@@ -48,10 +25,10 @@ def test_the_lineage_page_leads_to_why_the_model_is_in_production(
 ) -> None:
     browser.get(f"{services.dagster}/locations/visionops/asset-groups/{services.project}")
     for asset in ASSETS:
-        _see(browser, asset)
-    _see(browser, "in_production").click()
+        see(browser, asset)
+    see(browser, "in_production").click()
     for said in ("version 2 promoted, replacing version 1", "training and", "Against version 1: images:"):
-        _see(browser, said)
+        see(browser, said)
 
 
 @pytest.mark.browser
@@ -60,28 +37,28 @@ def test_the_lineage_of_all_projects_leads_to_the_assets_of_one(
 ) -> None:
     browser.get(f"{services.dagster}/asset-groups")
     # Each group is one box at first, beside its name in the list.
-    _see(browser, services.project, times=2, whole=True).click()
-    _see(browser, "challenger")
+    see(browser, services.project, times=2, whole=True).click()
+    see(browser, "challenger")
 
 
 @pytest.mark.browser
 def test_failed_and_passed_checks_are_seen_with_their_reasons(browser: "Chrome", services: Services) -> None:
     page = f"{services.dagster}/assets/{services.project}"
     browser.get(f"{page}/evaluation?view=checks&checkDetail=beats_champion")
-    _see(browser, "beats_champion")
-    _see(browser, "Failed")
-    _see(browser, "FAIL: Batch week-03")
+    see(browser, "beats_champion")
+    see(browser, "Failed")
+    see(browser, "FAIL: Batch week-03")
     browser.get(f"{page}/manifest?view=checks&checkDetail=labels_known")
-    _see(browser, "labels_known")
-    _see(browser, "Passed")
+    see(browser, "labels_known")
+    see(browser, "Passed")
 
 
 @pytest.mark.browser
 def test_mlflow_shows_the_report(browser: "Chrome", services: Services) -> None:
     browser.get(f"{services.dagster}/assets/{services.project}/in_production")
-    report = _see(browser, "/artifacts/reports/in_production_")
+    report = see(browser, "/artifacts/reports/in_production_")
     browser.get(report.text)
-    _see(browser, "reports/in_production_")
+    see(browser, "reports/in_production_")
 
 
 @pytest.fixture(scope="module")

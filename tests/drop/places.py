@@ -39,20 +39,21 @@ class FolderDrop:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket; `client` is boto3's."""
+    """A prefix of a bucket; `client` is boto3's."""
 
     name: str
     client: Any
+    prefix: str = "line-3"
 
     @property
     def address(self) -> str:
-        return f"s3://{self.name}/line-3"
+        return f"s3://{self.name}/{self.prefix}"
 
     def put(self, name: str, content: bytes) -> None:
-        self.client.put_object(Bucket=self.name, Key=f"line-3/{name}", Body=content)
+        self.client.put_object(Bucket=self.name, Key=f"{self.prefix}/{name}", Body=content)
 
     def remove(self, name: str) -> None:
-        self.client.delete_object(Bucket=self.name, Key=f"line-3/{name}")
+        self.client.delete_object(Bucket=self.name, Key=f"{self.prefix}/{name}")
 
 
 def fill(remote: Remote, batch: str, folder: Path, marked: bool = True) -> None:

@@ -1,68 +1,44 @@
-"""The demo's weeks on the services of a team: Postgres, MLflow's server, S3 and lakeFS by its endpoint."""
+"""The demo's weeks and a batch from the drop, on a team's Postgres, MLflow server, S3 and lakeFS endpoint."""
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import servers
+from PIL import Image
 
 from lakefs_local import discovery
 from resources import home
-from tests import postgres, processes, s3
+from tests import chromium, processes
+from tests.chromium import see
+from tests.drop.places import Bucket, FolderDrop, Remote, fill
+from visionops.demo_digits import production_digits
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("VISIONOPS_FULL_COUNTS") != "1",
     reason="the demo on a team's services is for `make test-all`",
 )
-BUCKETS = ("mlflow", "artifacts", "drop", "spool")
 OURS = ("VISIONOPS_", "DAGSTER_", "LAKEFS_", "MLFLOW_", "AWS_")
 RUNS = "{runsOrError {... on Runs {results {jobName status tags {key value}}}}}"
+BATCH, IMAGES = "week-04", 60
 
 
-@contextmanager
-def served(
-    command: list[str], ready: Callable[[], bool], log: Path, environment: Mapping[str, str]
-) -> Iterator[None]:
-    """A server in a process of its own, from when it is ready; its group goes with the context."""
-    with (
-        log.open("ab") as output,
-        subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, cwd=home.ROOT, process_group=0
-        ) as server,
-    ):
-        try:
-            deadline = time.monotonic() + 180
-            while not ready():
-                assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
-            yield
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGKILL)
+@dataclass(frozen=True)
+class Told:
+    """What the weeks came to, each (batch, verdict, reasons, version in production), and what two ticks then did."""
 
-
-def answers(url: str) -> Callable[[], bool]:
-    def asked() -> bool:
-        try:
-            return httpx.get(url, timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    return asked
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return str(found.getsockname()[1])
+    weeks: list[tuple[Any, ...]]
+    ticks: list[dict[str, Any]]
+    again: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -74,91 +50,131 @@ def alone() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory, alone: dict[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a team whose services all run."""
-    import boto3
-    import psycopg2
-
-    folder = tmp_path_factory.mktemp("team")
-    with ExitStack() as services:
-        database = services.enter_context(postgres.running())
-        connection = psycopg2.connect(f"{database}/postgres")
-        connection.autocommit = True
-        for name in ("dagster", "mlflow"):
-            connection.cursor().execute(f"CREATE DATABASE {name}")
-        connection.close()
-        endpoint = services.enter_context(s3.running())
-        client: Any = boto3.client(
-            "s3", endpoint_url=endpoint, aws_access_key_id="tests", aws_secret_access_key="tests"
-        )
-        for bucket in BUCKETS:
-            client.create_bucket(Bucket=bucket)
-        environment = {**alone, **s3.CREDENTIALS, "AWS_ENDPOINT_URL": endpoint}
-        data, lakefs_port, mlflow_port = folder / "lakefs", free_port(), free_port()
-        services.enter_context(
-            served(
-                [sys.executable, "-m", "lakefs_local", "serve", "--data", str(data), "--port", lakefs_port],
-                (data / "server.json").exists,
-                folder / "lakefs.log",
-                environment,
-            )
-        )
-        key = json.loads((data / "credentials.json").read_text())[0]
-        store = ["--backend-store-uri", f"{database.replace('://', '+psycopg2://', 1)}/mlflow"]
-        place = ["--artifacts-destination", "s3://mlflow", "--port", mlflow_port, "--workers", "1"]
-        services.enter_context(
-            served(
-                [str(Path(sys.executable).with_name("mlflow")), "server", *store, *place],
-                answers(f"http://127.0.0.1:{mlflow_port}/health"),
-                folder / "mlflow.log",
-                {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            )
-        )
-        yield {
-            **environment,
-            "VISIONOPS_HOME": str(folder / "home"),
-            "DAGSTER_POSTGRES_URL": f"{database}/dagster",
-            "VISIONOPS_LOCK_URL": f"{database}/dagster",
-            "VISIONOPS_ARTIFACTS": "s3://artifacts/tables",
-            "VISIONOPS_COMPUTE_LOGS": "s3://artifacts/compute-logs",
-            "VISIONOPS_DROP": "s3://drop",
-            "VISIONOPS_SPOOL": "s3://spool",
-            "LAKEFS_ENDPOINT": f"http://127.0.0.1:{lakefs_port}",
-            "LAKEFS_ACCESS_KEY_ID": key["access_key_id"],
-            "LAKEFS_SECRET_ACCESS_KEY": key["secret_access_key"],
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow_port}",
-        }
+    with servers.team(tmp_path_factory.mktemp("team"), alone) as environment:
+        yield environment
 
 
-def decided(environment: Mapping[str, str], said: Path) -> list[tuple[Any, ...]]:
-    """What the demo's weeks came to: batch, verdict, its reasons, and the version in production."""
-    ended = processes.visionops("demo", "--days", "0", environment=environment, said=said)
-    assert ended.code == 0, ended.said
-    weeks = json.loads((Path(environment["VISIONOPS_HOME"]) / "demo.json").read_text())
-    return [
-        (week["batch"], week["verdict"], tuple(week["reasons"]), week["champion_version"]) for week in weeks
-    ]
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A further week of digits that no earlier one has, as a labelling team makes it."""
+    folder, (images, labels) = tmp_path_factory.mktemp("further"), production_digits()
+    lines = ["path,label"]
+    for number, (image, label) in enumerate(zip(images[:IMAGES], labels[:IMAGES], strict=True)):
+        Image.fromarray(image, mode="L").save(folder / f"{number}.png")
+        lines.append(f"{number}.png,{label}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
 
 
-def test_the_demo_comes_to_the_same_on_a_teams_services(
-    team: dict[str, str], alone: dict[str, str], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory, alone: dict[str, str], batch: Path) -> Iterator[Told]:
+    """What happens where nothing is configured and the drop is a folder."""
+    folder = tmp_path_factory.mktemp("embedded")
     try:
-        embedded = decided({**alone, "VISIONOPS_HOME": str(tmp_path / "home")}, tmp_path / "said")
+        environment = {**alone, "VISIONOPS_HOME": str(folder / "home")}
+        yield lived(environment, FolderDrop(folder / "home" / "drop" / "digits"), batch, folder)
     finally:
-        discovery.stop(tmp_path / "home" / "lakefs")
-    assert [(verdict, version) for _, verdict, _, version in embedded] == [
+        discovery.stop(folder / "home" / "lakefs")
+
+
+@pytest.fixture(scope="module")
+def on_services(tmp_path_factory: pytest.TempPathFactory, team: dict[str, str], batch: Path) -> Told:
+    """What happens on the team's services, where the drop is a bucket."""
+    bucket = Bucket("drop", servers.bucket_client(team), "digits")
+    return lived(team, bucket, batch, tmp_path_factory.mktemp("on-services"))
+
+
+def lived(environment: Mapping[str, str], remote: Remote, batch: Path, folder: Path) -> Told:
+    """The demo's weeks, then a batch in the drop that the sensors take, then nothing new."""
+    demo = processes.visionops("demo", "--days", "0", environment=environment, said=folder / "demo")
+    assert demo.code == 0, demo.said
+    weeks = [
+        (week["batch"], week["verdict"], tuple(week["reasons"]), week["champion_version"])
+        for week in json.loads((Path(environment["VISIONOPS_HOME"]) / "demo.json").read_text())
+    ]
+    fill(remote, BATCH, batch)
+    return Told(weeks, *(ticked(environment, folder / name) for name in ("tick", "again")))
+
+
+def ticked(environment: Mapping[str, str], said: Path) -> list[dict[str, Any]]:
+    """What `visionops tick` did, which evaluates the sensor of the drop and then that of the commits."""
+    ended = processes.visionops("tick", "digits", "--json", environment=environment, said=said)
+    assert ended.code == 0, ended.said
+    found: list[dict[str, Any]] = json.loads(ended.said[ended.said.index("[\n") :])
+    return found
+
+
+@pytest.fixture(scope="module")
+def webserver(
+    tmp_path_factory: pytest.TempPathFactory, team: dict[str, str], on_services: Told
+) -> Iterator[str]:
+    """Dagster's UI on the team's Postgres, which has what happened."""
+    port, program = servers.free_port(), Path(sys.executable).with_name("dagster-webserver")
+    address = f"http://127.0.0.1:{port}"
+    workspace = ["-w", str(home.ROOT / "workspace.yaml")]
+    command = [sys.executable, "-m", "visionops.bootstrap", str(program), *workspace, "--port", port]
+    ready, log = servers.answers(f"{address}/server_info"), tmp_path_factory.mktemp("webserver") / "log"
+    with servers.served(command, ready, log, team):
+        yield address
+
+
+def test_the_demo_comes_to_the_same_on_a_teams_services(embedded: Told, on_services: Told) -> None:
+    assert [(verdict, version) for _, verdict, _, version in embedded.weeks] == [
         ("PASS", 1),
         ("PASS", 2),
         ("FAIL", 2),
     ]
+    assert on_services.weeks == embedded.weeks
 
-    assert decided(team, tmp_path / "team") == embedded
+
+def test_a_batch_in_the_bucket_is_published_on_main_and_judged_like_one_in_a_folder(
+    embedded: Told, on_services: Told, team: dict[str, str]
+) -> None:
+    taken, judged = on_services.ticks
+    assert (taken["partition"], taken["outcome"]) == (BATCH, "published")
+    assert judged["outcome"] == "refused" and "week-03" in judged["reason"], "the poisoned week still stands"
+    assert [one["outcome"] for one in embedded.ticks] == ["published", "refused"]
+    assert judged["reason"] == embedded.ticks[1]["reason"]
+    assert [one["run_id"] for one in on_services.again] == [None], "a batch is taken once"
+
+    main = f"{team['LAKEFS_ENDPOINT']}/api/v1/repositories/digits/refs/main"
+    with httpx.Client(auth=(team["LAKEFS_ACCESS_KEY_ID"], team["LAKEFS_SECRET_ACCESS_KEY"])) as client:
+        commits = client.get(f"{main}/commits").raise_for_status().json()["results"]
+        objects = client.get(
+            f"{main}/objects/ls", params={"prefix": f"batches/{BATCH}/images/", "amount": 1000}
+        )
+    assert commits[0]["metadata"]["visionops.batch"] == BATCH
+    assert len(objects.raise_for_status().json()["results"]) == IMAGES
+
+
+def test_dagster_has_its_runs_in_postgres(team: dict[str, str], on_services: Told, webserver: str) -> None:
+    import psycopg2
 
     assert not list(Path(team["VISIONOPS_HOME"]).rglob("runs.db")), "Dagster's storage is Postgres"
-    port = free_port()
-    program = Path(sys.executable).with_name("dagster-webserver")
-    webserver = [sys.executable, "-m", "visionops.bootstrap", str(program), "--port", port]
-    with served(webserver, answers(f"http://127.0.0.1:{port}/server_info"), tmp_path / "log", team):
-        answer = httpx.post(f"http://127.0.0.1:{port}/graphql", json={"query": RUNS}, timeout=60).json()
+    with psycopg2.connect(team["DAGSTER_POSTGRES_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT run_id FROM runs WHERE status = 'SUCCESS' AND pipeline_name = 'digits_take'")
+        assert cursor.fetchall() == [(on_services.ticks[0]["run_id"],)]
+    connection.close()
+    answer = httpx.post(f"{webserver}/graphql", json={"query": RUNS}, timeout=60).json()
     runs = answer["data"]["runsOrError"]["results"]
     outcomes = [tag["value"] for run in runs for tag in run["tags"] if tag["key"] == "visionops/outcome"]
-    assert sorted(outcomes) == ["promoted", "promoted", "refused"], answer
+    assert sorted(outcomes) == ["promoted", "promoted", "published", "refused", "refused"], answer
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Chrome]":
+    """A headless Chromium; the test is skipped where there is none."""
+    with chromium.running(tmp_path_factory.mktemp("chromium")) as started:
+        yield started
+
+
+@pytest.mark.browser
+def test_a_browser_shows_from_postgres_why_the_model_is_in_production(
+    browser: "Chrome", webserver: str
+) -> None:
+    browser.get(f"{webserver}/locations/visionops/asset-groups/digits")
+    see(browser, "in_production").click()
+    see(browser, "version 2 promoted, replacing version 1")
+    browser.get(f"{webserver}/assets/digits/in_production")
+    see(browser, "What runs now, in words")
+    see(browser, "version 2 promoted, replacing version 1")
