@@ -18,6 +18,7 @@ Format 1 (`visionops.annotations.version` in the Parquet metadata; a file withou
 Any other column of text, numbers or booleans is kept, and may be declared as a slice.
 """
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,11 +74,11 @@ def write_annotations(table: pa.Table | pd.DataFrame, file: str) -> bytes:
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise AnnotationsError(f"{file}: {error}") from error
     canonical = check_annotations(table, file)
-    stream = pa.BufferOutputStream()
+    buffer = io.BytesIO()
     pq.write_table(
-        canonical.replace_schema_metadata({_VERSION_KEY: str(FORMAT).encode()}), stream, compression="zstd"
+        canonical.replace_schema_metadata({_VERSION_KEY: str(FORMAT).encode()}), buffer, compression="zstd"
     )
-    return bytes(stream.getvalue())
+    return buffer.getvalue()
 
 
 def read_annotations(data: bytes, file: str) -> pa.Table:

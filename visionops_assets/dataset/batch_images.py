@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.examine import Looks
 from visionops_assets.dataset.formats.columns import Images
+from visionops_assets.dataset.formats.files import ascending
+from visionops_assets.dataset.formats.texts import POOL, in_order
 
 _AT_ONCE = 2048
 NO_BOXES = ("no boxes",)
@@ -34,9 +36,10 @@ class BatchImages:
 
     def take(self, places: NDArray[np.int64]) -> "BatchImages":
         """Some of them, in this order."""
-        return BatchImages(
-            self.images.take(places), self.paths.take(pa.array(places)), self.looks.take(places)
-        )
+        if len(places) == len(self) and ascending(places):
+            return self
+        paths = pc.take(self.paths, pa.array(places), memory_pool=POOL)
+        return BatchImages(self.images.take(places), paths, self.looks.take(places))
 
     def sha256(self, place: int) -> str:
         """The SHA-256 of the image at a place, as hex digits."""
@@ -78,8 +81,3 @@ def numbers_of(
 ) -> NDArray[np.int32]:
     """The number of each of so many sets in `known`, which gets those that it lacks, int32 (N,)."""
     return np.fromiter((known.setdefault(one, len(known)) for one in sets), np.int32, count)
-
-
-def in_order(texts: pa.Array) -> NDArray[np.int64]:
-    """The places of texts, sorted by them."""
-    return pc.sort_indices(texts).to_numpy().view(np.int64)

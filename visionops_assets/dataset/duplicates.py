@@ -27,7 +27,8 @@ _LOW = 8
 # Four bands of 16 bits: within distance 8, one of them is within distance 2.
 _BANDS = 4
 _BAND_BITS = 16
-_PAIRS_AT_ONCE = 1 << 19
+_PAIRS_AT_ONCE = 1 << 16
+_QUERIES_AT_ONCE = 512
 
 
 def _cosines() -> NDArray[np.float64]:
@@ -102,7 +103,7 @@ class PhashIndex:
         self._order, self._starts = [], []
         for band in range(_BANDS):
             keys = _band(self.values, band)
-            self._order.append(np.argsort(keys, kind="stable"))
+            self._order.append(np.argsort(keys, kind="stable").astype(np.uint32))
             counts = np.bincount(keys, minlength=1 << _BAND_BITS)
             self._starts.append(np.concatenate([[0], np.cumsum(counts)]))
 
@@ -114,16 +115,17 @@ class PhashIndex:
 
     def _portions(self, query: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
         cost = np.zeros(len(query), np.int64)
-        for start in range(0, len(query), 4096):
-            part = query[start : start + 4096]
+        for start in range(0, len(query), _QUERIES_AT_ONCE):
+            part = slice(start, start + _QUERIES_AT_ONCE)
             for band in range(_BANDS):
-                probes = _band(part, band)[:, None] ^ self._flips
+                probes = _band(query[part], band)[:, None] ^ self._flips
                 starts = self._starts[band]
-                cost[start : start + 4096] += (starts[probes + 1] - starts[probes]).sum(axis=1)
+                cost[part] += (starts[probes + 1] - starts[probes]).sum(axis=1)
+        total = np.cumsum(cost)
         start = 0
         while start < len(query):
-            total = np.cumsum(cost[start:])
-            stop = start + max(1, int(np.searchsorted(total, _PAIRS_AT_ONCE, side="right")))
+            most = total[start] - cost[start] + _PAIRS_AT_ONCE
+            stop = max(start + 1, int(np.searchsorted(total, most, side="right")))
             yield start, stop
             start = stop
 

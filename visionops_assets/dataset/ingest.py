@@ -17,8 +17,8 @@ from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
 from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.detect import read_source
-from visionops_assets.dataset.formats.files import gathered
 from visionops_assets.dataset.formats.source import Source
+from visionops_assets.dataset.formats.texts import TextColumn
 from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
 from visionops_assets.dataset.manifest import manifest_rows
 from visionops_assets.dataset.opinions import check_plausible
@@ -117,7 +117,7 @@ def _named(images: Images, batch: str) -> tuple[Images, pa.Array, pd.DataFrame]:
                 findings.append(Finding("named rightly", name, str(error), "rename it"))
                 wrong[place] = True
 
-    named = gathered(paths()).cast(pa.string())
+    named = TextColumn(paths()).array().cast(pa.string())
     return images.take(np.flatnonzero(~wrong)), named, findings_table(findings)
 
 

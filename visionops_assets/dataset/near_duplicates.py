@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.decode import Pixels
 from visionops_assets.dataset.duplicates import MIN_CORRELATION, PhashIndex, correlation
 
-# Of grey images, one byte a pixel.
+# Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
 _KEPT_BYTES = 64 << 20
+_KEPT_IMAGES = 512
 
 # Newer, older, distance.
 Pair = tuple[int, int, int]
@@ -38,8 +39,8 @@ def find_near_duplicates(
 
     Images are numbered from oldest to newest, those from `first_new` on are new; `pixels` is the size of each.
     `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it leaves out is no duplicate of
-    anything. Images with the same SHA-256 are duplicates without being looked at. At most 128 MiB of images, or two
-    images, are at hand at once.
+    anything. Images with the same SHA-256 are duplicates without being looked at. At most 128 MiB of images, and
+    1,024 of them, or two images, are at hand at once.
     """
     found: list[NearDuplicate] = []
     kept = _Kept(load)
@@ -69,13 +70,13 @@ def find_near_duplicates(
 
 
 def _portions(pairs: Sequence[Pair], pixels: Sequence[int] | NDArray[np.int64]) -> Iterator[list[Pair]]:
-    """The pairs in order, each portion of at most `_KEPT_BYTES` of images, or one pair."""
+    """The pairs in order, each portion of at most `_KEPT_BYTES` and `_KEPT_IMAGES`, or one pair."""
     portion: list[Pair] = []
     images: set[int] = set()
     total = 0
     for pair in pairs:
         more = sum(pixels[one] for one in {pair[0], pair[1]} - images)
-        if portion and total + more > _KEPT_BYTES:
+        if portion and (total + more > _KEPT_BYTES or len(images) > _KEPT_IMAGES - 2):
             yield portion
             portion, images, total = [], set(), 0
             more = sum(pixels[one] for one in pair[:2])
@@ -98,7 +99,7 @@ class _Kept:
         """Have all of these at hand, at least until the next call."""
         wanted = set(numbers)
         for number in [one for one in self._pixels if one not in wanted]:
-            if self._bytes <= _KEPT_BYTES:
+            if self._bytes <= _KEPT_BYTES and len(self._pixels) <= _KEPT_IMAGES:
                 break
             dropped = self._pixels.pop(number)
             self._bytes -= 0 if dropped is None else dropped.nbytes

@@ -6,10 +6,13 @@ anywhere, the import is run again: it starts from a fresh branch, and `main` has
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
@@ -23,6 +26,7 @@ from visionops_assets.dataset.version import manifest_at
 from visionops_assets.project import Project
 
 ATTEMPTS = 5
+_DELETED_AT_ONCE = 1000
 Progress = Callable[[str, int, int], None]
 
 
@@ -125,8 +129,10 @@ class Publisher:
 
     def _is_published(self, plan: BatchPlan, base: str) -> bool:
         repository = self.project.repository
-        there = {entry.path for entry in self.lakefs.objects(repository, base, f"{BATCHES}{plan.batch}/")}
-        if there != {plan.annotations_path, *(upload.path for upload in plan.uploads)}:
+        there = (entry.path for entry in self.lakefs.objects(repository, base, f"{BATCHES}{plan.batch}/"))
+        # Both come in the order of their bytes.
+        wanted = chain([plan.annotations_path], plan.uploads.paths())
+        if any(one != other for one, other in zip_longest(there, wanted)):
             return False
         return self.lakefs.read(repository, base, plan.annotations_path) == plan.annotations_bytes()
 
@@ -143,7 +149,6 @@ class Publisher:
         repository, branch = self.project.repository, f"ingest-{plan.batch}"
         self.lakefs.delete_branch(repository, branch)
         self.lakefs.create_branch(repository, branch, base)
-        uploads = list(plan.uploads)
         if stays_at is not None:
             self.lakefs.import_folder(
                 repository,
@@ -153,20 +158,18 @@ class Publisher:
                 f"Refer to batch {plan.batch} at {stays_at}",
                 self._facts(plan),
             )
-        there = {
-            entry.path: entry.size
-            for entry in self.lakefs.objects(repository, branch, f"{BATCHES}{plan.batch}/")
-        }
-        # What the source has beside its images came along.
-        self.lakefs.delete_many(repository, branch, sorted(there.keys() - {one.path for one in uploads}))
-        if stays_at is not None:
-            # Images that the format makes (CIFAR, MNIST) or names otherwise are no files of the source.
-            uploads = [one for one in uploads if there.get(one.path) != one.size]
+        there = self._only_images(plan, branch)
+        # Images that the format makes (CIFAR, MNIST) or names otherwise are no files of the source.
+        missing = len(there) if stays_at is None else int((~there).sum())
         self.lakefs.write_many(
             repository,
             branch,
-            ((one.path, one.read) for one in uploads),
-            lambda done: self.progress("uploaded", done, len(uploads)),
+            (
+                (one.path, one.read)
+                for one, row in zip(plan.uploads, plan.uploads.rows, strict=True)
+                if stays_at is None or not there[row]
+            ),
+            lambda done: self.progress("uploaded", done, missing),
         )
         self.lakefs.write(repository, branch, plan.annotations_path, plan.annotations_bytes())
         if not plan.ok:
@@ -174,6 +177,28 @@ class Publisher:
             self.lakefs.write(repository, branch, f"findings/{plan.batch}.csv", findings)
         self.lakefs.save(repository, branch, f"Import batch {plan.batch}", self._facts(plan))
         return branch
+
+    def _only_images(self, plan: BatchPlan, branch: str) -> NDArray[np.bool_]:
+        """Delete from a branch what a batch has beside its images; which of these are there with their size, by their
+        rows in the annotations, bool (N,)."""
+        repository = self.project.repository
+        there = np.zeros(len(plan.uploads), bool)
+        sizes = plan.annotations["size"]
+        wanted = enumerate(plan.uploads.paths())
+        row, path = next(wanted, (0, None))
+        surplus: list[str] = []
+        for entry in self.lakefs.objects(repository, branch, f"{BATCHES}{plan.batch}/"):
+            while path is not None and path < entry.path:
+                row, path = next(wanted, (0, None))
+            if path == entry.path:
+                there[row] = entry.size == sizes[row].as_py()
+                continue
+            surplus.append(entry.path)
+            if len(surplus) == _DELETED_AT_ONCE:
+                self.lakefs.delete_many(repository, branch, surplus)
+                surplus = []
+        self.lakefs.delete_many(repository, branch, surplus)
+        return there
 
     def _facts(self, plan: BatchPlan) -> dict[str, str]:
         errors = int((plan.findings["severity"] == "ERROR").sum())

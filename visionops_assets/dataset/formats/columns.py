@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Any, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import COLUMNS, SPLITS
-from visionops_assets.dataset.formats.files import AT_ONCE, Names, ascending, decoded, encoded
+from visionops_assets.dataset.formats.files import AT_ONCE, Names, ascending
 from visionops_assets.dataset.formats.source import Box, SourceImage
+from visionops_assets.dataset.formats.texts import POOL, TextColumn, decoded, in_order
 
 # As precise as the formats say it; the annotations round.
 _BOXES = pa.list_(
@@ -29,7 +30,7 @@ _NO_SPLIT = -1
 class Images(Sequence[SourceImage]):
     """Images as Arrow columns, made into a `SourceImage` one at a time; a column that no image has is None.
 
-    `open` gives an image's bytes by its name. Texts are bytes of UTF-8 (`files.encoded`), `split` numbers of
+    `open` gives an image's bytes by its name. Texts are bytes (`texts.TextColumn`), `split` numbers of
     `annotations.SPLITS` or -1, int8 (N,). `extra` may lack images, by its null values in `told` (None: has all).
     """
 
@@ -82,7 +83,7 @@ class Images(Sequence[SourceImage]):
         if len(positions) == len(self) and ascending(positions):
             return self
         places = pa.array(positions)
-        return self._each(lambda column: column.take(places), positions)
+        return self._each(lambda column: pc.take(column, places, memory_pool=POOL), positions)
 
     def _part(self, start: int, stop: int) -> "Images":
         return self._each(lambda column: column.slice(start, stop - start), slice(start, stop))
@@ -99,7 +100,7 @@ class Images(Sequence[SourceImage]):
 
     def by_name(self) -> "Images":
         """The same images sorted by name."""
-        return self.take(pc.sort_indices(self.name).to_numpy().view(np.int64))
+        return self.take(in_order(self.name))
 
     def with_splits(self, splits: Mapping[str, str]) -> "Images":
         """With some splits called otherwise."""
@@ -140,8 +141,11 @@ class Gathering:
 
     def __init__(self, open_: Callable[[str], bytes]) -> None:
         self._open = open_
-        self._parts: list[Images] = []
-        self._some: list[tuple[Any, ...]] = []
+        self._names = TextColumn()
+        self._splits = bytearray()
+        self._texts = {name: TextColumn() for name in ("label", "group", "source")}
+        self._parts: list[_Rest] = []
+        self._some: list[tuple[Sequence[Box] | None, datetime | None, Mapping[str, object]]] = []
 
     def add(
         self,
@@ -155,31 +159,39 @@ class Gathering:
         extra: Mapping[str, object] = _NOTHING,
     ) -> None:
         """One more image."""
-        self._some.append((name, label, boxes, split, group, captured_at, source, extra))
+        self._names.add(name)
+        self._splits.append(255 if split is None else SPLITS.index(split))
+        for column, text in (("label", label), ("group", group), ("source", source)):
+            self._texts[column].add(text)
+        self._some.append((boxes, captured_at, extra))
         if len(self._some) == AT_ONCE:
             self._keep()
 
     def images(self) -> Images:
-        """All of them, in the order in which they came. This empties the gathering."""
+        """All of them, in the order in which they came. Takes no more after that."""
         self._keep()
-        parts, self._parts = self._parts, []
-        return joined(self._open, parts)
+        rest = _joined(self._parts)
+        texts = {name: column.array_if_any() for name, column in self._texts.items()}
+        return Images(
+            self._open,
+            self._names.array(),
+            np.frombuffer(self._splits, np.int8),
+            texts["label"],
+            rest.boxes,
+            texts["group"],
+            rest.captured_at,
+            texts["source"],
+            rest.extra,
+        )
 
     def _keep(self) -> None:
-        names, labels, boxes, splits, groups, times, sources, extras = (
-            zip(*self._some, strict=True) if self._some else [()] * 8
-        )
+        boxes, times, extras = zip(*self._some, strict=True) if self._some else [()] * 3
         keys = sorted({key for extra in extras for key in extra})
         self._parts.append(
-            Images(
-                self._open,
-                encoded(names),
-                np.array([_NO_SPLIT if one is None else SPLITS.index(one) for one in splits], np.int8),
-                _texts(labels),
+            _Rest(
+                len(self._some),
                 pa.array(boxes, _BOXES) if any(one is not None for one in boxes) else None,
-                _texts(groups),
                 pa.array(times, _TIME) if any(one is not None for one in times) else None,
-                _texts(sources),
                 {
                     key: (
                         pa.array([extra.get(key) for extra in extras]),
@@ -194,40 +206,52 @@ class Gathering:
 
 def joined(open_: Callable[[str], bytes], parts: Sequence[Images]) -> Images:
     """Several columns of images as one, which `open_` opens."""
-    if len(parts) == 1:
-        return replace(parts[0], open=open_)
+    rest = _joined([_Rest(len(part), part.boxes, part.captured_at, part.extra) for part in parts])
     count = [len(part) for part in parts]
-
-    def of(columns: Sequence[pa.Array | None]) -> pa.Array | None:
-        kinds = [column.type for column in columns if column is not None]
-        if not kinds:
-            return None
-        kind = _common(kinds)
-        return pa.concat_arrays(
-            [
-                pa.nulls(number, kind) if column is None else column.cast(kind)
-                for column, number in zip(columns, count, strict=True)
-            ]
-        )
-
-    extra = {}
-    for key in sorted({key for part in parts for key in part.extra}):
-        values = of([part.extra[key][0] if key in part.extra else None for part in parts])
-        told = [
-            part.extra[key][1] if key in part.extra else np.zeros(number, bool)
-            for part, number in zip(parts, count, strict=True)
-        ]
-        extra[key] = (values, np.concatenate(told))
     return Images(
         open_,
-        pa.concat_arrays([part.name for part in parts]) if parts else encoded([]),
-        np.concatenate([np.zeros(0, np.int8), *(part.split for part in parts)]),
-        of([part.label for part in parts]),
-        of([part.boxes for part in parts]),
-        of([part.group for part in parts]),
-        of([part.captured_at for part in parts]),
-        of([part.source for part in parts]),
-        extra,
+        pa.concat_arrays([part.name for part in parts]),
+        np.concatenate([part.split for part in parts]),
+        _concatenated([part.label for part in parts], count),
+        rest.boxes,
+        _concatenated([part.group for part in parts], count),
+        rest.captured_at,
+        _concatenated([part.source for part in parts], count),
+        rest.extra,
+    )
+
+
+class _Rest(NamedTuple):
+    """The columns that few formats have, of some images."""
+
+    number: int
+    boxes: pa.Array | None
+    captured_at: pa.Array | None
+    extra: Mapping[str, tuple[pa.Array, NDArray[np.bool_]]]
+
+
+def _joined(parts: Sequence[_Rest]) -> _Rest:
+    count = [part.number for part in parts]
+    extra = {}
+    for key in sorted({key for part in parts for key in part.extra}):
+        there = [part.extra.get(key, (None, np.zeros(part.number, bool))) for part in parts]
+        values = _concatenated([values for values, _ in there], count)
+        assert values is not None
+        extra[key] = (values, np.concatenate([told for _, told in there]))
+    boxes = _concatenated([part.boxes for part in parts], count)
+    return _Rest(sum(count), boxes, _concatenated([part.captured_at for part in parts], count), extra)
+
+
+def _concatenated(columns: Sequence[pa.Array | None], count: Sequence[int]) -> pa.Array | None:
+    kinds = [column.type for column in columns if column is not None]
+    if not kinds:
+        return None
+    kind = _common(kinds)
+    return pa.concat_arrays(
+        [
+            pa.nulls(number, kind) if column is None else column.cast(kind)
+            for column, number in zip(columns, count, strict=True)
+        ]
     )
 
 
@@ -235,10 +259,6 @@ def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:
     """The type that Arrow would find for values of all of these."""
     schemas = [pa.schema([("values", kind)]) for kind in kinds]
     return pa.unify_schemas(schemas, promote_options="permissive").field("values").type
-
-
-def _texts(texts: Sequence[str | None]) -> pa.Array | None:
-    return encoded(texts) if any(text is not None for text in texts) else None
 
 
 def _text(value: bytes | None) -> str | None:

@@ -1,7 +1,7 @@
 """The files of a source, listed without an object for each: a batch may have any number."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES
+from visionops_assets.dataset.formats.texts import POOL, TextColumn, decoded, in_order
 
 AT_ONCE = 2048
 
@@ -69,18 +70,6 @@ class Index:
     def first(self, wanted: str) -> int | None:
         """The first of `all`."""
         return next(iter(self.all(wanted)), None)
-
-
-def encoded(texts: Sequence[str | None]) -> pa.Array:
-    """Texts as bytes, in Arrow; None is null."""
-    return pa.array(
-        [None if text is None else text.encode("utf-8", "surrogatepass") for text in texts], pa.binary()
-    )
-
-
-def decoded(text: bytes) -> str:
-    """What `encoded` encoded."""
-    return text.decode("utf-8", "surrogatepass")
 
 
 def walk(folder: Path, wanted: Callable[[str], bool], hidden: bool = True) -> Iterator[Listed]:
@@ -158,26 +147,14 @@ def has_image_below(folder: Path) -> bool:
     )
 
 
-def sorted_names(names: Iterator[str]) -> Names:
+def sorted_names(names: Iterable[str]) -> Names:
     """Names of files in the order of their paths."""
     # Paths are sorted part by part, and no part of a name has a zero byte.
-    keys = gathered(name.replace("/", "\0") for name in names)
-    order = pc.sort_indices(keys)
-    if not ascending(order.to_numpy()):
-        keys = keys.take(order)
-    return Names(pc.replace_substring(keys, pattern=b"\0", replacement=b"/"))
-
-
-def gathered(texts: Iterator[str]) -> pa.Array:
-    """Texts as bytes in one Arrow array, taken a bounded number at a time."""
-    parts, some = [], []
-    for text in texts:
-        some.append(text)
-        if len(some) == AT_ONCE:
-            parts.append(encoded(some))
-            some = []
-    parts.append(encoded(some))
-    return pa.concat_arrays(parts)
+    keys = TextColumn(name.replace("/", "\0") for name in names).array()
+    ordered = pc.take(keys, pa.array(in_order(keys)), memory_pool=POOL)
+    _, ends, content = ordered.buffers()
+    slashed = pa.py_buffer(content.to_pybytes().replace(b"\0", b"/") if content is not None else b"")
+    return Names(pa.Array.from_buffers(pa.binary(), len(ordered), [None, ends, slashed]))
 
 
 def ascending(order: NDArray[np.integer]) -> bool:
