@@ -116,7 +116,7 @@ def check_annotations(table: pa.Table, file: str) -> pa.Table:
         if name not in COLUMNS:
             columns[name] = _extra(table, name, file)
     canonical = pa.table(columns)
-    order = pc.sort_indices(canonical["path"])
+    order = pc.sort_indices(canonical["path"], memory_pool=pa.system_memory_pool())
     _check_values(canonical, order, file)
     if not _in_order(order):
         canonical = canonical.take(order)

@@ -14,7 +14,7 @@ from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.files import ascending
 from visionops_assets.dataset.formats.texts import POOL, in_order
 
-_AT_ONCE = 2048
+_AT_ONCE = 512
 NO_BOXES = ("no boxes",)
 
 

@@ -218,7 +218,7 @@ def _sides_of_pending(
     by_group = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[by_group], prepend=-1))
     sizes = np.diff(starts, append=len(pending))
-    in_hash_order = np.lexsort(_hashes(samples, pending[by_group[starts]], named_by, salt).T[::-1])
+    in_hash_order = _in_hash_order(samples, pending[by_group[starts]], named_by, salt)
     kinds: list[Count] = []
     known: dict[tuple[tuple[str | None, int], ...], int] = {}
     of_set: dict[int, int] = {}
@@ -244,15 +244,15 @@ def _sides_of_pending(
     return answer
 
 
-def _hashes(
+def _in_hash_order(
     samples: Samples, places: NDArray[np.int64], named_by: Mapping[int, int], salt: str
-) -> NDArray[np.uint64]:
-    """The salted hash of the group of each place, as four numbers that sort as its bytes do."""
+) -> NDArray[np.int64]:
+    """The places' own places, sorted by the salted hash of the group there."""
     hashes = np.empty((len(places), 4), np.uint64)
     for row, place in enumerate(places.tolist()):
         digest = _hash(salt, samples.group(named_by.get(place, place)))
         hashes[row] = np.frombuffer(digest, ">u8")
-    return hashes
+    return np.lexsort(hashes.T[::-1])
 
 
 def _exclude(

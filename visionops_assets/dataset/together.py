@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.batch_images import BatchImages, label_sets_of, numbers_of
+from visionops_assets.dataset.formats.files import ascending
 from visionops_assets.dataset.groups import group_keys, numbered
 from visionops_assets.dataset.splits import Samples
 from visionops_assets.dataset.texts import EachBytes, bytes_of_hex
@@ -35,7 +36,8 @@ class Together:
         published = _published(batch, existing)
         known, aged = np.flatnonzero(published >= 0), batch.ages()
         order = np.concatenate([known, aged[published[aged] < 0]])
-        digests = np.concatenate([bytes_of_hex(others["sha256"], 32), batch.looks.sha256[order]])
+        mine = batch.looks.sha256 if ascending(order) else batch.looks.sha256[order]
+        digests = np.concatenate([bytes_of_hex(others["sha256"], 32), mine]) if len(others) else mine
         return cls(batch, others, existing.take(pa.array(published[known])), order, digests)
 
     @property
@@ -80,11 +82,11 @@ class Together:
         """What splitting needs to know of them."""
         batch, others, kept = self.batch, self.others, self.kept
         new = self.order[len(kept) :]
-        keys = self.digests.copy()
+        own = batch.images.group
+        keys = self.digests if own is None and not self.first_new else self.digests.copy()
         for start, table in ((0, others), (len(others), kept)):
             part = slice(start, start + len(table))
             keys[part] = group_keys(keys[part], table["group"])
-        own = batch.images.group
         if own is not None:
             keys[self.first_new :] = group_keys(
                 keys[self.first_new :], own.take(pa.array(new)).cast(pa.string())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.source import SourceImage, unchanged
 
-_AT_ONCE = 2048
+_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES
 from visionops_assets.dataset.formats.texts import POOL, TextColumn, decoded, in_order
 
-AT_ONCE = 2048
+AT_ONCE = 512
 
 
 class Listed(NamedTuple):

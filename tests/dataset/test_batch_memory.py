@@ -1,0 +1,64 @@
+"""What a batch takes in memory: some tens of bytes of each column an image, never objects."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.dataset.store import SHARES, Repository
+from visionops_assets.dataset import duplicates, near_duplicates
+from visionops_assets.dataset.formats.arrays import png_of
+from visionops_assets.dataset.ingest import plan_batch
+
+FEW, MANY = 600, 1_500
+# The annotations alone, as Parquet wants them, are 170 bytes an image.
+MOST_BYTES_AN_IMAGE = 450
+
+
+@pytest.fixture(autouse=True)
+def small_portions(monkeypatch):
+    """What is bounded is at its bound with few images already."""
+    monkeypatch.setattr(duplicates, "_PAIRS_AT_ONCE", 1 << 8)
+    monkeypatch.setattr(duplicates, "_QUERIES_AT_ONCE", 64)
+    monkeypatch.setattr(near_duplicates, "_KEPT_IMAGES", 16)
+
+
+def folders(place: Path, count: int) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+    for label in "ab":
+        (place / label).mkdir(parents=True)
+    for number, pixels in enumerate(noise):
+        (place / "ab"[number % 2] / f"{number:05}.png").write_bytes(png_of(pixels))
+    return place
+
+
+def table(place: Path, count: int) -> Path:
+    folders(place, count)
+    lines = (
+        f"{'ab'[number % 2]}/{number:05}.png,{'ab'[number % 2]},camera {number // 10},2026-01-01T10:00:00Z,north"
+        for number in range(count)
+    )
+    (place / "labels.csv").write_text("\n".join(["path,label,group,captured_at,line", *lines]))
+    return place
+
+
+def most(source: Path) -> int:
+    """The most that an audit takes, in bytes."""
+    existing = Repository().rows()
+    tracemalloc.start()
+    try:
+        plan = plan_batch(source, "week-1", "ab", "defects", existing, SHARES, "")
+        assert plan.ok and plan.annotations_bytes()
+        assert sum(upload.size for upload in plan.uploads) > 0
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("make", [folders, table])
+def test_a_larger_batch_takes_hardly_more_memory(tmp_path, make):
+    few, many = make(tmp_path / "few", FEW), make(tmp_path / "many", MANY)
+    most(few)
+    grown = most(many) - most(few)
+    assert grown / (MANY - FEW) < MOST_BYTES_AN_IMAGE
