@@ -248,11 +248,16 @@ def _in_hash_order(
     samples: Samples, places: NDArray[np.int64], named_by: Mapping[int, int], salt: str
 ) -> NDArray[np.int64]:
     """The places' own places, sorted by the salted hash of the group there."""
-    hashes = np.empty((len(places), 4), np.uint64)
-    for row, place in enumerate(places.tolist()):
-        digest = _hash(salt, samples.group(named_by.get(place, place)))
-        hashes[row] = np.frombuffer(digest, ">u8")
-    return np.lexsort(hashes.T[::-1])
+    groups = [named_by.get(place, place) for place in places.tolist()] if named_by else places.tolist()
+    first = np.fromiter(
+        (int.from_bytes(_hash(salt, samples.group(place))[:8], "big") for place in groups),
+        np.uint64,
+        len(groups),
+    )
+    order = np.argsort(first)
+    if (first[order[1:]] == first[order[:-1]]).any():
+        return np.array(sorted(range(len(groups)), key=lambda row: _hash(salt, samples.group(groups[row]))))
+    return order
 
 
 def _exclude(
