@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionops_assets.dataset.splits import Placement, Sample, assign_splits
+from tests.dataset.named_samples import Placement, Sample, assign_splits
 
 SHARES = {"train": 0.7, "val": 0.1, "holdout": 0.2}
 
