@@ -4,8 +4,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from tests.dataset.store import Repository
-from visionops_assets.dataset.formats.columns import Gathering, joined
 from visionops_assets.dataset.formats.files import Index, image_files
+from visionops_assets.dataset.formats.gathering import Gathering, joined
 from visionops_assets.dataset.formats.source import Folder
 from visionops_assets.dataset.formats.texts import TextColumn, decoded
 

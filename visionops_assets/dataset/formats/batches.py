@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionops_assets.dataset.formats import tables
-from visionops_assets.dataset.formats.columns import Images, joined
+from visionops_assets.dataset.formats.columns import Images
+from visionops_assets.dataset.formats.gathering import joined
 from visionops_assets.dataset.formats.source import Folder, Source, SourceError
 
 NAME = "batches"

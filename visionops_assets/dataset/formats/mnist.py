@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.formats.arrays import png_of
-from visionops_assets.dataset.formats.columns import Gathering
 from visionops_assets.dataset.formats.files import paths_below
+from visionops_assets.dataset.formats.gathering import Gathering
 from visionops_assets.dataset.formats.source import Source, SourceError
 
 NAME = "mnist"

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.columns import Gathering
 from visionops_assets.dataset.formats.files import Index, Names, image_files, paths_in
+from visionops_assets.dataset.formats.gathering import Gathering
 from visionops_assets.dataset.formats.rows import Rows, csv_rows, parquet_rows
 from visionops_assets.dataset.formats.source import SPLIT_NAMES, Folder, Source, SourceError
 

@@ -11,7 +11,6 @@ import numpy as np
 import yaml
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.columns import Gathering
 from visionops_assets.dataset.formats.files import (
     Index,
     image_files,
@@ -20,6 +19,7 @@ from visionops_assets.dataset.formats.files import (
     sorted_names,
     walk,
 )
+from visionops_assets.dataset.formats.gathering import Gathering
 from visionops_assets.dataset.formats.source import Box, Folder, Source, SourceError, split_in_name
 from visionops_assets.dataset.image_header import UnreadableImage, probe
 
