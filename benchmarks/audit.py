@@ -9,23 +9,18 @@ python benchmarks/audit.py [--small 5000 50000] [--large 500] [--only-audit]
 
 import argparse
 import io
-import json
 import multiprocessing
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from lakefs_local.credentials import load
-from lakefs_local.folder import DataFolder
+from lakefs_local import discovery
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from visionops_assets.dataset.ingest import plan_batch
@@ -104,12 +99,11 @@ def refer(root: Path) -> Callable[[], None]:
 
 def _import(root: Path, immutable: bool) -> Callable[[], None]:
     (root / "audited.yaml").write_text(FILE % str(immutable).lower())
-    data = DataFolder(root / "lakefs")
-    pair = load(data.credentials)[0]
+    server = discovery.ensure_running(root / "lakefs", import_from=[root])
     lakefs = LakeFSResource(
-        endpoint=json.loads(data.server.read_text())["endpoint"],
-        access_key_id=pair.access_key_id,
-        secret_access_key=pair.secret_access_key,
+        endpoint=server.endpoint,
+        access_key_id=server.access_key_id,
+        secret_access_key=server.secret_access_key,
     )
     publisher = Publisher(
         load_project(root / "audited.yaml"), lakefs, ArtifactStore(root=str(root / "artifacts"))
@@ -136,24 +130,6 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-@contextmanager
-def server(root: Path) -> Iterator[None]:
-    """The embedded lakeFS in a process of its own."""
-    data = DataFolder(root / "lakefs")
-    command = [sys.executable, "-m", "lakefs_local", "serve", "--data", str(data.path), "--port", "0"]
-    with (root / "server.log").open("w") as log:
-        process = subprocess.Popen([*command, "--import-from", str(root)], stdout=log, stderr=log)
-    try:
-        while not data.server.exists():
-            if process.poll() is not None:
-                raise SystemExit((root / "server.log").read_text())
-            time.sleep(0.02)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
 def run(
     title: str,
     kind: str,
@@ -169,12 +145,12 @@ def run(
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             write_batch(root / "batch", count, side, side, suffix)
-            with server(root):
-                results: multiprocessing.Queue[Took] = context.Queue()
-                process = context.Process(target=measure, args=(prepare, root, results))
-                process.start()
-                found[name] = took = results.get()
-                process.join()
+            results: multiprocessing.Queue[Took] = context.Queue()
+            process = context.Process(target=measure, args=(prepare, root, results))
+            process.start()
+            found[name] = took = results.get()
+            process.join()
+            discovery.stop(root / "lakefs")
         most = BUDGETS.get((name, count, kind))
         verdict = "" if most is None else f"{'ok' if took.seconds <= most else 'MISS'}, at most {most:g} s"
         print(
