@@ -23,10 +23,7 @@ from visionops.demo_digits import production_digits
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("VISIONOPS_FULL_COUNTS") != "1",
-    reason="the demo on a team's services is for `make test-all`",
-)
+pytestmark = pytest.mark.stated
 OURS = ("VISIONOPS_", "DAGSTER_", "LAKEFS_", "MLFLOW_", "AWS_")
 RUNS = "{runsOrError {... on Runs {results {jobName status tags {key value}}}}}"
 BATCH, IMAGES = "week-04", 60
