@@ -2,6 +2,8 @@
 
 import struct
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,17 @@ def png_of(pixels: NDArray[np.uint8]) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
     content = b"\x78\x01" + deflated + struct.pack(">I", zlib.adler32(raw))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", content) + _chunk(b"IEND", b"")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedImages:
+    """Makes the image of a name `<part>/<number>.png` when called, of parts uint8 (N, H, W, 1 or 3)."""
+
+    parts: Mapping[str, NDArray[np.uint8]]
+
+    def __call__(self, name: str) -> bytes:
+        part, _, number = name.removesuffix(".png").rpartition("/")
+        return png_of(self.parts[part][int(number)])
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -6,7 +6,6 @@ The test images are the holdout; of CIFAR-100 the fine labels are the labels, th
 import io
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.formats.arrays import png_of
+from visionops_assets.dataset.formats.arrays import NumberedImages
 from visionops_assets.dataset.formats.files import paths_below, paths_in
 from visionops_assets.dataset.formats.gathering import Gathering
 from visionops_assets.dataset.formats.source import Source, SourceError
@@ -47,7 +46,9 @@ def read(folder: Path) -> Source:
         )
     names, coarse_names = _class_names(home)
     parts = {part.name: part for part in _parts(home)}
-    images = Gathering(_Pixels({name: part.pixels for name, part in parts.items()}))
+    # Stored as three planes, red first.
+    pixels = {name: part.pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for name, part in parts.items()}
+    images = Gathering(NumberedImages(pixels))
     for part in parts.values():
         if part.labels.max(initial=0) >= len(names):
             raise SourceError(
@@ -57,18 +58,6 @@ def read(folder: Path) -> Source:
             extra = {"coarse": coarse_names[part.coarse[number]]} if part.coarse is not None else {}
             images.add(f"{part.name}/{number:05}.png", names[label], split=part.split, extra=extra)
     return Source(NAME, images.images().by_name())
-
-
-@dataclass(frozen=True, slots=True)
-class _Pixels:
-    """Makes the image of a name when called."""
-
-    parts: Mapping[str, NDArray[np.uint8]]
-
-    def __call__(self, name: str) -> bytes:
-        part, _, number = name.removesuffix(".png").rpartition("/")
-        # Stored as three planes, red first.
-        return png_of(self.parts[part][int(number)].reshape(3, 32, 32).transpose(1, 2, 0))
 
 
 def _home(folder: Path) -> Path | None:

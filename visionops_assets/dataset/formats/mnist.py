@@ -2,15 +2,13 @@
 
 import gzip
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.formats.arrays import png_of
+from visionops_assets.dataset.formats.arrays import NumberedImages
 from visionops_assets.dataset.formats.files import paths_below
 from visionops_assets.dataset.formats.gathering import Gathering
 from visionops_assets.dataset.formats.source import Source, SourceError
@@ -28,9 +26,9 @@ def recognises(folder: Path) -> bool:
 def read(folder: Path) -> Source:
     """Every image, named `<part>/<number>.png`, with its number as label. Raises `SourceError`."""
     parts: dict[str, NDArray[np.uint8]] = {}
-    images = Gathering(_Pixels(parts))
+    images = Gathering(NumberedImages(parts))
     for part, split, image_file, label_file in _pairs(folder):
-        parts[part], labels = _idx(image_file, 3), _idx(label_file, 1)
+        parts[part], labels = _idx(image_file, 3)[..., None], _idx(label_file, 1)
         if len(parts[part]) != len(labels):
             raise SourceError(
                 f"{image_file} has {len(parts[part])} images, but {label_file} {len(labels)} labels"
@@ -38,17 +36,6 @@ def read(folder: Path) -> Source:
         for number, label in enumerate(labels):
             images.add(f"{part}/{number:05}.png", str(label), split=split)
     return Source(NAME, images.images().by_name())
-
-
-@dataclass(frozen=True, slots=True)
-class _Pixels:
-    """Makes the image of a name when called."""
-
-    parts: Mapping[str, NDArray[np.uint8]]
-
-    def __call__(self, name: str) -> bytes:
-        part, _, number = name.removesuffix(".png").rpartition("/")
-        return png_of(self.parts[part][int(number)][..., None])
 
 
 def _pairs(folder: Path) -> list[tuple[str, str, Path, Path]]:
