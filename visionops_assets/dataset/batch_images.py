@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.examine import Looks
 from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.files import ascending
+from visionops_assets.dataset.formats.portions import AT_ONCE
 from visionops_assets.dataset.formats.texts import POOL, in_order
 
-_AT_ONCE = 512
 NO_BOXES = ("no boxes",)
 
 
@@ -57,8 +57,8 @@ class BatchImages:
 
     def label_sets(self) -> Iterator[tuple[str, ...]]:
         """The classes of each image, each once."""
-        for start in range(0, len(self), _AT_ONCE):
-            for image in self.images[start : start + _AT_ONCE]:
+        for start in range(0, len(self), AT_ONCE):
+            for image in self.images[start : start + AT_ONCE]:
                 yield (image.label or "",) if image.boxes is None else classes_of(image.boxes)
 
 
@@ -71,8 +71,8 @@ def label_sets_of(table: pa.Table) -> Iterator[tuple[str, ...]]:
     """The classes of each row of a manifest, each once."""
     detects = "boxes" in table.column_names
     column = table["boxes" if detects else "label"]
-    for start in range(0, len(table), _AT_ONCE):
-        for truth in column[start : start + _AT_ONCE].to_pylist():
+    for start in range(0, len(table), AT_ONCE):
+        for truth in column[start : start + AT_ONCE].to_pylist():
             yield classes_of(truth) if detects else (truth,)
 
 

@@ -1,11 +1,12 @@
 """Columns of hex digits and the bytes that they stand for."""
 
 import binascii
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from visionops_assets.dataset.formats.portions import MadeInPortions
 
 _AT_ONCE = 4096
 
@@ -29,7 +30,7 @@ def bytes_of_hex(texts: pa.Array | pa.ChunkedArray, width: int) -> NDArray[np.ui
     return raw
 
 
-class EachBytes(Sequence[bytes]):
+class EachBytes(MadeInPortions[bytes]):
     """The rows of uint8 (N, B) as bytes."""
 
     def __init__(self, raw: NDArray[np.uint8]) -> None:
@@ -38,5 +39,5 @@ class EachBytes(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._raw)
 
-    def __getitem__(self, key):  # type: ignore[no-untyped-def]
-        return self._raw[key].tobytes()
+    def portion(self, start: int, stop: int) -> list[bytes]:
+        return [row.tobytes() for row in self._raw[start:stop]]

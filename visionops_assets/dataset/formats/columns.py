@@ -1,10 +1,9 @@
 """The images of a source as columns: some tens of bytes an image, where objects would take a thousand."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
-from visionops_assets.dataset.formats.files import AT_ONCE, Names, ascending
+from visionops_assets.dataset.formats.files import Names, ascending
+from visionops_assets.dataset.formats.portions import MadeInPortions
 from visionops_assets.dataset.formats.source import SourceImage
 from visionops_assets.dataset.formats.texts import POOL, decoded, in_order
 
@@ -21,7 +21,7 @@ _NO_SPLIT = -1
 
 
 @dataclass(frozen=True)
-class Images(Sequence[SourceImage]):
+class Images(MadeInPortions[SourceImage]):
     """Images as Arrow columns, made into a `SourceImage` one at a time; a column that no image has is None.
 
     `open` gives an image's bytes by its name. Texts are bytes (`texts.TextColumn`), `split` numbers of
@@ -41,22 +41,9 @@ class Images(Sequence[SourceImage]):
     def __len__(self) -> int:
         return len(self.name)
 
-    @overload
-    def __getitem__(self, key: int) -> SourceImage: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[SourceImage]: ...
-    def __getitem__(self, key: int | slice) -> SourceImage | list[SourceImage]:
-        if isinstance(key, slice):
-            start, stop, step = key.indices(len(self))
-            if step == 1:
-                return list(self._part(start, max(start, stop))._made())
-            return list(self.take(np.arange(start, stop, step))._made())
-        place = range(len(self))[key]
-        return next(self._part(place, place + 1)._made())
-
-    def __iter__(self) -> Iterator[SourceImage]:
-        for start in range(0, len(self), AT_ONCE):
-            yield from self[start : start + AT_ONCE]
+    def portion(self, start: int, stop: int) -> list[SourceImage]:
+        chosen = slice(start, stop)
+        return list(self._each(lambda column: column[chosen], chosen)._made())
 
     @property
     def names(self) -> Names:
@@ -78,9 +65,6 @@ class Images(Sequence[SourceImage]):
             return self
         places = pa.array(positions)
         return self._each(lambda column: pc.take(column, places, memory_pool=POOL), positions)
-
-    def _part(self, start: int, stop: int) -> "Images":
-        return self._each(lambda column: column.slice(start, stop - start), slice(start, stop))
 
     def _each(self, of: Callable[[pa.Array], pa.Array], chosen: NDArray[np.int64] | slice) -> "Images":
         label, boxes, group, captured_at, source = (

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.findings import Finding
+from visionops_assets.dataset.formats.portions import MadeInPortions
 from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES
 from visionops_assets.dataset.formats.texts import POOL, TextColumn, decoded, in_order
-
-AT_ONCE = 512
 
 
 class Listed(NamedTuple):
@@ -24,7 +23,7 @@ class Listed(NamedTuple):
     entry: os.DirEntry[str]
 
 
-class Names(Sequence[str]):
+class Names(MadeInPortions[str]):
     """Texts as one Arrow array of their bytes; also those of file names that are no UTF-8."""
 
     def __init__(self, encoded: pa.Array) -> None:
@@ -33,18 +32,8 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self.encoded)
 
-    @overload
-    def __getitem__(self, key: int) -> str: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[str]: ...
-    def __getitem__(self, key: int | slice) -> str | list[str]:
-        if isinstance(key, slice):
-            return [decoded(one) for one in self.encoded[key].to_pylist()]
-        return decoded(self.encoded[key].as_py())
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), AT_ONCE):
-            yield from self[start : start + AT_ONCE]
+    def portion(self, start: int, stop: int) -> list[str]:
+        return [decoded(one) for one in self.encoded.slice(start, stop - start).to_pylist()]
 
 
 class Index:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import COLUMNS, SPLITS
 from visionops_assets.dataset.formats.columns import NOTHING, Images
-from visionops_assets.dataset.formats.files import AT_ONCE
+from visionops_assets.dataset.formats.portions import AT_ONCE
 from visionops_assets.dataset.formats.source import Box
 from visionops_assets.dataset.formats.texts import TextColumn
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from visionops_assets.dataset.formats.files import AT_ONCE
+from visionops_assets.dataset.formats.portions import AT_ONCE
 from visionops_assets.dataset.formats.source import SourceError
 
 
