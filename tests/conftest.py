@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import onnx_operations
+from tests import migrations, onnx_exporter
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -55,9 +55,10 @@ def count() -> Callable[[int, int], int]:
 
 
 @pytest.fixture(autouse=True)
-def exporter_operations() -> None:
-    """Once a test has imported the exporter, those after it need not wait for its table."""
-    onnx_operations.keep()
+def made_once() -> None:
+    """Once a test has imported the exporter or Alembic, those after it need not wait for all that these make anew."""
+    onnx_exporter.keep()
+    migrations.keep()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ from torch.export import _trace  # noqa: F401
 from torch.onnx._internal.exporter import _registration
 
 from sensors import commits, production_log  # noqa: F401
-from tests import onnx_operations
+from tests import migrations, onnx_exporter
 from visionops import __main__, tick  # noqa: F401
 from visionops_assets import graph, io_managers  # noqa: F401
 from visionops_assets.dataset import publishing  # noqa: F401
@@ -23,7 +23,8 @@ from visionops_assets.evaluation import judging, plots  # noqa: F401
 from visionops_assets.promotion import model_card, page, promote  # noqa: F401
 from visionops_assets.training import challenge, export  # noqa: F401
 
-onnx_operations.keep()
+onnx_exporter.keep()
+migrations.keep()
 _registration.ONNXRegistry.from_torchlib(opset_version=export.OPSET)
 
 # A child need not go through what it only inherits.

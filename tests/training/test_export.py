@@ -1,5 +1,6 @@
 """The ONNX file that ships says what the model says, names what it needs, and is the same file each time."""
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -9,12 +10,17 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch.onnx._internal.exporter import _core
 from training_world import CLASSES, request, train_here
 
+from tests import onnx_exporter
+from visionops_assets.training.detector import SmallDetector
 from visionops_assets.training.errors import ExportError
 from visionops_assets.training.export import export_onnx, golden_images, parity
-from visionops_assets.training.protocol import ShippedClassifier, build_model
+from visionops_assets.training.models import SmallConvNet
+from visionops_assets.training.protocol import Shipped, ShippedClassifier, build_model
 from visionops_assets.training.recipe import ModelSpec
+from visionops_assets.training.shipped_detector import ShippedDetector
 from visionops_assets.training.train import TrainingResult, load_shipped
 
 
@@ -81,6 +87,36 @@ def test_the_same_weights_give_the_same_file(
     assert export_onnx(loaded, tmp_path / "again.onnx") == shipped[1]
     other = train_here(tmp_path / "other", seed=5)
     assert export_onnx(other.shipped, tmp_path / "other.onnx") != shipped[1]
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_the_exporter_as_the_tests_keep_it_writes_the_file_of_an_untouched_one(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = request().recipe.input
+
+    def digests(folder: str) -> list[str]:
+        found = []
+        for seed in range(2):
+            torch.manual_seed(seed)
+            if task == "detection":
+                model: Shipped = ShippedDetector(SmallDetector(len(CLASSES), spec), CLASSES, spec)
+            else:
+                model = ShippedClassifier(SmallConvNet(len(CLASSES), spec), CLASSES, spec)
+            for name, buffer in model.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.normal_()
+            found.append(export_onnx(model, tmp_path / folder))
+        return found
+
+    onnx_exporter.keep()
+    kept = digests("kept.onnx")
+    strategy = _core._capture_strategies.TorchExportNonStrictStrategy
+    monkeypatch.setattr(strategy, "_capture", inspect.unwrap(strategy._capture))
+    prepare = _core._prepare_exported_program_for_export
+    monkeypatch.setattr(_core, "_prepare_exported_program_for_export", inspect.unwrap(prepare))
+    assert digests("untouched.onnx") == kept
+    assert len(set(kept)) == 2
 
 
 def test_the_file_names_no_path_of_this_machine(shipped: tuple[Path, str]) -> None:
