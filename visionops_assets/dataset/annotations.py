@@ -59,6 +59,9 @@ COLUMNS: dict[str, pa.DataType] = {
 }
 NULLABLE = ("group", "captured_at", "source")
 _DEFAULTS = {"size": 0, "excluded": False, "group": None, "captured_at": None, "source": None}
+_UNIQUE = ("path", "sha256", "phash")
+# What the writer holds at once is bounded by these.
+_PAGE_BYTES, _GROUP_ROWS = 1 << 15, 1 << 12
 _VERSION_KEY = b"visionops.annotations.version"
 
 
@@ -76,9 +79,20 @@ def write_annotations(table: pa.Table | pd.DataFrame, file: str) -> bytes:
     canonical = check_annotations(table, file)
     buffer = io.BytesIO()
     pq.write_table(
-        canonical.replace_schema_metadata({_VERSION_KEY: str(FORMAT).encode()}), buffer, compression="zstd"
+        canonical.replace_schema_metadata({_VERSION_KEY: str(FORMAT).encode()}),
+        buffer,
+        compression="zstd",
+        use_dictionary=_repeating(canonical),
+        data_page_size=_PAGE_BYTES,
+        row_group_size=_GROUP_ROWS,
     )
     return buffer.getvalue()
+
+
+def _repeating(table: pa.Table) -> list[str]:
+    """The columns whose values may repeat, as Parquet calls them; a dictionary of the others is wasted memory."""
+    names = [name for name in table.column_names if name not in (*_UNIQUE, "boxes")]
+    return names + [f"boxes.list.element.{name}" for name in BOX.names]
 
 
 def read_annotations(data: bytes, file: str) -> pa.Table:
@@ -116,7 +130,7 @@ def check_annotations(table: pa.Table, file: str) -> pa.Table:
         if name not in COLUMNS:
             columns[name] = _extra(table, name, file)
     canonical = pa.table(columns)
-    order = pc.sort_indices(canonical["path"], memory_pool=pa.system_memory_pool())
+    order = pc.sort_indices(canonical["path"])
     _check_values(canonical, order, file)
     if not _in_order(order):
         canonical = canonical.take(order)

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.examine import Looks
 from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.files import ascending
 from visionops_assets.dataset.formats.portions import AT_ONCE
-from visionops_assets.dataset.formats.texts import POOL, in_order
+from visionops_assets.dataset.formats.texts import in_order
 
 NO_BOXES = ("no boxes",)
 
@@ -38,7 +37,7 @@ class BatchImages:
         """Some of them, in this order."""
         if len(places) == len(self) and ascending(places):
             return self
-        paths = pc.take(self.paths, pa.array(places), memory_pool=POOL)
+        paths = self.paths.take(pa.array(places))
         return BatchImages(self.images.take(places), paths, self.looks.take(places))
 
     def sha256(self, place: int) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import check_annotations
+from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.batch_table import annotations_table
 from visionops_assets.dataset.decode import Pixels, decode_whole
@@ -55,6 +56,7 @@ def place_batch(
     """
     together = Together.of(batch, existing, others)
     pairs = _near_duplicates(together, read_existing)
+    give_back()
     samples = together.samples()
     older: dict[int, list[int]] = defaultdict(list)
     for pair in pairs:
@@ -77,6 +79,7 @@ def place_batch(
     other_labels, labels = (
         _counted(samples, part) for part in (slice(0, len(others)), slice(len(others), None))
     )
+    give_back()
     table = annotations_table(together, sides, by_path)
     return PlacedBatch(check_annotations(table, file), rows, told, straddling, labels, other_labels)
 

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.annotations import BOXES, COLUMNS, SPLITS
 from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.formats.files import ascending
-from visionops_assets.dataset.formats.texts import POOL
 from visionops_assets.dataset.splits import Sides
 from visionops_assets.dataset.texts import hex_texts
 from visionops_assets.dataset.together import Together
@@ -22,7 +21,7 @@ def annotations_table(together: Together, sides: Sides, by_path: NDArray[np.int6
     groups, batch = _groups(together, sides), together.batch
     if not ascending(by_path):
         place, batch = place[by_path], batch.take(by_path)
-        groups = None if groups is None else pc.take(groups, pa.array(by_path), memory_pool=POOL)
+        groups = None if groups is None else groups.take(pa.array(by_path))
     looks, images, texts = batch.looks, batch.images, hex_texts(batch.looks.sha256)
     if groups is not None:
         groups = pc.if_else(pc.fill_null(pc.equal(groups, texts), True), pa.scalar(None, pa.string()), groups)
@@ -34,7 +33,7 @@ def annotations_table(together: Together, sides: Sides, by_path: NDArray[np.int6
         "width": pa.array(looks.width),
         "height": pa.array(looks.height),
         "size": pa.array(looks.size),
-        "split": pc.take(pa.array(SPLITS), pa.array(sides.splits[place]), memory_pool=POOL),
+        "split": pa.array(SPLITS).take(pa.array(sides.splits[place])),
         "excluded": pa.array(sides.excluded[place]),
         truth[0]: None if truth[1] is None else truth[1].cast(truth[2]),
         "group": groups,

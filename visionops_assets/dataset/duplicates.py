@@ -27,8 +27,8 @@ _LOW = 8
 # Four bands of 16 bits: within distance 8, one of them is within distance 2.
 _BANDS = 4
 _BAND_BITS = 16
-_PAIRS_AT_ONCE = 1 << 16
-_QUERIES_AT_ONCE = 512
+_PAIRS_AT_ONCE = 1 << 14
+_QUERIES_AT_ONCE = 128
 
 
 def _cosines() -> NDArray[np.float64]:
@@ -105,7 +105,7 @@ class PhashIndex:
             keys = _band(self.values, band)
             self._order.append(np.argsort(keys, kind="stable").astype(np.uint32))
             counts = np.bincount(keys, minlength=1 << _BAND_BITS)
-            self._starts.append(np.concatenate([[0], np.cumsum(counts)]))
+            self._starts.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
 
     def near(self, query: NDArray[np.uint64]) -> Iterator[Candidates]:
         """All pairs (query, index) within the distance, each once, in portions of bounded memory, by query."""
@@ -134,31 +134,32 @@ class PhashIndex:
         rows = np.concatenate([pair[0] for pair in found])
         places = np.concatenate([pair[1] for pair in found])
         # A pair that agrees in several bands was found several times.
-        pairs = np.unique(rows * len(self.values) + places)
+        pairs = np.unique(rows * np.int64(len(self.values)) + places)
         rows, places = pairs // max(1, len(self.values)), pairs % max(1, len(self.values))
         distance = np.bitwise_count(query[rows] ^ self.values[places])
         return Candidates(rows + offset, places, distance)
 
     def _near_by_band(
         self, query: NDArray[np.uint64], band: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
         probes = (_band(query, band)[:, None] ^ self._flips).ravel()
         starts = self._starts[band]
         first, counts = starts[probes], starts[probes + 1] - starts[probes]
-        rows = np.repeat(np.repeat(np.arange(len(query)), len(self._flips)), counts)
+        rows = np.repeat(np.repeat(np.arange(len(query), dtype=np.int32), len(self._flips)), counts)
         # Position within each run of equal probes.
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        within = np.arange(len(rows), dtype=np.int32)
+        within -= np.repeat(np.cumsum(counts, dtype=np.int32) - counts, counts)
         places = self._order[band][np.repeat(first, counts) + within]
         near = np.bitwise_count(query[rows] ^ self.values[places]) <= self.max_distance
         return rows[near], places[near]
 
 
-def _band(values: NDArray[np.uint64], band: int) -> NDArray[np.int64]:
+def _band(values: NDArray[np.uint64], band: int) -> NDArray[np.int32]:
     shifted = values >> np.uint64(band * _BAND_BITS)
-    return (shifted & np.uint64((1 << _BAND_BITS) - 1)).astype(np.int64)
+    return (shifted & np.uint64((1 << _BAND_BITS) - 1)).astype(np.int32)
 
 
-def _flips(bits: int, radius: int) -> NDArray[np.int64]:
+def _flips(bits: int, radius: int) -> NDArray[np.int32]:
     """Every mask of `bits` bits with at most `radius` ones."""
-    masks = np.arange(1 << bits)
+    masks = np.arange(1 << bits, dtype=np.int32)
     return masks[np.bitwise_count(masks) <= radius]

@@ -49,13 +49,15 @@ def first_look(source: Source) -> FirstLook:
 
     Raises `SourceError` where there are no labelled images, or only one class, or not one image can be read.
     """
-    labelled = [image for image in source.images if image.label is not None or image.boxes is not None]
-    detection = any(image.boxes is not None for image in labelled)
-    labels = (
-        Counter(box["label"] for image in labelled for box in image.boxes or ())
-        if detection
-        else Counter(str(image.label) for image in labelled)
-    )
+    images = source.images.take(np.flatnonzero(source.images.annotated))
+    detection = images.boxes is not None and images.boxes.null_count < len(images)
+    labels: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    grouped = False
+    for image in images:
+        labels.update([box["label"] for box in image.boxes or ()] if detection else [str(image.label)])
+        splits.update([image.split] if image.split else [])
+        grouped = grouped or bool(image.group)
     classes = {name: labels[name] for name in sorted(labels) if name.strip()}
     if len(classes) < 2:
         found = ", ".join(classes) or "none"
@@ -63,17 +65,17 @@ def first_look(source: Source) -> FirstLook:
             f"a model tells at least two classes apart; in this source ({source.format}) there are: {found}. "
             "Expected for example one folder for each class, or a labels.csv with columns path, label"
         )
-    height, width, channels = _measures(labelled)
+    height, width, channels = _measures(images)
     return FirstLook(
         source.format,
         "detection" if detection else "classification",
-        len(labelled),
+        len(images),
         classes,
         height,
         width,
         channels,
-        dict(sorted(Counter(image.split for image in labelled if image.split).items())),
-        any(image.group for image in labelled),
+        dict(sorted(splits.items())),
+        grouped,
     )
 
 

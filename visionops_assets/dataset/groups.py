@@ -24,7 +24,7 @@ def group_keys(sha256: NDArray[np.uint8], groups: pa.Array | pa.ChunkedArray | N
     return keys
 
 
-def numbered(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+def numbered(keys: NDArray[np.uint8]) -> NDArray[np.int32]:
     """A number for each of the keys (N, 32), equal where they are, from 0."""
     words = keys.view(np.uint64)
     order = np.argsort(words[:, 0])
@@ -33,7 +33,7 @@ def numbered(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
     if (starts[1:] & (words[order[1:], 0] == words[order[:-1], 0])).any():
         order = np.lexsort(words.T)
         starts = _starts(words, order)
-    numbers = np.empty(len(order), np.int64)
+    numbers = np.empty(len(order), np.int32)
     numbers[order] = np.cumsum(starts) - 1
     return numbers
 

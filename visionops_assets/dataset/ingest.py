@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from visionops_assets.dataset import audit, candidates, integrity
 from visionops_assets.dataset.annotations import write_annotations
+from visionops_assets.dataset.arrow_memory import from_the_system, give_back
 from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
 from visionops_assets.dataset.examine import Examined, Looks, examine
@@ -55,6 +56,7 @@ class BatchPlan:
         return write_annotations(self.annotations, self.annotations_path)
 
 
+@from_the_system()
 def plan_batch(
     source: Path,
     batch: str,
@@ -88,9 +90,11 @@ def plan_batch(
     unreadable = audit.check_decodable(
         examined, audit.Limits(rules.min_side, rules.max_side, rules.max_aspect)
     )
+    give_back()
     usable = BatchImages(images, paths, looks).take(np.flatnonzero(looks.usable & images.annotated))
     others = existing.filter(pc.not_equal(existing["batch"], batch)).combine_chunks()
     placed = place_batch(usable, existing, others, shares, salt, file, read_existing)
+    give_back()
     findings = [
         _in_repository(found.findings, batch),
         misnamed,

@@ -7,12 +7,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.decode import Pixels
 from visionops_assets.dataset.duplicates import MIN_CORRELATION, PhashIndex, correlation
 
 # Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
 _KEPT_BYTES = 64 << 20
 _KEPT_IMAGES = 512
+_PARTS_UNTIL_GIVEN_BACK = 64
 
 # Newer, older, distance.
 Pair = tuple[int, int, int]
@@ -44,7 +46,9 @@ def find_near_duplicates(
     """
     found: list[NearDuplicate] = []
     kept = _Kept(load)
-    for part in PhashIndex(phashes).near(phashes[first_new:]):
+    for number, part in enumerate(PhashIndex(phashes).near(phashes[first_new:])):
+        if number % _PARTS_UNTIL_GIVEN_BACK == 0:
+            give_back()
         newer = part.query + first_new
         chosen = part.match < newer
         pairs = sorted(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSConflict
+from visionops_assets.dataset.arrow_memory import from_the_system, give_back
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
 from visionops_assets.dataset.layout import BATCHES, images_prefix
@@ -65,6 +66,7 @@ class Publisher:
     opinion: Callable[[], Opinion | None] = lambda: None
     check_source: Callable[[], None] = lambda: None
 
+    @from_the_system()
     def publish(
         self, source: Path, batch: str, format_name: str | None = None, address: str | None = None
     ) -> Published:
@@ -82,6 +84,7 @@ class Publisher:
         for _ in range(ATTEMPTS):
             base = self.lakefs.head(repository, MAIN).id
             plan = self._plan(source, batch, base, format_name)
+            give_back()
             self.check_source()
             if plan.ok and self._is_published(plan, base):
                 return Published(batch, "unchanged", len(plan.uploads), None, plan.findings)
@@ -171,7 +174,9 @@ class Publisher:
             ),
             lambda done: self.progress("uploaded", done, missing),
         )
-        self.lakefs.write(repository, branch, plan.annotations_path, plan.annotations_bytes())
+        annotations = plan.annotations_bytes()
+        give_back()
+        self.lakefs.write(repository, branch, plan.annotations_path, annotations)
         if not plan.ok:
             findings = plan.findings.to_csv(index=False).encode()
             self.lakefs.write(repository, branch, f"findings/{plan.batch}.csv", findings)

@@ -31,7 +31,7 @@ class Samples:
     """
 
     first_new: int
-    groups: NDArray[np.int64]
+    groups: NDArray[np.int32]
     splits: NDArray[np.int8]
     labels: NDArray[np.int32]
     excluded: NDArray[np.bool_]
@@ -48,7 +48,7 @@ class Sides:
     joined, by place.
     """
 
-    groups: NDArray[np.int64]
+    groups: NDArray[np.int32]
     splits: NDArray[np.int8]
     excluded: NDArray[np.bool_]
     oldest: Mapping[int, int]
@@ -76,7 +76,7 @@ def place_samples(
 
 def _groups(
     samples: Samples, duplicates: Mapping[int, Sequence[int]]
-) -> tuple[NDArray[np.int64], dict[int, int], dict[int, int]]:
+) -> tuple[NDArray[np.int32], dict[int, int], dict[int, int]]:
     """The groups; and of each new sample with an older duplicate the oldest one, and whose own group it joined."""
     groups = samples.groups.copy()
     oldest: dict[int, int] = {}
@@ -92,7 +92,7 @@ def _groups(
     return groups, oldest, named_by
 
 
-def _known_sides(samples: Samples, groups: NDArray[np.int64], oldest: Mapping[int, int]) -> NDArray[np.int8]:
+def _known_sides(samples: Samples, groups: NDArray[np.int32], oldest: Mapping[int, int]) -> NDArray[np.int8]:
     """The sides that do not depend on the shares."""
     sides = _sides_of_groups(samples, groups)
     splits = samples.splits.copy()
@@ -104,7 +104,7 @@ def _known_sides(samples: Samples, groups: NDArray[np.int64], oldest: Mapping[in
     return splits
 
 
-def _sides_of_groups(samples: Samples, groups: NDArray[np.int64]) -> NDArray[np.int8]:
+def _sides_of_groups(samples: Samples, groups: NDArray[np.int32]) -> NDArray[np.int8]:
     """The side of each group: where most of it is on `main`, else where most came with the data, or `NO_SPLIT`."""
     number = int(groups.max(initial=-1)) + 1
     sides = np.full(number, NO_SPLIT, np.int8)
@@ -120,7 +120,7 @@ def _sides_of_groups(samples: Samples, groups: NDArray[np.int64]) -> NDArray[np.
     return sides
 
 
-def _any(samples: Samples, groups: NDArray[np.int64], part: slice, number: int) -> NDArray[np.bool_]:
+def _any(samples: Samples, groups: NDArray[np.int32], part: slice, number: int) -> NDArray[np.bool_]:
     has = np.zeros(number, bool)
     has[groups[part][samples.splits[part] != NO_SPLIT]] = True
     return has
@@ -140,7 +140,7 @@ def _held(samples: Samples, splits: NDArray[np.int8], shares: Mapping[str, float
 
 def _sides_of_pending(
     samples: Samples,
-    groups: NDArray[np.int64],
+    groups: NDArray[np.int32],
     pending: NDArray[np.int64],
     named_by: Mapping[int, int],
     held: Mapping[str, Count],

@@ -71,7 +71,9 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     yield entry.filename, entry.file_size, opened.open(entry)
         return
     with tarfile.open(archive) as packed:
-        for member in packed:
+        while (member := packed.next()) is not None:
+            # Else it keeps all that it has read.
+            packed.members.clear()  # type: ignore[attr-defined]
             if member.isdir():
                 continue
             stream = packed.extractfile(member) if member.isreg() else None

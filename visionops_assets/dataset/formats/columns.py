@@ -7,14 +7,13 @@ from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.formats.files import Names, ascending
 from visionops_assets.dataset.formats.portions import MadeInPortions
 from visionops_assets.dataset.formats.source import SourceImage
-from visionops_assets.dataset.formats.texts import POOL, decoded, in_order
+from visionops_assets.dataset.formats.texts import decoded, in_order
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 _NO_SPLIT = -1
@@ -64,7 +63,7 @@ class Images(MadeInPortions[SourceImage]):
         if len(positions) == len(self) and ascending(positions):
             return self
         places = pa.array(positions)
-        return self._each(lambda column: pc.take(column, places, memory_pool=POOL), positions)
+        return self._each(lambda column: column.take(places), positions)
 
     def _each(self, of: Callable[[pa.Array], pa.Array], chosen: NDArray[np.int64] | slice) -> "Images":
         label, boxes, group, captured_at, source = (

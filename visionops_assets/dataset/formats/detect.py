@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from visionops_assets.dataset.arrow_memory import from_the_system
 from visionops_assets.dataset.formats import archives, batches, cifar, coco, folders, mnist, tables, voc, yolo
 from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.files import is_image_name, paths_in
@@ -16,6 +17,7 @@ FORMATS: dict[str, ModuleType] = {
 }
 
 
+@from_the_system()
 def read_source(source: Path, format_name: str | None = None) -> Source:
     """Read a folder, table or archive in the format named, or in the first that recognises it.
 

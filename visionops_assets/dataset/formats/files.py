@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.formats.portions import MadeInPortions
 from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES
-from visionops_assets.dataset.formats.texts import POOL, TextColumn, decoded, in_order
+from visionops_assets.dataset.formats.texts import TextColumn, decoded, in_order
 
 
 class Listed(NamedTuple):
@@ -140,7 +139,7 @@ def sorted_names(names: Iterable[str]) -> Names:
     """Names of files in the order of their paths."""
     # Paths are sorted part by part, and no part of a name has a zero byte.
     keys = TextColumn(name.replace("/", "\0") for name in names).array()
-    ordered = pc.take(keys, pa.array(in_order(keys)), memory_pool=POOL)
+    ordered = keys.take(pa.array(in_order(keys)))
     _, ends, content = ordered.buffers()
     slashed = pa.py_buffer(content.to_pybytes().replace(b"\0", b"/") if content is not None else b"")
     return Names(pa.Array.from_buffers(pa.binary(), len(ordered), [None, ends, slashed]))

@@ -8,9 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-# For what is as long as a batch: Arrow's own pool takes several times as much from the system, and keeps it.
-POOL = pa.system_memory_pool()
-
 
 class TextColumn:
     """Takes texts one by one, or None; also texts that are no Unicode, as names of files may be."""
@@ -60,4 +57,4 @@ def decoded(text: bytes) -> str:
 
 def in_order(texts: pa.Array) -> NDArray[np.int64]:
     """The places of texts, sorted by their bytes, int64 (N,)."""
-    return pc.sort_indices(texts, memory_pool=POOL).to_numpy().view(np.int64)
+    return pc.sort_indices(texts).to_numpy().view(np.int64)
