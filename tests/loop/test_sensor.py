@@ -1,8 +1,10 @@
 """The commit sensor: partitions, one run, and quiet when there is nothing to do."""
 
+import io
 from collections.abc import Sequence
 
 import dagster as dg
+import pyarrow.parquet as pq
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
@@ -147,3 +149,19 @@ def test_importing_the_same_batch_again_changes_nothing(world: World):
     head = world.lakefs.head("shapes")
     assert publisher.publish(folder, "week-01").outcome == "unchanged"
     assert world.lakefs.head("shapes") == head
+
+
+def test_a_batch_whose_annotations_another_version_of_parquet_wrote_is_the_same_batch(world: World):
+    folder = write_batch(world.root / "drop" / "week-01", 12, seed=1)
+    publisher = Publisher(world.project, world.lakefs, world.artifacts)
+    publisher.publish(folder, "week-01")
+    path = "batches/week-01/annotations/shapes.parquet"
+    written = world.lakefs.read("shapes", "main", path)
+    otherwise = io.BytesIO()
+    pq.write_table(pq.read_table(io.BytesIO(written)), otherwise, compression="none")
+    world.lakefs.write("shapes", "main", path, otherwise.getvalue())
+    head = world.lakefs.save("shapes", "main", "Write them otherwise").id
+
+    assert otherwise.getvalue() != written
+    assert publisher.publish(folder, "week-01").outcome == "unchanged"
+    assert world.lakefs.head("shapes").id == head
