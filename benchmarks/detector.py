@@ -18,8 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resources.home import ROOT
+from tests.dataset.named_samples import Sample, assign_splits
 from visionops.demo_parts import BATCHES, SIDE, Picture, draw_batch
-from visionops_assets.dataset.splits import Sample, assign_splits
 from visionops_assets.project import Project, load_project
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.boxes import box_targets

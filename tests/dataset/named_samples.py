@@ -55,7 +55,7 @@ def assign_splits(
     label_sets = {labels: number for number, labels in enumerate(dict.fromkeys(one.labels for one in both))}
     samples = Samples(
         len(existing),
-        np.array([numbers[group] for group in groups], np.int64),
+        np.array([numbers[group] for group in groups], np.int32),
         np.array([SPLITS.index(one.split) if one.split else NO_SPLIT for one in both], np.int8),
         np.array([label_sets[one.labels] for one in both], np.int32),
         np.array([one.excluded for one in both], bool),
