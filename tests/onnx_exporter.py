@@ -23,9 +23,8 @@ _SIMPLE = (bool, int, float, str, tuple, type(None))
 def keep() -> None:
     """Do so in this process, and in those forked from it, if the exporter is imported by then."""
     core = sys.modules.get(f"{_EXPORTER}._core")
-    if core is None or hasattr(core, "kept"):
+    if core is None or hasattr(core._prepare_exported_program_for_export, "__wrapped__"):
         return
-    core.kept = True  # type: ignore[attr-defined]
     _keep_operations(sys.modules[f"{_EXPORTER}._registration"])
     _keep_traces(core)
 
@@ -41,7 +40,7 @@ def _keep_traces(core: Any) -> None:
     capture: Callable[..., ExportedProgram] = strategy._capture
     prepare: Callable[..., ExportedProgram] = core._prepare_exported_program_for_export
     captured: dict[Hashable, ExportedProgram] = {}
-    prepared: dict[int, ExportedProgram] = {}
+    prepared: dict[ExportedProgram, ExportedProgram] = {}
 
     @functools.wraps(capture)
     def kept_capture(
@@ -59,10 +58,10 @@ def _keep_traces(core: Any) -> None:
     def kept_prepare(program: "ExportedProgram", *, registry: object) -> "ExportedProgram":
         if program not in captured.values():
             return prepare(program, registry=registry)
-        if id(program) not in prepared:
-            prepared[id(program)] = prepare(program, registry=registry)
-        prepared[id(program)]._state_dict = program.state_dict
-        return prepared[id(program)]
+        if program not in prepared:
+            prepared[program] = prepare(program, registry=registry)
+        prepared[program]._state_dict = program.state_dict
+        return prepared[program]
 
     strategy._capture = kept_capture
     core._prepare_exported_program_for_export = kept_prepare
