@@ -23,7 +23,7 @@ def test_images_at_hand_are_bounded_by_bytes_however_many_near_duplicates_there_
 
     found = find_near_duplicates(
         np.array([phash(image) for image in images], np.uint64),
-        [str(number) for number in range(12)],
+        np.repeat(np.arange(12, dtype=np.uint8)[:, None], 32, axis=1),
         [image.size for image in images],
         0,
         load,

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,20 @@ def place_batch(
     `existing` is the manifest of `main`, `others` its rows of other batches. An image of this batch that `main`
     has already, unaltered, keeps its split, group and exclusion.
     """
+    # Apart, so that what it took to place them is gone by now.
+    placed = _place(batch, existing, others, shares, salt, read_existing)
+    give_back()
+    return replace(placed, table=check_annotations(placed.table, file))
+
+
+def _place(
+    batch: BatchImages,
+    existing: pa.Table,
+    others: pa.Table,
+    shares: Mapping[str, float],
+    salt: str,
+    read_existing: Fetch | None,
+) -> PlacedBatch:
     together = Together.of(batch, existing, others)
     pairs = _near_duplicates(together, read_existing)
     give_back()
@@ -73,7 +87,7 @@ def place_batch(
     told = [
         (named(pair.newer), named(pair.older), pair.correlation)
         for pair in pairs
-        if together.sha256s[pair.newer] != together.sha256s[pair.older]
+        if (together.digests[pair.newer] != together.digests[pair.older]).any()
     ]
     straddling = [named(place) for place in _straddling(sides, len(others))]
     other_labels, labels = (
@@ -81,13 +95,13 @@ def place_batch(
     )
     give_back()
     table = annotations_table(together, sides, by_path)
-    return PlacedBatch(check_annotations(table, file), rows, told, straddling, labels, other_labels)
+    return PlacedBatch(table, rows, told, straddling, labels, other_labels)
 
 
 def _near_duplicates(together: Together, read_existing: Fetch | None) -> list[NearDuplicate]:
     return find_near_duplicates(
         together.phashes(),
-        together.sha256s,
+        together.digests,
         together.pixels(),
         together.first_new,
         _Pixels(together, read_existing),

@@ -84,28 +84,36 @@ def plan_batch(
     check_batch_name(batch)
     file = annotations_path(batch, annotations)
     found = read_source(source, format_name)
-    images, paths, misnamed = _named(found.images, batch)
-    looks = Looks.of(len(images))
-    examined = looks.keeping(_at(paths, examine(images, progress=progress)))
-    unreadable = audit.check_decodable(
-        examined, audit.Limits(rules.min_side, rules.max_side, rules.max_aspect)
-    )
-    give_back()
-    usable = BatchImages(images, paths, looks).take(np.flatnonzero(looks.usable & images.annotated))
     others = existing.filter(pc.not_equal(existing["batch"], batch)).combine_chunks()
+    usable, unusable = _usable(found.images, batch, rules, progress)
+    give_back()
     placed = place_batch(usable, existing, others, shares, salt, file, read_existing)
+    uploads = Uploads(usable.images, placed.table, placed.rows)
+    # What was seen of the images stands in the annotations by now.
+    del usable
     give_back()
     findings = [
         _in_repository(found.findings, batch),
-        misnamed,
-        unreadable,
-        _check_any(usable, batch),
+        *unusable,
+        _check_any(uploads, batch),
         *_check_rows(placed, others, classes, file),
         audit.check_class_balance(placed.labels, placed.other_labels),
-        check_plausible(usable, placed.table, placed.rows, opinion, rules),
+        check_plausible(uploads, placed.table, opinion, rules),
     ]
-    uploads = Uploads(usable.images, placed.table, placed.rows)
     return BatchPlan(batch, found.format, file, placed.table, uploads, join_findings(findings), found)
+
+
+def _usable(
+    images: Images, batch: str, rules: AuditRules, progress: Callable[[int, int], None] | None
+) -> tuple[BatchImages, Sequence[pd.DataFrame]]:
+    """The images that can be used, each looked at, and findings on the others."""
+    images, paths, misnamed = _named(images, batch)
+    looks = Looks.of(len(images))
+    examined = looks.keeping(_at(paths, examine(images, progress=progress)))
+    limits = audit.Limits(rules.min_side, rules.max_side, rules.max_aspect)
+    unreadable = audit.check_decodable(examined, limits)
+    usable = np.flatnonzero(looks.usable & images.annotated)
+    return BatchImages(images, paths, looks).take(usable), (misnamed, unreadable)
 
 
 def _named(images: Images, batch: str) -> tuple[Images, pa.Array, pd.DataFrame]:
@@ -170,8 +178,8 @@ def _in_repository(findings: pd.DataFrame, batch: str) -> pd.DataFrame:
     return findings.assign(image=[images_prefix(batch) + name for name in findings["image"]])
 
 
-def _check_any(usable: BatchImages, batch: str) -> pd.DataFrame:
-    if len(usable):
+def _check_any(uploads: Uploads, batch: str) -> pd.DataFrame:
+    if len(uploads):
         return findings_table([])
     return findings_table(
         [Finding("complete", batch, "has no image that can be used", "see the other findings")]

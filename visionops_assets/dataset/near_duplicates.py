@@ -14,7 +14,7 @@ from visionops_assets.dataset.duplicates import MIN_CORRELATION, PhashIndex, cor
 # Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
 _KEPT_BYTES = 64 << 20
 _KEPT_IMAGES = 512
-_PARTS_UNTIL_GIVEN_BACK = 64
+_PARTS_UNTIL_GIVEN_BACK = 16
 
 # Newer, older, distance.
 Pair = tuple[int, int, int]
@@ -32,17 +32,17 @@ class NearDuplicate(NamedTuple):
 
 def find_near_duplicates(
     phashes: NDArray[np.uint64],
-    sha256s: Sequence[str | bytes],
+    digests: NDArray[np.uint8],
     pixels: Sequence[int] | NDArray[np.int64],
     first_new: int,
     load: Load,
 ) -> list[NearDuplicate]:
     """The pairs of near duplicates of which at least the newer one is new, by newer, then older.
 
-    Images are numbered from oldest to newest, those from `first_new` on are new; `pixels` is the size of each.
-    `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it leaves out is no duplicate of
-    anything. Images with the same SHA-256 are duplicates without being looked at. At most 128 MiB of images, and
-    1,024 of them, or two images, are at hand at once.
+    Images are numbered from oldest to newest, those from `first_new` on are new; `digests` is the SHA-256 of each,
+    (N, 32), and `pixels` its size. `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it
+    leaves out is no duplicate of anything. Images with the same SHA-256 are duplicates without being looked at. At
+    most 128 MiB of images, and 1,024 of them, or two images, are at hand at once.
     """
     found: list[NearDuplicate] = []
     kept = _Kept(load)
@@ -60,9 +60,12 @@ def find_near_duplicates(
             )
         )
         for some in _portions(pairs, pixels):
-            kept.prepare([one for new, old, _ in some if sha256s[new] != sha256s[old] for one in (new, old)])
-            for new, old, distance in some:
-                if sha256s[new] == sha256s[old]:
+            copies = [digests[new].tobytes() == digests[old].tobytes() for new, old, _ in some]
+            kept.prepare(
+                [one for pair, copy in zip(some, copies, strict=True) if not copy for one in pair[:2]]
+            )
+            for (new, old, distance), copy in zip(some, copies, strict=True):
+                if copy:
                     found.append(NearDuplicate(new, old, distance, 1.0))
                     continue
                 one, other = kept.get(new), kept.get(old)

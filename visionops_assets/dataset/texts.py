@@ -6,8 +6,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.formats.portions import MadeInPortions
-
 _AT_ONCE = 4096
 
 Digests = NDArray[np.uint8]
@@ -28,16 +26,3 @@ def bytes_of_hex(texts: pa.Array | pa.ChunkedArray, width: int) -> NDArray[np.ui
         some = "".join(texts[start : start + _AT_ONCE].to_pylist())
         raw[start : start + _AT_ONCE] = np.frombuffer(bytes.fromhex(some), np.uint8).reshape(-1, width)
     return raw
-
-
-class EachBytes(MadeInPortions[bytes]):
-    """The rows of uint8 (N, B) as bytes."""
-
-    def __init__(self, raw: NDArray[np.uint8]) -> None:
-        self._raw = raw
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-    def portion(self, start: int, stop: int) -> list[bytes]:
-        return [row.tobytes() for row in self._raw[start:stop]]

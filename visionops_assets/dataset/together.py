@@ -1,6 +1,5 @@
 """The images of a batch beside those that `main` has, each at its place."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from visionops_assets.dataset.batch_images import BatchImages, label_sets_of, nu
 from visionops_assets.dataset.formats.files import ascending
 from visionops_assets.dataset.groups import group_keys, numbered
 from visionops_assets.dataset.splits import Samples
-from visionops_assets.dataset.texts import EachBytes, bytes_of_hex
+from visionops_assets.dataset.texts import bytes_of_hex
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,6 @@ class Together:
     @property
     def first_new(self) -> int:
         return len(self.others) + len(self.kept)
-
-    @property
-    def sha256s(self) -> Sequence[bytes]:
-        """The SHA-256 of each."""
-        return EachBytes(self.digests)
 
     def phashes(self) -> NDArray[np.uint64]:
         """The pHash of each, (M,)."""
