@@ -32,7 +32,7 @@ PARENT = """
 import signal, sys
 from pathlib import Path
 from visionops import child_process
-child_process.STOP_WITHIN_SECONDS = 0.5
+child_process.STOP_WITHIN_SECONDS = 0.2
 # Tests that run under nohup ignore it, and so would this process.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 child_process.interrupt_on_termination()

@@ -20,9 +20,11 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """An empty bucket, to which the environment's credentials lead."""
+    """An empty bucket, to which the environment's credentials lead; what fails is asked again at once."""
     import boto3
+    from botocore.retries.standard import ExponentialBackoff
 
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda backoff, context: 0)
     for name, value in {**s3.CREDENTIALS, "AWS_ENDPOINT_URL": s3_endpoint}.items():
         monkeypatch.setenv(name, value)
     client: Any = boto3.client("s3", endpoint_url=s3_endpoint)

@@ -89,7 +89,7 @@ class Session:
             status, heads, payload = self._send(method, target, data, h)
             if not wait or wait[0](status, payload) or time.time() > deadline:
                 break
-            time.sleep(0.2)
+            time.sleep(0.05)
         parsed = self._parse(heads, payload)
         if order and isinstance(parsed, dict):
             parsed["results"] = sorted(parsed.get("results") or [], key=order)
@@ -166,6 +166,12 @@ class Session:
     def settle(self):
         """Give a server that caches settings, actions and repositories the time to see the last change."""
         time.sleep(self.settle_seconds)
+
+    def await_events(self, number):
+        """Wait until the webhook received so many: what runs after an action does so on its own."""
+        deadline = time.time() + 10
+        while len(self.hook.events) < number and time.time() < deadline:
+            time.sleep(0.01)
 
     def note(self, name, value):
         """Remember a value that is no answer of the server (what a webhook received, say)."""

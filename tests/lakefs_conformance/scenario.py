@@ -3,6 +3,7 @@
 # One call a line reads best here, and keeps the file as it was when the answers were recorded.
 # ruff: noqa: E501, E741, F841, PTH103, PTH118, PTH123
 # fmt: off
+import json
 import os
 
 MULTI = "----conformance"
@@ -389,8 +390,7 @@ def hooks(s, repo, B, put, commit):
     put("hook/action", "hooked", "_lakefs_actions/audit.yaml", action("audit", ["pre-commit", "post-commit", "pre-merge", "post-merge"], "audit"), keep_body=False)
     s.hook.events.clear()
     commit("hook/commit allowed", "hooked", "with action", save="h1")
-    import time
-    time.sleep(1.0)
+    s.await_events(2)
     s.note("hook/events of commit", sorted(s.hook.events, key=lambda e: e.get("event_type", "")))
     s.hook.status = 500
     s.hook.events.clear()
@@ -407,10 +407,11 @@ def hooks(s, repo, B, put, commit):
     s.hook.status = 200
     s.hook.events.clear()
     s("hook/merge allowed", "POST", f"{repo}/refs/to-hooked/merge/hooked", json_body={"message": "merged"})
-    time.sleep(1.0)
+    s.await_events(2)
     s.note("hook/events of merge", sorted(s.hook.events, key=lambda e: e.get("event_type", "")))
     runs = s("hook/runs", "GET", f"{repo}/actions/runs", {"branch": "hooked", "amount": 100},
-             order=lambda r: (r["event_type"], r["status"], bool(r["commit_id"])))
+             order=lambda r: (r["event_type"], r["status"], bool(r["commit_id"])),
+             wait=(lambda status, payload: status != 200 or json.loads(payload)["pagination"]["results"] == 8, 10))
     first = next((r["run_id"] for r in runs.get("results") or [] if r["status"] == "failed" and r["event_type"] == "pre-commit"), "none") if isinstance(runs, dict) else "none"
     s.vars["run"] = first
     s("hook/run", "GET", f"{repo}/actions/runs/{first}")

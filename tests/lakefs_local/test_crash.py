@@ -82,7 +82,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path, count: Callable[[i
     repository = Repository(server.api, "crashed")
     for worker in workers:
         repository.branch(worker.name)
-    for _ in range(count(20, 200)):
+    for _ in range(count(10, 200)):
         stopped = threading.Event()
         threads = [threading.Thread(target=worker.run, args=(repository, stopped)) for worker in workers]
         for thread in threads:
@@ -98,7 +98,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path, count: Callable[[i
             worker.check(repository)
         assert list(check(DataFolder(data))) == []
     server.stop()
-    assert sum(worker.step for worker in workers) > count(20, 200)
+    assert sum(worker.step for worker in workers) > count(10, 200)
     assert list(check(DataFolder(data))) == []
 
 

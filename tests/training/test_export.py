@@ -89,6 +89,7 @@ def test_the_same_weights_give_the_same_file(
     assert export_onnx(other.shipped, tmp_path / "other.onnx") != shipped[1]
 
 
+@pytest.mark.stated
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_the_exporter_as_the_tests_keep_it_writes_the_file_of_an_untouched_one(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
