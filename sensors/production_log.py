@@ -1,9 +1,7 @@
 """The spool of production is committed at the project's interval, and the days that commits touched are looked at."""
 
-import contextlib
 import datetime
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import dagster as dg
@@ -17,16 +15,10 @@ from resources.spool import Spool
 from sensors.labels_of_batches import take_labels
 from sensors.owned_sensor import owned_sensor
 from sensors.stale_runs import fail_stale_runs
+from sensors.touched_days import touched_days
 from visionops_assets import run_tags
 from visionops_assets.graph import ProjectGraph
-from visionops_assets.monitoring.inference_log import (
-    LABELS,
-    LOGGED,
-    belongs_to,
-    day_of,
-    production_repository,
-)
-from visionops_assets.partitions import production_days
+from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.project import Project
 
 # Each is a run: the rest is asked for by the next ticks.
@@ -38,7 +30,7 @@ LOCK_SECONDS = 1.0
 class Cursor:
     """The last commit read, and for each day that is still to be looked at the commit that touched it last.
 
-    A lost cursor has every day looked at once more, which changes nothing.
+    A lost cursor costs a look at what each day's last run had seen, and asks for nothing twice.
     """
 
     commit: str | None = None
@@ -111,19 +103,13 @@ def look(
 ) -> dg.SensorResult:
     """Which days to ask for at `now` (UTC). Raises what lakeFS raises, before anything is asked."""
     head = lakefs.head(production_repository(project.repository), MAIN).id
-    partitions = production_days(project.production.since)
-
-    def touched(prefixes: Sequence[str]) -> list[str]:
-        days = sorted(set(_touched(lakefs, project, before.commit, head, prefixes)))
-        return [day for day in days if partitions.has_partition_key(day)]
-
-    labelled, others = touched((LABELS,)), touched(LOGGED)
-    pending = {**before.pending, **dict.fromkeys([*labelled, *others], head)}
+    touched = touched_days(project, lakefs, instance, before.commit, head)
+    pending = {**before.pending, **dict.fromkeys(touched.days, head)}
     last = before.afterwards
-    if last is not None or labelled:
+    if last is not None or touched.labelled:
         if last is not None:
             pending[last] = head
-        last = max([*pending, *_logged_days(instance, project)])
+        last = max([*pending, *touched.labelled, *_logged_days(instance, project)])
         pending.pop(last, None)
     requests: list[dg.RunRequest] = []
     waiting: list[str] = []
@@ -166,29 +152,8 @@ def _collect(
         return "another process collects the spool"
 
 
-def _touched(
-    lakefs: LakeFSResource, project: Project, seen: str | None, head: str, prefixes: Sequence[str]
-) -> Iterator[str]:
-    """The days of which something under the prefixes differs; every day there is where nothing was seen yet."""
-    for prefix in (each.format(project=project.project) for each in prefixes):
-        for path in _paths(lakefs, production_repository(project.repository), seen, head, prefix):
-            day = day_of(path)
-            if day is not None and belongs_to(path, project.project):
-                yield day
-
-
 def _logged_days(instance: dg.DagsterInstance, project: Project) -> set[str]:
     return instance.get_materialized_partitions(dg.AssetKey([project.project, "inference_log"]))
-
-
-def _paths(lakefs: LakeFSResource, repository: str, seen: str | None, head: str, prefix: str) -> list[str]:
-    if seen is not None:
-        # A repository that was made anew does not know what was seen of the old one.
-        with contextlib.suppress(LakeFSNotFound):
-            changes = lakefs.diff(repository, seen, head, prefix)
-            # What is removed was too old to be kept.
-            return [change.path for change in changes if change.kind != "removed"]
-    return [entry.path for entry in lakefs.objects(repository, head, prefix)]
 
 
 def _standing(

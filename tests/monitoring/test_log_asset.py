@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from logged import file_of, project, row
+from logged import file_of, label, project, row
 from production_world import ProductionWorld
 
 from sensors.production_log import Cursor
@@ -15,6 +15,7 @@ from visionops_assets.monitoring import production_day
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.inference_log import day_folder
 from visionops_assets.monitoring.production_day import stored_log
+from visionops_assets.monitoring.spooled import spooled_labels
 
 NOW = datetime.now(UTC)
 LOG, LOGS = dg.AssetKey(["shapes", "inference_log"]), "shapes-production"
@@ -85,6 +86,36 @@ def test_a_commit_asks_for_the_days_it_touched_and_for_no_other(production: Prod
     opened = production.definitions.load_asset_value(LOG, instance=production.instance, partition_key=day(1))
     assert opened["model_sha256"].tolist() == [model]
     assert str(opened["timestamp"].dtype).startswith("datetime64")
+
+
+def test_a_lost_cursor_asks_only_for_what_is_new(production: ProductionWorld):
+    model = production.register(1).weights_sha256
+    put(production, model, 4)
+    watched = Watched(production)
+    assert watched.tick() == [day(4)]
+    put(production, model, 3, 2, 1)
+    assert watched.tick() == [day(3), day(2), day(1)]
+    put(production, model, 3, number=1)
+    assert watched.tick() == [day(3)]
+    assert Watched(production).tick() == []
+    put(production, model, 2, number=1)
+    anew = Watched(production)
+    assert anew.tick() == [day(2)]
+    assert anew.tick() == []
+    assert rows_of(production, day(2)) == 2
+
+
+def test_labels_that_came_are_told_to_the_newest_day_though_the_cursor_was_lost(production: ProductionWorld):
+    put(production, production.register(1).weights_sha256, 3, 1)
+    watched = Watched(production)
+    assert watched.tick() == [day(3), day(1)]
+    said = label(0, "ring", day=day(3))
+    production.spool.put("shapes", "labels", spooled_labels("classification", [said]))
+    assert watched.tick() == [day(3)]
+    anew = Watched(production)
+    assert anew.tick() == [day(1)], "the day that has them was looked at, the day that decides was not"
+    assert anew.tick() == []
+    assert Watched(production).tick() == []
 
 
 def test_a_day_that_is_not_over_is_looked_at_once_an_interval(production: ProductionWorld):

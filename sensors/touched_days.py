@@ -1,0 +1,83 @@
+"""Which production days are to be looked at: those that commits touched since they were looked at last."""
+
+import contextlib
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import dagster as dg
+
+from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import LakeFSNotFound
+from visionops_assets import run_tags
+from visionops_assets.monitoring.inference_log import (
+    LABELS,
+    LOGGED,
+    belongs_to,
+    day_of,
+    production_repository,
+)
+from visionops_assets.partitions import production_days
+from visionops_assets.project import Project
+
+
+class Touched(NamedTuple):
+    """Days of which anything is new, and those among all that have labels which the newest day has not seen."""
+
+    days: frozenset[str]
+    labelled: frozenset[str]
+
+
+def touched_days(
+    project: Project, lakefs: LakeFSResource, instance: dg.DagsterInstance, seen: str | None, head: str
+) -> Touched:
+    """What commits touched from `seen` to `head`. Without `seen`, each day counts from the commit that its last good
+    run looked at, and labels from that of the newest day. Raises what lakeFS raises."""
+    partitions = production_days(project.production.since)
+
+    @cache
+    def since(commit: str | None, prefixes: Sequence[str]) -> frozenset[str]:
+        found = _days(lakefs, project, commit, head, prefixes)
+        return frozenset(day for day in found if partitions.has_partition_key(day))
+
+    if seen is not None:
+        return Touched(since(seen, LOGGED), since(seen, (LABELS,)))
+    looked_at = _looked_at(project, instance)
+    days = frozenset(day for day in since(None, LOGGED) if day in since(looked_at.get(day), LOGGED))
+    newest = max(looked_at, default=None)
+    return Touched(days, since(None if newest is None else looked_at[newest], (LABELS,)))
+
+
+def _looked_at(project: Project, instance: dg.DagsterInstance) -> dict[str, str]:
+    """The commit that the last good run of each day looked at."""
+    filters = dg.RunsFilter(tags={run_tags.PROJECT: project.project}, statuses=[dg.DagsterRunStatus.SUCCESS])
+    found: dict[str, str] = {}
+    for run in instance.get_runs(filters):
+        if run_tags.DAY in run.tags and run_tags.COMMIT in run.tags:
+            found.setdefault(run.tags[run_tags.DAY], run.tags[run_tags.COMMIT])
+    return found
+
+
+def _days(
+    lakefs: LakeFSResource, project: Project, seen: str | None, head: str, prefixes: Sequence[str]
+) -> set[str]:
+    """The days of which something under the prefixes differs; every day there is where nothing was seen yet."""
+    repository = production_repository(project.repository)
+    return {
+        day
+        for prefix in (each.format(project=project.project) for each in prefixes)
+        for path in _paths(lakefs, repository, seen, head, prefix)
+        if belongs_to(path, project.project) and (day := day_of(path)) is not None
+    }
+
+
+def _paths(lakefs: LakeFSResource, repository: str, seen: str | None, head: str, prefix: str) -> list[str]:
+    if seen == head:
+        return []
+    if seen is not None:
+        # A repository that was made anew does not know what was seen of the old one.
+        with contextlib.suppress(LakeFSNotFound):
+            changes = lakefs.diff(repository, seen, head, prefix)
+            # What is removed was too old to be kept.
+            return [change.path for change in changes if change.kind != "removed"]
+    return [entry.path for entry in lakefs.objects(repository, head, prefix)]
