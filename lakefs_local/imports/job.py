@@ -96,17 +96,16 @@ class Imports:
         return Status(row[0] == "completed", row[1], row[2], row[3], made)
 
     def cancel(self, session: Session, repository: repositories.Repository, branch: str, job_id: str) -> None:
-        """Ask an import to stop. Raises NotFound, Conflict if it has ended."""
+        """Have an import stop. Raises NotFound, Conflict if it has ended or commits already."""
         self.status(session, repository, branch, job_id)
         job = self._running.get(job_id)
-        if job is None:
+        if job is None or not job.cancel():
             raise Conflict("conflict found")
-        job.cancelled = True
 
     def close(self) -> None:
         """Cancel what runs and wait for it."""
         for job in list(self._running.values()):
-            job.cancelled = True
+            job.cancel()
         while self._running:
             time.sleep(0.01)
 
@@ -149,7 +148,9 @@ class _Job:
         self.id = new_id()
         self.ingested = 0
         self.updated = time.time_ns()
-        self.cancelled = False
+        # Whether it is cancelled is decided once: who was answered that it is must not find it committed.
+        self._decision = threading.Lock()
+        self._cancelled = self._decided = False
         self._store, self._guarded = store, guarded
         self._repository, self._branch, self._force = repository, branch, force
         self._sources = sources
@@ -163,7 +164,17 @@ class _Job:
         """Raises SourceError, CatalogError, Cancelled, OSError."""
         # Until the commit is made nothing refers to the new nodes: a collection would take them away.
         with self._guarded.gate.shared():
-            return self._run()
+            try:
+                return self._run()
+            finally:
+                self._decided = True
+
+    def cancel(self) -> bool:
+        """Have it stop, and whether it will."""
+        with self._decision:
+            if not self._decided:
+                self._cancelled = True
+            return not self._decided
 
     def _run(self) -> Commit:
         with self._store.database.detached_nodes(_FLUSH_NODES) as nodes:
@@ -174,6 +185,10 @@ class _Job:
             imported = entries(self._sources, self._store.may_import)
             changes = _replacing(nodes, root, self._sources, self._counted(imported))
             applied = tree.apply(nodes, root, changes, records.same)
+        with self._decision:
+            if self._cancelled:
+                raise Cancelled
+            self._decided = True
         return self._guarded.import_commit(
             self._repository, self._branch, root, applied.root, self._statement, force=self._force
         )
@@ -183,7 +198,7 @@ class _Job:
             self.ingested += 1
             if self.ingested % 1000 == 0:
                 self.updated = time.time_ns()
-            if self.cancelled:
+            if self._cancelled:
                 raise Cancelled
             yield item
 
