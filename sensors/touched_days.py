@@ -44,8 +44,8 @@ def touched_days(
         return Touched(since(seen, LOGGED), since(seen, (LABELS,)))
     looked_at = _looked_at(project, instance)
     days = frozenset(day for day in since(None, LOGGED) if day in since(looked_at.get(day), LOGGED))
-    newest = max(looked_at, default=None)
-    return Touched(days, since(None if newest is None else looked_at[newest], (LABELS,)))
+    newest = max(looked_at, default="")
+    return Touched(days, since(looked_at.get(newest), (LABELS,)))
 
 
 def _looked_at(project: Project, instance: dg.DagsterInstance) -> dict[str, str]:

@@ -28,11 +28,6 @@ class BatchImages:
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
-    def detects(self) -> bool:
-        """Whether any of them has boxes."""
-        return self.images.boxes is not None and self.images.boxes.null_count < len(self)
-
     def take(self, places: NDArray[np.int64]) -> "BatchImages":
         """Some of them, in this order."""
         if len(places) == len(self) and ascending(places):

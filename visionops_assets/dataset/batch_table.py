@@ -25,7 +25,7 @@ def annotations_table(together: Together, sides: Sides, by_path: NDArray[np.int6
     looks, images, texts = batch.looks, batch.images, hex_texts(batch.looks.sha256)
     if groups is not None:
         groups = pc.if_else(pc.fill_null(pc.equal(groups, texts), True), pa.scalar(None, pa.string()), groups)
-    truth = ("boxes", images.boxes, BOXES) if batch.detects else ("label", images.label, pa.string())
+    truth = ("boxes", images.boxes, BOXES) if images.detects else ("label", images.label, pa.string())
     columns: dict[str, pa.Array | None] = {
         "path": batch.paths,
         "sha256": texts,

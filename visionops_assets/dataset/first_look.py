@@ -50,7 +50,7 @@ def first_look(source: Source) -> FirstLook:
     Raises `SourceError` where there are no labelled images, or only one class, or not one image can be read.
     """
     images = source.images.take(np.flatnonzero(source.images.annotated))
-    detection = images.boxes is not None and images.boxes.null_count < len(images)
+    detection = images.detects
     labels: Counter[str] = Counter()
     splits: Counter[str] = Counter()
     grouped = False

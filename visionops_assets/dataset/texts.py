@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 _AT_ONCE = 4096
 
-Digests = NDArray[np.uint8]
-
 
 def hex_texts(raw: NDArray[np.uint8]) -> pa.Array:
     """uint8 (N, B) as text of 2·B hex digits each."""

@@ -58,6 +58,11 @@ class Images(MadeInPortions[SourceImage]):
                 known |= column.is_valid().to_numpy(zero_copy_only=False)
         return known
 
+    @property
+    def detects(self) -> bool:
+        """Whether any of them has boxes."""
+        return self.boxes is not None and self.boxes.null_count < len(self)
+
     def take(self, positions: NDArray[np.int64]) -> "Images":
         """The images at these positions, in this order."""
         if len(positions) == len(self) and ascending(positions):
