@@ -18,7 +18,7 @@ from visionops_assets import run_tags
 from visionops_assets.announcements import CHANNELS, Event, action_event, payload, run_event
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.acting.actions import Action, read_actions
-from visionops_assets.run_reason import run_reason
+from visionops_assets.run_reason import run_outcome, run_reason
 
 EVERY_SECONDS = 30
 # Ten minutes of a webhook that takes nothing.
@@ -171,18 +171,12 @@ def _wanted(run: dg.DagsterRun, project: str) -> Channel | None:
     """Who is to be told of a run of this project that nobody was told of."""
     if run_tags.ANNOUNCED in run.tags or project_of(run) != project:
         return None
-    return CHANNELS.get(_outcome(run))
-
-
-def _outcome(run: dg.DagsterRun) -> str:
-    # Whoever stops a run for a reason says so; what is left was an error.
-    failed = run.status == dg.DagsterRunStatus.FAILURE
-    return run.tags.get(run_tags.OUTCOME, run_tags.ERROR if failed else "")
+    return CHANNELS.get(run_outcome(run) or "")
 
 
 def _event(instance: dg.DagsterInstance, run: dg.DagsterRun, project: str) -> Event:
     """What there is to tell of a run."""
-    outcome = _outcome(run)
+    outcome = run_outcome(run) or ""
     logged = instance.all_logs(run.run_id)
     why = run_reason((entry.dagster_event for entry in logged if entry.dagster_event is not None), outcome)
     return run_event(project, run.job_name, run.run_id, outcome, run.tags, why, run_tags.run_page(run.run_id))

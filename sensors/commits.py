@@ -10,7 +10,7 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.lakefs_records import Commit
-from sensors.owned_sensor import owned_sensor
+from sensors.owned_sensor import owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import EarlierRun, Go, readiness
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
@@ -19,6 +19,7 @@ from visionops_assets.evaluation.address import read_address
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
 from visionops_assets.project import Project
+from visionops_assets.run_reason import note_error
 from visionops_assets.training.training_version import training_version
 
 # A lost cursor reads the whole log; in steps, so that no tick exceeds the sensor's time limit.
@@ -68,11 +69,13 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         try:
             return _look(context, lakefs, artifacts)
         except LakeFSNotFound as error:
-            return dg.SkipReason(
-                f"{error}. `visionops import {project.project} …` creates it with a first batch."
-            )
+            advice = f"`visionops import {project.project} …` creates it with a first batch."
+            known = len(context.instance.get_dynamic_partitions(dataset_versions(project.project).name or ""))
+            if known:
+                return skip_wrong(f"{error}, though {known} of its dataset versions are known here. {advice}")
+            return dg.SkipReason(f"{error}. {advice}")
         except LakeFSError as error:
-            return dg.SkipReason(str(error))
+            return skip_wrong(str(error))
 
     def _look(
         context: dg.SensorEvaluationContext, lakefs: LakeFSResource, artifacts: ArtifactStore
@@ -128,7 +131,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             new_samples=_new_samples(lakefs, artifacts, context.instance, commit),
         )
         if not isinstance(answer, Go):
-            return dg.SkipReason(answer.reason)
+            return waiting_for([answer], answer.reason)
         return dg.RunRequest(
             run_key=f"{project.project}/{commit.id}/{version}/{answer.attempt}",
             partition_key=newest,
@@ -191,11 +194,7 @@ def _runs(instance: dg.DagsterInstance, project: str, commit: str, version: str)
 
 
 def _earlier(instance: dg.DagsterInstance, run: dg.DagsterRun) -> EarlierRun:
-    outcome = run.tags.get(run_tags.OUTCOME)
-    if run.status == dg.DagsterRunStatus.FAILURE and outcome is None:
-        # Whoever stops a run for a reason says so; what is left was an error, the only alarm.
-        outcome = run_tags.ERROR
-        instance.add_run_tags(run.run_id, {run_tags.OUTCOME: outcome})
+    outcome = note_error(instance, run)
     if not run.is_finished:
         return EarlierRun(run.run_id, "in progress", outcome)
     if run.status == dg.DagsterRunStatus.CANCELED:

@@ -10,7 +10,8 @@ import dagster as dg
 from resources.drop import Drop
 from resources.drop_errors import DropError
 from resources.drop_listing import Sighting
-from sensors.owned_sensor import owned_sensor
+from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
+from sensors.readiness import Go
 from sensors.stale_runs import fail_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.dataset.layout import check_batch_name
@@ -62,7 +63,7 @@ def drop_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         try:
             seen = drop.look(drop.place(project.project, project.drop.address))
         except DropError as error:
-            return dg.SkipReason(str(error))
+            return skip_wrong(str(error))
         return look(project, seen, Cursor.read(context.cursor), context.instance, _now())
 
     return drops
@@ -74,7 +75,7 @@ def look(
     """What to do about the batches `seen` at `now` (seconds since the epoch)."""
     since: dict[str, tuple[str, float]] = {}
     settled: dict[str, str] = {}
-    waiting: list[str] = []
+    waiting: list[Wait] = []
     request: dg.RunRequest | None = None
     chosen = ""
     for one in seen:
@@ -91,53 +92,55 @@ def look(
             wanted = project.drop.quiet_for.total_seconds()
             if quiet < wanted:
                 waiting.append(
-                    f"{one.batch} has been quiet for {quiet:.0f} of {wanted:.0f} s, and has no _SUCCESS marker"
+                    Wait(
+                        f"{one.batch} has been quiet for {quiet:.0f} of {wanted:.0f} s, and has no _SUCCESS marker"
+                    )
                 )
                 continue
         found = _standing(instance, project, one)
-        if found is True:
+        if found is None:
             settled[one.batch] = one.fingerprint
-        elif isinstance(found, str):
+        elif isinstance(found, Wait):
             waiting.append(found)
         elif request is None:
             # The next one is audited against a main that has this one.
-            request, chosen = _request(project, one, found), one.batch
+            request, chosen = _request(project, one, found.attempt), one.batch
         else:
-            waiting.append(f"{one.batch} is taken after {chosen}")
-    reason = "; ".join(waiting[:5]) or "no batch is waiting in the drop"
+            waiting.append(Wait(f"{one.batch} is taken after {chosen}"))
     added = [batches(project.project).build_add_request([chosen])] if request else []
     return dg.SensorResult(
         run_requests=[request] if request else [],
-        skip_reason=None if request else dg.SkipReason(reason),
+        skip_reason=None if request else waiting_for(waiting, "no batch is waiting in the drop"),
         dynamic_partitions_requests=added,
         cursor=Cursor(since, settled).write(),
     )
 
 
-def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> bool | str | int:
-    """True: it was taken as it is; text: why to wait; else the number of the next attempt."""
+def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> Wait | Go | None:
+    """Whether to take it now; None where it was taken as it is."""
     try:
         check_batch_name(one.batch)
     except ValueError as error:
-        return str(error)
+        return Wait(str(error), wrong=True)
     tags = {run_tags.PROJECT: project.project, run_tags.BATCH: one.batch, run_tags.DROP: one.fingerprint}
     runs = [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(tags=tags))]
     for run in runs:
         if run.tags.get(run_tags.OUTCOME) in _SETTLED:
-            return True
+            return None
         if not run.is_finished:
-            return f"{one.batch} is being taken by run {run.run_id}"
+            return Wait(f"{one.batch} is being taken by run {run.run_id}")
     if runs and runs[0].status == dg.DagsterRunStatus.CANCELED:
-        return (
+        return Wait(
             f"run {runs[0].run_id}, which took {one.batch}, was cancelled: re-execute it, or touch the batch's "
             "_SUCCESS marker"
         )
     if len(runs) >= project.drop.attempts:
-        return (
+        return Wait(
             f"{one.batch} failed {len(runs)} times with an error, the last in run {runs[0].run_id}: mend the cause, "
-            "then re-execute that run, or touch its _SUCCESS marker"
+            "then re-execute that run, or touch its _SUCCESS marker",
+            wrong=True,
         )
-    return len(runs) + 1
+    return Go(len(runs) + 1)
 
 
 def _request(project: Project, one: Sighting, attempt: int) -> dg.RunRequest:

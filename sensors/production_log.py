@@ -13,17 +13,21 @@ from resources.model_lock import PromotionLocked
 from resources.model_registry import ModelRegistry
 from resources.spool import Spool
 from sensors.labels_of_batches import take_labels
-from sensors.owned_sensor import owned_sensor
+from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
+from sensors.readiness import Go
 from sensors.stale_runs import fail_stale_runs
 from sensors.touched_days import touched_days
 from visionops_assets import run_tags
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.project import Project
+from visionops_assets.run_reason import note_error
 
 # Each is a run: the rest is asked for by the next ticks.
 DAYS_A_TICK = 31
 LOCK_SECONDS = 1.0
+# Between two attempts at a day that fails.
+LONGEST_WAIT = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,18 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             before = replace(before, labelled=labels.seen)
             said = "; ".join([*labels.problem, _collect(project, lakefs, registry, spool, now)])
             return look(project, lakefs, context.instance, before, now, said)
-        except LakeFSNotFound:
+        except LakeFSNotFound as error:
+            known = len(_logged_days(context.instance, project))
+            if known:
+                return skip_wrong(
+                    f"{error}, though {known} of its days are known here; the next rows that are collected make it anew"
+                )
             return dg.SkipReason(
                 f"nothing was logged yet: `visionops serve {project.project}` or `visionops predict "
                 f"{project.project} IMAGES --log` does"
             )
         except (LakeFSError, OSError) as error:
-            return dg.SkipReason(str(error))
+            return skip_wrong(str(error))
 
     return production
 
@@ -112,18 +121,18 @@ def look(
         last = max([*pending, *touched.labelled, *_logged_days(instance, project)])
         pending.pop(last, None)
     requests: list[dg.RunRequest] = []
-    waiting: list[str] = []
+    waiting: list[Wait] = []
 
     def ask(day: str) -> None:
         found = _standing(instance, project, day, pending[day], now)
-        if found is True:
+        if found is None:
             del pending[day]
-        elif isinstance(found, str):
+        elif isinstance(found, Wait):
             waiting.append(found)
         elif len(requests) < DAYS_A_TICK:
-            requests.append(_request(project, day, pending[day], found))
+            requests.append(_request(project, day, pending[day], found.attempt))
         else:
-            waiting.append(f"{day} is asked for at the next tick")
+            waiting.append(Wait(f"{day} is asked for at the next tick"))
 
     for day in sorted(pending):
         ask(day)
@@ -132,10 +141,9 @@ def look(
         ask(last)
     else:
         afterwards = last
-    reason = "; ".join([said, *waiting[:5]])
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else dg.SkipReason(reason),
+        skip_reason=None if requests else waiting_for([Wait(said), *waiting], said),
         cursor=Cursor(head, pending, before.labelled, afterwards).write(),
     )
 
@@ -158,28 +166,37 @@ def _logged_days(instance: dg.DagsterInstance, project: Project) -> set[str]:
 
 def _standing(
     instance: dg.DagsterInstance, project: Project, day: str, commit: str, now: datetime.datetime
-) -> bool | str | int:
-    """True: the day is done, or given up; text: why to wait; else the number of the next attempt."""
+) -> Wait | Go | None:
+    """Whether to run a day now; None where it is done.
+
+    A day that failed as often as `attempts` says is still owed: it is tried again, each time after twice as long.
+    """
     tags = {run_tags.PROJECT: project.project, run_tags.DAY: day}
     records = instance.get_run_records(dg.RunsFilter(tags=tags))
     runs = [each.dagster_run for each in records if each.dagster_run.tags.get(run_tags.COMMIT) == commit]
     for run in runs:
-        if run.status == dg.DagsterRunStatus.FAILURE and run_tags.OUTCOME not in run.tags:
-            instance.add_run_tags(run.run_id, {run_tags.OUTCOME: run_tags.ERROR})
+        note_error(instance, run)
     if any(run.is_success for run in runs):
-        return True
+        return None
     unfinished = [each.dagster_run for each in records if not each.dagster_run.is_finished]
     if unfinished:
-        return f"{day} is looked at by run {unfinished[0].run_id}"
-    if len(runs) >= project.production.attempts or any(
-        run.status == dg.DagsterRunStatus.CANCELED for run in runs
-    ):
-        return True
+        return Wait(f"{day} is looked at by run {unfinished[0].run_id}")
+    if any(run.status == dg.DagsterRunStatus.CANCELED for run in runs):
+        return None
     last = records[0].create_timestamp if records else None
+    beyond = len(runs) - project.production.attempts
+    if beyond >= 0 and last is not None:
+        again = last + min(project.production.look_every * 2 ** min(beyond, 16), LONGEST_WAIT)
+        if now < again:
+            return Wait(
+                f"{day} failed {len(runs)} times with an error, the last in run {runs[0].run_id}: mend the cause; it "
+                f"is tried again at {again:%Y-%m-%d %H:%M} UTC, or when that run is re-executed",
+                wrong=True,
+            )
     soon = last is not None and now - last < project.production.look_every
-    if not runs and soon and day == f"{now:%Y-%m-%d}":
-        return f"{day} is not over and was looked at at {last:%H:%M}"
-    return len(runs) + 1
+    if not runs and last is not None and soon and day == f"{now:%Y-%m-%d}":
+        return Wait(f"{day} is not over and was looked at at {last:%H:%M}")
+    return Go(len(runs) + 1)
 
 
 def _request(project: Project, day: str, commit: str, attempt: int) -> dg.RunRequest:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sensors.owned_sensor import Wait
 from visionops_assets.project import Trigger
 from visionops_assets.run_tags import AWAITING_APPROVAL, INSUFFICIENT, PROMOTED, REFUSED
 
@@ -18,13 +19,6 @@ class EarlierRun:
     run_id: str
     status: Literal["in progress", "succeeded", "errored", "cancelled"]
     outcome: str | None = None
-
-
-@dataclass(frozen=True)
-class Wait:
-    """No run now, and why."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,8 @@ def readiness(
     if len(runs) >= trigger.attempts:
         return Wait(
             f"{partition} failed {len(runs)} times with an error, the last in run {runs[-1].run_id}: mend the cause, "
-            "then re-execute that run, or push a commit"
+            "then re-execute that run, or push a commit",
+            wrong=True,
         )
     if runs:
         return Go(attempt=len(runs) + 1)

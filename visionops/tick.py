@@ -72,7 +72,14 @@ def tick_production(defs: "dg.Definitions", instance: "dg.DagsterInstance", proj
     """Collect what production logged and run the days that it touched; a project without production has none."""
     if not defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
         return []
-    return [found for found in _tick_sensor(defs, instance, project, "production", "days") if found.run_id]
+    ticks: list[Tick] = []
+    # What ended with an error is tried again at the next tick: now its cause would be the same.
+    while not any(found.outcome == "error" for found in ticks):
+        asked = _tick_sensor(defs, instance, project, "production", "days")
+        ticks += [found for found in asked if found.run_id or found.outcome == "error"]
+        if not any(found.run_id for found in asked):
+            break
+    return ticks
 
 
 def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
@@ -84,10 +91,11 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
     _announce(defs, instance, project)
     # What ended with an error is tried again at the next tick: now its cause would be the same.
     while not ticks or ticks[-1].outcome != "error":
-        taken = [found for found in _tick_sensor(defs, instance, project, "drops", "take") if found.run_id]
-        if not taken:
+        (taken,) = _tick_sensor(defs, instance, project, "drops", "take")
+        if taken.run_id or taken.outcome == "error":
+            ticks.append(taken)
+        if not taken.run_id:
             break
-        ticks += taken
     ticks += _tick_sensor(defs, instance, project, "commits", "decide")
     ticks += tick_production(defs, instance, project)
     _announce(defs, instance, project)
@@ -102,11 +110,17 @@ def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "
 def _tick_sensor(
     defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project", name: str, job: str
 ) -> list[Tick]:
+    from sensors.owned_sensor import what_is_wrong
+    from visionops_assets import run_tags
+
     started = time.perf_counter()
     sensor, job = f"{project.project}_{name}", f"{project.project}_{job}"
     asked = evaluate_sensor(defs, instance, sensor)
     if not asked.run_requests:
         seconds = time.perf_counter() - started
+        problem = what_is_wrong(asked.skip_message)
+        if problem is not None:
+            return [Tick(project.project, None, None, run_tags.ERROR, problem, seconds)]
         return [Tick(project.project, None, None, None, asked.skip_message or "nothing new", seconds)]
     return [_run(defs, instance, project, sensor, job, request) for request in asked.run_requests]
 
@@ -154,7 +168,7 @@ def _run(
     request: "dg.RunRequest",
 ) -> Tick:
     from visionops_assets import run_tags
-    from visionops_assets.run_reason import run_reason
+    from visionops_assets.run_reason import note_error, run_reason
 
     started = time.perf_counter()
     result = defs.resolve_job_def(job).execute_in_process(
@@ -166,9 +180,7 @@ def _run(
         raise_on_error=False,
     )
     run = instance.get_run_by_id(result.run_id)
-    outcome = run.tags.get(run_tags.OUTCOME, run_tags.ERROR) if run is not None else run_tags.ERROR
-    if outcome == run_tags.ERROR:
-        instance.add_run_tags(result.run_id, {run_tags.OUTCOME: outcome})
+    outcome = (note_error(instance, run) if run is not None else None) or run_tags.ERROR
     return Tick(
         project.project,
         request.partition_key,

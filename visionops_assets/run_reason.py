@@ -1,4 +1,4 @@
-"""Why a run ended as it did, from its events, in words."""
+"""How a run ended, and why, from its events, in words."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,26 @@ import dagster as dg
 
 from visionops_assets import run_tags
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
+
+
+def run_outcome(run: dg.DagsterRun) -> str | None:
+    """How a run ended; None where it has not, or where nothing was to be decided.
+
+    Whoever stops a run for a reason says so: a failed run that nobody explained is an error. So is a day whose log
+    was read and whose later steps failed: it counts as logged only when the whole run succeeded.
+    """
+    outcome = run.tags.get(run_tags.OUTCOME)
+    if run.status == dg.DagsterRunStatus.FAILURE and outcome in (None, run_tags.LOGGED):
+        return run_tags.ERROR
+    return outcome
+
+
+def note_error(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """`run_outcome`, written as the run's tag where it is an error that no tag says."""
+    outcome = run_outcome(run)
+    if outcome == run_tags.ERROR and run.tags.get(run_tags.OUTCOME) != outcome:
+        instance.add_run_tags(run.run_id, {run_tags.OUTCOME: outcome})
+    return outcome
 
 
 def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:

@@ -8,7 +8,6 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
-from visionops_assets import run_tags
 from visionops_assets.daily import check_results, daily_asset, daily_check_spec, keep_day
 from visionops_assets.failures import RETRY, clear_failures
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
@@ -72,7 +71,6 @@ def inference_log_asset(project: Project, in_production: dg.AssetsDefinition) ->
                 )
                 checks[day] = log_check(found)
             results = check_results(context, project, "inference_log", LOG_IS_COMPLETE, checks)
-        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.LOGGED})
         return dg.MaterializeResult(check_results=results)
 
     return inference_log

@@ -8,6 +8,7 @@ import dagster as dg
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
+from visionops_assets import run_tags
 from visionops_assets.daily import daily_asset, keep_day
 from visionops_assets.failures import RETRY, clear_failures
 from visionops_assets.project import Project
@@ -68,6 +69,8 @@ def response_asset(
                                 artifacts=artifacts,
                             )
                         )
+        # The last step of a day: the log is told of once all that follows from it is done.
+        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.LOGGED})
 
     return response
 

@@ -1,0 +1,102 @@
+"""A production day whose run failed is failed: it is told, never counted as logged, and redone once it can be."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+from logged import file_of, row
+from production_world import ProductionWorld
+
+from resources.model_records import ONNX_ARTIFACT
+from sensors.production_log import Cursor, look
+from tests.world import World, shapes_project
+from visionops.exporter.work import run_samples
+from visionops.tick import Tick, tick
+from visionops_assets import run_tags
+from visionops_assets.run_reason import run_outcome
+
+NOW = datetime.now(UTC)
+DAY = f"{NOW - timedelta(days=1):%Y-%m-%d}"
+
+
+@pytest.fixture
+def world(promoted: World) -> ProductionWorld:
+    """Rows of yesterday in the spool, answered by a champion that was promoted."""
+    project = shapes_project(production={"since": DAY}, drift={"min_rows": 30})
+    world = ProductionWorld(promoted.root, promoted.lakefs, promoted.registry, promoted.instance, [project])
+    champion = world.registry.models.version("shapes", 1)
+    when = NOW - timedelta(days=1)
+    rows = [row(n, timestamp=when, model_sha256=champion.weights_sha256) for n in range(40)]
+    world.spool.put("shapes", "camera-1", file_of(*rows))
+    return world
+
+
+@contextmanager
+def without_file(world: ProductionWorld) -> Iterator[None]:
+    """The champion's file is somewhere else for a while."""
+    run = world.registry.models.version("shapes", 1).run_id
+    (path,) = [found for found in world.root.rglob(Path(ONNX_ARTIFACT).name) if run in found.parts]
+    away = world.root / "away"
+    path.rename(away)
+    yield
+    away.rename(path)
+
+
+def ticked(world: ProductionWorld) -> list[Tick]:
+    return [found for found in tick(world.definitions, world.instance, [world.project]) if found.outcome]
+
+
+def errors_counted(world: ProductionWorld) -> float:
+    found = run_samples(world.instance, ["shapes"])
+    (value,) = [each.value for each in found if each.labels == ("shapes", run_tags.ERROR)]
+    return value
+
+
+def test_a_day_whose_later_steps_fail_is_an_error_and_is_redone_once_they_can(world: ProductionWorld):
+    attempts = world.project.production.attempts
+    with without_file(world):
+        for number in range(attempts):
+            (found,) = ticked(world)
+            assert (found.partition, found.outcome) == (DAY, run_tags.ERROR)
+            assert ONNX_ARTIFACT in found.reason
+            run = world.instance.get_run_by_id(found.run_id or "")
+            assert run is not None and run.tags[run_tags.OUTCOME] == run_tags.ERROR
+            assert errors_counted(world) == number + 1
+        (given_up,) = ticked(world)
+        assert (given_up.run_id, given_up.outcome) == (None, run_tags.ERROR)
+        assert DAY in given_up.reason and f"{attempts} times" in given_up.reason
+    later = NOW + 2 * world.project.production.look_every
+    asked = look(world.project, world.lakefs, world.instance, Cursor(pending={DAY: "?"}), later, "")
+    (request,) = asked.run_requests or []
+    done = world.definitions.resolve_job_def("shapes_days").execute_in_process(
+        instance=world.instance, partition_key=DAY, tags=dict(request.tags)
+    )
+    run = world.instance.get_run_by_id(done.run_id)
+    assert run is not None and run_outcome(run) == run_tags.LOGGED
+    assert ticked(world) == []
+
+
+def test_each_attempt_beyond_the_stated_ones_waits_longer_and_none_is_the_last(world: ProductionWorld):
+    ticked(world)
+    head = world.lakefs.head("shapes-production", "main").id
+    tags = {run_tags.PROJECT: "shapes", run_tags.DAY: DAY, run_tags.COMMIT: "later"}
+    waits = []
+    for _ in range(world.project.production.attempts + 6):
+        run = create_run_for_test(world.instance, job_name="shapes_days", tags=tags)
+        world.instance.report_run_failed(run, message="killed")
+        begun = world.instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id]))[0].create_timestamp
+        hours = 0
+        cursor = Cursor(commit=head, pending={DAY: "later"})
+        while not look(
+            world.project, world.lakefs, world.instance, cursor, begun + timedelta(hours=hours), ""
+        ).run_requests:
+            hours += 1
+        waits.append(hours)
+    attempts = world.project.production.attempts
+    assert waits[: attempts - 1] == [0] * (attempts - 1)
+    assert waits[attempts - 1 :] == sorted(waits[attempts - 1 :])
+    assert waits[-1] == 24
