@@ -33,6 +33,7 @@ def _serve(options: argparse.Namespace) -> int:
             import_from=options.import_from,
             idle_exit=options.idle_exit,
             max_upload=options.max_upload,
+            wait=options.wait,
         )
     )
 
@@ -84,7 +85,17 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder that imports may read; may be repeated",
     )
     serve.add_argument(
-        "--idle-exit", type=float, metavar="SECONDS", help="leave after this long without a request"
+        "--idle-exit",
+        type=float,
+        metavar="SECONDS",
+        help="leave after this long in which no process uses the server and nothing asks it",
+    )
+    serve.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to wait for another server of the folder to leave (default: refuse at once)",
     )
     serve.add_argument(
         "--max-upload", type=int, default=5 << 30, metavar="BYTES", help="largest object taken"

@@ -21,11 +21,13 @@ from urllib.parse import urlsplit
 import psutil
 from filelock import FileLock
 
-from lakefs_local import credentials
+from lakefs_local import credentials, sessions
 from lakefs_local.folder import DataFolder, FolderError, write_private
 
 DEFAULT_PORT = 8000
 _START_WITHIN = 30.0
+# How long the folder's last server has for leaving; less than the above, so that what it says is told.
+_LEAVE_WITHIN = 25.0
 _STOP_WITHIN = 20.0
 _LOG_TAIL = 2000
 _LOG_LIMIT = 10 << 20
@@ -55,28 +57,45 @@ def running(data: Path) -> Server | None:
     return _server(folder, known)
 
 
-def ensure_running(data: Path, *, idle_exit: float = 300, import_from: Sequence[Path] = ()) -> Server:
-    """The live server of a data folder; one is started if there is none, and leaves after `idle_exit` idle seconds.
+def serves(server: Server, data: Path) -> bool:
+    """Whether `server` is still the one of a data folder; it is not asked. At its port there may be another one."""
+    known = _known(DataFolder(data))
+    return known is not None and (known["endpoint"], known["pid"]) == (server.endpoint, server.pid)
 
-    `import_from` names folders that imports may read from now on, also for a server that runs already. Raises
-    FolderError, with the end of its log, if the server does not come up.
+
+def ensure_running(data: Path, *, idle_exit: float = 300, import_from: Sequence[Path] = ()) -> Server:
+    """The live server of a data folder; one is started if there is none. It stays while this process lives.
+
+    One that was started leaves when no such process lives any more, no client keeps a connection, nothing runs and
+    `idle_exit` seconds have passed so. `import_from` names folders that imports may read from now on, also for a
+    server that runs already. Raises FolderError, with the end of its log, if the server does not come up.
     """
     folder = DataFolder(data)
     try:
         folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(folder.path / "start.lock", timeout=_START_WITHIN):
             _allow_imports(folder, import_from)
+            sessions.hold(folder, _START_WITHIN)
             return running(data) or _start(folder, idle_exit)
     except OSError as problem:
         raise FolderError(f"cannot use the data folder {folder.path}: {problem}") from problem
 
 
-def stop(data: Path) -> bool:
-    """Stop the server of a data folder and wait until it has left. False if none ran. Raises FolderError."""
+def stop(data: Path, *, unless_used: bool = False) -> bool:
+    """Stop the server of a data folder and wait until it has left. False if none ran, or, with `unless_used`, if
+    another process uses it: then it leaves after that one. Raises FolderError."""
     folder = DataFolder(data)
+    sessions.release(folder)
     known = _known(folder)
     if known is None:
         return False
+    with sessions.none_else(folder) as nobody:
+        if unless_used and not nobody:
+            return False
+        return _stop(folder, known)
+
+
+def _stop(folder: DataFolder, known: dict[str, Any]) -> bool:
     if known["pid"] == os.getpid():
         _in_this_process[folder.path].stop()
         return True
@@ -108,10 +127,12 @@ def serving(data: Path, *, import_from: Sequence[Path] = (), **options: Any) -> 
             yield _server(started.folder, known)
         finally:
             del _in_this_process[started.folder.path]
+            sessions.release(started.folder)
 
 
 def _start(folder: DataFolder, idle_exit: float) -> Server:
     arguments = ["serve", "--data", str(folder.path), "--port", "0", "--idle-exit", str(idle_exit)]
+    arguments += ["--wait", str(_LEAVE_WITHIN)]
     for port in (_last_port(folder), DEFAULT_PORT):
         arguments += ["--prefer-port", str(port)] if port else []
     # The server may outlive this process and its working directory, hence its own session and no cwd on its path.
@@ -135,6 +156,8 @@ def _start(folder: DataFolder, idle_exit: float) -> Server:
     while time.monotonic() < deadline:
         known = _known(folder)
         if known is not None and _answers(known["endpoint"]):
+            if known["pid"] != process.pid:
+                process.terminate()
             return _server(folder, known)
         if process.poll() is not None:
             raise FolderError(f"the lakeFS server for {folder.path} did not start:\n{_tail(folder.log)}")

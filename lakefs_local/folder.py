@@ -22,6 +22,7 @@ class DataFolder:
         self.credentials = self.path / "credentials.json"
         self.server = self.path / "server.json"
         self.port = self.path / "port"
+        self.sessions = self.path / "sessions.lock"
         self.log = self.path / "server.log"
         self.access_log = self.path / "access.log"
         self.import_folders = self.path / "import_folders.json"
@@ -29,8 +30,8 @@ class DataFolder:
         # Taken in one thread and released in another when the server runs in a thread.
         self._lock = FileLock(self.path / "writer.lock", thread_local=False)
 
-    def open(self) -> None:
-        """Create the folder or check its format, and become its writer.
+    def open(self, wait: float = 0) -> None:
+        """Create the folder or check its format, and become its writer once the last one has left, within `wait` s.
 
         Raises FolderError if the format is unknown, another process writes here, or the folder is not writable.
         """
@@ -38,7 +39,7 @@ class DataFolder:
             if not self.path.is_dir():
                 self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
                 sync_folder(self.path.parent)
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(timeout=wait)
         except Timeout:
             raise FolderError(
                 f"{self.path} is already being served{self._holder()}: use that server or stop it"

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import uvicorn
 
-from lakefs_local import credentials
+from lakefs_local import credentials, sessions
 from lakefs_local.folder import DataFolder, FolderError, write_private
 from lakefs_local.http.app import Application
 from lakefs_local.http.server import Server
@@ -27,7 +27,9 @@ from lakefs_local.store import Store
 DEFAULT_MAX_UPLOAD = 5 << 30
 _STOP_WITHIN = 10
 # A client that computes between two requests finds its connection still open; lakeFS never closes an idle one.
-_KEEP_ALIVE = 600
+_KEEP_ALIVE = 24 * 3600
+# How often a server that may leave looks whether it is in use, in seconds.
+_LOOK_EVERY = (0.05, 10)
 # How long a server that is about to leave for idleness still answers, after it has withdrawn `server.json`.
 _FAREWELL = 1.0
 
@@ -35,7 +37,7 @@ _FAREWELL = 1.0
 @dataclass(frozen=True)
 class Options:
     """`port` 0 takes a free one; the ports of `prefer` are tried before it, in order. `idle_exit` is in seconds,
-    None: never; `max_upload` in bytes."""
+    None: never; `max_upload` in bytes; `wait` is how many seconds the folder's last server has for leaving."""
 
     data: Path
     host: str = "127.0.0.1"
@@ -44,6 +46,7 @@ class Options:
     import_from: Sequence[Path] = ()
     idle_exit: float | None = None
     max_upload: int = DEFAULT_MAX_UPLOAD
+    wait: float = 0
 
 
 class _Uvicorn(uvicorn.Server):
@@ -61,7 +64,7 @@ class RunningServer:
         """Opens the folder and binds. Raises FolderError."""
         self._options = options
         self.folder = DataFolder(options.data)
-        store = Store(self.folder, options.import_from)
+        store = Store(self.folder, options.import_from, options.wait)
         self._inode = self.folder.path.stat().st_ino
         try:
             self._pairs = credentials.load_or_create(self.folder.credentials)
@@ -73,7 +76,9 @@ class RunningServer:
         self._server = Server(store, max_upload=options.max_upload)
         host, port = self._socket.getsockname()[:2]
         self.endpoint = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        self._last_request = time.monotonic()
+        self._last_use = time.monotonic()
+        # What is kept until the folder is closed: that nobody begins to use a server that leaves.
+        self._until_closed = contextlib.ExitStack()
         self._access_log = AccessLog(self.folder.access_log)
         application = Application(
             self._server, credentials.Authenticator(self._pairs), self._access_log, self._note_request
@@ -103,13 +108,14 @@ class RunningServer:
             self._server.close()
             self._access_log.flush()
             self._socket.close()
+            self._until_closed.close()
 
     def stop(self) -> None:
         """Finish running requests, then return from `run`."""
         self._uvicorn.should_exit = True
 
     def _note_request(self) -> None:
-        self._last_request = time.monotonic()
+        self._last_use = time.monotonic()
 
     async def _serve(self, on_ready: Callable[[], None]) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -127,18 +133,39 @@ class RunningServer:
         await serving
 
     async def _leave_when_idle(self, idle_exit: float) -> None:
+        shortest, longest = _LOOK_EVERY
         while True:
-            idle = time.monotonic() - self._last_request
-            if idle < idle_exit or self._server.busy:
-                await asyncio.sleep(max(0.05, idle_exit - idle))
-                continue
-            # Whoever read `server.json` just before it went gets an answer, and the server stays for them.
-            self._withdraw()
-            await asyncio.sleep(_FAREWELL)
-            if time.monotonic() - self._last_request > _FAREWELL:
-                self.stop()
-                return
-            self._announce()
+            await asyncio.sleep(min(max(shortest, idle_exit / 10), longest))
+            # A folder that was just deleted, or no handle for the lock: the next look knows more.
+            with contextlib.suppress(OSError), contextlib.ExitStack() as alone:
+                if self._is_busy() or not alone.enter_context(self._no_session()):
+                    self._last_use = time.monotonic()
+                elif time.monotonic() - self._last_use >= idle_exit and await self._bid_farewell():
+                    self._until_closed.push(alone.pop_all())
+                    self.stop()
+                    return
+
+    def _is_busy(self) -> bool:
+        """Whether something runs, or a client of any kind keeps its connection."""
+        return self._server.busy or bool(self._uvicorn.server_state.connections)
+
+    @contextlib.contextmanager
+    def _no_session(self) -> Iterator[bool]:
+        if not self._is_own_folder():
+            yield True
+            return
+        with sessions.none_else(self.folder) as nobody:
+            yield nobody
+
+    async def _bid_farewell(self) -> bool:
+        """Whether the server may go: whoever read `server.json` just before it went gets an answer, and it stays."""
+        self._withdraw()
+        withdrawn = time.monotonic()
+        await asyncio.sleep(_FAREWELL)
+        if self._last_use < withdrawn and not self._is_busy():
+            return True
+        self._announce()
+        return False
 
     def _announce(self) -> None:
         if not self._is_own_folder():

@@ -13,10 +13,10 @@ from lakefs_local.storage.staged import StagedFiles
 
 
 class Store:
-    """Opens a data folder; its only writer until `close`. Raises FolderError."""
+    """Opens a data folder, within `wait` seconds; its only writer until `close`. Raises FolderError."""
 
-    def __init__(self, folder: DataFolder, import_from: Sequence[Path] = ()):
-        folder.open()
+    def __init__(self, folder: DataFolder, import_from: Sequence[Path] = (), wait: float = 0):
+        folder.open(wait)
         try:
             self.folder = folder
             self.blobs = Blobs(folder.path)

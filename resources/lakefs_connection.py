@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import json
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,21 +17,26 @@ from resources.webhook_token import give_to_actions
 if TYPE_CHECKING:
     from lakefs_sdk.client import LakeFSClient
 
+    from lakefs_local.discovery import Server
+
 PAGE = 1000
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class LakeFSConnection:
-    """With no endpoint, the embedded server on `VISIONOPS_HOME/lakefs`, started when it is not running."""
+    """With no endpoint, the embedded server on `VISIONOPS_HOME/lakefs`: started when it is not running, it stays while
+    this process lives, and is found again where it went if it was stopped."""
 
     def __init__(
         self, endpoint: str | None, key: str | None, secret: str | None, timeout_seconds: float, threads: int
     ) -> None:
         self._endpoint, self._key, self._secret = endpoint, key, secret
         self._timeout_seconds, self._threads = timeout_seconds, threads
-        self._client: LakeFSClient | None = None
+        # The client in use, and the embedded server that it is a client of.
+        self._opened: tuple[LakeFSClient, Server | None] | None = None
         self._address = ""
+        self._connecting = threading.Lock()
 
     def address(self) -> str:
         """The server in use, as an http address without `/api/v1`."""
@@ -46,16 +52,24 @@ class LakeFSConnection:
             ensure_running(home.lakefs_data(), import_from=[folder])
 
     def call(self, request: "Callable[[LakeFSClient], Result]") -> Result:
-        """Send one request; an embedded server that stopped itself when idle is started again, once."""
+        """Send one request; to an embedded server that is gone meanwhile, once more where its successor is."""
+        from lakefs_sdk.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
+        opened = client, embedded = self._connected()
         try:
-            return request(self._connected())
+            return request(client)
         except HTTPError:
             if self._endpoint is not None:
                 raise
-            self._client = None
-            return request(self._connected())
+        except ApiException:
+            # What answers at the port of a server that is gone may be another home's, which knows nothing of ours.
+            if embedded is None or _still_serves(embedded):
+                raise
+        with self._connecting:
+            if self._opened is opened:
+                self._opened = None
+        return request(self._connected()[0])
 
     def pages(self, what: str, request: "Callable[[LakeFSClient, str], Any]") -> Iterator[dict[str, Any]]:
         """All results of a listing. `request(client, after)` asks for one page without decoding it: the
@@ -99,21 +113,22 @@ class LakeFSConnection:
                 return
             raise translated from error
 
-    def _connected(self) -> "LakeFSClient":
-        if self._client is None:
-            self._client = self._connect()
-        return self._client
+    def _connected(self) -> "tuple[LakeFSClient, Server | None]":
+        with self._connecting:
+            if self._opened is None:
+                self._opened = self._connect()
+            return self._opened
 
-    def _connect(self) -> "LakeFSClient":
+    def _connect(self) -> "tuple[LakeFSClient, Server | None]":
         from lakefs.client import Client
 
-        endpoint, key, secret = self._endpoint, self._key, self._secret
+        endpoint, key, secret, embedded = self._endpoint, self._key, self._secret, None
         if endpoint is None:
             from lakefs_local.discovery import ensure_running
 
             give_to_actions()
-            server = ensure_running(home.lakefs_data())
-            endpoint, key, secret = server.endpoint, server.access_key_id, server.secret_access_key
+            embedded = ensure_running(home.lakefs_data())
+            endpoint, key, secret = embedded.endpoint, embedded.access_key_id, embedded.secret_access_key
         if not (key and secret):
             raise LakeFSUnavailable(
                 f"lakeFS at {endpoint} needs credentials: set LAKEFS_ACCESS_KEY_ID "
@@ -125,7 +140,13 @@ class LakeFSConnection:
         rest.pool_manager.connection_pool_kw.update(maxsize=self._threads, retries=1)
         # The generated client has no default timeout: a server that hangs would hang the run.
         rest.request = functools.partial(_with_timeout, rest.request, self._timeout_seconds)
-        return client
+        return client, embedded
+
+
+def _still_serves(server: "Server") -> bool:
+    from lakefs_local.discovery import serves
+
+    return serves(server, home.lakefs_data())
 
 
 def _with_timeout(request: Callable[..., Any], seconds: float, *args: Any, **options: Any) -> Any:

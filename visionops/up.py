@@ -19,7 +19,7 @@ from visionops import webhook as webhook_verb
 from visionops.child_process import Children, children, interrupt_on_termination
 
 LOOK_EVERY_SECONDS = 0.3
-# The embedded lakeFS leaves when nobody asks it anything for five minutes.
+# The embedded lakeFS stays while this process lives; one that was killed is started again.
 CALL_LAKEFS_EVERY_SECONDS = 60
 
 
@@ -170,7 +170,7 @@ def _fail_stale_runs() -> None:
 
 @contextlib.contextmanager
 def _lakefs() -> Iterator[Callable[[], object]]:
-    """Give what keeps the server in use alive; one that this command started stops with it."""
+    """Give what keeps the server in use alive; one that this command started stops with it, unless it is in use."""
     if os.environ.get("LAKEFS_ENDPOINT"):
         typer.echo(f"lakeFS   {os.environ['LAKEFS_ENDPOINT']}")
         yield lambda: None
@@ -181,13 +181,14 @@ def _lakefs() -> Iterator[Callable[[], object]]:
     found = discovery.running(data)
     give_to_actions()
     server = discovery.ensure_running(data)
-    typer.echo(f"lakeFS   {server.endpoint}   (user and password: {data / 'credentials.json'})")
+    typer.echo(f"lakeFS   {server.endpoint}   (clients sign in with {data / 'credentials.json'})")
     try:
         yield functools.partial(discovery.ensure_running, data)
     finally:
         now = discovery.running(data)
-        if now is not None and (found is None or now.pid != found.pid):
-            discovery.stop(data)
+        started_here = now is not None and (found is None or now.pid != found.pid)
+        if started_here and not discovery.stop(data, unless_used=True):
+            typer.echo("lakeFS   stays while another process uses it")
 
 
 def _page(host: str, port: int) -> str:

@@ -47,6 +47,10 @@ class Api:
         self._connections: list[http.client.HTTPConnection] = []
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are open; the next call opens a new one."""
         for connection in self._connections:
             connection.close()
 

@@ -96,19 +96,14 @@ def test_a_damaged_server_file_counts_as_none(folder: Path, content: str) -> Non
     assert discovery.running(folder) is None
 
 
-def test_an_idle_server_leaves(folder: Path) -> None:
-    server = discovery.ensure_running(folder, idle_exit=0.2)
-    assert psutil.Process(server.pid).wait(timeout=20) in (0, None)
-    assert discovery.running(folder) is None
-
-
 def test_a_server_in_use_stays(folder: Path) -> None:
-    server = discovery.ensure_running(folder, idle_exit=0.3)
-    api = Api(server)
-    until = time.monotonic() + 2.5
-    while time.monotonic() < until:
-        assert api.call("GET", "/user").status == 200
-    assert discovery.running(folder) == server
+    with discovery.serving(folder, idle_exit=0.3) as server:
+        until = time.monotonic() + 2.5
+        while time.monotonic() < until:
+            api = Api(server)
+            assert api.call("GET", "/user").status == 200
+            api.close()
+        assert discovery.running(folder) == server
 
 
 def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
