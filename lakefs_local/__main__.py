@@ -34,6 +34,7 @@ def _serve(options: argparse.Namespace) -> int:
             idle_exit=options.idle_exit,
             max_upload=options.max_upload,
             wait=options.wait,
+            login=options.login,
         )
     )
 
@@ -96,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         default=0,
         metavar="SECONDS",
         help="how long to wait for another server of the folder to leave (default: refuse at once)",
+    )
+    serve.add_argument(
+        "--login",
+        action="store_true",
+        help="have the pages ask whoever sits at this machine for the key pair too",
     )
     serve.add_argument(
         "--max-upload", type=int, default=5 << 30, metavar="BYTES", help="largest object taken"

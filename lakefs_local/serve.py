@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import os
@@ -37,7 +38,8 @@ _FAREWELL = 1.0
 @dataclass(frozen=True)
 class Options:
     """`port` 0 takes a free one; the ports of `prefer` are tried before it, in order. `idle_exit` is in seconds,
-    None: never; `max_upload` in bytes; `wait` is how many seconds the folder's last server has for leaving."""
+    None: never; `max_upload` in bytes; `wait` is how many seconds the folder's last server has for leaving. With
+    `login` pages ask everybody for a key pair, else only those who are not at this machine."""
 
     data: Path
     host: str = "127.0.0.1"
@@ -47,6 +49,7 @@ class Options:
     idle_exit: float | None = None
     max_upload: int = DEFAULT_MAX_UPLOAD
     wait: float = 0
+    login: bool = False
 
 
 class _Uvicorn(uvicorn.Server):
@@ -81,7 +84,12 @@ class RunningServer:
         self._until_closed = contextlib.ExitStack()
         self._access_log = AccessLog(self.folder.access_log)
         application = Application(
-            self._server, credentials.Authenticator(self._pairs), self._access_log, self._note_request
+            self._server,
+            credentials.Authenticator(self._pairs),
+            self._access_log,
+            self._note_request,
+            # One that listens to others too asks everybody, or what a browser may see would hang on how it got here.
+            local_pages=not options.login and ipaddress.ip_address(host).is_loopback,
         )
         self._uvicorn = _Uvicorn(
             uvicorn.Config(

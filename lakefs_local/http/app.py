@@ -17,6 +17,7 @@ from lakefs_local.http.routes import actions, branches, changes, imports, object
 from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
 from lakefs_local.pages import routes as pages
+from lakefs_local.pages.visitors import Visitors
 
 Handler = Callable[[Server, Call], Awaitable[Reply]]
 
@@ -56,7 +57,10 @@ class _Answered:
 
 
 class Application:
-    """One server's ASGI callable. `on_request` is told of every request but health checks."""
+    """One server's ASGI callable. `on_request` is told of every request but health checks.
+
+    `local_pages`: whoever sits at this machine sees the pages without a key pair.
+    """
 
     def __init__(
         self,
@@ -64,9 +68,11 @@ class Application:
         authenticator: Authenticator,
         access_log: AccessLog,
         on_request: Callable[[], None] = lambda: None,
+        *,
+        local_pages: bool = False,
     ):
         self._server, self._authenticator, self._on_request = server, authenticator, on_request
-        self._access_log = access_log
+        self._access_log, self._visitors = access_log, Visitors() if local_pages else None
         self._router: Router[_Route] = Router()
         handlers = {name: value for module in _ROUTES for name, value in vars(module).items()}
         for method, template, name in operations():
@@ -129,7 +135,8 @@ class Application:
         call = Call(scope, receive, parameters)
         if route.name != "health_check":
             self._on_request()
-        if route.name not in _PUBLIC:
+        at_home = route.is_page and self._visitors is not None and self._visitors.is_at_home(call)
+        if route.name not in _PUBLIC and not at_home:
             answered.key = self._signed_in(call)
         return await route.handler(self._server, call)
 

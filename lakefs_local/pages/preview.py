@@ -1,14 +1,16 @@
-"""Pictures for pages: what is stored is shown only if its first bytes are those of a raster image.
+"""Contents for pages: what is stored is shown only if its first bytes are those of a raster image, else kept as a file.
 
 The type comes from the bytes, never from the name or the stored type, so that no stored page or SVG can run.
 """
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from lakefs_local.catalog import objects, repositories
 from lakefs_local.http import parameters
 from lakefs_local.http.call import Call, Refusal, Reply
+from lakefs_local.http.routes.objects import get_object
 from lakefs_local.http.server import Server
 from lakefs_local.pages.render import HEADERS
 from lakefs_local.storage import records
@@ -53,6 +55,18 @@ async def page_preview(server: Server, call: Call) -> Reply:
     return Reply(
         200, data, kind, {**HEADERS, "cache-control": "private, no-cache", "etag": f'"{entry.checksum}"'}
     )
+
+
+async def page_download(server: Server, call: Call) -> Reply:
+    """The bytes at a path, for a browser to keep in a file."""
+    call.parameters["ref"] = parameters.required(call, "ref")
+    reply = await get_object(server, call)
+    name = parameters.required(call, "path").rpartition("/")[2]
+    reply.headers |= {
+        **HEADERS,
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+    }
+    return reply
 
 
 def read(path: Path, limit: int) -> bytes:

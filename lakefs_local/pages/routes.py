@@ -40,6 +40,7 @@ PAGES = [
     ("GET", "/repositories/{repository}/objects", views.page_objects),
     ("GET", "/repositories/{repository}/object", views.page_object),
     ("GET", "/repositories/{repository}/preview", preview.page_preview),
+    ("GET", "/repositories/{repository}/download", preview.page_download),
     ("GET", "/repositories/{repository}/commits", views.page_commits),
     ("GET", "/repositories/{repository}/commits/{commit}", views.page_commit),
     ("GET", "/repositories/{repository}/compare", views.page_compare),

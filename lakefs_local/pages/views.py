@@ -101,7 +101,6 @@ async def page_object(server: Server, call: Call) -> Reply:
         ("Address", server.objects.address(entry)),
         *sorted(entry.metadata.items()),
     ]
-    download = address(repository.name, "refs", ref, "objects", path=path)
     return page(
         "object.html",
         title=path.rpartition("/")[2] or path,
@@ -110,7 +109,7 @@ async def page_object(server: Server, call: Call) -> Reply:
         trail=_trail(repository.name, ref, path.rpartition("/")[0]),
         preview=_preview(repository.name, ref, path) if picture else "",
         text=None if picture else _text(head),
-        download=f"/api/v1{download}",
+        download=address(repository.name, "download", ref=ref, path=path),
         **_about(repository, ref),
     )
 

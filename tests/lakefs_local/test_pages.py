@@ -1,12 +1,18 @@
 """Pages at lakeFS's own UI addresses: every link opens, nothing stored can run."""
 
+import os
 import struct
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
-from urllib.parse import urlencode, urljoin
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import pytest
 from lakefs_api import Answer, Api, Repository
+
+from lakefs_local.discovery import serving
 
 EVIL = '<script>alert("1")</script>'
 
@@ -50,7 +56,7 @@ class Links(HTMLParser):
 
 def visit(api: Api, address: str, **query: str) -> Answer:
     target = address + (f"?{urlencode(query)}" if query else "")
-    return api.send("GET", target, headers={"Authorization": api.authorization})
+    return api.send("GET", target)
 
 
 @pytest.fixture
@@ -143,11 +149,103 @@ def test_a_comparison_shows_what_a_merge_would_bring(api: Api, shown: Repository
     assert "only-there.png" in page and "notes.txt" in page
 
 
-def test_a_browser_is_asked_for_the_key_pair(api: Api, shown: Repository) -> None:
-    answer = api.send("GET", f"/repositories/{shown.name}/objects?ref=main&path=")
+def test_an_object_is_downloaded_byte_for_byte_and_shown_by_no_browser(api: Api, shown: Repository) -> None:
+    path = f"batches/{EVIL}/x.html"
+    answer = visit(api, f"/repositories/{shown.name}/download", ref="main", path=path)
+    assert (answer.status, answer.body) == (200, EVIL.encode())
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''x.html"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST:8000", "[::1]:8000", "127.9.9.9:1"])
+def test_whoever_sits_at_the_machine_needs_no_key_pair_for_pages(
+    api: Api, repository: Repository, host: str
+) -> None:
+    page = f"/repositories/{repository.name}/commits?ref=main"
+    assert api.send("GET", page, headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    ],
+)
+def test_a_link_on_another_systems_page_opens_and_shows_its_pictures(
+    api: Api, repository: Repository, sent: dict[str, str]
+) -> None:
+    assert api.send("GET", f"/repositories/{repository.name}/objects?ref=main", headers=sent).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        # A name of somebody else's that was made to point to this machine.
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8000"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "localhost@evil.example"},
+        {"Host": "[::1"},
+        {"Host": ""},
+        {"Host": "0.0.0.0"},
+        {"Host": "192.168.1.5:8000"},
+        # Somebody else's page that shows a picture or a frame of ours, or reads it.
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        # A proxy on this machine that asks for somebody on another one.
+        {"X-Forwarded-For": "203.0.113.7"},
+        {"Forwarded": "for=203.0.113.7"},
+        {"Via": "1.1 proxy"},
+        # A key pair that is wrong does no harm, and no good.
+        {"Host": "evil.example", "Authorization": "Basic YTpi"},
+    ],
+)
+def test_whoever_asks_from_elsewhere_is_asked_for_the_key_pair(
+    api: Api, repository: Repository, sent: dict[str, str]
+) -> None:
+    page = f"/repositories/{repository.name}/objects?ref=main&path="
+    answer = api.send("GET", page, headers=sent)
     assert (answer.status, answer.headers["www-authenticate"].split()[0]) == (401, "Basic")
-    assert shown.name not in answer.body.decode()
-    assert "www-authenticate" not in api.send("GET", "/api/v1/repositories").headers
+    assert repository.name not in answer.body.decode()
+    if "Authorization" not in sent:
+        signed_in = {"Authorization": api.authorization, **sent}
+        assert api.send("GET", page, headers=signed_in).status == 200
+
+
+def test_the_api_always_asks_for_the_key_pair(api: Api, shown: Repository) -> None:
+    for address in (
+        "/api/v1/repositories",
+        f"/api/v1/repositories/{shown.name}/refs/main/objects?path=notes.txt",
+    ):
+        answer = api.send("GET", address)
+        assert answer.status == 401 and "www-authenticate" not in answer.headers
+    assert api.send("POST", "/_lakefs_local/collect", b"").status == 401
+
+
+@pytest.mark.parametrize("options", [{"host": "0.0.0.0"}, {"login": True}])
+def test_a_server_for_others_too_or_told_to_ask_shows_nothing_without_a_key_pair(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with serving(tmp_path, **options) as server:
+        address = urlsplit(server.endpoint)._replace(netloc=f"127.0.0.1:{urlsplit(server.endpoint).port}")
+        api = Api(replace(server, endpoint=address.geturl()))
+        assert visit(api, "/repositories").status == 401
+        assert api.send("GET", "/repositories", headers={"Authorization": api.authorization}).status == 200
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux says whose a connection is")
+def test_another_user_of_the_machine_is_asked_for_the_key_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = os.geteuid()
+    with serving(tmp_path) as server:
+        assert visit(Api(server), "/repositories").status == 200
+        # The server runs in this process: it takes itself for another user's, the client stays whose it is.
+        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+        assert visit(Api(server), "/repositories").status == 401
 
 
 @pytest.mark.parametrize(
