@@ -19,9 +19,14 @@ from sensors.drops import drop_sensor
 from sensors.production_log import production_sensor
 from visionops_assets.graph import project_graph
 from visionops_assets.io_managers import RecordIOManager, TableIOManager
-from visionops_assets.project import load_projects
+from visionops_assets.project import ProjectError, load_projects
 
 projects = load_projects(home.projects_folder())
+if projects.unusable and os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"):
+    # `dg check defs` is asked whether all is well, not to go on with the rest.
+    raise ProjectError("\n".join(file.why for file in projects.unusable))
+for file in projects.unusable:
+    dg.get_dagster_logger("projects").warning(f"{file.project} is not loaded: {file.why}")
 
 
 def _from_environment(name: str) -> dg.EnvVar | None:
@@ -33,6 +38,8 @@ graphs = [project_graph(project) for project in projects]
 defs = dg.Definitions.merge(
     *(graph.definitions for graph in graphs),
     dg.Definitions(
+        # The page of the code location shows what is missing in it.
+        metadata={f"not loaded: {file.path.name}": file.why for file in projects.unusable},
         sensors=[
             sensor(graph)
             for graph in graphs

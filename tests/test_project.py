@@ -1,5 +1,6 @@
 """A project file is validated field by field, and its errors say where and what."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,26 @@ def test_what_is_no_yaml_and_no_mapping_is_refused_by_name(tmp_path):
             load_project(path)
 
 
-def test_two_files_of_one_project_are_refused(tmp_path):
+def test_of_two_files_of_one_project_neither_is_used(tmp_path):
     write(tmp_path, GOOD, "one.yaml")
     second = write(tmp_path, GOOD, "two.yaml")
-    with pytest.raises(ProjectError, match=r"already declared in .*one\.yaml"):
-        load_projects(tmp_path)
+    with pytest.raises(ProjectError, match=r"declared in .*(one|two)\.yaml too; keep one"):
+        find_project(load_projects(tmp_path), "shop")
     second.unlink()
     with pytest.raises(ProjectError, match="there are: shop"):
         find_project(load_projects(tmp_path), "ship")
+
+
+@pytest.mark.parametrize(
+    "text", ["project: ship\nrepositry: typo", "project: [", "", "- a list", "project: 7"]
+)
+def test_a_file_that_cannot_be_used_stops_no_other_project(tmp_path, text):
+    write(tmp_path, GOOD)
+    bad = write(tmp_path, text, "ship.yaml")
+    found = load_projects(tmp_path)
+    assert [project.project for project in found] == ["shop"]
+    assert find_project(found, "shop").repository == "shop-images"
+    with pytest.raises(ProjectError, match=re.escape(str(bad))):
+        find_project(found, "ship")
+    with pytest.raises(ProjectError, match=r"ship\.yaml cannot be used"):
+        find_project(found, "another")

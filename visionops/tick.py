@@ -40,11 +40,15 @@ def command(
     import definitions
     from visionops_assets.project import find_project
 
-    chosen = definitions.projects
-    if projects:
-        chosen = [find_project(definitions.projects, name) for name in projects]
+    declared = definitions.projects
+    chosen = [find_project(declared, name) for name in projects] if projects else declared.usable
     with dg.DagsterInstance.get() as instance:
         ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
+    if not projects:
+        for file in declared.unusable:
+            ticks.append(Tick(file.project, None, None, "error", file.why, 0.0))
+            if not as_json:
+                typer.echo(f"{file.project}: error: {file.why}")
     if as_json:
         typer.echo(json.dumps([asdict(found) for found in ticks], indent=1))
     if any(found.outcome == "error" for found in ticks):

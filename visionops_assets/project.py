@@ -1,9 +1,11 @@
 """One vision project's life, declared in one YAML file under `projects/`."""
 
 import datetime
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, overload
 
 import yaml
 from pydantic import (
@@ -128,26 +130,80 @@ def load_project(path: Path) -> Project:
         raise ProjectError("\n".join(f"{path}: {_explain(found)}" for found in error.errors())) from error
 
 
-def load_projects(folder: Path) -> list[Project]:
-    """Every `*.yaml` of a folder, by name. Raises `ProjectError` on a bad file or a name used twice."""
-    paths = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    projects: dict[str, tuple[Path, Project]] = {}
-    for path in paths:
-        project = load_project(path)
-        if project.project in projects:
-            first = projects[project.project][0]
-            raise ProjectError(f"{path}: project: {project.project} is already declared in {first}")
-        projects[project.project] = (path, project)
-    return [project for _, project in projects.values()]
+@dataclass(frozen=True)
+class UnusableFile:
+    """A project file that nothing can be loaded from, the project that it is about, and why."""
+
+    project: str
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Projects(Sequence[Project]):
+    """The projects that files declare, by name of file; what cannot be used stops no other one."""
+
+    usable: tuple[Project, ...]
+    unusable: tuple[UnusableFile, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> Project: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Project, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Project | tuple[Project, ...]:
+        return self.usable[index]
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+
+def load_projects(folder: Path) -> Projects:
+    """What the `*.yaml` of a folder declare. Of two files that declare one project neither is used."""
+    loaded: dict[Path, Project] = {}
+    unusable: list[UnusableFile] = []
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        try:
+            loaded[path] = load_project(path)
+        except ProjectError as error:
+            unusable.append(UnusableFile(_named(path), path, str(error)))
+    declared = Counter(project.project for project in loaded.values())
+    for path, project in loaded.items():
+        if declared[project.project] > 1:
+            others = ", ".join(
+                str(other)
+                for other, one in loaded.items()
+                if one.project == project.project and other != path
+            )
+            why = f"{path}: project: {project.project} is declared in {others} too; keep one of them"
+            unusable.append(UnusableFile(project.project, path, why))
+    usable = tuple(project for project in loaded.values() if declared[project.project] == 1)
+    return Projects(usable, tuple(unusable))
 
 
 def find_project(projects: Sequence[Project], name: str) -> Project:
-    """The project called `name`; `ProjectError` lists those there are."""
+    """The project called `name`; `ProjectError` says why its file cannot be used, or lists those there are."""
     for project in projects:
         if project.project == name:
             return project
+    unusable = projects.unusable if isinstance(projects, Projects) else ()
+    for file in unusable:
+        if file.project == name:
+            raise ProjectError(file.why)
     known = ", ".join(project.project for project in projects) or "none"
-    raise ProjectError(f"no project is called {name}; there are: {known}")
+    broken = "".join(f"; {file.path} cannot be used" for file in unusable)
+    raise ProjectError(f"no project is called {name}; there are: {known}{broken}")
+
+
+def _named(path: Path) -> str:
+    """The project that a file is about, though it cannot be used: what it says, else its own name."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return path.stem
+    said = content.get("project") if isinstance(content, Mapping) else None
+    return said if isinstance(said, str) else path.stem
 
 
 def _explain(found: Any) -> str:

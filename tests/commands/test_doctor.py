@@ -75,7 +75,8 @@ def test_a_broken_project_file_is_named(desk: Desk):
     (desk.world.root / "projects" / "cats.yaml").write_text("project: cats\n")
     code, lines = doctor(desk)
     assert code == 1
-    assert "cats.yaml" in lines["projects"]["what"]
+    assert "cats.yaml" in lines["project cats"]["what"]
+    assert "shapes" in lines["projects"]["what"], "the others stay"
 
 
 def test_a_key_that_others_can_read_is_broken(desk: Desk):

@@ -8,18 +8,21 @@ from urllib.parse import urlsplit
 
 from resources import home
 from visionops.diagnosis import Line
-from visionops_assets.project import Project
+from visionops_assets.project import Projects
 
 
 def projects() -> Iterator[Line]:
     """The project files."""
-    from visionops_assets.project import ProjectError
-
     folder = home.projects_folder()
-    try:
-        found = _projects()
-    except ProjectError as error:
-        yield Line("broken", "projects", str(error), "correct the file; nothing loads before")
+    found = _projects()
+    for file in found.unusable:
+        yield Line(
+            "broken",
+            f"project {file.project}",
+            file.why,
+            f"correct the file; {file.project} stands still until then",
+        )
+    if not found and found.unusable:
         return
     if not found:
         yield Line(
@@ -185,7 +188,7 @@ def metrics() -> Iterator[Line]:
         yield Line("warning", "metrics", f"something else listens on port {PORT}", fix)
 
 
-def _projects() -> list[Project]:
+def _projects() -> Projects:
     from visionops_assets.project import load_projects
 
     return load_projects(home.projects_folder())

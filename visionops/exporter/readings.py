@@ -9,7 +9,7 @@ from resources import home
 from visionops import services
 from visionops.exporter import data, families, models
 from visionops.exporter.families import Sample
-from visionops_assets.project import Project, ProjectError, load_projects
+from visionops_assets.project import Project, ProjectError, Projects, load_projects
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -22,23 +22,28 @@ LAKEFS_SECONDS = 5.0
 
 
 class ProjectFiles:
-    """The project files as they are; those of the last time where one of them is broken now."""
+    """The project files as they are; of a project whose file is broken now, what it was at the last reading."""
 
     def __init__(self) -> None:
-        self._known: list[Project] = []
+        self._known: dict[str, Project] = {}
 
     def read(self) -> list[Sample]:
-        """The projects there are. Raises `ProjectError`."""
-        self._known = load_projects(home.projects_folder())
-        return [families.PROJECT(1, one.project, one.task, one.repository) for one in self._known]
+        """The projects there are. Raises `ProjectError` where a file cannot be used."""
+        for file in self._load().unusable:
+            raise ProjectError(file.why)
+        return [families.PROJECT(1, one.project, one.task, one.repository) for one in self._known.values()]
 
     def known(self) -> list[Project]:
         """The projects that the other services are asked about."""
-        try:
-            self.read()
-        except ProjectError:
-            return self._known
-        return self._known
+        self._load()
+        return list(self._known.values())
+
+    def _load(self) -> Projects:
+        found = load_projects(home.projects_folder())
+        before = {file.project: self._known.get(file.project) for file in found.unusable}
+        self._known = {name: project for name, project in before.items() if project is not None}
+        self._known |= {project.project: project for project in found}
+        return found
 
 
 def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from resources import home
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSError
-from visionops.receiver.app import SensorNotTicked
-from visionops_assets.project import Project, ProjectError
+from visionops_assets.project import Project
 from visionops_assets.training.training_version import training_version
 
 if TYPE_CHECKING:
@@ -25,16 +24,12 @@ class CodeLocation:
         self._seen: _Seen | None = None
 
     def load(self) -> "tuple[dg.Definitions, Sequence[Project]]":
-        """Definitions and projects. Raises `SensorNotTicked` where a project file is broken."""
-        seen = _project_files()
-        try:
-            import definitions
+        """Definitions and the projects whose files can be used."""
+        import definitions
 
-            if self._seen is not None and seen != self._seen:
-                importlib.reload(definitions)
-        except ProjectError as error:
-            self._seen = ()
-            raise SensorNotTicked(str(error)) from error
+        seen = _project_files()
+        if self._seen is not None and seen != self._seen:
+            importlib.reload(definitions)
         self._seen = seen
         return definitions.defs, definitions.projects
 
