@@ -1,4 +1,4 @@
-"""One promotion at a time per project, by locks that die with their holder.
+"""Locks that die with their holder: one promotion at a time per project.
 
 A Dagster pool would not do: a killed step keeps its slot for ever.
 """
@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,31 +24,46 @@ class PromotionLocked(RegistryError):
     """Another promotion or rollback of the project is running and did not end in time."""
 
 
+class LockHeld(Exception):
+    """Another process holds a file's lock; the message says which."""
+
+
 class LockNotConfigured(RegistryError):
     """The lock's address cannot be used: no Postgres, or its driver is missing."""
 
 
 @contextmanager
-def file_lock(folder: Path, project: str, timeout: float) -> Iterator[None]:
-    """Hold the project's lock for all processes of this machine; the kernel frees it when the holder dies.
+def held_file(folder: Path, name: str, timeout: float) -> Iterator[None]:
+    """Hold a lock of this name for all processes of this machine; the kernel frees it when the holder dies.
 
-    `timeout` in seconds. Raises `PromotionLocked`.
+    It lies beside what it protects, in a folder that nobody removes. `timeout` in seconds, negative to wait for ever.
+    Raises `LockHeld`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / f"{project}.holder"
-    lock = FileLock(folder / f"{project}.lock", timeout=timeout, poll_interval=POLL_SECONDS)
+    holder = folder / f"{name}.holder"
+    lock = FileLock(folder / f"{name}.lock", timeout=timeout, poll_interval=POLL_SECONDS)
     try:
         lock.acquire()
     except Timeout as error:
-        by = holder.read_text() if holder.is_file() else "an unknown process"
-        raise PromotionLocked(
-            f"promotion of {project} is locked by {by}: wait for it, or end that process, and run again"
-        ) from error
+        raise LockHeld(holder.read_text() if holder.is_file() else "an unknown process") from error
     try:
         holder.write_text(f"process {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def file_lock(folder: Path, project: str, timeout: float) -> Iterator[None]:
+    """Hold the project's lock for all processes of this machine. `timeout` in seconds. Raises `PromotionLocked`."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(held_file(folder, project, timeout))
+        except LockHeld as error:
+            raise PromotionLocked(
+                f"promotion of {project} is locked by {error}: wait for it, or end that process, and run again"
+            ) from error
+        yield
 
 
 @contextmanager

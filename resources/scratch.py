@@ -26,7 +26,8 @@ class Scratch(dg.ConfigurableResource):
     def exclusive_training(self, identity: str) -> Iterator[Path]:
         """The same folder, while no other process of this machine trains the same; waits for one that does."""
         folder = self.training(identity)
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the folder, which whoever trained removes while others wait for the lock.
+        with FileLock(f"{folder}.lock"):
             folder.mkdir(parents=True, exist_ok=True)
             yield folder

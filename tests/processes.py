@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 context: ForkServerContext = multiprocessing.get_context("forkserver")
@@ -49,20 +49,58 @@ class Dying:
         setattr(self.owner, self.name, dying)
 
 
-def run(target: Callable[..., None], *arguments: object, environment: Mapping[str, str], said: Path) -> Ended:
+@dataclass(frozen=True)
+class Running:
+    """A command that runs in a child."""
+
+    child: ForkServerProcess
+    said_to: Path
+
+    @property
+    def said(self) -> str:
+        """What it has printed so far."""
+        return self.said_to.read_text() if self.said_to.exists() else ""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.child.pid is not None
+        os.kill(self.child.pid, number)
+
+    def ended(self) -> Ended:
+        """Wait for its end."""
+        self.child.join(WITHIN)
+        assert self.child.exitcode is not None, f"{self.child.name} ran for {WITHIN} s"
+        return Ended(self.child.exitcode, self.said)
+
+
+def start(
+    target: Callable[..., None], *arguments: object, environment: Mapping[str, str], said: Path
+) -> Running:
     """Call `target` in a child with this environment; what it prints goes to a file."""
-    child = context.Process(target=_in_environment, args=(dict(environment), said, target, arguments))
+    child = context.Process(
+        target=_in_environment, args=(dict(environment), said, target, arguments), name=target.__name__
+    )
     child.start()
-    child.join(WITHIN)
-    assert child.exitcode is not None, f"{target.__name__} ran for {WITHIN} s"
-    return Ended(child.exitcode, said.read_text())
+    return Running(child, said)
+
+
+def run(target: Callable[..., None], *arguments: object, environment: Mapping[str, str], said: Path) -> Ended:
+    """The same, to its end."""
+    return start(target, *arguments, environment=environment, said=said).ended()
+
+
+def start_visionops(
+    *arguments: str, environment: Mapping[str, str], said: Path, before: Callable[[], None] | None = None
+) -> Running:
+    """Start the command line in a child with this environment. `before` runs there first."""
+    return start(_command, arguments, before, environment=environment, said=said)
 
 
 def visionops(
     *arguments: str, environment: Mapping[str, str], said: Path, before: Callable[[], None] | None = None
 ) -> Ended:
-    """Run the command line in a child with this environment. `before` runs there first."""
-    return run(_command, arguments, before, environment=environment, said=said)
+    """The same, to its end."""
+    return start_visionops(*arguments, environment=environment, said=said, before=before).ended()
 
 
 def _in_environment(

@@ -20,7 +20,6 @@ def command(
 
     Who approves is VISIONOPS_ACTOR. A verdict that did not pass takes `promote --override`.
     """
-    import dagster as dg
 
     from visionops import services
     from visionops.decisions import carry_out, named_or_only
@@ -32,6 +31,6 @@ def command(
     answers.approve(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
     import definitions
 
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         promoted = carry_out(registry, definitions.defs, instance, project, decision)
     typer.echo(json.dumps(promoted.to_json(), indent=1) if as_json else promoted.to_text())

@@ -3,6 +3,7 @@
 `python -m visionops.bootstrap COMMAND…` does so and becomes COMMAND: `dagster-webserver` and its like in a container.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -79,9 +80,11 @@ def _in_bucket(logs: str) -> dict[str, Any]:
 def _link(source: Path, link: Path) -> None:
     """Point `link` at `source`; a file that somebody put there stays."""
     if (link.is_symlink() and link.resolve() != source) or _is_ours(link):
-        link.unlink()
+        link.unlink(missing_ok=True)
     if not link.exists():
-        link.symlink_to(source)
+        # Another command may have made it meanwhile.
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(source)
 
 
 def _write(source: Path, services: dict[str, Any], target: Path) -> None:

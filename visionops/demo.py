@@ -44,7 +44,6 @@ def command(
     in production, up to yesterday: quiet days, a camera that blurs and darkens, other digits than before. Running it
     again is safe: what is committed, decided and logged stays.
     """
-    import dagster as dg
 
     import definitions
     from visionops import services
@@ -60,14 +59,14 @@ def command(
     say(f"VisionOps demo: {sum(week.images for week in WEEKS)} real images in {len(WEEKS)} weekly batches")
     publisher = Publisher(project, services.lakefs(), services.artifacts())
     accounts = []
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         for week, folder in zip(WEEKS, folders, strict=True):
             say(f"\n{week.batch}, {week.story}: {week.images} images")
             begun = time.perf_counter()
             published = publisher.publish(folder, week.batch)
             imported = time.perf_counter() - begun
             say(f"  {published.outcome} on lakeFS main in {imported:.1f} s; the sensor sees it")
-            ticks = tick(definitions.defs, instance, [project])
+            ticks = tick(definitions.defs, instance, [project], wait=True)
             account = _account(publisher, week.batch, time.perf_counter() - begun)
             accounts.append(account)
             # Days of an earlier demo may still have waited.

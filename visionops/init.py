@@ -216,16 +216,16 @@ def _publish(
 
 
 def _first_verdict(name: str) -> str | None:
-    import dagster as dg
 
     import definitions
+    from visionops import services
     from visionops.tick import tick
     from visionops_assets.project import find_project
 
     project = find_project(definitions.projects, name)
     typer.echo("training and judging; this can take minutes")
-    with dg.DagsterInstance.get() as instance:
-        ticks = tick(definitions.defs, instance, [project], say=typer.echo)
+    with services.dagster() as instance:
+        ticks = tick(definitions.defs, instance, [project], say=typer.echo, wait=True)
     return ticks[-1].outcome
 
 

@@ -23,7 +23,6 @@ def command(
 
     Who decides is VISIONOPS_ACTOR. A PASS needs no override: it is promoted by itself, or by `approve`.
     """
-    import dagster as dg
 
     from visionops import services
     from visionops.decisions import carry_out, named_or_newest
@@ -41,7 +40,7 @@ def command(
     answers.override(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
     import definitions
 
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         promoted = carry_out(registry, definitions.defs, instance, project, decision)
     text = f"{promoted.to_text()}, against verdict {decision.identity[:12]} ({decision.outcome})"
     typer.echo(json.dumps(promoted.to_json(), indent=1) if as_json else text)

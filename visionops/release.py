@@ -17,7 +17,6 @@ def command(
 
     Who releases is VISIONOPS_ACTOR. `visionops status` says beforehand what would be promoted; `reject` keeps it out.
     """
-    import dagster as dg
 
     from resources.model_records import EVERYWHERE
     from visionops import services
@@ -32,7 +31,7 @@ def command(
     if ready is not None:
         import definitions
 
-        with dg.DagsterInstance.get() as instance:
+        with services.dagster() as instance:
             promoted = carry_out(registry, definitions.defs, instance, project, ready)
     why_not = waits.why_none_is_ready(gate.approval)
     if as_json:

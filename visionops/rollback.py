@@ -67,7 +67,6 @@ def command(
 
 def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str | None:
     """Materialise `in_production` by the project's rollback job, which finds the alias set; returns its error."""
-    import dagster as dg
 
     import definitions
     from visionops import services
@@ -76,6 +75,6 @@ def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str |
     config = {"to": change.version, "why": why, "actor": services.actor(), "group": group}
     if change.changed and change.entry is not None:
         config["leaving"] = change.entry.from_version
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         job = f"{project}_rollback"
         return run_job(definitions.defs, instance, job, config={f"{project}_roll_back": config}).error

@@ -1,6 +1,9 @@
 """What a command talks to, from the environment, as the code location's resources do."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from resources import home
 from resources.artifact_store import ArtifactStore
@@ -9,6 +12,9 @@ from resources.model_registry import ModelRegistry
 from resources.spool import Spool
 from visionops_assets.project import Project, find_project, load_projects
 from visionops_assets.refusals import ReasonMissing
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 def project(name: str) -> Project:
@@ -40,6 +46,18 @@ def artifacts() -> ArtifactStore:
 def spool() -> Spool:
     """Where predictions are left for the collector."""
     return Spool.from_environment()
+
+
+@contextmanager
+def dagster() -> "Iterator[dg.DagsterInstance]":
+    """The Dagster of DAGSTER_HOME. Processes that open a new one at once would each make its tables."""
+    import dagster as dg
+    from filelock import FileLock
+
+    with FileLock(f"{home.dagster_home()}.lock"):
+        instance = dg.DagsterInstance.get()
+    with instance:
+        yield instance
 
 
 def actor() -> str:

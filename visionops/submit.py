@@ -51,7 +51,6 @@ def command(
 
     Nothing is trained. Submitting again changes nothing. A refusal is no failure: exit code 0; an error is 1.
     """
-    import dagster as dg
 
     from visionops import services
 
@@ -59,7 +58,7 @@ def command(
     found = services.project(project or _project_of(registry, run))
     import definitions
 
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         ended = submit(definitions.defs, instance, found, run, registry=registry, lakefs=lakefs)
     typer.echo(json.dumps(ended.to_json(), indent=1) if as_json else ended.to_text())
     if ended.outcome == "error":

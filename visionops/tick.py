@@ -2,8 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from dagster._core.definitions.sensor_definition import SensorExecutionData
 
     from visionops_assets.project import Project
+
+SENSOR, RUN_KEY = "dagster/sensor_name", "dagster/run_key"
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,17 @@ def command(
 ) -> None:
     """Evaluate the sensors once and run what they ask, in this process: for CI, cron and tests.
 
-    A refusal is no failure: exit code 0. Only an error is 1.
+    A refusal is no failure: exit code 0. Only an error is 1. Where another `visionops tick` works on a project, that
+    is said and left to it.
     """
-    import dagster as dg
 
     import definitions
+    from visionops import services
     from visionops_assets.project import find_project
 
     declared = definitions.projects
     chosen = [find_project(declared, name) for name in projects] if projects else declared.usable
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
     if not projects:
         for file in declared.unusable:
@@ -60,11 +65,18 @@ def tick(
     instance: "dg.DagsterInstance",
     projects: "Sequence[Project]",
     say: Callable[[str], None] | None = None,
+    *,
+    wait: bool = False,
 ) -> list[Tick]:
-    """Evaluate each project's sensor and run its requests one after the other. `say` gets a line for each."""
+    """Evaluate each project's sensor and run its requests one after the other. `say` gets a line for each.
+
+    What another process ticks is left to it, or with `wait` ticked after it.
+    """
     ticks = []
     for project in projects:
-        for found in _tick_project(defs, instance, project):
+        with _alone(instance, project, wait) as other:
+            done = [_left_to(project, other)] if other else _tick_project(defs, instance, project)
+        for found in done:
             ticks.append(found)
             if say is not None:
                 what = found.outcome or "nothing to do"
@@ -73,7 +85,38 @@ def tick(
 
 
 def tick_production(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
-    """Collect what production logged and run the days that it touched; a project without production has none."""
+    """Collect what production logged and run the days that it touched; a project without production has none.
+
+    Waits for a process that ticks the project.
+    """
+    with _alone(instance, project, wait=True):
+        return _tick_days(defs, instance, project)
+
+
+@contextmanager
+def _alone(instance: "dg.DagsterInstance", project: "Project", wait: bool) -> "Iterator[str | None]":
+    """Hold the project's ticks on this Dagster; without `wait`, give who holds them where somebody does.
+
+    Two that look at once would both see that nothing runs yet, and both start it.
+    """
+    from resources.model_lock import LockHeld, held_file
+
+    with ExitStack() as held:
+        other = None
+        try:
+            folder = Path(instance.root_directory) / "ticks"
+            held.enter_context(held_file(folder, project.project, -1 if wait else 0))
+        except LockHeld as error:
+            other = str(error)
+        yield other
+
+
+def _left_to(project: "Project", other: str) -> Tick:
+    reason = f"another `visionops tick` works on it ({other})"
+    return Tick(project.project, None, None, None, reason, 0.0)
+
+
+def _tick_days(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
     if not defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
         return []
     ticks: list[Tick] = []
@@ -101,7 +144,7 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
         if not taken.run_id:
             break
     ticks += _tick_sensor(defs, instance, project, "commits", "decide")
-    ticks += tick_production(defs, instance, project)
+    ticks += _tick_days(defs, instance, project)
     _announce(defs, instance, project)
     return ticks
 
@@ -160,7 +203,7 @@ def evaluate_sensor(
 
 def sensor_tags(request: "dg.RunRequest", sensor: str) -> dict[str, str]:
     """A request's tags with the daemon's names for who asked, so that UI and daemon know the run for the sensor's."""
-    return {**request.tags, "dagster/sensor_name": sensor, "dagster/run_key": request.run_key or ""}
+    return {**request.tags, SENSOR: sensor, RUN_KEY: request.run_key or ""}
 
 
 def _run(
@@ -171,14 +214,22 @@ def _run(
     job: str,
     request: "dg.RunRequest",
 ) -> Tick:
+    import dagster as dg
+
     from visionops_assets import run_tags
     from visionops_assets.run_reason import note_error, run_reason
 
     started = time.perf_counter()
+    tags = sensor_tags(request, sensor)
+    # The daemon asks for it too.
+    asked = dg.RunsFilter(tags={name: tags[name] for name in (SENSOR, RUN_KEY)})
+    for other in instance.get_runs(asked, limit=1):
+        reason = f"run {other.run_id} was started for it meanwhile"
+        return Tick(project.project, request.partition_key, None, None, reason, 0.0)
     result = defs.resolve_job_def(job).execute_in_process(
         instance=instance,
         partition_key=request.partition_key,
-        tags=sensor_tags(request, sensor),
+        tags=tags,
         # The event log keeps everything; here the outcome is enough.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,

@@ -159,11 +159,11 @@ def _check_free(host: str, port: int, option: str) -> None:
 
 
 def _fail_stale_runs() -> None:
-    import dagster as dg
 
     from sensors.stale_runs import fail_stale_runs
+    from visionops import services
 
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         for run_id in fail_stale_runs(instance):
             typer.echo(f"run {run_id} was killed and is marked as failed; its sensor will ask for it again")
 

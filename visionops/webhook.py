@@ -25,7 +25,6 @@ def serve(
 
     A call has to carry `Authorization: Bearer` and VISIONOPS_WEBHOOK_TOKEN. Forged and repeated calls start nothing.
     """
-    import dagster as dg
 
     from resources.webhook_token import webhook_token
     from visionops import services
@@ -45,7 +44,7 @@ def serve(
     defs, projects = location.load()
     defs.get_repository_def()
     warm_up(services.lakefs(), projects)
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         looking = Looking(instance, location.load, launch)
         server = PredictionServer(receiver_app(guard, looking.look), host, port)
         server.run(lambda: typer.echo(f"lakeFS may call {server.address}{PATH}"))

@@ -57,14 +57,14 @@ def command(
 
 def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Comparison | None]":
     """Dataset version, Dagster run, verdict and comparison. Raises `RuntimeError` where the run fails."""
-    import dagster as dg
 
     import definitions
+    from visionops import services
     from visionops.runs import run_job
     from visionops_assets.project import find_project
 
     project = find_project(definitions.projects, name)
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         partition = _partition(definitions.defs, instance, project, version)
         typer.echo(f"{name}: {partition} with the present recipe and code …", err=True)
         ran = run_job(definitions.defs, instance, f"{name}_what_if", partition=partition)

@@ -1,0 +1,45 @@
+"""Homes that only separate processes work on."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from resources.model_registry import ModelRegistry
+from tests import processes
+from visionops_assets.promotion.history import production
+
+
+class Home:
+    """A VISIONOPS_HOME with one small project, worked on by separate processes only."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.environment = {
+            **os.environ,
+            "VISIONOPS_HOME": str(root / "home"),
+            "VISIONOPS_PROJECTS": str(root / "projects"),
+        }
+        self.environment.pop("DAGSTER_HOME", None)
+
+    def visionops(self, *arguments: str, before: Callable[[], None] | None = None) -> processes.Ended:
+        """Run a command to its end."""
+        return processes.visionops(
+            *arguments, environment=self.environment, said=self.root / "said", before=before
+        )
+
+    def start(
+        self, *arguments: str, said: str = "said", before: Callable[[], None] | None = None
+    ) -> processes.Running:
+        """Start a command; what it prints goes to a file of the root."""
+        return processes.start_visionops(
+            *arguments, environment=self.environment, said=self.root / said, before=before
+        )
+
+    def champion(self) -> tuple[str, int]:
+        """Weights in production, and the number of versions that were ever in production."""
+        registry = ModelRegistry(tracking_uri=f"sqlite:///{self.root / 'home' / 'mlflow' / 'mlflow.db'}")
+        now = production(registry.models.get("shapes"))
+        assert now.version is not None
+        assert not now.foreign
+        assert now.incomplete is None
+        return registry.models.version("shapes", now.version).weights_sha256, len(now.intervals)
