@@ -1,5 +1,6 @@
 """Branches: a name, a head, and what is staged on it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from lakefs_local.catalog.paging import Page, Paging, page_of_names
 from lakefs_local.storage.database import Session
 
 if TYPE_CHECKING:
-    from lakefs_local.catalog.repositories import Repository
+    from lakefs_local.catalog.repositories import Protection, Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +89,16 @@ def listing(session: Session, repository: "Repository", paging: Paging, *, hidde
 
 
 def check_writable(repository: "Repository", name: str) -> None:
-    """Raises Forbidden if the branch is protected: it takes merges only."""
-    if is_protected(repository, name):
+    """Raises Forbidden if the branch is protected from writing too: it takes merges only."""
+    if any(rule.from_writing for rule in _rules(repository, name)):
         raise Forbidden("cannot write to protected branch")
 
 
 def check_committable(repository: "Repository", name: str) -> None:
     """Raises Forbidden if the branch is protected."""
-    if is_protected(repository, name):
+    if any(_rules(repository, name)):
         raise Forbidden("cannot commit to protected branch")
 
 
-def is_protected(repository: "Repository", name: str) -> bool:
-    """Whether a protection rule names the branch."""
-    return any(fnmatchcase(name, pattern) for pattern in repository.protection)
+def _rules(repository: "Repository", name: str) -> "Iterator[Protection]":
+    return (rule for rule in repository.protection if fnmatchcase(name, rule.pattern))

@@ -14,7 +14,8 @@ from lakefs_local.storage.tree import Difference
 
 
 class Changed(NamedTuple):
-    """`kind` is added, removed, changed or conflict; `size` that of the object there now, or before it went."""
+    """`kind` is added, removed, changed or conflict; `size` that of the object there now, or before it went, which is
+    not known of what is removed and not committed: 0."""
 
     kind: str
     size: int
@@ -26,7 +27,7 @@ def uncommitted(
     """What is staged on a branch. Raises NotFound."""
     branch = branches.get(session, repository.id, branch_name)
     root = commits.get(session, repository.id, branch.head).root
-    return listing.page(lambda start: _changed(staging.diff(session, branch, root, start)), paging)
+    return listing.page(lambda start: _staged(staging.diff(session, branch, root, start)), paging)
 
 
 def two_dot(
@@ -136,6 +137,12 @@ def _changed(differences: Iterator[Difference]) -> Iterator[tuple[bytes, Changed
     for key, left, right in differences:
         if not records.same(left, right):
             yield key, _change(left, right)
+
+
+def _staged(differences: Iterator[Difference]) -> Iterator[tuple[bytes, Changed]]:
+    # As in lakeFS, whose tombstones have no size.
+    for key, change in _changed(differences):
+        yield key, change._replace(size=0) if change.kind == "removed" else change
 
 
 def _merged(changes: Iterator[merge.Change]) -> Iterator[tuple[bytes, Changed]]:

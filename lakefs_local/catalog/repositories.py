@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lakefs_local.catalog import branches, commits, names
 from lakefs_local.catalog.errors import Forbidden, Invalid, NotFound, NotUnique
@@ -12,9 +14,16 @@ from lakefs_local.storage.database import Session
 _COLUMNS = "id, name, namespace, default_branch, read_only, created, metadata, protection"
 
 
+class Protection(NamedTuple):
+    """Branches whose name matches the pattern take no commits, and unless `from_writing` is False no uploads either."""
+
+    pattern: str
+    from_writing: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """`created` is in whole seconds; `protection` holds branch name patterns."""
+    """`created` is in whole seconds."""
 
     id: int
     name: str
@@ -23,7 +32,7 @@ class Repository:
     read_only: bool
     created: int
     metadata: dict[str, str]
-    protection: tuple[str, ...]
+    protection: tuple[Protection, ...]
 
 
 def get(session: Session, name: str) -> Repository:
@@ -50,32 +59,43 @@ def create(
     *,
     read_only: bool,
     metadata: dict[str, str],
+    bare: bool = False,
 ) -> Repository:
-    """Make a repository with its first commit. Raises Invalid, NotUnique."""
+    """Make a repository with its first commit; a bare one has neither commit nor branch, and may share a namespace.
+
+    Raises Invalid, NotUnique.
+    """
     names.check_branch(default_branch)
+    check_new(session, name)
     if not namespace.startswith("local://"):
         raise Invalid(
             f"failed to create repository: storage namespace '{namespace}' is not of the kind this server stores, "
             "local://<name>: invalid storage type"
         )
-    if session.one("SELECT 1 FROM repositories WHERE name = ?", name):
-        raise NotUnique("error creating repository: not unique")
     # As in lakeFS, a namespace stays taken when its repository is deleted: the objects are still there.
-    if session.one("SELECT 1 FROM namespaces WHERE namespace = ?", namespace.rstrip("/")):
+    if not bare and session.one("SELECT 1 FROM namespaces WHERE namespace = ?", namespace.rstrip("/")):
         raise Invalid(
             f"failed to create repository: found lakeFS objects in the storage (:{namespace}) "
             "key(_lakefs/dummy): storage namespace already in use"
         )
-    session.run("INSERT INTO namespaces VALUES (?)", namespace.rstrip("/"))
+    session.run("INSERT OR IGNORE INTO namespaces VALUES (?)", namespace.rstrip("/"))
     session.run(
         "INSERT INTO repositories (name, namespace, default_branch, read_only, created, metadata, protection) "
         "VALUES (?, ?, ?, ?, ?, ?, '[]')",
         *(name, namespace, default_branch, read_only, int(time.time()), json.dumps(metadata)),
     )
     repository = get(session, name)
+    if bare:
+        return repository
     first = commits.add(session, repository.id, commits.draft((), 0, None, "", "Repository created", {}))
     branches.insert(session, repository.id, default_branch, first.id, hidden=False)
     return repository
+
+
+def check_new(session: Session, name: str) -> None:
+    """Raises NotUnique if there is a repository of that name."""
+    if session.one("SELECT 1 FROM repositories WHERE name = ?", name):
+        raise NotUnique("error creating repository: not unique")
 
 
 def delete(session: Session, name: str, *, force: bool = False) -> None:
@@ -104,9 +124,10 @@ def delete_metadata(session: Session, repository: Repository, keys: list[str]) -
     _store_metadata(session, repository, {k: v for k, v in repository.metadata.items() if k not in keys})
 
 
-def set_protection(session: Session, repository: Repository, patterns: list[str]) -> None:
-    """Replace the patterns of protected branches."""
-    session.run("UPDATE repositories SET protection = ? WHERE id = ?", json.dumps(patterns), repository.id)
+def set_protection(session: Session, repository: Repository, rules: Sequence[Protection]) -> None:
+    """Replace the rules of protected branches."""
+    stored = [rule.pattern if rule.from_writing else {"commits": rule.pattern} for rule in rules]
+    session.run("UPDATE repositories SET protection = ? WHERE id = ?", json.dumps(stored), repository.id)
 
 
 def _store_metadata(session: Session, repository: Repository, metadata: dict[str, str]) -> None:
@@ -115,7 +136,10 @@ def _store_metadata(session: Session, repository: Repository, metadata: dict[str
 
 def _of_row(row: tuple) -> Repository:
     number, name, namespace, default_branch, read_only, created, metadata, protection = row
-    patterns = tuple(json.loads(protection))
+    rules = tuple(
+        Protection(rule) if isinstance(rule, str) else Protection(rule["commits"], from_writing=False)
+        for rule in json.loads(protection)
+    )
     return Repository(
-        number, name, namespace, default_branch, bool(read_only), created, json.loads(metadata), patterns
+        number, name, namespace, default_branch, bool(read_only), created, json.loads(metadata), rules
     )

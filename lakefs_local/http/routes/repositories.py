@@ -3,7 +3,9 @@
 import hashlib
 import json
 
+from lakefs_local import sample
 from lakefs_local.catalog import repositories
+from lakefs_local.catalog.repositories import Protection
 from lakefs_local.http import parameters, render, schemas
 from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json
 from lakefs_local.http.server import Server
@@ -11,22 +13,30 @@ from lakefs_local.storage.database import Session
 
 
 async def create_repository(server: Server, call: Call) -> Reply:
-    """With a first commit, "Repository created"."""
-    body = await parameters.body(call, schemas.REPOSITORY)
-    if parameters.boolean(call, "bare") or body.get("sample_data"):
-        raise Refusal(501, "lakefs_local makes neither bare repositories nor sample data")
+    """With a first commit, "Repository created"; on request with sample objects, or bare."""
+    body, bare = await parameters.body(call, schemas.REPOSITORY), parameters.boolean(call, "bare")
+    name, default_branch = body["name"], body.get("default_branch") or "main"
 
     def create(session: Session) -> repositories.Repository:
+        repositories.check_new(session, name)
+        if body.get("storage_id"):
+            # There is one store here, and it has no id.
+            raise Refusal(400, f"no such storage: {body['storage_id']}: invalid storage id")
         return repositories.create(
             session,
-            body["name"],
+            name,
             body["storage_namespace"],
-            body.get("default_branch") or "main",
+            default_branch,
             read_only=body.get("read_only", False),
             metadata={},
+            bare=bare,
         )
 
-    return reply_json(201, render.repository(await server.write(create)))
+    # As in lakeFS, a bare repository stays empty whatever else is asked for.
+    if bare or not body.get("sample_data"):
+        return reply_json(201, render.repository(await server.write(create)))
+    made = await server.work(lambda: sample.populate(server.store, create))
+    return reply_json(201, render.repository(made))
 
 
 async def list_repositories(server: Server, call: Call) -> Reply:
@@ -81,9 +91,9 @@ async def delete_repository_metadata(server: Server, call: Call) -> Reply:
 async def get_branch_protection_rules(server: Server, call: Call) -> Reply:
     """The rules, with an ETag to change them by."""
     with server.store.database.read() as session:
-        patterns = repositories.get(session, call.parameters["repository"]).protection
-    reply = reply_json(200, [{"pattern": pattern} for pattern in patterns])
-    reply.headers["etag"] = _etag(patterns)
+        rules = repositories.get(session, call.parameters["repository"]).protection
+    reply = reply_json(200, [{"pattern": rule.pattern} for rule in rules])
+    reply.headers["etag"] = _etag(rules)
     return reply
 
 
@@ -97,11 +107,11 @@ async def set_branch_protection_rules(server: Server, call: Call) -> Reply:
         repository = repositories.writable(session, name)
         if expected is not None and expected != _etag(repository.protection):
             raise Refusal(412, "the branch protection rules have changed: precondition failed")
-        repositories.set_protection(session, repository, [rule["pattern"] for rule in rules])
+        repositories.set_protection(session, repository, [Protection(rule["pattern"]) for rule in rules])
 
     await server.write(replace)
     return NO_CONTENT
 
 
-def _etag(patterns: tuple[str, ...]) -> str:
-    return hashlib.sha256(json.dumps(patterns).encode()).hexdigest() if patterns else ""
+def _etag(rules: tuple[Protection, ...]) -> str:
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest() if rules else ""
