@@ -185,6 +185,9 @@ def _known(folder: DataFolder) -> dict[str, Any] | None:
             "pid": int(said["pid"]),
             "started": float(said["started"]),
         }
+        # A folder that was copied holds the `server.json` of the server of another one.
+        if not Path(said.get("folder", folder.path)).samefile(folder.path):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return known if _is_alive(known) else None

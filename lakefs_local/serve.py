@@ -181,7 +181,14 @@ class RunningServer:
         process = psutil.Process()
         write_private(
             self.folder.server,
-            json.dumps({"endpoint": self.endpoint, "pid": process.pid, "started": process.create_time()})
+            json.dumps(
+                {
+                    "endpoint": self.endpoint,
+                    "pid": process.pid,
+                    "started": process.create_time(),
+                    "folder": str(self.folder.path),
+                }
+            )
             + "\n",
         )
         # The next server of this folder takes the same port, so that links to its pages stay good.

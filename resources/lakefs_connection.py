@@ -156,3 +156,10 @@ def _with_timeout(request: Callable[..., Any], seconds: float, *args: Any, **opt
 
 def _page(request: "Callable[[LakeFSClient, str], Any]", after: str, client: "LakeFSClient") -> Any:
     return request(client, after)
+
+
+def stop_embedded(data: Path) -> bool:
+    """Have the embedded server of a data folder leave; False where another process uses it. Raises FolderError."""
+    from lakefs_local import discovery
+
+    return discovery.stop(data, unless_used=True) or discovery.running(data) is None

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
+from resources.model_addresses import follow_folder
 from resources.model_errors import RegistryError, RegistryRefused, RegistryUnavailable
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def open_client(uri: str) -> "MlflowClient":
             with sqlite3.connect(database) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
             connection.close()
+        follow_folder(database)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
         return client

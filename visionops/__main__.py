@@ -15,6 +15,7 @@ from visionops import (
     doctor,
     export,
     hold,
+    home,
     import_batch,
     init,
     labels,
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("init")(init.command)
 app.command("doctor")(doctor.command)
+app.add_typer(home.app, name="home")
 app.command("up")(up.command)
 app.command("tick")(tick.command)
 app.command("import")(import_batch.command)

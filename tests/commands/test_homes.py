@@ -1,0 +1,102 @@
+"""A home that was copied or moved is a home of its own: nothing in it points at where it was."""
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from desk import Desk
+
+from lakefs_local import discovery
+from resources.model_addresses import ADDRESSES
+from resources.model_connection import open_client
+from tests.world import write_batch
+from visionops.home import HomeNotMoved, move_home
+
+
+def content(home: Path) -> dict[str, str]:
+    """The digest of each file that holds what was made."""
+    folders = (home / "mlflow" / "artifacts", home / "artifacts", home / "lakefs" / "blobs")
+    return {
+        str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for folder in folders
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def addresses(home: Path) -> set[str]:
+    with closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as database:
+        return {
+            value
+            for table, column in ADDRESSES
+            for (value,) in database.execute(f"SELECT {column} FROM {table}")
+            if value and value.startswith("file:")
+        }
+
+
+@pytest.fixture
+def copy(desk_of_promoted: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """`cp -a` of a home in which somebody works."""
+    copied = tmp_path_factory.mktemp("copies") / "home"
+    shutil.copytree(desk_of_promoted.world.root, copied, symlinks=True)
+    yield copied
+    for folder in (copied, copied.with_name("elsewhere")):
+        discovery.stop(folder / "lakefs")
+    open_client.cache_clear()
+
+
+def test_work_in_a_copied_home_leaves_the_one_it_came_from_alone(
+    desk_of_promoted: Desk, copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, old = desk_of_promoted, desk_of_promoted.world.root
+    before = content(old)
+    head = desk.world.lakefs.head("shapes", "main").id
+    monkeypatch.setenv("VISIONOPS_HOME", str(copy))
+    batch = write_batch(copy / "week-02", 120, seed=2)
+    desk.run("import", "shapes", str(batch), "--batch", "week-02")
+    assert [found["outcome"] for found in desk.json("tick", "shapes")] == ["promoted"]
+    assert desk.json("status", "shapes")["champion"]["version"] == 2
+    assert content(old) == before
+    assert desk.world.lakefs.head("shapes", "main").id == head
+    assert desk.world.champion() == 1
+    assert all(value.startswith(copy.as_uri()) for value in addresses(copy))
+    assert [record.message for record in caplog.records if "was moved or copied from" in record.message] != []
+
+
+def test_a_home_moved_by_hand_goes_on_where_it_is(
+    desk_of_promoted: Desk, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = copy.rename(copy.with_name("elsewhere"))
+    monkeypatch.setenv("VISIONOPS_HOME", str(moved))
+    image = next(write_batch(moved / "images", 1, seed=3).glob("*.png"))
+    assert "version 1" in desk_of_promoted.run("predict", "shapes", str(image))
+    assert all(value.startswith(moved.as_uri()) for value in addresses(moved))
+
+
+def test_a_home_is_moved_by_one_command_and_only_when_nobody_works_in_it(
+    desk_of_promoted: Desk, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = copy.with_name("elsewhere")
+    with pytest.raises(HomeNotMoved, match="there already"):
+        move_home(copy, copy.parent)
+    with pytest.raises(HomeNotMoved, match="inside of"):
+        move_home(copy, copy / "inside")
+    with pytest.raises(HomeNotMoved, match="no local state"):
+        move_home(copy / "artifacts", target)
+    made = content(copy)
+    monkeypatch.setenv("VISIONOPS_HOME", str(copy))
+    assert f"export VISIONOPS_HOME={target}" in desk_of_promoted.run("home", "move", str(target))
+    assert not copy.exists() and content(target) == made
+    assert all(value.startswith(target.as_uri()) for value in addresses(target))
+
+
+def test_a_link_to_a_home_is_that_home(desk_of_promoted: Desk, copy: Path, tmp_path: Path) -> None:
+    old = addresses(desk_of_promoted.world.root)
+    link = copy.with_name("link")
+    link.symlink_to(desk_of_promoted.world.root)
+    open_client(f"sqlite:///{link / 'mlflow' / 'mlflow.db'}")
+    assert addresses(desk_of_promoted.world.root) == old
