@@ -18,8 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resources.home import ROOT
-from tests.dataset.named_samples import Sample, assign_splits
 from visionops.demo_parts import BATCHES, SIDE, Picture, draw_batch
+from visionops_assets.dataset.annotations import SPLITS
+from visionops_assets.dataset.splits import NO_SPLIT, Samples, place_samples
 from visionops_assets.project import Project, load_project
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.boxes import box_targets
@@ -41,15 +42,25 @@ class Drawn:
 
 def splits(batches: list[list[Picture]], project: Project) -> list[str]:
     """The side of each picture, batch after batch as an audit gives them."""
-    placed: list[Sample] = []
+    sides = np.empty(0, np.int8)
+    placed: list[Picture] = []
     for pictures in batches:
-        new = []
-        for picture in pictures:
-            digest = hashlib.sha256(picture.pixels.tobytes()).hexdigest()
-            new.append(Sample(digest, digest, tuple(sorted(set(picture.labels)))))
-        sides = assign_splits(new, placed, project.splits.shares(), project.splits.salt)
-        placed += [Sample(one.key, one.sha256, one.labels, split=sides[one.key].split) for one in new]
-    return [str(one.split) for one in placed]
+        placed += pictures
+        names = [hashlib.sha256(picture.pixels.tobytes()).hexdigest() for picture in placed]
+        of_each = [tuple(sorted(set(picture.labels))) for picture in placed]
+        label_sets = list(dict.fromkeys(of_each))
+        samples = Samples(
+            len(sides),
+            np.arange(len(placed), dtype=np.int32),
+            np.concatenate([sides, np.full(len(pictures), NO_SPLIT, np.int8)]),
+            np.array([label_sets.index(labels) for labels in of_each], np.int32),
+            np.zeros(len(placed), bool),
+            label_sets,
+            names.__getitem__,
+            names.__getitem__,
+        )
+        sides = place_samples(samples, project.splits.shares(), project.splits.salt, {}).splits
+    return [SPLITS[side] for side in sides]
 
 
 def rows_of(pictures: list[Picture]) -> pd.DataFrame:

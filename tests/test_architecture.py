@@ -122,6 +122,13 @@ def test_one_module_talks_to_lakefs_and_a_few_to_mlflow():
     assert all(path.startswith("resources/model_") for path in mlflow), mlflow
 
 
+def test_a_benchmark_that_takes_from_the_tests_finds_them_as_a_script():
+    for file in (ROOT / "benchmarks").rglob("*.py"):
+        text = file.read_text()
+        takes = {top_of(name) for name, _ in imports(ast.parse(text))}
+        assert "tests" not in takes or "sys.path.insert(0, str(ROOT))" in text, file
+
+
 def test_no_postponed_annotations_where_dagster_reads_them():
     for file in (*ROOT.glob("visionops_assets/*/assets.py"), *ROOT.glob("visionops_assets/*/checks.py")):
         assert "from __future__ import annotations" not in file.read_text(), file
