@@ -1,11 +1,14 @@
-"""A job of a project, run in this process: the UI shows it as any other run."""
+"""A job of a project, run in this process: the UI shows it where it shows what the daemon started."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from resources import home
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster._core.remote_origin import RemoteRepositoryOrigin
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,7 @@ class Ran:
     run_id: str
     error: str | None
     failed_checks: tuple[str, ...] = ()
+    events: "Sequence[dg.DagsterEvent]" = field(default=(), repr=False)
 
 
 def run_job(
@@ -25,36 +29,43 @@ def run_job(
     partition: str | None = None,
     config: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
+    run_id: str | None = None,
 ) -> Ran:
-    """Run a job to its end. `config` is that of its ops, by name."""
-    result = defs.resolve_job_def(job).execute_in_process(
-        instance=instance,
-        partition_key=partition,
-        tags=dict(tags or {}),
-        # The event log keeps everything; a terminal needs the outcome.
-        run_config={
-            "ops": {name: {"config": dict(values)} for name, values in (config or {}).items()},
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        },
-        raise_on_error=False,
+    """Run a job to its end. `config` is that of its ops, by name; `run_id` a new UUID, made here by default."""
+    from dagster._core.definitions.job_base import InMemoryJob
+    from dagster._core.execution.api import execute_run_iterator
+    from dagster._core.execution.execute_in_process import merge_run_tags
+
+    found = defs.resolve_job_def(job)
+    # The event log keeps everything; a terminal needs the outcome.
+    run_config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if config:
+        run_config["ops"] = {name: {"config": dict(values)} for name, values in config.items()}
+    run = instance.create_run_for_job(
+        found,
+        run_id=run_id,
+        run_config=run_config,
+        tags=merge_run_tags(found, partition, tags, None, instance, run_config),
+        remote_job_origin=repository_origin(defs).get_job_origin(job),
     )
-    return Ran(result.run_id, None if result.success else first_error(result), _failed_checks(result))
+    events = list(execute_run_iterator(InMemoryJob(found), run, instance))
+    ended = instance.get_run_by_id(run.run_id)
+    succeeded = ended is not None and ended.is_success
+    return Ran(run.run_id, None if succeeded else first_error(events), _failed_checks(events), events)
 
 
-def _failed_checks(result: "dg.ExecuteInProcessResult") -> tuple[str, ...]:
-    import dagster as dg
+def repository_origin(defs: "dg.Definitions") -> "RemoteRepositoryOrigin":
+    """Where `visionops up` has the code location: by its names the UI knows whose a run or a tick is."""
+    from dagster._core.remote_origin import RemoteRepositoryOrigin
+    from dagster._core.workspace.load import location_origins_from_yaml_paths
 
-    found = [each for each in result.get_asset_check_evaluations() if not each.passed]
-    return tuple(
-        f"{each.check_name}: {each.description}"
-        for each in found
-        if each.severity == dg.AssetCheckSeverity.ERROR
-    )
+    (location,) = location_origins_from_yaml_paths([str(home.ROOT / "workspace.yaml")])
+    return RemoteRepositoryOrigin(location, defs.get_repository_def().name)
 
 
-def first_error(result: "dg.ExecuteInProcessResult") -> str:
+def first_error(events: "Sequence[dg.DagsterEvent]") -> str:
     """The message of the first step that failed, without its traceback."""
-    for event in result.all_events:
+    for event in events:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
@@ -63,3 +74,18 @@ def first_error(result: "dg.ExecuteInProcessResult") -> str:
             cause = error.cause if error is not None and error.cause is not None else error
             return cause.message.strip() if cause is not None else event.message or "the run failed"
     return "the run failed before its first step"
+
+
+def _failed_checks(events: "Sequence[dg.DagsterEvent]") -> tuple[str, ...]:
+    import dagster as dg
+
+    found = [
+        event.asset_check_evaluation_data
+        for event in events
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ]
+    return tuple(
+        f"{each.check_name}: {each.description}"
+        for each in found
+        if not each.passed and each.severity == dg.AssetCheckSeverity.ERROR
+    )

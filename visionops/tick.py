@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionops.runs import run_job
+from visionops.sensor_ticks import ASKED_BY, RUN_KEY, evaluate_sensor, recorded_tick, sensor_tags
+
 if TYPE_CHECKING:
     import dagster as dg
-    from dagster._core.definitions.sensor_definition import SensorExecutionData
 
     from visionops_assets.project import Project
-
-SENSOR, RUN_KEY = "dagster/sensor_name", "dagster/run_key"
 
 
 @dataclass(frozen=True)
@@ -157,53 +157,26 @@ def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "
 def _tick_sensor(
     defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project", name: str, job: str
 ) -> list[Tick]:
+    from dagster._core.utils import make_new_run_id
+
     from sensors.owned_sensor import what_is_wrong
     from visionops_assets import run_tags
 
     started = time.perf_counter()
     sensor, job = f"{project.project}_{name}", f"{project.project}_{job}"
-    asked = evaluate_sensor(defs, instance, sensor)
-    if not asked.run_requests:
+    with recorded_tick(defs, instance, sensor) as recorded:
+        asked = evaluate_sensor(defs, instance, sensor)
+        recorded.asked = asked
+        requests = [(make_new_run_id(), request) for request in asked.run_requests or []]
+        for run_id, request in requests:
+            recorded.requested(run_id, request.run_key)
+    if not requests:
         seconds = time.perf_counter() - started
         problem = what_is_wrong(asked.skip_message)
         if problem is not None:
             return [Tick(project.project, None, None, run_tags.ERROR, problem, seconds)]
         return [Tick(project.project, None, None, None, asked.skip_message or "nothing new", seconds)]
-    return [_run(defs, instance, project, sensor, job, request) for request in asked.run_requests]
-
-
-def evaluate_sensor(
-    defs: "dg.Definitions", instance: "dg.DagsterInstance", name: str
-) -> "SensorExecutionData":
-    """Evaluate a sensor once from its own cursor: partitions are added, events reported, the runs are the caller's."""
-    import dagster as dg
-
-    repository = defs.get_repository_def()
-    sensor = repository.get_sensor_def(name)
-    resources = repository.get_top_level_resources()
-    stored_cursor = f"visionops/tick/{name}"
-    cursor = instance.daemon_cursor_storage.get_cursor_values({stored_cursor}).get(stored_cursor)
-    with dg.build_sensor_context(
-        instance=instance,
-        instance_ref=instance.get_ref(),
-        cursor=cursor,
-        repository_def=repository,
-        sensor_name=name,
-        resources={key: resources[key] for key in sensor.required_resource_keys},
-    ) as context:
-        asked = sensor.evaluate_tick(context)
-    for request in asked.dynamic_partitions_requests or []:
-        instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-    for event in asked.asset_events:
-        instance.report_runless_asset_event(event)
-    if asked.cursor:
-        instance.daemon_cursor_storage.set_cursor_values({stored_cursor: asked.cursor})
-    return asked
-
-
-def sensor_tags(request: "dg.RunRequest", sensor: str) -> dict[str, str]:
-    """A request's tags with the daemon's names for who asked, so that UI and daemon know the run for the sensor's."""
-    return {**request.tags, SENSOR: sensor, RUN_KEY: request.run_key or ""}
+    return [_run(defs, instance, project, sensor, job, run_id, request) for run_id, request in requests]
 
 
 def _run(
@@ -212,6 +185,7 @@ def _run(
     project: "Project",
     sensor: str,
     job: str,
+    run_id: str,
     request: "dg.RunRequest",
 ) -> Tick:
     import dagster as dg
@@ -222,25 +196,18 @@ def _run(
     started = time.perf_counter()
     tags = sensor_tags(request, sensor)
     # The daemon asks for it too.
-    asked = dg.RunsFilter(tags={name: tags[name] for name in (SENSOR, RUN_KEY)})
+    asked = dg.RunsFilter(tags={name: tags[name] for name in (ASKED_BY, RUN_KEY)})
     for other in instance.get_runs(asked, limit=1):
         reason = f"run {other.run_id} was started for it meanwhile"
         return Tick(project.project, request.partition_key, None, None, reason, 0.0)
-    result = defs.resolve_job_def(job).execute_in_process(
-        instance=instance,
-        partition_key=request.partition_key,
-        tags=tags,
-        # The event log keeps everything; here the outcome is enough.
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        raise_on_error=False,
-    )
-    run = instance.get_run_by_id(result.run_id)
+    ran = run_job(defs, instance, job, partition=request.partition_key, tags=tags, run_id=run_id)
+    run = instance.get_run_by_id(run_id)
     outcome = (note_error(instance, run) if run is not None else None) or run_tags.ERROR
     return Tick(
         project.project,
         request.partition_key,
-        result.run_id,
+        run_id,
         outcome,
-        run_reason(result.all_events, outcome),
+        run_reason(ran.events, outcome),
         time.perf_counter() - started,
     )

@@ -79,7 +79,7 @@ def _partition(
 ) -> str:
     """The key of a dataset version, known to this Dagster from now on, as the sensor makes it known."""
     from visionops import services
-    from visionops.tick import evaluate_sensor
+    from visionops.sensor_ticks import evaluate_sensor
     from visionops_assets.dataset.version import named_version
     from visionops_assets.partitions import dataset_versions
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from resources.lakefs import MAIN
 from visionops.receiver.app import SensorNotTicked
 from visionops.receiver.events import Event
-from visionops.tick import evaluate_sensor, sensor_tags
+from visionops.sensor_ticks import ASKED_BY, RUN_KEY, SensorTick, evaluate_sensor, recorded_tick, sensor_tags
 from visionops_assets.project import Project
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Job:
 # Requests a run of a job with tags; gives its id.
 Launch = Callable[[Job, Mapping[str, str]], str]
 WAIT_FOR_DAEMON_SECONDS = 20.0
+LONGEST_LOOK_SECONDS = 600.0
 _POLL_SECONDS = 0.05
 _log = logging.getLogger("visionops.webhook")
 
@@ -66,28 +67,31 @@ class Looking:
         if daemon.stopped:
             return f"{name} is switched off in Dagster"
         daemon.put_off()
-        asked = evaluate_sensor(defs, self.instance, name)
-        if daemon.looking():
-            daemon.wait()
-            asked = evaluate_sensor(defs, self.instance, name)
-        if not asked.run_requests:
-            return f"{project.project}: {asked.skip_message or 'nothing new'}"
-        job = daemon.job(f"{project.project}_decide")
-        return "; ".join(self._request(job, name, request) for request in asked.run_requests)
+        with recorded_tick(defs, self.instance, name) as tick:
+            tick.asked = evaluate_sensor(defs, self.instance, name)
+            if daemon.looking():
+                daemon.wait()
+                tick.asked = evaluate_sensor(defs, self.instance, name)
+            if not tick.asked.run_requests:
+                return f"{project.project}: {tick.asked.skip_message or 'nothing new'}"
+            job = daemon.job(f"{project.project}_decide")
+            return "; ".join(self._request(job, name, request, tick) for request in tick.asked.run_requests)
 
-    def _request(self, job: Job, sensor: str, request: "dg.RunRequest") -> str:
+    def _request(self, job: Job, sensor: str, request: "dg.RunRequest", tick: SensorTick) -> str:
         import dagster as dg
 
         tags = sensor_tags(request, sensor)
         if request.partition_key is not None:
             tags["dagster/partition"] = request.partition_key
         known = self.instance.get_runs(
-            dg.RunsFilter(tags={name: tags[name] for name in ("dagster/sensor_name", "dagster/run_key")}),
+            dg.RunsFilter(tags={name: tags[name] for name in (ASKED_BY, RUN_KEY)}),
             limit=1,
         )
         if known:
             return f"{job.name}: run {known[0].run_id} was requested already"
-        return f"{job.name}: run {self.launch(job, tags)} requested on {request.partition_key}"
+        run_id = self.launch(job, tags)
+        tick.requested(run_id, request.run_key)
+        return f"{job.name}: run {run_id} requested on {request.partition_key}"
 
 
 class _Daemon:
@@ -125,8 +129,16 @@ class _Daemon:
 
         if self._state is None:
             return False
-        ticks = self._instance.get_ticks(self._state.instigator_origin_id, self._state.selector_id, limit=1)
-        return bool(ticks) and ticks[0].status == TickStatus.STARTED
+        # One that began long ago was killed; the daemon mends it when it looks next.
+        return bool(
+            self._instance.get_ticks(
+                self._state.instigator_origin_id,
+                self._state.selector_id,
+                after=time.time() - LONGEST_LOOK_SECONDS,
+                limit=1,
+                statuses=[TickStatus.STARTED],
+            )
+        )
 
     def wait(self) -> None:
         """Until its look has ended. Raises `SensorNotTicked` where it takes too long."""
