@@ -14,6 +14,7 @@ from visionops import (
     diff,
     doctor,
     export,
+    findings,
     hold,
     home,
     import_batch,
@@ -57,6 +58,7 @@ app.command("import")(import_batch.command)
 app.add_typer(labels.app, name="labels")
 app.command("export")(export.command)
 app.command("diff")(diff.command)
+app.command("findings")(findings.command)
 app.command("verify")(verify.command)
 app.command("retract")(retract.command)
 app.command("train")(train.command)

@@ -1,5 +1,6 @@
 """`visionops import`: take a batch by hand."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,16 +18,21 @@ def command(
     format_name: Annotated[
         str | None, typer.Option("--format", help="How the source keeps its labels; detected if not given.")
     ] = None,
+    findings_to: Annotated[
+        Path | None,
+        typer.Option("--findings", metavar="FILE.csv", help="Write all that this audit finds to this file."),
+    ] = None,
 ) -> None:
     """Import a batch on a branch of its own, check it, and merge it to main only if it passes.
 
     Importing the same batch again changes nothing; a corrected one replaces it.
     """
     from visionops import services
+    from visionops.findings import write_csv
     from visionops.progress import progress_bars
     from visionops.sources import opened
     from visionops_assets.dataset.findings import findings_in_words
-    from visionops_assets.dataset.publishing import Publisher
+    from visionops_assets.dataset.publishing import BatchRefused, Publisher
     from visionops_assets.evaluation.opinion import champion_opinion
 
     found, registry = services.project(project), services.registry()
@@ -42,9 +48,18 @@ def command(
             opinion=champion_opinion(registry, found),
             check_source=one.check_unchanged,
         )
-        published = publisher.publish(one.path, batch, format_name, one.address)
+        try:
+            published = publisher.publish(one.path, batch, format_name, one.address)
+        except BatchRefused as refused:
+            if findings_to is not None:
+                write_csv(refused.findings, findings_to)
+            raise
+    if findings_to is not None:
+        write_csv(published.findings, findings_to)
     if not published.findings.empty:
         typer.echo(findings_in_words(published.findings))
+        if published.outcome == "published":
+            typer.echo(f"`visionops findings {project} {batch} --html FOLDER` shows them with the images")
     if published.outcome == "unchanged":
         typer.echo(f"{batch}: {published.images} images are on main already, nothing changed")
     else:

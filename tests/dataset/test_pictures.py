@@ -7,11 +7,16 @@ import pytest
 from PIL import Image
 
 from visionops_assets.dataset.pictures import (
+    ANSWER,
+    TRUTH,
     Captioned,
+    Mark,
     contact_sheet,
     data_uri,
+    marked,
     thumbnail,
     thumbnails_markdown,
+    written_under,
 )
 
 
@@ -52,3 +57,55 @@ def test_a_contact_sheet_shows_every_image(n):
     ]
     sheet = np.asarray(opened(contact_sheet(images, columns=5, side=40)).convert("L"))
     assert {60 + 5 * i for i in range(n)} <= set(np.unique(sheet))
+
+
+def test_a_thumbnail_stands_above_its_label_whatever_that_is_called(picture):
+    labels = ["bolt", "a | b", "<img src=x>", "`x`\n# y", "é→", "7", "8", "*z*"]
+    markdown = thumbnails_markdown([Captioned(picture(n), label) for n, label in enumerate(labels)])
+    lines = markdown.splitlines()
+    assert [line.count("](data:image/") for line in lines] == [6, 0, 0, 2, 0]
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    assert [len(row) for row in cells] == [6, 6, 6, 2, 2]
+    assert cells[2] + cells[4] == [
+        "bolt",
+        r"a \| b",
+        r"\<img src=x\>",
+        r"\`x\` \# y",
+        "é→",
+        "7",
+        "8",
+        r"\*z\*",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(8, 8), (5, 9), (64, 48), (127, 90), (200, 130), (256, 256), (3000, 2000)]
+)
+def test_an_image_is_looked_at_at_no_less_than_256_pixels(height: int, width: int):
+    shown = marked(np.zeros((height, width, 3), np.uint8))
+    assert 256 <= max(shown.size) <= 512
+    assert shown.width / shown.height == pytest.approx(width / height, rel=0.05)
+
+
+def test_tiny_images_are_enlarged_by_whole_numbers_and_long_ones_stay_visible():
+    pixels = np.arange(100, dtype=np.uint8).reshape(10, 10, 1)
+    shown = np.asarray(marked(pixels).convert("L"))
+    assert (shown[::26, ::26] == pixels[..., 0]).all() and (shown[:26, :26] == 0).all()
+    assert marked(np.zeros((20_000, 400, 1), np.uint8)).size == (64, 3200)
+
+
+def test_boxes_are_drawn_where_they_are_and_their_text_stays_inside():
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    plain = np.asarray(marked(pixels))
+    for box in ({"x": 16, "y": 24, "w": 20, "h": 12}, {"x": -9, "y": -9, "w": 200, "h": 200}):
+        drawn = marked(pixels, [Mark(box, "a label that is longer than its picture is wide", ANSWER)])
+        assert drawn.size == (256, 256)
+        assert (np.asarray(drawn) != plain).any()
+    drawn = np.asarray(marked(pixels, [Mark({"x": 16, "y": 24, "w": 20, "h": 12}, "")]))
+    assert tuple(drawn[24 * 4, 100]) == TRUTH and tuple(drawn[120, 16 * 4]) == TRUTH
+    assert not drawn[110, 90].any(), "what is in the box is seen"
+
+
+def test_text_under_a_picture_makes_it_larger_and_never_wider():
+    drawn = written_under(marked(np.zeros((8, 8, 1), np.uint8)), ["0001.png", "ß" * 400])
+    assert drawn.width == 256 and drawn.height > 256

@@ -69,7 +69,9 @@ def incoming_batch_asset(project: Project, champion_opinion: ChampionOpinion) ->
                 "lakefs": dg.MetadataValue.url(lakefs.link(project.repository, page, **where)),
             },
             check_results=incoming_results(
-                taken.findings, lambda found: finding_pictures(lakefs, project, taken.reference, found)
+                taken.findings,
+                lambda found: finding_pictures(lakefs, project, taken.reference, found),
+                f"visionops findings {project.project} {context.partition_key} --to FILE.csv --html FOLDER",
             ),
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from visionops_assets.dataset.examine import Examined
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.shares import Count
 
 _SUFFIXES = {
@@ -88,15 +88,11 @@ def check_boxes(batch: pd.DataFrame) -> pd.DataFrame:
                 and box["y"] + box["h"] <= height + 1
             )
             if not (box["w"] > 0 and box["h"] > 0):
-                findings.append(
-                    Finding("boxes", path, f"has {shown}", "a box without area shows nothing; remove it")
-                )
+                why = "a box without area shows nothing; remove it"
+                findings.append(Finding("boxes", path, f"has {shown}", why, box=sides_of(box)))
             elif not inside:
-                findings.append(
-                    Finding(
-                        "boxes", path, f"has {shown}", f"it leaves the image of {width}×{height}; correct it"
-                    )
-                )
+                why = f"it leaves the image of {width}×{height}; correct it"
+                findings.append(Finding("boxes", path, f"has {shown}", why, box=sides_of(box)))
     return findings_table(findings)
 
 
@@ -116,10 +112,14 @@ def check_exact_duplicates(batch: pd.DataFrame, existing: pd.DataFrame) -> pd.Da
     ].itertuples(index=False, name=None):
         if truth != original_truth:
             what = f"is the same image as {original}, which is labelled {original_truth}, not {truth}"
-            findings.append(Finding("one label an image", path, what, "one of them is wrong; correct it"))
+            why = "one of them is wrong; correct it"
+            findings.append(
+                Finding("one label an image", path, what, why, suspected=original_truth, other=original)
+            )
         else:
             what = f"is the same image as {original}"
-            findings.append(Finding("no copies", path, what, "it counts twice; leave one out", "WARN"))
+            why = "it counts twice; leave one out"
+            findings.append(Finding("no copies", path, what, why, "WARN", other=original))
     return findings_table(findings)
 
 
@@ -139,14 +139,16 @@ def check_near_duplicates(
         what = f"is nearly the same as {older} (correlation {correlation:.4f})"
         if one["excluded"]:
             why = f"which is in {other['split']}; it is excluded, or it would leak between splits"
-            findings.append(Finding("no leak between splits", newer, what, why, "WARN"))
+            findings.append(Finding("no leak between splits", newer, what, why, "WARN", other=older))
         else:
-            findings.append(
-                Finding("near duplicates", newer, what, f"it joins it in {other['split']}", "WARN")
-            )
+            why = f"it joins it in {other['split']}"
+            findings.append(Finding("near duplicates", newer, what, why, "WARN", other=older))
         if one["truth"] != other["truth"]:
             labels = f"it is labelled {one['truth']}, the other {other['truth']}; one of them may be wrong"
-            findings.append(Finding("one label an image", newer, what, labels, "WARN"))
+            suspected = str(other["truth"])
+            findings.append(
+                Finding("one label an image", newer, what, labels, "WARN", suspected, other=older)
+            )
     return findings_table(findings)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from visionops_assets.dataset.version import DatasetVersion
 
 FINDINGS_SHOWN = 50
+_SHOWN_COLUMNS = ("image", "label", "suspected", "what", "why", "severity")
 
 
 def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -132,13 +133,17 @@ def incoming_check_specs(project: Project, asset: dg.AssetKey) -> list[dg.AssetC
 
 
 def incoming_results(
-    findings: "pd.DataFrame", pictures: "Callable[[pd.DataFrame], str]"
+    findings: "pd.DataFrame", pictures: "Callable[[pd.DataFrame], str]", whole: str
 ) -> list[dg.AssetCheckResult]:
-    """One result a check; `pictures` gives thumbnails of the images that a check found, as Markdown."""
+    """One result a check; `pictures` gives thumbnails of the images that a check found, as Markdown, and `whole` is
+    the command that shows what a page has no room for."""
     results = []
     for name, found in by_shown_check(findings).items():
         shown = pictures(found) if len(found) else ""
-        results.append(_result(found, name, {"examples": dg.MetadataValue.md(shown)} if shown else {}))
+        more = {"examples": dg.MetadataValue.md(shown)} if shown else {}
+        results.append(
+            _result(found, name, more | ({"all_of_them": dg.MetadataValue.text(whole)} if len(found) else {}))
+        )
     return results
 
 
@@ -173,7 +178,9 @@ def _result(
         description=findings_in_words(findings),
         metadata={
             "findings": len(findings),
-            "shown": metadata.table(findings.head(FINDINGS_SHOWN), ["image", "what", "why", "severity"]),
+            "shown": metadata.table(
+                findings.head(FINDINGS_SHOWN), [name for name in _SHOWN_COLUMNS if name in findings]
+            ),
             **(more or {}),
         },
     )

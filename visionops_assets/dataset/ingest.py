@@ -16,6 +16,7 @@ from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
 from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
+from visionops_assets.dataset.findings_file import with_labels
 from visionops_assets.dataset.formats.columns import Images
 from visionops_assets.dataset.formats.detect import read_source
 from visionops_assets.dataset.formats.source import Source
@@ -100,7 +101,8 @@ def plan_batch(
         audit.check_class_balance(placed.labels, placed.other_labels),
         check_plausible(uploads, placed.table, opinion, rules),
     ]
-    return BatchPlan(batch, found.format, file, placed.table, uploads, join_findings(findings), found)
+    told = with_labels(join_findings(findings), found.images, batch)
+    return BatchPlan(batch, found.format, file, placed.table, uploads, told, found)
 
 
 def _usable(

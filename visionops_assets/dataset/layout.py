@@ -2,6 +2,9 @@
 
 batches/<batch>/images/<any path>
 batches/<batch>/annotations/<name>.parquet
+findings/<batch>/<name>.parquet
+
+`<name>` is that of the project's annotations: projects that share a repository have each their own.
 """
 
 import re
@@ -9,7 +12,7 @@ from pathlib import PurePosixPath
 
 BATCHES = "batches/"
 
-# A batch is imported on the branch `ingest-<batch>`, and branches know no slash, dot or space.
+# A batch is imported on a branch named after it, and branches know no slash, dot or space.
 _BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -21,6 +24,18 @@ def check_batch_name(batch: str) -> str:
             "at most 100 (for example week-07)"
         )
     return batch
+
+
+def ingest_branch(repository: str, annotations: str, batch: str) -> str:
+    """The branch that a batch is imported on: `ingest-<batch>`, for annotations not named as their repository is
+    `ingest_<name>-<batch>`, so that two projects of one repository never write to the same one."""
+    own = annotations.replace("_", "-") == repository
+    return f"ingest-{batch}" if own else f"ingest_{annotations}-{batch}"
+
+
+def findings_path(batch: str, name: str) -> str:
+    """Where the findings of a batch's audit lie, for the annotations called `name`."""
+    return f"findings/{batch}/{name}.parquet"
 
 
 def images_prefix(batch: str) -> str:

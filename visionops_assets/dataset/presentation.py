@@ -1,17 +1,28 @@
 """A dataset version as tables and pictures for the UI."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
+import numpy as np
 import pandas as pd
 
 from resources.lakefs import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound
 from visionops_assets.dataset.annotations import SPLITS
-from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.decode import Pixels, decode_whole
+from visionops_assets.dataset.findings_file import all_columns, boxes_in_words
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.layout import is_image
 from visionops_assets.dataset.manifest_diff import labels_of
-from visionops_assets.dataset.pictures import Captioned, thumbnails_markdown
+from visionops_assets.dataset.pictures import (
+    ANSWER,
+    THUMBNAIL,
+    TRUTH,
+    Captioned,
+    Colour,
+    Mark,
+    marked,
+    thumbnails_markdown,
+)
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
 
@@ -27,30 +38,48 @@ def class_table(used: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_pictures(lakefs: LakeFSResource, project: Project, version: DatasetVersion, count: int) -> str:
-    """Thumbnails of a few samples as Markdown, one class after the other."""
+    """Thumbnails of a few samples with their labels as Markdown, one class after the other."""
     # In detection an image stands for the first class it has boxes of.
     first = labels_of(version.used).groupby(level=0).first()
     place_in_class = first.groupby(first).cumcount()
     chosen = place_in_class.sort_values(kind="stable").index[:count]
-    labels = dict(zip(version.used["path"].iloc[chosen], first.loc[chosen], strict=True))
+    rows = {row["path"]: row for row in version.used.iloc[chosen].to_dict("records")}
     pictures = []
-    # An image that is missing or broken is the checks' to report; here it is left out.
-    with suppress(LakeFSNotFound):
-        for path, data in lakefs.read_many(project.repository, version.commit.id, list(labels)):
-            with suppress(UnreadableImage):
-                pictures.append(Captioned(decode_whole(data, path, 3), str(labels[path])))
+    for path, pixels in _pixels(lakefs, project, version.commit.id, list(rows)):
+        boxes = rows[path].get("boxes")
+        label = str(rows[path]["label"]) if boxes is None else boxes_in_words(boxes)
+        pictures.append(Captioned(_thumbnail(pixels, boxes if boxes is not None else ()), label))
     return thumbnails_markdown(pictures)
 
 
 def finding_pictures(
     lakefs: LakeFSResource, project: Project, reference: str, findings: pd.DataFrame, count: int = 8
 ) -> str:
-    """Thumbnails of the first images that were found and can be shown, as Markdown; empty where there are none."""
-    paths = [path for path in findings["image"].drop_duplicates() if is_image(path)][: 2 * count]
+    """Thumbnails of the first images that were found and can be shown, with their labels and what is suspected, as
+    Markdown; empty where there are none."""
+    shown = all_columns(findings[findings["image"].map(is_image)].drop_duplicates("image").head(2 * count))
+    rows = {row["image"]: row for row in shown.to_dict("records")}
     pictures = []
+    for path, pixels in _pixels(lakefs, project, reference, list(rows)):
+        row = rows[path]
+        said = " → ".join(str(text) for text in (row["label"], row["suspected"]) if text is not None)
+        name = path.rpartition("/")[2]
+        boxes = [] if row["box"] is None else [row["box"]]
+        pictures.append(Captioned(_thumbnail(pixels, boxes, ANSWER), f"{name}: {said}" if said else name))
+    return thumbnails_markdown(pictures[:count])
+
+
+def _pixels(
+    lakefs: LakeFSResource, project: Project, reference: str, paths: list[str]
+) -> Iterator[tuple[str, Pixels]]:
+    """Those of some images that can be shown; one that is missing or broken is the checks' to report."""
     for path, data in lakefs.read_each(project.repository, reference, paths):
-        # An image that is no image has no picture; its row says what it is.
         if isinstance(data, bytes):
             with suppress(UnreadableImage):
-                pictures.append(Captioned(decode_whole(data, path, 3), path.rpartition("/")[2]))
-    return thumbnails_markdown(pictures[:count]) if pictures else ""
+                yield path, decode_whole(data, path, 3)
+
+
+def _thumbnail(pixels: Pixels, boxes: Iterable[Mapping[str, float]], colour: Colour = TRUTH) -> Pixels:
+    """An image at the size of a thumbnail, with boxes drawn on it."""
+    marks = [Mark(box, "", colour) for box in boxes]
+    return np.asarray(marked(pixels, marks, THUMBNAIL / max(pixels.shape[:2])))

@@ -1,6 +1,6 @@
 """Write, audit, publish: a batch is imported on a branch of its own and merged only if its checks pass.
 
-The branch is `ingest-<batch>`. A refused batch's branch stays, with its findings as a file and in its commit. Killed
+The branch is `layout.ingest_branch`. What was found is committed with the batch. A refused batch's branch stays. Killed
 anywhere, the import is run again: it starts from a fresh branch, and `main` has all of a batch or nothing of it.
 """
 
@@ -21,9 +21,11 @@ from visionops_assets.dataset.annotations import AnnotationsError, read_annotati
 from visionops_assets.dataset.arrow_memory import from_the_system, give_back
 from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.findings import findings_in_words
+from visionops_assets.dataset.findings_file import FORMAT, all_columns, write_findings
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
-from visionops_assets.dataset.layout import BATCHES, images_prefix
+from visionops_assets.dataset.layout import BATCHES, findings_path, images_prefix, ingest_branch
 from visionops_assets.dataset.manifest import read_manifest
+from visionops_assets.dataset.publications import BATCH, ERRORS, FINDINGS
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.dataset.version import manifest_at
 from visionops_assets.project import Project
@@ -94,7 +96,8 @@ class Publisher:
             if not plan.ok:
                 raise BatchRefused(
                     f"batch {batch} is refused, {MAIN} is as it was:\n{findings_in_words(plan.findings)}\n"
-                    f"It lies on branch {branch} of {repository}. Correct it and import it again.",
+                    f"It lies on branch {branch} of {repository}. `visionops findings {self.project.project} {batch} "
+                    "--html FOLDER` shows all that was found. Correct it and import it again.",
                     branch,
                     len(plan.uploads),
                     plan.findings,
@@ -158,7 +161,8 @@ class Publisher:
 
     def _write(self, plan: BatchPlan, base: str, stays_at: str | None) -> str:
         """Everything of a batch on a fresh branch, committed."""
-        repository, branch = self.project.repository, f"ingest-{plan.batch}"
+        repository, name = self.project.repository, self.project.annotations
+        branch = ingest_branch(repository, name, plan.batch)
         self.lakefs.delete_branch(repository, branch)
         self.lakefs.create_branch(repository, branch, base)
         if stays_at is not None:
@@ -186,10 +190,13 @@ class Publisher:
         annotations = plan.annotations_bytes()
         give_back()
         self.lakefs.write(repository, branch, plan.annotations_path, annotations)
+        self.lakefs.write(repository, branch, findings_path(plan.batch, name), write_findings(plan.findings))
         if not plan.ok:
-            findings = plan.findings.to_csv(index=False).encode()
+            # For who looks at the branch in lakeFS's pages.
+            findings = all_columns(plan.findings).to_csv(index=False).encode()
             self.lakefs.write(repository, branch, f"findings/{plan.batch}.csv", findings)
-        self.lakefs.save(repository, branch, f"Import batch {plan.batch}", self._facts(plan))
+        facts = self._facts(plan) | {FINDINGS: str(FORMAT)}
+        self.lakefs.save(repository, branch, f"Import batch {plan.batch}", facts)
         return branch
 
     def _only_images(self, plan: BatchPlan, branch: str) -> NDArray[np.bool_]:
@@ -218,10 +225,10 @@ class Publisher:
         errors = int((plan.findings["severity"] == "ERROR").sum())
         return {
             "visionops.project": self.project.project,
-            "visionops.batch": plan.batch,
+            BATCH: plan.batch,
             "visionops.format": plan.format,
             "visionops.images": str(len(plan.uploads)),
-            "visionops.errors": str(errors),
+            ERRORS: str(errors),
             "visionops.warnings": str(len(plan.findings) - errors),
             **self.metadata,
         }

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.overlaps import overlaps
 
 CONFIDENT = 0.9
@@ -25,11 +25,13 @@ class Opinion:
 
 
 class Suspect(NamedTuple):
-    """An image that the champion is confident is annotated wrongly."""
+    """An image that the champion is confident is annotated wrongly: it says `suspected`, of a detector in a `box`."""
 
     path: str
     confidence: float
     what: str
+    suspected: str
+    box: Mapping[str, float] | None = None
 
 
 def check_labels_plausible(
@@ -57,6 +59,7 @@ def suspect_labels(
             path,
             confidence,
             f"is labelled {label}, and the champion says {said} (confidence {confidence:.2f})",
+            str(said),
         )
         for path, label, said, confidence in both.itertuples(index=False, name=None)
         if said != label and confidence >= confident
@@ -106,7 +109,7 @@ def _doubted(
         where = f"at {box['x']:.0f}, {box['y']:.0f}"
         said = f"the champion sees {box['label']} there (confidence {box['score']:.2f})"
         what = f"is labelled {here[0]} {where}" if here else f"has no label {where}"
-        return Suspect(path, box["score"], f"{what}, and {said}")
+        return Suspect(path, box["score"], f"{what}, and {said}", box["label"], sides_of(box))
     return None
 
 
@@ -119,7 +122,16 @@ def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: f
     """The findings, surest first, of so many images that were judged."""
     ordered = sorted(suspects, key=lambda one: (-one.confidence, one.path))
     findings = [
-        Finding("labels plausible", one.path, one.what, "one of them is wrong; look at it", "WARN")
+        Finding(
+            "labels plausible",
+            one.path,
+            one.what,
+            "one of them is wrong; look at it",
+            "WARN",
+            suspected=one.suspected,
+            confidence=float(one.confidence),
+            box=one.box,
+        )
         for one in ordered
     ]
     share = len(suspects) / judged if judged else 0.0

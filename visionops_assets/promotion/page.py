@@ -19,8 +19,8 @@ class Link:
 
     @property
     def address(self) -> str:
-        """The address if it is a page's; anything else, such as a script, is none."""
-        return self.url if re.match(r"(https?://|[/#])", self.url) else ""
+        """The address if it is a page's, elsewhere or beside this one; anything else, such as a script, is none."""
+        return self.url if re.match(r"(https?://|[/#]|[\w-]+\.html$)", self.url) else ""
 
     def __str__(self) -> str:
         return self.text
@@ -78,7 +78,23 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
-Block = Heading | Paragraph | Bullets | Table | Facts | Picture
+@dataclass(frozen=True)
+class Card:
+    """Pictures, by `data:` addresses or those of files beside the page, with a title and what is known of them."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Cards, one beside the other; text and Markdown show a line of each."""
+
+    cards: tuple[Card, ...]
+
+
+Block = Heading | Paragraph | Bullets | Table | Facts | Picture | Gallery
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,8 @@ def _text(block: Block) -> list[str]:
             return _columns(columns, [tuple(str(cell) for cell in row) for row in rows])
         case Picture(_, caption):
             return [f"[picture: {caption}]"]
+        case Gallery(cards):
+            return _text(Bullets(tuple(_line(card) for card in cards)))
 
 
 def _markdown(block: Block, level: int) -> list[str]:
@@ -139,6 +157,12 @@ def _markdown(block: Block, level: int) -> list[str]:
             return [*head, *(_row([_linked(cell) for cell in row]) for row in rows)]
         case Picture(_, caption):
             return [f"*{_escaped(caption)}*"]
+        case Gallery(cards):
+            return _markdown(Bullets(tuple(_line(card) for card in cards)), level)
+
+
+def _line(card: Card) -> str:
+    return "; ".join([card.title, *(f"{name}: {value}" for name, value in card.facts)])
 
 
 def _address(value: Cell) -> str:

@@ -1,8 +1,8 @@
-"""A page as one HTML file that needs nothing else: no script, no font, no picture from elsewhere."""
+"""A page as one HTML file that needs nothing from elsewhere: no script, no font, no server."""
 
 from collections.abc import Sequence
 
-from visionops_assets.promotion.page import Heading, Page, Picture
+from visionops_assets.promotion.page import Gallery, Heading, Page, Picture
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --soft: #5d6b7a; --line: #d9e0e7; --band: #f5f7f9;
@@ -29,6 +29,16 @@ table.facts th { width: 12rem; }
 figure { margin: 1.2rem 0; }
 figure img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px;
   image-rendering: pixelated; background: var(--band); }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); gap: 1rem; }
+.card { display: flex; flex-wrap: wrap; gap: .9rem; padding: .8rem; border: 1px solid var(--line); border-radius: 6px;
+  align-items: flex-start; }
+.card .seen { display: grid; gap: .6rem; max-width: 100%; }
+.card img { max-width: min(100%, 24rem); height: auto; border-radius: 3px; background: var(--band); }
+.card .said { flex: 1 1 9rem; min-width: 0; overflow-wrap: anywhere; font-size: .93rem; }
+.card h3 { font-size: .95rem; margin: 0 0 .4rem; }
+.card dl { margin: 0; } .card dt { color: var(--soft); font-size: .85rem; } .card dd { margin: 0 0 .35rem; }
+.card .none { color: var(--soft); font-style: italic; }
+main.broad { max-width: 92rem; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
 @media print { main { max-width: none; padding: 0; } }
 """
@@ -42,7 +52,7 @@ TEMPLATE = """<!doctype html>
 <style>{{ style }}</style>
 </head>
 <body>
-<main>
+<main{% if broad %} class="broad"{% endif %}>
 <h1>{{ page.title }}</h1>
 {%- macro cell(value) -%}
 {%- if value.address is defined and value.address -%}
@@ -70,6 +80,16 @@ TEMPLATE = """<!doctype html>
 <tr>{% for value in row %}<td>{{ cell(value) }}</td>{% endfor %}</tr>
 {%- endfor %}
 </tbody></table></div>
+{%- elif kind == "Gallery" %}
+<div class="gallery">
+{%- for card in block.cards %}
+<div class="card">
+<div class="seen">{% for source in card.sources %}<img src="{{ source }}" alt="{{ card.title }}" loading="lazy">
+{%- else %}<p class="none">no picture</p>{%- endfor %}</div>
+<div class="said"><h3>{{ card.title }}</h3><dl>
+{%- for name, value in card.facts %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl></div></div>
+{%- endfor %}
+</div>
 {%- elif kind == "Picture" %}
 <figure><img src="{{ block.data_uri }}" alt="{{ block.caption }}"><figcaption>{{ block.caption }}</figcaption></figure>
 {%- endif %}
@@ -91,4 +111,8 @@ def to_html(page: Page, pictures: Sequence[Picture] = (), *, pictures_title: str
 
     blocks = page.blocks + ((Heading(pictures_title), *pictures) if pictures else ())
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(TEMPLATE).render(page=Page(page.title, blocks), style=Markup(STYLE))
+    return environment.from_string(TEMPLATE).render(
+        page=Page(page.title, blocks),
+        style=Markup(STYLE),
+        broad=any(isinstance(block, Gallery) for block in blocks),
+    )

@@ -1,0 +1,103 @@
+"""The findings of a batch's audit as a file: all of them, committed with the batch itself.
+
+`findings/<batch>/<name>.parquet`, one row a finding, errors first; a batch without findings has a file without rows.
+Format 1 (`visionops.findings.version` in the Parquet metadata):
+
+    check severity image what why   string     `findings.Finding`; image is a path from the repository's root
+    label                           string?    what the image is labelled; in detection its boxes by class, counted
+    suspected                       string?    the label that is suspected instead
+    confidence                      double?    how sure the champion is of it
+    box                             struct<x, y, w, h: double>?   where, in pixels of the upright image
+    other                           string?    the path of the image that it is like
+"""
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from visionops_assets.dataset.formats.columns import Images
+from visionops_assets.dataset.formats.texts import TextColumn
+from visionops_assets.dataset.layout import images_prefix
+
+FORMAT = 1
+_VERSION_KEY = b"visionops.findings.version"
+_SIDES = pa.struct([(side, pa.float64()) for side in "xywh"])
+SCHEMA = pa.schema(
+    [
+        *(
+            (name, pa.string())
+            for name in ("check", "severity", "image", "what", "why", "label", "suspected")
+        ),
+        ("confidence", pa.float64()),
+        ("box", _SIDES),
+        ("other", pa.string()),
+    ]
+)
+
+
+class FindingsUnreadable(ValueError):
+    """A findings file that is none, or of another format."""
+
+
+def write_findings(findings: pd.DataFrame) -> bytes:
+    """The Parquet bytes of findings, with their labels where `with_labels` gave them."""
+    known = all_columns(findings)
+    columns = {
+        name: pa.array(known[name].tolist(), kind)
+        for name, kind in zip(SCHEMA.names, SCHEMA.types, strict=True)
+    }
+    buffer = io.BytesIO()
+    table = pa.table(columns, SCHEMA).replace_schema_metadata({_VERSION_KEY: str(FORMAT).encode()})
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def all_columns(findings: pd.DataFrame) -> pd.DataFrame:
+    """Findings with the columns of `SCHEMA`; None where nothing is known, and text that any encoding can hold."""
+    columns = {
+        name: [_storable(value) for value in findings[name]] if name in findings else [None] * len(findings)
+        for name in SCHEMA.names
+    }
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
+
+
+def read_findings(content: bytes, file: str) -> pd.DataFrame:
+    """What `write_findings` wrote; what is not known is None. Raises `FindingsUnreadable`."""
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+    except pa.ArrowInvalid as error:
+        raise FindingsUnreadable(f"{file}: is not a Parquet file that can be read: {error}") from error
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode(errors="replace")
+    if version != str(FORMAT):
+        raise FindingsUnreadable(f"{file}: has the findings format {version}; this VisionOps reads {FORMAT}")
+    return pd.DataFrame({name: pd.Series(table[name].to_pylist(), dtype=object) for name in SCHEMA.names})
+
+
+def with_labels(findings: pd.DataFrame, images: Images, batch: str) -> pd.DataFrame:
+    """Findings on a batch, each with the label that its image came with; `images` are those of the source."""
+    prefix = images_prefix(batch)
+    wanted = findings["image"][findings["image"].str.startswith(prefix)].str.removeprefix(prefix).unique()
+    there = pc.is_in(images.name, value_set=TextColumn(wanted).array()).to_numpy(zero_copy_only=False)
+    labels = {
+        prefix + image.name: image.label if image.boxes is None else boxes_in_words(image.boxes)
+        for image in images.take(there.nonzero()[0])
+    }
+    told = [labels.get(image) for image in findings["image"]]
+    return findings.assign(label=pd.Series(told, index=findings.index, dtype=object))
+
+
+def _storable(value: Any) -> Any:
+    """Text that is Unicode, whatever bytes the name of a file has."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def boxes_in_words(boxes: Sequence[Any]) -> str:
+    """How many boxes of which class: `2 bolt, 1 nut`."""
+    counts = Counter(str(box["label"]) for box in boxes)
+    return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or "no boxes"
