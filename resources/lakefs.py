@@ -1,5 +1,6 @@
 """lakeFS behind a narrow interface; nothing else in the project talks to it."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,8 +9,15 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from resources.lakefs_connection import PAGE, LakeFSConnection
-from resources.lakefs_errors import LakeFSConflict, LakeFSError, LakeFSNotFound, LakeFSUnavailable
+from resources.lakefs_errors import (
+    LakeFSConflict,
+    LakeFSError,
+    LakeFSNotFound,
+    LakeFSUnavailable,
+    not_lakefs,
+)
 from resources.lakefs_records import Change, Commit, Entry, commit_from
+from resources.masking import shown
 
 MAIN = "main"
 
@@ -333,9 +341,16 @@ class LakeFSResource(dg.ConfigurableResource):
 
     def version(self) -> str:
         """The version that the server says it is."""
-        with self._connection.errors("the version of lakeFS"):
-            found = self._connection.call(lambda c: c.config_api.get_config())
-            return str(found.version_config.version)
+        what = "version"
+        with self._connection.errors(what):
+            raw = self._connection.call(
+                lambda c: c.config_api.get_config_with_http_info(_preload_content=False)
+            ).raw_data
+            found = json.loads(raw)
+        try:
+            return str(found["version_config"]["version"])
+        except (KeyError, TypeError) as error:
+            raise not_lakefs(what, shown(self.address()), "another JSON") from error
 
     def address(self) -> str:
         """The server in use, as an http address without `/api/v1`."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resources import home
-from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable, error_from
+from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable, error_from, not_lakefs
+from resources.masking import shown
 from resources.webhook_token import give_to_actions
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class LakeFSConnection:
         while True:
             with self.errors(what):
                 page = json.loads(self.call(functools.partial(_page, request, after)).raw_data)
+            if not isinstance(page, dict) or not {"results", "pagination"} <= page.keys():
+                raise not_lakefs(what, self._shown, "another JSON")
             yield from page["results"]
             if not page["pagination"]["has_more"]:
                 return
@@ -108,10 +111,17 @@ class LakeFSConnection:
         try:
             yield
         except (ApiException, HTTPError) as error:
-            translated = error_from(error, what, self._address or self._endpoint or "the embedded server")
+            translated = error_from(error, what, self._shown)
             if missing_ok and isinstance(translated, LakeFSNotFound):
                 return
             raise translated from error
+        except json.JSONDecodeError as error:
+            raise not_lakefs(what, self._shown, "no JSON") from error
+
+    @property
+    def _shown(self) -> str:
+        """The server in messages."""
+        return shown(self._address or self._endpoint or "the embedded server")
 
     def _connected(self) -> "tuple[LakeFSClient, Server | None]":
         with self._connecting:
@@ -131,7 +141,7 @@ class LakeFSConnection:
             endpoint, key, secret = embedded.endpoint, embedded.access_key_id, embedded.secret_access_key
         if not (key and secret):
             raise LakeFSUnavailable(
-                f"lakeFS at {endpoint} needs credentials: set LAKEFS_ACCESS_KEY_ID "
+                f"lakeFS at {shown(endpoint)} needs credentials: set LAKEFS_ACCESS_KEY_ID "
                 "and LAKEFS_SECRET_ACCESS_KEY"
             )
         self._address = endpoint.removesuffix("/").removesuffix("/api/v1")

@@ -2,6 +2,8 @@
 
 import json
 
+_AWAY = (408, 425, 429, 500, 502, 503, 504)
+
 
 class LakeFSError(RuntimeError):
     """Any failure of a lakeFS call; the message names the server, the object and the fix."""
@@ -31,7 +33,17 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
             f"lakeFS at {server} does not answer ({what}). Start it, or correct LAKEFS_ENDPOINT; "
             "`visionops up` starts the embedded server."
         )
-    said = _message(getattr(error, "body", None)) or str(getattr(error, "reason", "")) or f"status {status}"
+    body = getattr(error, "body", None)
+    said = _message(body)
+    if said is None:
+        # What stands before a lakeFS, a proxy, answers so for one that is away.
+        if status in _AWAY:
+            return LakeFSUnavailable(f"{what}: status {status} (lakeFS at {server})")
+        if status in (401, 403):
+            said = f"status {status}"
+        else:
+            return not_lakefs(what, server, f"status {status}")
+    said = said or str(getattr(error, "reason", "")) or f"status {status}"
     text = f"{what}: {said} (lakeFS at {server}, status {status})"
     if status == 404:
         return LakeFSNotFound(text)
@@ -46,11 +58,19 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
     return LakeFSRefused(text)
 
 
-def _message(body: bytes | str | None) -> str:
+def not_lakefs(what: str, server: str, answered: str) -> LakeFSRefused:
+    """The error for an answer that no lakeFS gives."""
+    return LakeFSRefused(
+        f"what answers at {server} is no lakeFS ({answered} for the {what}): correct LAKEFS_ENDPOINT"
+    )
+
+
+def _message(body: bytes | str | None) -> str | None:
+    """What an answer says, "" where it says nothing; None where it is none of lakeFS's."""
     if not body:
         return ""
     try:
         parsed = json.loads(body)
     except ValueError:
-        return body.decode(errors="replace")[:200] if isinstance(body, bytes) else body[:200]
-    return str(parsed.get("message", "")) if isinstance(parsed, dict) else ""
+        return None
+    return str(parsed["message"]) if isinstance(parsed, dict) and "message" in parsed else None

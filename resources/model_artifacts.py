@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
-from resources.model_connection import ModelConnection, shown
+from resources.masking import shown
+from resources.model_connection import ModelConnection
 from resources.model_errors import ArtifactMissing, RegistryRefused, RunNotFound
 from resources.model_records import Artifact
 

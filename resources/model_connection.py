@@ -2,24 +2,35 @@
 
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from filelock import FileLock
 
+from resources.databases import (
+    DatabaseMisnamed,
+    DatabaseUnreachable,
+    check_database,
+    first_line,
+    sqlite_path,
+    with_driver,
+)
+from resources.masking import shown
 from resources.model_addresses import follow_folder
 from resources.model_errors import RegistryError, RegistryRefused, RegistryUnavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+_DATABASES = ("postgres", "mysql", "mssql")
+# Names of a service of Databricks, which are no addresses.
+_KEEPERS = ("databricks", "uc")
 OPENING_SECONDS = 60.0
 
 # MLflow's own defaults retry a dead server for minutes, truncate long values without an error, and print to
@@ -33,11 +44,10 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The database file of a `sqlite:///` address, or None for any other address."""
-    return Path(unquote(uri.removeprefix(SQLITE).split("?")[0])) if uri.startswith(SQLITE) else None
+# An answer, other than MLflow's, of what lies behind an address; with its status where it was not 200.
+_ANSWERED = re.compile(
+    r"API request to endpoint .*?(?:failed with error code (\d+)|not in a valid JSON)", re.DOTALL
+)
 
 
 @lru_cache(maxsize=8)
@@ -49,7 +59,13 @@ def open_client(uri: str) -> "MlflowClient":
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     database = sqlite_path(uri)
     if database is None:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if uri.startswith(_DATABASES):
+            # MLflow would try for minutes.
+            check_database(uri, TRACKING_URI)
+        elif uri.startswith("file:") or not ("://" in uri or uri.startswith(_KEEPERS)):
+            raise DatabaseMisnamed(_no_address(uri))
+        address = with_driver(uri)
+        return MlflowClient(tracking_uri=address, registry_uri=address)
     database.parent.mkdir(parents=True, exist_ok=True)
     # Two processes that open a new database at once would both migrate it.
     with FileLock(f"{database}.lock", timeout=OPENING_SECONDS):
@@ -87,6 +103,10 @@ class ModelConnection:
 
         try:
             yield open_client(self.uri)
+        except DatabaseMisnamed as error:
+            raise RegistryRefused(str(error)) from error
+        except DatabaseUnreachable as error:
+            raise RegistryUnavailable(f"MLflow's database: {error}") from error
         except MlflowException as error:
             reason = str(error)
             cause = error.__cause__ or error.__context__
@@ -97,6 +117,10 @@ class ModelConnection:
                     f"MLflow's database at {shown(self.uri)} is of another MLflow release: "
                     f"run `mlflow db upgrade {shown(self.uri)}`"
                 ) from error
+            if "Supported URI schemes" in reason:
+                raise RegistryRefused(_no_address(self.uri)) from error
+            if answered := _ANSWERED.search(reason):
+                raise RegistryRefused(_not_mlflow(self.uri, what, answered[1])) from error
             if isinstance(cause, RequestException):
                 silent = "timed out" if "Timeout" in str(cause) else "no connection"
                 raise unavailable(self.uri, what, silent) from error
@@ -107,6 +131,26 @@ class ModelConnection:
             ) from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise unavailable(self.uri, what, str(error)) from error
+
+
+def _no_address(uri: str) -> str:
+    return (
+        f"{TRACKING_URI} {shown(uri)} is no address of an MLflow: write http://HOST:PORT, "
+        "postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////FOLDER/mlflow.db"
+    )
+
+
+def _not_mlflow(uri: str, what: str, status: str | None) -> str:
+    """What an answer means that no MLflow gives."""
+    if status in ("401", "403"):
+        return (
+            f"MLflow at {shown(uri)} does not let this user in for {what} (status {status}): set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    return (
+        f"what answers at {shown(uri)} is no MLflow ({f'status {status}' if status else 'no JSON'} for {what}): "
+        f"correct {TRACKING_URI}"
+    )
 
 
 def is_missing(error: Exception) -> bool:
@@ -129,15 +173,3 @@ def unavailable(uri: str, what: str, reason: str) -> RegistryUnavailable:
     return RegistryUnavailable(
         f"MLflow at {shown(uri)} did not answer for {what} ({first_line(reason)}); {fix}"
     )
-
-
-def shown(uri: str) -> str:
-    """The address without user and password."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else uri
-
-
-def first_line(text: str) -> str:
-    """The first line of a long message, at most 160 characters."""
-    line = text.strip().splitlines()[0] if text.strip() else "no reason given"
-    return line if len(line) <= 160 else f"{line[:157]}..."

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from resources.model_connection import first_line, shown
+from resources.databases import DatabaseMisnamed, DatabaseUnreachable, connected
+from resources.masking import shown
 from resources.model_errors import RegistryError, RegistryUnavailable
-from resources.postgres_address import with_driver
 
+LOCK_URL = "VISIONOPS_LOCK_URL"
 POLL_SECONDS = 0.1
 
 
@@ -74,35 +75,16 @@ def advisory_lock(url: str, project: str, timeout: float) -> Iterator[None]:
     Raises `PromotionLocked`, `LockNotConfigured` where the address is not Postgres's, and `RegistryUnavailable`
     where nothing answers there.
     """
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-    from sqlalchemy.pool import NullPool
+    from sqlalchemy import text
 
-    try:
-        engine = create_engine(with_driver(url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        session = engine.connect()
-    except ImportError as error:
-        raise LockNotConfigured(
-            f"VISIONOPS_LOCK_URL {shown(url)} needs a driver: run `pip install 'visionops[postgres]'` and write "
-            "postgresql://…"
-        ) from error
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise LockNotConfigured(
-            f"VISIONOPS_LOCK_URL {shown(url)} is no address of a database: write postgresql://…"
-        ) from error
-    except DBAPIError as error:
-        raise RegistryUnavailable(
-            f"Postgres at {shown(url)} did not answer for the promotion lock ({first_line(str(error))}): "
-            "start it, or correct VISIONOPS_LOCK_URL"
-        ) from error
-    if engine.dialect.name != "postgresql":
-        session.close()
-        raise LockNotConfigured(
-            f"VISIONOPS_LOCK_URL {shown(url)} is a {engine.dialect.name} database, which has no advisory locks: "
-            "name a Postgres"
-        )
-    key = int.from_bytes(hashlib.sha256(f"visionops/{project}".encode()).digest()[:8], "big", signed=True)
-    with session:
+    with ExitStack() as opened:
+        try:
+            session = opened.enter_context(connected(url, LOCK_URL, postgres=True))
+        except DatabaseMisnamed as error:
+            raise LockNotConfigured(f"the promotion lock: {error}") from error
+        except DatabaseUnreachable as error:
+            raise RegistryUnavailable(f"the promotion lock: {error}") from error
+        key = int.from_bytes(hashlib.sha256(f"visionops/{project}".encode()).digest()[:8], "big", signed=True)
         # A holder that lost its network must not keep the lock for the two hours TCP would.
         for setting in ("idle = 20", "interval = 5", "count = 3"):
             session.execute(text(f"SET tcp_keepalives_{setting}"))

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager
 
 import dagster as dg
 
+from resources.databases import sqlite_path
 from resources.home import home, mlflow_uri
 from resources.model_artifacts import RunArtifacts
-from resources.model_connection import ModelConnection, sqlite_path
-from resources.model_lock import advisory_lock, file_lock
+from resources.model_connection import ModelConnection
+from resources.model_lock import LOCK_URL, advisory_lock, file_lock
 from resources.model_records import Run
 from resources.model_runs import Runs
 from resources.model_versions import Models
@@ -60,7 +61,7 @@ class ModelRegistry(dg.ConfigurableResource):
 
     def lock(self, project: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[None]:
         """Hold the project's promotion lock; see `resources.model_lock`. `timeout` in seconds."""
-        url = self.lock_url or os.environ.get("VISIONOPS_LOCK_URL")
+        url = self.lock_url or os.environ.get(LOCK_URL)
         if url:
             return advisory_lock(url, project, timeout)
         database = sqlite_path(self.uri)

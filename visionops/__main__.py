@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from resources.masking import without_secrets
 from visionops import (
     approve,
     bootstrap,
@@ -93,7 +94,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        print(f"error: {without_secrets(str(error)) or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -20,7 +20,6 @@ def command(
 
     Who approves is VISIONOPS_ACTOR. A verdict that did not pass takes `promote --override`.
     """
-
     from visionops import services
     from visionops.decisions import carry_out, named_or_only
     from visionops_assets.promotion import answers

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resources import home
-from resources.postgres_address import with_driver
+from resources.databases import with_driver
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"

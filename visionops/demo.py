@@ -44,7 +44,6 @@ def command(
     in production, up to yesterday: quiet days, a camera that blurs and darkens, other digits than before. Running it
     again is safe: what is committed, decided and logged stays.
     """
-
     import definitions
     from visionops import services
     from visionops.demo_digits import WEEKS, write_weeks

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from resources.model_connection import shown
+from resources.masking import shown
 
 SCHEME = "dvc://"
 # git@host:organisation/repository

@@ -23,7 +23,6 @@ def command(
 
     Who decides is VISIONOPS_ACTOR. A PASS needs no override: it is promoted by itself, or by `approve`.
     """
-
     from visionops import services
     from visionops.decisions import carry_out, named_or_newest
     from visionops_assets.promotion import answers

@@ -17,7 +17,6 @@ def command(
 
     Who releases is VISIONOPS_ACTOR. `visionops status` says beforehand what would be promoted; `reject` keeps it out.
     """
-
     from resources.model_records import EVERYWHERE
     from visionops import services
     from visionops.decisions import carry_out, waiting

@@ -67,7 +67,6 @@ def command(
 
 def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str | None:
     """Materialise `in_production` by the project's rollback job, which finds the alias set; returns its error."""
-
     import definitions
     from visionops import services
     from visionops.runs import run_job

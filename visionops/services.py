@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from resources import home
 from resources.artifact_store import ArtifactStore
+from resources.databases import check_database
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.spool import Spool
+from visionops.bootstrap import POSTGRES
 from visionops_assets.project import Project, find_project, load_projects
 from visionops_assets.refusals import ReasonMissing
 
@@ -50,10 +52,16 @@ def spool() -> Spool:
 
 @contextmanager
 def dagster() -> "Iterator[dg.DagsterInstance]":
-    """The Dagster of DAGSTER_HOME. Processes that open a new one at once would each make its tables."""
+    """The Dagster of DAGSTER_HOME. Processes that open a new one at once would each make its tables.
+
+    Raises `DatabaseError` where its database cannot be used.
+    """
     import dagster as dg
     from filelock import FileLock
 
+    if os.environ.get(POSTGRES):
+        # Dagster would print each of several attempts, and raise without the address.
+        check_database(os.environ[POSTGRES], POSTGRES, postgres=True)
     with FileLock(f"{home.dagster_home()}.lock"):
         instance = dg.DagsterInstance.get()
     with instance:

@@ -51,7 +51,6 @@ def command(
 
     Nothing is trained. Submitting again changes nothing. A refusal is no failure: exit code 0; an error is 1.
     """
-
     from visionops import services
 
     registry, lakefs = services.registry(), services.lakefs()

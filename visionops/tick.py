@@ -40,7 +40,6 @@ def command(
     A refusal is no failure: exit code 0. Only an error is 1. Where another `visionops tick` works on a project, that
     is said and left to it.
     """
-
     import definitions
     from visionops import services
     from visionops_assets.project import find_project

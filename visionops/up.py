@@ -15,6 +15,7 @@ import typer
 from resources import home
 from resources.webhook_token import give_to_actions
 from visionops import metrics as metrics_verb
+from visionops import services
 from visionops import webhook as webhook_verb
 from visionops.child_process import Children, children, interrupt_on_termination
 
@@ -89,6 +90,9 @@ def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside]) -> N
     _check_free(host, port, "--port")
     if own_mlflow:
         _check_free(host, mlflow_port, "--mlflow-port")
+    else:
+        # Wrong, it would be found by the first run.
+        services.registry().models.get("visionops-up")
     ports = [each.port(host) for each in beside]
     logs = home.home() / "logs"
     logs.mkdir(exist_ok=True)

@@ -25,7 +25,6 @@ def serve(
 
     A call has to carry `Authorization: Bearer` and VISIONOPS_WEBHOOK_TOKEN. Forged and repeated calls start nothing.
     """
-
     from resources.webhook_token import webhook_token
     from visionops import services
     from visionops.receiver.app import receiver_app

@@ -57,7 +57,6 @@ def command(
 
 def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Comparison | None]":
     """Dataset version, Dagster run, verdict and comparison. Raises `RuntimeError` where the run fails."""
-
     import definitions
     from visionops import services
     from visionops.runs import run_job

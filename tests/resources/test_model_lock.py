@@ -29,7 +29,7 @@ def test_stores_in_different_places_do_not_wait_for_each_other(tmp_path: Path) -
     ("url", "said"),
     [
         ("nonsense", "no address of a database"),
-        ("sqlite://", "sqlite database, which has no advisory locks"),
+        ("sqlite://", "is a sqlite database: name a Postgres"),
         ("nosuchdb://host/x", "no address of a database"),
         ("postgresql+psycopg2cffi://user:secret@host/x", "pip install 'visionops.postgres.'"),
     ],

@@ -71,7 +71,7 @@ def lakefs() -> Iterator[Line]:
 
 def mlflow() -> Iterator[Line]:
     """The MLflow in use."""
-    from resources.model_connection import sqlite_path
+    from resources.databases import sqlite_path
     from resources.model_errors import RegistryError
     from visionops import services
 
