@@ -43,18 +43,18 @@ def follow_folder(database: Path) -> list[Path]:
 def _places(connection: sqlite3.Connection, here: Path) -> list[Path]:
     """The folders beside which experiments keep their artifacts in the way that this store does.
 
-    An experiment that a person sent elsewhere stays there: nothing of its name lies here, and its folder is not
-    called as this one.
+    An experiment that a person sent elsewhere stays there: its files do not lie here, and its folder is not called as
+    this one.
     """
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
         return []
     places = set()
-    for name, location in connection.execute("SELECT name, artifact_location FROM experiments"):
+    for (location,) in connection.execute("SELECT artifact_location FROM experiments"):
         folder = _folder(location)
-        if folder is None or (folder.parent.name, folder.name) != (ARTIFACTS, name):
+        if folder is None or folder.parent.name != ARTIFACTS:
             continue
         place = folder.parent.parent
-        if place.name == here.name or (here / ARTIFACTS / name).is_dir():
+        if place.name == here.name or (here / ARTIFACTS / folder.name).is_dir():
             places.add(place)
     return sorted(places)
 

@@ -1,6 +1,7 @@
 """Training runs in MLflow: found by what was trained, resumed after a kill, one dataset entry each."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -67,6 +68,19 @@ class Runs:
         """Close a run. FINISHED promises that all its artifacts are written. Raises `RunNotFound`."""
         with self._connection.client(f"run {run_id}", missing=RunNotFound) as client:
             client.set_terminated(run_id, status=status)
+
+    def rename(self, project: str, name: str) -> int:
+        """Give the runs of a project another one's name; how many. An experiment of that name keeps its own runs."""
+        with self._connection.client(f"experiment {project}") as client:
+            found = client.get_experiment_by_name(project)
+            runs = self.search(project, limit=sys.maxsize)
+            if found is None:
+                return 0
+            for run in runs:
+                client.set_tag(run.id, TAG_PROJECT, name)
+            if client.get_experiment_by_name(name) is None:
+                client.rename_experiment(found.experiment_id, name)
+            return len(runs)
 
     def get(self, run_id: str) -> Run:
         """One run. Raises `RunNotFound`."""

@@ -31,6 +31,29 @@ class Models:
         aliases = {name: int(version) for name, version in found.aliases.items()}
         return RegisteredModel(project, dict(found.tags), aliases)
 
+    def projects(self) -> list[str]:
+        """The names of all registered models."""
+        with self._connection.client("registered models") as client:
+            found: list[str] = []
+            token: str | None = None
+            while True:
+                page = client.search_registered_models(max_results=1000, page_token=token)
+                found += [each.name for each in page]
+                token = page.token
+                if not token:
+                    return sorted(found)
+
+    def rename(self, project: str, name: str) -> None:
+        """Give a registered model another name, with its versions, tags and aliases. Raises `ModelNotFound`.
+
+        An entry without versions that has the name already makes room.
+        """
+        with self._connection.client(f"registered model {project}", missing=ModelNotFound) as client:
+            taken = name in self.projects() and not self.versions(name)
+            if taken:
+                client.delete_registered_model(name)
+            client.rename_registered_model(project, name)
+
     def ensure(self, project: str) -> None:
         """Create the registered model unless it is there."""
         from mlflow.exceptions import MlflowException

@@ -23,6 +23,7 @@ from visionops import (
     labels,
     metrics,
     predict,
+    project,
     promote,
     reject,
     release,
@@ -52,6 +53,7 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("init")(init.command)
 app.command("doctor")(doctor.command)
+app.add_typer(project.app, name="project")
 app.add_typer(home.app, name="home")
 app.command("up")(up.command)
 app.command("tick")(tick.command)

@@ -12,9 +12,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
+    from resources import home
     from visionops import services
+    from visionops.renaming import left_behind
     from visionops_assets.monitoring.acting.actions import read_actions
     from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
+    from visionops_assets.project import load_projects
     from visionops_assets.promotion.page import Page
     from visionops_assets.promotion.status import status
 
@@ -30,5 +33,9 @@ def command(
     if as_json:
         typer.echo(json.dumps({**state.to_json(), "actions": actions_json(actions)}, indent=1))
         return
+    if state.champion is None:
+        # Of a project that was renamed in its file alone, the champion is still the old name's.
+        for each in left_behind(registry, load_projects(home.projects_folder())):
+            typer.echo(each.sentence())
     page = state.to_page()
     typer.echo(Page(page.title, (*page.blocks, *actions_blocks(project, actions))).to_text())

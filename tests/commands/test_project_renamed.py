@@ -1,0 +1,113 @@
+"""A project under another name keeps what it has, and one that was renamed in its file alone is told of."""
+
+import pytest
+from desk import Desk
+
+from resources.artifact_store import ArtifactStore
+from resources.model_registry import ModelRegistry
+from tests.world import write_batch
+from visionops import renaming
+from visionops.renaming import RenameRefused
+from visionops_assets import run_tags
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+def rename_in_file(desk: Desk, name: str) -> None:
+    folder = desk.world.root / "projects"
+    text = (folder / "shapes.yaml").read_text()
+    (folder / "shapes.yaml").unlink()
+    (folder / f"{name}.yaml").write_text(text.replace("project: shapes", f"project: {name}"))
+
+
+def log_something(desk: Desk) -> None:
+    """Two rows of production, collected into a commit, and one that still waits in the spool."""
+    images = write_batch(desk.world.root / "seen", 3, seed=9)
+    for name in ("0000.png", "0001.png"):
+        desk.run("predict", "shapes", str(images / name), "--log", "--device", "camera-1")
+    desk.run("tick", "shapes")
+    desk.run("predict", "shapes", str(images / "0002.png"), "--log", "--device", "camera-1")
+
+
+def whole(desk: Desk, name: str) -> None:
+    """What a renamed project has to have."""
+    state = desk.json("status", name)
+    assert state["champion"]["version"] == 1
+    assert [entry["kind"] for entry in state["history"]] == ["promotion"]
+    assert len(state["verdicts"]) == 1
+    assert desk.world.registry.models.projects() == [name]
+    ran = desk.json("tick", name)
+    assert [
+        found["outcome"] for found in ran if found["partition"] and "-" in found["partition"][:9]
+    ] == [], "the newest dataset version was decided under the old name"
+    runs = desk.world.instance.get_runs()
+    assert {run.tags[run_tags.PROJECT] for run in runs} == {name}
+    logged = [entry.path for entry in desk.world.lakefs.objects("shapes-production", "main")]
+    assert [path for path in logged if path.startswith("project=shapes/")] == []
+    assert [path for path in logged if path.startswith(f"project={name}/dt=")] != []
+    assert ArtifactStore(root=str(desk.world.root / "spool")).names("shapes") in ([], ["camera-1"])
+    batch = write_batch(desk.world.root / "next", 60, seed=4)
+    assert "60 images" in desk.run("import", name, str(batch), "--batch", "week-02")
+
+
+@pytest.mark.parametrize("first", ["the file", "the command"])
+def test_a_renamed_project_keeps_its_champion_runs_and_log(desk_of_promoted: Desk, first: str) -> None:
+    desk = desk_of_promoted
+    log_something(desk)
+    if first == "the file":
+        rename_in_file(desk, "signs")
+        said = desk.run("status", "signs")
+        assert "no model in production" in said
+        assert "`visionops project rename shapes NEW`" in said and "version 1" in said
+    desk.run("project", "rename", "shapes", "signs")
+    assert (desk.world.root / "projects" / "signs.yaml").is_file()
+    whole(desk, "signs")
+    assert [one["project"] for one in desk.json("project", "list")["projects"]] == ["signs"]
+
+
+@pytest.mark.parametrize(
+    "dies_at",
+    [
+        "_production",
+        "rename",
+        pytest.param("_tables", marks=pytest.mark.stated),
+        pytest.param("_runs", marks=pytest.mark.stated),
+    ],
+)
+def test_a_rename_that_was_killed_goes_on(
+    desk_of_promoted: Desk, dies_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    log_something(desk)
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        if dies_at == "rename":
+            models = type(ModelRegistry(tracking_uri="sqlite:///none").models)
+            patched.setattr(models, "rename", die)
+        else:
+            patched.setattr(renaming.Renaming, dies_at, die)
+        with pytest.raises(Killed):
+            desk.run("project", "rename", "shapes", "signs")
+    desk.run("project", "rename", "shapes", "signs")
+    whole(desk, "signs")
+
+
+def test_a_rename_mixes_no_two_projects(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    folder = desk.world.root / "projects"
+    other = (folder / "shapes.yaml").read_text().replace("project: shapes", "project: signs")
+    (folder / "signs.yaml").write_text(other)
+    for old, new, why in (
+        ("shapes", "signs", "two projects"),
+        ("shapes", "Signs", "lower-case"),
+        ("shapes", "shapes", "already"),
+        ("nothing", "boxes", "nothing was ever made"),
+    ):
+        with pytest.raises(RenameRefused, match=why):
+            desk.run("project", "rename", old, new)
+    assert desk.world.champion() == 1

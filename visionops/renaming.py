@@ -1,0 +1,218 @@
+"""A project under another name: what was made under the old one goes on under the new one.
+
+What a name holds: the registered model with its history and aliases, the experiment of its runs, tables and addresses
+in the artifact store, Dagster's runs and partitions, the log of production, the folders of spool and drop, the
+project file. Each step may be done again: a rename that was killed goes on when it is asked for once more, and the
+registered model, which says who is champion, moves last but for the file.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs_errors import LakeFSNotFound
+from resources.model_registry import ModelRegistry
+from visionops_assets import run_tags
+from visionops_assets.monitoring.inference_log import belongs_to, production_repository
+from visionops_assets.project import Projects
+from visionops_assets.promotion.history import production, read_history
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+class RenameRefused(ValueError):
+    """A rename that would mix two projects; nothing has changed."""
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """A project that has a history of promotions and that no file declares; `version` is what it says is running."""
+
+    project: str
+    version: int | None
+    changes: int
+
+    def sentence(self) -> str:
+        """What there is, and how it is taken over."""
+        running = f"version {self.version} is in production" if self.version is not None else "nothing runs"
+        return (
+            f"no project file declares {self.project}, of which {running} after {self.changes} changes; if it has a "
+            f"new name: `visionops project rename {self.project} NEW`"
+        )
+
+
+def left_behind(registry: ModelRegistry, projects: Projects) -> list[LeftBehind]:
+    """Projects with a history that no file declares, one that cannot be used included. Raises what MLflow raises."""
+    declared = {project.project for project in projects} | {file.project for file in projects.unusable}
+    found = []
+    for name in registry.models.projects():
+        if name not in declared:
+            model = registry.models.get(name)
+            history = read_history(model.tags)
+            if history.entries:
+                found.append(LeftBehind(name, production(model).version, len(history.entries)))
+    return found
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """Where what a project made lies. `say` gets a line for each step."""
+
+    registry: ModelRegistry
+    lakefs: LakeFSResource
+    artifacts: ArtifactStore
+    instance: "dg.DagsterInstance"
+    folders: Sequence[ArtifactStore]
+    say: Callable[[str], None]
+
+    def rename(self, old: str, new: str, projects: Projects, files: Path) -> None:
+        """Rename a project. Raises `RenameRefused`, and what lakeFS and MLflow raise."""
+        file = _file_of(files, old) or _file_of(files, new)
+        self._check(old, new, projects, file)
+        repository = next((one.repository for one in projects if one.project in (old, new)), None)
+        with self.registry.lock(old), self.registry.lock(new):
+            self._tables(old, new)
+            if repository is not None:
+                self._production(production_repository(repository), old, new)
+            for root in self.folders:
+                if _move(root, old, new):
+                    self.say(f"{root.root}: the folder is {new} now")
+            self._runs(old, new)
+            if old in self.registry.models.projects():
+                self.registry.models.rename(old, new)
+                self.say(f"registered model: versions, history and champion are {new}'s")
+        if file is not None and _declare(file, old, new):
+            self.say(f"{file} declares {new}")
+
+    def _check(self, old: str, new: str, projects: Projects, file: Path | None) -> None:
+        known = self.registry.models.projects()
+        if not _NAME.fullmatch(new):
+            raise RenameRefused(
+                f"{new}: a project's name has lower-case letters, digits and `_`, a letter first"
+            )
+        if old == new:
+            raise RenameRefused(f"{old} is called so already")
+        declared = {project.project for project in projects}
+        if {old, new} <= declared:
+            raise RenameRefused(
+                f"{old} and {new} are two projects, each with a file of its own; remove one of them"
+            )
+        if new in known and old in known and read_history(self.registry.models.get(new).tags).entries:
+            raise RenameRefused(f"{new} has a history of its own already: `visionops status {new}` shows it")
+        if old not in known and old not in declared and new not in known:
+            raise RenameRefused(
+                f"nothing was ever made under the name {old}; there are: {', '.join(known) or 'none'}"
+            )
+        if file is None:
+            raise RenameRefused(
+                f"no file declares {old} or {new}: restore the project file first, under either name"
+            )
+        unfinished = [run.run_id for run in self._runs_of(old) if not run.is_finished]
+        if unfinished:
+            raise RenameRefused(
+                f"run {unfinished[0]} of {old} is in progress: wait for it, or end it, then rename"
+            )
+
+    def _tables(self, old: str, new: str) -> None:
+        """Copies: what the old name holds is what a killed rename begins with again."""
+        copied = 0
+        for kind in ("assets", "decisions", "what_ifs", "actions"):
+            for key in _files(self.artifacts, f"{kind}/{old}"):
+                self.artifacts.write(f"{kind}/{new}/{key}", self.artifacts.read(f"{kind}/{old}/{key}"))
+                copied += 1
+        if copied:
+            self.say(f"artifacts: {copied} tables and addresses")
+
+    def _production(self, repository: str, old: str, new: str) -> None:
+        try:
+            entries = [one.path for one in self.lakefs.objects(repository, MAIN) if belongs_to(one.path, old)]
+        except LakeFSNotFound:
+            return
+        if not entries:
+            return
+        if any(self.lakefs.uncommitted(repository, MAIN)):
+            self.lakefs.reset(repository, MAIN)
+        contents = self.lakefs.read_many(repository, f"{MAIN}@", entries)
+        renamed = ((_renamed(path, old, new), partial(bytes, content)) for path, content in contents)
+        self.lakefs.write_many(repository, MAIN, renamed)
+        self.lakefs.delete_many(repository, MAIN, entries)
+        self.lakefs.save(repository, MAIN, f"{old} is called {new} now", {"visionops.project": new})
+        self.say(f"{repository}: {len(entries):,} files of the log")
+
+    def _runs(self, old: str, new: str) -> None:
+        partitions = {
+            f"{name}_{kind}": self.instance.get_dynamic_partitions(f"{old}_{kind}")
+            for name, kind in ((new, "dataset_versions"), (new, "batches"))
+        }
+        for name, keys in partitions.items():
+            if keys:
+                self.instance.add_dynamic_partitions(name, list(keys))
+        runs = list(self._runs_of(old))
+        for run in runs:
+            self.instance.add_run_tags(run.run_id, {run_tags.PROJECT: new})
+        trained = self.registry.runs.rename(old, new)
+        if runs or trained:
+            self.say(f"runs: {len(runs)} in Dagster, {trained} in MLflow")
+
+    def _runs_of(self, project: str) -> "Iterator[dg.DagsterRun]":
+        import dagster as dg
+
+        yield from self.instance.get_runs(dg.RunsFilter(tags={run_tags.PROJECT: project}))
+
+
+def _renamed(path: str, old: str, new: str) -> str:
+    if path.startswith(f"project={old}/"):
+        return f"project={new}/{path.removeprefix(f'project={old}/')}"
+    pure = PurePosixPath(path)
+    return str(pure.with_name(f"{new}.{pure.name.removeprefix(f'{old}.')}"))
+
+
+def _files(store: ArtifactStore, folder: str) -> list[str]:
+    root = store.path(folder)
+    if not root.exists():
+        return []
+    return sorted(
+        found.path.removeprefix(root.path).lstrip("/") for found in root.rglob("*") if found.is_file()
+    )
+
+
+def _move(store: ArtifactStore, old: str, new: str) -> bool:
+    """What lies under the old name lies under the new one; the names of its files tell what was moved before."""
+    keys = _files(store, old)
+    for key in keys:
+        store.write(f"{new}/{key}", store.read(f"{old}/{key}"))
+        store.path(f"{old}/{key}").unlink(missing_ok=True)
+    return bool(keys)
+
+
+def _file_of(folder: Path, project: str) -> Path | None:
+    """The one file that declares a project."""
+    declares = re.compile(rf"^project:\s*[\"']?{re.escape(project)}[\"']?\s*(#.*)?$", re.MULTILINE)
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        if declares.search(path.read_text()):
+            return path
+    return None
+
+
+def _declare(path: Path, old: str, new: str) -> bool:
+    """Have a file declare the new name, its comments as they are. A file of the old name gets the new one."""
+    text = path.read_text()
+    changed = re.sub(
+        rf"^(project:\s*[\"']?){re.escape(old)}\b", rf"\g<1>{new}", text, count=1, flags=re.MULTILINE
+    )
+    if changed == text:
+        return False
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(changed)
+    temporary.replace(path)
+    if path.stem == old and not path.with_stem(new).exists():
+        path.rename(path.with_stem(new))
+    return True
