@@ -12,14 +12,14 @@ from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.lakefs_records import Commit
 from sensors.owned_sensor import owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import EarlierRun, Go, readiness
-from sensors.stale_runs import fail_stale_runs
+from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.dataset.commits import changed_samples
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
 from visionops_assets.project import Project
-from visionops_assets.run_reason import note_error
+from visionops_assets.run_reason import is_attempt, note_outcome
 from visionops_assets.training.training_version import training_version
 
 # A lost cursor reads the whole log; in steps, so that no tick exceeds the sensor's time limit.
@@ -63,9 +63,9 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     def commits(
         context: dg.SensorEvaluationContext, lakefs: LakeFSResource, artifacts: ArtifactStore
     ) -> dg.SensorResult | dg.SkipReason:
-        stale = fail_stale_runs(context.instance)
+        stale = end_stale_runs(context.instance)
         if stale:
-            context.log.warning(f"marked as failed, their processes are gone: {', '.join(stale)}")
+            context.log.warning(f"ended, their processes are gone: {', '.join(stale)}")
         try:
             return _look(context, lakefs, artifacts)
         except LakeFSNotFound as error:
@@ -122,6 +122,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         decided = read_address(artifacts, "decision", project.project, newest)
         last = _last_request(context.instance, project.project)
         answer = readiness(
+            project.project,
             newest,
             project.trigger,
             stored_verdict=decided.verdict if decided and decided.training_version == version else None,
@@ -133,7 +134,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         if not isinstance(answer, Go):
             return waiting_for([answer], answer.reason)
         return dg.RunRequest(
-            run_key=f"{project.project}/{commit.id}/{version}/{answer.attempt}",
+            run_key=f"{project.project}/{commit.id}/{version}/{answer.number}",
             partition_key=newest,
             tags={
                 run_tags.PROJECT: project.project,
@@ -194,12 +195,12 @@ def _runs(instance: dg.DagsterInstance, project: str, commit: str, version: str)
 
 
 def _earlier(instance: dg.DagsterInstance, run: dg.DagsterRun) -> EarlierRun:
-    outcome = note_error(instance, run)
+    outcome = note_outcome(instance, run)
     if not run.is_finished:
         return EarlierRun(run.run_id, "in progress", outcome)
     if run.status == dg.DagsterRunStatus.CANCELED:
-        return EarlierRun(run.run_id, "cancelled", outcome)
-    return EarlierRun(run.run_id, "succeeded" if run.is_success else "errored", outcome)
+        return EarlierRun(run.run_id, "cancelled", outcome, is_attempt(run))
+    return EarlierRun(run.run_id, "succeeded" if run.is_success else "errored", outcome, is_attempt(run))
 
 
 def _last_request(instance: dg.DagsterInstance, project: str) -> datetime.datetime | None:

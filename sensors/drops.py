@@ -12,12 +12,13 @@ from resources.drop_errors import DropError
 from resources.drop_listing import Sighting
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import Go
-from sensors.stale_runs import fail_stale_runs
+from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.dataset.layout import check_batch_name
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import batches
 from visionops_assets.project import Project
+from visionops_assets.run_reason import is_attempt
 
 _SETTLED = {run_tags.PUBLISHED, run_tags.UNCHANGED, run_tags.REFUSED}
 
@@ -59,7 +60,7 @@ def drop_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         tags={"project": project.project},
     )
     def drops(context: dg.SensorEvaluationContext, drop: Drop) -> dg.SensorResult | dg.SkipReason:
-        fail_stale_runs(context.instance)
+        end_stale_runs(context.instance)
         try:
             seen = drop.look(drop.place(project.project, project.drop.address))
         except DropError as error:
@@ -104,7 +105,7 @@ def look(
             waiting.append(found)
         elif request is None:
             # The next one is audited against a main that has this one.
-            request, chosen = _request(project, one, found.attempt), one.batch
+            request, chosen = _request(project, one, found), one.batch
         else:
             waiting.append(Wait(f"{one.batch} is taken after {chosen}"))
     added = [batches(project.project).build_add_request([chosen])] if request else []
@@ -129,29 +130,28 @@ def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> 
             return None
         if not run.is_finished:
             return Wait(f"{one.batch} is being taken by run {run.run_id}")
-    if runs and runs[0].status == dg.DagsterRunStatus.CANCELED:
+    attempts = [run for run in runs if is_attempt(run)]
+    again = f"`visionops tick {project.project} --again`, or touch its _SUCCESS marker"
+    if attempts and attempts[0].status == dg.DagsterRunStatus.CANCELED:
+        return Wait(f"run {attempts[0].run_id}, which took {one.batch}, was cancelled: {again}")
+    if len(attempts) >= project.drop.attempts:
         return Wait(
-            f"run {runs[0].run_id}, which took {one.batch}, was cancelled: re-execute it, or touch the batch's "
-            "_SUCCESS marker"
-        )
-    if len(runs) >= project.drop.attempts:
-        return Wait(
-            f"{one.batch} failed {len(runs)} times with an error, the last in run {runs[0].run_id}: mend the cause, "
-            "then re-execute that run, or touch its _SUCCESS marker",
+            f"{one.batch} failed {len(attempts)} times with an error, the last in run {attempts[0].run_id}: mend the "
+            f"cause, then {again}",
             wrong=True,
         )
-    return Go(len(runs) + 1)
+    return Go(len(attempts) + 1, len(runs) + 1)
 
 
-def _request(project: Project, one: Sighting, attempt: int) -> dg.RunRequest:
+def _request(project: Project, one: Sighting, go: Go) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=f"{project.project}/{one.batch}/{one.fingerprint}/{attempt}",
+        run_key=f"{project.project}/{one.batch}/{one.fingerprint}/{go.number}",
         partition_key=one.batch,
         tags={
             run_tags.PROJECT: project.project,
             run_tags.BATCH: one.batch,
             run_tags.DROP: one.fingerprint,
-            run_tags.ATTEMPT: str(attempt),
+            run_tags.ATTEMPT: str(go.attempt),
         },
     )
 

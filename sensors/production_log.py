@@ -15,13 +15,13 @@ from resources.spool import Spool
 from sensors.labels_of_batches import take_labels
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import Go
-from sensors.stale_runs import fail_stale_runs
+from sensors.stale_runs import end_stale_runs
 from sensors.touched_days import touched_days
 from visionops_assets import run_tags
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.project import Project
-from visionops_assets.run_reason import note_error
+from visionops_assets.run_reason import is_attempt, note_outcome
 
 # Each is a run: the rest is asked for by the next ticks.
 DAYS_A_TICK = 31
@@ -78,7 +78,7 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         artifacts: ArtifactStore,
         spool: Spool,
     ) -> dg.SensorResult | dg.SkipReason:
-        fail_stale_runs(context.instance)
+        end_stale_runs(context.instance)
         now = datetime.datetime.now(datetime.UTC)
         before = Cursor.read(context.cursor)
         try:
@@ -130,7 +130,7 @@ def look(
         elif isinstance(found, Wait):
             waiting.append(found)
         elif len(requests) < DAYS_A_TICK:
-            requests.append(_request(project, day, pending[day], found.attempt))
+            requests.append(_request(project, day, pending[day], found))
         else:
             waiting.append(Wait(f"{day} is asked for at the next tick"))
 
@@ -175,38 +175,40 @@ def _standing(
     records = instance.get_run_records(dg.RunsFilter(tags=tags))
     runs = [each.dagster_run for each in records if each.dagster_run.tags.get(run_tags.COMMIT) == commit]
     for run in runs:
-        note_error(instance, run)
+        note_outcome(instance, run)
+    attempts = [run for run in runs if is_attempt(run)]
     if any(run.is_success for run in runs):
         return None
     unfinished = [each.dagster_run for each in records if not each.dagster_run.is_finished]
     if unfinished:
         return Wait(f"{day} is looked at by run {unfinished[0].run_id}")
-    if any(run.status == dg.DagsterRunStatus.CANCELED for run in runs):
+    if any(run.status == dg.DagsterRunStatus.CANCELED for run in attempts):
         return None
     last = records[0].create_timestamp if records else None
-    beyond = len(runs) - project.production.attempts
+    beyond = len(attempts) - project.production.attempts
     if beyond >= 0 and last is not None:
         again = last + min(project.production.look_every * 2 ** min(beyond, 16), LONGEST_WAIT)
         if now < again:
             return Wait(
-                f"{day} failed {len(runs)} times with an error, the last in run {runs[0].run_id}: mend the cause; it "
-                f"is tried again at {again:%Y-%m-%d %H:%M} UTC, or when that run is re-executed",
+                f"{day} failed {len(attempts)} times with an error, the last in run {attempts[0].run_id}: mend the "
+                f"cause; it is tried again at {again:%Y-%m-%d %H:%M} UTC, or by "
+                f"`visionops tick {project.project} --again`",
                 wrong=True,
             )
     soon = last is not None and now - last < project.production.look_every
     if not runs and last is not None and soon and day == f"{now:%Y-%m-%d}":
         return Wait(f"{day} is not over and was looked at at {last:%H:%M}")
-    return Go(len(runs) + 1)
+    return Go(len(attempts) + 1, len(runs) + 1)
 
 
-def _request(project: Project, day: str, commit: str, attempt: int) -> dg.RunRequest:
+def _request(project: Project, day: str, commit: str, go: Go) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=f"{project.project}/{day}/{commit}/{attempt}",
+        run_key=f"{project.project}/{day}/{commit}/{go.number}",
         partition_key=day,
         tags={
             run_tags.PROJECT: project.project,
             run_tags.DAY: day,
             run_tags.COMMIT: commit,
-            run_tags.ATTEMPT: str(attempt),
+            run_tags.ATTEMPT: str(go.attempt),
         },
     )

@@ -14,21 +14,24 @@ SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A decision run of one dataset version and training version."""
+    """A decision run of one dataset version and training version. `counts` says whether it was an attempt."""
 
     run_id: str
     status: Literal["in progress", "succeeded", "errored", "cancelled"]
     outcome: str | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True)
 class Go:
-    """Request a run; `attempt` counts from 1."""
+    """Request a run: the `attempt`, from 1, and the `number` of all runs, those that were no attempts among them."""
 
     attempt: int
+    number: int
 
 
 def readiness(
+    project: str,
     partition: str,
     trigger: Trigger,
     *,
@@ -43,7 +46,7 @@ def readiness(
     stop counting at `trigger.min_new_samples`.
 
     A refusal is final. A PASS whose promotion did not complete, and a run that errored, are requested again, up to
-    `trigger.attempts` times.
+    `trigger.attempts` times; one that was interrupted is requested again whatever else there was.
     """
     for run in runs:
         if run.status == "in progress":
@@ -52,18 +55,18 @@ def readiness(
             return Wait(f"{partition} is decided: {run.outcome}")
     if stored_verdict in ("FAIL", "INSUFFICIENT"):
         return Wait(f"{partition} is decided: {stored_verdict}")
-    if any(run.status == "cancelled" for run in runs):
+    attempts = [run for run in runs if run.counts]
+    again = f"`visionops tick {project} --again`"
+    if any(run.status == "cancelled" for run in attempts):
+        return Wait(f"the run on {partition} was cancelled by hand; {again} when it may run")
+    if len(attempts) >= trigger.attempts:
         return Wait(
-            f"the run on {partition} was cancelled by hand; launch it again from the UI when it may run"
-        )
-    if len(runs) >= trigger.attempts:
-        return Wait(
-            f"{partition} failed {len(runs)} times with an error, the last in run {runs[-1].run_id}: mend the cause, "
-            "then re-execute that run, or push a commit",
+            f"{partition} failed {len(attempts)} times with an error, the last in run {attempts[-1].run_id}: mend the "
+            f"cause, then {again}, or push a commit",
             wrong=True,
         )
     if runs:
-        return Go(attempt=len(runs) + 1)
+        return Go(len(attempts) + 1, len(runs) + 1)
     if age < trigger.quiet_for:
         return Wait(f"{partition} is {_seconds(age)} old; waiting for {_seconds(trigger.quiet_for)} of quiet")
     if since_last_request is not None and since_last_request < trigger.at_most_every:
@@ -75,7 +78,7 @@ def readiness(
         return Wait(
             f"{new_samples} new images since the last decision; waiting for {trigger.min_new_samples}"
         )
-    return Go(attempt=1)
+    return Go(1, 1)
 
 
 def _seconds(span: datetime.timedelta) -> str:

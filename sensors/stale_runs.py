@@ -4,27 +4,46 @@ import dagster as dg
 import psutil
 from dagster._core.launcher import DefaultRunLauncher
 
-from visionops_assets.run_tags import HOST, host
+from visionops_assets import run_tags
 
 _LIVE = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def fail_stale_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs of this machine as failed whose process no longer exists; returns their ids.
+def end_stale_runs(instance: dg.DagsterInstance) -> list[str]:
+    """End runs of this machine whose process no longer exists; returns their ids.
+
+    They failed, unless somebody had told them to stop, or the machine was started anew since: those are canceled.
 
     A process is the recorded one if its pid exists and it was started before the run said so: a pid that the
     system has given to a younger process does not count. Runs of other machines and launchers are left alone.
     """
     if not isinstance(instance.run_launcher, DefaultRunLauncher):
         return []
-    failed = []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=_LIVE, tags={HOST: host()})):
+    ended = []
+    for record in instance.get_run_records(
+        dg.RunsFilter(statuses=_LIVE, tags={run_tags.HOST: run_tags.host()})
+    ):
         run = record.dagster_run
         found = _process(instance, run.run_id)
-        if found is not None and not _alive(*found):
-            instance.report_run_failed(run, message=f"process {found[0]} of this run is gone; it was killed")
-            failed.append(run.run_id)
-    return failed
+        if found is None or _alive(*found):
+            continue
+        pid, said_at = found
+        if psutil.boot_time() > said_at and run_tags.OUTCOME not in run.tags:
+            instance.add_run_tags(run.run_id, {run_tags.OUTCOME: run_tags.INTERRUPTED})
+            instance.report_run_canceled(
+                run, message=f"this machine was started anew since process {pid} ran it"
+            )
+        elif (
+            run.status == dg.DagsterRunStatus.CANCELING
+            or run.tags.get(run_tags.OUTCOME) == run_tags.INTERRUPTED
+        ):
+            instance.report_run_canceled(
+                run, message=f"process {pid} of this run was told to stop, and is gone"
+            )
+        else:
+            instance.report_run_failed(run, message=f"process {pid} of this run is gone; it was killed")
+        ended.append(run.run_id)
+    return ended
 
 
 def _process(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:

@@ -78,9 +78,9 @@ def databases_that_wait_for_no_disk() -> None:
 def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that is tried again is so at once: waiting shows nothing."""
     if "dagster" in sys.modules:
-        import dagster as dg
+        from visionops_assets import failures
 
-        monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt_num: 0)
+        monkeypatch.setattr(failures, "WAIT_SECONDS", 0)
 
 
 @pytest.fixture(scope="session")

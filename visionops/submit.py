@@ -87,7 +87,7 @@ def submit(
     from visionops_assets.partitions import dataset_version
     from visionops_assets.promotion.history import production
     from visionops_assets.promotion.promote import champion_of
-    from visionops_assets.run_reason import note_error
+    from visionops_assets.run_reason import note_outcome
     from visionops_assets.training.submitted import submitted_challenger
 
     challenger, _ = submitted_challenger(registry, lakefs, project, run_id)
@@ -115,7 +115,7 @@ def submit(
         },
     )
     ended = instance.get_run_by_id(ran.run_id)
-    outcome = (note_error(instance, ended) if ended is not None else None) or run_tags.ERROR
+    outcome = (note_outcome(instance, ended) if ended is not None else None) or run_tags.ERROR
     verdict = _verdict(registry, project, challenger, champion)
     judged = verdict is not None and outcome != run_tags.ERROR
     return Submitted(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,10 @@ class Tick:
 
 def command(
     projects: Annotated[list[str] | None, typer.Argument(help="Projects to look at; all by default.")] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Try again what failed as often as it may, and what was cancelled."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what happened as JSON.")] = False,
 ) -> None:
     """Evaluate the sensors once and run what they ask, in this process: for CI, cron and tests.
@@ -47,6 +52,9 @@ def command(
     declared = definitions.projects
     chosen = [find_project(declared, name) for name in projects] if projects else declared.usable
     with services.dagster() as instance:
+        if again:
+            for project in chosen:
+                have_tried_again(instance, project)
         ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
     if not projects:
         for file in declared.unusable:
@@ -90,6 +98,20 @@ def tick_production(defs: "dg.Definitions", instance: "dg.DagsterInstance", proj
     """
     with _alone(instance, project, wait=True):
         return _tick_days(defs, instance, project)
+
+
+def have_tried_again(instance: "dg.DagsterInstance", project: "Project") -> None:
+    """Let the runs of a project that ended with an error, or were cancelled, no longer count as attempts."""
+    import dagster as dg
+
+    from visionops_assets import run_tags
+    from visionops_assets.run_reason import is_attempt, run_outcome
+
+    stopped = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    for run in instance.get_runs(dg.RunsFilter(tags={run_tags.PROJECT: project.project}, statuses=stopped)):
+        asked_for = run_tags.ATTEMPT in run.tags
+        if asked_for and is_attempt(run) and run_outcome(run) in (None, run_tags.ERROR):
+            instance.add_run_tags(run.run_id, {run_tags.AGAIN: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"})
 
 
 @contextmanager
@@ -190,7 +212,7 @@ def _run(
     import dagster as dg
 
     from visionops_assets import run_tags
-    from visionops_assets.run_reason import note_error, run_reason
+    from visionops_assets.run_reason import note_outcome, run_reason
 
     started = time.perf_counter()
     tags = sensor_tags(request, sensor)
@@ -201,7 +223,7 @@ def _run(
         return Tick(project.project, request.partition_key, None, None, reason, 0.0)
     ran = run_job(defs, instance, job, partition=request.partition_key, tags=tags, run_id=run_id)
     run = instance.get_run_by_id(run_id)
-    outcome = (note_error(instance, run) if run is not None else None) or run_tags.ERROR
+    outcome = (note_outcome(instance, run) if run is not None else None) or run_tags.ERROR
     return Tick(
         project.project,
         request.partition_key,

@@ -96,7 +96,7 @@ def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside]) -> N
     ports = [each.port(host) for each in beside]
     logs = home.home() / "logs"
     logs.mkdir(exist_ok=True)
-    _fail_stale_runs()
+    _end_stale_runs()
     with _lakefs() as keep_lakefs, children() as started:
         dagster_page, mlflow_page = _page(host, port), _page(host, mlflow_port)
         # What runs write from now on links to where these are.
@@ -162,14 +162,14 @@ def _check_free(host: str, port: int, option: str) -> None:
         ) from problem
 
 
-def _fail_stale_runs() -> None:
+def _end_stale_runs() -> None:
 
-    from sensors.stale_runs import fail_stale_runs
+    from sensors.stale_runs import end_stale_runs
     from visionops import services
 
     with services.dagster() as instance:
-        for run_id in fail_stale_runs(instance):
-            typer.echo(f"run {run_id} was killed and is marked as failed; its sensor will ask for it again")
+        for run_id in end_stale_runs(instance):
+            typer.echo(f"run {run_id} ended with its process; its sensor will ask for it again")
 
 
 @contextlib.contextmanager

@@ -9,25 +9,46 @@ from resources.drop_errors import DropUnavailable
 from resources.lakefs_errors import LakeFSUnavailable
 from resources.model_errors import RegistryUnavailable
 from resources.model_lock import PromotionLocked
+from visionops_assets import run_tags
 
 MAX_RETRIES = 2
-# A short outage is bridged here; a longer one is the sensor's, which requests the run again.
-RETRY = dg.RetryPolicy(max_retries=MAX_RETRIES, delay=1, backoff=dg.Backoff.EXPONENTIAL)
+# A short outage is bridged here, after this long and then twice as long; a longer one is the sensor's, which requests
+# the run again.
+WAIT_SECONDS = 1.0
 
 
 @contextmanager
 def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None = None) -> Iterator[None]:
     """Turn any error into a final failure that says what the error says.
 
-    For a `step` under `RETRY`, a service that does not answer is tried again while attempts are left.
+    For a `step`, a service that does not answer is tried again while attempts are left. A RetryPolicy would not do:
+    Dagster's also starts a step again that a person stopped. What is interrupted is noted so.
     """
     try:
         yield
-    except dg.Failure:
+    except (dg.Failure, dg.RetryRequested):
         raise
     except (DropUnavailable, LakeFSUnavailable, RegistryUnavailable, PromotionLocked) as error:
         if step is not None and step.retry_number < MAX_RETRIES:
-            raise
+            wait = WAIT_SECONDS * 2**step.retry_number
+            raise dg.RetryRequested(MAX_RETRIES, wait) from error
         raise dg.Failure(description=str(error), allow_retries=False) from error
     except Exception as error:
         raise dg.Failure(description=str(error) or type(error).__name__, allow_retries=False) from error
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        if step is not None:
+            note_interruption(step.instance, step.run.run_id)
+        raise
+
+
+def note_interruption(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Note of a run that has not ended that it is being stopped by a signal: it ends as canceled, and was no attempt.
+
+    What a person cancels in Dagster's UI is being canceled before it hears of it, and stays theirs to start again.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished or run.status == dg.DagsterRunStatus.CANCELING:
+        return
+    if run_tags.OUTCOME not in run.tags:
+        instance.add_run_tags(run_id, {run_tags.OUTCOME: run_tags.INTERRUPTED})
+    instance.report_run_canceling(run, message="This run's process was told to stop.")

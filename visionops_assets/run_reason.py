@@ -7,25 +7,35 @@ import dagster as dg
 from visionops_assets import run_tags
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
+# As Dagster tags a failed run whose process got a signal that nobody sent through Dagster.
+FAILURE_REASON, TOLD_TO_END = "dagster/failure_reason", "UNEXPECTED_TERMINATION"
+
 
 def run_outcome(run: dg.DagsterRun) -> str | None:
     """How a run ended; None where it has not, or where nothing was to be decided.
 
     Whoever stops a run for a reason says so: a failed run that nobody explained is an error. So is a day whose log
-    was read and whose later steps failed: it counts as logged only when the whole run succeeded.
+    was read and whose later steps failed: it counts as logged only when the whole run succeeded. A run whose process
+    was told to end was interrupted.
     """
     outcome = run.tags.get(run_tags.OUTCOME)
     if run.status == dg.DagsterRunStatus.FAILURE and outcome in (None, run_tags.LOGGED):
-        return run_tags.ERROR
+        told_to_end = run.tags.get(FAILURE_REASON) == TOLD_TO_END
+        return run_tags.INTERRUPTED if told_to_end else run_tags.ERROR
     return outcome
 
 
-def note_error(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
-    """`run_outcome`, written as the run's tag where it is an error that no tag says."""
+def note_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """`run_outcome`, written as the run's tag where no tag says it."""
     outcome = run_outcome(run)
-    if outcome == run_tags.ERROR and run.tags.get(run_tags.OUTCOME) != outcome:
+    if outcome is not None and run.tags.get(run_tags.OUTCOME) != outcome:
         instance.add_run_tags(run.run_id, {run_tags.OUTCOME: outcome})
     return outcome
+
+
+def is_attempt(run: dg.DagsterRun) -> bool:
+    """Whether a run counts as an attempt: not where it was interrupted, or where a person had it tried again."""
+    return run_outcome(run) != run_tags.INTERRUPTED and run_tags.AGAIN not in run.tags
 
 
 def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:

@@ -18,6 +18,8 @@ DAY = "visionops/day"
 DROP = "visionops/drop"
 # The MLflow run that takes the place of a training.
 SUBMITTED = "visionops/submitted"
+# A person had it tried again: what went wrong with this run counts no more.
+AGAIN = "visionops/again"
 # Which webhook was told how the run ended.
 ANNOUNCED = "visionops/announced"
 
@@ -29,6 +31,8 @@ REFUSED = "refused"
 INSUFFICIENT = "insufficient"
 AWAITING_APPROVAL = "awaiting_approval"
 ERROR = "error"
+# Stopped by a signal, as by Ctrl-C: no error, and no attempt that counts.
+INTERRUPTED = "interrupted"
 
 PUBLISHED = "published"
 UNCHANGED = "unchanged"
@@ -36,7 +40,17 @@ UNCHANGED = "unchanged"
 LOGGED = "logged"
 
 # What a run can end with.
-OUTCOMES = (PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL, ERROR, PUBLISHED, UNCHANGED, LOGGED)
+OUTCOMES = (
+    PROMOTED,
+    REFUSED,
+    INSUFFICIENT,
+    AWAITING_APPROVAL,
+    ERROR,
+    INTERRUPTED,
+    PUBLISHED,
+    UNCHANGED,
+    LOGGED,
+)
 
 
 def host() -> str:

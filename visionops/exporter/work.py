@@ -1,7 +1,7 @@
 """What Dagster's storage says: runs by outcome, the latest ticks of sensors, its daemons."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
@@ -18,6 +18,7 @@ from visionops.exporter import families
 from visionops.exporter.families import Sample
 from visionops_assets import run_tags
 from visionops_assets.project import Project
+from visionops_assets.run_reason import FAILURE_REASON, TOLD_TO_END
 
 NOW = {
     "queued": [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING],
@@ -58,6 +59,11 @@ def run_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterat
 
 def _errors(instance: dg.DagsterInstance, project: str) -> int:
     explained = sum(_count(instance, FAILED, project, outcome) for outcome in _EXPLAINED_FAILURES)
+    told = {FAILURE_REASON: TOLD_TO_END}
+    # As a sensor will say of these at its next look.
+    if interrupted := _count(instance, FAILED, project, None, told):
+        said = sum(_count(instance, FAILED, project, outcome, told) for outcome in _EXPLAINED_FAILURES)
+        explained += interrupted - said
     return _count(instance, FAILED, project) - explained
 
 
@@ -66,9 +72,10 @@ def _count(
     statuses: Sequence[dg.DagsterRunStatus],
     project: str | None = None,
     outcome: str | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> int:
-    """How many runs have one of these statuses, and this project and outcome where they are given."""
-    tags = {run_tags.PROJECT: project, run_tags.OUTCOME: outcome}
+    """How many runs have one of these statuses, and this project, outcome and other tags where they are given."""
+    tags = {run_tags.PROJECT: project, run_tags.OUTCOME: outcome, **(others or {})}
     given = {name: value for name, value in tags.items() if value is not None}
     return instance.get_runs_count(dg.RunsFilter(tags=given, statuses=statuses))
 

@@ -12,7 +12,7 @@ from resources.model_registry import ModelRegistry
 from visionops_assets import metadata, run_tags
 from visionops_assets.asset_options import asset_key, asset_options, versioned
 from visionops_assets.dataset.checks import incoming_check_specs, incoming_results
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.partitions import batches
 from visionops_assets.project import Project
 
@@ -31,7 +31,6 @@ def incoming_batch_asset(project: Project, champion_opinion: ChampionOpinion) ->
         **asset_options(project, "incoming_batch", ["lakefs"]),
         partitions_def=batches(project.project),
         check_specs=incoming_check_specs(project, asset_key(project, "incoming_batch")),
-        retry_policy=RETRY,
         description=(
             "A batch of labelled images from the drop: imported on a lakeFS branch of its own, checked, and merged to "
             "`main` only if no check finds an error. A refused batch's branch stays, with its findings."
@@ -97,7 +96,6 @@ def manifest_asset(project: Project, images: dg.AssetSpec) -> dg.AssetsDefinitio
         **versioned(project, "manifest", ["lakefs", "parquet"]),
         deps=[images],
         io_manager_key="tables",
-        retry_policy=RETRY,
         description=(
             "The table of all samples at this dataset version, one row a sample. Versions share the Parquet fragments "
             "of the batches they have in common."

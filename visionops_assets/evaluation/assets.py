@@ -11,7 +11,7 @@ from resources.scratch import Scratch
 from visionops_assets import run_tags
 from visionops_assets.asset_options import versioned
 from visionops_assets.evaluation.address import write_address
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
 from visionops_assets.training.challenger import Challenger
 
@@ -26,7 +26,6 @@ def evaluation_asset(
         deps=[manifest],
         ins={"challenger": dg.AssetIn(challenger.key)},
         io_manager_key="tables",
-        retry_policy=RETRY,
         description=(
             "What champion and challenger answer on the same holdout, as the ONNX files that ship, and the verdict: "
             "PASS, FAIL or INSUFFICIENT. Only a decision (the sensor's run) may promote; anything else is a what-if."

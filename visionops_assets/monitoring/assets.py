@@ -9,7 +9,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.daily import check_results, daily_asset, daily_check_spec, keep_day
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 from visionops_assets.project import Project
 
@@ -24,7 +24,6 @@ def inference_log_asset(project: Project, in_production: dg.AssetsDefinition) ->
         "inference_log",
         ["lakefs", "parquet"],
         deps=[in_production],
-        retry_policy=RETRY,
         check_specs=[
             daily_check_spec(
                 project,
@@ -84,7 +83,6 @@ def features_asset(project: Project, inference_log: dg.AssetsDefinition) -> dg.A
         "features",
         ["parquet"],
         deps=[inference_log],
-        retry_policy=RETRY,
         description=(
             "One row an image and time: image statistics, embedding and what the model said, as numbers. The table "
             "that drift is looked for in, and that a feature store serves."
@@ -113,7 +111,6 @@ def drift_report_asset(project: Project, features: dg.AssetsDefinition) -> dg.As
         "drift_report",
         ["evidently", "mlflow"],
         deps=[features],
-        retry_policy=RETRY,
         check_specs=[
             daily_check_spec(
                 project,
@@ -175,7 +172,6 @@ def performance_asset(
         "performance",
         ["mlflow"],
         deps=[inference_log, drift_report],
-        retry_policy=RETRY,
         check_specs=[
             daily_check_spec(
                 project,
@@ -242,7 +238,6 @@ def labels_wanted_asset(
         "labels_wanted",
         ["parquet"],
         deps=[inference_log, performance],
-        retry_policy=RETRY,
         description=(
             "The captured images of this day most worth a label: those the model is unsure of, those unlike its "
             f"holdout, some of every class. `visionops labels export {project.project}` hands them out."

@@ -12,7 +12,7 @@ from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
 from visionops_assets.asset_options import asset_options, versioned
 from visionops_assets.evaluation.address import read_address
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
 
 
@@ -31,7 +31,6 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
     @dg.asset(
         **versioned(project, "champion", ["mlflow"]),
         deps=[evaluation],
-        retry_policy=RETRY,
         description=(
             "The registered version that this dataset version's challenger became. It reads the stored decision "
             "itself: nothing but a PASS against the present champion, or a recorded override, changes the alias."
@@ -84,7 +83,6 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
     @dg.asset(
         **asset_options(project, "in_production", ["mlflow"]),
         deps=[champion],
-        retry_policy=RETRY,
         description="What runs now, in words: why this model, trained on what, what changed against its predecessor.",
     )
     def in_production(

@@ -11,7 +11,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_records import EVERYWHERE, version_on
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
 
     @dg.op(
         name=f"{project.project}_report_production",
-        retry_policy=RETRY,
         description="Materialises `in_production`: what runs now, and why.",
     )
     def report(

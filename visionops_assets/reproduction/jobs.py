@@ -12,7 +12,7 @@ from resources.model_records import version_on
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets import run_tags
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
 
 
@@ -33,7 +33,6 @@ def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Jo
 
     @dg.op(
         name=f"{project.project}_make_again",
-        retry_policy=RETRY,
         description="Trains a registered version again in its recorded world, and stores the certificate with it.",
     )
     def make_again(

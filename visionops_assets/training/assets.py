@@ -11,7 +11,7 @@ from resources.model_records import TAG_DAGSTER_RUN, TAG_PARTITION
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.asset_options import versioned
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.metadata import picture
 from visionops_assets.project import Project
 from visionops_assets.training.training_version import training_version
@@ -34,7 +34,6 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
         deps=[manifest],
         io_manager_key="records",
         code_version=training_version(project),
-        retry_policy=RETRY,
         description=(
             "The model trained on this dataset version, and the ONNX file that ships. The same commit, recipe and "
             "code give the same weights, bit for bit; a finished training is found and reused. `visionops submit` puts "

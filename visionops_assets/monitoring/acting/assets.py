@@ -10,7 +10,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
 from visionops_assets.daily import daily_asset, keep_day
-from visionops_assets.failures import RETRY, clear_failures
+from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
 
 
@@ -28,7 +28,6 @@ def response_asset(
         "response",
         ["mlflow"],
         deps=[drift_report, performance, labels_wanted],
-        retry_policy=RETRY,
         description=(
             "What this day led to: labels asked for, an alert, a hold, a rollback, each recorded once with its "
             "evidence. Only the newest day acts; a past one that is judged again says what it would have led to."
