@@ -22,6 +22,10 @@ _NO_SUCH_DATABASE = ("database ", "does not exist")
 class DatabaseError(RuntimeError):
     """A database that cannot be used; the message names the variable, the address without its secrets, and the fix."""
 
+    def __init__(self, what: str, fix: str) -> None:
+        super().__init__(f"{what}: {fix}")
+        self.what, self.fix = what, fix
+
 
 class DatabaseMisnamed(DatabaseError):
     """The address cannot be used: it is none, it is of another kind of database, or its driver is missing."""
@@ -71,14 +75,13 @@ def connected(
     engine = _engine(url, variable, seconds)
     if postgres and engine.dialect.name != "postgresql":
         raise DatabaseMisnamed(
-            f"{variable} {shown(url)} is a {engine.dialect.name} database: name a Postgres, postgresql://…"
+            f"{variable} {shown(url)} is a {engine.dialect.name} database",
+            "name a Postgres, postgresql://…",
         )
     try:
         session = engine.connect()
     except DBAPIError as error:
-        raise DatabaseUnreachable(
-            _unreachable(url, variable, engine.dialect.name, str(error.orig))
-        ) from error
+        raise _unreachable(url, variable, engine.dialect.name, str(error.orig)) from error
     with session:
         yield session
 
@@ -95,21 +98,24 @@ def _engine(url: str, variable: str, seconds: int) -> "Engine":
         return create_engine(address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=limit)
     except ImportError as error:
         raise DatabaseMisnamed(
-            f"{variable} {shown(url)} needs a driver ({error}): run `pip install 'visionops[postgres]'` and write "
-            "postgresql://…"
+            f"{variable} {shown(url)} needs a driver ({error})",
+            "run `pip install 'visionops[postgres]'` and write postgresql://…",
         ) from error
     # A port that is no number is a ValueError of its own.
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise DatabaseMisnamed(
-            f"{variable} {shown(url)} is no address of a database: write postgresql://USER:PASSWORD@HOST/DATABASE"
+            f"{variable} {shown(url)} is no address of a database",
+            "write postgresql://USER:PASSWORD@HOST/DATABASE",
         ) from error
 
 
-def _unreachable(url: str, variable: str, dialect: str, said: str) -> str:
+def _unreachable(url: str, variable: str, dialect: str, said: str) -> DatabaseUnreachable:
     reason = first_line(said)
-    server = "Postgres" if dialect == "postgresql" else f"the {dialect} database"
+    server = f"{'Postgres' if dialect == 'postgresql' else f'the {dialect} database'} at {shown(url)}"
     if all(part in reason for part in _NO_SUCH_DATABASE):
-        return f"{server} at {shown(url)} has no such database ({reason}): create it, or correct {variable}"
+        return DatabaseUnreachable(
+            f"{server} has no such database ({reason})", f"create it, or correct {variable}"
+        )
     if any(part in reason for part in _NOT_LET_IN):
-        return f"{server} at {shown(url)} does not let this user in ({reason}): correct {variable}"
-    return f"{server} at {shown(url)} did not answer ({reason}): start it, or correct {variable}"
+        return DatabaseUnreachable(f"{server} does not let this user in ({reason})", f"correct {variable}")
+    return DatabaseUnreachable(f"{server} did not answer ({reason})", f"start it, or correct {variable}")

@@ -14,9 +14,11 @@ _SECRET_NAME = re.compile(
     r"SECRET|PASSWORD|PASSWD|TOKEN|API_?KEY|ACCESS_KEY|_WEBHOOK$|CREDENTIAL", re.IGNORECASE
 )
 _SECRET_QUERY = re.compile(
-    r"([?&;][^=&;#\s]*(?:secret|passw|token|key|signature|credential)[^=&;#\s]*=)[^&;#\s]+", re.IGNORECASE
+    r"([?&;][^=&;#\s]*(?:secret|passw|token|signature|credential|sslkey|api_?key|access_?key)[^=&;#\s]*=)[^&;#\s]+",
+    re.IGNORECASE,
 )
-_USER_INFO = re.compile(r"(\b[A-Za-z][\w+.-]*://)[^\s/'\"@]*(?::[^\s'\"@]*)?@")
+# What an example shows is nobody's.
+_USER_INFO = re.compile(r"(\b[A-Za-z][\w+.-]*://)(?!USER:PASSWORD@)[^\s/'\"@]*(?::[^\s'\"@]*)?@")
 # A shorter one would be found in ordinary words.
 _LONG_ENOUGH = 6
 

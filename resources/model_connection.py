@@ -63,7 +63,7 @@ def open_client(uri: str) -> "MlflowClient":
             # MLflow would try for minutes.
             check_database(uri, TRACKING_URI)
         elif uri.startswith("file:") or not ("://" in uri or uri.startswith(_KEEPERS)):
-            raise DatabaseMisnamed(_no_address(uri))
+            raise RegistryRefused(_no_address(uri))
         address = with_driver(uri)
         return MlflowClient(tracking_uri=address, registry_uri=address)
     database.parent.mkdir(parents=True, exist_ok=True)

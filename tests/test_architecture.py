@@ -44,7 +44,7 @@ HEAVY = (
 STARTS_LAKEFS = {
     "resources/lakefs_connection.py",
     "visionops/up.py",
-    "visionops/diagnosis/services_in_use.py",
+    "visionops/diagnosis/servers.py",
 }
 
 

@@ -12,6 +12,7 @@ import typer.main
 import yaml
 
 from resources.home import ROOT
+from visionops.diagnosis.settings import KNOWN
 
 DEPLOY = ROOT / "deploy"
 STACK = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -172,5 +173,6 @@ def test_the_document_names_every_service_and_only_variables_that_are_read():
     assert {name for name in told if not is_read(name)} == set()
     ours = {name for name in names_in_code() if name.startswith(("VISIONOPS_", "LAKEFS"))}
     assert ours - told == set(), "every variable that VisionOps reads is told of"
+    assert {name for name in ours if name.startswith("VISIONOPS_")} == set(KNOWN), "`doctor` knows each"
     given = {name for service in OURS.values() for name in service["environment"]}
     assert {name for name in given if not name.startswith("MLFLOW_")} <= told

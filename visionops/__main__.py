@@ -89,7 +89,9 @@ def main() -> None:
     debug = "--debug" in sys.argv or bool(os.environ.get("VISIONOPS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        bootstrap.prepare()
+        # What keeps a home from being prepared is what the doctor is asked for.
+        if arguments[:1] != ["doctor"]:
+            bootstrap.prepare()
         app(arguments, prog_name="visionops")
     except KeyboardInterrupt:
         sys.exit(130)

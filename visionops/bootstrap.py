@@ -19,10 +19,14 @@ COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
 _WRITTEN = "# Written by VisionOps from its dagster.yaml and the environment; delete this line to keep your changes.\n"
 
 
+class SettingUnusable(RuntimeError):
+    """A variable that Dagster's configuration cannot be written from; the message names it and what to write."""
+
+
 def prepare() -> Path:
     """Create the local folders, put `dagster.yaml` into DAGSTER_HOME, switch telemetry off; returns the home.
 
-    Raises `RuntimeError` naming the folder where it cannot be written, or the variable that cannot be used.
+    Raises `RuntimeError` naming the folder where it cannot be written, and `SettingUnusable`.
     """
     folder = home.home()
     dagster = home.dagster_home()
@@ -54,7 +58,7 @@ def _services_of_dagster() -> dict[str, Any]:
     services: dict[str, Any] = {}
     if os.environ.get(POSTGRES):
         if importlib.util.find_spec("dagster_postgres") is None:
-            raise RuntimeError(f"{POSTGRES} needs a driver: run `pip install 'visionops[postgres]'`")
+            raise SettingUnusable(f"{POSTGRES} needs a driver: run `pip install 'visionops[postgres]'`")
         # Dagster reads it there, in this process and in those it starts.
         os.environ[POSTGRES] = with_driver(os.environ[POSTGRES])
         services["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES}}}
@@ -68,7 +72,7 @@ def _in_bucket(logs: str) -> dict[str, Any]:
     """What `dagster.yaml` says of compute logs that go to `s3://BUCKET/PREFIX`."""
     bucket, _, prefix = logs.removeprefix("s3://").strip("/").partition("/")
     if not logs.startswith("s3://") or not bucket:
-        raise RuntimeError(f"{COMPUTE_LOGS} is {logs}: write s3://BUCKET/PREFIX")
+        raise SettingUnusable(f"{COMPUTE_LOGS} is {logs}: write s3://BUCKET/PREFIX")
     endpoint = {"endpoint_url": {"env": "AWS_ENDPOINT_URL"}} if os.environ.get("AWS_ENDPOINT_URL") else {}
     return {
         "module": "dagster_aws.s3.compute_log_manager",

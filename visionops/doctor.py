@@ -1,44 +1,70 @@
-"""`visionops doctor`: what is configured, whether it answers, and what to do where it does not."""
+"""`visionops doctor`: what is configured, whether it works, and what to do where it does not."""
 
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionops.diagnosis import Line, machine, services_in_use
+from visionops.diagnosis.checking import WITHIN_SECONDS, Row, rows
+
+if TYPE_CHECKING:
+    from visionops_assets.project import Projects
 
 
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    within: Annotated[
+        float, typer.Option(min=0.1, help="Seconds after which what has not answered is broken.")
+    ] = WITHIN_SECONDS,
 ) -> None:
-    """Check every configured service, versions, disk and keys; each line that is not ok names its fix.
+    """Try every setting and service: a row says what was set, what was tried, and ok or the fix.
 
-    Exit code 1 if something is broken; a warning is none. It starts no service and changes no data.
+    Exit code 1 if something is broken; a warning is none. It starts no service, sends no message and changes no data.
     """
-    lines = []
-    for line in _checked(machine.CHECKS, services_in_use.CHECKS):
-        lines.append(line)
+    found = []
+    for row in diagnose(within):
+        found.append(row)
         if not as_json:
-            typer.echo(
-                f"{line.state:7} {line.subject}: {line.what}"
-                + (f"\n        fix: {line.fix}" if line.fix else "")
-            )
+            typer.echo(_told(row))
     if as_json:
-        typer.echo(json.dumps([asdict(line) for line in lines], indent=1))
-    if any(line.state == "broken" for line in lines):
+        typer.echo(json.dumps([asdict(row) for row in found], indent=1))
+    if any(row.state == "broken" for row in found):
         raise typer.Exit(1)
 
 
-def _checked(*groups: tuple[Callable[[], Iterator[Line]], ...]) -> Iterator[Line]:
-    """What every check says; one that cannot be made is broken and ends nothing."""
-    for group in groups:
-        for check in group:
-            subject = check.__name__.replace("_", " ")
-            try:
-                yield from check()
-            except Exception as error:
-                yield Line(
-                    "broken", subject, str(error) or type(error).__name__, "see above; --debug has more"
-                )
+def diagnose(within: float = WITHIN_SECONDS) -> Iterator[Row]:
+    """Every row: first the machine and the project files, then, side by side, all that these lead to."""
+    # A page that is waited for: MLflow's own patience would be twenty seconds.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    from visionops.diagnosis import databases, file_systems, machine, places, servers, settings
+    from visionops_assets.project import Projects
+
+    projects = Projects(())
+
+    def take(found: "Projects") -> None:
+        nonlocal projects
+        projects = found
+
+    yield from rows([*machine.checks(), machine.project_files(take), *settings.checks()], within)
+    yield from rows(
+        [
+            *machine.unusable_files(projects),
+            *file_systems.checks(),
+            *machine.credentials(),
+            *databases.checks(),
+            *servers.checks(projects),
+            *places.checks(projects),
+            machine.definitions(),
+        ],
+        within,
+    )
+
+
+def _told(row: Row) -> str:
+    lines = [f"{row.state:7} {row.subject}: {row.what}", f"        {row.setting}; tried: {row.tried}"]
+    if row.fix:
+        lines.append(f"        fix: {row.fix}")
+    return "\n".join(lines)

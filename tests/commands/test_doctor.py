@@ -1,6 +1,7 @@
 """What `visionops doctor` says of a sound installation, and of each thing that is broken."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,15 @@ import pytest
 from desk import Desk
 from typer.testing import CliRunner
 
-from visionops.diagnosis import Line, machine
+from tests import processes, s3
+from visionops.diagnosis import machine
 
 
-def doctor(desk: Desk) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Exit code, and the lines by subject."""
+def doctor(desk: Desk, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Exit code, and the rows by subject."""
     from visionops.__main__ import app
 
-    result = CliRunner().invoke(app, ["doctor", "--json"], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["doctor", "--json", *options], catch_exceptions=False)
     return result.exit_code, {line["subject"]: line for line in json.loads(result.stdout)}
 
 
@@ -28,21 +30,28 @@ def test_a_sound_installation_has_nothing_broken(desk: Desk):
     desk.world.publish("week-01", 12, seed=1)
     code, lines = doctor(desk)
     assert code == 0, [line for line in lines.values() if line["state"] == "broken"]
-    assert lines["projects"]["what"].startswith("shapes in ")
+    assert lines["projects"]["what"] == "shapes (classification)"
     assert lines["repository shapes"]["what"].startswith("main is commit ")
     assert {
         "python",
-        "versions",
+        "packages",
+        "disk",
+        "file system",
+        "promotion lock",
         "home",
         "lakeFS",
         "MLflow",
+        "MLflow's files",
         "artifacts",
+        "spool",
         "drop of shapes",
         "Dagster",
     } <= set(lines)
     assert all(line["fix"] for line in lines.values() if line["state"] != "ok")
+    assert all(line["setting"] and line["tried"] for line in lines.values())
     told = desk.run("doctor")
     assert "ok      lakeFS: " in told
+    assert "LAKEFS_ENDPOINT is not set" in told and "tried: its version" in told
 
 
 def test_what_is_missing_is_a_warning_with_its_fix(desk: Desk, monkeypatch: pytest.MonkeyPatch):
@@ -84,29 +93,103 @@ def test_a_key_that_others_can_read_is_broken(desk: Desk):
     credentials.chmod(0o644)
     code, lines = doctor(desk)
     assert code == 1
-    assert lines["lakeFS key"]["fix"] == f"chmod 600 {credentials}"
+    assert lines["lakeFS key file"]["fix"] == f"chmod 600 {credentials}"
 
 
-@pytest.mark.parametrize(("gibibytes", "state"), [(50, "ok"), (5, "warning"), (0.5, "broken")])
-def test_room_on_the_disk(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, gibibytes: float, state: str, tmp_path: Path
+def test_a_server_that_never_answers_does_not_hold_the_doctor(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name in ("LAKEFS_ENDPOINT", "MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL"):
+            monkeypatch.setenv(name, address)
+        for name in ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY", *s3.CREDENTIALS):
+            monkeypatch.setenv(name, "tests")
+        monkeypatch.setenv("VISIONOPS_SPOOL", "s3://bucket/spool")
+        code, lines = doctor(desk, "--within", "0.5")
+    assert code == 1
+    for subject in ("lakeFS", "MLflow", "spool"):
+        assert (lines[subject]["state"], lines[subject]["what"]) == ("broken", "no answer within 0.5 s"), (
+            subject
+        )
+        assert lines[subject]["fix"], subject
+
+
+def test_a_home_that_cannot_be_made_is_a_row_and_the_rest_is_tried(tmp_path: Path):
+    (tmp_path / "file").touch()
+    ended = processes.visionops(
+        "doctor",
+        "--json",
+        environment={"VISIONOPS_HOME": str(tmp_path / "file" / "home")},
+        said=tmp_path / "said",
+    )
+    lines = {line["subject"]: line for line in json.loads(ended.said)}
+    assert ended.code == 1
+    assert (lines["home"]["state"], "VISIONOPS_HOME" in lines["home"]["fix"]) == ("broken", True)
+    assert lines["definitions"]["state"] == "ok"
+
+
+def test_no_secret_is_shown_of_any_setting(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    secret = "s3cret-word"
+    for name in ("DAGSTER_POSTGRES_URL", "VISIONOPS_LOCK_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, f"postgresql://ada:{secret}@127.0.0.1:9/{name.lower()}")
+    monkeypatch.setenv("LAKEFS_ENDPOINT", f"http://ada:{secret}@127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://ada:{secret}@127.0.0.1:9")
+    monkeypatch.setenv("VISIONOPS_SPOOL", "s3://bucket/spool")
+    for name in (
+        "LAKEFS_ACCESS_KEY_ID",
+        "LAKEFS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
+        monkeypatch.setenv(name, secret)
+    for name in ("VISIONOPS_ERROR_WEBHOOK", "VISIONOPS_WEBHOOK_TOKEN", "VISIONOPS_VERDICT_WEBHOOK"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:9/{secret}")
+    code, lines = doctor(desk)
+    assert code == 1
+    assert secret not in json.dumps(lines)
+    assert (
+        lines["promotion lock"]["setting"]
+        == "VISIONOPS_LOCK_URL=postgresql://***@127.0.0.1:9/visionops_lock_url"
+    )
+    for subject in ("Dagster", "promotion lock", "MLflow", "lakeFS", "spool", "webhook for errors"):
+        assert lines[subject]["state"] == "broken", subject
+
+
+def test_a_variable_that_nothing_reads_is_named_with_what_was_meant(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ):
-    class Usage:
-        free = int(gibibytes * machine.GIB)
-
-    monkeypatch.setattr("visionops.diagnosis.machine.shutil.disk_usage", lambda folder: Usage)
-    (line,) = machine.folders_and_disk()
-    assert isinstance(line, Line)
-    assert line.state == state
-    assert bool(line.fix) == (state != "ok")
+    monkeypatch.setenv("VISIONOPS_SPOOL_URL", "s3://bucket")
+    code, lines = doctor(desk)
+    assert code == 0
+    assert lines["variables"]["state"] == "warning"
+    assert lines["variables"]["fix"] == "write VISIONOPS_SPOOL for VISIONOPS_SPOOL_URL"
 
 
-def test_a_package_that_is_not_what_is_asked_for_is_broken(monkeypatch: pytest.MonkeyPatch):
+def test_packages_that_are_not_what_is_asked_for_are_broken_with_one_command(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(
         "visionops.diagnosis.machine.metadata.requires",
-        lambda name: ["pandas<1", "no-such-package-anywhere>=1", 'pytest; extra == "dev"'],
+        lambda name: ["pandas<1", "no-such-package-anywhere>=1", 'pytest<1; extra == "dev"'],
     )
-    lines = {line.subject: line for line in machine.installed_versions()}
-    assert lines["pandas"].state == lines["no-such-package-anywhere"].state == "broken"
-    assert "pip install" in lines["pandas"].fix
-    assert "pytest" not in lines
+    found = machine.packages()
+    assert found.state == "broken"
+    assert "no-such-package-anywhere is not installed" in found.what and "pandas" in found.what
+    assert found.fix.endswith("'pandas<1' 'no-such-package-anywhere>=1'")
+    assert "pytest" not in found.what + found.fix
+
+
+def test_a_setting_asks_for_what_it_needs_besides(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "visionops.diagnosis.machine.metadata.requires",
+        lambda name: ['no-such-driver-anywhere>=1; extra == "postgres"'],
+    )
+    monkeypatch.delenv("VISIONOPS_LOCK_URL", raising=False)
+    monkeypatch.delenv("DAGSTER_POSTGRES_URL", raising=False)
+    assert machine.packages().state == "ok"
+    monkeypatch.setenv("VISIONOPS_LOCK_URL", "postgresql://db/x")
+    assert "no-such-driver-anywhere is not installed" in machine.packages().what
+
+
+def test_a_python_that_is_too_old_is_broken(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("platform.python_version", lambda: "3.9.2")
+    assert machine.python().state == "broken"

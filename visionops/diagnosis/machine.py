@@ -1,100 +1,181 @@
-"""This machine: Python, installed versions, folders, disk."""
+"""This machine: Python, installed packages, local folders, project files."""
 
 import os
 import platform
-import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from resources import home
-from visionops.diagnosis import Line, State
+from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
+from visionops.diagnosis.settings import setting
+from visionops_assets.project import Project, Projects
 
-GIB = 1 << 30
-DISK_WANTED, DISK_NEEDED = 10 * GIB, 1 * GIB
 # Their wheels break `import lightning` beside a torch for the CPU, and nothing here needs them.
 UNWANTED = ("torchvision",)
+# What a setting needs besides, by the name of the extra.
+_EXTRAS = {"postgres": ("DAGSTER_POSTGRES_URL", "VISIONOPS_LOCK_URL")}
 
 
-def python() -> Iterator[Line]:
-    """The interpreter."""
-    yield Line(
-        "ok", "python", f"{platform.python_version()} at {sys.executable}, {os.cpu_count()} processors"
+def checks() -> Iterator[Check]:
+    """What is looked at before any service."""
+    yield Check("python", sys.executable, "its version", "make a new environment with another Python", python)
+    yield Check(
+        "packages",
+        "pyproject.toml",
+        "each requirement against what is installed",
+        "pip install --constraint constraints.txt --editable .",
+        packages,
+    )
+    yield Check(
+        "home",
+        setting("VISIONOPS_HOME", "DAGSTER_HOME", otherwise=f"{home.home()}"),
+        "made it, and put Dagster's configuration there",
+        "set VISIONOPS_HOME to a folder that can be written",
+        _home,
     )
 
 
-def installed_versions() -> Iterator[Line]:
-    """Whether what is installed is what the package asks for."""
+def project_files(found: Callable[[Projects], None]) -> Check:
+    """The project files; `found` is given what they declare."""
+    return Check(
+        "projects",
+        setting("VISIONOPS_PROJECTS", otherwise=f"{home.projects_folder()}"),
+        "read every file",
+        "correct the files, or VISIONOPS_PROJECTS",
+        lambda: _projects(found),
+    )
+
+
+def unusable_files(projects: Projects) -> Iterator[Check]:
+    """A row for each project file that cannot be used."""
+    for file in projects.unusable:
+        why = " ".join(file.why.split())
+        fix = f"correct the file; until then {file.project} stands still, and no other project"
+        yield Check(
+            f"project {file.project}",
+            str(file.path),
+            "read it",
+            fix,
+            partial(broken, why, fix),
+        )
+
+
+def definitions() -> Check:
+    """Whether the code location loads."""
+    return Check(
+        "definitions",
+        "definitions.py",
+        "load it",
+        "see the error; --debug of any command has more",
+        _definitions,
+    )
+
+
+def credentials() -> Iterator[Check]:
+    """Whether the embedded lakeFS keeps its key to itself."""
+    file = home.lakefs_data() / "credentials.json"
+    yield Check(
+        "lakeFS key file",
+        str(file),
+        "its permissions",
+        f"chmod 600 {file}",
+        lambda: _kept_to_itself(file),
+    )
+
+
+def python() -> Finding:
+    """The interpreter, against what the package asks for."""
+    from packaging.specifiers import SpecifierSet
+
+    found = platform.python_version()
+    wanted = metadata.metadata("visionops")["Requires-Python"]
+    if not SpecifierSet(wanted).contains(found, prereleases=True):
+        return broken(
+            f"{found} runs, {wanted} is needed",
+            "make a new environment with another Python: `make clean demo`",
+        )
+    return ok(f"{found}, {os.cpu_count()} processors")
+
+
+def packages() -> Finding:
+    """Whether what is installed is what the package, and the settings, ask for."""
     from packaging.requirements import Requirement
 
+    extras = {name for name, variables in _EXTRAS.items() if any(os.environ.get(one) for one in variables)}
+    wrong: list[str] = []
+    install: list[str] = []
     checked = 0
     for text in metadata.requires("visionops") or []:
         wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        marker = wanted.marker
+        if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in {"", *extras}):
             continue
-        fix = f"pip install --constraint constraints.txt '{wanted.name}{wanted.specifier}'"
+        checked += 1
         try:
             found = metadata.version(wanted.name)
         except metadata.PackageNotFoundError:
-            yield Line("broken", wanted.name, "is not installed", fix)
-            continue
-        checked += 1
-        if not wanted.specifier.contains(found, prereleases=True):
-            yield Line("broken", wanted.name, f"{found} is installed, {wanted.specifier} is needed", fix)
-    yield Line("ok", "versions", f"{checked} packages looked at")
+            wrong.append(f"{wanted.name} is not installed")
+        else:
+            if wanted.specifier.contains(found, prereleases=True):
+                continue
+            wrong.append(f"{wanted.name} {found} is installed, {wanted.specifier} is needed")
+        install.append(f"'{wanted.name}{wanted.specifier}'")
+    if wrong:
+        return broken("; ".join(wrong), f"pip install --constraint constraints.txt {' '.join(install)}")
     for name in UNWANTED:
         try:
             found = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        yield Line(
-            "warning", name, f"{found} is installed; it can break `import lightning`", f"pip uninstall {name}"
+        return warning(
+            f"{name} {found} is installed; it can break `import lightning`", f"pip uninstall {name}"
         )
+    return ok(f"{checked} requirements are met")
 
 
-def folders_and_disk() -> Iterator[Line]:
-    """Where local state goes, and whether there is room."""
-    folder = home.home()
-    if not os.access(folder, os.W_OK):
-        yield Line(
-            "broken",
-            "home",
-            f"{folder} cannot be written",
-            "set VISIONOPS_HOME to a folder that can be written",
-        )
-        return
-    free = shutil.disk_usage(folder).free
-    state: State = "ok" if free >= DISK_WANTED else "warning" if free >= DISK_NEEDED else "broken"
-    fix = "" if state == "ok" else "free some space, or set VISIONOPS_HOME to a larger disk"
-    yield Line(state, "home", f"{folder}, {free / GIB:,.1f} GiB free", fix)
+def _home() -> Finding:
+    from visionops import bootstrap
+
+    try:
+        folder = bootstrap.prepare()
+    except bootstrap.SettingUnusable as error:
+        return broken(str(error), "correct the variable")
+    return ok(f"{folder} is there, Dagster's configuration in {home.dagster_home()}")
 
 
-def keys() -> Iterator[Line]:
-    """Who makes changes, and whether the embedded lakeFS keeps its key to itself."""
-    actor = os.environ.get("VISIONOPS_ACTOR", "").strip()
-    if actor:
-        yield Line("ok", "actor", f"changes by hand are recorded as {actor}'s")
-    else:
-        yield Line(
-            "warning",
-            "actor",
-            "VISIONOPS_ACTOR is not set: approve, rollback, retract and hold are refused",
-            "export VISIONOPS_ACTOR=you@example.com",
-        )
-    credentials = home.lakefs_data() / "credentials.json"
-    if credentials.exists() and _others_read(credentials):
-        yield Line("broken", "lakeFS key", f"{credentials} can be read by others", f"chmod 600 {credentials}")
-    if os.environ.get("LAKEFS_ENDPOINT"):
-        wanted = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
-        missing = [name for name in wanted if not os.environ.get(name)]
-        if missing:
-            yield Line("broken", "lakeFS key", f"{' and '.join(missing)} not set", f"export {missing[0]}=…")
+def _projects(take: Callable[[Projects], None]) -> Finding:
+    from visionops_assets.project import load_projects
+
+    folder = home.projects_folder()
+    if os.environ.get("VISIONOPS_PROJECTS") and not folder.is_dir():
+        return broken(f"{folder} is no folder", "make it, or correct VISIONOPS_PROJECTS")
+    found = load_projects(folder)
+    take(found)
+    if not found and found.unusable:
+        return broken("no project file can be used", "correct the files that are named below")
+    if not found:
+        return warning(f"{folder} has no project file", "visionops init NAME --from FOLDER makes one")
+    return ok(", ".join(_named(project) for project in found))
 
 
-def _others_read(path: Path) -> bool:
-    return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+def _definitions() -> Finding:
+    import definitions
+
+    assets = definitions.defs.resolve_asset_graph().get_all_asset_keys()
+    return ok(f"loads, with {len(assets)} assets")
 
 
-CHECKS = (python, installed_versions, folders_and_disk, keys)
+def _named(project: Project) -> str:
+    return f"{project.project} ({project.task})"
+
+
+def _kept_to_itself(file: Path) -> Finding:
+    if not file.exists():
+        return ok("none yet; the embedded lakeFS makes it")
+    if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return broken(f"{file} can be read by others", f"chmod 600 {file}")
+    return ok("only its owner reads it")

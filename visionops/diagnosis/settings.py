@@ -1,0 +1,83 @@
+"""Variables of the environment as a row shows them, and those that nothing reads."""
+
+import difflib
+import os
+from collections.abc import Iterator
+
+from resources.masking import HIDDEN, shown
+from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
+
+# All that VisionOps reads; docs/deploy.md tells of each.
+KNOWN = (
+    "VISIONOPS_ACTOR",
+    "VISIONOPS_ARTIFACTS",
+    "VISIONOPS_COMPUTE_LOGS",
+    "VISIONOPS_DEBUG",
+    "VISIONOPS_DROP",
+    "VISIONOPS_ERROR_WEBHOOK",
+    "VISIONOPS_HOME",
+    "VISIONOPS_LOCK_URL",
+    "VISIONOPS_PROJECTS",
+    "VISIONOPS_SPOOL",
+    "VISIONOPS_VERDICT_WEBHOOK",
+    "VISIONOPS_WEBHOOK_TOKEN",
+)
+_SECRETS = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY", "VISIONOPS_WEBHOOK_TOKEN")
+
+
+def setting(*names: str, otherwise: str) -> str:
+    """Variables with their values, secrets hidden; `otherwise` says what holds where none of them is set."""
+    given = [f"{name}={_shown(name)}" for name in names if os.environ.get(name)]
+    return ", ".join(given) or f"{names[0]} is not set: {otherwise}"
+
+
+def checks() -> Iterator[Check]:
+    """Who makes changes, the keys of a lakeFS of one's own, and variables that nobody reads."""
+    yield Check(
+        "actor",
+        setting("VISIONOPS_ACTOR", otherwise="nobody is named"),
+        "read it",
+        "export VISIONOPS_ACTOR=you@example.com",
+        _actor,
+    )
+    yield Check("variables", "VISIONOPS_…", "compared with those that are read", "correct it", _unknown)
+    if os.environ.get("LAKEFS_ENDPOINT"):
+        names = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
+        yield Check(
+            "lakeFS key", setting(*names, otherwise="no key"), "read it", f"export {names[0]}=…", _key
+        )
+
+
+def _shown(name: str) -> str:
+    return HIDDEN if name in _SECRETS else shown(os.environ[name], HIDDEN)
+
+
+def _actor() -> Finding:
+    actor = os.environ.get("VISIONOPS_ACTOR", "").strip()
+    if actor:
+        return ok(f"changes by hand are recorded as {actor}'s")
+    return warning(
+        "VISIONOPS_ACTOR is not set: approve, rollback, retract and hold are refused",
+        "export VISIONOPS_ACTOR=you@example.com",
+    )
+
+
+def _unknown() -> Finding:
+    """What is misspelt is silently not set."""
+    known = set(KNOWN)
+    strange = sorted(name for name in os.environ if name.startswith("VISIONOPS_") and name not in known)
+    if not strange:
+        return ok("each that is set is read")
+    fixes = []
+    for name in strange:
+        near = difflib.get_close_matches(name, KNOWN, n=1)
+        fixes.append(f"write {near[0]} for {name}" if near else f"unset {name}")
+    return warning(f"nothing reads {', '.join(strange)}", "; ".join(fixes))
+
+
+def _key() -> Finding:
+    wanted = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
+    missing = [name for name in wanted if not os.environ.get(name)]
+    if missing:
+        return broken(f"{' and '.join(missing)} not set", f"export {missing[0]}=…")
+    return ok("both halves are set")
