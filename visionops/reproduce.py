@@ -21,6 +21,12 @@ def command(
             "--present-versions", help="Train with the packages installed here, not those recorded."
         ),
     ] = False,
+    register: Annotated[
+        bool,
+        typer.Option(
+            "--register", help="Put back files of the version that are gone, where what was made is the same."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
 ) -> None:
     """Make a version again from its recorded data, recipe, code and package versions, and certify the result.
@@ -32,6 +38,8 @@ def command(
     from visionops import services
     from visionops_assets.reproduction.reproduce import reproduce
 
+    if register and inputs_only:
+        raise typer.BadParameter("--register puts back what was trained, and --inputs-only trains nothing")
     registry = services.registry()
     made = reproduce(
         registry,
@@ -42,12 +50,15 @@ def command(
         when=datetime.now(UTC),
         inputs_only=inputs_only,
         present_versions=present_versions,
+        register=register,
         say=lambda text: typer.echo(text, err=True),
     )
     if as_json:
         typer.echo(json.dumps(made.to_json(), indent=1))
     else:
         typer.echo(made.certificate.to_page().to_text())
+        for file in made.restored:
+            typer.echo(f"put back: {file} of version {made.certificate.version}")
         typer.echo(f"kept: {registry.run_url(registry.runs.get(made.run_id), made.page)}")
     if not made.certificate.holds:
         raise typer.Exit(1)

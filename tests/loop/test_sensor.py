@@ -100,6 +100,16 @@ def test_a_repository_that_is_not_there_says_how_to_make_it(world: World):
     assert "visionops import shapes" in found.skip_message
 
 
+def test_a_repository_that_was_deleted_is_wrong_until_it_is_made_anew(promoted: World):
+    world = promoted
+    world.lakefs._connection.call(lambda client: client.repositories_api.delete_repository("shapes"))
+    gone = world.tick()
+    assert (gone.outcome, gone.run_id) == ("error", None)
+    assert "1 of its dataset versions are known" in gone.reason and "visionops import shapes" in gone.reason
+    world.publish("week-01", 60, seed=5)
+    assert world.tick().run_id is not None, "another commit than the one that was decided"
+
+
 def test_a_commit_is_not_trained_before_there_are_enough_new_samples(promoted: World):
     world = promoted
     world.projects = [shapes_project(trigger={"min_new_samples": 100})]

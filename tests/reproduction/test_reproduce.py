@@ -15,10 +15,12 @@ from lakefs_local import discovery
 from resources.lakefs import LakeFSResource
 from resources.model_errors import ModelNotFound
 from resources.model_records import (
+    ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     TAG_MANIFEST,
     TAG_REPRODUCTION,
     TAG_REPRODUCTION_PAGE,
+    WEIGHTS_ARTIFACT,
 )
 from visionops_assets.reproduction import reproduce as reproduction
 from visionops_assets.reproduction.certificate import Certificate
@@ -39,7 +41,10 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     world = second_clone.world
 
     def run(
-        version: int | None = 1, lakefs: LakeFSResource = world.lakefs, present_versions: bool = False
+        version: int | None = 1,
+        lakefs: LakeFSResource = world.lakefs,
+        present_versions: bool = False,
+        register: bool = False,
     ) -> Reproduced:
         return reproduction.reproduce(
             world.registry,
@@ -49,6 +54,7 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             version,
             when=datetime.now(UTC),
             present_versions=present_versions,
+            register=register,
             say=lambda text: None,
         )
 
@@ -207,3 +213,22 @@ def test_the_job_compares_inputs_without_training_and_tells_in_production(
     (failed,) = [event for event in launch(version=9).all_events if event.is_step_failure]
     said = failed.step_failure_data.user_failure_data
     assert said is not None and "version 9 of shapes" in str(said.description)
+
+
+def test_files_of_a_version_that_are_gone_are_put_back_as_they_were(
+    second_clone: SecondClone, here: Here
+) -> None:
+    registry = second_clone.world.registry
+    made = registry.models.version("shapes", 1)
+    kept = {
+        path: registry.artifacts.read_bytes(made.run_id, path) for path in (WEIGHTS_ARTIFACT, ONNX_ARTIFACT)
+    }
+    for gone in second_clone.world.root.rglob("model.onnx"):
+        if made.run_id in gone.parts:
+            gone.unlink()
+    with replaced(second_clone, WEIGHTS_ARTIFACT, b"altered"):
+        found = here(register=True)
+        assert found.certificate.result == "identical"
+        assert set(found.restored) == set(kept)
+        for path, content in kept.items():
+            assert registry.artifacts.read_bytes(made.run_id, path) == content

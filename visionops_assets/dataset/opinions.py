@@ -13,6 +13,7 @@ from visionops_assets.dataset.suspects import (
     suspect_boxes,
     suspect_labels,
     suspects_table,
+    suspects_unheard,
 )
 from visionops_assets.dataset.uploads import Uploads
 
@@ -27,6 +28,8 @@ def check_plausible(
     never learnt is no disagreement."""
     if opinion is None:
         return findings_table([])
+    if opinion.unheard is not None:
+        return suspects_unheard(opinion.unheard)
     judged, detects = np.arange(len(uploads)), "boxes" in table.column_names
     if not detects:
         learnt = pc.is_in(table["label"], value_set=pa.array(opinion.classes, pa.string())).to_numpy()

@@ -10,6 +10,8 @@ import pandas as pd
 from visionops_assets.dataset.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.overlaps import overlaps
 
+# The check, in findings.
+PLAUSIBLE = "labels plausible"
 CONFIDENT = 0.9
 # What two boxes of the same thing share at least, as in mAP@0.5.
 SAME_THING = 0.5
@@ -18,10 +20,12 @@ SAME_THING = 0.5
 @dataclass(frozen=True)
 class Opinion:
     """A model's opinion of images: it knows `classes`; `predict` takes (path, bytes) pairs and gives a table of
-    `path`, and `prediction` and `confidence`, or of a detector `boxes` with their `score`."""
+    `path`, and `prediction` and `confidence`, or of a detector `boxes` with their `score`. Where there is a champion
+    that cannot be asked, `unheard` says why, and the rest is empty."""
 
     classes: tuple[str, ...]
     predict: Callable[[Iterable[tuple[str, bytes]]], pd.DataFrame]
+    unheard: str | None = None
 
 
 class Suspect(NamedTuple):
@@ -118,12 +122,27 @@ def _sides(boxes: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return np.array([[box[side] for side in "xywh"] for box in boxes], np.float64).reshape(-1, 4)
 
 
+def suspects_unheard(why: str) -> pd.DataFrame:
+    """The finding on a batch whose labels no champion could be asked about."""
+    return findings_table(
+        [
+            Finding(
+                PLAUSIBLE,
+                "the champion",
+                f"could not be asked: {why}",
+                "no label was held against it",
+                "WARN",
+            )
+        ]
+    )
+
+
 def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: float | None) -> pd.DataFrame:
     """The findings, surest first, of so many images that were judged."""
     ordered = sorted(suspects, key=lambda one: (-one.confidence, one.path))
     findings = [
         Finding(
-            "labels plausible",
+            PLAUSIBLE,
             one.path,
             one.what,
             "one of them is wrong; look at it",
@@ -138,5 +157,5 @@ def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: f
     if max_disagreement is not None and share > max_disagreement:
         what = f"the champion confidently disagrees with {share:.1%} of its labels"
         why = f"at most {max_disagreement:.1%} is allowed (audit.max_disagreement); correct the labels listed"
-        findings.insert(0, Finding("labels plausible", "the batch", what, why))
+        findings.insert(0, Finding(PLAUSIBLE, "the batch", what, why))
     return findings_table(findings)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
 from resources.model_records import version_on
 from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode
@@ -25,15 +26,22 @@ BATCH = 256
 def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], Opinion | None]:
     """A callable that gives the champion's opinion, by the ONNX file that ships; None where there is no champion.
 
-    Calling it raises what MLflow raises, and `ModelFileError` for a file that is not the one registered.
+    A champion whose version, run or file is gone or altered has none, and says why. Calling it raises
+    `RegistryUnavailable` where MLflow does not answer.
     """
 
     def opinion() -> Opinion | None:
         number = version_on(registry.models.get(project.project))
         if number is None:
             return None
-        champion = registry.models.version(project.project, number)
-        return _opinion(registry, champion.run_id, champion.onnx_sha256)
+        # A batch is no worse for a model that is gone.
+        from visionops_assets.evaluation.shipped import ModelFileError, how_back
+
+        try:
+            champion = registry.models.version(project.project, number)
+            return _opinion(registry, champion.run_id, champion.onnx_sha256)
+        except (ArtifactMissing, ModelNotFound, RunNotFound, ModelFileError) as error:
+            return Opinion((), lambda _: pd.DataFrame(), unheard=how_back(project.project, number, error))
 
     return opinion
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resources.model_errors import ModelNotFound, RunNotFound
 from resources.model_records import ONNX_ARTIFACT
 from visionops_assets.registry import Registry
 from visionops_assets.training.recipe import InputSpec
@@ -50,6 +51,18 @@ class ShippedModel:
                 for kept, answer in zip(answers, found, strict=True):
                     kept.append(answer)
         return answers
+
+
+def how_back(project: str, version: int, error: Exception) -> str:
+    """What is said of a registered version whose files cannot be used, with what leads back to one that can."""
+    again = f"`visionops reproduce {project} --version {version} --register` makes them again, "
+    if isinstance(error, RunNotFound | ModelNotFound):
+        # With the run its provenance is gone.
+        again = ""
+    return (
+        f"the files of version {version} of {project} cannot be used: {error}. {again}`visionops rollback {project} "
+        "--why …` goes back to the version before"
+    )
 
 
 def fetch_model(registry: Registry, run_id: str, onnx_sha256: str, who: str, folder: Path) -> Path:

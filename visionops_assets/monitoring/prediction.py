@@ -12,11 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, version_on
 from visionops_assets.dataset.decode import decode
 from visionops_assets.dataset.image_header import UnreadableImage, probe
 from visionops_assets.evaluation.detections import boxes_in_image, detections_of
-from visionops_assets.evaluation.shipped import ShippedModel, fetch_model, open_model
+from visionops_assets.evaluation.shipped import (
+    ModelFileError,
+    ShippedModel,
+    fetch_model,
+    how_back,
+    open_model,
+)
 from visionops_assets.monitoring.image_statistics import STATISTICS, image_statistics
 from visionops_assets.registry import Registry
 
@@ -85,11 +92,14 @@ def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -
 def open_version(registry: Registry, version: ModelVersion, threads: int = 0) -> RunningModel:
     """Fetch the file of a registered version, hold it to its digest, and open it; `threads` 0 lets ONNX Runtime choose.
 
-    Raises `ModelFileError` where the file was altered or cannot be opened.
+    Raises `ModelFileError` where the file is gone, was altered or cannot be opened, naming what leads back.
     """
     with tempfile.TemporaryDirectory() as folder:
-        file = fetch_model(registry, version.run_id, version.onnx_sha256, "champion", Path(folder))
-        shipped = open_model(file, threads)
+        try:
+            file = fetch_model(registry, version.run_id, version.onnx_sha256, "champion", Path(folder))
+            shipped = open_model(file, threads)
+        except (ArtifactMissing, RunNotFound, ModelFileError) as error:
+            raise ModelFileError(how_back(version.project, version.version, error)) from error
     return RunningModel(version.version, version.weights_sha256, version.onnx_sha256, shipped)
 
 

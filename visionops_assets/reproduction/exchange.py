@@ -1,7 +1,8 @@
 """What a reproduction asks of the recorded code, and what that answers. Both sides may be of different revisions.
 
 In the folder given to `python -m visionops_assets.reproduction.retrain FOLDER`, format 1: `request.json`, read by
-the recorded code; `report.json`, written by it.
+the recorded code; `report.json`, written by it. What was trained lies in `training/`: `weights.safetensors`, and
+`model.onnx`, which code from before 2026-12 did not write.
 """
 
 from typing import Literal
@@ -12,6 +13,7 @@ from visionops_assets.training.provenance import Difference, Provenance
 
 REQUEST = "request.json"
 REPORT = "report.json"
+TRAINING, WEIGHTS, ONNX = "training", "weights.safetensors", "model.onnx"
 
 
 class Request(BaseModel):

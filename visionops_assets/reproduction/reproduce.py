@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from visionops_assets.registry import Registry
 from visionops_assets.reproduction.certificate import Certificate, certify, certify_missing, compare_inputs
 from visionops_assets.reproduction.clean_process import ReproductionFailed, ask
 from visionops_assets.reproduction.environment import build, plan, present_plan
-from visionops_assets.reproduction.exchange import Report, Request
-from visionops_assets.reproduction.records import Reproduced, keep
+from visionops_assets.reproduction.exchange import TRAINING, Report, Request
+from visionops_assets.reproduction.records import Reproduced, keep, restore
 from visionops_assets.reproduction.sources import InputMissing, recorded_sources
 from visionops_assets.training.challenger import PATCH_ARTIFACT
 from visionops_assets.training.code_digest import ROOT
@@ -39,13 +40,15 @@ def reproduce(
     when: datetime,
     inputs_only: bool = False,
     present_versions: bool = False,
+    register: bool = False,
     say: Callable[[str], None],
 ) -> Reproduced:
     """Reproduce a version, by default the one in production, and store the certificate with it.
 
     Of today nothing counts but this machine: the code comes from git, the packages by their recorded
     versions, the data from its commit, the recipe from the record. `inputs_only` trains and installs nothing;
-    `present_versions` trains with the packages that are here. `scratch` is a folder for what is needed meanwhile.
+    `present_versions` trains with the packages that are here. `scratch` is a folder for what is needed meanwhile. With
+    `register`, files of the version that are gone or altered are put back where what was made is the same.
 
     Raises `ModelNotFound`, `ReproductionFailed`, `EnvironmentUnavailable`, and what MLflow and lakeFS raise.
     """
@@ -53,6 +56,7 @@ def reproduce(
     original = _provenance(registry, made)
     here = inputs_only or present_versions
     planned = present_plan() if here else plan(original.packages, installed_packages())
+    restored: tuple[str, ...] = ()
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix="reproduction-") as name:
         folder = Path(name)
@@ -70,11 +74,13 @@ def reproduce(
                     say=say,
                 )
             certificate = _certificate(made.version, original, report)
+            if register and certificate.compared == "weights" and certificate.result == "identical":
+                restored = restore(registry, made, folder / TRAINING)
         except InputMissing as gone:
             certificate = certify_missing(
                 made.version, original, "code", gone.name, gone.expected, gone.found
             )
-    return keep(registry, made, certificate, when)
+    return replace(keep(registry, made, certificate, when), restored=restored)
 
 
 def _version(registry: Registry, project: str, version: int | None) -> ModelVersion:

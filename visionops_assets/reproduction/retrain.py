@@ -14,7 +14,7 @@ from resources.lakefs_errors import LakeFSNotFound
 from visionops_assets.dataset.sample_cache import SampleError
 from visionops_assets.dataset.version import DatasetVersion, manifest_at
 from visionops_assets.project import Project
-from visionops_assets.reproduction.exchange import REPORT, REQUEST, Report, Request
+from visionops_assets.reproduction.exchange import ONNX, REPORT, REQUEST, TRAINING, Report, Request
 from visionops_assets.tables import read_table
 from visionops_assets.training.code_digest import CodeState, code_state
 from visionops_assets.training.history import EpochReport
@@ -112,17 +112,19 @@ def _trained(
     lakefs: LakeFSResource,
     say: Callable[[str], None],
 ) -> Provenance:
+    from visionops_assets.training.export import export_onnx
     from visionops_assets.training.preparation import prepare, provenance_of
     from visionops_assets.training.train import train
 
     def on_epoch(report: EpochReport) -> None:
         say(f"epoch {report.epoch} of {report.epochs}: loss {report.train_loss:.4f}")
 
-    workdir = folder / "training"
+    workdir = folder / TRAINING
     request = prepare(
         project, version, original.identity, workdir, lakefs=lakefs, samples=folder / "samples", say=say
     )
     result = train(request, workdir, on_epoch)
+    export_onnx(result.shipped, workdir / ONNX)
     code = loaded_code_digest(project.recipe.model.class_path)
     return provenance_of(
         project, version, request, result, code=code, checkout=checkout, onnx_sha256=None

@@ -1,0 +1,52 @@
+"""What is gone is named with what leads back, and blocks nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from desk import Desk
+from mlflow import MlflowClient
+
+from tests.world import write_batch
+from visionops_assets.evaluation.shipped import ModelFileError
+
+
+def without_file(desk: Desk) -> None:
+    run = desk.world.registry.models.version("shapes", 1).run_id
+    for file in desk.world.root.rglob("model.onnx"):
+        if run in file.parts:
+            file.unlink()
+
+
+def altered(desk: Desk) -> None:
+    run = desk.world.registry.models.version("shapes", 1).run_id
+    for file in desk.world.root.rglob("model.onnx"):
+        if run in file.parts:
+            file.write_bytes(b"something else")
+
+
+def collected(desk: Desk) -> None:
+    """What `mlflow gc` leaves of a run that somebody deleted."""
+    run = desk.world.registry.models.version("shapes", 1).run_id
+    client = MlflowClient(desk.world.registry.uri, desk.world.registry.uri)
+    client.delete_run(run)
+    client._tracking_client.store._hard_delete_run(run)
+
+
+@pytest.mark.parametrize("gone", [without_file, altered, collected])
+def test_a_champion_that_is_gone_keeps_no_batch_out(
+    desk_of_promoted: Desk, gone: Callable[[Desk], None], tmp_path: Path
+) -> None:
+    desk = desk_of_promoted
+    gone(desk)
+    batch = write_batch(tmp_path / "week-02", 60, seed=2)
+    said = desk.run("import", "shapes", str(batch), "--batch", "week-02")
+    assert "60 images" in said
+    assert "WARN labels plausible: 1" in said and "the champion: could not be asked" in said
+    assert "`visionops rollback shapes --why" in said
+    image = str(next(batch.glob("*.png")))
+    with pytest.raises(Exception, match="visionops rollback shapes --why") as refused:
+        desk.run("predict", "shapes", image)
+    if gone is not collected:
+        assert isinstance(refused.value, ModelFileError)
+        assert "visionops reproduce shapes --version 1 --register" in str(refused.value)
