@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from resources.lakefs_errors import (
     LakeFSConflict,
     LakeFSError,
     LakeFSNotFound,
+    LakeFSRefused,
     LakeFSUnavailable,
     not_lakefs,
 )
@@ -20,6 +22,8 @@ from resources.lakefs_records import Change, Commit, Entry, commit_from
 from resources.masking import shown
 
 MAIN = "main"
+# What a server says, with status 400, of a namespace that a deleted repository left objects in.
+NAMESPACE_IN_USE = "storage namespace already in use"
 
 
 class LakeFSResource(dg.ConfigurableResource):
@@ -46,23 +50,31 @@ class LakeFSResource(dg.ConfigurableResource):
             )
         return self._opened
 
-    def create_repository(self, repository: str, storage_namespace: str | None = None) -> bool:
-        """Create the repository unless it is there. True if it was created."""
-        from lakefs_sdk import RepositoryCreation
+    def create_repository(self, repository: str) -> bool:
+        """Create the repository unless it is there. True if it was created.
 
+        Where one of this name was deleted, its objects still lie in its storage namespace: the new one gets another.
+        """
         with self._connection.errors(f"repository {repository}", missing_ok=True):
             self._connection.call(lambda c: c.repositories_api.get_repository(repository))
             return False
-        if storage_namespace is None:
-            config = self._connection.call(lambda c: c.config_api.get_config())
-            prefix = config.storage_config.default_namespace_prefix or "local://"
-            storage_namespace = f"{prefix.rstrip('/') + '/' if '://' in prefix[:-3] else prefix}{repository}"
-        creation = RepositoryCreation(
-            name=repository, storage_namespace=storage_namespace, default_branch=MAIN
-        )
+        config = self._connection.call(lambda c: c.config_api.get_config())
+        prefix = config.storage_config.default_namespace_prefix or "local://"
+        namespace = f"{prefix.rstrip('/') + '/' if '://' in prefix[:-3] else prefix}{repository}"
+        try:
+            self._create_repository(repository, namespace)
+        except LakeFSRefused as error:
+            if NAMESPACE_IN_USE not in str(error):
+                raise
+            self._create_repository(repository, f"{namespace}-{uuid.uuid4().hex[:8]}")
+        return True
+
+    def _create_repository(self, repository: str, namespace: str) -> None:
+        from lakefs_sdk import RepositoryCreation
+
+        creation = RepositoryCreation(name=repository, storage_namespace=namespace, default_branch=MAIN)
         with self._connection.errors(f"repository {repository}"):
             self._connection.call(lambda c: c.repositories_api.create_repository(creation))
-        return True
 
     def head(self, repository: str, branch: str = MAIN) -> Commit:
         """The commit at the tip of a branch, or of any reference."""
