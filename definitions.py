@@ -19,7 +19,7 @@ from sensors.drops import drop_sensor
 from sensors.production_log import production_sensor
 from visionops_assets.graph import project_graph
 from visionops_assets.io_managers import RecordIOManager, TableIOManager
-from visionops_assets.project import ProjectError, load_projects
+from visionops_assets.project import ProjectError, load_projects, neighbours_of
 
 projects = load_projects(home.projects_folder())
 if projects.unusable and os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"):
@@ -34,7 +34,7 @@ def _from_environment(name: str) -> dg.EnvVar | None:
 
 
 artifacts = ArtifactStore(root=home.artifacts())
-graphs = [project_graph(project) for project in projects]
+graphs = [project_graph(project, neighbours_of(project, projects)) for project in projects]
 defs = dg.Definitions.merge(
     *(graph.definitions for graph in graphs),
     dg.Definitions(

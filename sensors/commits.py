@@ -83,7 +83,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         seen = Cursor.read(context.cursor)
         log = list(lakefs.log(project.repository, MAIN, stop_at=seen.commit))[::-1]
         found = log[:COMMITS_PER_TICK]
-        changed = [commit for commit in found if changed_samples(lakefs, project.repository, commit)]
+        changed = [commit for commit in found if changed_samples(lakefs, project, commit)]
         versions = dataset_versions(project.project)
         known = set(context.instance.get_dynamic_partitions(versions.name or ""))
         keys = {dataset_version(commit.id, commit.created_at): commit for commit in changed}

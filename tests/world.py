@@ -28,7 +28,7 @@ from visionops_assets.dataset.publishing import Published, Publisher
 from visionops_assets.graph import project_graph
 from visionops_assets.io_managers import RecordIOManager, TableIOManager
 from visionops_assets.partitions import dataset_version
-from visionops_assets.project import Project
+from visionops_assets.project import Project, Projects, neighbours_of
 
 CLASSES = ("bar", "ring", "cross")
 RECIPE = {
@@ -144,7 +144,8 @@ class World:
 
     @property
     def definitions(self) -> dg.Definitions:
-        graphs = [project_graph(project) for project in self.projects]
+        known = Projects(tuple(self.projects))
+        graphs = [project_graph(project, neighbours_of(project, known)) for project in known]
         return dg.Definitions.merge(
             *(graph.definitions for graph in graphs),
             dg.Definitions(

@@ -47,6 +47,7 @@ def command(
             metadata=dict(one.provenance),
             opinion=champion_opinion(registry, found),
             check_source=one.check_unchanged,
+            neighbours=services.neighbours(found),
         )
         try:
             published = publisher.publish(one.path, batch, format_name, one.address)

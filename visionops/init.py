@@ -200,6 +200,7 @@ def _publish(
         progress,
         metadata=dict(one.provenance),
         check_source=one.check_unchanged,
+        neighbours=services.neighbours(project),
     )
     try:
         published = publisher.publish(one.path, batch, format_name, one.address)

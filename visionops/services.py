@@ -12,7 +12,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.spool import Spool
 from visionops.bootstrap import POSTGRES
-from visionops_assets.project import Project, find_project, load_projects
+from visionops_assets.project import Neighbours, Project, find_project, load_projects, neighbours_of
 from visionops_assets.refusals import ReasonMissing
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 def project(name: str) -> Project:
     """The project called `name`; raises `ProjectError`."""
     return find_project(load_projects(home.projects_folder()), name)
+
+
+def neighbours(project: Project) -> Neighbours:
+    """The projects that may share a project's repository."""
+    return neighbours_of(project, load_projects(home.projects_folder()))
 
 
 def lakefs(timeout_seconds: float = 60.0) -> LakeFSResource:

@@ -146,7 +146,7 @@ def _newest(lakefs: "LakeFSResource", project: "Project") -> "Commit":
     from visionops_assets.dataset.commits import newest_commit
     from visionops_assets.dataset.version import EmptyVersion
 
-    commit = newest_commit(lakefs, project.repository)
+    commit = newest_commit(lakefs, project)
     if commit is None:
         raise EmptyVersion(f"{project.repository}/main has no samples to judge a run of {project.project} on")
     return commit

@@ -19,7 +19,7 @@ from visionops_assets.monitoring.assets import (
     labels_wanted_asset,
     performance_asset,
 )
-from visionops_assets.project import Project
+from visionops_assets.project import Neighbours, Project
 from visionops_assets.promotion.assets import champion_asset, in_production_asset
 from visionops_assets.promotion.jobs import promote_job, rollback_job
 from visionops_assets.reproduction.jobs import reproduce_job
@@ -46,9 +46,9 @@ class ProjectGraph:
     definitions: dg.Definitions
 
 
-def project_graph(project: Project) -> ProjectGraph:
-    """The assets, checks and jobs of one project."""
-    incoming = incoming_batch_asset(project, _champion_opinion)
+def project_graph(project: Project, neighbours: Neighbours | None = None) -> ProjectGraph:
+    """The assets, checks and jobs of one project; `neighbours` may share its repository."""
+    incoming = incoming_batch_asset(project, _champion_opinion, neighbours or {})
     images = images_asset(project, incoming)
     manifest = manifest_asset(project, images)
     intact = images_intact_check(project, manifest)

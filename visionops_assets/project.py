@@ -206,6 +206,17 @@ def _named(path: Path) -> str:
     return said if isinstance(said, str) else path.stem
 
 
+# The other projects of a repository by name; None for one whose file cannot be used: it may be of this repository.
+Neighbours = Mapping[str, Project | None]
+
+
+def neighbours_of(project: Project, projects: Projects) -> Neighbours:
+    """Who may share a project's repository."""
+    usable = {each.project: each for each in projects if each.repository == project.repository}
+    unusable = dict.fromkeys(file.project for file in projects.unusable)
+    return {name: each for name, each in {**unusable, **usable}.items() if name != project.project}
+
+
 def _explain(found: Any) -> str:
     field = ".".join(str(part) for part in found["loc"]) or "the file"
     given = found.get("input")

@@ -14,7 +14,7 @@ from visionops_assets.asset_options import asset_key, asset_options, versioned
 from visionops_assets.dataset.checks import incoming_check_specs, incoming_results
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitions import batches
-from visionops_assets.project import Project
+from visionops_assets.project import Neighbours, Project
 
 if TYPE_CHECKING:
     from visionops_assets.dataset.suspects import Opinion
@@ -24,7 +24,9 @@ SAMPLES_SHOWN = 12
 ChampionOpinion = Callable[[ModelRegistry, Project], "Callable[[], Opinion | None]"]
 
 
-def incoming_batch_asset(project: Project, champion_opinion: ChampionOpinion) -> dg.AssetsDefinition:
+def incoming_batch_asset(
+    project: Project, champion_opinion: ChampionOpinion, neighbours: Neighbours
+) -> dg.AssetsDefinition:
     """The `incoming_batch` asset of a project, with its checks."""
 
     @dg.asset(
@@ -56,6 +58,7 @@ def incoming_batch_asset(project: Project, champion_opinion: ChampionOpinion) ->
                 opinion=champion_opinion(registry, project),
                 run_id=context.run.run_id,
                 say=context.log.info,
+                neighbours=neighbours,
             )
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: taken.outcome})
         page = f"commits/{taken.commit}" if taken.outcome == "published" else "objects"

@@ -32,6 +32,10 @@ SHOWN: dict[str, tuple[str, frozenset[str]]] = {
         "The champion does not confidently disagree with the labels.",
         frozenset({"labels plausible"}),
     ),
+    "apart": (
+        "Nothing of the batch takes the place of what another project of the repository has.",
+        frozenset({"apart from other projects"}),
+    ),
     "complete": (
         "Every image has its annotation, every annotation its image.",
         frozenset(),

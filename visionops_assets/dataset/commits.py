@@ -3,16 +3,19 @@
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
 from visionops_assets.dataset.layout import BATCHES
+from visionops_assets.dataset.publications import of_other_annotations
+from visionops_assets.project import Project
 
 
-def changed_samples(lakefs: LakeFSResource, repository: str, commit: Commit) -> bool:
-    """Whether a commit is a dataset version: it changed images or annotations against its first parent."""
-    if not commit.parents:
+def changed_samples(lakefs: LakeFSResource, project: Project, commit: Commit) -> bool:
+    """Whether a commit is a dataset version: it changed images or annotations against its first parent, and does not
+    say that they are another project's."""
+    if not commit.parents or of_other_annotations(commit, project):
         return False
-    return any(lakefs.diff(repository, commit.parents[0], commit.id, BATCHES, limit=1))
+    return any(lakefs.diff(project.repository, commit.parents[0], commit.id, BATCHES, limit=1))
 
 
-def newest_commit(lakefs: LakeFSResource, repository: str) -> Commit | None:
+def newest_commit(lakefs: LakeFSResource, project: Project) -> Commit | None:
     """The commit of the newest dataset version on main; None where nothing was ever imported."""
-    log = lakefs.log(repository, MAIN)
-    return next((commit for commit in log if changed_samples(lakefs, repository, commit)), None)
+    log = lakefs.log(project.repository, MAIN)
+    return next((commit for commit in log if changed_samples(lakefs, project, commit)), None)

@@ -12,7 +12,7 @@ from resources.lakefs import MAIN, LakeFSResource
 from visionops_assets import run_tags
 from visionops_assets.dataset.publishing import BatchRefused, Publisher
 from visionops_assets.dataset.suspects import Opinion
-from visionops_assets.project import Project
+from visionops_assets.project import Neighbours, Project
 
 _SAID_EVERY = 1000
 
@@ -38,6 +38,7 @@ def take_batch(
     opinion: Callable[[], Opinion | None],
     run_id: str,
     say: Callable[[str], None],
+    neighbours: Neighbours,
 ) -> Taken:
     """Read a batch from the project's drop and publish it, or say why not.
 
@@ -59,6 +60,7 @@ def take_batch(
             metadata={"dagster.run_id": run_id, **_link(run_id)},
             opinion=opinion,
             check_source=reading.check_unchanged,
+            neighbours=neighbours,
         )
         try:
             published = publisher.publish(reading.folder, batch, project.drop.format, reading.address)

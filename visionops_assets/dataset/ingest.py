@@ -1,7 +1,7 @@
 """Taking a batch: from images as people have them to what is uploaded, and whether it may be."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,10 @@ class BatchPlan:
     @property
     def ok(self) -> bool:
         return not has_errors(self.findings)
+
+    def also(self, findings: Iterable[pd.DataFrame]) -> "BatchPlan":
+        """The same with more findings."""
+        return replace(self, findings=join_findings([self.findings, *findings]))
 
     def annotations_bytes(self) -> bytes:
         """The annotations file."""

@@ -33,6 +33,11 @@ def ingest_branch(repository: str, annotations: str, batch: str) -> str:
     return f"ingest-{batch}" if own else f"ingest_{annotations}-{batch}"
 
 
+def retraction_branch(annotations: str, batch: str) -> str:
+    """The branch that a batch is taken back on."""
+    return f"retract_{annotations}-{batch}"
+
+
 def findings_path(batch: str, name: str) -> str:
     """Where the findings of a batch's audit lie, for the annotations called `name`."""
     return f"findings/{batch}/{name}.parquet"
@@ -56,6 +61,21 @@ def image_path(batch: str, name: str) -> str:
     return path
 
 
+def annotations_prefix(batch: str) -> str:
+    """What the annotations of a batch start with, whatever they are called."""
+    return f"{BATCHES}{batch}/annotations/"
+
+
+def annotations_name(path: str) -> str | None:
+    """The name of the annotations at a path; None for a path that has none."""
+    head, _, rest = path.removeprefix(BATCHES).partition("/")
+    name = rest.removeprefix("annotations/").removesuffix(".parquet")
+    known = (
+        path.startswith(BATCHES) and bool(head) and rest == f"annotations/{name}.parquet" and "/" not in name
+    )
+    return name if known and name else None
+
+
 def annotations_path(batch: str, name: str) -> str:
     """Where the annotations called `name` of a batch lie."""
     return f"{BATCHES}{batch}/annotations/{name}.parquet"
@@ -76,5 +96,4 @@ def is_image(path: str) -> bool:
 
 def is_annotations(path: str, name: str) -> bool:
     """Whether a path is that of the annotations called `name` of some batch."""
-    head, _, rest = path.removeprefix(BATCHES).partition("/")
-    return path.startswith(BATCHES) and bool(head) and rest == f"annotations/{name}.parquet"
+    return annotations_name(path) == name

@@ -1,29 +1,42 @@
-"""Which batches were published on `main`, by the metadata of its commits."""
+"""Which batches a project published on `main`, by the metadata of its commits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
+from visionops_assets.project import Neighbours, Project
 
+PROJECT = "visionops.project"
+# Whose labels a commit changed. A commit without it may be anybody's.
+ANNOTATIONS = "visionops.annotations"
 BATCH = "visionops.batch"
 ERRORS = "visionops.errors"
 # The format of the findings that a commit has with its batch.
 FINDINGS = "visionops.findings"
+# The merges that a commit takes back, with commas between them.
 RETRACTS = "visionops.retracts"
 
 
 @dataclass(frozen=True)
 class Publications:
-    """The merges that published each batch, newest first: those that stand, and those that were taken back."""
+    """The merges that published each batch, newest first: those that stand, and those that were taken back.
+
+    `first_owner` is the project that published first of what stands.
+    """
 
     standing: Mapping[str, list[Commit]]
     retracted: Mapping[str, list[Commit]]
+    first_owner: str | None = None
 
     def newest(self, batch: str) -> Commit | None:
         """The merge that published a batch last, standing or not."""
         found = [*self.standing.get(batch, ()), *self.retracted.get(batch, ())]
         return found[0] if found else None
+
+    def newest_standing(self, batch: str) -> Commit | None:
+        """The merge that a batch on `main` is from."""
+        return next(iter(self.standing.get(batch, ())), None)
 
     def in_words(self, batch: str, place: str) -> str:
         """Why a batch is not among the published ones of `place`, and which ones are."""
@@ -32,16 +45,34 @@ class Publications:
         return f"batch {batch} {known}: {place} has these published batches: {there}"
 
 
-def publications(lakefs: LakeFSResource, repository: str) -> Publications:
-    """Read the log of `main`. Raises what lakeFS raises."""
+def publications(
+    lakefs: LakeFSResource, project: Project, neighbours: Neighbours | None = None
+) -> Publications:
+    """What was published of a project's annotations. Raises what lakeFS raises."""
     taken_back: set[str] = set()
     standing: dict[str, list[Commit]] = {}
     retracted: dict[str, list[Commit]] = {}
-    for commit in lakefs.log(repository, MAIN):
-        taken_back |= {commit.metadata[RETRACTS]} if RETRACTS in commit.metadata else set()
+    first: str | None = None
+    for commit in lakefs.log(project.repository, MAIN):
+        taken_back |= set(commit.metadata.get(RETRACTS, "").split(","))
         batch = commit.metadata.get(BATCH)
-        if batch is None or len(commit.parents) < 2:
+        if batch is None or len(commit.parents) < 2 or not _concerns(commit, project, neighbours or {}):
             continue
         side = retracted if commit.id in taken_back else standing
         side.setdefault(batch, []).append(commit)
-    return Publications(standing, retracted)
+        first = commit.metadata.get(PROJECT) if side is standing else first
+    return Publications(standing, retracted, first)
+
+
+def of_other_annotations(commit: Commit, project: Project) -> bool:
+    """Whether a commit says that it is about annotations of another name."""
+    return commit.metadata.get(ANNOTATIONS, project.annotations) != project.annotations
+
+
+def _concerns(commit: Commit, project: Project, neighbours: Neighbours) -> bool:
+    if ANNOTATIONS in commit.metadata:
+        return not of_other_annotations(commit, project)
+    # Commits of before say only which project made them; a name that no project has any more was this one's.
+    owner = commit.metadata.get(PROJECT, project.project)
+    neighbour = neighbours.get(owner)
+    return owner not in neighbours or (neighbour is not None and neighbour.annotations == project.annotations)

@@ -4,9 +4,8 @@ The branch is `layout.ingest_branch`. What was found is committed with the batch
 anywhere, the import is run again: it starts from a fresh branch, and `main` has all of a batch or nothing of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -16,19 +15,20 @@ from numpy.typing import NDArray
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
-from resources.lakefs_errors import LakeFSConflict
+from resources.lakefs_errors import LakeFSConflict, LakeFSNotFound
 from visionops_assets.dataset.annotations import AnnotationsError, read_annotations
 from visionops_assets.dataset.arrow_memory import from_the_system, give_back
 from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.findings_file import FORMAT, all_columns, write_findings
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
-from visionops_assets.dataset.layout import BATCHES, findings_path, images_prefix, ingest_branch
+from visionops_assets.dataset.layout import findings_path, images_prefix, ingest_branch
 from visionops_assets.dataset.manifest import read_manifest
-from visionops_assets.dataset.publications import BATCH, ERRORS, FINDINGS
+from visionops_assets.dataset.neighbours import Claims, check_apart, check_owner, claims_of_others
+from visionops_assets.dataset.publications import ANNOTATIONS, BATCH, ERRORS, FINDINGS, PROJECT, publications
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.dataset.version import manifest_at
-from visionops_assets.project import Project
+from visionops_assets.project import Neighbours, Project
 
 ATTEMPTS = 5
 _DELETED_AT_ONCE = 1000
@@ -60,6 +60,7 @@ class Publisher:
 
     `metadata` goes into the commits. `opinion` gives the champion's opinion of labels, if there is a champion.
     `check_source` raises where the source is no longer what was read; it is asked before anything is written or merged.
+    What `neighbours`, the projects that share the repository, have labelled is left as it is.
     """
 
     project: Project
@@ -69,6 +70,7 @@ class Publisher:
     metadata: dict[str, str] = field(default_factory=dict)
     opinion: Callable[[], Opinion | None] = lambda: None
     check_source: Callable[[], None] = lambda: None
+    neighbours: Neighbours = field(default_factory=dict)
 
     @from_the_system()
     def publish(
@@ -80,8 +82,8 @@ class Publisher:
         at `address` (`s3://…/`, by default the folder `source`).
 
         Importing the same batch again changes nothing; a corrected one replaces it. Where `main` moves meanwhile,
-        the batch is audited against it again. Raises `BatchRefused` with the findings in words, `SourceError`, and
-        what lakeFS raises.
+        the batch is audited against it again. Raises `BatchRefused` with the findings in words, `SourceError`,
+        `AnnotationsError` for another project's annotations that cannot be read, and what lakeFS raises.
         """
         repository = self.project.repository
         self.lakefs.create_repository(repository)
@@ -90,9 +92,11 @@ class Publisher:
             plan = self._plan(source, batch, base, format_name)
             give_back()
             self.check_source()
-            if plan.ok and self._is_published(plan, base):
+            claims = claims_of_others(self.lakefs, repository, base, batch, self.project.annotations)
+            if plan.ok and self._is_published(plan, base, claims):
                 return Published(batch, "unchanged", len(plan.uploads), None, plan.findings)
-            branch = self._write(plan, base, self._where(source, address))
+            plan = plan.also(self._of_others(plan, claims))
+            branch = self._write(plan, base, self._where(source, address, claims), claims)
             if not plan.ok:
                 raise BatchRefused(
                     f"batch {batch} is refused, {MAIN} is as it was:\n{findings_in_words(plan.findings)}\n"
@@ -135,31 +139,45 @@ class Publisher:
             progress=lambda done, of: self.progress("checked", done, of),
         )
 
-    def _is_published(self, plan: BatchPlan, base: str) -> bool:
+    def _of_others(self, plan: BatchPlan, claims: Claims) -> Iterator[pd.DataFrame]:
+        yield check_apart(plan.batch, plan.annotations, claims, self.neighbours)
+        if any(
+            each is None or each.annotations == self.project.annotations for each in self.neighbours.values()
+        ):
+            published = publications(self.lakefs, self.project, self.neighbours)
+            yield check_owner(self.project, plan.batch, published, self.neighbours)
+
+    def _is_published(self, plan: BatchPlan, base: str, claims: Claims) -> bool:
         repository = self.project.repository
-        there = (entry.path for entry in self.lakefs.objects(repository, base, f"{BATCHES}{plan.batch}/"))
         # Both come in the order of their bytes.
-        wanted = chain([plan.annotations_path], plan.uploads.paths())
-        if any(one != other for one, other in zip_longest(there, wanted)):
+        wanted = plan.uploads.paths()
+        expected = next(wanted, None)
+        for entry in self.lakefs.objects(repository, base, images_prefix(plan.batch)):
+            if entry.path == expected:
+                expected = next(wanted, None)
+            elif entry.path not in claims:
+                return False
+        if expected is not None:
             return False
         try:
             written = read_annotations(
                 self.lakefs.read(repository, base, plan.annotations_path), plan.annotations_path
             )
-        except AnnotationsError:
+        except (AnnotationsError, LakeFSNotFound):
             return False
         # Not the bytes: another version of the library may have written them.
         return table_content_digest(written) == table_content_digest(plan.annotations)
 
-    def _where(self, source: Path, address: str | None) -> str | None:
-        """Where images may stay for good, if the project says so. An archive is unpacked, hence copied."""
-        if not self.project.source_is_immutable or not source.is_dir():
+    def _where(self, source: Path, address: str | None, claims: Claims) -> str | None:
+        """Where images may stay for good, if the project says so. An archive is unpacked, hence copied; and lakeFS
+        would put references in the place of all that a batch has, also of others' images."""
+        if not self.project.source_is_immutable or not source.is_dir() or claims.sha256s:
             return None
         if address is None or address.startswith("local://"):
             self.lakefs.allow_imports(source)
         return address or f"local://{source.resolve()}/"
 
-    def _write(self, plan: BatchPlan, base: str, stays_at: str | None) -> str:
+    def _write(self, plan: BatchPlan, base: str, stays_at: str | None, claims: Claims) -> str:
         """Everything of a batch on a fresh branch, committed."""
         repository, name = self.project.repository, self.project.annotations
         branch = ingest_branch(repository, name, plan.batch)
@@ -174,16 +192,16 @@ class Publisher:
                 f"Refer to batch {plan.batch} at {stays_at}",
                 self._facts(plan),
             )
-        there = self._only_images(plan, branch)
+        kept = self._only_images(plan, branch, claims, referred=stays_at is not None)
         # Images that the format makes (CIFAR, MNIST) or names otherwise are no files of the source.
-        missing = len(there) if stays_at is None else int((~there).sum())
+        missing = int((~kept).sum())
         self.lakefs.write_many(
             repository,
             branch,
             (
                 (one.path, one.read)
                 for one, row in zip(plan.uploads, plan.uploads.rows, strict=True)
-                if stays_at is None or not there[row]
+                if not kept[row]
             ),
             lambda done: self.progress("uploaded", done, missing),
         )
@@ -199,32 +217,35 @@ class Publisher:
         self.lakefs.save(repository, branch, f"Import batch {plan.batch}", facts)
         return branch
 
-    def _only_images(self, plan: BatchPlan, branch: str) -> NDArray[np.bool_]:
-        """Delete from a branch what a batch has beside its images; which of these are there with their size, by their
-        rows in the annotations, bool (N,)."""
+    def _only_images(
+        self, plan: BatchPlan, branch: str, claims: Claims, *, referred: bool
+    ) -> NDArray[np.bool_]:
+        """Delete from a branch the images that are no more in the batch, but for those of others; which of its images
+        need not be written, by their rows in the annotations, bool (N,): others have them, or they were referred to."""
         repository = self.project.repository
-        there = np.zeros(len(plan.uploads), bool)
+        kept = np.zeros(len(plan.uploads), bool)
         sizes = plan.annotations["size"]
         wanted = enumerate(plan.uploads.paths())
         row, path = next(wanted, (0, None))
         surplus: list[str] = []
-        for entry in self.lakefs.objects(repository, branch, f"{BATCHES}{plan.batch}/"):
+        for entry in self.lakefs.objects(repository, branch, images_prefix(plan.batch)):
             while path is not None and path < entry.path:
                 row, path = next(wanted, (0, None))
             if path == entry.path:
-                there[row] = entry.size == sizes[row].as_py()
-                continue
-            surplus.append(entry.path)
+                kept[row] = path in claims or (referred and entry.size == sizes[row].as_py())
+            elif entry.path not in claims:
+                surplus.append(entry.path)
             if len(surplus) == _DELETED_AT_ONCE:
                 self.lakefs.delete_many(repository, branch, surplus)
                 surplus = []
         self.lakefs.delete_many(repository, branch, surplus)
-        return there
+        return kept
 
     def _facts(self, plan: BatchPlan) -> dict[str, str]:
         errors = int((plan.findings["severity"] == "ERROR").sum())
         return {
-            "visionops.project": self.project.project,
+            PROJECT: self.project.project,
+            ANNOTATIONS: self.project.annotations,
             BATCH: plan.batch,
             "visionops.format": plan.format,
             "visionops.images": str(len(plan.uploads)),

@@ -1,14 +1,18 @@
 """Whether the images of a dataset version are there, unaltered and decodable; reads only what no version had."""
 
+from contextlib import suppress
+
 import pandas as pd
 
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.scratch import Scratch
+from visionops_assets.dataset.annotations import AnnotationsError
 from visionops_assets.dataset.findings import has_errors
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.integrity import check_images_present, check_images_readable
-from visionops_assets.dataset.layout import BATCHES, is_image
+from visionops_assets.dataset.layout import BATCHES, batch_of, is_image
+from visionops_assets.dataset.neighbours import claims_of_others
 from visionops_assets.dataset.sample_cache import SampleError
 from visionops_assets.dataset.samples import load_samples
 from visionops_assets.dataset.version import DatasetVersion
@@ -24,7 +28,13 @@ def unreadable(
     all of them there. Only where that fails is every image read, to name all that are wrong.
     """
     repository, commit = project.repository, version.commit.id
-    listing = (entry.path for entry in lakefs.objects(repository, commit, BATCHES) if is_image(entry.path))
+    listing = {entry.path for entry in lakefs.objects(repository, commit, BATCHES) if is_image(entry.path)}
+    bare = listing.difference(version.samples["path"])
+    # What only another project of the repository has labelled lacks nothing.
+    for batch in sorted({batch_of(path) for path in bare}):
+        with suppress(AnnotationsError):
+            claims = claims_of_others(lakefs, repository, commit, batch, project.annotations)
+            listing -= bare & claims.sha256s.keys()
     findings = check_images_present(version.samples, listing)
     if has_errors(findings):
         return findings

@@ -44,7 +44,7 @@ def batch_findings(lakefs: LakeFSResource, project: Project, batch: str) -> Batc
     refused = _refused(lakefs, project, batch)
     if refused is not None:
         return BatchFindings(batch, "refused", refused, _read(lakefs, project, batch, refused))
-    published = publications(lakefs, repository)
+    published = publications(lakefs, project)
     merge = published.newest(batch)
     if merge is None:
         branches = ", ".join(lakefs.branches(repository, "ingest")) or "none"

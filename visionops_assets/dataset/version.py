@@ -65,13 +65,11 @@ def named_version(
 
     Raises what `build_version` raises.
     """
-    if name is None:
-        commit = newest_commit(lakefs, project.repository)
-    else:
-        commit = lakefs.head(project.repository, commit_of(name))
+    repository = project.repository
+    commit = newest_commit(lakefs, project) if name is None else lakefs.head(repository, commit_of(name))
     if commit is None:
         raise EmptyVersion(
-            f"{project.repository}/{MAIN} has no samples yet: import a batch with "
+            f"{repository}/{MAIN} has no samples yet: import a batch with "
             f"`visionops import {project.project} SOURCE --batch NAME`"
         )
     return build_version(lakefs, store, project, dataset_version(commit.id, commit.created_at))
