@@ -115,7 +115,9 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         newest: str | None,
     ) -> dg.RunRequest | dg.SkipReason:
         if newest is None:
-            return dg.SkipReason(f"{project.repository}/main has no samples yet")
+            return dg.SkipReason(
+                f"{project.repository}/main has no samples of annotations {project.annotations} yet"
+            )
         commit = lakefs.head(project.repository, commit_prefix(newest))
         version = training_version(project)
         now = datetime.datetime.now(datetime.UTC)

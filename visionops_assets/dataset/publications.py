@@ -64,14 +64,18 @@ def publications(
     return Publications(standing, retracted, first)
 
 
-def of_other_annotations(commit: Commit, project: Project) -> bool:
-    """Whether a commit says that it is about annotations of another name."""
-    return commit.metadata.get(ANNOTATIONS, project.annotations) != project.annotations
+def of_another_project(commit: Commit, project: Project) -> bool:
+    """Whether a commit says that another project made it, about annotations of another name."""
+    said = (
+        commit.metadata.get(PROJECT, project.project),
+        commit.metadata.get(ANNOTATIONS, project.annotations),
+    )
+    return said[0] != project.project and said[1] != project.annotations
 
 
 def _concerns(commit: Commit, project: Project, neighbours: Neighbours) -> bool:
     if ANNOTATIONS in commit.metadata:
-        return not of_other_annotations(commit, project)
+        return commit.metadata[ANNOTATIONS] == project.annotations
     # Commits of before say only which project made them; a name that no project has any more was this one's.
     owner = commit.metadata.get(PROJECT, project.project)
     neighbour = neighbours.get(owner)
