@@ -17,6 +17,7 @@ from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import Go
 from sensors.stale_runs import end_stale_runs
 from sensors.touched_days import touched_days
+from sensors.untold_changes import untold_changes
 from visionops_assets import run_tags
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.inference_log import production_repository
@@ -66,7 +67,8 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             f"Every {every:.0f} s commits what devices and servers spooled to `{project.repository}-production`, with "
-            "the labels of captured images that came with batches, and asks for the production days that it touched."
+            "the labels of captured images that came with batches, and asks for the production days that it touched. "
+            "Tells `in_production` of a change whose author was stopped before."
         ),
         owners=list(project.owners),
         tags={"project": project.project},
@@ -77,8 +79,21 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         registry: ModelRegistry,
         artifacts: ArtifactStore,
         spool: Spool,
-    ) -> dg.SensorResult | dg.SkipReason:
+    ) -> dg.SensorResult:
         end_stale_runs(context.instance)
+        told = untold_changes(context, project, lakefs, registry, artifacts)
+        found = _look(context, lakefs, registry, artifacts, spool)
+        if isinstance(found, dg.SkipReason):
+            return dg.SensorResult(skip_reason=found, asset_events=told)
+        return found._replace(asset_events=[*told])
+
+    def _look(
+        context: dg.SensorEvaluationContext,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        artifacts: ArtifactStore,
+        spool: Spool,
+    ) -> dg.SensorResult | dg.SkipReason:
         now = datetime.datetime.now(datetime.UTC)
         before = Cursor.read(context.cursor)
         try:

@@ -31,17 +31,22 @@ class Ended:
 
 @dataclass(frozen=True)
 class Dying:
-    """Lets a process kill itself when it calls a function for the given time, before anything is done."""
+    """Lets a process kill itself when it calls a function for the given time, before anything is done.
+
+    Only calls count of which an argument begins with `about`.
+    """
 
     owner: type
     name: str
     number: int = 1
+    about: str = ""
 
     def __call__(self) -> None:
         original, calls = getattr(self.owner, self.name), list[int]()
 
         def dying(*arguments: object, **options: object) -> object:
-            calls.append(1)
+            if any(str(argument).startswith(self.about) for argument in arguments):
+                calls.append(1)
             if len(calls) == self.number:
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments, **options)

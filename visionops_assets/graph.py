@@ -77,7 +77,8 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
     decide = _job(
         project,
         "decide",
-        dg.AssetSelection.assets(manifest, challenger, evaluation, champion, in_production)
+        # Without in_production, which would be red after every refusal: Dagster counts what a failed run had planned.
+        dg.AssetSelection.assets(manifest, challenger, evaluation, champion)
         - dg.AssetSelection.checks(intact),
         "From a dataset version to a promotion, or a clear reason why not.",
     )
@@ -128,7 +129,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
                 decide,
                 what_if,
                 days,
-                promote_job(project, champion, in_production),
+                promote_job(project, champion),
                 rollback_job(project, in_production),
                 reproduce_job(project, in_production),
             ],

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
+
 from resources.model_registry import ModelRegistry
 from tests import processes
 from visionops_assets.promotion.history import production
@@ -34,6 +36,12 @@ class Home:
         return processes.start_visionops(
             *arguments, environment=self.environment, said=self.root / said, before=before
         )
+
+    def latest(self, asset: str) -> dg.AssetMaterialization | None:
+        """The newest materialisation of an asset, as the UI shows it."""
+        with dg.DagsterInstance.from_config(str(self.root / "home" / "dagster")) as instance:
+            event = instance.get_latest_materialization_event(dg.AssetKey(["shapes", asset]))
+        return event.asset_materialization if event is not None else None
 
     def champion(self) -> tuple[str, int]:
         """Weights in production, and the number of versions that were ever in production."""

@@ -1,6 +1,7 @@
 """A process killed at any instant loses nothing: run again, the end is that of an undisturbed run."""
 
 import signal
+from collections.abc import Callable
 
 from homes import Home
 
@@ -8,6 +9,7 @@ from resources import model_artifacts, model_versions
 from tests import processes
 from visionops_assets.training import progress
 
+NewHome = Callable[[], Home]
 OWNERS: dict[str, type] = {"_report": progress.EpochReporter, "put_bytes": model_artifacts.RunArtifacts}
 PLACES = [
     ("_report", 3),
@@ -23,6 +25,18 @@ def kill_at(home: Home, place: str, number: int) -> None:
     owner = OWNERS.get(place, model_versions.Models)
     killed = home.visionops("tick", before=processes.Dying(owner, place, number))
     assert killed.code == -signal.SIGKILL, killed.said
+
+
+def test_a_run_killed_after_the_promotion_is_followed_by_one_that_tells_what_runs(new_home: NewHome) -> None:
+    home = new_home()
+    dying = processes.Dying(model_artifacts.RunArtifacts, "put_bytes", about="reports/in_production")
+    assert home.visionops("tick", before=dying).code == -signal.SIGKILL
+    version, told = home.champion()[1], home.latest("in_production")
+    assert (version, told) == (1, None), "what runs has changed, and nobody was told"
+    again = home.visionops("tick")
+    assert again.code == 0 and "promoted" in again.said, again.said
+    told = home.latest("in_production")
+    assert told is not None and told.metadata["version"].value == home.champion()[1] == 1
 
 
 def test_a_killed_run_ends_like_an_undisturbed_one(new_home, undisturbed, count):

@@ -51,6 +51,11 @@ query TickHistoryQuery($instigationSelector: InstigationSelector!) {
   }
 }"""
 
+LATEST = """
+query AssetsLatestInfo($keys: [AssetKeyInput!]!) {
+  assetsLatestInfo(assetKeys: $keys) { latestRun { id status } latestMaterialization { runId } }
+}"""
+
 
 @pytest.fixture
 def workspace(promoted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
@@ -140,6 +145,16 @@ def test_the_run_of_another_verb_is_seen_from_whatever_folder_it_was_started(
     assert ran.error is None
     assert on_the_landing_page(ask)[ran.run_id] == "shapes_rollback"
     assert on_the_jobs_page(ask, "shapes_rollback") == [ran.run_id]
+
+
+def test_a_refused_week_leaves_in_production_as_it_is(promoted: World, ask: Ask) -> None:
+    """The lineage paints an asset red whose latest run failed and did not materialise it."""
+    (first,) = promoted.instance.get_runs()
+    promoted.publish("week-02", 120, seed=2, wrong=0.9)
+    assert promoted.tick().outcome == "refused"
+    (shown,) = ask(LATEST, keys=[{"path": ["shapes", "in_production"]}])
+    assert shown["latestMaterialization"]["runId"] == first.run_id
+    assert shown["latestRun"] is None or shown["latestRun"]["status"] == "SUCCESS", shown
 
 
 def test_a_sensor_that_fails_says_so_on_its_page(promoted: World, ask: Ask) -> None:

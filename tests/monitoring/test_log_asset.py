@@ -1,6 +1,7 @@
 """`inference_log` in Dagster: a day is a partition, a commit asks for the days it touched, a month is one run."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -55,6 +56,8 @@ class Watched:
             resources={name: resources[name] for name in sensor.required_resource_keys},
         ) as context:
             found = sensor.evaluate_tick(context)
+        for event in found.asset_events:
+            self.world.instance.report_runless_asset_event(event)
         self._cursor = found.cursor or self._cursor
         days = []
         for request in found.run_requests or []:
@@ -68,6 +71,44 @@ def rows_of(world: ProductionWorld, day: str) -> int:
     found = stored_log(world.artifacts, "shapes", day)
     assert found is not None
     return len(found)
+
+
+def test_a_change_that_nobody_told_of_is_told_by_the_next_look(production: ProductionWorld) -> None:
+    """As after a kill between the alias and the end of its run, or a rollback while Dagster was away."""
+    world, watched = production, Watched(production)
+    assert watched.tick() == [] and not told(world)
+    world.put_in_production(world.register(1))
+    watched.tick()
+    watched.tick()
+    assert [each.metadata["version"].value for each in told(world)] == [1], "told, and once"
+    world.put_in_production(world.register(2), group="dock")
+    watched.tick()
+    assert [(each.metadata["version"].value, each.metadata["group"].value) for each in told(world)] == [
+        (2, "dock"),
+        (1, "all"),
+    ]
+    world.put_in_production(world.register(3))
+    with at_work(world, "shapes_promote"):
+        watched.tick()
+    assert len(told(world)) == 2, "the run that changed it tells"
+    watched.tick()
+    assert told(world)[0].metadata["version"].value == 3
+
+
+def told(world: ProductionWorld) -> list[dg.AssetMaterialization]:
+    """What `in_production` was told, newest first."""
+    key = dg.AssetKey(["shapes", "in_production"])
+    found = world.instance.fetch_materializations(key, limit=10).records
+    return [each.asset_materialization for each in found if each.asset_materialization is not None]
+
+
+@contextmanager
+def at_work(world: ProductionWorld, job: str) -> Iterator[None]:
+    """A run of a job that has begun."""
+    found = world.definitions.resolve_job_def(job)
+    run = world.instance.create_run_for_job(found, tags=found.run_tags, status=dg.DagsterRunStatus.STARTED)
+    yield
+    world.instance.delete_run(run.run_id)
 
 
 def test_a_commit_asks_for_the_days_it_touched_and_for_no_other(production: ProductionWorld):

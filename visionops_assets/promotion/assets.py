@@ -1,6 +1,7 @@
 """`champion` and `in_production`: what a verdict changes, and what runs now."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -8,9 +9,10 @@ from pydantic import Field
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
+from resources.model_records import EVERYWHERE
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
-from visionops_assets.asset_options import asset_options, versioned
+from visionops_assets.asset_options import asset_key, asset_options, versioned
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
@@ -33,17 +35,19 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
         deps=[evaluation],
         description=(
             "The registered version that this dataset version's challenger became. It reads the stored decision "
-            "itself: nothing but a PASS against the present champion, or a recorded override, changes the alias."
+            "itself: nothing but a PASS against the present champion, or a recorded override, changes the alias. Last "
+            "it materialises `in_production`."
         ),
     )
     def champion(
         context: dg.AssetExecutionContext,
         config: WhichDecision,
+        lakefs: LakeFSResource,
         registry: ModelRegistry,
         artifacts: ArtifactStore,
-    ) -> dg.MaterializeResult:
+    ) -> Iterator[dg.MaterializeResult]:
         from visionops_assets.evaluation.verdicts import listed_decision
-        from visionops_assets.promotion.presentation import champion_metadata
+        from visionops_assets.promotion.presentation import champion_metadata, production_materialisation
         from visionops_assets.promotion.promote import promote
         from visionops_assets.refusals import ApprovalNeeded, OnHold
 
@@ -69,10 +73,21 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
                 raise
             decision = listed_decision(registry.models.get(project.project).tags, project.project, identity)
             metadata = champion_metadata(registry, project, change, decision)
-        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.PROMOTED})
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(f"{project.project}/{change.version}"), metadata=metadata
         )
+        with clear_failures(context):
+            told = production_materialisation(
+                project,
+                asset_key(project, "in_production"),
+                EVERYWHERE,
+                lakefs=lakefs,
+                registry=registry,
+                artifacts=artifacts,
+            )
+        context.log_event(told)
+        # Only now: a run that is killed before is asked for again, finds the alias set, and tells.
+        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.PROMOTED})
 
     return champion
 
@@ -83,7 +98,10 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
     @dg.asset(
         **asset_options(project, "in_production", ["mlflow"]),
         deps=[champion],
-        description="What runs now, in words: why this model, trained on what, what changed against its predecessor.",
+        description=(
+            "What runs now, in words: why this model, trained on what, what changed against its predecessor. Whatever "
+            "changes it materialises it; a refused week does not touch it."
+        ),
     )
     def in_production(
         context: dg.AssetExecutionContext,

@@ -129,6 +129,12 @@ def groups(model: RegisteredModel) -> list[str]:
     return [EVERYWHERE, *sorted(named - {EVERYWHERE})]
 
 
+def newest_change(model: RegisteredModel) -> HistoryEntry | None:
+    """The last complete change of what runs, on whatever device group; None before the first."""
+    found = [now.since for group in groups(model) if (now := production(model, group)).since is not None]
+    return max(found, key=lambda entry: entry.number if entry is not None else 0, default=None)
+
+
 def _held_by(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
     last = [entry for entry in entries if entry.kind in HOLDS or entry.kind == "release"]
     return last[-1] if last and last[-1].kind in HOLDS else None

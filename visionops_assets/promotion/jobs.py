@@ -34,13 +34,11 @@ class RollbackConfig(dg.Config):
     group: str = Field(default=EVERYWHERE, description="Device group.")
 
 
-def promote_job(
-    project: Project, champion: dg.AssetsDefinition, in_production: dg.AssetsDefinition
-) -> "UnresolvedAssetJobDefinition":
+def promote_job(project: Project, champion: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":
     """The job that `approve`, `promote --override` and `release` run: nothing is trained or judged again."""
     return dg.define_asset_job(
         f"{project.project}_promote",
-        selection=dg.AssetSelection.assets(champion, in_production).without_checks(),
+        selection=dg.AssetSelection.assets(champion).without_checks(),
         description="Carry out a decision that waited for a person. The champion asset still checks everything.",
         executor_def=dg.in_process_executor,
         tags={run_tags.HOST: run_tags.host(), run_tags.PROJECT: project.project},

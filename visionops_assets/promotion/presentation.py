@@ -16,11 +16,12 @@ from resources.model_registry import ModelRegistry
 from visionops_assets.evaluation.verdicts import ListedVerdict
 from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change
-from visionops_assets.promotion.history import groups, production
+from visionops_assets.promotion.history import HistoryEntry, groups, newest_change, production
 from visionops_assets.promotion.intervals import COLUMNS, intervals_table
 from visionops_assets.promotion.model_card import About, keep_model_card
 from visionops_assets.promotion.production_report import ProductionReport, report_on_production
 
+CHANGE = "change"
 _HOW = {"promotion": "promoted", "override": "promoted against its verdict", "rollback": "rolled back to"}
 
 
@@ -92,14 +93,27 @@ def production_materialisation(
     registry: ModelRegistry,
     artifacts: ArtifactStore,
 ) -> dg.AssetMaterialization:
-    """The event that says in the UI what runs after a rollback. Raises what MLflow and lakeFS raise."""
+    """The event that says in the UI what runs after a change. Raises what MLflow and lakeFS raise."""
     found = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts, group=group)
     return dg.AssetMaterialization(
         asset_key=key,
-        description=f"rolled back to version {found.version}",
+        description=found.why,
         metadata=production_metadata(registry, project.project, found),
         tags={"dagster/data_version": found.weights_sha256},
     )
+
+
+def untold_change(
+    instance: dg.DagsterInstance, registry: ModelRegistry, project: str, key: dg.AssetKey
+) -> HistoryEntry | None:
+    """The last change of what runs, where `in_production` does not tell of it: who made it was stopped before, or
+    could not reach Dagster. Raises what MLflow raises."""
+    newest = newest_change(registry.models.get(project))
+    event = instance.get_latest_materialization_event(key)
+    shown = event.asset_materialization if event is not None else None
+    told = shown.metadata.get(CHANGE) if shown is not None else None
+    up_to = int(str(told.value)) if told is not None else -1
+    return newest if newest is not None and newest.number > up_to else None
 
 
 def production_metadata(registry: ModelRegistry, project: str, report: ProductionReport) -> dict[str, Any]:
@@ -111,6 +125,7 @@ def production_metadata(registry: ModelRegistry, project: str, report: Productio
         "in_detail": dg.MetadataValue.md(report.markdown),
         "version": report.version,
         "group": report.group,
+        CHANGE: report.change,
         "report": dg.MetadataValue.url(report.url),
         "commit": dg.MetadataValue.url(report.commit_url),
         "history": history_table(registry, project),

@@ -14,6 +14,7 @@ from visionops_assets.dataset.manifest_diff import labels_of
 from visionops_assets.dataset.pictures import Captioned, contact_sheet
 from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
+from visionops_assets.promotion.history import newest_change
 from visionops_assets.promotion.in_short import changes_in_short, trained_on_in_short, why_in_short
 from visionops_assets.promotion.page import Picture
 from visionops_assets.promotion.report import to_html
@@ -24,7 +25,10 @@ SHOWN = 48
 
 @dataclass(frozen=True)
 class ProductionReport:
-    """What `in_production` shows in a sentence each and as a page, and where the report is."""
+    """What `in_production` shows in a sentence each and as a page, and where the report is.
+
+    `change` is the number of the last change of what runs that was known then, of all device groups.
+    """
 
     version: int
     group: str
@@ -35,6 +39,7 @@ class ProductionReport:
     markdown: str
     url: str
     commit_url: str
+    change: int
 
 
 def links_to(lakefs: LakeFSResource, registry: ModelRegistry) -> Links:
@@ -61,6 +66,8 @@ def report_on_production(
 
     Raises `ModelNotFound` where nothing is in production, and what MLflow and lakeFS raise.
     """
+    # First: a change that comes meanwhile is not told of yet.
+    known = newest_change(registry.models.get(project.project))
     explanation = why(registry, artifacts, project.project, None, group, links_to(lakefs, registry))
     made = explanation.evidence.made
     page = to_html(explanation.page, tuple(_contact_sheets(project, explanation, lakefs)))
@@ -78,6 +85,7 @@ def report_on_production(
         markdown=explanation.to_markdown(),
         url=registry.run_url(registry.runs.get(made.version.run_id), path),
         commit_url=lakefs.link(project.repository, f"commits/{commit}"),
+        change=known.number if known is not None else 0,
     )
 
 

@@ -46,7 +46,7 @@ def response_asset(
         )
         from visionops_assets.monitoring.acting.respond import Responding
         from visionops_assets.monitoring.stored_days import typed
-        from visionops_assets.promotion.presentation import production_materialisation
+        from visionops_assets.promotion.presentation import production_materialisation, untold_change
 
         who = os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run.run_id[:8]}"
         responding = Responding(project, lakefs, registry, artifacts, who, datetime.now(UTC))
@@ -56,25 +56,19 @@ def response_asset(
                 shown = response_metadata(found, project, lakefs, registry)
                 stored = typed(response_table(found), RESPONSE_COLUMNS)
                 keep_day(context, artifacts, project, "response", key, stored, shown)
-                for entry in found.rollbacks:
-                    if _told(context, in_production.key) < entry.when:
-                        context.log_event(
-                            production_materialisation(
-                                project,
-                                in_production.key,
-                                entry.group,
-                                lakefs=lakefs,
-                                registry=registry,
-                                artifacts=artifacts,
-                            )
+                untold = untold_change(context.instance, registry, project.project, in_production.key)
+                if found.rollbacks and untold is not None:
+                    context.log_event(
+                        production_materialisation(
+                            project,
+                            in_production.key,
+                            untold.group,
+                            lakefs=lakefs,
+                            registry=registry,
+                            artifacts=artifacts,
                         )
+                    )
         # The last step of a day: the log is told of once all that follows from it is done.
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.LOGGED})
 
     return response
-
-
-def _told(context: dg.AssetExecutionContext, in_production: dg.AssetKey) -> datetime:
-    """When the UI was last told what runs."""
-    event = context.instance.get_latest_materialization_event(in_production)
-    return datetime.fromtimestamp(event.timestamp if event is not None else 0, UTC)

@@ -1,0 +1,53 @@
+"""A change of what runs that `in_production` does not show is told: who made it was stopped, or Dagster was away."""
+
+import dagster as dg
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import LakeFSError
+from resources.model_errors import RegistryError
+from resources.model_registry import ModelRegistry
+from visionops_assets import run_tags
+from visionops_assets.asset_options import asset_key
+from visionops_assets.project import Project
+
+_CHANGING = ("decide", "promote", "rollback")
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def untold_changes(
+    context: dg.SensorEvaluationContext,
+    project: Project,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    artifacts: ArtifactStore,
+) -> list[dg.AssetMaterialization]:
+    """The event that is missing, or none. What cannot be told now is left to the next look: nothing waits for it."""
+    from visionops_assets.promotion.presentation import production_materialisation, untold_change
+
+    key = asset_key(project, "in_production")
+    try:
+        change = untold_change(context.instance, registry, project.project, key)
+        if change is None or _is_changing(context.instance, project):
+            return []
+        context.log.info(f"not told yet: {change.sentence()}")
+        return [
+            production_materialisation(
+                project, key, change.group, lakefs=lakefs, registry=registry, artifacts=artifacts
+            )
+        ]
+    except (LakeFSError, RegistryError, LookupError, OSError, ValueError) as error:
+        context.log.warning(f"in_production cannot be told of what runs: {error}")
+        return []
+
+
+def _is_changing(instance: dg.DagsterInstance, project: Project) -> bool:
+    """Whether a run is at work that will tell of it itself."""
+    wanted = dg.RunsFilter(tags={run_tags.PROJECT: project.project}, statuses=_UNFINISHED)
+    jobs = {f"{project.project}_{name}" for name in _CHANGING}
+    return any(run.job_name in jobs for run in instance.get_runs(wanted))
