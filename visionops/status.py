@@ -14,6 +14,7 @@ def command(
     """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
     from resources import home
     from visionops import services
+    from visionops.missing_pieces import missing_pieces
     from visionops.renaming import left_behind
     from visionops_assets.monitoring.acting.actions import read_actions
     from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
@@ -30,12 +31,15 @@ def command(
         group=group,
     )
     actions = read_actions(registry.models.get(project).tags).entries
-    if as_json:
-        typer.echo(json.dumps({**state.to_json(), "actions": actions_json(actions)}, indent=1))
-        return
+    wrong = missing_pieces(found, registry, services.lakefs(), services.artifacts())
     if state.champion is None:
         # Of a project that was renamed in its file alone, the champion is still the old name's.
-        for each in left_behind(registry, load_projects(home.projects_folder())):
-            typer.echo(each.sentence())
+        wrong += [each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))]
+    if as_json:
+        told = {**state.to_json(), "actions": actions_json(actions), "wrong": wrong}
+        typer.echo(json.dumps(told, indent=1))
+        return
+    for each in wrong:
+        typer.echo(f"wrong: {each}\n")
     page = state.to_page()
     typer.echo(Page(page.title, (*page.blocks, *actions_blocks(project, actions))).to_text())

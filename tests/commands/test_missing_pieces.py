@@ -1,5 +1,6 @@
 """What is gone is named with what leads back, and blocks nothing else."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from desk import Desk
 from mlflow import MlflowClient
 
+from resources import model_artifacts
 from tests.world import write_batch
 from visionops_assets.evaluation.shipped import ModelFileError
 
@@ -31,6 +33,8 @@ def collected(desk: Desk) -> None:
     client = MlflowClient(desk.world.registry.uri, desk.world.registry.uri)
     client.delete_run(run)
     client._tracking_client.store._hard_delete_run(run)
+    # Each command is a process of its own, which has read no address yet.
+    model_artifacts._artifact_uri.cache_clear()
 
 
 @pytest.mark.parametrize("gone", [without_file, altered, collected])
@@ -38,7 +42,12 @@ def test_a_champion_that_is_gone_keeps_no_batch_out(
     desk_of_promoted: Desk, gone: Callable[[Desk], None], tmp_path: Path
 ) -> None:
     desk = desk_of_promoted
+    assert desk.json("status", "shapes")["wrong"] == []
     gone(desk)
+    if gone is not altered:
+        (wrong,) = desk.json("status", "shapes")["wrong"]
+        assert "version 1" in wrong and "`visionops rollback shapes --why" in wrong
+        assert f"wrong: {wrong}" in desk.run("status", "shapes")
     batch = write_batch(tmp_path / "week-02", 60, seed=2)
     said = desk.run("import", "shapes", str(batch), "--batch", "week-02")
     assert "60 images" in said
@@ -50,3 +59,18 @@ def test_a_champion_that_is_gone_keeps_no_batch_out(
     if gone is not collected:
         assert isinstance(refused.value, ModelFileError)
         assert "visionops reproduce shapes --version 1 --register" in str(refused.value)
+
+
+def test_data_and_tables_that_are_gone_are_named_by_status(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    shutil.rmtree(desk.world.root / "artifacts")
+    (tables,) = desk.json("status", "shapes")["wrong"]
+    assert "no table of shapes is left" in tables
+    desk.world.lakefs._connection.call(lambda client: client.repositories_api.delete_repository("shapes"))
+    repository, _ = desk.json("status", "shapes")["wrong"]
+    assert "shapes" in repository and "`visionops import`" in repository
+    assert desk.world.champion() == 1
+    batch = write_batch(desk.world.root / "again", 60, seed=7)
+    assert "60 images" in desk.run("import", "shapes", str(batch), "--batch", "week-01")
+    (commit,) = desk.json("status", "shapes")["wrong"][:1]
+    assert "on which version 1 was trained, is not in shapes" in commit

@@ -1,0 +1,91 @@
+"""What a project's state names and is no longer there: each piece in a sentence, with the command that leads back."""
+
+from collections.abc import Iterator
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import LakeFSError, LakeFSNotFound
+from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
+from resources.model_records import (
+    ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
+    WEIGHTS_ARTIFACT,
+    ModelVersion,
+    version_on,
+)
+from resources.model_registry import ModelRegistry
+from visionops_assets.addresses import asset_folder
+from visionops_assets.evaluation.shipped import how_back
+from visionops_assets.partitions import commit_prefix
+from visionops_assets.project import Project
+
+
+def missing_pieces(
+    project: Project, registry: ModelRegistry, lakefs: LakeFSResource, artifacts: ArtifactStore
+) -> list[str]:
+    """The files of the champion, the repository and commit that it was trained on, the tables of the asset graph.
+
+    Nothing is missing of a project that has no champion yet. Raises what MLflow raises where it does not answer.
+    """
+    number = version_on(registry.models.get(project.project))
+    if number is None:
+        return []
+    try:
+        champion = registry.models.version(project.project, number)
+    except ModelNotFound as error:
+        return [how_back(project.project, number, error)]
+    return [
+        *_files(project.project, champion, registry),
+        *_data(project, champion, lakefs),
+        *_tables(project.project, artifacts),
+    ]
+
+
+def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Iterator[str]:
+    try:
+        registry.runs.get(champion.run_id)
+        gone = [
+            name
+            for name in (ONNX_ARTIFACT, WEIGHTS_ARTIFACT, PROVENANCE_ARTIFACT)
+            if not registry.artifacts.exists(champion.run_id, name)
+        ]
+    except RunNotFound as error:
+        yield how_back(project, champion.version, error)
+        return
+    if PROVENANCE_ARTIFACT in gone:
+        yield (
+            f"{PROVENANCE_ARTIFACT} of version {champion.version} is gone from run {champion.run_id}: it cannot be "
+            "made again; restore the file from a backup of MLflow's artifacts"
+        )
+    if {ONNX_ARTIFACT, WEIGHTS_ARTIFACT} & set(gone):
+        named = " and ".join(name for name in gone if name != PROVENANCE_ARTIFACT)
+        missing = ArtifactMissing(f"run {champion.run_id} has no {named}")
+        yield how_back(project, champion.version, missing)
+
+
+def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> Iterator[str]:
+    try:
+        lakefs.head(project.repository)
+    except LakeFSNotFound as error:
+        yield f"{error}, though version {champion.version} was trained on it: `visionops import` makes it anew"
+        return
+    except LakeFSError as error:
+        yield str(error)
+        return
+    if champion.partition is None:
+        return
+    try:
+        lakefs.head(project.repository, commit_prefix(champion.partition))
+    except LakeFSError:
+        yield (
+            f"dataset version {champion.partition}, on which version {champion.version} was trained, is not in "
+            f"{project.repository}: it cannot be reproduced, and drift has no holdout to compare with"
+        )
+
+
+def _tables(project: str, artifacts: ArtifactStore) -> Iterator[str]:
+    if not artifacts.names(asset_folder(project, "manifest")):
+        yield (
+            f"no table of {project} is left in {artifacts.root}: manifests are made again when they are needed; of "
+            "production days materialise `inference_log` and what follows it again"
+        )
