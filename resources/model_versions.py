@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from resources.model_connection import ModelConnection
 from resources.model_errors import ModelNotFound, RegistryRefused
 from resources.model_records import TAG_ONNX, TAG_WEIGHTS, ModelVersion, RegisteredModel
+from resources.nearest import listed, there_are
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -89,9 +90,20 @@ class Models:
                     return sorted(found, key=lambda each: each.version)
 
     def version(self, project: str, version: int) -> ModelVersion:
-        """One version. Raises `ModelNotFound`."""
-        with self._connection.client(f"version {version} of {project}", missing=ModelNotFound) as client:
-            return _record(client.get_model_version(project, str(version)))
+        """One version. Raises `ModelNotFound`, which says which there are."""
+        try:
+            with self._connection.client(f"version {version} of {project}", missing=ModelNotFound) as client:
+                return _record(client.get_model_version(project, str(version)))
+        except ModelNotFound as error:
+            raise ModelNotFound(f"{error}; {self.in_words(project)}") from error
+
+    def in_words(self, project: str) -> str:
+        """Which versions of a project there are; of an unknown one, which projects have some."""
+        numbers = [str(each.version) for each in self.versions(project)]
+        if not numbers:
+            others = there_are(project, registered) if (registered := self.projects()) else ""
+            return f"no version of {project} is registered" + (f"; {others}" if others else "")
+        return f"{project} has version{'s' if len(numbers) > 1 else ''} {listed(numbers)}"
 
     def create_version(self, project: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
         """The version of these files: the one registered before, else a new one.

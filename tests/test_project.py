@@ -85,7 +85,7 @@ def test_of_two_files_of_one_project_neither_is_used(tmp_path):
     with pytest.raises(ProjectError, match=r"declared in .*(one|two)\.yaml too; keep one"):
         find_project(load_projects(tmp_path), "shop")
     second.unlink()
-    with pytest.raises(ProjectError, match="there are: shop"):
+    with pytest.raises(ProjectError, match="did you mean shop"):
         find_project(load_projects(tmp_path), "ship")
 
 

@@ -16,7 +16,8 @@ def command(
         typer.Argument(
             metavar="[PROJECT] [A] [B]",
             help="A and B: a registered version, `champion`, `challenger`, an MLflow run, a dataset version, commit, "
-            "branch or tag. Without them the newest challenger against the champion; without B against the champion.",
+            "branch, tag or batch. Without them the newest challenger against the champion; without B against the "
+            "champion.",
         ),
     ] = None,
     on: Annotated[

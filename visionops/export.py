@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
-    version: Annotated[str, typer.Argument(help="Dataset version, commit, branch or tag.")],
+    version: Annotated[str, typer.Argument(help="Dataset version, commit, branch, tag or batch.")],
     folder: Annotated[
         Path, typer.Option("--dvc", help="Folder for a DVC repository: a new one, or an earlier export.")
     ],
@@ -33,13 +33,12 @@ def command(
     from visionops.progress import progress_bars
     from visionops_assets.dataset.layout import is_annotations
     from visionops_assets.dataset.manifest import manifest_frame, read_manifest
-    from visionops_assets.dataset.version import EmptyVersion, manifest_at
-    from visionops_assets.partitions import commit_of
+    from visionops_assets.dataset.version import EmptyVersion, manifest_at, named_commit
 
     if importlib.util.find_spec("dvc") is None:
         raise DVCError("--dvc needs DVC: run `pip install 'visionops[dvc]'`")
     found, lakefs, artifacts = services.project(project), services.lakefs(), services.artifacts()
-    commit = lakefs.head(found.repository, commit_of(version))
+    commit = named_commit(lakefs, found, version)
     manifest = manifest_at(lakefs, artifacts, found, commit.id)
     samples = manifest_frame(read_manifest(manifest, artifacts))
     if samples.empty:

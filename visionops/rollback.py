@@ -28,20 +28,29 @@ def command(
     Who decides is VISIONOPS_ACTOR. No check can block it, and it needs neither lakeFS nor Dagster: they are told
     after the alias is set.
     """
+    from resources.nearest import there_are
     from visionops import services
     from visionops_assets.promotion.rollback import rollback
+    from visionops_assets.refusals import NothingToRollBackTo
 
     # No project file is read before the alias is set: a broken one must not keep a bad model in production.
-    change = rollback(
-        services.registry(),
-        project=project,
-        who=services.actor(),
-        why=why,
-        when=datetime.now(UTC),
-        to=to,
-        leaving=leaving,
-        group=group,
-    )
+    registry = services.registry()
+    try:
+        change = rollback(
+            registry,
+            project=project,
+            who=services.actor(),
+            why=why,
+            when=datetime.now(UTC),
+            to=to,
+            leaving=leaving,
+            group=group,
+        )
+    except NothingToRollBackTo as refusal:
+        registered = registry.models.projects()
+        if project in registered:
+            raise
+        raise NothingToRollBackTo(f"{refusal}; {there_are(project, registered)}") from refusal
     assert change.version is not None
     again = f"`visionops rollback {project} --to {change.version} --why TEXT` tells it again"
     try:

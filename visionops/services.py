@@ -1,7 +1,7 @@
 """What a command talks to, from the environment, as the code location's resources do."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,11 @@ def project(name: str) -> Project:
 def neighbours(project: Project) -> Neighbours:
     """The projects that may share a project's repository."""
     return neighbours_of(project, load_projects(home.projects_folder()))
+
+
+def projects() -> Sequence[Project]:
+    """The projects whose files can be used."""
+    return load_projects(home.projects_folder())
 
 
 def lakefs(timeout_seconds: float = 60.0) -> LakeFSResource:

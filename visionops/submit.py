@@ -54,6 +54,7 @@ def command(
     from visionops import services
 
     registry, lakefs = services.registry(), services.lakefs()
+    run = _run_id(registry, run, project)
     found = services.project(project or _project_of(registry, run))
     import definitions
 
@@ -128,6 +129,33 @@ def submit(
         production(registry.models.get(project.project)).version if outcome == run_tags.PROMOTED else None,
         verdict.summary if judged and verdict is not None else ran.error or outcome,
     )
+
+
+def _run_id(registry: "ModelRegistry", text: str, project: str | None) -> str:
+    """The id of the experiment that a person means, by its id, a unique beginning of it, or its name.
+
+    Raises `RunNotFound`, naming what comes near.
+    """
+    from resources.model_errors import RunNotFound
+    from resources.model_records import TAG_KIND
+    from resources.nearest import did_you_mean
+    from visionops import services
+
+    try:
+        return registry.runs.get(text).id
+    except RunNotFound as error:
+        projects = [project] if project else [each.project for each in services.projects()]
+        runs = [run for name in projects for run in registry.runs.search(name) if TAG_KIND in run.tags]
+        meant = [run for run in runs if run.id.startswith(text) or run.name == text]
+        if len(meant) == 1:
+            return meant[0].id
+        if meant:
+            ids = ", ".join(run.id for run in meant[:5])
+            raise RunNotFound(f"{text} means {len(meant)} runs: {ids}; give more of an id") from error
+        known = [name for run in runs for name in (run.name, run.id)]
+        raise RunNotFound(
+            f"{error}{did_you_mean(text, known, '.')} `visionops train PROJECT` prints the ids of its runs"
+        ) from error
 
 
 def _project_of(registry: "ModelRegistry", run_id: str) -> str:

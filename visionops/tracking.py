@@ -27,7 +27,7 @@ def start(
     name: str | None = None,
     normalise: bool = True,
 ) -> "Iterator[ScriptRun]":
-    """A run of a project on a dataset version: a key, commit, branch or tag, by default the newest.
+    """A run of a project on a dataset version: a key, commit, branch, tag or batch, by default the newest.
 
     `params` may be nested. `normalise` says that the model takes what `run.prepared` gives; without it, images are
     float [N, C, H, W] in 0..1. An exception ends the run as failed.

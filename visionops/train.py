@@ -18,7 +18,9 @@ def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     version: Annotated[
         str | None,
-        typer.Option(help="Dataset version, commit, branch or tag; by default the newest dataset version."),
+        typer.Option(
+            help="Dataset version, commit, branch, tag or batch; by default the newest dataset version."
+        ),
     ] = None,
     values: Annotated[
         list[str] | None,

@@ -9,7 +9,7 @@ import typer
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     version: Annotated[
-        str, typer.Argument(help="Dataset version, commit, branch or tag; by default what main has.")
+        str, typer.Argument(help="Dataset version, commit, branch, tag or batch; by default what main has.")
     ] = "main",
     sample: Annotated[
         int | None, typer.Option(min=1, help="Read this many images only, chosen anew.")
@@ -27,11 +27,10 @@ def command(
     from visionops_assets.dataset.findings import findings_in_words
     from visionops_assets.dataset.manifest import manifest_frame, read_manifest
     from visionops_assets.dataset.verify import sample_of, verify_images
-    from visionops_assets.dataset.version import EmptyVersion, manifest_at
-    from visionops_assets.partitions import commit_of
+    from visionops_assets.dataset.version import EmptyVersion, manifest_at, named_commit
 
     found, lakefs, artifacts = services.project(project), services.lakefs(), services.artifacts()
-    commit = lakefs.head(found.repository, commit_of(version)).id
+    commit = named_commit(lakefs, found, version).id
     samples = manifest_frame(read_manifest(manifest_at(lakefs, artifacts, found, commit), artifacts))
     if samples.empty:
         raise EmptyVersion(

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from resources.nearest import did_you_mean, fields_beside, there_are
 from visionops_assets.dataset.rules import AuditRules, DropRules
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.monitoring.drift_rules import DriftRules
@@ -191,9 +192,9 @@ def find_project(projects: Sequence[Project], name: str) -> Project:
     for file in unusable:
         if file.project == name:
             raise ProjectError(file.why)
-    known = ", ".join(project.project for project in projects) or "none"
+    known = there_are(name, [project.project for project in projects])
     broken = "".join(f"; {file.path} cannot be used" for file in unusable)
-    raise ProjectError(f"no project is called {name}; there are: {known}{broken}")
+    raise ProjectError(f"no project is called {name}; {known}{broken}")
 
 
 def _named(path: Path) -> str:
@@ -222,7 +223,9 @@ def _explain(found: Any) -> str:
     given = found.get("input")
     said = found["msg"].removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":
-        return f"{field}: is not a field of a project file; remove it or correct its spelling"
+        known = fields_beside(Project, found["loc"])
+        meant = did_you_mean(str(found["loc"][-1]), known, ": remove it or correct its spelling")
+        return f"{field}: is not a field of a project file{meant}"
     if found["type"] == "missing":
         return f"{field}: is required"
     shown = f" (found {given!r})" if isinstance(given, str | int | float | bool | None) else ""

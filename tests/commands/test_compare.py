@@ -84,9 +84,9 @@ def test_a_run_without_a_model_or_of_another_project_is_refused(desk_of_promoted
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("99",), "version 99 of shapes does not exist.*versions 1 to 1"),
+        (("99",), "version 99 of shapes does not exist.*shapes has version 1"),
         (("0" * 32,), "run 0000.*does not exist.*named by its id"),
-        (("no-such-branch",), "no-such-branch is no version, run, dataset version.*versions 1 to 1"),
+        (("no-such-branch",), "no-such-branch is no version, run, dataset version.*shapes has version 1"),
         (("1", "2", "3"), "two things are compared, not 3"),
     ],
 )

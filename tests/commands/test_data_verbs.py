@@ -64,7 +64,7 @@ def test_what_cannot_be_retracted_says_why_and_leaves_main(desk: Desk):
     world = desk.world
     world.publish("week-01", 30, seed=1)
     head = world.lakefs.head("shapes").id
-    with pytest.raises(RetractionRefused, match=r"never published: shapes/main has .* batches: week-01"):
+    with pytest.raises(RetractionRefused, match=r"never published.*shapes/main has .* batches: week-01"):
         desk.run("retract", "shapes", "week-09", "--why", "it is bad")
     with pytest.raises(RetractionRefused, match="--why TEXT"):
         desk.run("retract", "shapes", "week-01")

@@ -21,10 +21,12 @@ from resources.model_records import (
     Run,
 )
 from resources.model_registry import ModelRegistry
+from resources.nearest import did_you_mean
 from visionops_assets.dataset.manifest import Manifest
-from visionops_assets.dataset.version import manifest_at
+from visionops_assets.dataset.publications import publications
+from visionops_assets.dataset.version import manifest_at, named_commit, names_of_data
 from visionops_assets.evaluation.verdict import ModelReference
-from visionops_assets.partitions import KEY, commit_of
+from visionops_assets.partitions import KEY
 from visionops_assets.project import Project
 from visionops_assets.promotion.evidence import read_manifest, read_provenance
 from visionops_assets.promotion.history import production
@@ -32,6 +34,7 @@ from visionops_assets.training.provenance import Provenance
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _VERSION = re.compile(r"v?(\d{1,6})")
+_NAMED_BY = "a run is named by its id in MLflow, data by a dataset version, commit, branch, tag or batch"
 _RUN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -84,7 +87,7 @@ class Sides:
         """The side that `text` names. Raises `ComparisonError`, and what MLflow and lakeFS raise.
 
         Looked up in this order: an alias (`champion`, `champion-<group>`), `challenger`, a registered version, a run by
-        its id, a dataset version, commit, branch or tag, a run by its name.
+        its id, a dataset version, commit, branch, tag or batch, a run by its name.
         """
         registered = self.registry.models.get(self.project.project)
         if text in registered.aliases:
@@ -97,13 +100,29 @@ class Sides:
         if text == CHALLENGER:
             return self.run(text, self._newest_challenger().id)
         if number := _VERSION.fullmatch(text):
-            return self._version(text, int(number[1]))
+            try:
+                return self._version(text, int(number[1]))
+            except ComparisonError:
+                # A batch may be called 7. What begins a commit's id by chance may not.
+                if publications(self.lakefs, self.project).newest(text) is None:
+                    raise
         if _RUN.fullmatch(text):
             return self.run(text, text)
         try:
             return self._data(text)
         except LakeFSNotFound:
             return self._named_run(text)
+
+    def data(self, text: str) -> Manifest:
+        """The data that `text` names, or that the model it names was trained on. Raises as `find`."""
+        side = self.find(text)
+        if side.manifest is not None:
+            return side.manifest
+        if side.commit is None:
+            raise ComparisonError(
+                f"{side.name} does not say what it was trained on: name a commit of its data"
+            )
+        return manifest_at(self.lakefs, self.artifacts, self.project, side.commit)
 
     def usual(self) -> tuple[Side, Side, str]:
         """The newest challenger and the champion, and a sentence; once it won, the champion and the version before.
@@ -151,14 +170,14 @@ class Sides:
         try:
             version = self.registry.models.version(self.project.project, number)
         except ModelNotFound as error:
-            raise ComparisonError(f"{error}; {self._what_there_is()}") from error
+            raise ComparisonError(f"{error}; {_NAMED_BY}") from error
         model = _reference_of(version)
         name = f"version {number}" if asked.lstrip("v").isdigit() else f"{asked}, version {number}"
         return self._side(asked, name, self.registry.runs.get(version.run_id), model)
 
     def _data(self, text: str) -> Side:
         """A state of the data, with the newest model that was trained on the same manifest."""
-        commit = self.lakefs.head(self.project.repository, commit_of(text))
+        commit = named_commit(self.lakefs, self.project, text)
         manifest = manifest_at(self.lakefs, self.artifacts, self.project, commit.id)
         called = f"dataset version {text}" if KEY.fullmatch(text) else f"{text} at {commit.id[:12]}"
         for run in self.registry.runs.search(self.project.project, {TAG_MANIFEST: manifest.digest}):
@@ -170,9 +189,17 @@ class Sides:
     def _named_run(self, text: str) -> Side:
         named = [run for run in self.registry.runs.search(self.project.project) if _is_called(run, text)]
         if not named:
+            registered = self.registry.models.get(self.project.project)
+            named_runs = {run.name for run in self.registry.runs.search(self.project.project) if run.name}
+            known = [
+                *registered.aliases,
+                CHALLENGER,
+                *names_of_data(self.lakefs, self.project),
+                *sorted(named_runs),
+            ]
             raise ComparisonError(
-                f"{text} is no version, run, dataset version, commit, branch or tag of {self.project.project}; "
-                f"{self._what_there_is()}"
+                f"{text} is no version, run, dataset version, commit, branch, tag or batch of {self.project.project}"
+                f"{did_you_mean(text, known, '.')} {self._what_there_is()}"
             )
         distinct = {run.tags.get(TAG_WEIGHTS) for run in named}
         if len(distinct) > 1:
@@ -203,12 +230,12 @@ class Sides:
         )
 
     def _what_there_is(self) -> str:
-        versions = [each.version for each in self.registry.models.versions(self.project.project)]
-        known = f"versions {versions[0]} to {versions[-1]}" if versions else "no version"
-        return (
-            f"{self.project.project} has {known}; a run is named by its id in MLflow, data by a dataset version, "
-            "commit, branch or tag"
-        )
+        return f"{self.registry.models.in_words(self.project.project)}; {_NAMED_BY}"
+
+
+def is_model(text: str) -> bool:
+    """Whether `text` is written as a model is, rather than a state of the data."""
+    return bool(_VERSION.fullmatch(text) or _RUN.fullmatch(text)) or text.startswith((CHAMPION, CHALLENGER))
 
 
 def _same_model(one: Side, other: Side) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
+from resources.nearest import did_you_mean, listed
 from visionops_assets.project import Neighbours, Project
 
 PROJECT = "visionops.project"
@@ -40,9 +41,11 @@ class Publications:
 
     def in_words(self, batch: str, place: str) -> str:
         """Why a batch is not among the published ones of `place`, and which ones are."""
-        there = ", ".join(sorted(self.standing)[:10]) or "none"
-        known = "was retracted already" if batch in self.retracted else "was never published"
-        return f"batch {batch} {known}: {place} has these published batches: {there}"
+        there = f"{place} has these published batches: {listed(sorted(self.standing))}"
+        if batch in self.retracted:
+            return f"batch {batch} was retracted already; {there}"
+        known = sorted({*self.standing, *self.retracted})
+        return f"batch {batch} was never published{did_you_mean(batch, known, ';')} {there}"
 
 
 def publications(

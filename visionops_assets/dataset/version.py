@@ -7,11 +7,14 @@ import pandas as pd
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs_errors import LakeFSNotFound
 from resources.lakefs_records import Commit
+from resources.nearest import did_you_mean, listed
 from visionops_assets.addresses import asset_key
 from visionops_assets.dataset.commits import newest_commit
 from visionops_assets.dataset.layout import BATCHES, is_annotations
 from visionops_assets.dataset.manifest import AnnotationsFile, Manifest, build_manifest
+from visionops_assets.dataset.publications import publications
 from visionops_assets.partitions import commit_of, commit_prefix, dataset_version
 from visionops_assets.project import Project
 from visionops_assets.tables import read_table
@@ -19,6 +22,10 @@ from visionops_assets.tables import read_table
 
 class EmptyVersion(ValueError):
     """A commit without annotations of this project."""
+
+
+class UnknownVersion(LakeFSNotFound):
+    """Nothing of the data is called so; the message names what comes near."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +68,49 @@ def build_version(
 def named_version(
     lakefs: LakeFSResource, store: ArtifactStore, project: Project, name: str | None = None
 ) -> DatasetVersion:
-    """The dataset version that a key, commit, branch or tag names; by default the newest on main.
+    """The dataset version that a key, commit, branch, tag or batch names; by default the newest on main.
 
-    Raises what `build_version` raises.
+    Raises `UnknownVersion`, and what `build_version` raises.
     """
-    repository = project.repository
-    commit = newest_commit(lakefs, project) if name is None else lakefs.head(repository, commit_of(name))
+    commit = named_commit(lakefs, project, name) if name else newest_commit(lakefs, project)
     if commit is None:
         raise EmptyVersion(
-            f"{repository}/{MAIN} has no samples yet: import a batch with "
+            f"{project.repository}/{MAIN} has no samples yet: import a batch with "
             f"`visionops import {project.project} SOURCE --batch NAME`"
         )
     return build_version(lakefs, store, project, dataset_version(commit.id, commit.created_at))
+
+
+def named_commit(lakefs: LakeFSResource, project: Project, name: str) -> Commit:
+    """The commit that a dataset version's key, a commit, branch, tag or batch names.
+
+    A batch names the state of `main` that its newest publication made. Raises `UnknownVersion`, what lakeFS raises.
+    """
+    repository = project.repository
+    try:
+        found = lakefs.head(repository, commit_of(name))
+    except LakeFSNotFound as error:
+        published = publications(lakefs, project)
+        if (merge := published.newest(name)) is not None:
+            return merge
+        batches = sorted({*published.standing, *published.retracted})
+        raise UnknownVersion(
+            f"{repository} has no dataset version, commit, branch, tag or batch called {name}"
+            f"{did_you_mean(name, names_of_data(lakefs, project), '.')} Its batches are {listed(batches)}"
+        ) from error
+    # A batch called 7 is not the one commit whose id happens to begin so.
+    if found.id.startswith(name) and found.id != name:
+        return publications(lakefs, project).newest(name) or found
+    return found
+
+
+def names_of_data(lakefs: LakeFSResource, project: Project) -> list[str]:
+    """What states of the data are called: batches, branches, and dataset versions that published a batch."""
+    published = publications(lakefs, project)
+    batches = sorted({*published.standing, *published.retracted})
+    merges = [*published.standing.values(), *published.retracted.values()]
+    keys = sorted(dataset_version(merge.id, merge.created_at) for found in merges for merge in found)
+    return [*batches, *lakefs.branches(project.repository), *keys]
 
 
 def manifest_at(lakefs: LakeFSResource, store: ArtifactStore, project: Project, reference: str) -> Manifest:

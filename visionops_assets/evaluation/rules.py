@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from resources.nearest import there_are
+
 # The slices that projects have without declaring them, the last one in detection only.
 CLASS_SLICE = "class"
 BATCH_SLICE = "batch"
@@ -193,4 +195,6 @@ class GateRules(_Section):
         }
         unknown = sorted(named - set(classes))
         if unknown:
-            raise ValueError(f"the gate names {unknown[0]!r}, which is none of the classes {list(classes)}")
+            raise ValueError(
+                f"the gate names {unknown[0]!r}, which is no class; {there_are(unknown[0], list(classes))}"
+            )

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resources.model_errors import ArtifactMissing
+from resources.nearest import there_are
 from visionops_assets import journal
 from visionops_assets.evaluation.ledger import Decision, turn_of
 from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
@@ -23,6 +24,7 @@ from visionops_assets.run_tags import how_to_decide
 
 LISTED = "visionops.verdict."
 SUMMARY_LENGTH = 1000
+_SHORT = 12
 
 
 class DecisionEntry(Entry):
@@ -186,9 +188,10 @@ def listed_decision(tags: Mapping[str, str], project: str, identity: str) -> Lis
         return matching[0]
     if matching and identity:
         raise VerdictMissing(f"{identity} begins {len(matching)} decisions of {project}: write more of it")
+    known = [each[:_SHORT] for each in listed(tags)]
     raise VerdictMissing(
-        f"{project} has no decision {identity or '(no id)'}: a what-if cannot promote; to ask for a decision, "
-        f"{how_to_decide(project)}"
+        f"{project} has no decision {identity or '(no id)'}; {there_are(identity, known)}. A what-if cannot promote; "
+        f"to ask for a decision, {how_to_decide(project)}"
     )
 
 

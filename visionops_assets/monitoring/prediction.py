@@ -84,7 +84,7 @@ def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -
     number = version_on(registry.models.get(project), group)
     if number is None:
         raise NothingInProduction(
-            f"nothing of {project} is in production: `visionops tick {project}` trains and promotes a first champion"
+            f"{project} has no model in production: `visionops tick {project}` trains and promotes a first champion"
         )
     return registry.models.version(project, number)
 

@@ -8,7 +8,7 @@ from resources.model_records import EVERYWHERE, PROVENANCE_ARTIFACT, ModelVersio
 from visionops_assets.dataset.manifest import Manifest
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdicts import listed, load
-from visionops_assets.promotion.history import HistoryEntry, Production, production
+from visionops_assets.promotion.history import HistoryEntry, Production, nothing_runs, production
 from visionops_assets.refusals import VerdictMissing
 from visionops_assets.registry import Registry
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT
@@ -49,9 +49,10 @@ def gather(registry: Registry, project: str, version: int | None = None, group: 
     now = production(model, group)
     wanted = version if version is not None else now.version
     if wanted is None:
-        raise ModelNotFound(
-            f"{project} has no model in production on {group}: `visionops tick` trains and judges what is committed"
+        fix = (
+            f": `visionops tick {project}` trains and judges what is committed" if group == EVERYWHERE else ""
         )
+        raise ModelNotFound(f"{nothing_runs(model, group)}{fix}")
     arrival = now.arrival(wanted)
     before = arrival.from_version if arrival is not None else None
     return Evidence(

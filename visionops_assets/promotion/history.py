@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
+from resources.nearest import there_are
 from visionops_assets import journal
 from visionops_assets.journal import Entry, Journal
 
@@ -133,6 +134,14 @@ def newest_change(model: RegisteredModel) -> HistoryEntry | None:
     """The last complete change of what runs, on whatever device group; None before the first."""
     found = [now.since for group in groups(model) if (now := production(model, group)).since is not None]
     return max(found, key=lambda entry: entry.number if entry is not None else 0, default=None)
+
+
+def nothing_runs(model: RegisteredModel, group: str = EVERYWHERE) -> str:
+    """That a project has nothing in production on a device group, and on which groups it has."""
+    if group == EVERYWHERE:
+        return f"{model.project} has no model in production"
+    others = [each for each in groups(model) if model.aliases.get(alias_of(each)) is not None]
+    return f"{model.project} has no model in production on device group {group}; {there_are(group, others)}"
 
 
 def _held_by(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:

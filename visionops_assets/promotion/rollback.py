@@ -8,7 +8,7 @@ from datetime import datetime
 from resources.model_records import EVERYWHERE, RegisteredModel
 from visionops_assets.promotion.answers import require_reason
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
-from visionops_assets.promotion.history import Production, groups, production
+from visionops_assets.promotion.history import Production, groups, nothing_runs, production
 from visionops_assets.refusals import ChampionMoved, NothingToRollBackTo
 from visionops_assets.registry import Registry
 
@@ -39,19 +39,19 @@ def rollback(
         model = registry.models.get(project)
         now = production(model, group)
         if now.version is None:
-            raise NothingToRollBackTo(f"{project} has no model in production on {group}")
+            raise NothingToRollBackTo(nothing_runs(model, group))
         if leaving is not None and leaving != now.version:
             return _left_already(project, now, leaving)
         target = to if to is not None else now.was_before()
         if target is None:
             raise NothingToRollBackTo(
-                f"version {now.version} of {project} replaced none: name one with --to, of {_earlier(now)}"
+                f"version {now.version} of {project} replaced none; name one with --to that ran before: {_earlier(now)}"
             )
         if target == now.version:
             return Change(now.version, changed=False, entry=now.since)
         if target not in _ever_in_production(model):
             raise NothingToRollBackTo(
-                f"version {target} of {project} was never in production: name one of {_earlier(now)}"
+                f"version {target} of {project} was never in production; those that were before: {_earlier(now)}"
             )
         registry.models.version(project, target)
         on_step("checked")

@@ -31,6 +31,7 @@ Images reach all of them augmented and normalised; what ships wraps the model wi
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -41,6 +42,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from resources.nearest import did_you_mean
 from visionops_assets.training.errors import ModelError
 from visionops_assets.training.recipe import InputSpec, ModelSpec
 
@@ -59,7 +61,10 @@ def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn
             "install its package or put its folder on PYTHONPATH"
         ) from error
     except AttributeError as error:
-        raise ModelError(f"model.class_path {spec.class_path!r}: {module_name!r} has no {name!r}") from error
+        known = [each for each in dir(sys.modules[module_name]) if not each.startswith("_")]
+        raise ModelError(
+            f"model.class_path {spec.class_path!r}: {module_name!r} has no {name!r}{did_you_mean(name, known)}"
+        ) from error
 
     offered: dict[str, object] = {
         "classes": tuple(classes),

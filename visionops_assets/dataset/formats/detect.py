@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from resources.nearest import there_are
 from visionops_assets.dataset.arrow_memory import from_the_system
 from visionops_assets.dataset.formats import archives, batches, cifar, coco, folders, mnist, tables, voc, yolo
 from visionops_assets.dataset.formats.columns import Images
@@ -25,7 +26,7 @@ def read_source(source: Path, format_name: str | None = None) -> Source:
     Raises `SourceError`.
     """
     if format_name is not None and format_name not in FORMATS:
-        raise SourceError(f"no format is called {format_name!r}; there are: {', '.join(FORMATS)}")
+        raise SourceError(f"no format is called {format_name!r}; {there_are(format_name, list(FORMATS))}")
     if not source.exists():
         raise SourceError(f"{source}: does not exist")
     unpacked = archives.Unpacked(source) if archives.is_archive(source) else None
