@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -363,6 +364,10 @@ class LakeFSResource(dg.ConfigurableResource):
             return str(found["version_config"]["version"])
         except (KeyError, TypeError) as error:
             raise not_lakefs(what, shown(self.address()), "another JSON") from error
+
+    def clock_ahead(self) -> timedelta:
+        """How far the server's clock is ahead of this machine's, by its newest answer; 0 where that cannot be told."""
+        return self._connection.clock_ahead()
 
     def address(self) -> str:
         """The server in use, as an http address without `/api/v1`."""

@@ -7,10 +7,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from resources import home
+from resources import clocks, home
 from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable, error_from, not_lakefs
 from resources.masking import shown
 from resources.webhook_token import give_to_actions
@@ -38,11 +39,19 @@ class LakeFSConnection:
         self._opened: tuple[LakeFSClient, Server | None] | None = None
         self._address = ""
         self._connecting = threading.Lock()
+        # The date of the newest answer, and when it was asked for and came.
+        self._dated: tuple[str | None, datetime, datetime] | None = None
 
     def address(self) -> str:
         """The server in use, as an http address without `/api/v1`."""
         self._connected()
         return self._address
+
+    def clock_ahead(self) -> timedelta:
+        """How far the server's clock is ahead of this machine's, by its newest answer; 0 where that cannot be told."""
+        if self._endpoint is None or self._dated is None:
+            return timedelta(0)
+        return clocks.ahead_by_header(*self._dated) or timedelta(0)
 
     def allow_imports(self, folder: Path) -> None:
         """Let the embedded server import from a folder."""
@@ -123,6 +132,15 @@ class LakeFSConnection:
         """The server in messages."""
         return shown(self._address or self._endpoint or "the embedded server")
 
+    def _request(self, request: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        options["_request_timeout"] = options.get("_request_timeout") or self._timeout_seconds
+        asked = clocks.now()
+        answer = request(*args, **options)
+        # Decoded or not, the client gives one or the other.
+        headers = getattr(answer, "urllib3_response", answer).headers
+        self._dated = headers.get("date"), asked, clocks.now()
+        return answer
+
     def _connected(self) -> "tuple[LakeFSClient, Server | None]":
         with self._connecting:
             if self._opened is None:
@@ -149,7 +167,7 @@ class LakeFSConnection:
         rest = client._api.rest_client
         rest.pool_manager.connection_pool_kw.update(maxsize=self._threads, retries=1)
         # The generated client has no default timeout: a server that hangs would hang the run.
-        rest.request = functools.partial(_with_timeout, rest.request, self._timeout_seconds)
+        rest.request = functools.partial(self._request, rest.request)
         return client, embedded
 
 
@@ -157,11 +175,6 @@ def _still_serves(server: "Server") -> bool:
     from lakefs_local.discovery import serves
 
     return serves(server, home.lakefs_data())
-
-
-def _with_timeout(request: Callable[..., Any], seconds: float, *args: Any, **options: Any) -> Any:
-    options["_request_timeout"] = options.get("_request_timeout") or seconds
-    return request(*args, **options)
 
 
 def _page(request: "Callable[[LakeFSClient, str], Any]", after: str, client: "LakeFSClient") -> Any:

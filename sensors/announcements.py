@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
+from resources import clocks
 from resources.model_errors import RegistryError
 from resources.model_registry import ModelRegistry
 from resources.webhooks import Channel, Webhooks
@@ -69,13 +70,15 @@ def announcement_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             return dg.SkipReason(
                 "nobody is told: set VISIONOPS_ERROR_WEBHOOK or VISIONOPS_VERDICT_WEBHOOK to a webhook's address"
             )
-        now = datetime.datetime.now(datetime.UTC)
+        now = clocks.now()
         actions = _actions(context, registry, project.project)
         if not context.cursor:
             return _said("tells of what happens from now on", Cursor(now.isoformat(), _newest(actions)))
         before = Cursor(**json.loads(context.cursor))
         telling = _Telling(context, webhooks, before.refused)
-        since = _tell_runs(telling, project.project, datetime.datetime.fromisoformat(before.since), now)
+        # A clock that was set back since would have nothing told until then.
+        looked = min(datetime.datetime.fromisoformat(before.since), now)
+        since = _tell_runs(telling, project.project, looked, now)
         action = _tell_actions(telling, project.project, actions, before.action)
         waiting = f", {len(telling.refused)} messages wait" if telling.refused else ""
         return _said(

@@ -2,10 +2,11 @@
 
 import datetime
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import dagster as dg
 
+from resources import clocks
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
@@ -29,10 +30,14 @@ SAMPLES = "batches/"
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last commit read and the newest dataset version among all that were read; lost, it is made again."""
+    """The last commit read and the newest dataset version among all that were read; lost, it is made again.
+
+    `future` has when things dated in the future were first seen, by `FirstSeen`.
+    """
 
     commit: str | None = None
     newest: str | None = None
+    future: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
@@ -97,7 +102,9 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
                 f"catching up: {len(log) - len(found)} commits are still to be read"
             )
         else:
-            wanted = _wanted(context, lakefs, artifacts, now.newest)
+            seen_at = clocks.FirstSeen(clocks.now(), seen.future)
+            wanted = _wanted(context, lakefs, artifacts, now.newest, seen_at)
+            now = replace(now, future=seen_at.seen)
         return dg.SensorResult(
             run_requests=[wanted] if isinstance(wanted, dg.RunRequest) else [],
             skip_reason=wanted if isinstance(wanted, dg.SkipReason) else None,
@@ -113,6 +120,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         lakefs: LakeFSResource,
         artifacts: ArtifactStore,
         newest: str | None,
+        happened: clocks.FirstSeen,
     ) -> dg.RunRequest | dg.SkipReason:
         if newest is None:
             return dg.SkipReason(
@@ -120,17 +128,20 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             )
         commit = lakefs.head(project.repository, commit_prefix(newest))
         version = training_version(project)
-        now = datetime.datetime.now(datetime.UTC)
+        # By our clock: the server dated it by its own.
+        committed = happened.when(commit.id, commit.created_at - lakefs.clock_ahead())
         decided = read_address(artifacts, "decision", project.project, newest)
         last = _last_request(context.instance, project.project)
+        requested = happened.when(*last) if last else None
+        now = clocks.now()
         answer = readiness(
             project.project,
             newest,
             project.trigger,
             stored_verdict=decided.verdict if decided and decided.training_version == version else None,
             runs=_runs(context.instance, project.project, commit.id, version),
-            age=now - commit.created_at,
-            since_last_request=now - last if last else None,
+            age=now - committed,
+            since_last_request=now - requested if requested else None,
             new_samples=_new_samples(lakefs, artifacts, context.instance, commit),
         )
         if not isinstance(answer, Go):
@@ -151,11 +162,16 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         lakefs: LakeFSResource, artifacts: ArtifactStore, instance: dg.DagsterInstance, commit: Commit
     ) -> int:
         enough = project.trigger.min_new_samples
-        keys = sorted(instance.get_dynamic_partitions(f"{project.project}_dataset_versions"), reverse=True)
+        if enough <= 1:
+            return enough
+        known = set(instance.get_dynamic_partitions(f"{project.project}_dataset_versions"))
+        # By the log, not by key: one that is dated in the future would be the newest until then.
+        log = (dataset_version(each.id, each.created_at) for each in lakefs.log(project.repository, MAIN))
+        versions = (key for key in log if key in known)
         decided = next(
-            (key for key in keys if read_address(artifacts, "decision", project.project, key)), None
+            (key for key in versions if read_address(artifacts, "decision", project.project, key)), None
         )
-        if enough <= 1 or decided is None:
+        if decided is None:
             return enough
         counted = 0
         for change in lakefs.diff(project.repository, commit_prefix(decided), commit.id, SAMPLES):
@@ -205,7 +221,8 @@ def _earlier(instance: dg.DagsterInstance, run: dg.DagsterRun) -> EarlierRun:
     return EarlierRun(run.run_id, "succeeded" if run.is_success else "errored", outcome, is_attempt(run))
 
 
-def _last_request(instance: dg.DagsterInstance, project: str) -> datetime.datetime | None:
+def _last_request(instance: dg.DagsterInstance, project: str) -> tuple[str, datetime.datetime] | None:
+    """The newest decision run and when it was requested, as its record is dated."""
     wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION}
     records = instance.get_run_records(dg.RunsFilter(tags=wanted), limit=1)
-    return records[0].create_timestamp if records else None
+    return (records[0].dagster_run.run_id, records[0].create_timestamp) if records else None

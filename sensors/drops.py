@@ -1,12 +1,12 @@
 """Batches in a project's drop are taken when they are complete, one at a time."""
 
-import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
+from resources import clocks
 from resources.drop import Drop
 from resources.drop_errors import DropError
 from resources.drop_listing import Sighting
@@ -65,7 +65,7 @@ def drop_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             seen = drop.look(drop.place(project.project, project.drop.address))
         except DropError as error:
             return skip_wrong(str(error))
-        return look(project, seen, Cursor.read(context.cursor), context.instance, _now())
+        return look(project, seen, Cursor.read(context.cursor), context.instance, clocks.now().timestamp())
 
     return drops
 
@@ -87,7 +87,8 @@ def look(
             known = before.since.get(one.batch)
             since[one.batch] = (
                 one.fingerprint,
-                known[1] if known and known[0] == one.fingerprint else now,
+                # A clock that was set back since would have it wait until then.
+                min(known[1], now) if known and known[0] == one.fingerprint else now,
             )
             quiet = now - since[one.batch][1]
             wanted = project.drop.quiet_for.total_seconds()
@@ -154,7 +155,3 @@ def _request(project: Project, one: Sighting, go: Go) -> dg.RunRequest:
             run_tags.ATTEMPT: str(go.attempt),
         },
     )
-
-
-def _now() -> float:
-    return datetime.datetime.now(datetime.UTC).timestamp()

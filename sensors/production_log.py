@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import dagster as dg
 
+from resources import clocks
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
@@ -44,6 +45,8 @@ class Cursor:
     labelled: str | None = None
     # The newest day, which decides what to do: asked for again once days that have new labels are done.
     afterwards: str | None = None
+    # When runs that are dated in the future were first seen, by `FirstSeen`.
+    future: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
@@ -94,7 +97,7 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         artifacts: ArtifactStore,
         spool: Spool,
     ) -> dg.SensorResult | dg.SkipReason:
-        now = datetime.datetime.now(datetime.UTC)
+        now = clocks.now()
         before = Cursor.read(context.cursor)
         try:
             labels = take_labels(project, lakefs, registry, artifacts, spool, before.labelled, now)
@@ -129,17 +132,23 @@ def look(
     head = lakefs.head(production_repository(project.repository), MAIN).id
     touched = touched_days(project, lakefs, instance, before.commit, head)
     pending = {**before.pending, **dict.fromkeys(touched.days, head)}
+    happened, today = clocks.FirstSeen(now, before.future), f"{now:%Y-%m-%d}"
     last = before.afterwards
     if last is not None or touched.labelled:
         if last is not None:
             pending[last] = head
-        last = max([*pending, *touched.labelled, *_logged_days(instance, project)])
+        known = {*pending, *touched.labelled, *_logged_days(instance, project)}
+        last = max((day for day in known if day <= today), default=today)
         pending.pop(last, None)
     requests: list[dg.RunRequest] = []
     waiting: list[Wait] = []
 
     def ask(day: str) -> None:
-        found = _standing(instance, project, day, pending[day], now)
+        if day > today:
+            # Of a device whose clock is ahead, shortly before midnight.
+            waiting.append(Wait(f"{day} has not begun yet"))
+            return
+        found = _standing(instance, project, day, pending[day], happened)
         if found is None:
             del pending[day]
         elif isinstance(found, Wait):
@@ -151,7 +160,7 @@ def look(
 
     for day in sorted(pending):
         ask(day)
-    if last is not None and not pending:
+    if last is not None and all(day > today for day in pending):
         pending[last], afterwards = head, None
         ask(last)
     else:
@@ -159,7 +168,7 @@ def look(
     return dg.SensorResult(
         run_requests=requests,
         skip_reason=None if requests else waiting_for([Wait(said), *waiting], said),
-        cursor=Cursor(head, pending, before.labelled, afterwards).write(),
+        cursor=Cursor(head, pending, before.labelled, afterwards, happened.seen).write(),
     )
 
 
@@ -180,7 +189,7 @@ def _logged_days(instance: dg.DagsterInstance, project: Project) -> set[str]:
 
 
 def _standing(
-    instance: dg.DagsterInstance, project: Project, day: str, commit: str, now: datetime.datetime
+    instance: dg.DagsterInstance, project: Project, day: str, commit: str, happened: clocks.FirstSeen
 ) -> Wait | Go | None:
     """Whether to run a day now; None where it is done.
 
@@ -199,7 +208,9 @@ def _standing(
         return Wait(f"{day} is looked at by run {unfinished[0].run_id}")
     if any(run.status == dg.DagsterRunStatus.CANCELED for run in attempts):
         return None
-    last = records[0].create_timestamp if records else None
+    now, last = happened.now, None
+    if records:
+        last = happened.when(records[0].dagster_run.run_id, records[0].create_timestamp)
     beyond = len(attempts) - project.production.attempts
     if beyond >= 0 and last is not None:
         again = last + min(project.production.look_every * 2 ** min(beyond, 16), LONGEST_WAIT)

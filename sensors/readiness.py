@@ -45,9 +45,11 @@ def readiness(
     requested for it; `age` is the commit's; `new_samples` counts images since the last decided version and may
     stop counting at `trigger.min_new_samples`.
 
-    A refusal is final. A PASS whose promotion did not complete, and a run that errored, are requested again, up to
-    `trigger.attempts` times; one that was interrupted is requested again whatever else there was.
+    What is dated in the future has an age of 0. A refusal is final. A PASS whose promotion did not complete, and a run
+    that errored, are requested again, up to `trigger.attempts` times; one that was interrupted is requested again
+    whatever else there was.
     """
+    age = max(age, datetime.timedelta(0))
     for run in runs:
         if run.status == "in progress":
             return Wait(f"run {run.run_id} on {partition} is in progress")
@@ -69,6 +71,8 @@ def readiness(
         return Go(len(attempts) + 1, len(runs) + 1)
     if age < trigger.quiet_for:
         return Wait(f"{partition} is {_seconds(age)} old; waiting for {_seconds(trigger.quiet_for)} of quiet")
+    if since_last_request is not None:
+        since_last_request = max(since_last_request, datetime.timedelta(0))
     if since_last_request is not None and since_last_request < trigger.at_most_every:
         return Wait(
             f"the last run was requested {_seconds(since_last_request)} ago; at most one in "

@@ -1,10 +1,13 @@
 """Runs whose process is gone. Dagster's default launcher never notices: such a run would stay STARTED for ever."""
 
+from dataclasses import dataclass
+
 import dagster as dg
 import psutil
 from dagster._core.launcher import DefaultRunLauncher
 
 from visionops_assets import run_tags
+from visionops_assets.run_process import RunProcess
 
 _LIVE = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -14,8 +17,9 @@ def end_stale_runs(instance: dg.DagsterInstance) -> list[str]:
 
     They failed, unless somebody had told them to stop, or the machine was started anew since: those are canceled.
 
-    A process is the recorded one if its pid exists and it was started before the run said so: a pid that the
-    system has given to a younger process does not count. Runs of other machines and launchers are left alone.
+    A process is the recorded one if it has that pid and began when that did. Before it has noted so, it is if it was
+    started before the run said so: a pid that the system has given to a younger process does not count. Runs of other
+    machines and launchers are left alone.
     """
     if not isinstance(instance.run_launcher, DefaultRunLauncher):
         return []
@@ -24,11 +28,11 @@ def end_stale_runs(instance: dg.DagsterInstance) -> list[str]:
         dg.RunsFilter(statuses=_LIVE, tags={run_tags.HOST: run_tags.host()})
     ):
         run = record.dagster_run
-        found = _process(instance, run.run_id)
-        if found is None or _alive(*found):
+        found = _last_known(instance, run)
+        if found is None or found.alive:
             continue
-        pid, said_at = found
-        if psutil.boot_time() > said_at and run_tags.OUTCOME not in run.tags:
+        pid = found.pid
+        if found.restarted and run_tags.OUTCOME not in run.tags:
             instance.add_run_tags(run.run_id, {run_tags.OUTCOME: run_tags.INTERRUPTED})
             instance.report_run_canceled(
                 run, message=f"this machine was started anew since process {pid} ran it"
@@ -46,7 +50,29 @@ def end_stale_runs(instance: dg.DagsterInstance) -> list[str]:
     return ended
 
 
-def _process(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
+@dataclass(frozen=True)
+class _Known:
+    """A run's process: whether it is there, and whether the machine was started anew since it was."""
+
+    pid: int
+    alive: bool
+    restarted: bool
+
+
+def _last_known(instance: dg.DagsterInstance, run: dg.DagsterRun) -> _Known | None:
+    """The process that said last that it executes a run; None where none did."""
+    noted = RunProcess.noted(run)
+    if noted is not None:
+        return _Known(noted.pid, noted.is_alive(), not noted.is_of_this_boot())
+    # Until its first step begins, a run has what Dagster says of it.
+    said = _said(instance, run.run_id)
+    if said is None:
+        return None
+    pid, at = said
+    return _Known(pid, _alive(pid, at), psutil.boot_time() > at)
+
+
+def _said(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
     """The pid that said last that it executes the run, and when it said so."""
     latest = None
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):

@@ -1,12 +1,14 @@
 """Which production days are to be looked at: those that commits touched since they were looked at last."""
 
 import contextlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import dagster as dg
 
+from resources import clocks
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from visionops_assets import run_tags
@@ -19,6 +21,8 @@ from visionops_assets.monitoring.inference_log import (
 )
 from visionops_assets.partitions import production_days
 from visionops_assets.project import Project
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class Touched(NamedTuple):
@@ -38,7 +42,7 @@ def touched_days(
     @cache
     def since(commit: str | None, prefixes: Sequence[str]) -> frozenset[str]:
         found = _days(lakefs, project, commit, head, prefixes)
-        return frozenset(day for day in found if partitions.has_partition_key(day))
+        return frozenset(day for day in found if partitions.has_partition_key(day) or _to_come(day))
 
     if seen is not None:
         return Touched(since(seen, LOGGED), since(seen, (LABELS,)))
@@ -46,6 +50,11 @@ def touched_days(
     days = frozenset(day for day in since(None, LOGGED) if day in since(looked_at.get(day), LOGGED))
     newest = max(looked_at, default="")
     return Touched(days, since(looked_at.get(newest), (LABELS,)))
+
+
+def _to_come(day: str) -> bool:
+    """A day that is none yet: it is looked at when it has begun, though nothing more may come for it."""
+    return _DAY.fullmatch(day) is not None and day > f"{clocks.now():%Y-%m-%d}"
 
 
 def _looked_at(project: Project, instance: dg.DagsterInstance) -> dict[str, str]:

@@ -44,6 +44,7 @@ HEAVY = (
 STARTS_LAKEFS = {
     "resources/lakefs_connection.py",
     "visionops/up.py",
+    "visionops/diagnosis/clock.py",
     "visionops/diagnosis/servers.py",
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionops.clocks import skews
 from visionops.runs import run_job
 from visionops.sensor_ticks import ASKED_BY, RUN_KEY, evaluate_sensor, recorded_tick, sensor_tags
 
@@ -49,6 +50,9 @@ def command(
     from visionops import services
     from visionops_assets.project import find_project
 
+    for skew in skews():
+        if skew.matters:
+            typer.echo(f"warning: {skew.sentence()}", err=True)
     declared = definitions.projects
     chosen = [find_project(declared, name) for name in projects] if projects else declared.usable
     with services.dagster() as instance:

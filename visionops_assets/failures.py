@@ -10,6 +10,7 @@ from resources.lakefs_errors import LakeFSUnavailable
 from resources.model_errors import RegistryUnavailable
 from resources.model_lock import PromotionLocked
 from visionops_assets import run_tags
+from visionops_assets.run_process import note_process
 
 MAX_RETRIES = 2
 # A short outage is bridged here, after this long and then twice as long; a longer one is the sensor's, which requests
@@ -24,6 +25,8 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
     For a `step`, a service that does not answer is tried again while attempts are left. A RetryPolicy would not do:
     Dagster's also starts a step again that a person stopped. What is interrupted is noted so.
     """
+    if step is not None:
+        note_process(step.instance, step.run.run_id)
     try:
         yield
     except (dg.Failure, dg.RetryRequested):

@@ -2,7 +2,7 @@
 
 import errno
 import io
-import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from places import Bucket, FolderDrop, fill
 
 from lakefs_local import discovery
+from resources import clocks
 from resources.drop_errors import DropUnavailable
 from resources.lakefs import MAIN
 from tests.world import GATE, RECIPE, World, shapes_project, write_batch
@@ -141,10 +142,10 @@ def test_a_batch_without_marker_is_taken_when_it_was_quiet(
     world: World, labelling_team: FolderDrop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     fill(labelling_team, "week-01", write_batch(tmp_path / "week", 12, seed=1), marked=False)
-    now = time.time()
-    monkeypatch.setattr("sensors.drops._now", lambda: now)
+    now = clocks.now()
+    monkeypatch.setattr("resources.clocks.now", lambda: now)
     assert take(world) == []
-    monkeypatch.setattr("sensors.drops._now", lambda: now + 600)
+    monkeypatch.setattr("resources.clocks.now", lambda: now + timedelta(minutes=10))
     assert [one.outcome for one in take(world)] == ["published"]
 
 

@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,18 @@ def test_errors_and_verdicts_go_apart_each_once(watch: Watch, told: Hook):
     ]
     named = {"project": "shapes", "kind": "error", "concerns": "2026-06-10", "identity": error}
     assert told.fields("errors") == [named]
+
+
+def test_after_a_clock_was_set_back_what_ends_is_told(watch: Watch, told: Hook):
+    before = json.loads(watch.cursor or "")
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    watch.cursor = json.dumps({**before, "since": tomorrow.isoformat()})
+    watch.end()
+    watch.tick()
+    assert len(told.texts("errors")) == 1
+    watch.end()
+    watch.tick()
+    assert len(told.texts("errors")) == 2
 
 
 def test_a_lost_cursor_tells_nothing_twice(watch: Watch, told: Hook):

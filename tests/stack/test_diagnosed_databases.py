@@ -1,12 +1,13 @@
 """What `visionops doctor` says of a Postgres: it connects, is nobody else's, and keeps locks."""
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from visionops import bootstrap
+from visionops import bootstrap, clocks
 from visionops.diagnosis import databases
 from visionops.diagnosis.checking import Row, rows
 
@@ -86,3 +87,12 @@ def test_a_database_that_is_not_there_is_named(database: str, home: None, monkey
     row = looked_at()["promotion lock"]
     assert "has no such database" in row.what and row.fix == "create it, or correct VISIONOPS_LOCK_URL"
     assert row.setting.endswith("_not_there")
+
+
+def test_how_far_the_clock_of_a_database_is_ahead(database: str, monkeypatch: pytest.MonkeyPatch):
+    (here,) = clocks.skews({"dagster": database})
+    assert abs(here.ahead) < timedelta(minutes=1)
+    behind = datetime.now(UTC) - timedelta(hours=1)
+    monkeypatch.setattr("resources.clocks.now", lambda: behind)
+    (skew,) = clocks.skews({"dagster": database})
+    assert skew.matters and "60 min ahead of this machine's" in skew.sentence()

@@ -40,6 +40,12 @@ UP = Family("visionops_up", "gauge", "1 where the service answered the latest re
 READ_SECONDS = Family(
     "visionops_read_duration_seconds", "gauge", "How long the latest reading of a service took", ("service",)
 )
+CLOCK = Family(
+    "visionops_clock_skew_seconds",
+    "gauge",
+    "How far the clock of a service is ahead of this machine's; behind where negative",
+    ("service",),
+)
 PROJECT = Family(
     "visionops_project_info", "gauge", "1 for each project file", ("project", "task", "repository")
 )

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from resources import home
-from visionops import services
+from visionops import clocks, services
 from visionops.exporter import data, families, models
 from visionops.exporter.families import Sample
 from visionops_assets.project import Project, ProjectError, Projects, load_projects
@@ -46,6 +46,13 @@ class ProjectFiles:
         return found
 
 
+def clock_samples(*names: str) -> Iterator[Sample]:
+    """How far the clocks of these services are ahead, of those that have one of their own."""
+    addresses = {name: address for name, address in clocks.services().items() if name in names}
+    for skew in clocks.skews(addresses):
+        yield families.CLOCK(skew.ahead.total_seconds(), skew.service)
+
+
 def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
     """What to read, by service, from the environment. Each raises what its service raises."""
     files = ProjectFiles()
@@ -68,6 +75,8 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
             for group in everywhere.others:
                 yield from models.group_samples(ask(group=group))
 
+        yield from clock_samples("mlflow")
+
     days: Days | None = None
 
     def artifacts() -> Iterator[Sample]:
@@ -77,6 +86,7 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
         days = days or Days(services.artifacts())
         for project in files.known():
             yield from days.samples(project)
+        yield from clock_samples("s3")
 
     def dagster() -> Iterator[Sample]:
         from visionops.exporter import work
@@ -87,14 +97,16 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
         yield from work.sensor_samples(instance, names)
         yield from work.daemon_samples(instance)
         yield from work.unseen_samples(instance, lakefs, known)
+        yield from clock_samples("dagster", "lock")
 
     return {
         "projects": files.read,
         "mlflow": lambda: list(mlflow()),
         "artifacts": lambda: list(artifacts()),
-        "lakefs": lambda: list(
-            chain.from_iterable(data.commit_samples(project, lakefs) for project in files.known())
-        ),
+        "lakefs": lambda: [
+            *chain.from_iterable(data.commit_samples(project, lakefs) for project in files.known()),
+            families.CLOCK(lakefs.clock_ahead().total_seconds(), "lakefs"),
+        ],
         "spool": lambda: list(
             chain.from_iterable(data.spool_samples(project, spool) for project in files.known())
         ),

@@ -25,8 +25,11 @@ def evict(segments: Sequence[Segment], in_use: NDArray[np.uint8], size: int, rec
             continue
     freed = 0
     for used_at, segment in sorted(ages, key=lambda pair: pair[0]):
-        if freed >= size or time.time() - used_at < recent_seconds:
+        if freed >= size:
             break
+        # What is dated in the future was used by a clock that is set right since.
+        if abs(time.time() - used_at) < recent_seconds:
+            continue
         if any(digest.tobytes() in needed for digest in segment.digests):
             continue
         segment.remove()
