@@ -40,6 +40,48 @@ def test_equal_detectors_are_promoted_no_more_often_than_stated(count: Count, k:
     assert promoted <= trials * level + 3 * np.sqrt(trials * level * (1 - level))
 
 
+@pytest.mark.parametrize(("images", "other"), [(60, 1.0), (150, 0.2)])
+def test_a_detector_that_is_no_worse_is_seldom_refused_for_a_slice(
+    count: Count, images: int, other: float
+) -> None:
+    """Over all slices together; the second pair answers four images in five alike, where noise looks like a loss."""
+    trials = count(8, 200)
+    rng = np.random.default_rng(9)
+    refused = 0
+    for _ in range(trials):
+        objects = truths(images, rng, objects=2)
+        champion = answers(objects, rng, recall=0.9)
+        anew = answers(objects, rng, recall=0.9)
+        challenger = [new if rng.random() < other else old for old, new in zip(champion, anew, strict=True)]
+        evidence = judged(table(objects, challenger, champion), RULES, 1).evidence
+        assert evidence is not None
+        refused += any(row.regressed for row in evidence.slices)
+    assert refused <= trials * 0.05 + 3 * np.sqrt(trials * 0.05 * 0.95)
+
+
+def test_a_class_within_its_tolerance_refuses_nothing(count: Count) -> None:
+    """A true loss of two points of average precision on one class of some fifty images."""
+    trials = count(6, 200)
+    rng = np.random.default_rng(10)
+    refused = 0
+    for _ in range(trials):
+        objects = truths(100, rng, objects=2)
+        champion = answers(objects, rng, recall=0.9)
+        anew = answers(objects, rng, recall=0.9)
+        challenger = [
+            [
+                box
+                for box in (new if rng.random() < 0.3 else old)
+                if box["label"] != "nut" or rng.random() > 0.025
+            ]
+            for old, new in zip(champion, anew, strict=True)
+        ]
+        evidence = judged(table(objects, challenger, champion), RULES, 1).evidence
+        assert evidence is not None
+        refused += any(row.regressed for row in evidence.slices)
+    assert refused <= trials * 0.05 + 3 * np.sqrt(trials * 0.05 * 0.95)
+
+
 @pytest.fixture(scope="module")
 def true_gain() -> float:
     """The difference in mAP@0.5 of the better and the worse detector, on images without end."""

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from visionops_assets.evaluation.rules import BatchFloor, Costs, Floors, GateRules
+from visionops_assets.evaluation.rules import BatchFloor, Costs, Floors, GateRules, Regressions
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,8 @@ from visionops_assets.evaluation.rules import BatchFloor, Costs, Floors, GateRul
         ({"costs": {"unit": "EUR", "matrix": {}, "otherwise": 0}}, "costs the same"),
         ({"costs": {"unit": "EUR", "matrix": {"a": {"b": float("inf")}}, "otherwise": 1}}, "finite"),
         ({"bootstrap": {"draws": 10}}, "greater than or equal to 1000"),
+        ({"regressions": {"tolerance": 1}}, "less than 1"),
+        ({"regressions": {"min_samples": 0}}, "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_rule_is_refused_by_name(section: dict[str, object], complaint: str) -> None:
@@ -79,3 +81,26 @@ def test_a_rule_about_an_unknown_class_is_refused() -> None:
         GateRules(costs=Costs(unit="EUR", matrix={"nut": {"crack": 1}}, otherwise=1)).check_classes(
             ["bolt", "nut"]
         )
+
+
+def test_a_release_that_adds_a_rule_asks_no_old_question_again() -> None:
+    """Digests as the first release made them: verdicts that it stored are found by them."""
+    assert GateRules().digest() == "02b7e0ac02f2d31750d2185e62ab0f31a0a4b28d80aade8772e986a12759d899"
+    strict = GateRules(alpha=0.1, floors=Floors(overall=0.9))
+    assert strict.digest() == "45e94121471da1c4230e6ec3dc37b12777cffe8720ac2bebb09c4587ac40fbaf"
+    assert GateRules.model_validate(strict.model_dump(mode="json")).digest() == strict.digest()
+    declared = strict.model_copy(update={"regressions": Regressions(tolerance=0.03)})
+    assert declared.digest() != strict.digest()
+
+
+def test_a_slice_may_lose_a_point_and_a_detector_two_unless_the_project_says_otherwise() -> None:
+    rules = GateRules().regressions
+    assert (rules.tolerated("classification"), rules.tolerated("detection")) == (0.01, 0.02)
+    declared = Regressions(tolerance=0)
+    assert (declared.tolerated("classification"), declared.tolerated("detection")) == (0, 0)
+
+
+def test_how_many_groups_a_holdout_needs_at_least() -> None:
+    assert GateRules().least_groups == 6
+    assert GateRules(alpha=0.01).least_groups == 8
+    assert GateRules(require="non_inferior").least_groups == 368

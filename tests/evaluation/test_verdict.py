@@ -47,6 +47,19 @@ def test_identity_follows_challenger_champion_holdout_and_rules() -> None:
     assert verdict_of(20, 10, k=3, kind="what_if", dagster_run_id="run-2").identity == verdict.identity
 
 
+def test_a_verdict_of_an_earlier_release_is_read_by_its_identity() -> None:
+    """It knows nothing of tolerances, and of what came between."""
+    verdict = verdict_of(2, 40)
+    content = json.loads(verdict.to_json())
+    del content["evidence"]["between"]
+    for row in content["evidence"]["slices"]:
+        del row["tolerance"], row["loss_found"]
+    again = Verdict.from_json(json.dumps(content))
+    assert again.identity == verdict.identity
+    assert again.evidence is not None and again.evidence.slices[0].tolerance is None
+    assert again.to_markdown()
+
+
 def test_an_altered_verdict_is_refused() -> None:
     content = json.loads(verdict_of(2, 40).to_json())
     content["challenger"]["weights_sha256"] = sha("another")

@@ -149,6 +149,8 @@ def _measured_json(measured: Measured | None) -> dict[str, Any]:
                 "wins": row.wins,
                 "losses": row.losses,
                 "p_worse_holm": row.p_worse_holm,
+                "tolerance": row.tolerance,
+                "loss_found": row.loss_found,
                 "worse": row.regressed,
                 "floor": row.floor,
                 "below_floor": row.below_floor,

@@ -125,7 +125,7 @@ def _slices(evidence: verdict.Evidence) -> Iterator[Block]:
         yield Paragraph(f"{len(rows) - len(shown):,} more slices are in `--json`.")
     worse = [row.name() for row in rows if row.regressed]
     if worse:
-        yield Bullets((f"A is significantly worse on {', '.join(worse)}.",))
+        yield Bullets((f"A lost significantly more than is tolerated on {', '.join(worse)}.",))
 
 
 def _weight(row: verdict.SliceRow) -> tuple[bool, bool, float]:
@@ -144,6 +144,6 @@ def _slice(row: verdict.SliceRow) -> tuple[str, ...]:
         percent(row.champion),
         "–" if row.wins is None else f"{row.wins:,}",
         "–" if row.losses is None else f"{row.losses:,}",
-        probability(row.p_worse_holm),
+        probability(row.p_worse_holm) if row.p_worse_holm is not None else "–",
         ", ".join(finding) or "–",
     )

@@ -25,10 +25,10 @@ from resources.nearest import did_you_mean
 from visionops_assets.dataset.manifest import Manifest
 from visionops_assets.dataset.publications import publications
 from visionops_assets.dataset.version import manifest_at, named_commit, names_of_data
+from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.partitions import KEY
 from visionops_assets.project import Project
-from visionops_assets.promotion.evidence import read_manifest, read_provenance
 from visionops_assets.promotion.history import production
 from visionops_assets.training.provenance import Provenance
 
@@ -214,8 +214,8 @@ class Sides:
             model,
             partition=run.tags.get(TAG_PARTITION),
             commit=run.tags.get(TAG_COMMIT),
-            manifest=read_manifest(self.registry, run.id),
-            provenance=read_provenance(self.registry, run.id),
+            manifest=recorded_manifest(self.registry, run.id),
+            provenance=recorded_provenance(self.registry, run.id),
             params=run.params,
         )
 

@@ -60,6 +60,7 @@ def evaluation_asset(
                 run_tags.kind_of_run(context.run.tags),
                 lakefs=lakefs,
                 registry=registry,
+                artifacts=artifacts,
                 scratch=scratch,
                 dagster_run_id=context.run.run_id,
                 say=context.log.info,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from visionops_assets.evaluation.ledger import level_left
 from visionops_assets.evaluation.rules import GateRules
-from visionops_assets.evaluation.verdict import Kind, ModelReference
+from visionops_assets.evaluation.verdict import Between, Kind, ModelReference
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class JudgementContext:
     `k` is the challenger's place among those judged against this champion (`ledger.turn_of`).
     `holdout_share` is the share of all labelled samples that the holdout has. `leaks` is the table of
     `leakage.find_leaks`, empty where the check found nothing: there is no default, so that it cannot be
-    forgotten.
+    forgotten. `between` is what differs in the two models' trainings, None where that is not known.
     """
 
     project: str
@@ -33,6 +33,7 @@ class JudgementContext:
     created_at: datetime
     dagster_run_id: str | None = None
     task: str = "classification"
+    between: Between | None = None
 
     def level(self, rules: GateRules) -> float:
         """α_k, at which this challenger may claim."""

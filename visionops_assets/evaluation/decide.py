@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterator
 
 from visionops_assets.evaluation import doubts, notes, refusals
 from visionops_assets.evaluation.context import JudgementContext
-from visionops_assets.evaluation.phrases import amount, bound_in_words, counts, models, probability
+from visionops_assets.evaluation.phrases import (
+    amount,
+    bound_in_words,
+    counts,
+    loss_found_in_words,
+    models,
+    points_tolerated,
+    probability,
+)
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdict import Evidence, Outcome, Reason
 
@@ -26,9 +34,11 @@ _DOUBTS: tuple[Rule, ...] = (
     doubts.superiority,
 )
 _NOTES: tuple[Rule, ...] = (
+    notes.came_between,
     notes.suspect_batches,
     notes.floor_exceptions,
     notes.absent_classes,
+    notes.slices_not_tested,
     notes.approximations,
 )
 
@@ -65,10 +75,22 @@ def _claim(evidence: Evidence, rules: GateRules, context: JudgementContext) -> R
         return Reason(effect="PASS", rule="floor", subject="overall", text=text)
     if rules.require == "non_inferior":
         bound = bound_in_words(primary.claim, primary.unit, rules.min_improvement)
-        text = f"the challenger is no worse: {models(primary)} ({bound})."
+        text = f"the challenger is no worse: {models(primary)} ({bound}), and {_slices(evidence)}."
     else:
         text = (
             f"the challenger is better: {models(primary)} ({counts(primary)}p = "
-            f"{probability(primary.p_superior)} at {context.level(rules):.3g}), and no slice got worse."
+            f"{probability(primary.p_superior)} at {context.level(rules):.3g}), and {_slices(evidence)}."
         )
     return Reason(effect="PASS", rule=rules.require, subject=primary.metric, text=text)
+
+
+def _slices(evidence: Evidence) -> str:
+    """That no slice got worse, and how little of the least known one is known."""
+    tested = [row for row in evidence.slices if row.loss_found is not None and row.column is not None]
+    if not tested:
+        return "no slice has enough images to be tested"
+    least = max(tested, key=lambda row: row.loss_found or 0.0)
+    return (
+        f"none of {len(tested)} slices is shown to have lost more than {points_tolerated(least)} (least is known of "
+        f"{least.name()}: {loss_found_in_words(least)})"
+    )

@@ -24,8 +24,9 @@ from visionops_assets.evaluation.power import labels_to_collect, rows_needed
 from visionops_assets.evaluation.precision_pair import ByClass, PrecisionPair
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.significance import sign_flip
-from visionops_assets.evaluation.slices import floor_of, is_critical, judged_together
+from visionops_assets.evaluation.slices import floor_of, is_critical, is_tested, judged_together
 from visionops_assets.evaluation.suspects import suspect_batches
+from visionops_assets.evaluation.tolerated_loss import loss_found, p_of_group_losses
 from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded, SliceRow
 from visionops_assets.training.average_precision import mean_average_precisions
 
@@ -39,8 +40,9 @@ def measure_detection(predictions: pd.DataFrame, rules: GateRules, context: Judg
     suspects = suspect_batches(
         predictions, None, judges_labels.all_found(), min_samples=rules.floors.min_samples
     )
-    pieces = holdout.pieces(rules, [suspect.batch for suspect in suspects])
-    rows = [measured.slice_row(piece) for piece in pieces]
+    pieces = list(holdout.pieces(rules, [suspect.batch for suspect in suspects]))
+    tests = sum(is_tested(int(piece.slice.mask.sum()), rules) for piece in pieces)
+    rows = [measured.slice_row(piece, tests) for piece in pieces]
     primary, guards, needed = measured.overall()
     present = {context.classes[number] for number in np.unique(holdout.truths.labels)}
     return Evidence(
@@ -53,6 +55,7 @@ def measure_detection(predictions: pd.DataFrame, rules: GateRules, context: Judg
         leak_count=len(context.leaks),
         leaks=leaks_shown(context.leaks),
         suspects=suspects,
+        between=context.between,
         absent_classes=[name for name in context.classes if name not in present],
         present_classes=len(present),
         constant_prediction=_constant(predictions[boxes_column("challenger")]),
@@ -105,8 +108,8 @@ class _Measured:
         )
         return primary, [guard], labels_needed(_per_image(paired), paired, rules, context)
 
-    def slice_row(self, piece: Piece) -> SliceRow:
-        """One slice: average precisions, floor, and with a champion the test of regression."""
+    def slice_row(self, piece: Piece, tests: int) -> SliceRow:
+        """One slice: average precisions, floor, and with a champion the test of regression, one of so many `tests`."""
         cut, size = piece.slice, int(piece.slice.mask.sum())
         ours = self.challenger.of(piece)
         value = _value(ours)
@@ -129,22 +132,31 @@ class _Measured:
         if self.champion is None:
             return row
         pair = PrecisionPair(ours, self.champion.of(piece), cut.mask, self.groups)
-        return row.model_copy(update=self._against_champion(pair, row))
+        return row.model_copy(update=self._against_champion(pair, row, tests))
 
-    def _against_champion(self, pair: PrecisionPair, row: SliceRow) -> dict[str, object]:
+    def _against_champion(self, pair: PrecisionPair, row: SliceRow, tests: int) -> dict[str, object]:
         rules = self.rules
         paired, bounds = self._bounds(pair)
         found = bounds.at(rules.alpha) if row.critical else None
         # The whole holdout claims, at another level: its labels are `Evidence.labels`.
-        needed = None
+        needed, varies = None, spread(_per_image(paired), paired)
         if row.column is not None:
-            needed = rows_needed(spread(_per_image(paired), paired), rules.min_improvement, rules.alpha)
+            needed = rows_needed(varies, rules.min_improvement, rules.alpha)
         return {
             "champion": _value(pair.champion),
-            "p_worse": sign_flip(-paired.sums, seed=rules.bootstrap.seed),
             "lower": found[0] if found else None,
             "rows_needed": needed,
             "labels_to_collect": labels_to_collect(needed, row.rows, self.context.holdout_share),
+            **(self._loss(paired, varies, tests) if is_tested(row.rows, rules) else {}),
+        }
+
+    def _loss(self, paired: PairedDifference, varies: float, tests: int) -> dict[str, object]:
+        rules, tolerance = self.rules, self.rules.regressions.tolerated("detection")
+        level = rules.alpha / tests
+        return {
+            "tolerance": tolerance,
+            "p_worse": p_of_group_losses(paired, tolerance=tolerance, seed=rules.bootstrap.seed),
+            "loss_found": loss_found(paired, level=level, tolerance=tolerance, spread=varies),
         }
 
     def _bounds(self, pair: PrecisionPair) -> tuple[PairedDifference, DifferenceBounds]:

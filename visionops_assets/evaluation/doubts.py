@@ -1,5 +1,6 @@
 """What leaves a challenger unproven: each rule yields an INSUFFICIENT in words, or nothing."""
 
+import math
 from collections.abc import Iterator
 
 from visionops_assets.evaluation.context import JudgementContext
@@ -8,6 +9,11 @@ from visionops_assets.evaluation.power import labels_to_collect
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.slices import empty_critical_slices
 from visionops_assets.evaluation.verdict import Evidence, Reason
+
+_DECLARE_GROUPS = (
+    "Images of one group are one piece of evidence: declare finer groups (session, day or part), or none where images "
+    "are independent of each other."
+)
 
 
 def unchanged(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
@@ -29,14 +35,26 @@ def small_holdout(evidence: Evidence, rules: GateRules, context: JudgementContex
 
 
 def uniform_holdout(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
-    """The holdout has several classes and groups."""
+    """The holdout has several classes, and groups enough to tell luck from gain."""
     if evidence.present_classes < min(2, len(context.classes)):
         present = next((name for name in context.classes if name not in evidence.absent_classes), "none")
         yield _doubt("single_class", "holdout", f"the holdout has images of one class only, {present!r}.")
     if evidence.groups < 2:
         yield _doubt(
-            "single_group", "holdout", "the holdout is one group: how its images vary cannot be estimated."
+            "single_group",
+            "holdout",
+            f"the holdout is one group: how its images vary cannot be estimated. {_DECLARE_GROUPS}",
         )
+    elif context.champion is not None and rules.require == "superior" and evidence.groups < evidence.rows:
+        needed = math.ceil(-math.log2(context.level(rules)))
+        if evidence.groups < needed:
+            yield _doubt(
+                "few_groups",
+                "holdout",
+                f"the holdout is {evidence.groups} groups: all of them in the challenger's favour would still be "
+                f"chance with p = {probability(2.0**-evidence.groups)}; to claim at {context.level(rules):.3g} takes "
+                f"at least {needed}. {_DECLARE_GROUPS}",
+            )
 
 
 def critical_slices(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:

@@ -72,6 +72,7 @@ def measure(predictions: pd.DataFrame, rules: GateRules, context: JudgementConte
         leak_count=len(context.leaks),
         leaks=leaks_shown(context.leaks),
         suspects=suspects,
+        between=context.between,
         absent_classes=absent_classes(predictions, context.classes),
         present_classes=int(labels.nunique()),
         constant_prediction=str(answers.iloc[0]) if answers.nunique() == 1 else None,

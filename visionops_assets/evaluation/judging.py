@@ -14,13 +14,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_records import ModelVersion, version_on
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.publications import publications
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.evaluation import verdicts
+from visionops_assets.evaluation.between import came_between
 from visionops_assets.evaluation.candidate_pairs import candidate_pairs
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import find_leaks
@@ -28,7 +31,7 @@ from visionops_assets.evaluation.ledger import turn_of
 from visionops_assets.evaluation.predictions import holdout_digest
 from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.tasks import evaluation_task
-from visionops_assets.evaluation.verdict import Kind, ModelReference, Verdict, verdict_identity
+from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Verdict, verdict_identity
 from visionops_assets.project import Project
 from visionops_assets.tables import frame_from_parquet, to_parquet
 from visionops_assets.training.challenger import Challenger
@@ -59,6 +62,7 @@ def judge_challenger(
     *,
     lakefs: LakeFSResource,
     registry: ModelRegistry,
+    artifacts: ArtifactStore,
     scratch: Scratch,
     dagster_run_id: str,
     say: Callable[[str], None],
@@ -70,7 +74,7 @@ def judge_challenger(
     `EmptyHoldout`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS and MLflow raise.
     """
     judging = _Judging(
-        project, version, trained_on or version, challenger, kind, lakefs, registry, scratch, say
+        project, version, trained_on or version, challenger, kind, lakefs, registry, artifacts, scratch, say
     )
     identity = judging.identity
     found = verdicts.find(registry, project.project, challenger.run_id, identity, kind)
@@ -104,13 +108,14 @@ class _Judging:
         kind: Kind,
         lakefs: LakeFSResource,
         registry: ModelRegistry,
+        artifacts: ArtifactStore,
         scratch: Scratch,
         say: Callable[[str], None],
     ) -> None:
         self.project, self.version, self.challenger, self.kind = project, version, challenger, kind
         self.trained_on = trained_on
         self.task = evaluation_task(project.task)
-        self.lakefs, self.registry, self.say = lakefs, registry, say
+        self.lakefs, self.registry, self.artifacts, self.say = lakefs, registry, artifacts, say
         self.scorer = Scorer(self.task, project.repository, version.commit.id, lakefs, registry, scratch)
         self.holdout = version.split("holdout")
         if self.holdout.empty:
@@ -185,6 +190,7 @@ class _Judging:
             created_at=datetime.now(UTC),
             dagster_run_id=dagster_run_id,
             task=self.project.task,
+            between=self._between(),
         )
         return judge(predictions, self.project.gate, context=context)
 
@@ -192,6 +198,17 @@ class _Judging:
         model = self.registry.models.get(self.project.project)
         number = version_on(model)
         return None if number is None else self.registry.models.version(self.project.project, number)
+
+    def _between(self) -> Between | None:
+        if self.champion is None:
+            return None
+        return came_between(
+            self.registry,
+            self.artifacts,
+            champion=self.champion.run_id,
+            challenger=self.challenger.run_id,
+            published=publications(self.lakefs, self.project).standing,
+        )
 
     def _turn(self) -> int:
         against = self.champion.weights_sha256 if self.champion else None

@@ -2,10 +2,22 @@
 
 from collections.abc import Iterator
 
+from visionops_assets.evaluation.between import in_words
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.phrases import percent, retract_command
+from visionops_assets.evaluation.refusals import champion_holds
 from visionops_assets.evaluation.rules import BATCH_SLICE, GateRules
 from visionops_assets.evaluation.verdict import Evidence, Reason
+
+_SLICES_NAMED = 8
+
+
+def came_between(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+    """What to blame where the challenger fails and the champion does not."""
+    if any(champion_holds(row) or row.regressed for row in evidence.slices):
+        between = context.between
+        subject = ", ".join(f"batch={each.batch}" for each in between.batches) if between else ""
+        yield _note("between", subject or "training", in_words(between, context))
 
 
 def suspect_batches(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
@@ -40,6 +52,20 @@ def absent_classes(evidence: Evidence, rules: GateRules, context: JudgementConte
     if evidence.absent_classes:
         names = ", ".join(evidence.absent_classes)
         yield _note("absent_class", names, f"not judged, because the holdout has no image of it: {names}.")
+
+
+def slices_not_tested(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+    """Slices of too few images to tell a loss."""
+    few = [row for row in evidence.slices if row.champion is not None and row.p_worse is None]
+    if few and not context.unchanged:
+        named = ", ".join(f"{row.name()} ({row.rows})" for row in few[:_SLICES_NAMED])
+        more = f" and {len(few) - _SLICES_NAMED} more" if len(few) > _SLICES_NAMED else ""
+        yield _note(
+            "not_tested",
+            few[0].name(),
+            f"not tested for a loss, because they have fewer than {rules.regressions.min_samples} holdout images: "
+            f"{named}{more}.",
+        )
 
 
 def approximations(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:

@@ -63,6 +63,25 @@ def counts(primary: Comparison | SliceRow) -> str:
     return f"{primary.wins} images won, {primary.losses} lost, "
 
 
+def points_tolerated(row: SliceRow) -> str:
+    """What a slice may lose."""
+    return points(row.tolerance or 0.0, SHARE, signed=False)
+
+
+def loss_found(row: SliceRow) -> str:
+    """The loss that a slice's images would show; a dash where none is looked for."""
+    if row.loss_found is None:
+        return "–"
+    return f"{100 * row.loss_found:.1f} points" if row.loss_found < 1 else "none"
+
+
+def loss_found_in_words(row: SliceRow) -> str:
+    """The same as a statement about so many images."""
+    if row.loss_found is None or row.loss_found >= 1:
+        return f"{row.rows:,} images find no loss four times in five"
+    return f"of {row.rows:,} images a loss of {loss_found(row)} is found four times in five"
+
+
 def retract_command(project: str, batch: str) -> str:
     """The command that takes a batch out of the data again."""
     return f"visionops retract {project} {batch} --why ..."

@@ -85,6 +85,7 @@ def slice_table(evidence: Evidence) -> pd.DataFrame:
                 "wins": row.wins,
                 "losses": row.losses,
                 "p worse (Holm)": None if row.p_worse_holm is None else round(row.p_worse_holm, 4),
+                "loss found": None if row.loss_found is None else round(row.loss_found, 4),
                 "floor": row.floor,
                 "more labels": overall if row.column is None else row.labels_to_collect,
                 "finding": _finding(row),

@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 
 from visionops_assets.evaluation.context import JudgementContext
-from visionops_assets.evaluation.phrases import amount, counts, percent, probability, retract_command
+from visionops_assets.evaluation.phrases import (
+    amount,
+    counts,
+    loss_found_in_words,
+    percent,
+    points_tolerated,
+    probability,
+    retract_command,
+)
 from visionops_assets.evaluation.rules import BATCH_SLICE, GateRules
 from visionops_assets.evaluation.verdict import Evidence, Reason, SliceRow
 
@@ -36,14 +44,17 @@ def floors(evidence: Evidence, rules: GateRules, context: JudgementContext) -> I
         )
         if row.champion is not None:
             text += f" The champion has {percent(row.champion)}."
-        if row.column == BATCH_SLICE:
+        if champion_holds(row):
+            text += " So its images and labels can be learnt."
+        elif row.column == BATCH_SLICE:
             text += f" If its labels are wrong: `{retract_command(context.project, row.value)}`"
         yield Reason(effect="FAIL", rule="floor", subject=row.name(), text=text)
 
 
 def regressions(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
-    """No slice is significantly worse than with the champion."""
+    """No slice lost significantly more than is tolerated."""
     worse = [row for row in evidence.slices if row.regressed and row.champion is not None]
+    tests = sum(row.p_worse is not None for row in evidence.slices)
     for row in sorted(worse, key=lambda row: row.p_worse_holm or 0.0):
         yield Reason(
             effect="FAIL",
@@ -51,8 +62,16 @@ def regressions(evidence: Evidence, rules: GateRules, context: JudgementContext)
             subject=row.name(),
             text=f"{_called(row)} got worse: {row.metric} {percent(row.challenger)} against the champion's "
             f"{percent(row.champion)} on {row.rows} holdout images ({counts(row)}"
-            f"p = {probability(row.p_worse_holm)} after Holm, at {rules.alpha:g}).",
+            f"p = {probability(row.p_worse_holm)} of a loss of at most {points_tolerated(row)}, after Holm over "
+            f"{tests} slices, at {rules.alpha:g}). {loss_found_in_words(row).capitalize()}.",
         )
+
+
+def champion_holds(row: SliceRow) -> bool:
+    """Whether a slice is below its floor with the challenger and not with the champion."""
+    return (
+        row.below_floor and row.champion is not None and row.floor is not None and row.champion >= row.floor
+    )
 
 
 def dearer_errors(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:

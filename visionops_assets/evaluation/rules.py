@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from resources.nearest import there_are
+from visionops_assets.evaluation.power import rows_for_no_loss
 
 # The slices that projects have without declaring them, the last one in detection only.
 CLASS_SLICE = "class"
@@ -52,6 +53,22 @@ class Floors(_Section):
         if exception is None:
             return self.batch, None
         return exception.floor, exception.reason
+
+
+# What a slice may lose, by task: a share of its images, or of average precision.
+_TOLERANCES = {"classification": 0.01, "detection": 0.02}
+
+
+class Regressions(_Section):
+    """When a slice got worse: it lost more than `tolerance` (0.01, in detection 0.02), on at least `min_samples`
+    holdout rows. The tolerance is a share of the images, in detection of average precision."""
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
+    min_samples: int = Field(default=10, ge=1)
+
+    def tolerated(self, task: str) -> float:
+        """What a slice may lose in this task."""
+        return _TOLERANCES[task] if self.tolerance is None else self.tolerance
 
 
 class Costs(_Section):
@@ -124,6 +141,7 @@ class GateRules(_Section):
     approval: Literal["auto", "manual"] = "auto"
     min_holdout: int = Field(default=30, ge=2)
     floors: Floors = Field(default_factory=Floors)
+    regressions: Regressions = Field(default_factory=Regressions)
     slices: tuple[str, ...] = ()
     critical_slices: tuple[str, ...] = ()
     costs: Costs | None = None
@@ -168,9 +186,28 @@ class GateRules(_Section):
         """The slice columns of images, by the names that rules use."""
         return (CLASS_SLICE, BATCH_SLICE, *self.slices)
 
+    @property
+    def least_groups(self) -> int:
+        """On how many groups of holdout images a first challenger can pass at all.
+
+        All groups in its favour are as likely as 2^−groups; to be shown no worse, none of them may show a loss.
+        """
+        level = self.alpha / 2
+        if self.require == "superior":
+            return math.ceil(-math.log2(level))
+        dearest = self.costs.dearest if self.costs else 1.0
+        return rows_for_no_loss(self.min_improvement / dearest, level)
+
     def digest(self) -> str:
-        """SHA-256 of what bears on a verdict; who approves a promotion does not."""
+        """SHA-256 of what bears on a verdict; who approves a promotion does not.
+
+        A rule that came with a later release counts from when a project says other than its default: a new release
+        alone must not ask every old question again.
+        """
         content = self.model_dump(mode="json", exclude={"approval"})
+        for name, default in _ADDED.items():
+            if content[name] == default:
+                del content[name]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -198,3 +235,7 @@ class GateRules(_Section):
             raise ValueError(
                 f"the gate names {unknown[0]!r}, which is no class; {there_are(unknown[0], list(classes))}"
             )
+
+
+# Fields that the first release's verdicts were made without, at their defaults.
+_ADDED = {"regressions": Regressions().model_dump(mode="json")}

@@ -1,12 +1,18 @@
-"""What a challenger saw in training, where that is not the dataset version that it is judged on."""
+"""What a model saw in training: what its run recorded, and the dataset version that it was trained on."""
+
+from json import loads
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
-from resources.model_records import TAG_COMMIT
+from resources.model_errors import ArtifactMissing
+from resources.model_records import PROVENANCE_ARTIFACT, TAG_COMMIT
 from resources.model_registry import ModelRegistry
+from visionops_assets.dataset.manifest import Manifest
 from visionops_assets.dataset.version import DatasetVersion, named_version
 from visionops_assets.project import Project
-from visionops_assets.training.challenger import Challenger
+from visionops_assets.registry import Registry
+from visionops_assets.training.challenger import MANIFEST_ARTIFACT, Challenger
+from visionops_assets.training.provenance import Provenance
 
 
 class DataGone(LookupError):
@@ -36,3 +42,22 @@ def version_trained_on(
             "train it again"
         )
     return found
+
+
+def recorded_provenance(registry: Registry, run_id: str) -> Provenance | None:
+    """How a run made its model; None where it does not say."""
+    found = _read(registry, run_id, PROVENANCE_ARTIFACT)
+    return None if found is None else Provenance.from_json(found.decode())
+
+
+def recorded_manifest(registry: Registry, run_id: str) -> Manifest | None:
+    """What a run trained on; None where it does not say."""
+    found = _read(registry, run_id, MANIFEST_ARTIFACT)
+    return None if found is None else Manifest.from_json(loads(found))
+
+
+def _read(registry: Registry, run_id: str, path: str) -> bytes | None:
+    try:
+        return registry.artifacts.read_bytes(run_id, path)
+    except ArtifactMissing:
+        return None

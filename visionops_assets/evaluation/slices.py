@@ -11,7 +11,8 @@ from visionops_assets.evaluation.intervals import DifferenceBounds
 from visionops_assets.evaluation.paired import Floats, PairedDifference, paired_difference, spread
 from visionops_assets.evaluation.power import labels_to_collect, rows_needed
 from visionops_assets.evaluation.rules import CLASS_SLICE, GateRules
-from visionops_assets.evaluation.significance import better, holm
+from visionops_assets.evaluation.significance import holm
+from visionops_assets.evaluation.tolerated_loss import loss_found, p_of_loss
 from visionops_assets.evaluation.verdict import Bound, SliceRow
 
 NO_VALUE = "(none)"
@@ -90,21 +91,28 @@ def slice_rows(
 ) -> list[SliceRow]:
     """The whole holdout and every slice of it: accuracies, floor, and with a champion the test of regression.
 
-    The tests are `better` with the models exchanged, Holm-corrected over all rows of the table, at
+    The tests are `tolerated_loss.p_of_loss`, Holm-corrected over all rows of the table that are tested, at
     `rules.alpha`: they protect, so they spend nothing.
     """
-    pieces = cut(predictions, rules.slice_columns, classes, suspects)
-    rows = [_row(piece, outcomes.of(piece.mask), rules, holdout_share) for piece in pieces]
+    pieces = list(cut(predictions, rules.slice_columns, classes, suspects))
+    tests = sum(is_tested(int(piece.mask.sum()), rules) for piece in pieces)
+    rows = [_row(piece, outcomes.of(piece.mask), rules, holdout_share, tests) for piece in pieces]
     return rows if outcomes.champion_correct is None else judged_together(rows, rules)
 
 
+def is_tested(size: int, rules: GateRules) -> bool:
+    """Whether a slice of this many rows is tested for a loss."""
+    return size >= rules.regressions.min_samples
+
+
 def judged_together(rows: Sequence[SliceRow], rules: GateRules) -> list[SliceRow]:
-    """The tests of all rows, each of which has its `p_worse`, corrected for their number and held to `rules.alpha`."""
-    adjusted = holm([row.p_worse for row in rows if row.p_worse is not None])
-    return [
-        row.model_copy(update={"p_worse_holm": float(p), "regressed": bool(p <= rules.alpha)})
-        for row, p in zip(rows, adjusted, strict=True)
-    ]
+    """The tests of all rows that have a `p_worse`, corrected for their number and held to `rules.alpha`."""
+    adjusted = iter(holm([row.p_worse for row in rows if row.p_worse is not None]))
+    return [row if row.p_worse is None else _held_to(row, float(next(adjusted)), rules.alpha) for row in rows]
+
+
+def _held_to(row: SliceRow, p: float, alpha: float) -> SliceRow:
+    return row.model_copy(update={"p_worse_holm": p, "regressed": p <= alpha})
 
 
 def empty_critical_slices(rows: Sequence[SliceRow], rules: GateRules) -> list[str]:
@@ -119,7 +127,7 @@ def absent_classes(predictions: pd.DataFrame, classes: Sequence[str]) -> list[st
     return [name for name in classes if name not in present]
 
 
-def _row(piece: Slice, part: Outcomes, rules: GateRules, holdout_share: float) -> SliceRow:
+def _row(piece: Slice, part: Outcomes, rules: GateRules, holdout_share: float, tests: int) -> SliceRow:
     size = len(part.groups)
     accuracy = float(part.challenger_correct.mean())
     floor, reason = floor_of(piece, size, rules)
@@ -138,7 +146,7 @@ def _row(piece: Slice, part: Outcomes, rules: GateRules, holdout_share: float) -
     if part.champion_correct is None or part.gain is None:
         return row
     return row.model_copy(
-        update=_against_champion(part, part.champion_correct, part.gain, row, rules, holdout_share)
+        update=_against_champion(part, part.champion_correct, part.gain, row, rules, holdout_share, tests)
     )
 
 
@@ -164,22 +172,45 @@ def _against_champion(
     row: SliceRow,
     rules: GateRules,
     holdout_share: float,
+    tests: int,
 ) -> dict[str, object]:
     wins = int((part.challenger_correct & ~champion_correct).sum())
     losses = int((champion_correct & ~part.challenger_correct).sum())
-    worse = paired_difference(champion_correct.astype(float) - part.challenger_correct, part.groups)
     paired = paired_difference(gain, part.groups)
     # The whole holdout claims, at another level: its labels are `Evidence.labels`.
     whole = row.column is None
     needed = None if whole else rows_needed(spread(gain, paired), rules.min_improvement, rules.alpha)
+    right = part.challenger_correct.astype(np.float64) - champion_correct
+    tested = (
+        _loss(wins, losses, right, paired_difference(right, part.groups), rules, tests)
+        if is_tested(row.rows, rules)
+        else {}
+    )
     return {
         "champion": float(champion_correct.mean()),
         "wins": wins,
         "losses": losses,
-        "p_worse": better(losses, wins, worse, seed=rules.bootstrap.seed),
         "lower": _critical_bound(paired, rules) if row.critical else None,
         "rows_needed": needed,
         "labels_to_collect": labels_to_collect(needed, row.rows, holdout_share),
+        **tested,
+    }
+
+
+def _loss(
+    wins: int, losses: int, right: Floats, paired: PairedDifference, rules: GateRules, tests: int
+) -> dict[str, object]:
+    tolerance = rules.regressions.tolerated("classification")
+    return {
+        "tolerance": tolerance,
+        "p_worse": p_of_loss(wins, losses, paired, tolerance=tolerance, seed=rules.bootstrap.seed),
+        "loss_found": loss_found(
+            paired,
+            level=rules.alpha / tests,
+            tolerance=tolerance,
+            spread=spread(right, paired),
+            noise=min(wins, losses),
+        ),
     }
 
 

@@ -76,8 +76,13 @@ class SliceRow(_Stored):
     # Images that one of the models alone gets right; null where a metric counts none.
     wins: int | None = 0
     losses: int | None = 0
+    # Of the null that at most `tolerance` was lost (in verdicts of earlier releases: nothing); null where the slice has
+    # too few rows to be tested.
     p_worse: float | None = None
     p_worse_holm: float | None = None
+    tolerance: float | None = None
+    # The smallest true loss that is found with 80% power.
+    loss_found: float | None = None
     regressed: bool = False
     critical: bool = False
     lower: Bound | None = None
@@ -132,6 +137,26 @@ class Suspect(_Stored):
     confusion: str | None = None
 
 
+class BatchBetween(_Stored):
+    """Training and validation images of one batch that differ between champion and challenger, by what happened.
+
+    `published`: `visionops retract` can take the batch back.
+    """
+
+    batch: str
+    added: int = 0
+    removed: int = 0
+    relabelled: int = 0
+    published: bool = True
+
+
+class Between(_Stored):
+    """What came between the trainings of champion and challenger: batches, and recipe, code and packages in words."""
+
+    batches: list[BatchBetween]
+    inputs: list[str]
+
+
 class Evidence(_Stored):
     """All numbers a verdict rests on."""
 
@@ -144,6 +169,7 @@ class Evidence(_Stored):
     leak_count: int = 0
     leaks: list[Leak] = Field(default_factory=list)
     suspects: list[Suspect] = Field(default_factory=list)
+    between: Between | None = None
     absent_classes: list[str] = Field(default_factory=list)
     present_classes: int
     constant_prediction: str | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from visionops_assets.evaluation.phrases import amount, percent, points, probability
+from visionops_assets.evaluation.phrases import amount, loss_found, percent, points, probability
 from visionops_assets.evaluation.verdict import Comparison, Reason, SliceRow, Verdict
 
 
@@ -11,14 +11,24 @@ def summary(verdict: Verdict) -> str:
     deciding = [reason for reason in verdict.reasons if reason.effect == verdict.verdict]
     first = _sentence(deciding[0]) if deciding else ""
     others = len(deciding) - 1
-    named = next((r for r in verdict.reasons if r.rule == "suspect_batch"), None)
-    if named is not None and deciding and not deciding[0].subject.startswith("batch="):
+    named = _culprit(verdict, deciding)
+    if named is not None:
         return f"{verdict.verdict}: {first} {_sentence(named)}"
     if others > 0:
         subjects = ", ".join(dict.fromkeys(reason.subject for reason in deciding[1:4]))
         tail = f" and {others - 3} more" if others > 3 else ""
         return f"{verdict.verdict}: {first} Also: {subjects}{tail}."
     return f"{verdict.verdict}: {first}"
+
+
+def _culprit(verdict: Verdict, deciding: Sequence[Reason]) -> Reason | None:
+    """The note that says where to look, unless the weightiest reason says so itself."""
+    notes = {reason.rule: reason for reason in reversed(verdict.reasons)}
+    if "between" in notes:
+        return notes["between"]
+    if not deciding or deciding[0].subject.startswith("batch="):
+        return None
+    return notes.get("suspect_batch")
 
 
 def page(verdict: Verdict, *, rows: int | None = None) -> str:
@@ -38,6 +48,7 @@ def slice_table(slices: Sequence[SliceRow]) -> str:
         "won",
         "lost",
         "p worse (Holm)",
+        "loss found",
         "floor",
         "labels",
         "",
@@ -52,7 +63,8 @@ def slice_table(slices: Sequence[SliceRow]) -> str:
             percent(row.challenger),
             str(row.wins) if versus and row.wins is not None else "–",
             str(row.losses) if versus and row.losses is not None else "–",
-            probability(row.p_worse_holm) if versus else "–",
+            probability(row.p_worse_holm) if row.p_worse_holm is not None else "–",
+            loss_found(row),
             percent(row.floor) if row.floor is not None else "–",
             f"{row.labels_to_collect:,}" if row.labels_to_collect is not None else "–",
             _marks(row),
@@ -94,7 +106,7 @@ def _lines(verdict: Verdict, rows: int | None) -> Iterator[str]:
             yield ""
             yield (
                 "*labels*: how many more labelled images of this slice would show a difference of the margin in "
-                "it, with 80% power."
+                "it, with 80% power. *loss found*: the smallest true loss that these images show, with 80% power."
             )
     yield ""
     yield f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC. Verdict `{verdict.identity}`."

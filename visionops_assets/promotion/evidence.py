@@ -1,17 +1,16 @@
 """What lies with a registered version: where its data came from, how it was made, how it was judged."""
 
 from dataclasses import dataclass
-from json import loads
 
-from resources.model_errors import ArtifactMissing, ModelNotFound
-from resources.model_records import EVERYWHERE, PROVENANCE_ARTIFACT, ModelVersion, RegisteredModel
+from resources.model_errors import ModelNotFound
+from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
 from visionops_assets.dataset.manifest import Manifest
+from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdicts import listed, load
 from visionops_assets.promotion.history import HistoryEntry, Production, nothing_runs, production
 from visionops_assets.refusals import VerdictMissing
 from visionops_assets.registry import Registry
-from visionops_assets.training.challenger import MANIFEST_ARTIFACT
 from visionops_assets.training.provenance import Provenance
 
 
@@ -64,20 +63,10 @@ def gather(registry: Registry, project: str, version: int | None = None, group: 
     )
 
 
-def read_provenance(registry: Registry, run_id: str) -> Provenance | None:
-    """How a run made its model; None where it does not say."""
-    found = _read(registry, run_id, PROVENANCE_ARTIFACT)
-    return None if found is None else Provenance.from_json(found.decode())
-
-
-def read_manifest(registry: Registry, run_id: str) -> Manifest | None:
-    """What a run trained on; None where it does not say."""
-    found = _read(registry, run_id, MANIFEST_ARTIFACT)
-    return None if found is None else Manifest.from_json(loads(found))
-
-
 def _made(registry: Registry, version: ModelVersion) -> Made:
-    return Made(version, read_provenance(registry, version.run_id), read_manifest(registry, version.run_id))
+    return Made(
+        version, recorded_provenance(registry, version.run_id), recorded_manifest(registry, version.run_id)
+    )
 
 
 def _predecessor(registry: Registry, project: str, version: int) -> Made | None:
@@ -92,11 +81,4 @@ def _verdict(registry: Registry, model: RegisteredModel, arrival: HistoryEntry |
     try:
         return None if listing is None else load(registry, model.project, listing)
     except VerdictMissing:
-        return None
-
-
-def _read(registry: Registry, run_id: str, path: str) -> bytes | None:
-    try:
-        return registry.artifacts.read_bytes(run_id, path)
-    except ArtifactMissing:
         return None
