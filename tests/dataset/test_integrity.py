@@ -2,6 +2,7 @@ import hashlib
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from visionops_assets.dataset import integrity
@@ -97,3 +98,47 @@ def test_in_detection_every_class_of_every_box_counts():
     frame["boxes"] = pd.Series([[box | {"label": "x"}, box | {"label": "y"}]] * 5 + [[]])
     assert integrity.check_classes_in_splits(frame, ["x", "y"]).empty
     assert integrity.check_labels_known(frame, ["x"])["what"].tolist() == ["has the unknown label 'y'"] * 5
+
+
+def grouped(groups: list[str | None], splits: list[str], excluded: bool = False) -> pa.Table:
+    return pa.table(
+        {
+            "group": pa.array(groups, pa.string()),
+            "sha256": [f"{number:064x}" for number in range(len(groups))],
+            "split": splits,
+            "excluded": [excluded] * len(groups),
+        }
+    )
+
+
+CAMERAS = grouped(["c1"] * 60 + ["c2"] * 20 + ["c3"] * 20, ["train"] * 60 + ["val"] * 20 + ["holdout"] * 20)
+
+
+def few(*tables: pa.Table) -> list[tuple[str, str]]:
+    found = integrity.check_holdout_groups(tables, least=6, share=0.25, slices=("line",))
+    assert set(found["severity"]) <= {"WARN"}
+    return list(zip(found["what"], found["why"], strict=True))
+
+
+def test_a_holdout_of_too_few_groups_is_told_at_once_with_what_to_declare():
+    ((what, why),) = few(CAMERAS)
+    assert what == "is one group, c3, of 20 images"
+    assert "no model can ever be judged on this holdout, it takes at least 6" in why
+    assert "about 24 in all" in why and "`gate.slices` names (now line)" in why
+    ((what, why),) = few(CAMERAS, grouped(["c4"] * 9, ["holdout"] * 9))
+    assert what == "is 2 groups, c3, c4, of 29 images"
+    assert "ever be shown to be better" in why
+    ((what, _),) = few(grouped(["c1", "c1", "c2"], ["train", "train", "val"]))
+    assert what == "has no image: every group went to another side"
+
+
+def test_groups_enough_or_none_at_all_need_no_telling():
+    days = grouped([f"day-{number // 3}" for number in range(18)], ["holdout"] * 18)
+    assert not few(CAMERAS, days)
+    assert not few(grouped([None] * 4, ["train", "train", "val", "holdout"]))
+    assert few(
+        CAMERAS, grouped([f"day-{number // 3}" for number in range(18)], ["holdout"] * 18, excluded=True)
+    )
+    # The manifest of main has an image's own digest where it has no group.
+    own = grouped([f"{number:064x}" for number in range(3)], ["holdout"] * 3)
+    assert not few(own)

@@ -26,7 +26,10 @@ SHOWN: dict[str, tuple[str, frozenset[str]]] = {
         "The same image never has two labels.",
         frozenset({"one label an image"}),
     ),
-    "groups_whole": ("No group has images on two sides of the split.", frozenset({"groups whole"})),
+    "groups_whole": (
+        "No group has images on two sides of the split, and the holdout has enough groups to judge by.",
+        frozenset({"groups whole", "holdout groups"}),
+    ),
     "class_balance": ("Classes are about as frequent as on main.", frozenset({"class balance"})),
     "labels_plausible": (
         "The champion does not confidently disagree with the labels.",

@@ -4,9 +4,12 @@
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.findings import Finding, findings_table
@@ -42,6 +45,44 @@ def check_groups_whole(table: pd.DataFrame) -> pd.DataFrame:
         )
         for group, rows in straddling.groupby("group", sort=True)
     )
+
+
+def check_holdout_groups(
+    tables: Iterable[pa.Table], *, least: int, share: float, slices: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Where images have groups, the holdout has enough of them to judge a model by (else WARN).
+
+    `tables` have `group` (null: of its own), `sha256`, `split` and `excluded`; `least` is the gate's number of groups,
+    `share` the holdout's of all groups.
+    """
+    counts: dict[str, int] = {}
+    grouped = False
+    for table in tables:
+        used = table.filter(pc.invert(table["excluded"]))
+        grouped = grouped or bool(
+            pc.any(pc.fill_null(pc.not_equal(used["group"], used["sha256"]), False)).as_py()
+        )
+        held = used.filter(pc.equal(used["split"], "holdout"))
+        of_image = pc.coalesce(held["group"].cast(pa.string()), held["sha256"].cast(pa.string()))
+        for found in pc.value_counts(of_image).to_pylist():
+            counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
+    if not grouped or len(counts) >= least:
+        return findings_table([])
+    images = sum(counts.values())
+    named = ", ".join(sorted(counts)[:5])
+    what = {
+        0: "has no image: every group went to another side",
+        1: f"is one group, {named}, of {images:,} images",
+    }.get(len(counts), f"is {len(counts)} groups, {named}, of {images:,} images")
+    cannot = "be judged" if len(counts) < 2 else "be shown to be better"
+    columns = f" (now {', '.join(slices)})" if slices else ""
+    why = (
+        f"images of one group are one piece of evidence, so no model can ever {cannot} on this holdout, it takes "
+        f"at least {least}: declare finer ones (session, day or part), about {math.ceil(least / share)} in all; or, "
+        "where images of one camera are independent of each other, no `group`, and the camera as a column of its own "
+        f"that `gate.slices` names{columns}"
+    )
+    return findings_table([Finding("holdout groups", "the holdout", what, why, "WARN")])
 
 
 def check_classes_in_splits(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from resources.artifact_store import ArtifactStore
@@ -22,6 +23,7 @@ from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.findings_file import FORMAT, all_columns, write_findings
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
+from visionops_assets.dataset.integrity import check_holdout_groups
 from visionops_assets.dataset.layout import findings_path, images_prefix, ingest_branch
 from visionops_assets.dataset.manifest import read_manifest
 from visionops_assets.dataset.neighbours import Claims, check_apart, check_owner, claims_of_others
@@ -124,7 +126,7 @@ class Publisher:
     def _plan(self, source: Path, batch: str, base: str, format_name: str | None) -> BatchPlan:
         project, repository = self.project, self.project.repository
         existing = read_manifest(manifest_at(self.lakefs, self.artifacts, project, base), self.artifacts)
-        return plan_batch(
+        plan = plan_batch(
             source,
             batch,
             project.classes,
@@ -138,6 +140,13 @@ class Publisher:
             opinion=self.opinion(),
             progress=lambda done, of: self.progress("checked", done, of),
         )
+        few = check_holdout_groups(
+            [existing.filter(pc.not_equal(existing["batch"], batch)), plan.annotations],
+            least=project.gate.least_groups,
+            share=project.splits.holdout,
+            slices=project.gate.slices,
+        )
+        return plan.also([few])
 
     def _of_others(self, plan: BatchPlan, claims: Claims) -> Iterator[pd.DataFrame]:
         yield check_apart(plan.batch, plan.annotations, claims, self.neighbours)
