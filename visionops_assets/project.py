@@ -2,8 +2,9 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, overload
 
@@ -216,6 +217,19 @@ def neighbours_of(project: Project, projects: Projects) -> Neighbours:
     usable = {each.project: each for each in projects if each.repository == project.repository}
     unusable = dict.fromkeys(file.project for file in projects.unusable)
     return {name: each for name, each in {**unusable, **usable}.items() if name != project.project}
+
+
+def of_one_dataset(one: Project, other: Project) -> bool:
+    """Whether two projects may share annotations: the labels of one mean the same to the other."""
+    return (one.task, sorted(one.classes)) == (other.task, sorted(other.classes))
+
+
+def clashes(projects: Sequence[Project]) -> Iterator[tuple[Project, Project]]:
+    """Projects that keep their labels under one name in one repository, and mean other things by them."""
+    for one, other in combinations(projects, 2):
+        shared = (one.repository, one.annotations) == (other.repository, other.annotations)
+        if shared and not of_one_dataset(one, other):
+            yield one, other
 
 
 def _explain(found: Any) -> str:

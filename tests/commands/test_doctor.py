@@ -10,6 +10,7 @@ from desk import Desk
 from typer.testing import CliRunner
 
 from tests import processes, s3
+from tests.world import shapes_project
 from visionops.diagnosis import machine
 
 
@@ -86,6 +87,15 @@ def test_a_broken_project_file_is_named(desk: Desk):
     assert code == 1
     assert "cats.yaml" in lines["project cats"]["what"]
     assert "shapes" in lines["projects"]["what"], "the others stay"
+
+
+def test_projects_that_mean_other_things_by_the_same_annotations_are_named(desk: Desk):
+    desk.world.projects.append(shapes_project(project="others", classes=["light", "dark"]))
+    desk.save()
+    _, lines = doctor(desk)
+    assert lines["projects"]["state"] == "broken"
+    assert "others and shapes keep their labels as annotations shapes" in lines["projects"]["what"]
+    assert "annotations: " in lines["projects"]["fix"]
 
 
 def test_a_key_that_others_can_read_is_broken(desk: Desk):

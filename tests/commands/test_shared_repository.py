@@ -23,7 +23,7 @@ from visionops_assets.dataset.publishing import BatchRefused, Publisher
 from visionops_assets.dataset.readable import unreadable
 from visionops_assets.dataset.retraction import RetractionRefused, retract
 from visionops_assets.dataset.version import manifest_at, named_version
-from visionops_assets.project import Project
+from visionops_assets.project import Project, clashes
 
 # What is published waits: nothing is trained.
 WAITS = {"trigger": {"quiet_for": 86_400}}
@@ -203,7 +203,9 @@ def test_projects_of_one_name_need_the_same_classes(shared: Desk, tmp_path: Path
         shared.run("import", "others", str(theirs), "--batch", "week-02")
     assert world.lakefs.head("shapes").id == head
     more = write_batch(tmp_path / "more", 30, seed=3)
-    shared.run("import", "shapes", str(more), "--batch", "week-03"), "whoever was there first goes on"
+    assert "published" in shared.run("import", "shapes", str(more), "--batch", "week-03"), "the first goes on"
+    assert [(one.project, other.project) for one, other in clashes(world.projects)] == [("shapes", "others")]
+    assert not list(clashes([shapes(), shades(), shapes_project(project="twin")]))
 
 
 def test_projects_of_one_dataset_leave_each_other_their_batches(shared: Desk, tmp_path: Path):

@@ -148,7 +148,7 @@ def _home() -> Finding:
 
 
 def _projects(take: Callable[[Projects], None]) -> Finding:
-    from visionops_assets.project import load_projects
+    from visionops_assets.project import clashes, load_projects
 
     folder = home.projects_folder()
     if os.environ.get("VISIONOPS_PROJECTS") and not folder.is_dir():
@@ -159,6 +159,12 @@ def _projects(take: Callable[[Projects], None]) -> Finding:
         return broken("no project file can be used", "correct the files that are named below")
     if not found:
         return warning(f"{folder} has no project file", "visionops init NAME --from FOLDER makes one")
+    for one, other in clashes(found):
+        return broken(
+            f"{one.project} and {other.project} keep their labels as annotations {one.annotations} of repository "
+            f"{one.repository}, but have not the same task and classes",
+            f"give one of them a name of its own, for example `annotations: {other.project}`",
+        )
     return ok(", ".join(_named(project) for project in found))
 
 

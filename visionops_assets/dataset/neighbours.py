@@ -5,7 +5,7 @@ imports or retracts the batch for one name changes no image that another name ha
 dataset, so they need the same classes, and a batch that one of them published is that one's to correct or retract.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -17,7 +17,7 @@ from visionops_assets.dataset.annotations import AnnotationsError
 from visionops_assets.dataset.findings import Finding, findings_table
 from visionops_assets.dataset.layout import annotations_name, annotations_prefix
 from visionops_assets.dataset.publications import PROJECT, Publications
-from visionops_assets.project import Neighbours, Project
+from visionops_assets.project import Neighbours, Project, of_one_dataset
 
 APART = "apart from other projects"
 
@@ -91,7 +91,7 @@ def _of_others(
 ) -> Iterator[Finding]:
     place = f"annotations {project.annotations} of repository {project.repository}"
     first = neighbours.get(published.first_owner or "")
-    if first is not None and _labels(first) != _labels(project):
+    if first is not None and not of_one_dataset(first, project):
         yield Finding(
             APART,
             batch,
@@ -109,10 +109,6 @@ def _of_others(
             f"is a batch of project {owner}, which keeps its labels as the {place} too",
             f"correct it with `visionops import {owner} SOURCE --batch {batch}`, or give this batch another name",
         )
-
-
-def _labels(project: Project) -> tuple[str, Sequence[str]]:
-    return project.task, sorted(project.classes)
 
 
 def _owner(name: str, neighbours: Neighbours) -> str:
