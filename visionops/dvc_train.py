@@ -63,7 +63,7 @@ def train_folder(folder: Path) -> dict[str, float]:
         request = prepare(project, version, identity, work, lakefs=images, samples=samples, say=print)
         result = train(request, work, lambda report: print(f"epoch {report.epoch} of {report.epochs}"))
         onnx = work / "model.onnx"
-        export_onnx(result.shipped, onnx)
+        export_onnx(result.shipped, onnx, result.min_score)
         proof = parity(onnx, result.shipped, golden_images(request.train))
         if not proof.passed:
             raise StageError(f"the exported model answers otherwise than the trained one: {proof.summary}")

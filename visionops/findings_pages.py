@@ -17,7 +17,7 @@ from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.findings_file import boxes_in_words
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.layout import annotations_path, batch_of, is_image
-from visionops_assets.dataset.pictures import ANSWER, Mark, encoded, marked
+from visionops_assets.dataset.pictures import ANSWER, Mark, encoded, kind_of, marked
 from visionops_assets.dataset.stored_findings import BatchFindings
 from visionops_assets.project import Project
 from visionops_assets.promotion.page import Block, Card, Facts, Gallery, Link, Page, Paragraph, Table
@@ -125,9 +125,8 @@ class _Pictures:
         labelled = [Mark(box, str(box["label"])) for box in boxes]
         for box, mark in marks.items():
             picture = encoded(marked(pixels, [*labelled, mark] if mark else labelled))
-            suffix = "png" if picture.startswith(b"\x89PNG") else "jpg"
             digest = hashlib.sha256(f"{path}\0{box}".encode(errors="surrogatepass")).hexdigest()
-            name = f"{PICTURES}/{digest[:20]}.{suffix}"
+            name = f"{PICTURES}/{digest[:20]}.{kind_of(picture)}"
             (self._folder / name).write_bytes(picture)
             self.written[path, box] = name
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from visionops.drawing import Drawings
     from visionops.prediction_log import PredictionLog
     from visionops_assets.monitoring.prediction import RunningModel
 
@@ -21,27 +22,44 @@ def command(
     log: Annotated[bool, typer.Option("--log", help="Write the inference log.")] = False,
     device: Annotated[str, typer.Option(help="How the log names this machine; by default the host.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="Threads of the model; 0: as many as it likes.")] = 0,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Boxes from this score on; by default where the model's validation had the best F1.",
+        ),
+    ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Draw the answers on the images, in this new folder."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what the model in production says of images. With --log it counts as production: it is monitored.
+
+    The log keeps all boxes of a detector, whatever --min-score shows.
 
     What lies in a folder beside images, by the names of the files, is skipped. Exit code 1 if an image could not be
     read; the others are answered.
     """
     from visionops import services
+    from visionops.drawing import Drawings, in_words
     from visionops.prediction_log import PredictionLog, this_machine
     from visionops_assets.monitoring.prediction import open_version, running_version
 
     found, registry = services.project(project), services.registry()
     files, skipped = _files(images)
     model = open_version(registry, running_version(registry, project, group), threads)
+    least, source = _least_score(model, min_score)
+    drawings = Drawings(draw, model.shipped.classes) if draw is not None else None
     written = None
     if log:
         written = PredictionLog(services.spool(), found, device or this_machine(), group)
     answers = [
         told
         for start in range(0, len(files), BATCH)
-        for told in _batch(model, files[start : start + BATCH], written)
+        for told in _batch(model, files[start : start + BATCH], written, least, drawings)
     ]
     if written is not None:
         written.flush()
@@ -49,37 +67,69 @@ def command(
         told = {
             "project": project,
             "model": model.to_json(),
+            **({} if least is None else {"min_score": least, "min_score_from": source}),
             "predictions": answers,
             "skipped": [str(file) for file in skipped],
         }
         typer.echo(json.dumps(told, indent=1))
     else:
-        typer.echo(f"version {model.version} of {project}")
+        shown = "" if least is None else f", boxes of a score of {least:g} and more ({source})"
+        typer.echo(f"version {model.version} of {project}{shown}")
         for told in answers:
-            typer.echo(_line(told))
+            typer.echo(f"error: {told['error']}" if "error" in told else f"{told['image']}: {in_words(told)}")
         if skipped:
             typer.echo(f"skipped, no image by its name: {', '.join(map(str, skipped))}", err=True)
+        if draw is not None:
+            typer.echo(f"drawn: {sum('drawn' in told for told in answers)} images in {draw}")
     if any("error" in told for told in answers):
         raise typer.Exit(1)
 
 
-def _batch(model: "RunningModel", files: Sequence[Path], log: "PredictionLog | None") -> list[dict[str, Any]]:
+def _least_score(model: "RunningModel", asked: float | None) -> tuple[float | None, str]:
+    """From which score on boxes are shown, and who says so; None for a classifier. Raises ValueError where one is
+    asked of a classifier."""
+    from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
+
+    if model.shipped.task != "detection":
+        if asked is not None:
+            raise ValueError(
+                f"version {model.version} is a classifier, which draws no boxes: leave --min-score out"
+            )
+        return None, ""
+    if asked is not None:
+        return asked, "--min-score"
+    if model.shipped.min_score is not None:
+        return model.shipped.min_score, "the best F1 on validation"
+    return DEFAULT_MIN_SCORE, "the default, this version has none of its own"
+
+
+def _batch(
+    model: "RunningModel",
+    files: Sequence[Path],
+    log: "PredictionLog | None",
+    least: float | None,
+    drawings: "Drawings | None",
+) -> list[dict[str, Any]]:
     from datetime import UTC, datetime
 
-    from visionops_assets.monitoring.prediction import Picture, answer, pictures
+    from visionops_assets.monitoring.prediction import Picture, answer, meant, pictures
 
     seen = pictures([(str(file), file.read_bytes()) for file in files], model.shipped)
     readable = [each for each in seen if isinstance(each, Picture)]
     answers = answer(model, readable)
     if log is not None:
         log.add(readable, answers, datetime.now(UTC))
-    told = iter(answers)
-    return [
-        {"image": str(file), **_said(next(told).to_json())}
-        if isinstance(each, Picture)
-        else {"image": str(file), "error": str(each)}
-        for file, each in zip(files, seen, strict=True)
-    ]
+    shown = iter(answers if least is None else [meant(said, least) for said in answers])
+    found: list[dict[str, Any]] = []
+    for file, each in zip(files, seen, strict=True):
+        if not isinstance(each, Picture):
+            found.append({"image": str(file), "error": str(each)})
+            continue
+        told = {"image": str(file), **_said(next(shown).to_json())}
+        if drawings is not None:
+            told["drawn"] = str(drawings.draw(file, each.data, told))
+        found.append(told)
+    return found
 
 
 def _said(answer: dict[str, Any]) -> dict[str, Any]:
@@ -111,12 +161,3 @@ def _files(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         else:
             raise FileNotFoundError(f"{path}: there is no such image")
     return meant, skipped
-
-
-def _line(told: dict[str, Any]) -> str:
-    if "error" in told:
-        return f"error: {told['error']}"
-    if "boxes" in told:
-        shown = ", ".join(f"{box['label']} {box['score']:.2f}" for box in told["boxes"]) or "nothing"
-        return f"{told['image']}: {shown}"
-    return f"{told['image']}: {told['prediction']} {told['confidence']:.2f}"

@@ -1,6 +1,7 @@
 """A commit of images with boxes becomes a promoted detector, or a clear reason why not."""
 
 import base64
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,10 +9,14 @@ from typing import Any
 
 import pytest
 from detection_world import CLASSES, RECIPE, write_coco
+from PIL import Image
+from typer.testing import CliRunner
 
 from resources.home import ROOT
 from tests.reproduction.past_and_present import commit_all, copy_of_this_code
 from tests.world import World, new_world, shapes_project
+from visionops import services
+from visionops.__main__ import app
 from visionops_assets.dataset.ingest import plan_batch
 from visionops_assets.dataset.manifest import read_manifest
 from visionops_assets.dataset.publishing import Publisher
@@ -120,3 +125,42 @@ def test_the_project_file_of_the_parts_is_sound() -> None:
     project = load_project(Path(ROOT) / "projects" / "parts.yaml")
     assert project.task == "detection"
     assert project.gate.floors.batch == 0.6
+
+
+def test_predict_shows_the_boxes_that_are_meant_and_draws_them(
+    promoted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = write_coco(tmp_path / "images", 6, seed=9)
+    (images / "sub").mkdir()
+    (images / "sub" / "0001.png").write_bytes((images / "0001.png").read_bytes())
+    (images / "broken.png").write_bytes(b"no image")
+    before = {file: file.read_bytes() for file in images.rglob("*.png")}
+    monkeypatch.setattr(services, "project", lambda name: promoted.project)
+    monkeypatch.setattr(services, "registry", lambda: promoted.registry)
+
+    def predict(*options: str) -> dict[str, Any]:
+        told = CliRunner().invoke(app, ["predict", "shapes", str(images), "--json", *options])
+        assert told.exit_code == 1, "one image is none"
+        return json.loads(told.stdout)
+
+    everything, usual, none = predict("--min-score", "0"), predict(), predict("--min-score", "1")
+    assert usual["min_score_from"] == "the best F1 on validation" and 0 < usual["min_score"] < 1
+    for all_of_it, meant, nothing in zip(
+        *(told["predictions"] for told in (everything, usual, none)), strict=True
+    ):
+        if "error" in meant:
+            continue
+        kept = [box for box in all_of_it["boxes"] if box["score"] >= usual["min_score"]]
+        assert meant["boxes"] == kept and len(all_of_it["boxes"]) > len(kept) > 0
+        assert (meant["prediction"], meant["confidence"]) == (kept[0]["label"], kept[0]["score"])
+        assert (nothing["boxes"], nothing["prediction"]) == ([], None)
+
+    drawn = predict("--draw", str(tmp_path / "drawn"))["predictions"]
+    written = [Path(one["drawn"]) for one in drawn if "error" not in one]
+    assert len(set(written)) == 7 == len(list((tmp_path / "drawn").iterdir()))
+    for file in written:
+        with Image.open(file) as picture:
+            assert picture.width == 256 and picture.height > 256
+    assert {file: file.read_bytes() for file in images.rglob("*.png")} == before
+    taken = CliRunner().invoke(app, ["predict", "shapes", str(images), "--draw", str(images)])
+    assert isinstance(taken.exception, FileExistsError), "no image is written over"

@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from logged import png, sha256
+from PIL import Image
 from production_world import ProductionWorld
 from typer.testing import CliRunner, Result
 
 from visionops import services
 from visionops.__main__ import app
+from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
 
 
 @pytest.fixture
@@ -119,3 +122,38 @@ def test_each_device_group_is_answered_by_its_own_model(
     for group, version in (("all", everywhere), ("dock", dock), ("gate", everywhere)):
         found = predict(models, monkeypatch, str(images / "01.png"), "--group", group, "--json")
         assert json.loads(found.stdout)["model"]["version"] == version.version
+
+
+def test_the_answer_is_written_under_each_image(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path, tmp_path: Path
+):
+    models.put_in_production(models.register(1))
+    found = predict(models, monkeypatch, str(images), "--draw", str(tmp_path / "drawn"))
+    assert f"drawn: 70 images in {tmp_path / 'drawn'}" in found.output
+    for number in range(70):
+        with Image.open(tmp_path / "drawn" / f"{number:02}.png") as picture:
+            assert picture.width == 256 and picture.height > 256
+    refused = predict(models, monkeypatch, str(images), "--min-score", "0.5")
+    assert isinstance(refused.exception, ValueError)
+    assert "is a classifier, which draws no boxes" in str(refused.exception)
+
+
+def test_a_detector_of_before_shows_boxes_from_a_stated_score_on_and_logs_all(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    models.projects = [models.project.model_copy(update={"task": "detection"})]
+    unsure = np.random.default_rng(1).normal(0, 1e-5, (64, 3)).astype(np.float32)
+    models.put_in_production(models.register(1, unsure))
+    told = json.loads(predict(models, monkeypatch, str(images), "--json").stdout)
+    assert (told["min_score"], told["min_score_from"]) == (
+        DEFAULT_MIN_SCORE,
+        "the default, this version has none of its own",
+    )
+    strict = (str(images), "--json", "--min-score", "1", "--log", "--device", "desk-1")
+    assert not any(
+        one["boxes"] for one in json.loads(predict(models, monkeypatch, *strict).stdout)["predictions"]
+    )
+    ((_, content),) = models.spool.read_each("shapes", models.spool.files("shapes"))
+    assert all(pq.read_table(pa.BufferReader(content)).to_pydict()["boxes"]), (
+        "production is what the model says"
+    )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -62,7 +62,8 @@ def marked(pixels: Pixels, marks: Sequence[Mark] = (), scale: float | None = Non
     height, width = pixels.shape[:2]
     chosen = viewing_scale(height, width) if scale is None else scale
     image = _scaled(pixels, chosen).convert("RGB")
-    pen, font = ImageDraw.Draw(image), _font(13 if max(image.size) >= LEAST_SIDE else 10)
+    longer = max(image.size)
+    pen, font = ImageDraw.Draw(image), _font(max(13, longer // 60) if longer >= LEAST_SIDE else 10)
     for mark in marks:
         _draw(pen, image.size, mark, chosen, font)
     return image
@@ -70,8 +71,9 @@ def marked(pixels: Pixels, marks: Sequence[Mark] = (), scale: float | None = Non
 
 def written_under(image: Image.Image, lines: Sequence[str]) -> Image.Image:
     """An image on paper with lines of text under it."""
-    font, step = _font(14), 20
     width = max(image.width, LEAST_SIDE)
+    size = max(14, width // 60)
+    font, step = _font(size), round(size * 1.4)
     sheet = Image.new("RGB", (width, image.height + step * len(lines) + _GAP), _PAPER)
     sheet.paste(image.convert("RGB"), ((width - image.width) // 2, 0))
     pen = ImageDraw.Draw(sheet)
@@ -98,10 +100,14 @@ def thumbnail(pixels: Pixels, side: int) -> bytes:
     return encoded(_within(pixels, side))
 
 
+def kind_of(picture: bytes) -> Literal["png", "jpeg"]:
+    """Which of the two `encoded` chose."""
+    return "png" if picture.startswith(b"\x89PNG") else "jpeg"
+
+
 def data_uri(picture: bytes) -> str:
     """A PNG or JPEG as a `data:` address, which needs no server."""
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+    return f"data:image/{kind_of(picture)};base64,{base64.b64encode(picture).decode()}"
 
 
 def thumbnails_markdown(
@@ -156,7 +162,8 @@ def _draw(
     left, top = mark.box["x"] * scale, mark.box["y"] * scale
     right, bottom = left + max(1.0, mark.box["w"] * scale), top + max(1.0, mark.box["h"] * scale)
     pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=_INK)
-    pen.rectangle((left, top, right, bottom), outline=mark.colour, width=2 if max(size) >= LEAST_SIDE else 1)
+    thick = max(2, max(size) // 400) if max(size) >= LEAST_SIDE else 1
+    pen.rectangle((left, top, right, bottom), outline=mark.colour, width=thick)
     if not mark.text:
         return
     text = _fitting(mark.text, font, size[0] - 4)
@@ -164,7 +171,9 @@ def _draw(
     x = min(max(0.0, left), max(0.0, size[0] - width))
     y = top - height if top >= height else min(max(0.0, bottom), max(0.0, size[1] - height))
     pen.rectangle((x, y, x + width, y + height), fill=mark.colour)
-    pen.text((x + 2, y + height / 2), text, (0, 0, 0), font, anchor="lm")
+    red, green, blue = mark.colour
+    ink = (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else _PAPER
+    pen.text((x + 2, y + height / 2), text, ink, font, anchor="lm")
 
 
 def _within(pixels: Pixels, side: int) -> Image.Image:

@@ -24,13 +24,17 @@ class ModelFileError(ValueError):
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """An opened ONNX file: ONNX Runtime's session, its task and classes, and how it wants images decoded."""
+    """An opened ONNX file: ONNX Runtime's session, its task and classes, and how it wants images decoded.
+
+    `min_score` is from where a detector's boxes are meant, as its validation told; None where the file does not say.
+    """
 
     path: Path
     session: Any
     task: str
     classes: tuple[str, ...]
     input: InputSpec
+    min_score: float | None = None
 
     def run(self, batches: Iterable[NDArray[np.uint8]], outputs: Sequence[str]) -> list[list[NDArray[Any]]]:
         """The asked outputs, each a list of one array a batch of images uint8 [N, H, W, C].
@@ -107,11 +111,14 @@ def open_model(model: Path, threads: int = 0) -> ShippedModel:
     try:
         classes = tuple(json.loads(described["visionops.classes"]))
         spec = InputSpec.model_validate_json(described["visionops.input"])
+        least = described.get("visionops.min_score")
+        min_score = None if least is None else float(least)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{model}: its VisionOps metadata is incomplete ({error!r}); export it again"
         ) from error
-    return ShippedModel(model, session, described.get("visionops.task", "classification"), classes, spec)
+    task = described.get("visionops.task", "classification")
+    return ShippedModel(model, session, task, classes, spec, min_score)
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -125,7 +125,7 @@ class ScriptRun:
         with tempfile.TemporaryDirectory() as folder:
             weights, onnx = Path(folder, "weights.safetensors"), Path(folder, "model.onnx")
             weights_sha256 = save_weights(shipped, weights)
-            onnx_sha256 = export_onnx(shipped, onnx)
+            onnx_sha256 = export_onnx(shipped, onnx, metrics.get("min_score"))
             made = Recipe(input=self._input, model=ModelSpec(class_path=_path_of(model)))
             checkout = code_state(_script().parent)
             provenance = collect(
@@ -172,8 +172,10 @@ class ScriptRun:
         validation = self._side("val")
         if not len(validation):
             return {}
-        loss, score = self._task.measure(shipped, validation)
-        found = {f"validation_{self._task.score}": score, "validation_loss": loss}
+        measured = self._task.validate(shipped, validation)
+        found = {f"validation_{self._task.score}": measured.score, "validation_loss": measured.loss}
+        if measured.threshold is not None:
+            found |= {"validation_F1": measured.threshold.f1, "min_score": measured.threshold.min_score}
         metrics = {name: float(value) for name, value in found.items() if value is not None}
         self._tracking.log(metrics, self._epoch)
         return metrics

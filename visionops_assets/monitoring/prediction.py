@@ -79,6 +79,13 @@ class Answer:
         return {**told, "model": self.model.to_json()}
 
 
+def meant(said: Answer, min_score: float) -> Answer:
+    """An answer without the boxes below a score; a classifier's is as it was."""
+    if said.boxes is None:
+        return said
+    return _detected(said.model, [box for box in said.boxes if box["score"] >= min_score], said.embedding)
+
+
 def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -> ModelVersion:
     """The version that runs on a device group now. Raises `NothingInProduction`."""
     number = version_on(registry.models.get(project), group)

@@ -124,7 +124,7 @@ def _trained(
         project, version, original.identity, workdir, lakefs=lakefs, samples=folder / "samples", say=say
     )
     result = train(request, workdir, on_epoch)
-    export_onnx(result.shipped, workdir / ONNX)
+    export_onnx(result.shipped, workdir / ONNX, result.min_score)
     code = loaded_code_digest(project.recipe.model.class_path)
     return provenance_of(
         project, version, request, result, code=code, checkout=checkout, onnx_sha256=None

@@ -140,7 +140,7 @@ class _Training:
         )
         result = train(request, self.workdir, lambda report: self._hear(report, tracking))
         onnx = self.workdir / "model.onnx"
-        onnx_sha256 = export_onnx(result.shipped, onnx)
+        onnx_sha256 = export_onnx(result.shipped, onnx, result.min_score)
         proof = parity(onnx, result.shipped, golden_images(request.train))
         self.say(proof.summary)
         provenance = provenance_of(

@@ -53,13 +53,14 @@ class ParityReport:
         )
 
 
-def export_onnx(shipped: Shipped, path: Path) -> str:
-    """Write what ships and return the file's SHA-256 (hex).
+def export_onnx(shipped: Shipped, path: Path, min_score: float | None = None) -> str:
+    """Write what ships and return the file's SHA-256 (hex). `min_score` is from where a detector's boxes are meant.
 
     Input `images` uint8 [N, H, W, C] at the recipe's size; outputs by task, N free: `probabilities` float32
     [N, classes], or `boxes` float32 [N, K, 4] (left, top, width, height in pixels of the input), `scores` float32
     [N, K] and `labels` int64 [N, K]; then `embedding` float32 [N, D]. Metadata: `visionops.task`,
-    `visionops.classes` (JSON list), `visionops.input` (JSON: height, width, channels, resize), `visionops.format`.
+    `visionops.classes` (JSON list), `visionops.input` (JSON: height, width, channels, resize), `visionops.format`, and
+    `visionops.min_score` where it is known.
     Equal weights give equal bytes under equal versions of torch and onnxscript: names and places of the exporting
     code are removed.
 
@@ -95,6 +96,7 @@ def export_onnx(shipped: Shipped, path: Path) -> str:
         "visionops.classes": json.dumps(list(shipped.classes), ensure_ascii=False),
         "visionops.input": json.dumps(spec.model_dump(include={"height", "width", "channels", "resize"})),
         "visionops.format": FORMAT,
+        **({} if min_score is None else {"visionops.min_score": f"{min_score:g}"}),
     }
     for key in sorted(described):
         model.metadata_props.add(key=key, value=described[key])

@@ -18,5 +18,8 @@ class EpochReport:
     learning_rate: float
     seconds: float
     score: str = "accuracy"
+    # Of a detector: from which score on its boxes are meant, and the F1 that this gives.
+    min_score: float | None = None
+    validation_f1: float | None = None
     restored: bool = False
     """True where an earlier, interrupted training ran this epoch."""

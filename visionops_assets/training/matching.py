@@ -100,6 +100,11 @@ class Matching:
             found.append(Matches(self._answers.images[mine], hit[mine], wanted.astype(np.float64)))
         return found
 
+    def scored(self, least_overlap: float) -> tuple[Floats, Mask]:
+        """The score of every answer and whether it hits a truth [n]; what scores lower changes no hit."""
+        everything = np.ones(len(self._truths.labels), bool)
+        return self._answers.scores, self._assigned(everything, least_overlap)[0]
+
     def _assigned(self, inside: Mask, least: float) -> tuple[Mask, Mask]:
         """Which answers take a truth, and which of them one that does not count, [answers] each."""
         reached = np.flatnonzero(self._overlap >= least)

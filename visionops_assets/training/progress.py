@@ -70,23 +70,27 @@ class EpochReporter(lightning.Callback):
         weights = torch.tensor(self._weights, dtype=torch.float64)
         losses = torch.stack(self._losses).double().cpu()
         train_loss = float((losses * weights).sum() / weights.sum())
-        validation = self._task.measure(self._shipped, self._validation) if self._validation else (None, None)
-        if not all(math.isfinite(loss or 0.0) for loss in (train_loss, validation[0])):
+        validation = self._task.validate(self._shipped, self._validation) if self._validation else None
+        validation_loss = validation.loss if validation is not None else None
+        if not all(math.isfinite(loss or 0.0) for loss in (train_loss, validation_loss)):
             raise TrainingError(
                 f"training diverged in epoch {epoch} of {trainer.max_epochs}: the loss is "
-                f"{train_loss} (training), {validation[0]} (validation). Lower optimiser.lr, or look for images "
+                f"{train_loss} (training), {validation_loss} (validation). Lower optimiser.lr, or look for images "
                 "or a model that give non-finite values"
             )
+        threshold = validation.threshold if validation is not None else None
         self._report(
             EpochReport(
                 epoch=epoch,
                 epochs=trainer.max_epochs or epoch,
                 train_loss=train_loss,
-                validation_loss=validation[0],
-                validation_score=validation[1],
+                validation_loss=validation_loss,
+                validation_score=validation.score if validation is not None else None,
                 learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
                 seconds=time.perf_counter() - self._started,
                 score=self._task.score,
+                min_score=threshold.min_score if threshold is not None else None,
+                validation_f1=threshold.f1 if threshold is not None else None,
             )
         )
 

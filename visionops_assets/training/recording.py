@@ -28,6 +28,8 @@ def epoch_metrics(report: EpochReport) -> dict[str, float]:
         "train_loss": report.train_loss,
         "validation_loss": report.validation_loss,
         f"validation_{report.score}": report.validation_score,
+        "validation_F1": report.validation_f1,
+        "min_score": report.min_score,
         "learning_rate": report.learning_rate,
         "epoch_seconds": report.seconds,
     }

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,21 @@ from visionops_assets.training.boxes import answer_boxes, box_targets, move_boxe
 from visionops_assets.training.matching import Matching
 from visionops_assets.training.protocol import Shipped, ShippedClassifier, evaluating, loss_of
 from visionops_assets.training.recipe import InputSpec, Recipe
+from visionops_assets.training.score_threshold import ScoreThreshold, best_threshold
 from visionops_assets.training.shipped_detector import ShippedDetector
 
 # A batch of about this many pixels stays in the processor's caches: a third faster than four times as many.
 _EVALUATED_PIXELS = 1 << 16
+# Of a box and its truth, as in mAP@0.5.
+_OVERLAP = 0.5
+
+
+class Validation(NamedTuple):
+    """Mean loss, None where the model has none of its own, the task's score, and where a detector's boxes are meant."""
+
+    loss: float | None
+    score: float
+    threshold: ScoreThreshold | None = None
 
 
 class Task(ABC):
@@ -41,8 +52,13 @@ class Task(ABC):
         """Targets that follow the augmentation of their images."""
 
     @abstractmethod
+    def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
+        """Measure what would ship on a split."""
+
     def measure(self, shipped: Shipped, images: LabelledImages) -> tuple[float | None, float]:
-        """Mean loss and score of what would ship on a split; the loss None where the model has none of its own."""
+        """Mean loss and score of what would ship on a split."""
+        found = self.validate(shipped, images)
+        return found.loss, found.score
 
     def ship(self, model: nn.Module, classes: Sequence[str], input: InputSpec) -> Shipped:
         """A model as it ships. Raises ModelError where it does not fit the task."""
@@ -65,7 +81,7 @@ class Classification(Task):
     def follow(self, targets: Tensor, recipe: Recipe, epoch: int, samples: NDArray[np.int64]) -> Tensor:
         return targets
 
-    def measure(self, shipped: Shipped, images: LabelledImages) -> tuple[float | None, float]:
+    def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
         """Mean cross-entropy in nats, and accuracy."""
         loss, correct = 0.0, 0
         with evaluating(shipped):
@@ -75,7 +91,7 @@ class Classification(Task):
                 # `maximum` lets NaN through, where clamping at the smallest probability would hide it.
                 loss -= float(torch.maximum(chosen, torch.tensor(1e-12, dtype=torch.float64)).log().sum())
                 correct += int((probabilities.argmax(dim=1) == targets).sum())
-        return loss / len(images), correct / len(images)
+        return Validation(loss / len(images), correct / len(images))
 
 
 class Detection(Task):
@@ -95,7 +111,7 @@ class Detection(Task):
             targets, recipe.augmentations, seed=recipe.seed, epoch=epoch, samples=samples, input=recipe.input
         )
 
-    def measure(self, shipped: Shipped, images: LabelledImages) -> tuple[float | None, float]:
+    def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
         """Mean of the model's own loss, and mean average precision at an overlap of 0.5 (0 without a box to find)."""
         device, loss, found = shipped.mean.device, 0.0, []
         has_loss = callable(getattr(shipped.model, "loss", None))
@@ -108,8 +124,9 @@ class Detection(Task):
         boxes, scores, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
         truths, answers = target_boxes(images.labels), answer_boxes(boxes, scores, labels)
         matching = Matching(truths, answers, images=len(images), classes=len(shipped.classes))
-        (score,) = mean_average_precisions([matching.at(0.5)], np.ones((1, len(images))))
-        return (loss / len(images) if has_loss else None), float(np.nan_to_num(score))
+        (score,) = mean_average_precisions([matching.at(_OVERLAP)], np.ones((1, len(images))))
+        threshold = best_threshold(*matching.scored(_OVERLAP), len(truths.labels))
+        return Validation(loss / len(images) if has_loss else None, float(np.nan_to_num(score)), threshold)
 
 
 CLASSIFICATION, DETECTION = Classification(), Detection()

@@ -63,14 +63,21 @@ class TrainingResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Final losses and validation score, by name; what could not be measured is left out."""
+        """Final losses and validation scores, by name; what could not be measured is left out."""
         last = self.history[-1]
         named = {
             "train_loss": last.train_loss,
             "validation_loss": last.validation_loss,
             f"validation_{last.score}": last.validation_score,
+            "validation_F1": last.validation_f1,
+            "min_score": last.min_score,
         }
         return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def min_score(self) -> float | None:
+        """From which score on a detector's boxes are meant; None where validation did not tell."""
+        return self.history[-1].min_score
 
 
 def train(
