@@ -15,7 +15,7 @@ from sensors.owned_sensor import owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import EarlierRun, Go, readiness
 from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
-from visionops_assets.dataset.commits import changed_samples
+from visionops_assets.dataset.commits import changed_samples, tags_of_version
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
@@ -151,7 +151,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             partition_key=newest,
             tags={
                 run_tags.PROJECT: project.project,
-                run_tags.COMMIT: commit.id,
+                **tags_of_version(lakefs, project, commit),
                 run_tags.TRAINING_VERSION: version,
                 run_tags.INTENT: run_tags.DECISION,
                 run_tags.ATTEMPT: str(answer.attempt),

@@ -1,5 +1,6 @@
 """Batches in a project's drop are taken when they are complete, one at a time."""
 
+import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -106,7 +107,7 @@ def look(
             waiting.append(found)
         elif request is None:
             # The next one is audited against a main that has this one.
-            request, chosen = _request(project, one, found), one.batch
+            request, chosen = _request(project, one, found, now), one.batch
         else:
             waiting.append(Wait(f"{one.batch} is taken after {chosen}"))
     added = [batches(project.project).build_add_request([chosen])] if request else []
@@ -144,13 +145,14 @@ def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> 
     return Go(len(attempts) + 1, len(runs) + 1)
 
 
-def _request(project: Project, one: Sighting, go: Go) -> dg.RunRequest:
+def _request(project: Project, one: Sighting, go: Go, now: float) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{project.project}/{one.batch}/{one.fingerprint}/{go.number}",
         partition_key=one.batch,
         tags={
             run_tags.PROJECT: project.project,
             run_tags.BATCH: one.batch,
+            run_tags.WEEK: run_tags.week_of(datetime.datetime.fromtimestamp(now, datetime.UTC)),
             run_tags.DROP: one.fingerprint,
             run_tags.ATTEMPT: str(go.attempt),
         },

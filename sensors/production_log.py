@@ -234,6 +234,7 @@ def _request(project: Project, day: str, commit: str, go: Go) -> dg.RunRequest:
         tags={
             run_tags.PROJECT: project.project,
             run_tags.DAY: day,
+            run_tags.WEEK: run_tags.week_of(datetime.date.fromisoformat(day)),
             run_tags.COMMIT: commit,
             run_tags.ATTEMPT: str(go.attempt),
         },

@@ -8,7 +8,7 @@ from resources.lakefs_errors import LakeFSError
 from resources.model_errors import RegistryError
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
-from visionops_assets.asset_options import asset_key
+from visionops_assets.asset_options import IN_PRODUCTION, asset_key
 from visionops_assets.project import Project
 
 _CHANGING = ("decide", "promote", "rollback")
@@ -30,7 +30,7 @@ def untold_changes(
     """The event that is missing, or none. What cannot be told now is left to the next look: nothing waits for it."""
     from visionops_assets.promotion.presentation import production_materialisation, untold_change
 
-    key = asset_key(project, "in_production")
+    key = asset_key(project, IN_PRODUCTION)
     try:
         change = untold_change(context.instance, registry, project.project, key)
         if change is None or _is_changing(context.instance, project):
@@ -38,7 +38,13 @@ def untold_changes(
         context.log.info(f"not told yet: {change.sentence()}")
         return [
             production_materialisation(
-                project, key, change.group, lakefs=lakefs, registry=registry, artifacts=artifacts
+                context.instance,
+                project,
+                key,
+                change.group,
+                lakefs=lakefs,
+                registry=registry,
+                artifacts=artifacts,
             )
         ]
     except (LakeFSError, RegistryError, LookupError, OSError, ValueError) as error:

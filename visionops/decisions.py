@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from visionops.runs import run_job
+from visionops_assets import run_tags
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed_decision
-from visionops_assets.partitions import dataset_versions
+from visionops_assets.partitions import committed_at, dataset_versions
 from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import champion_of
 from visionops_assets.promotion.waiting import Line, line, newest_decision
@@ -92,6 +93,7 @@ def carry_out(
         f"{project}_promote",
         partition=decision.partition,
         config={f"{project}__champion": {"verdict": decision.identity}},
+        tags=_tags_of_its_run(instance, project, decision.partition),
     )
     after = production(registry.models.get(project))
     since = after.since
@@ -112,3 +114,14 @@ def carry_out(
         since.who,
         ran.run_id,
     )
+
+
+def _tags_of_its_run(instance: "dg.DagsterInstance", project: str, partition: str) -> dict[str, str]:
+    """What the run that decided on a dataset version says of its commit; lakeFS need not be there for it."""
+    import dagster as dg
+
+    wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION, "dagster/partition": partition}
+    about = {run_tags.WEEK: run_tags.week_of(committed_at(partition))}
+    for run in instance.get_runs(dg.RunsFilter(tags=wanted), limit=1):
+        about |= {name: run.tags[name] for name in (run_tags.COMMIT, run_tags.BATCH) if name in run.tags}
+    return about

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resources import home
+from visionops_assets import run_tags
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -37,6 +39,7 @@ def run_job(
     from dagster._core.execution.execute_in_process import merge_run_tags
 
     found = defs.resolve_job_def(job)
+    about = {run_tags.WEEK: run_tags.week_of(datetime.now(UTC)), **(tags or {})}
     # The event log keeps everything; a terminal needs the outcome.
     run_config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if config:
@@ -45,7 +48,7 @@ def run_job(
         found,
         run_id=run_id,
         run_config=run_config,
-        tags=merge_run_tags(found, partition, tags, None, instance, run_config),
+        tags=merge_run_tags(found, partition, about, None, instance, run_config),
         remote_job_origin=repository_origin(defs).get_job_origin(job),
     )
     events = list(execute_run_iterator(InMemoryJob(found), run, instance))

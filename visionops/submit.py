@@ -85,6 +85,7 @@ def submit(
     """
     from visionops.runs import run_job
     from visionops_assets import run_tags
+    from visionops_assets.dataset.commits import tags_of_version
     from visionops_assets.partitions import dataset_version
     from visionops_assets.promotion.history import production
     from visionops_assets.promotion.promote import champion_of
@@ -109,7 +110,7 @@ def submit(
         config={f"{project.project}__challenger": {"run": run_id}},
         tags={
             run_tags.PROJECT: project.project,
-            run_tags.COMMIT: commit.id,
+            **tags_of_version(lakefs, project, commit),
             run_tags.TRAINING_VERSION: challenger.training_version,
             run_tags.INTENT: run_tags.DECISION,
             run_tags.SUBMITTED: run_id,

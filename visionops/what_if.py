@@ -62,36 +62,35 @@ def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Compar
     import definitions
     from visionops import services
     from visionops.runs import run_job
+    from visionops_assets.dataset.commits import tags_of_version
+    from visionops_assets.dataset.version import named_version
     from visionops_assets.project import find_project
 
     project = find_project(definitions.projects, name)
     with services.dagster() as instance:
-        partition = _partition(definitions.defs, instance, project, version)
+        dataset = named_version(services.lakefs(), services.artifacts(), project, version)
+        partition = dataset.partition
+        _make_known(definitions.defs, instance, project, partition)
         typer.echo(f"{name}: {partition} with the present recipe and code …", err=True)
-        ran = run_job(definitions.defs, instance, f"{name}_what_if", partition=partition)
+        tags = tags_of_version(services.lakefs(), project, dataset.commit)
+        ran = run_job(definitions.defs, instance, f"{name}_what_if", partition=partition, tags=tags)
     if ran.error is not None:
         why = "; ".join(ran.failed_checks) or ran.error
         raise RuntimeError(f"the what-if of {name} on {partition} failed: {why}")
     return partition, ran.run_id, *_outcome(project, partition)
 
 
-def _partition(
-    defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project", version: str | None
-) -> str:
-    """The key of a dataset version, known to this Dagster from now on, as the sensor makes it known."""
-    from visionops import services
+def _make_known(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project", key: str) -> None:
+    """Let this Dagster know a dataset version, as the sensor does."""
     from visionops.sensor_ticks import evaluate_sensor
-    from visionops_assets.dataset.version import named_version
     from visionops_assets.partitions import dataset_versions
 
-    key = named_version(services.lakefs(), services.artifacts(), project, version).partition
     versions = dataset_versions(project.project).name or ""
     if not instance.has_dynamic_partition(versions, key):
         evaluate_sensor(defs, instance, f"{project.project}_commits")
     # A commit of a branch is no dataset version of main; here it is looked at as if it were.
     if not instance.has_dynamic_partition(versions, key):
         instance.add_dynamic_partitions(versions, [key])
-    return key
 
 
 def _outcome(project: "Project", partition: str) -> "tuple[Verdict, Comparison | None]":

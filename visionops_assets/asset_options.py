@@ -8,6 +8,9 @@ import dagster as dg
 from visionops_assets.partitions import dataset_versions, production_days
 from visionops_assets.project import Project
 
+# The asset that says what runs now, whoever changes it.
+IN_PRODUCTION = "in_production"
+
 
 def asset_key(project: Project, name: str) -> dg.AssetKey:
     """`[project, name]`."""

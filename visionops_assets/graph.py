@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from visionops_assets import run_tags
 from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, manifest_asset
 from visionops_assets.dataset.checks import images_intact_check, manifest_checks
 from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
+from visionops_assets.job_options import job_options
 from visionops_assets.monitoring.acting.assets import response_asset
 from visionops_assets.monitoring.assets import (
     drift_report_asset,
@@ -140,13 +140,11 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
 def _job(
     project: Project, name: str, selection: dg.AssetSelection, description: str
 ) -> "UnresolvedAssetJobDefinition":
-    """A job in one process of this machine: its stale runs can be told by their process."""
     return dg.define_asset_job(
         f"{project.project}_{name}",
         selection=selection,
         description=description,
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host(), run_tags.PROJECT: project.project},
+        **job_options(project),
     )
 
 

@@ -1,6 +1,7 @@
 """Pictures and tables as metadata that the UI shows."""
 
 import base64
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_PICTURE = 50_000
+# What a value has to its right on the first page of an asset, where the window is 1440 pixels wide.
+LINE = 50
 
 
 def picture(png: bytes, alt: str = "") -> dg.MarkdownMetadataValue:
@@ -30,6 +33,13 @@ def table(rows: "pd.DataFrame", columns: Sequence[str] | None = None) -> dg.Tabl
     ]
     schema = dg.TableSchema(columns=[dg.TableColumn(str(name), _kind(shown[name])) for name in shown.columns])
     return dg.MetadataValue.table(records, schema=schema)
+
+
+def lines(name: str, text: str) -> dg.TableMetadataValue:
+    """A sentence in lines that are seen without scrolling: the UI makes a text as wide as the widest link or table
+    beside it, and cuts it off."""
+    rows = [dg.TableRecord({name: line}) for line in textwrap.wrap(text, LINE, break_on_hyphens=False)]
+    return dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=[dg.TableColumn(name)]))
 
 
 def _plain(value: object) -> str | int | float | bool:

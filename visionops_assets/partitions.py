@@ -30,6 +30,12 @@ def dataset_version(commit: str, created_at: datetime.datetime) -> str:
     return f"{created_at.astimezone(datetime.UTC):%Y%m%dT%H%M%S}-{commit[:SHORT]}"
 
 
+def committed_at(partition_key: str) -> datetime.datetime:
+    """What a key tells of when its commit was made."""
+    moment = datetime.datetime.strptime(partition_key.partition("-")[0], "%Y%m%dT%H%M%S")
+    return moment.replace(tzinfo=datetime.UTC)
+
+
 def commit_prefix(partition_key: str) -> str:
     """What a key tells of its commit; lakeFS resolves a unique prefix to the whole id."""
     return partition_key.rpartition("-")[2]

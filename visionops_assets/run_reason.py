@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from visionops_assets import run_tags
+from visionops_assets.asset_options import IN_PRODUCTION
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
 # As Dagster tags a failed run whose process got a signal that nobody sent through Dagster.
@@ -40,8 +41,8 @@ def is_attempt(run: dg.DagsterRun) -> bool:
 
 def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
     """The verdict, or what a day's log has; of an error what the first failing step says, or, where none failed, what
-    the run says; of a refusal the checks that failed."""
-    verdict, run_failed, failed = None, None, []
+    the run says; of a refusal the checks that failed; of a change by hand what runs since."""
+    verdict, run_failed, changed, failed = None, None, None, []
     for event in events:
         if event.is_step_failure and outcome == run_tags.ERROR:
             data = event.step_failure_data
@@ -52,6 +53,9 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
             )
         if event.event_type == dg.DagsterEventType.RUN_FAILURE:
             run_failed = event.message
+        if event.is_step_materialization and event.asset_key is not None:
+            told = event.asset_key.path[-1] == IN_PRODUCTION
+            changed = event.step_materialization_data.materialization.description if told else changed
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if check.check_name == "beats_champion":
@@ -60,4 +64,5 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
                 verdict = (check.description or "").partition("\n")[0]
             elif not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
                 failed.append(f"{check.check_name}: {check.description}")
-    return verdict or "; ".join(failed) or (run_failed if outcome == run_tags.ERROR else None) or outcome
+    said = verdict or "; ".join(failed) or changed
+    return said or (run_failed if outcome == run_tags.ERROR else None) or outcome

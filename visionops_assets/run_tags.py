@@ -1,5 +1,6 @@
 """Tags that runs carry: one home for their names and what they mean."""
 
+import datetime
 import os
 import socket
 from collections.abc import Mapping
@@ -12,9 +13,13 @@ INTENT = "visionops/intent"
 ATTEMPT = "visionops/attempt"
 HOST = "visionops/host"
 OUTCOME = "visionops/outcome"
+# Why it ended so, in short.
+REASON = "visionops/reason"
 LEAVING = "visionops/leaving"
+# What a run is about: the batches of a commit, with commas between them; a production day; the ISO week of either.
 BATCH = "visionops/batch"
 DAY = "visionops/day"
+WEEK = "visionops/week"
 DROP = "visionops/drop"
 # The MLflow run that takes the place of a training.
 SUBMITTED = "visionops/submitted"
@@ -51,6 +56,13 @@ OUTCOMES = (
     UNCHANGED,
     LOGGED,
 )
+
+
+def week_of(day: datetime.date) -> str:
+    """The ISO week of a day (UTC where it is a moment), as 2026-W48."""
+    if isinstance(day, datetime.datetime):
+        day = day.astimezone(datetime.UTC)
+    return f"{day:%G-W%V}"
 
 
 def host() -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from holdouts import CLASSES, context, discordant, labels_in_turn, table
 
+from visionops_assets import metadata
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.presentation import SLICES_SHOWN, gate_metadata, verdict_metadata
 from visionops_assets.evaluation.rules import BatchFloor, Bootstrap, Floors, GateRules
@@ -47,6 +48,8 @@ def test_every_verdict_is_shown_in_words_slices_and_pictures(wins: int, losses: 
     assert verdict.verdict == outcome
     page, gate = shown(verdict, predictions)
     assert page["in_words"] == verdict.summary()
+    seen = [record.data["reason"] for record in page["reason"].records]
+    assert " ".join(seen) == verdict.summary() and max(map(len, seen)) <= metadata.LINE
     assert page["confusion_matrix"].startswith("![confusion matrix](data:image/png")
     for values in (page, gate):
         assert values["verdict"] == outcome

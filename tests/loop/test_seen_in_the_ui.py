@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 from resources.home import ROOT
 from tests.world import World
 from visionops.runs import run_job
+from visionops_assets import run_tags
 
 LOCATION = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]["python_file"][
     "location_name"
@@ -54,6 +56,11 @@ query TickHistoryQuery($instigationSelector: InstigationSelector!) {
 LATEST = """
 query AssetsLatestInfo($keys: [AssetKeyInput!]!) {
   assetsLatestInfo(assetKeys: $keys) { latestRun { id status } latestMaterialization { runId } }
+}"""
+
+STALE = """
+query AssetStaleStatusDataQuery($keys: [AssetKeyInput!]!) {
+  assetNodes(assetKeys: $keys) { staleStatus staleCauses { reason dependency { path } } }
 }"""
 
 
@@ -147,6 +154,35 @@ def test_the_run_of_another_verb_is_seen_from_whatever_folder_it_was_started(
     assert on_the_jobs_page(ask, "shapes_rollback") == [ran.run_id]
 
 
+def test_a_run_says_what_it_is_about_and_last_how_it_ended_and_why(promoted: World) -> None:
+    """Its page opens at the last events; of a refusal, Dagster's own is a traceback that names a check."""
+    world = promoted
+    world.publish("week-02", 120, seed=2, wrong=0.9)
+    refused = world.tick()
+    assert refused.run_id is not None and refused.partition is not None
+    run = world.instance.get_run_by_id(refused.run_id)
+    assert run is not None
+    about = {name: run.tags[name] for name in (run_tags.PROJECT, run_tags.BATCH, run_tags.WEEK)}
+    committed = datetime.strptime(refused.partition[:8], "%Y%m%d").isocalendar()
+    week = f"{committed.year}-W{committed.week:02}"
+    assert about == {run_tags.PROJECT: "shapes", run_tags.BATCH: "week-02", run_tags.WEEK: week}
+    assert run.tags[run_tags.REASON].startswith("FAIL") and refused.reason.startswith(
+        run.tags[run_tags.REASON].removesuffix("…")
+    )
+    (first, *_) = world.instance.get_runs(dg.RunsFilter(tags={run_tags.OUTCOME: "promoted"}))
+    for one, ended in ((run, f"refused: {refused.reason}"), (first, "promoted: PASS")):
+        *_, last, status = world.instance.all_logs(one.run_id)
+        assert status.dagster_event is not None and status.dagster_event.is_job_event
+        assert last.message.startswith(ended)
+
+
+def test_a_run_started_in_the_ui_says_what_it_is_about(promoted: World) -> None:
+    (partition,) = promoted.partitions()
+    result = promoted.run("manifest", partition=partition)
+    run = promoted.instance.get_run_by_id(result.run_id)
+    assert run is not None and run.tags[run_tags.BATCH] == "week-01" and run_tags.WEEK in run.tags
+
+
 def test_a_refused_week_leaves_in_production_as_it_is(promoted: World, ask: Ask) -> None:
     """The lineage paints an asset red whose latest run failed and did not materialise it."""
     (first,) = promoted.instance.get_runs()
@@ -155,6 +191,8 @@ def test_a_refused_week_leaves_in_production_as_it_is(promoted: World, ask: Ask)
     (shown,) = ask(LATEST, keys=[{"path": ["shapes", "in_production"]}])
     assert shown["latestMaterialization"]["runId"] == first.run_id
     assert shown["latestRun"] is None or shown["latestRun"]["status"] == "SUCCESS", shown
+    (node,) = ask(STALE, keys=[{"path": ["shapes", "in_production"]}])
+    assert node == {"staleStatus": "FRESH", "staleCauses": []}
 
 
 def test_a_sensor_that_fails_says_so_on_its_page(promoted: World, ask: Ask) -> None:

@@ -107,12 +107,17 @@ def manifest_asset(project: Project, images: dg.AssetSpec) -> dg.AssetsDefinitio
     def manifest(
         context: dg.AssetExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
     ) -> dg.MaterializeResult:
+        from visionops_assets.dataset.commits import tags_of_version
         from visionops_assets.dataset.presentation import class_table, sample_pictures
         from visionops_assets.dataset.version import build_version
 
         with clear_failures(context):
             version = build_version(lakefs, artifacts, project, context.partition_key)
             pictures = sample_pictures(lakefs, project, version, SAMPLES_SHOWN)
+            # A run of the sensor says so from its beginning.
+            tags = tags_of_version(lakefs, project, version.commit)
+            missing = {name: value for name, value in tags.items() if name not in context.run.tags}
+            context.instance.add_run_tags(context.run.run_id, missing)
         used = version.used
         return dg.MaterializeResult(
             value=version.manifest.to_json(),

@@ -2,9 +2,12 @@
 
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
-from visionops_assets.dataset.layout import BATCHES
-from visionops_assets.dataset.publications import of_another_project
+from visionops_assets import run_tags
+from visionops_assets.dataset.layout import BATCHES, batch_of
+from visionops_assets.dataset.publications import BATCH, of_another_project
 from visionops_assets.project import Project
+
+LOOKED_AT, NAMED = 1000, 5
 
 
 def changed_samples(lakefs: LakeFSResource, project: Project, commit: Commit) -> bool:
@@ -13,6 +16,26 @@ def changed_samples(lakefs: LakeFSResource, project: Project, commit: Commit) ->
     if not commit.parents or of_another_project(commit, project):
         return False
     return any(lakefs.diff(project.repository, commit.parents[0], commit.id, BATCHES, limit=1))
+
+
+def batches_of(lakefs: LakeFSResource, project: Project, commit: Commit) -> list[str]:
+    """The batches that a commit is about: the one it says, or those among the first changes of one that says none."""
+    if BATCH in commit.metadata:
+        return [commit.metadata[BATCH]]
+    if not commit.parents:
+        return []
+    changes = lakefs.diff(project.repository, commit.parents[0], commit.id, BATCHES, limit=LOOKED_AT)
+    return list(dict.fromkeys(batch_of(change.path) for change in changes))
+
+
+def tags_of_version(lakefs: LakeFSResource, project: Project, commit: Commit) -> dict[str, str]:
+    """What the tags of a run on a dataset version say of its commit."""
+    batches = batches_of(lakefs, project, commit)
+    return {
+        run_tags.COMMIT: commit.id,
+        run_tags.WEEK: run_tags.week_of(commit.created_at),
+        **({run_tags.BATCH: ", ".join(batches[:NAMED])} if batches else {}),
+    }
 
 
 def newest_commit(lakefs: LakeFSResource, project: Project) -> Commit | None:

@@ -12,7 +12,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_records import EVERYWHERE
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
-from visionops_assets.asset_options import asset_key, asset_options, versioned
+from visionops_assets.asset_options import IN_PRODUCTION, asset_key, asset_options, versioned
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
@@ -78,8 +78,9 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
         )
         with clear_failures(context):
             told = production_materialisation(
+                context.instance,
                 project,
-                asset_key(project, "in_production"),
+                asset_key(project, IN_PRODUCTION),
                 EVERYWHERE,
                 lakefs=lakefs,
                 registry=registry,
@@ -96,7 +97,7 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
     """The unpartitioned `in_production` asset of a project."""
 
     @dg.asset(
-        **asset_options(project, "in_production", ["mlflow"]),
+        **asset_options(project, IN_PRODUCTION, ["mlflow"]),
         deps=[champion],
         description=(
             "What runs now, in words: why this model, trained on what, what changed against its predecessor. Whatever "

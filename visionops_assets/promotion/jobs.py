@@ -12,6 +12,7 @@ from resources.model_records import EVERYWHERE, version_on
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
 from visionops_assets.failures import clear_failures
+from visionops_assets.job_options import job_options
 from visionops_assets.project import Project
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def promote_job(project: Project, champion: dg.AssetsDefinition) -> "UnresolvedA
         f"{project.project}_promote",
         selection=dg.AssetSelection.assets(champion).without_checks(),
         description="Carry out a decision that waited for a person. The champion asset still checks everything.",
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host(), run_tags.PROJECT: project.project},
+        **job_options(project),
     )
 
 
@@ -86,7 +86,13 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
 
         with clear_failures(context):
             told = production_materialisation(
-                project, in_production.key, group, lakefs=lakefs, registry=registry, artifacts=artifacts
+                context.instance,
+                project,
+                in_production.key,
+                group,
+                lakefs=lakefs,
+                registry=registry,
+                artifacts=artifacts,
             )
         context.log_event(told)
 
@@ -96,8 +102,7 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
             "Take a bad model out of production at once: an earlier version becomes champion, promotion waits for "
             "`visionops release`."
         ),
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host(), run_tags.PROJECT: project.project},
+        **job_options(project),
     )
     def job() -> None:
         report(roll_back())

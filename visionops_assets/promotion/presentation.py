@@ -3,6 +3,15 @@
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    NULL_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
@@ -13,7 +22,9 @@ from resources.model_records import (
     ModelVersion,
 )
 from resources.model_registry import ModelRegistry
+from visionops_assets.asset_options import asset_key
 from visionops_assets.evaluation.verdicts import ListedVerdict
+from visionops_assets.metadata import lines
 from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change
 from visionops_assets.promotion.history import HistoryEntry, groups, newest_change, production
@@ -76,8 +87,9 @@ def champion_metadata(
     about = About(project.description, project.task, project.owners, project.licence)
     card = keep_model_card(registry, name, version, about)
     return {
-        "why": decision.summary,
+        "reason": lines("reason", decision.summary),
         **change_metadata(registry, name, change),
+        "why": decision.summary,
         "verdict": decision.identity,
         "model_card": dg.MetadataValue.md(card),
         **version_links(registry, registry.models.version(name, version)),
@@ -85,6 +97,7 @@ def champion_metadata(
 
 
 def production_materialisation(
+    instance: dg.DagsterInstance,
     project: Project,
     key: dg.AssetKey,
     group: str,
@@ -99,8 +112,25 @@ def production_materialisation(
         asset_key=key,
         description=found.why,
         metadata=production_metadata(registry, project.project, found),
-        tags={"dagster/data_version": found.weights_sha256},
+        tags={DATA_VERSION_TAG: found.weights_sha256, **_provenance(instance, project)},
     )
+
+
+def _provenance(instance: dg.DagsterInstance, project: Project) -> dict[str, str]:
+    """What it was made from, as Dagster notes of its own steps; else it calls what a refused version left out a new
+    input, and the asset unsynced."""
+    champion = asset_key(project, "champion")
+    made = instance.fetch_materializations(champion, limit=1).records
+    return {
+        CODE_VERSION_TAG: project.project,
+        get_input_event_pointer_tag(champion): str(made[0].storage_id) if made else NULL_EVENT_POINTER,
+        get_input_data_version_tag(champion): _data_version(made[0]) if made else NULL_DATA_VERSION.value,
+    }
+
+
+def _data_version(record: dg.EventLogRecord) -> str:
+    found = extract_data_version_from_entry(record.event_log_entry)
+    return found.value if found is not None else NULL_DATA_VERSION.value
 
 
 def untold_change(
@@ -119,9 +149,10 @@ def untold_change(
 def production_metadata(registry: ModelRegistry, project: str, report: ProductionReport) -> dict[str, Any]:
     """Why this model runs, and where everything that belongs to it is. Only text and tables show without a click."""
     return {
-        "why": report.why,
+        "reason": lines("reason", report.why),
         "trained_on": report.trained_on,
         "what_changed": report.what_changed,
+        "why": report.why,
         "in_detail": dg.MetadataValue.md(report.markdown),
         "version": report.version,
         "group": report.group,

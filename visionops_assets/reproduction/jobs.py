@@ -11,8 +11,8 @@ from resources.lakefs import LakeFSResource
 from resources.model_records import version_on
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
-from visionops_assets import run_tags
 from visionops_assets.failures import clear_failures
+from visionops_assets.job_options import job_options
 from visionops_assets.project import Project
 
 
@@ -76,8 +76,7 @@ def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Jo
             "Make a registered version again from its recorded code, package versions and data, and certify whether "
             "it is the same."
         ),
-        executor_def=dg.in_process_executor,
-        tags={run_tags.HOST: run_tags.host(), run_tags.PROJECT: project.project},
+        **job_options(project),
     )
     def job() -> None:
         make_again()

@@ -60,6 +60,7 @@ def response_asset(
                 if found.rollbacks and untold is not None:
                     context.log_event(
                         production_materialisation(
+                            context.instance,
                             project,
                             in_production.key,
                             untold.group,
