@@ -39,7 +39,7 @@ def diagnose(within: float = WITHIN_SECONDS) -> Iterator[Row]:
     """Every row: first the machine and the project files, then, side by side, all that these lead to."""
     # A page that is waited for: MLflow's own patience would be twenty seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    from visionops.diagnosis import clock, databases, file_systems, machine, places, servers, settings
+    from visionops.diagnosis import clock, databases, file_systems, machine, places, servers, settings, states
     from visionops_assets.project import Projects
 
     projects = Projects(())
@@ -58,6 +58,7 @@ def diagnose(within: float = WITHIN_SECONDS) -> Iterator[Row]:
             *databases.checks(),
             *servers.checks(projects),
             *places.checks(projects),
+            *states.checks(projects),
             machine.definitions(),
         ],
         within,

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from resources import model_artifacts
 from tests.world import write_batch
+from visionops.doctor import diagnose
 from visionops_assets.evaluation.shipped import ModelFileError
 
 
@@ -48,6 +49,8 @@ def test_a_champion_that_is_gone_keeps_no_batch_out(
         (wrong,) = desk.json("status", "shapes")["wrong"]
         assert "version 1" in wrong and "`visionops rollback shapes --why" in wrong
         assert f"wrong: {wrong}" in desk.run("status", "shapes")
+        row = next(row for row in diagnose() if row.subject == "state of shapes")
+        assert (row.state, row.fix) == ("broken", "visionops status shapes") and "version 1" in row.what
     batch = write_batch(tmp_path / "week-02", 60, seed=2)
     said = desk.run("import", "shapes", str(batch), "--batch", "week-02")
     assert "60 images" in said

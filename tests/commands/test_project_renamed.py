@@ -7,6 +7,7 @@ from resources.artifact_store import ArtifactStore
 from resources.model_registry import ModelRegistry
 from tests.world import write_batch
 from visionops import renaming
+from visionops.doctor import diagnose
 from visionops.renaming import RenameRefused
 from visionops_assets import run_tags
 
@@ -61,6 +62,8 @@ def test_a_renamed_project_keeps_its_champion_runs_and_log(desk_of_promoted: Des
         said = desk.run("status", "signs")
         assert "no model in production" in said
         assert "`visionops project rename shapes NEW`" in said and "version 1" in said
+        row = next(row for row in diagnose() if row.subject == "undeclared projects")
+        assert row.state == "warning" and "no project file declares shapes" in row.what
     desk.run("project", "rename", "shapes", "signs")
     assert (desk.world.root / "projects" / "signs.yaml").is_file()
     whole(desk, "signs")

@@ -82,7 +82,7 @@ def checks(projects: Sequence[Project]) -> Iterator[Check]:
     yield Check("metrics", "port of `visionops metrics`", "ask its page", "use another port", metrics)
 
 
-def _embedded_sleeps() -> bool:
+def embedded_sleeps() -> bool:
     """Whether lakeFS is the embedded one and does not run now; asking it anything would start it."""
     if os.environ.get(ENDPOINT):
         return False
@@ -92,13 +92,13 @@ def _embedded_sleeps() -> bool:
 
 
 def _lakefs(client: LakeFSResource) -> Finding:
-    if _embedded_sleeps():
+    if embedded_sleeps():
         return ok("it starts when it is needed")
     return ok(f"{client.version()} at {client.address()}")
 
 
 def _repository(client: LakeFSResource, project: Project) -> Finding:
-    if _embedded_sleeps():
+    if embedded_sleeps():
         return ok("not looked at: the embedded lakeFS does not run now")
     try:
         head = client.head(project.repository)
