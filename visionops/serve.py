@@ -19,7 +19,7 @@ def command(
         float, typer.Option(min=0.05, help="Seconds between two looks at what is in production.")
     ] = 2.0,
 ) -> None:
-    """Answer images over HTTP: `curl --data-binary @image.png http://127.0.0.1:8080/predict`.
+    """Answer images over HTTP: `curl -F file=@image.png http://127.0.0.1:8080/predict`, or as the body itself.
 
     Each answer names its model. A promotion or rollback swaps the model between two batches: no request is dropped.
     GET /health and /metrics say how it does.
@@ -41,6 +41,7 @@ def command(
     server = PredictionServer(app.asgi, host, port)
     server.run(
         lambda: typer.echo(
-            f"version {current.model.version} of {project} answers at {server.address}/predict"
+            f"version {current.model.version} of {project} answers at {server.address}/predict: "
+            f"`curl -F file=@image.png {server.address}/predict`; Ctrl-C stops it"
         )
     )

@@ -72,6 +72,59 @@ def test_an_image_is_answered_and_the_answer_names_its_model_and_is_logged(model
     assert len(row["embedding"]) == 64
 
 
+def test_a_forms_file_is_answered_as_the_bare_body_is(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    with serving(models) as client:
+        bare = ask(client, png(1))
+        for name in ("file", "image", "whatever"):
+            form = client.post(
+                "/predict", files={name: ("x.png", png(1), "image/png")}, data={"note": "text"}
+            )
+            assert (form.status_code, form.json()) == (200, bare)
+        nameless = client.post("/predict", files={"file": png(1)})
+        assert nameless.json() == bare
+        quoted = {"content-type": 'Multipart/Form-Data; boundary="a b"'}
+        body = (
+            b'--a b\r\ncontent-disposition: form-data; name="f"; filename="x"\r\n\r\n'
+            + png(1)
+            + b"\r\n--a b--"
+        )
+        assert client.post("/predict", content=body, headers=quoted).json() == bare
+
+
+def test_what_is_no_image_is_answered_with_how_one_is_sent(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    two = [("file", ("a.png", png(1))), ("file", ("b.png", png(2)))]
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    with serving(models) as client:
+        asked = {
+            "empty": client.post("/predict", content=b""),
+            "no file": client.post("/predict", files={"file": (None, "x.png")}),
+            "2 files": client.post("/predict", files=two),
+            "cannot be read": client.post("/predict", content=b"not a form", headers=form),
+            "boundary": client.post(
+                "/predict", content=b"x", headers={"content-type": "multipart/form-data"}
+            ),
+            "alters bytes": client.post("/predict", data={"file": "x.png"}),
+            "JSON is not taken": client.post("/predict", json={"image": "x.png"}),
+            "is not an image": client.post("/predict", files={"file": ("x.pdf", b"%PDF-1.7 and more")}),
+        }
+        for said, answer in asked.items():
+            assert answer.status_code == 400, answer.text
+            assert said in answer.json()["error"] and "<" not in answer.json()["error"], answer.text
+        large = client.post("/predict", files={"file": bytes((32 << 20) + 1)})
+        assert (large.status_code, "32 MB" in large.text) == (413, True)
+        for method, path, status in (
+            ("GET", "/predict", 405),
+            ("GET", "/", 404),
+            ("POST", "/predictions", 404),
+        ):
+            answer = client.request(method, path)
+            assert answer.status_code == status
+            assert answer.json()["predict"].endswith("/predict")
+        assert ask(client, png(1))["prediction"]
+
+
 def test_a_detector_answers_boxes_in_pixels_of_the_image(models: ProductionWorld):
     models.projects = [project().model_copy(update={"task": "detection"})]
     models.put_in_production(models.register(1))

@@ -16,18 +16,14 @@ from visionops.prediction_log import BackgroundLog
 from visionops.serving import metrics
 from visionops.serving.batcher import Batcher
 from visionops.serving.current import CurrentModel
+from visionops.serving.images import NoImage, hint, image_of
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.monitoring.prediction import Answer, Picture, answer, pictures
 
 _log = logging.getLogger(__name__)
 
-MAX_IMAGE_BYTES = 32 << 20
 # JPEG and PNG decode outside the interpreter's lock.
 DECODERS = 2
-
-
-class ImageTooLarge(ValueError):
-    """A request's body is larger than an image may be."""
 
 
 class PredictionApp:
@@ -57,6 +53,7 @@ class PredictionApp:
                 Route("/metrics", self._show_metrics),
             ],
             lifespan=self._lifespan,
+            exception_handlers={404: _say_what_there_is, 405: _say_what_there_is},
         )
 
     @contextlib.asynccontextmanager
@@ -76,9 +73,9 @@ class PredictionApp:
 
     async def _predict(self, request: Request) -> Response:
         try:
-            data = await _body(request)
-        except ImageTooLarge as error:
-            return self._say(413, {"error": str(error)}, time.perf_counter())
+            data = await image_of(request)
+        except NoImage as error:
+            return self._say(error.status, {"error": str(error)}, time.perf_counter())
         except ClientDisconnect:
             return Response(status_code=400)
         started = time.perf_counter()
@@ -89,7 +86,7 @@ class PredictionApp:
             _log.exception("a prediction of %s failed", self._project)
             return self._say(500, {"error": "the prediction failed; the server's log says why"}, started)
         if isinstance(found, UnreadableImage):
-            return self._say(400, {"error": str(found)}, started)
+            return self._say(400, {"error": f"{found}{hint(request)}"}, started)
         return self._say(200, {"project": self._project, **found.to_json()}, started)
 
     async def _health(self, _: Request) -> Response:
@@ -124,11 +121,14 @@ class PredictionApp:
         return [next(told) if isinstance(each, Picture) else each for each in seen]
 
 
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_IMAGE_BYTES:
-            raise ImageTooLarge(f"an image has at most {MAX_IMAGE_BYTES >> 20} MB; scale it down")
-        parts.append(part)
-    return b"".join(parts)
+async def _say_what_there_is(request: Request, error: Exception) -> Response:
+    """Of an address that is none, or a way of asking that is none."""
+    base = str(request.base_url).rstrip("/")
+    status = getattr(error, "status_code", 404)
+    told = {
+        "error": f"{request.method} {request.url.path} is not answered here",
+        "predict": f"POST an image: curl -F file=@image.png {base}/predict",
+        "health": f"{base}/health",
+        "metrics": f"{base}/metrics",
+    }
+    return JSONResponse(told, status, headers=getattr(error, "headers", None))
