@@ -1,12 +1,20 @@
 """A weights file is whole, equal for equal weights, and refused when it is not what was registered."""
 
+import hashlib
+import pickle
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from tests.world import RECIPE, shapes_project
 from visionops_assets.training.errors import WeightsError
+from visionops_assets.training.preparation import prepare
 from visionops_assets.training.weights import load_weights, read_weights, save_weights, write_atomically
 
 
@@ -54,6 +62,61 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     digest = save_weights(nn.Linear(2, 3), tmp_path / "w")
     with pytest.raises(WeightsError, match="do not fit Sequential"):
         load_weights(module(), tmp_path / "w", digest)
+
+
+@pytest.mark.parametrize(("old", "inside"), [(False, None), (True, "state_dict")])
+def test_a_pytorch_file_is_named_as_what_it_is_and_converts_as_the_message_says(
+    tmp_path: Path, old: bool, inside: str | None
+) -> None:
+    model = module(1)
+    tensors = model.state_dict()
+    torch.save(
+        {inside: tensors} if inside else tensors,
+        tmp_path / "start.pt",
+        _use_new_zipfile_serialization=not old,
+    )
+    digest = hashlib.sha256((tmp_path / "start.pt").read_bytes()).hexdigest()
+    for sha256 in (digest, "0" * 64):
+        with pytest.raises(WeightsError, match=r"start\.pt are a PyTorch file .* a pickle") as refused:
+            read_weights(tmp_path / "start.pt", sha256)
+    command = str(refused.value).split("`")[1].removeprefix("python ")
+    subprocess.run([sys.executable, *shlex.split(command)], cwd=tmp_path, check=True)
+    converted = tmp_path / "start.safetensors"
+    found = read_weights(converted, hashlib.sha256(converted.read_bytes()).hexdigest())
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors) and len(found) == len(tensors)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (pickle.dumps({"weight": [1.0]}), "a pickle"),
+        (b"PK\x03\x04" + bytes(26) + b"weights.safetensors", "a zip archive: unpack it"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "an HTML page"),
+        (b"anything else", "no safetensors file"),
+        (b"", "no safetensors file"),
+    ],
+)
+def test_what_is_no_safetensors_file_is_named(tmp_path: Path, content: bytes, kind: str) -> None:
+    (tmp_path / "given").write_bytes(content)
+    with pytest.raises(WeightsError, match=kind):
+        read_weights(tmp_path / "given", hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [("start.pt", "PyTorch file"), ("absent.safetensors", "absent.safetensors: cannot be read")],
+)
+def test_weights_to_start_from_are_refused_before_an_image_is_read(
+    tmp_path: Path, uri: str, said: str
+) -> None:
+    torch.save(module().state_dict(), tmp_path / "start.pt")
+    start = {"uri": str(tmp_path / uri), "sha256": "0" * 64, "licence": "MIT"}
+    project = shapes_project(recipe={**RECIPE, "model": {"init_weights": start}})
+    unread: Any = None
+    with pytest.raises(WeightsError, match=said):
+        prepare(project, unread, "identity", tmp_path, lakefs=unread, samples=tmp_path, say=print)
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

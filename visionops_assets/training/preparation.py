@@ -14,9 +14,11 @@ from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.code_digest import CodeState
+from visionops_assets.training.errors import WeightsError
 from visionops_assets.training.provenance import DataOrigin, Provenance, collect
 from visionops_assets.training.tasks import task_of
 from visionops_assets.training.train import TrainingRequest, TrainingResult
+from visionops_assets.training.weights import tensors_in
 
 
 def prepare(
@@ -32,8 +34,10 @@ def prepare(
     """What to train on what: the decoded samples of the sides that training sees, and the weights to start from.
 
     `samples` is the root of the sample cache; a local copy of declared weights goes into `workdir`. Raises
-    `SampleError`, `UnreadableImage`, and what lakeFS and the store of the weights raise.
+    `WeightsError`, `SampleError`, `UnreadableImage`, and what lakeFS and the store of the weights raise.
     """
+    # First: what is wrong with them is known before thousands of images are decoded.
+    init_weights = _init_weights(project, workdir)
     used = version.split("train", "val")
     view, filled = load_samples(
         lakefs, project.repository, version.commit.id, used, samples, project.recipe.input
@@ -54,7 +58,7 @@ def prepare(
         validation=validation if len(validation) else None,
         identity=identity,
         task=task,
-        init_weights=_init_weights(project, workdir),
+        init_weights=init_weights,
     )
 
 
@@ -102,13 +106,20 @@ def provenance_of(
 
 
 def _init_weights(project: Project, workdir: Path) -> Path | None:
-    """A local copy of the weights to start from; training verifies its digest."""
+    """A verified local copy of the weights to start from. Raises WeightsError."""
     declared = project.recipe.model.init_weights
     if declared is None:
         return None
     from upath import UPath
 
+    try:
+        content = UPath(declared.uri).read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"model.init_weights.uri {declared.uri}: cannot be read ({error.strerror or error})"
+        ) from error
+    tensors_in(content, declared.sha256, declared.uri)
     workdir.mkdir(parents=True, exist_ok=True)
     copy = workdir / "init_weights.safetensors"
-    copy.write_bytes(UPath(declared.uri).read_bytes())
+    copy.write_bytes(content)
     return copy
