@@ -20,6 +20,9 @@ TAG_DAGSTER_RUN = "dagster.run_id"
 # What a run was made as, where it is not a challenger's, and the sweeps that it is a part of, by name.
 TAG_KIND = "visionops.kind"
 TAG_SWEEP = "visionops.sweep"
+# What MLflow shows as a run's description, and the outcome of the newest verdict on its model.
+TAG_DESCRIPTION = "mlflow.note.content"
+TAG_VERDICT = "visionops.verdict"
 # Of a version: what its last reproduction found, when, and which artifact of its run says so.
 TAG_REPRODUCTION = "visionops.reproduction.result"
 TAG_REPRODUCTION_WHEN = "visionops.reproduction.when"

@@ -13,6 +13,7 @@ from resources.model_records import PROVENANCE_ARTIFACT
 from tests.world import GATE
 from visionops import tracking
 from visionops_assets.reproduction.clean_process import ReproductionFailed
+from visionops_assets.training.errors import ModelError
 from visionops_assets.training.provenance import Provenance
 
 LENIENT = {**GATE, "require": "non_inferior", "min_improvement": 0.6}
@@ -29,7 +30,9 @@ class OneLayer(nn.Module):
         return self.layer(images.flatten(1))
 
 
-def test_a_script_of_ones_own_is_recorded_submitted_and_promoted(bench: Bench):
+def test_a_script_of_ones_own_is_recorded_submitted_and_promoted(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+):
     bench.declare(gate=LENIENT)
     before, registry = bench.registered, bench.world.registry
     torch.manual_seed(0)
@@ -46,22 +49,42 @@ def test_a_script_of_ones_own_is_recorded_submitted_and_promoted(bench: Bench):
         weights = run.log_model(model)
         with pytest.raises(ValueError, match="the holdout is the gate's alone"):
             run.images("holdout")
+    printed = capsys.readouterr()
+    assert f"visionops submit {run.id}" in printed.out
+    assert f"run {run.id} of shapes" in printed.err and "images, 8×8, grey, of dataset version" in printed.err
     recorded = registry.runs.get(run.id)
     assert recorded.finished
+    assert (recorded.params["input.height"], recorded.params["input.resize"]) == ("8", "fit")
+    assert "8×8" in recorded.tags["mlflow.note.content"]
     assert recorded.params["optimiser.lr"] == "0.05"
     assert recorded.metrics["validation_accuracy"] > 0.8
     assert recorded.tags["visionops.kind"] == "script"
     made = Provenance.from_json(registry.artifacts.read_bytes(run.id, PROVENANCE_ARTIFACT).decode())
-    assert made.made_with["optimiser.lr"] == 0.05
+    assert (made.made_with["optimiser.lr"], made.made_with["input.width"]) == (0.05, 8)
     assert bench.registered == before
 
     told = json.loads(bench.run("submit", run.id, "--json"))
 
     assert told["outcome"] == "promoted", told["reason"]
+    judged = registry.runs.get(run.id)
+    assert judged.tags["visionops.verdict"] == "PASS" and judged.metrics["holdout_accuracy"] > 0.8
     assert registry.models.version("shapes", told["version"]).weights_sha256 == weights
     assert bench.world.latest("challenger").metadata["recipe"].value["optimiser.name"] == "adam"
     with pytest.raises(ReproductionFailed, match="made by one's own script"):
         bench.run("reproduce", "shapes")
+
+
+def test_an_input_that_a_script_only_claims_is_recorded_as_it_is(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+):
+    claimed = {"input": {"height": 224, "width": 8}, "lr": 0.1}
+    with tracking.start("shapes", params=claimed) as run, pytest.raises(ModelError, match="not dict"):
+        run.log_model({"weight": 1})  # type: ignore[arg-type]
+    printed = capsys.readouterr()
+    assert "input.height: recorded as they are" in printed.err and "input.width" not in printed.err
+    assert "without a model" in printed.out
+    recorded = bench.world.registry.runs.get(run.id)
+    assert (recorded.params["input.height"], recorded.params["lr"]) == ("8", "0.1")
 
 
 def test_an_exception_in_the_script_ends_its_run_as_failed(bench: Bench):

@@ -29,6 +29,7 @@ from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import find_leaks
 from visionops_assets.evaluation.ledger import turn_of
 from visionops_assets.evaluation.predictions import holdout_digest
+from visionops_assets.evaluation.run_page import show_verdict
 from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Verdict, verdict_identity
@@ -83,11 +84,13 @@ def judge_challenger(
         say(
             f"this challenger was judged against this champion on this holdout before: verdict {identity[:12]} reused"
         )
+        show_verdict(registry, found, challenger.run_id, version.partition)
         return Judgement(found, predictions, True, judging.examples(predictions))
     if predictions is None:
         predictions = judging.predict()
     verdict = found or judging.judge(predictions, dagster_run_id)
     stored = verdicts.store(registry, verdict, run_id=challenger.run_id, partition=version.partition)
+    show_verdict(registry, stored, challenger.run_id, version.partition)
     return Judgement(stored, predictions, found is not None, judging.examples(predictions))
 
 

@@ -1,11 +1,9 @@
 """A run of somebody's own training script: the same records as a recipe's, so that the gate can judge its model."""
 
 import copy
-import hashlib
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,9 @@ from torch import Tensor, from_numpy, nn
 
 from resources.lakefs import LakeFSResource
 from resources.model_records import (
-    FAILED,
-    FINISHED,
-    KILLED,
-    SCRIPT,
     TAG_CODE,
-    TAG_COMMIT,
     TAG_IDENTITY,
-    TAG_KIND,
-    TAG_MANIFEST,
     TAG_ONNX,
-    TAG_PARTITION,
     TAG_RECIPE,
     TAG_WEIGHTS,
     Run,
@@ -37,14 +27,14 @@ from visionops_assets.dataset.samples import load_samples
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
 from visionops_assets.training.batches import LabelledImages, channel_statistics
-from visionops_assets.training.challenge import identity_of
 from visionops_assets.training.code_digest import code_state
+from visionops_assets.training.errors import ModelError
 from visionops_assets.training.export import export_onnx, golden_images, parity
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.protocol import Shipped
 from visionops_assets.training.provenance import DataOrigin, ScriptOrigin, collect
-from visionops_assets.training.recipe import InputSpec, ModelSpec, Recipe, canonical_json
-from visionops_assets.training.recording import flattened, put_model
+from visionops_assets.training.recipe import InputSpec, ModelSpec, Recipe
+from visionops_assets.training.recording import put_model
 from visionops_assets.training.tasks import task_of
 from visionops_assets.training.weights import save_weights
 
@@ -52,7 +42,7 @@ _SIDES = ("train", "val")
 
 
 class ScriptRun:
-    """One run, while its script trains. `id` is the MLflow run that `visionops submit` takes."""
+    """One run, while its script trains. `id` is the MLflow run that `visionops submit` takes; `params` are by path."""
 
     def __init__(
         self,
@@ -74,6 +64,12 @@ class ScriptRun:
         self._task = task_of(project.task)
         self._history: list[EpochReport] = []
         self._epoch = 0
+        self._is_recorded = False
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the model was recorded, so that it can be submitted."""
+        return self._is_recorded
 
     def images(self, side: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """The decoded images of `train` or `val`, uint8 [N, H, W, C] at the recipe's size, with their targets.
@@ -119,6 +115,10 @@ class ScriptRun:
         where it does not fit the protocol, `ExportError`, `WeightsError`.
         """
         project, run_id = self._project, self.id
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"log_model takes the trained torch.nn.Module, not {type(model).__name__}: load what you have into one"
+            )
         shipped = self._task.ship(copy.deepcopy(model).cpu(), project.classes, self._input).eval()
         metrics = self._measured(shipped)
         train, validation = self._side("train"), self._side("val")
@@ -127,7 +127,7 @@ class ScriptRun:
             weights_sha256 = save_weights(shipped, weights)
             onnx_sha256 = export_onnx(shipped, onnx, metrics.get("min_score"))
             made = Recipe(input=self._input, model=ModelSpec(class_path=_path_of(model)))
-            checkout = code_state(_script().parent)
+            checkout = code_state(script_file().parent)
             provenance = collect(
                 project=project.project,
                 task=project.task,
@@ -151,7 +151,7 @@ class ScriptRun:
             ).model_copy(
                 update={
                     "recipe_digest": self._run.tags[TAG_RECIPE],
-                    "script": ScriptOrigin(name=_script().name, parameters=flattened(self._params)),
+                    "script": ScriptOrigin(name=script_file().name, parameters=dict(self._params)),
                 }
             )
             put_model(
@@ -166,6 +166,7 @@ class ScriptRun:
                 history=self._history,
             )
         self._registry.runs.set_tags(run_id, {TAG_WEIGHTS: weights_sha256, TAG_ONNX: onnx_sha256})
+        self._is_recorded = True
         return weights_sha256
 
     def _measured(self, shipped: Shipped) -> dict[str, float]:
@@ -207,67 +208,7 @@ class ScriptRun:
         return spec.model_copy(update={"mean": mean, "std": std})
 
 
-@contextmanager
-def open_script_run(
-    project: Project,
-    version: DatasetVersion,
-    params: Mapping[str, Any],
-    *,
-    name: str | None,
-    normalise: bool,
-    lakefs: LakeFSResource,
-    registry: ModelRegistry,
-    samples: Path,
-) -> Iterator[ScriptRun]:
-    """A new run of a script on a dataset version, closed at the end of the block, as failed by an exception."""
-    script, runs = _script(), registry.runs
-    content = script.read_bytes() if script.is_file() else b""
-    code = hashlib.sha256(content).hexdigest()
-    made_with = canonical_json({"script": script.name, "parameters": flattened(params)})
-    recipe = hashlib.sha256(made_with.encode()).hexdigest()
-    run = runs.start(
-        project.project,
-        name or f"{project.project} {script.name}",
-        {
-            TAG_KIND: SCRIPT,
-            TAG_PARTITION: version.partition,
-            TAG_COMMIT: version.commit.id,
-            TAG_MANIFEST: version.manifest.digest,
-            TAG_RECIPE: recipe,
-            TAG_CODE: code,
-            TAG_IDENTITY: identity_of(project, version.manifest.digest, recipe, code),
-        },
-    )
-    tracking = Tracking(
-        project.tracking, runs, project.project, run, lambda text: print(text, file=sys.stderr)
-    )
-    status = FINISHED
-    try:
-        tracking.start({"script": script.name, **flattened(params)}, run.tags)
-        address = f"lakefs://{project.repository}/{version.commit.id}/"
-        runs.log_dataset(run.id, address, project.repository, version.manifest.digest)
-        yield ScriptRun(
-            project,
-            version,
-            params,
-            run=run,
-            tracking=tracking,
-            lakefs=lakefs,
-            registry=registry,
-            samples=samples,
-            normalise=normalise,
-        )
-    except Exception:
-        status = FAILED
-        raise
-    except BaseException:
-        status = KILLED
-        raise
-    finally:
-        tracking.end(status)
-
-
-def _script() -> Path:
+def script_file() -> Path:
     """The file that this process runs; of a notebook, its kernel's."""
     return Path(getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0] or "script").absolute()
 

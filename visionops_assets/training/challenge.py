@@ -16,6 +16,7 @@ from resources.model_records import (
     KILLED,
     TAG_CODE,
     TAG_COMMIT,
+    TAG_DESCRIPTION,
     TAG_MANIFEST,
     TAG_ONNX,
     TAG_PARTITION,
@@ -67,6 +68,7 @@ def challenge(
             TAG_MANIFEST: version.manifest.digest,
             TAG_RECIPE: recipe_digest(project.recipe),
             TAG_CODE: loaded_code_digest(project.recipe.model.class_path),
+            TAG_DESCRIPTION: _described(project, version),
         }
         named = name or f"{project.project} {version.partition}"
         with scratch.exclusive_training(identity) as workdir:
@@ -92,6 +94,16 @@ def identity_of(project: Project, manifest_digest: str, recipe: str, code: str) 
     """The same of any recipe and code, by their digests."""
     content = [project.project, manifest_digest, training_version_of(project, recipe, code)]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def _described(project: Project, version: DatasetVersion) -> str:
+    """What MLflow's page of a training says of it."""
+    recipe, spec = project.recipe, project.recipe.input
+    return (
+        f"{recipe.model.class_path} trained for {recipe.epochs} epochs on the {len(version.split('train')):,} training "
+        f"images ({spec.width}×{spec.height}, {'grey' if spec.channels == 1 else 'colour'}) of dataset version "
+        f"{version.partition}."
+    )
 
 
 @dataclass(frozen=True)
