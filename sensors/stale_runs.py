@@ -1,5 +1,8 @@
 """Runs whose process is gone. Dagster's default launcher never notices: such a run would stay STARTED for ever."""
 
+import contextlib
+import os
+from collections.abc import Set
 from dataclasses import dataclass
 
 import dagster as dg
@@ -48,6 +51,19 @@ def end_stale_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, message=f"process {pid} of this run is gone; it was killed")
         ended.append(run.run_id)
     return ended
+
+
+def runs_in(instance: dg.DagsterInstance, groups: Set[int]) -> list[str]:
+    """Ids of the runs of this machine that processes of these groups execute."""
+    found = []
+    for record in instance.get_run_records(
+        dg.RunsFilter(statuses=_LIVE, tags={run_tags.HOST: run_tags.host()})
+    ):
+        known = _last_known(instance, record.dagster_run)
+        with contextlib.suppress(ProcessLookupError):
+            if known is not None and known.alive and os.getpgid(known.pid) in groups:
+                found.append(record.dagster_run.run_id)
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.onnx._internal.exporter import _registration
 
 from sensors import commits, production_log  # noqa: F401
 from tests import migrations, onnx_exporter
-from visionops import __main__, tick  # noqa: F401
+from visionops import command_line, tick  # noqa: F401
 from visionops_assets import graph, io_managers  # noqa: F401
 from visionops_assets.dataset import publishing  # noqa: F401
 from visionops_assets.evaluation import judging, plots  # noqa: F401

@@ -1,105 +1,39 @@
-"""The command line: one module a verb."""
+"""Where the command line starts: what every command does first, and how each ends."""
 
 import os
 import sys
-
-import typer
+import traceback
 
 from resources.masking import without_secrets
-from visionops import (
-    approve,
-    bootstrap,
-    comment,
-    compare,
-    demo,
-    diff,
-    doctor,
-    export,
-    findings,
-    hold,
-    home,
-    import_batch,
-    init,
-    labels,
-    metrics,
-    predict,
-    project,
-    promote,
-    reject,
-    release,
-    reproduce,
-    retract,
-    rollback,
-    serve,
-    status,
-    submit,
-    tick,
-    train,
-    up,
-    verify,
-    webhook,
-    what_if,
-    why,
-)
-
-app = typer.Typer(
-    name="visionops",
-    help="Every data commit becomes a better model, or a clear reason why not.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    epilog="Add --debug to any command to see the traceback of an error.",
-)
-app.command("demo")(demo.command)
-app.command("init")(init.command)
-app.command("doctor")(doctor.command)
-app.add_typer(project.app, name="project")
-app.add_typer(home.app, name="home")
-app.command("up")(up.command)
-app.command("tick")(tick.command)
-app.command("import")(import_batch.command)
-app.add_typer(labels.app, name="labels")
-app.command("export")(export.command)
-app.command("diff")(diff.command)
-app.command("findings")(findings.command)
-app.command("verify")(verify.command)
-app.command("retract")(retract.command)
-app.command("train")(train.command)
-app.command("submit")(submit.command)
-app.command("predict")(predict.command)
-app.command("serve")(serve.command)
-app.command("metrics")(metrics.command)
-app.add_typer(webhook.app, name="webhook")
-app.command("compare")(compare.command)
-app.command("what-if")(what_if.command)
-app.command("comment")(comment.command)
-app.command("status")(status.command)
-app.command("why")(why.command)
-app.command("approve")(approve.command)
-app.command("reject")(reject.command)
-app.command("promote")(promote.command)
-app.command("rollback")(rollback.command)
-app.command("hold")(hold.command)
-app.command("release")(release.command)
-app.command("reproduce")(reproduce.command)
+from visionops import interruption
 
 
 def main() -> None:
     """Run one command. An error is one line that names the fix; its traceback is for --debug."""
+    interruption.hear()
     debug = "--debug" in sys.argv or bool(os.environ.get("VISIONOPS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    interruption.keep("nothing is left half done", *map(without_secrets, arguments))
     try:
-        # What keeps a home from being prepared is what the doctor is asked for.
-        if arguments[:1] != ["doctor"]:
-            bootstrap.prepare()
-        app(arguments, prog_name="visionops")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if debug:
+        _run(arguments)
+    except BaseException as error:
+        if interruption.asked():
+            if debug:
+                traceback.print_exc()
+            interruption.leave()
+        if debug or not isinstance(error, Exception):
             raise
         print(f"error: {without_secrets(str(error)) or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
+
+
+def _run(arguments: list[str]) -> None:
+    # What is heavy comes after the first signal can be heard.
+    from visionops import bootstrap
+    from visionops.command_line import app
+
+    bootstrap.prepare()
+    app(arguments, prog_name="visionops")
 
 
 if __name__ == "__main__":

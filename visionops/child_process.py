@@ -4,16 +4,18 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from resources import home
+from visionops import interruption
 
-STOP_WITHIN_SECONDS = 20
+# Of them all together, within the seconds that a command has to end.
+STOP_WITHIN_SECONDS = 2.5
 LOG_LIMIT = 20 << 20
 LOG_TAIL_LINES = 15
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,16 @@ class Child:
         """Ask the whole group to stop."""
         self._signal(signal.SIGINT)
 
-    def end(self) -> None:
-        """Wait for the process, then kill whatever of its group did not stop with it."""
+    def end(self, deadline: float) -> None:
+        """Wait for the process, then kill whatever of its group did not stop with it. `deadline` is monotonic."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(STOP_WITHIN_SECONDS)
-        self._signal(signal.SIGKILL)
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        self.kill()
         self.process.wait()
+
+    def kill(self) -> None:
+        """End the whole group at once."""
+        self._signal(signal.SIGKILL)
 
     def _signal(self, sent: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -60,22 +66,22 @@ class Children:
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
         # A signal between the start and the note of it would leave the process behind.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        try:
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    command_line,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    cwd=home.ROOT,
-                    env={**os.environ, **environment},
-                    start_new_session=True,
-                    preexec_fn=_hear_signals,
-                )
+        with interruption.deferred(), log.open("ab") as output:
+            process = subprocess.Popen(
+                command_line,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=home.ROOT,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
             self.started.append(Child(name, log, process))
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def kill(self) -> None:
+        """End all of them at once, with all that they started."""
+        for child in self.started:
+            child.kill()
 
     def check(self) -> None:
         """Raise `RuntimeError`, with the end of its log, for the first process that has ended."""
@@ -85,32 +91,14 @@ class Children:
 
 @contextlib.contextmanager
 def children() -> Iterator[Children]:
-    """Processes that are all stopped at the end, together, whatever ends the block.
-
-    From then on the signals that ended it are ignored: a second Ctrl-C must not leave half of them behind.
-    """
+    """Processes that are all stopped at the end, together, whatever ends the block: by a second Ctrl-C at once."""
     found = Children()
-    try:
-        yield found
-    finally:
-        for ignored in ENDING:
-            signal.signal(ignored, signal.SIG_IGN)
-        for child in found.started:
-            child.interrupt()
-        for child in found.started:
-            child.end()
-
-
-def interrupt_on_termination() -> None:
-    """Make SIGTERM and a closed terminal do what Ctrl-C does, also where a shell made this process ignore it."""
-    for sent in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sent, signal.default_int_handler)
-    # Under nohup it is ignored, and meant to be.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-
-
-def _hear_signals() -> None:
-    """Started from a shell's background job, SIGINT would be ignored, and by every grandchild too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    with interruption.ending(found.kill):
+        try:
+            yield found
+        finally:
+            for child in found.started:
+                child.interrupt()
+            deadline = time.monotonic() + STOP_WITHIN_SECONDS
+            for child in found.started:
+                child.end(deadline)

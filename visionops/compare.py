@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionops import interruption
+
 if TYPE_CHECKING:
     from visionops.comparing.comparison import Comparing
     from visionops_assets.project import Project
@@ -34,6 +36,7 @@ def command(
     Answers are the stored ones where both were judged on one holdout; otherwise the files that ship answer now.
     Nothing is decided: no significance is spent, no verdict stored, no alias moved.
     """
+    interruption.keep("nothing was decided, and what was stored stays")
     from visionops.comparing.report import report
 
     project, sides = _read(words or [])

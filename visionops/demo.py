@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resources import home
+from visionops import interruption
 
 if TYPE_CHECKING:
     from visionops_assets.dataset.publishing import Publisher
@@ -51,6 +52,9 @@ def command(
     from visionops.tick import tick
     from visionops_assets.dataset.publishing import Publisher
 
+    interruption.keep(
+        "what is committed, decided and logged is kept, and a training up to its last checkpoint"
+    )
     say = (lambda text: None) if as_json else typer.echo
     project = services.project(PROJECT)
     started = time.perf_counter()
@@ -74,7 +78,9 @@ def command(
             running = f"version {account.champion_version}" if account.champion_version else "no model"
             say(f"  in production: {running}")
         path = home.home() / "demo.json"
-        path.write_text(json.dumps([asdict(account) for account in accounts], indent=1))
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(json.dumps([asdict(account) for account in accounts], indent=1))
+        part.replace(path)
         say(f"\n{len(accounts)} commits in {time.perf_counter() - started:.0f} s. The account: {path}")
         if days and accounts[-1].champion_version is None:
             say("Nothing is in production, so there are no days to tell of.")

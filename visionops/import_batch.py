@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from visionops import interruption
+
 
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
@@ -27,6 +29,7 @@ def command(
 
     Importing the same batch again changes nothing; a corrected one replaces it.
     """
+    interruption.keep(f"{batch} is published whole or not at all")
     from visionops import services
     from visionops.findings import write_csv
     from visionops.progress import progress_bars
@@ -57,6 +60,7 @@ def command(
             raise
     if findings_to is not None:
         write_csv(published.findings, findings_to)
+    interruption.keep(f"{batch} is published", "tick", project)
     if not published.findings.empty:
         typer.echo(findings_in_words(published.findings))
         if published.outcome == "published":

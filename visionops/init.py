@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import re
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resources import home
+from resources.masking import without_secrets
+from visionops import interruption
 
 if TYPE_CHECKING:
     from visionops.sources import Opened
@@ -55,6 +58,7 @@ def command(
     from visionops_assets.dataset.formats.detect import read_source
     from visionops_assets.dataset.layout import check_batch_name
 
+    interruption.keep("nothing was made yet")
     check_batch_name(batch)
     path = _free_path(name)
     with contextlib.ExitStack() as stack:
@@ -65,8 +69,14 @@ def command(
         answers = _answers(yes, owner=owner, licence=licence, floor=floor, approval=approval)
         project = _write(path, name, look, description, *answers)
         typer.echo(f"project file: {path}")
+        form = ("--format", format_name) if format_name else ()
+        onwards = ("import", name, without_secrets(source), "--batch", batch, *form)
+        interruption.keep(f"the project file is kept, and {batch} is published whole or not at all", *onwards)
         with progress_bars(name) as progress:
             _publish(project, one, batch, format_name, source, progress)
+    interruption.keep(
+        "project file and batch are kept, and a training up to its last checkpoint", "tick", name
+    )
     if not run:
         typer.echo(f"`visionops tick {name}`, or the sensor of `visionops up`, trains and judges")
         return
@@ -156,7 +166,7 @@ def _write(
 ) -> "Project":
     """Write the file once it is known to be a valid project; raises `ProjectError` and leaves nothing otherwise."""
     from visionops.project_template import project_file
-    from visionops_assets.project import ProjectError, load_project
+    from visionops_assets.project import load_project
 
     text = project_file(
         name,
@@ -169,16 +179,17 @@ def _write(
         since=datetime.datetime.now(datetime.UTC).date(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all: half of one would be in the way of the next command.
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with path.open("x") as stream:
-            stream.write(text)
+        unfinished.write_text(text)
+        project = load_project(unfinished)
+        path.hardlink_to(unfinished)
     except FileExistsError:
         raise ProjectExists(f"{path} was made meanwhile by somebody else; take another name") from None
-    try:
-        return load_project(path)
-    except ProjectError:
-        path.unlink()
-        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return project
 
 
 def _publish(

@@ -49,15 +49,13 @@ def rename(
 
     It does not matter whether the file has the new name already. Asked again, it goes on where it was killed.
     """
-    import dagster as dg
-
     from resources import home
     from resources.artifact_store import ArtifactStore
     from visionops import services
     from visionops.renaming import Renaming
     from visionops_assets.project import load_projects
 
-    with dg.DagsterInstance.get() as instance:
+    with services.dagster() as instance:
         renaming = Renaming(
             services.registry(),
             services.lakefs(),

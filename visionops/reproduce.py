@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from visionops import interruption
+
 
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
@@ -34,6 +36,7 @@ def command(
     It needs lakeFS, MLflow and a clone of the code, and no project file. Exit code 0 if the version can be made
     again, 1 if something differs.
     """
+    interruption.keep("the version stays as it is, and so does what was installed for it")
     from resources import home
     from visionops import services
     from visionops_assets.reproduction.reproduce import reproduce

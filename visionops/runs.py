@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resources import home
+from visionops import interruption
 from visionops_assets import run_tags
 
 if TYPE_CHECKING:
@@ -33,10 +34,16 @@ def run_job(
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
 ) -> Ran:
-    """Run a job to its end. `config` is that of its ops, by name; `run_id` a new UUID, made here by default."""
+    """Run a job to its end. `config` is that of its ops, by name; `run_id` a new UUID, made here by default.
+
+    Raises `Interrupted` where a signal ended it; the run is canceled then, and was no attempt.
+    """
     from dagster._core.definitions.job_base import InMemoryJob
     from dagster._core.execution.api import execute_run_iterator
     from dagster._core.execution.execute_in_process import merge_run_tags
+
+    from visionops_assets.failures import end_interrupted
+    from visionops_assets.run_reason import run_outcome
 
     found = defs.resolve_job_def(job)
     about = {run_tags.WEEK: run_tags.week_of(datetime.now(UTC)), **(tags or {})}
@@ -51,8 +58,16 @@ def run_job(
         tags=merge_run_tags(found, partition, about, None, instance, run_config),
         remote_job_origin=repository_origin(defs).get_job_origin(job),
     )
-    events = list(execute_run_iterator(InMemoryJob(found), run, instance))
+    with interruption.ending(lambda: end_interrupted(instance, run.run_id)):
+        try:
+            events = list(execute_run_iterator(InMemoryJob(found), run, instance))
+        finally:
+            if interruption.asked():
+                end_interrupted(instance, run.run_id)
     ended = instance.get_run_by_id(run.run_id)
+    # Dagster keeps to itself what ended the run.
+    if interruption.asked() or (ended is not None and run_outcome(ended) == run_tags.INTERRUPTED):
+        raise interruption.Interrupted
     succeeded = ended is not None and ended.is_success
     return Ran(run.run_id, None if succeeded else first_error(events), _failed_checks(events), events)
 

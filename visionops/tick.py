@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionops import interruption
 from visionops.clocks import skews
 from visionops.runs import run_job
 from visionops.sensor_ticks import ASKED_BY, RUN_KEY, evaluate_sensor, recorded_tick, sensor_tags
@@ -46,6 +47,9 @@ def command(
     A refusal is no failure: exit code 0. Only an error is 1. Where another `visionops tick` works on a project, that
     is said and left to it.
     """
+    interruption.keep(
+        "what was decided is kept, and a training up to its last checkpoint", "tick", *(projects or ())
+    )
     import definitions
     from visionops import services
     from visionops_assets.project import find_project

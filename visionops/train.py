@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visionops import interruption
+
 if TYPE_CHECKING:
     from visionops_assets.experiments.experiment import Attempt, Trained
     from visionops_assets.experiments.sweep import Sweep
@@ -36,6 +38,7 @@ def command(
     What was trained before is reused, so a sweep that was killed goes on where it was. `visionops submit RUN` has a
     run judged. Exit code 1 if a training failed.
     """
+    interruption.keep("what is trained is kept, and a training up to its last checkpoint")
     from resources import home
     from resources.scratch import Scratch
     from visionops import services

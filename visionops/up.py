@@ -14,10 +14,10 @@ import typer
 
 from resources import home
 from resources.webhook_token import give_to_actions
+from visionops import interruption, services
 from visionops import metrics as metrics_verb
-from visionops import services
 from visionops import webhook as webhook_verb
-from visionops.child_process import Children, children, interrupt_on_termination
+from visionops.child_process import Children, children
 
 LOOK_EVERY_SECONDS = 0.3
 # The embedded lakeFS stays while this process lives; one that was killed is started again.
@@ -49,8 +49,8 @@ def command(
 
     What the environment points elsewhere (LAKEFS_ENDPOINT, MLFLOW_TRACKING_URI) is used and not started.
     """
-    interrupt_on_termination()
-    with contextlib.suppress(KeyboardInterrupt), _only_one():
+    interruption.keep("what was being run is taken up where it was")
+    with _only_one():
         beside = []
         if metrics:
             beside.append(_Beside("metrics", "/metrics", ("metrics",), metrics_verb.PORT, metrics_port))
@@ -125,8 +125,9 @@ def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside]) -> N
         typer.echo("All is up; Ctrl-C stops it.")
         try:
             _watch(started, keep_lakefs)
-        except KeyboardInterrupt:
+        except interruption.Interrupted:
             typer.echo("Stopping; Dagster takes some seconds.")
+            _interrupt_runs(started)
             raise
 
 
@@ -163,13 +164,21 @@ def _check_free(host: str, port: int, option: str) -> None:
 
 
 def _end_stale_runs() -> None:
-
     from sensors.stale_runs import end_stale_runs
-    from visionops import services
 
     with services.dagster() as instance:
         for run_id in end_stale_runs(instance):
             typer.echo(f"run {run_id} ended with its process; its sensor will ask for it again")
+
+
+def _interrupt_runs(started: Children) -> None:
+    """Runs of the daemon that stops end with it: they did not fail."""
+    from sensors.stale_runs import runs_in
+    from visionops_assets.failures import note_interruption
+
+    with services.dagster() as instance:
+        for run_id in runs_in(instance, {child.process.pid for child in started.started}):
+            note_interruption(instance, run_id)
 
 
 @contextlib.contextmanager

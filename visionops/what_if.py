@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionops import interruption
+
 if TYPE_CHECKING:
     import dagster as dg
 
@@ -33,6 +35,7 @@ def command(
     Nothing is spent, promoted or registered; what was trained before is reused. Exit code 1 where the data checks or
     the training fail; a verdict that is no PASS is none of these.
     """
+    interruption.keep("nothing was decided, and a training is kept up to its last checkpoint")
     from visionops.comparing.proposal import failed_page, proposal_page
 
     try:

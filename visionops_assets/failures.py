@@ -16,6 +16,7 @@ MAX_RETRIES = 2
 # A short outage is bridged here, after this long and then twice as long; a longer one is the sensor's, which requests
 # the run again.
 WAIT_SECONDS = 1.0
+_TOLD = "This run's process was told to stop."
 
 
 @contextmanager
@@ -54,4 +55,21 @@ def note_interruption(instance: dg.DagsterInstance, run_id: str) -> None:
         return
     if run_tags.OUTCOME not in run.tags:
         instance.add_run_tags(run_id, {run_tags.OUTCOME: run_tags.INTERRUPTED})
-    instance.report_run_canceling(run, message="This run's process was told to stop.")
+    instance.report_run_canceling(run, message=_TOLD)
+
+
+def end_interrupted(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Have a run whose process was told to stop end as canceled, wherever in Dagster the signal found it.
+
+    What was decided before stays decided, and what a person cancels stays theirs.
+    """
+    note_interruption(instance, run_id)
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.status in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED):
+        return
+    outcome = run.tags.get(run_tags.OUTCOME)
+    if run.is_finished and outcome not in (None, run_tags.INTERRUPTED):
+        return
+    if outcome is None:
+        instance.add_run_tags(run_id, {run_tags.OUTCOME: run_tags.INTERRUPTED})
+    instance.report_run_canceled(run, message=_TOLD)

@@ -37,7 +37,7 @@ class Desk:
 
     def run(self, *arguments: str) -> str:
         """What a command prints; it must succeed."""
-        from visionops.__main__ import app
+        from visionops.command_line import app
 
         # Each command is a process of its own: it loads the code location as the project files are now.
         sys.modules.pop("definitions", None)

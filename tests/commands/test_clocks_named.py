@@ -72,7 +72,7 @@ def test_doctor_names_a_clock_that_is_off(
 
 
 def test_tick_names_it_and_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch):
-    from visionops.__main__ import app
+    from visionops.command_line import app
 
     with serving(timedelta(seconds=-90)) as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)

@@ -121,7 +121,7 @@ def test_verify_of_nothing_is_no_success(desk: Desk):
 
 def failing(desk: Desk, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a command that fails."""
-    from visionops.__main__ import app
+    from visionops.command_line import app
 
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     return result.exit_code, result.stdout

@@ -16,7 +16,7 @@ from visionops.diagnosis import machine
 
 def doctor(desk: Desk, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """Exit code, and the rows by subject."""
-    from visionops.__main__ import app
+    from visionops.command_line import app
 
     result = CliRunner().invoke(app, ["doctor", "--json", *options], catch_exceptions=False)
     return result.exit_code, {line["subject"]: line for line in json.loads(result.stdout)}

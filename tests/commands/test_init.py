@@ -75,7 +75,7 @@ def test_without_a_terminal_it_names_the_flags_it_needs(desk: Desk, tmp_path: Pa
 def test_at_a_terminal_it_asks_what_it_cannot_know(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from visionops.__main__ import app
+    from visionops.command_line import app
 
     source = folder_per_class(tmp_path)
     monkeypatch.setattr("visionops.init._at_a_terminal", lambda: True)

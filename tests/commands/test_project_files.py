@@ -10,7 +10,7 @@ from tests.world import write_batch
 
 
 def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> None:
-    from visionops.__main__ import app
+    from visionops.command_line import app
 
     folder = desk.world.root / "projects"
     bad = folder / "signs.yaml"

@@ -31,11 +31,11 @@ signal.pause()
 PARENT = """
 import signal, sys
 from pathlib import Path
-from visionops import child_process
+from visionops import child_process, interruption
 child_process.STOP_WITHIN_SECONDS = 0.2
 # Tests that run under nohup ignore it, and so would this process.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-child_process.interrupt_on_termination()
+interruption.hear()
 folder = Path(sys.argv[1])
 try:
     with child_process.children() as started:
@@ -46,7 +46,7 @@ try:
         while True:
             started.check()
             signal.sigtimedwait([], 0.05)
-except KeyboardInterrupt:
+except interruption.Interrupted:
     print("left", flush=True)
 """
 

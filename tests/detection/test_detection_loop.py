@@ -16,7 +16,7 @@ from resources.home import ROOT
 from tests.reproduction.past_and_present import commit_all, copy_of_this_code
 from tests.world import World, new_world, shapes_project
 from visionops import services
-from visionops.__main__ import app
+from visionops.command_line import app
 from visionops_assets.dataset.ingest import plan_batch
 from visionops_assets.dataset.manifest import read_manifest
 from visionops_assets.dataset.publishing import Publisher

@@ -17,6 +17,7 @@ from dagster._core.test_utils import create_run_for_test
 from sensors.stale_runs import end_stale_runs
 from tests.world import World
 from visionops.exporter.work import run_samples
+from visionops.interruption import Interrupted
 from visionops.tick import have_tried_again
 from visionops_assets import run_tags
 from visionops_assets.promotion import promote as promoting
@@ -45,9 +46,11 @@ def test_a_training_that_was_interrupted_three_times_is_none_the_worse_for_it(
     with monkeypatch.context() as patched:
         patched.setattr(EpochReporter, "_report", interrupted)
         for _ in range(world.project.trigger.attempts):
-            assert world.tick().outcome == run_tags.INTERRUPTED
+            with pytest.raises(Interrupted):
+                world.tick()
             run = newest_run(world)
             assert run.status == dg.DagsterRunStatus.CANCELED
+            assert run.tags[run_tags.OUTCOME] == run_tags.INTERRUPTED
             assert run.tags[run_tags.ATTEMPT] == "1"
             keys.add(run.tags["dagster/run_key"])
             again = world.instance.all_logs(run.run_id, of_type=restarts)

@@ -14,7 +14,7 @@ from production_world import ProductionWorld
 from typer.testing import CliRunner, Result
 
 from visionops import services
-from visionops.__main__ import app
+from visionops.command_line import app
 from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
 
 

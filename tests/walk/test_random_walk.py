@@ -222,7 +222,7 @@ class Walk(RuleBasedStateMachine):
         return True
 
     def _said(self, *words: str) -> str:
-        from visionops.__main__ import app
+        from visionops.command_line import app
 
         sys.modules.pop("definitions", None)
         result = CliRunner().invoke(app, list(words), catch_exceptions=False)

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.applications import Starlette
 
-_STOP_WITHIN = 10
+from visionops import interruption
+
+# For what is being answered, of the seconds that a command has to end.
+_STOP_WITHIN = 2
 
 
 class CannotListen(OSError):
@@ -57,10 +60,14 @@ class PredictionServer:
         """Answer what is under way, then return from `run`."""
         self._uvicorn.should_exit = True
 
+    def _told(self, number: int) -> None:
+        interruption.note(number)
+        self.stop()
+
     async def _serve(self, on_ready: Callable[[], None]) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, self.stop)
+                asyncio.get_running_loop().add_signal_handler(number, self._told, number)
         serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[self._socket]))
         while not self._uvicorn.started and not serving.done():
             await asyncio.sleep(0.002)

@@ -1,0 +1,79 @@
+"""The command line: one module a verb."""
+
+import typer
+
+from visionops import (
+    approve,
+    comment,
+    compare,
+    demo,
+    diff,
+    doctor,
+    export,
+    findings,
+    hold,
+    home,
+    import_batch,
+    init,
+    labels,
+    metrics,
+    predict,
+    project,
+    promote,
+    reject,
+    release,
+    reproduce,
+    retract,
+    rollback,
+    serve,
+    status,
+    submit,
+    tick,
+    train,
+    up,
+    verify,
+    webhook,
+    what_if,
+    why,
+)
+
+app = typer.Typer(
+    name="visionops",
+    help="Every data commit becomes a better model, or a clear reason why not.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Add --debug to any command to see the traceback of an error.",
+)
+app.command("demo")(demo.command)
+app.command("init")(init.command)
+app.command("doctor")(doctor.command)
+app.add_typer(project.app, name="project")
+app.add_typer(home.app, name="home")
+app.command("up")(up.command)
+app.command("tick")(tick.command)
+app.command("import")(import_batch.command)
+app.add_typer(labels.app, name="labels")
+app.command("export")(export.command)
+app.command("diff")(diff.command)
+app.command("findings")(findings.command)
+app.command("verify")(verify.command)
+app.command("retract")(retract.command)
+app.command("train")(train.command)
+app.command("submit")(submit.command)
+app.command("predict")(predict.command)
+app.command("serve")(serve.command)
+app.command("metrics")(metrics.command)
+app.add_typer(webhook.app, name="webhook")
+app.command("compare")(compare.command)
+app.command("what-if")(what_if.command)
+app.command("comment")(comment.command)
+app.command("status")(status.command)
+app.command("why")(why.command)
+app.command("approve")(approve.command)
+app.command("reject")(reject.command)
+app.command("promote")(promote.command)
+app.command("rollback")(rollback.command)
+app.command("hold")(hold.command)
+app.command("release")(release.command)
+app.command("reproduce")(reproduce.command)
