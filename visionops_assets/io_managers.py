@@ -5,12 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from resources.artifact_store import ArtifactStore
+from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from resources.nearest import listed
+from visionops_assets.addresses import asset_folder
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from upath import UPath
+
+
+_SHOWN = 3
+
+
+class NotMade(FileNotFoundError):
+    """An asset has no value yet; the message names the step that makes it."""
+
+
+def _keys(names: list[str]) -> list[str]:
+    """Partition keys by the names of their files, oldest first."""
+    return sorted(name.removesuffix(_Addresses.extension) for name in names)
 
 
 class _Addresses(dg.UPathIOManager):
@@ -26,7 +40,24 @@ class _Addresses(dg.UPathIOManager):
         return path.relative_to(self._store.path()).as_posix()
 
     def _content(self, path: "UPath") -> Any:
-        return json.loads(path.read_bytes())
+        try:
+            return json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise NotMade(self._why_missing(path)) from error
+
+    def _why_missing(self, path: "UPath") -> str:
+        """What is missing under an address, which step makes it, and what is there."""
+        *_, project, asset, partition = ("", "", *self._key(path).removesuffix(self.extension).split("/"))
+        folder = self._store.names(asset_folder(project, asset))
+        if not folder and (made := self._store.names(asset_folder(asset, partition))):
+            # `assets/<project>/<asset>.json`: what has partitions was asked for without one.
+            newest = ", ".join(_keys(made)[-_SHOWN:])
+            return f"{asset}/{partition} has a value for each of its partitions: give partition_key, such as {newest}"
+        return (
+            f"{project}/{asset} has nothing stored for {partition}: the step {asset} makes it. "
+            f"`visionops tick {project}` runs what is due; any other partition is made by materialising "
+            f"{project}/{asset} for it in Dagster. Stored are: {listed(_keys(folder))}"
+        )
 
 
 class _Tables(_Addresses):
@@ -41,7 +72,15 @@ class _Tables(_Addresses):
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> "pd.DataFrame":
         from visionops_assets.tables import read_table
 
-        return read_table(self._store, self._content(path))
+        listing = self._content(path)
+        try:
+            return read_table(self._store, listing)
+        except ArtifactNotFound as error:
+            address = self._key(path).removesuffix(self.extension).removeprefix("assets/")
+            # No `NotMade`, which Dagster may be told to pass over: this table was made, and is damaged.
+            raise ArtifactNotFound(
+                f"{address}: a part of the table is gone ({error}); the step {address.split('/')[1]} makes it again"
+            ) from error
 
 
 class _Records(_Addresses):
