@@ -1,6 +1,7 @@
 """`visionops compare`: two versions, runs, dataset versions, commits or branches, side by side."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,12 @@ def command(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print as Markdown, for a pull request.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the page, with pictures of the images won and lost, to this file."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Compare A with B: metrics with intervals, slices, costs, and what differs in data, recipe and code.
@@ -38,6 +45,8 @@ def command(
     """
     interruption.keep("nothing was decided, and what was stored stays")
     from visionops.comparing.report import report
+    from visionops_assets.promotion.report import write_html
+    from visionops_assets.promotion.turned_page import images_at
 
     project, sides = _read(words or [])
     comparing = comparing_of(project, quiet=as_json or markdown)
@@ -45,6 +54,11 @@ def command(
         found = comparing.usual(on)
     else:
         found = comparing.named(sides[0], sides[1] if len(sides) > 1 else "champion", on)
+    if html is not None:
+        commit = found.measured.commit if found.measured is not None else ""
+        write_html(report(found, images_at(comparing.lakefs, project.repository, commit)), html)
+        # Not on standard output, which a program may read.
+        typer.echo(f"written: {html}", err=True)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
         return

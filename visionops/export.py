@@ -91,8 +91,8 @@ def _measured(
     """What is known of the model that VisionOps trained by the project's recipe, by the names that the stage uses."""
     from resources.model_records import PROVENANCE_ARTIFACT
     from visionops_assets.evaluation.address import read_address
-    from visionops_assets.evaluation.judging import predictions_path
     from visionops_assets.evaluation.metrics import accuracy
+    from visionops_assets.evaluation.verdicts import predictions_path
     from visionops_assets.partitions import dataset_version
     from visionops_assets.tables import frame_from_parquet
     from visionops_assets.training.challenge import training_identity

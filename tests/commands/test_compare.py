@@ -1,5 +1,6 @@
 """`visionops compare`: both sides on the same images, and nothing of it left behind."""
 
+import re
 from typing import Any
 
 import pytest
@@ -59,6 +60,28 @@ def test_two_models_are_compared_on_the_same_images_and_nothing_is_spent_or_stor
     again = desk.json("compare", "2", "1", "--on", "main")
     assert (again["on"]["answers"], metric(again)) == ("stored", metric(usual))
     assert desk.json("compare", "2", "champion")["same_model"]
+
+    (accuracy,) = usual["metrics"]
+    assert (len(usual["won"]), len(usual["lost"])) == (accuracy["wins"], accuracy["losses"])
+    assert [each["image"] for each in back["lost"]] == [each["image"] for each in usual["won"]]
+    assert len(scored["won"]) == scored["metrics"][0]["wins"]
+    page = desk.world.root / "pages" / "compared.html"
+    assert desk.run("compare", "2", "1", "--json", "--html", str(page)) == desk.run(
+        "compare", "2", "1", "--json"
+    )
+    shown = page.read_text()
+    assert shown.count("data:image/") == min(24, len(usual["won"])) + min(24, len(usual["lost"]))
+    assert f"Won by A against B: {len(usual['won'])} images" in shown
+    assert not re.search(r"<(script|link|iframe)|src=\"http", shown)
+    assert [file.name for file in page.parent.iterdir()] == ["compared.html"]
+    why = desk.run("why", "shapes", "--html", str(page.with_name("why.html")))
+    assert f"written: {page.with_name('why.html')}" in why
+    assert "Won by this model against version 1" in why
+    assert page.with_name("why.html").read_text().count("data:image/") == shown.count("data:image/")
+    first_one = desk.run("why", "shapes", "--version", "1")
+    assert "Answered wrongly by this model" in first_one or "Won by" in first_one
+    with pytest.raises(ValueError, match=r"the page is HTML; name it x\.html"):
+        desk.run("compare", "2", "1", "--html", "x.pdf")
 
     text = desk.run("compare", "shapes", "--markdown")
     assert text.startswith("# shapes: champion, version 2 against version 1\n")

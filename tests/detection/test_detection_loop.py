@@ -164,3 +164,36 @@ def test_predict_shows_the_boxes_that_are_meant_and_draws_them(
     assert {file: file.read_bytes() for file in images.rglob("*.png")} == before
     taken = CliRunner().invoke(app, ["predict", "shapes", str(images), "--draw", str(images)])
     assert isinstance(taken.exception, FileExistsError), "no image is written over"
+
+
+def test_images_that_a_detector_won_and_lost_are_shown_with_both_answers(
+    promoted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if len(promoted.partitions()) < 2:
+        publish(promoted, "week-02", 48, seed=2, shift=6)
+        assert promoted.tick().outcome == "refused"
+    monkeypatch.setenv("VISIONOPS_HOME", str(promoted.root))
+    monkeypatch.setattr(services, "project", lambda name: promoted.project)
+    (tmp_path / "shapes.yaml").write_text(
+        json.dumps(promoted.project.model_dump(mode="json", exclude_none=True))
+    )
+    monkeypatch.setenv("VISIONOPS_PROJECTS", str(tmp_path))
+    page = tmp_path / "compared.html"
+    told = CliRunner().invoke(
+        app, ["compare", "challenger", "champion", "--html", str(page), "--json"], catch_exceptions=False
+    )
+    found = json.loads(told.stdout)
+    assert found["lost"] and {each["truth"] for each in found["lost"]} <= {
+        f"{number} {label}" for number in (1, 2) for label in CLASSES
+    } | {"1 bright, 1 dark"}
+    assert "finds" in found["lost"][0]["a"] and "finds" in found["lost"][0]["b"]
+    shown = page.read_text()
+    cards = min(24, len(found["won"])) + min(24, len(found["lost"]))
+    assert shown.count("data:image/") == 2 * cards, "a picture for each of the two"
+    assert "An image is won with fewer errors" in shown
+
+    why = CliRunner().invoke(
+        app, ["why", "shapes", "--html", str(tmp_path / "why.html")], catch_exceptions=False
+    )
+    assert "Answered wrongly by this model" in why.stdout
+    assert "data:image/" in (tmp_path / "why.html").read_text()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs import MAIN, LakeFSResource
 from resources.model_errors import ArtifactMissing
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
@@ -23,12 +23,14 @@ from visionops_assets.dataset.version import DatasetVersion, named_version
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.evaluation.context import JudgementContext
-from visionops_assets.evaluation.judging import predictions_path
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS
 from visionops_assets.evaluation.predictions import holdout_digest
 from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.tasks import evaluation_task
+from visionops_assets.evaluation.turned import WonAndLost, won_and_lost
 from visionops_assets.evaluation.verdict import Evidence, ModelReference, Verdict
+from visionops_assets.evaluation.verdicts import predictions_path
+from visionops_assets.partitions import commit_prefix
 from visionops_assets.project import Project
 from visionops_assets.tables import frame_from_parquet
 
@@ -38,7 +40,8 @@ class Measured:
     """Both models on one holdout, A in the challenger's place and B in the champion's.
 
     `verdict` is the stored one that these answers belong to, whichever of the two was the challenger. `seen` counts
-    the holdout images that A and B were trained on; a sound split has none.
+    the holdout images that A and B were trained on; a sound split has none. `turned` are the images that A won and
+    lost, which `commit` has.
     """
 
     evidence: Evidence
@@ -46,6 +49,8 @@ class Measured:
     dataset_version: str | None
     source: Literal["stored", "scored"]
     seen: tuple[int, int]
+    turned: WonAndLost
+    commit: str
     verdict: Verdict | None = None
 
 
@@ -75,20 +80,35 @@ class Answers:
             if table is None or (wanted is not None and holdout_digest(table, self._slices) != wanted):
                 continue
             verdict = stored.verdict(self.registry, self.project.project)
-            measured = self._as_judged(verdict, a.model) or self._measured(
-                table if stored.challenger == a.model.weights_sha256 else exchanged(table), a.model, b.model
-            )
+            table = table if stored.challenger == a.model.weights_sha256 else exchanged(table)
+            measured = self._as_judged(verdict, a.model) or self._measured(table, a.model, b.model)
             if isinstance(measured, Evidence):
                 digest = holdout_digest(table, self._slices)
-                seen = self._seen(table, a, b)
-                return Measured(measured, digest, stored.partition, "stored", seen, verdict)
+                commit = commit_prefix(stored.partition) if stored.partition else MAIN
+                return Measured(
+                    measured,
+                    digest,
+                    stored.partition,
+                    "stored",
+                    self._seen(table, a, b),
+                    won_and_lost(table, _meant(a), _meant(b)),
+                    commit,
+                    verdict,
+                )
         version = version or self._version(None)
         table = self._scored(version, a, b)
         measured = self._measured(table, a.model, b.model)
         if isinstance(measured, str):
             raise ComparisonError(f"the answers cannot be compared: {measured}")
-        digest = holdout_digest(table, self._slices)
-        return Measured(measured, digest, version.partition, "scored", self._seen(table, a, b))
+        return Measured(
+            measured,
+            holdout_digest(table, self._slices),
+            version.partition,
+            "scored",
+            self._seen(table, a, b),
+            won_and_lost(table, _meant(a), _meant(b)),
+            version.commit.id,
+        )
 
     def _judged(self, a: Side, b: Side) -> "Iterator[_Stored]":
         """Every judgement that is kept of the two, newest first: decisions, then what-ifs."""
@@ -188,6 +208,11 @@ class _Stored:
     def verdict(self, registry: ModelRegistry, project: str) -> Verdict | None:
         """What the gate said, where its file is still there."""
         return verdicts.find(registry, project, self.run_id, self.identity)
+
+
+def _meant(side: Side) -> float | None:
+    """From which score on the boxes of a side are meant, where it says so."""
+    return side.provenance.metrics.get("min_score") if side.provenance is not None else None
 
 
 def exchanged(table: pd.DataFrame) -> pd.DataFrame:

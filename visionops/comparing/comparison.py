@@ -12,6 +12,7 @@ from visionops.comparing.answers import Answers, Measured
 from visionops.comparing.sides import Side, Sides
 from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation import verdict
+from visionops_assets.evaluation.turned import Turned
 from visionops_assets.project import Project
 from visionops_assets.training.provenance import Difference
 from visionops_assets.training.provenance import compare as compare_inputs
@@ -126,7 +127,7 @@ def _parameters(before: Mapping[str, str], after: Mapping[str, str]) -> list[Dif
 
 def _measured_json(measured: Measured | None) -> dict[str, Any]:
     if measured is None:
-        return {"on": None, "metrics": [], "slices": [], "verdict": None}
+        return {"on": None, "metrics": [], "slices": [], "won": [], "lost": [], "verdict": None}
     evidence = measured.evidence
     return {
         "on": {
@@ -157,7 +158,19 @@ def _measured_json(measured: Measured | None) -> dict[str, Any]:
             }
             for row in evidence.slices
         ],
+        "won": [_turned_json(each) for each in measured.turned.won],
+        "lost": [_turned_json(each) for each in measured.turned.lost],
         "verdict": None if measured.verdict is None else _verdict_json(measured.verdict),
+    }
+
+
+def _turned_json(each: Turned) -> dict[str, Any]:
+    return {
+        "image": each.path,
+        "batch": each.batch,
+        "truth": each.truth.words,
+        "a": each.challenger.words,
+        "b": each.champion.words if each.champion is not None else None,
     }
 
 

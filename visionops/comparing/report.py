@@ -9,23 +9,32 @@ from visionops_assets.evaluation import verdict
 from visionops_assets.evaluation.phrases import amount, percent, points, probability
 from visionops_assets.promotion.changes import data_changes, input_changes
 from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
+from visionops_assets.promotion.turned_page import Names, Read, listed, pictured
 
 SLICES_SHOWN = 40
+NAMES = Names("A", "B")
 
 
-def report(comparison: Comparison) -> Page:
-    """The page; what was compared on what stands first."""
+def report(comparison: Comparison, read: Read | None = None) -> Page:
+    """The page; what was compared on what stands first. Where `read` gives images, those won and lost are shown."""
     a, b = comparison.a, comparison.b
-    return Page(f"{comparison.project}: {a.name} against {b.name}", tuple(_blocks(comparison)))
+    return Page(f"{comparison.project}: {a.name} against {b.name}", tuple(_blocks(comparison, read)))
 
 
-def _blocks(comparison: Comparison) -> Iterator[Block]:
+def _blocks(comparison: Comparison, read: Read | None) -> Iterator[Block]:
     a, b = comparison.a, comparison.b
     yield Facts((("A", _described(a)), ("B", _described(b))))
     if comparison.note:
         yield Paragraph(comparison.note)
     if comparison.measured is not None:
         yield from _numbers(comparison, comparison.measured)
+        turned = comparison.measured.turned
+        if read is None:
+            yield from listed(
+                turned, NAMES, "`visionops compare --html FILE` shows them, `--json` lists all of them."
+            )
+        else:
+            yield from pictured(turned, NAMES, read)
     elif comparison.same_model:
         yield Paragraph("Both are the same model, by the SHA-256 of its weights: they answer alike.")
     else:

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from visionops_assets.evaluation.detection_slices import OVERLAP
-from visionops_assets.evaluation.detections import as_boxes, boxes_column
-from visionops_assets.training.matching import Matching
+from visionops_assets.dataset.pictures import ANSWER, TRUTH, Mark, marked
+from visionops_assets.evaluation.detections import boxes_column
+from visionops_assets.evaluation.turned import hits_by_image
+from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
 
 _LARGEST_BYTES = 50_000
 _SIDE, _COLUMNS, _GAP = 144, 4, 4
 # Answers of a lower score are many, and hardly ever meant.
-LEAST_SCORE = 0.3
-_TRUTH, _ANSWER = (60, 220, 90), (255, 80, 60)
+LEAST_SCORE = DEFAULT_MIN_SCORE
 
 
 def examples_picture(
@@ -47,14 +47,13 @@ def examples_picture(
 
 def _worst(predictions: pd.DataFrame, classes: Sequence[str], count: int) -> list[int]:
     """Row numbers: of each batch the image with the most errors, then of each the next, and so on."""
-    truths = as_boxes(predictions["boxes"], classes)
-    answers = as_boxes(predictions[boxes_column("challenger")], classes)
-    clear = answers.of(answers.scores >= LEAST_SCORE)
-    matches = Matching(truths, clear, images=len(predictions), classes=len(classes)).at(OVERLAP)
-    errors = np.zeros(len(predictions))
-    for one in matches:
-        hits = np.bincount(one.images[one.hits], minlength=len(predictions))
-        errors += one.truths + np.bincount(one.images, minlength=len(predictions)) - 2 * hits
+    said = [
+        [box for box in boxes if box["score"] >= LEAST_SCORE]
+        for boxes in predictions[boxes_column("challenger")]
+    ]
+    truths, answers = predictions["boxes"], pd.Series(said, index=predictions.index, dtype=object)
+    counts = truths.map(len).to_numpy(np.float64) + answers.map(len).to_numpy(np.float64)
+    errors = counts - 2 * hits_by_image(truths, answers, classes)
     order = pd.DataFrame({"batch": predictions["batch"].to_numpy(), "errors": errors})
     order = order.sort_values("errors", ascending=False, kind="stable")
     turn = order.groupby("batch", sort=False).cumcount()
@@ -64,20 +63,12 @@ def _worst(predictions: pd.DataFrame, classes: Sequence[str], count: int) -> lis
 def _draw(
     pixels: NDArray[np.uint8], truths: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]]
 ) -> Image.Image:
-    height, width = pixels.shape[:2]
-    scale = _SIDE / max(height, width)
-    enlarged = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
-    image = Image.fromarray(pixels).resize(
-        (max(1, round(width * scale)), max(1, round(height * scale))), enlarged
-    )
-    pen = ImageDraw.Draw(image)
-    for boxes, colour in ((truths, _TRUTH), (answers, _ANSWER)):
-        for box in boxes:
-            left, top = box["x"] * scale, box["y"] * scale
-            right, bottom = left + box["w"] * scale, top + box["h"] * scale
-            pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour)
-            pen.text((left + 2, top if colour == _TRUTH else bottom - 12), str(box["label"]), fill=colour)
-    return image
+    marks = [
+        Mark(box, str(box["label"]), colour)
+        for boxes, colour in ((truths, TRUTH), (answers, ANSWER))
+        for box in boxes
+    ]
+    return marked(pixels, marks, _SIDE / max(pixels.shape[:2]))
 
 
 def _sheet(drawn: Sequence[Image.Image]) -> bytes:

@@ -94,11 +94,6 @@ def judge_challenger(
     return Judgement(stored, predictions, found is not None, judging.examples(predictions))
 
 
-def predictions_path(identity: str) -> str:
-    """The artifact of the challenger's run that holds the answers a verdict rests on."""
-    return f"verdicts/{identity}/predictions.parquet"
-
-
 class _Judging:
     """One judgement: who against whom on what, fixed when it begins."""
 
@@ -134,7 +129,7 @@ class _Judging:
             self.holdout_digest,
             project.gate.digest(),
         )
-        self._predictions_path = predictions_path(self.identity)
+        self._predictions_path = verdicts.predictions_path(self.identity)
 
     def stored_predictions(self) -> pd.DataFrame | None:
         """The predictions of an earlier judgement of the same identity."""

@@ -106,6 +106,11 @@ def verdict_path(identity: str, kind: Kind) -> str:
     return f"verdicts/{identity}/{kind}.json"
 
 
+def predictions_path(identity: str) -> str:
+    """The artifact of the challenger's run that holds the answers a verdict rests on."""
+    return f"verdicts/{identity}/predictions.parquet"
+
+
 def store(registry: Registry, verdict: Verdict, *, run_id: str, partition: str | None = None) -> Verdict:
     """Keep a verdict with the challenger's run; the one of the same identity and kind that is kept already wins.
 

@@ -1,17 +1,22 @@
 """What lies with a registered version: where its data came from, how it was made, how it was judged."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from resources.model_errors import ModelNotFound
+from resources.model_errors import ArtifactMissing, ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
 from visionops_assets.dataset.manifest import Manifest
 from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.evaluation.verdicts import listed, load
+from visionops_assets.evaluation.verdicts import ListedVerdict, listed, load, predictions_path
 from visionops_assets.promotion.history import HistoryEntry, Production, nothing_runs, production
 from visionops_assets.refusals import VerdictMissing
 from visionops_assets.registry import Registry
+from visionops_assets.tables import frame_from_parquet
 from visionops_assets.training.provenance import Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,17 @@ class Made:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of why a version is, or was, in production. `arrival` is the entry that promoted it."""
+    """All that is known of why a version is, or was, in production.
+
+    `arrival` is the entry that promoted it, `judged` what the list of decisions says of its verdict.
+    """
 
     made: Made
     now: Production
     arrival: HistoryEntry | None
     verdict: Verdict | None
     predecessor: Made | None
+    judged: ListedVerdict | None = None
 
     @property
     def in_production(self) -> bool:
@@ -54,13 +63,26 @@ def gather(registry: Registry, project: str, version: int | None = None, group: 
         raise ModelNotFound(f"{nothing_runs(model, group)}{fix}")
     arrival = now.arrival(wanted)
     before = arrival.from_version if arrival is not None else None
+    judged = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
     return Evidence(
         made=_made(registry, registry.models.version(project, wanted)),
         now=now,
         arrival=arrival,
-        verdict=_verdict(registry, model, arrival),
+        verdict=_verdict(registry, model, judged),
         predecessor=None if before is None else _predecessor(registry, project, before),
+        judged=judged,
     )
+
+
+def answers_judged(registry: Registry, evidence: Evidence) -> "pd.DataFrame | None":
+    """The predictions table that the verdict rests on, this model as its challenger; None where it is gone."""
+    if evidence.judged is None:
+        return None
+    try:
+        path = predictions_path(evidence.judged.identity)
+        return frame_from_parquet(registry.artifacts.read_bytes(evidence.judged.run_id, path))
+    except ArtifactMissing:
+        return None
 
 
 def _made(registry: Registry, version: ModelVersion) -> Made:
@@ -76,9 +98,8 @@ def _predecessor(registry: Registry, project: str, version: int) -> Made | None:
         return None
 
 
-def _verdict(registry: Registry, model: RegisteredModel, arrival: HistoryEntry | None) -> Verdict | None:
-    listing = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+def _verdict(registry: Registry, model: RegisteredModel, judged: ListedVerdict | None) -> Verdict | None:
     try:
-        return None if listing is None else load(registry, model.project, listing)
+        return None if judged is None else load(registry, model.project, judged)
     except VerdictMissing:
         return None

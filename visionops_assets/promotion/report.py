@@ -1,6 +1,7 @@
 """A page as one HTML file that needs nothing from elsewhere: no script, no font, no server."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from visionops_assets.promotion.page import Gallery, Heading, Page, Picture
 
@@ -116,3 +117,13 @@ def to_html(page: Page, pictures: Sequence[Picture] = (), *, pictures_title: str
         style=Markup(STYLE),
         broad=any(isinstance(block, Gallery) for block in blocks),
     )
+
+
+def write_html(page: Page, file: Path) -> None:
+    """Write a page as HTML, whole or not at all. Raises ValueError for a file of another kind, and OSError."""
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{file}: the page is HTML; name it {file.with_suffix('.html').name}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    unfinished.write_text(to_html(page), encoding="utf-8")
+    unfinished.replace(file)

@@ -1,0 +1,142 @@
+"""Images that one of two models answers better than the other: won by the challenger, or lost to the champion.
+
+A classifier is right or wrong. A detector makes errors: truths that no box finds, and boxes that find no truth, of the
+score from which its boxes are meant; an overlap of a half is a find, as in mAP@0.5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.findings_file import boxes_in_words
+from visionops_assets.evaluation.detection_slices import OVERLAP
+from visionops_assets.evaluation.detections import as_boxes, boxes_column
+from visionops_assets.evaluation.faults import answer_columns
+from visionops_assets.training.matching import Matching
+from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says of an image, in words; of a detector the `boxes` that are meant, best first."""
+
+    words: str
+    boxes: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class Turned:
+    """An image with its truth and both answers; without a champion `champion` is None."""
+
+    path: str
+    batch: str
+    truth: Said
+    challenger: Said
+    champion: Said | None
+
+
+@dataclass(frozen=True)
+class WonAndLost:
+    """The images on which the two differ, the clearest first; `wrong` are those that the challenger gets wrong, where
+    there is no champion to compare with. `meant` are the scores from which the boxes of both count, of detectors."""
+
+    won: Sequence[Turned] = ()
+    lost: Sequence[Turned] = ()
+    wrong: Sequence[Turned] = ()
+    meant: tuple[float, float] | None = None
+
+
+def won_and_lost(
+    predictions: pd.DataFrame,
+    challenger_from: float | None = None,
+    champion_from: float | None = None,
+) -> WonAndLost:
+    """Sort the images of a predictions table. Scores from which boxes are meant are by default the stated ones."""
+    detects = "boxes" in predictions
+    least = {
+        CHALLENGER: DEFAULT_MIN_SCORE if challenger_from is None else challenger_from,
+        CHAMPION: DEFAULT_MIN_SCORE if champion_from is None else champion_from,
+    }
+    compared = (boxes_column(CHAMPION) if detects else answer_columns(CHAMPION)[0]) in predictions
+    models = (CHALLENGER, CHAMPION) if compared else (CHALLENGER,)
+    answers = [
+        _detected(predictions, model, least[model]) if detects else _classified(predictions, model)
+        for model in models
+    ]
+    errors = [each.errors for each in answers]
+    gain = errors[1] - errors[0] if compared else -errors[0]
+    # Of those that differ alike, what was said wrongly and most surely comes first.
+    sure = np.where(gain > 0, answers[-1].sure, answers[0].sure)
+    order = np.lexsort((-sure, -np.abs(gain)))
+
+    def images(chosen: NDArray[np.bool_]) -> list[Turned]:
+        return [_turned(predictions, answers, int(row)) for row in order if chosen[row]]
+
+    meant = (least[CHALLENGER], least[CHAMPION]) if detects else None
+    if not compared:
+        return WonAndLost(wrong=images(gain < 0), meant=meant)
+    return WonAndLost(images(gain > 0), images(gain < 0), meant=meant)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The answers of one model: errors [N], how sure it is [N], what it says."""
+
+    errors: NDArray[np.float64]
+    sure: NDArray[np.float64]
+    said: Sequence[Said]
+
+
+def _classified(predictions: pd.DataFrame, model: str) -> _Answers:
+    prediction, confidence, _ = answer_columns(model)
+    labels, answers = predictions["label"].tolist(), predictions[prediction].tolist()
+    sure = pd.to_numeric(predictions[confidence], errors="coerce").fillna(0.0).to_numpy(np.float64)
+    wrong = np.array([one != other for one, other in zip(labels, answers, strict=True)], np.float64)
+    said = [
+        Said(f"{answer} ({how:.2f})" if answer is not None else "no answer")
+        for answer, how in zip(answers, sure.tolist(), strict=True)
+    ]
+    return _Answers(wrong, sure, said)
+
+
+def _detected(predictions: pd.DataFrame, model: str, least: float) -> _Answers:
+    meant = [[box for box in boxes if box["score"] >= least] for boxes in predictions[boxes_column(model)]]
+    column = pd.Series(meant, index=predictions.index, dtype=object)
+    truths = np.array([len(boxes) for boxes in predictions["boxes"]], np.float64)
+    boxes = np.array([len(each) for each in meant], np.float64)
+    classes = sorted({box["label"] for boxes in (*predictions["boxes"], *meant) for box in boxes})
+    hits = hits_by_image(predictions["boxes"], column, classes)
+    said = [
+        Said(
+            f"finds {int(hit)} of {int(there)}" + (f", {int(count - hit)} too many" if count > hit else ""),
+            each,
+        )
+        for hit, there, count, each in zip(hits, truths, boxes, meant, strict=True)
+    ]
+    sure = np.array([each[0]["score"] if each else 0.0 for each in meant])
+    return _Answers(truths + boxes - 2 * hits, sure, said)
+
+
+def hits_by_image(truths: pd.Series, answers: pd.Series, classes: Sequence[str]) -> NDArray[np.float64]:
+    """How many truths of each image, of some classes, are found by the boxes of a column of predictions [N]."""
+    matching = Matching(
+        as_boxes(truths, classes), as_boxes(answers, classes), images=len(truths), classes=len(classes)
+    )
+    hits = np.zeros(len(truths))
+    for one in matching.at(OVERLAP):
+        hits += np.bincount(one.images[one.hits], minlength=len(truths))
+    return hits
+
+
+def _turned(predictions: pd.DataFrame, answers: Sequence[_Answers], row: int) -> Turned:
+    found = predictions.iloc[row]
+    boxes = list(found["boxes"]) if "boxes" in predictions else []
+    truth = Said(boxes_in_words(boxes), boxes) if "boxes" in predictions else Said(str(found["label"]))
+    said = [each.said[row] for each in answers]
+    return Turned(str(found["path"]), str(found["batch"]), truth, said[0], said[1] if len(said) > 1 else None)
