@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from detection_world import CLASSES, SIDE, request, train_here
+from detection_world import CLASSES, RECIPE, SIDE, request, train_here
 
 from visionops_assets.training.detector import SmallDetector
 from visionops_assets.training.errors import ModelError
@@ -85,9 +85,63 @@ def test_images_without_a_box_are_trained_on_too() -> None:
     assert torch.isfinite(loss) and model.head.weight.grad is not None
 
 
-def test_a_side_that_8_does_not_divide_is_refused() -> None:
-    with pytest.raises(ModelError, match="sides that 8 divides, got 30 × 32"):
-        train_here(Path("unused"), input={"height": 30, "width": 32, "channels": 1})
+def test_of_many_boxes_each_place_counts_for_the_nearest_of_its_class() -> None:
+    model = SmallDetector(2, InputSpec(height=64, width=32, channels=1))
+    random = torch.Generator().manual_seed(0)
+    images, boxes = 3, 9
+    labels = torch.randint(-1, 2, (images, boxes), generator=random)
+    row, column = (torch.randint(0, most, (images, boxes), generator=random) for most in (16, 8))
+    size = torch.rand(images, boxes, 2, generator=random) * 6 + 0.25
+    heat = model._heat(labels, row.float(), column.float(), size)
+    expected = torch.zeros_like(heat)
+    for image, box in np.ndindex(images, boxes):
+        if labels[image, box] < 0:
+            continue
+        spread = (size[image, box] / 6).clamp(min=0.35)
+        for y, x in np.ndindex(16, 8):
+            away = ((x - column[image, box]) / spread[0]) ** 2 + ((y - row[image, box]) / spread[1]) ** 2
+            place = (image, labels[image, box], y, x)
+            expected[place] = torch.maximum(expected[place], torch.exp(-away / 2))
+    assert torch.allclose(heat, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("levels", "seen"), [(1, 63), (2, 151), (3, 327)])
+def test_a_place_sees_as_much_as_its_levels_say(levels: int, seen: int) -> None:
+    model = SmallDetector(1, InputSpec(height=512, width=512, channels=1), width=1, levels=levels).eval()
+    # Every path carries something, whatever weights were drawn.
+    for parameter in model.parameters():
+        torch.nn.init.ones_(parameter)
+    image = torch.zeros(1, 1, 512, 512, requires_grad=True)
+    model(image)[0, 0, 64, 64].backward()
+    assert image.grad is not None
+    across = image.grad[0, 0].abs().sum(dim=0).nonzero()
+    assert across.max() - across.min() + 1 == seen
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_side_that_the_levels_do_not_divide_is_refused(levels: int) -> None:
+    step = 4 << levels
+    with pytest.raises(ModelError, match=f"sides that {step} divides, got {2 * step - 2} × 32"):
+        train_here(
+            Path("unused"),
+            input={"height": 2 * step - 2, "width": 32, "channels": 1},
+            model={**RECIPE["model"], "init_args": {"levels": levels}},
+        )
+
+
+def test_a_deeper_detector_keeps_its_bits_when_interrupted_and_ships_what_it_learnt(tmp_path: Path) -> None:
+    def interrupt(report) -> None:
+        if report.epoch == 1:
+            raise ConnectionError
+
+    deeper = {"model": {**RECIPE["model"], "init_args": {"width": 4, "levels": 2}}, "epochs": 3}
+    undisturbed = train_here(tmp_path / "undisturbed", **deeper)
+    with pytest.raises(ConnectionError):
+        train(request(**deeper), tmp_path / "interrupted", interrupt)
+    assert train_here(tmp_path / "interrupted", **deeper).weights_sha256 == undisturbed.weights_sha256
+    export_onnx(undisturbed.shipped, tmp_path / "model.onnx")
+    report = parity(tmp_path / "model.onnx", undisturbed.shipped, golden_images(request().train))
+    assert report.passed, report.summary
 
 
 def test_a_classifier_is_refused_as_a_detector(tmp_path: Path) -> None:

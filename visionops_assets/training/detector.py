@@ -23,10 +23,17 @@ def _block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequentia
     )
 
 
+def _widen(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Twice the resolution. Pixels are shuffled, not interpolated: bilinear upsampling has no deterministic form on a
+    GPU."""
+    return nn.Sequential(nn.Conv2d(channels_in, 4 * channels_out, 1), nn.PixelShuffle(2))
+
+
 class SmallDetector(nn.Module):
     """Scores and boxes on a grid of one place in four pixels each way; the best `detections` boxes an image.
 
-    Raises ValueError for an image side that 8 does not divide.
+    A place sees 63 pixels around it; each of `levels` beyond the first more than doubles that (151, 327, …), at a
+    tenth more work. Raises ValueError for an image side that 4 · 2^levels does not divide.
     """
 
     def __init__(
@@ -35,10 +42,14 @@ class SmallDetector(nn.Module):
         input: InputSpec,
         width: int = 16,
         detections: int = 20,
+        levels: int = 1,
     ) -> None:
         super().__init__()
-        if input.height % 8 or input.width % 8:
-            raise ValueError(f"expected input sides that 8 divides, got {input.height} × {input.width}")
+        if width < 1 or detections < 1 or levels < 1:
+            raise ValueError("expected width, detections and levels of at least 1")
+        step = STRIDE << levels
+        if input.height % step or input.width % step:
+            raise ValueError(f"expected input sides that {step} divides, got {input.height} × {input.width}")
         self.classes = num_classes
         self.rows, self.columns = input.height // STRIDE, input.width // STRIDE
         self.detections = min(detections, num_classes * self.rows * self.columns)
@@ -48,13 +59,18 @@ class SmallDetector(nn.Module):
         self.coarse = nn.Sequential(
             _block(2 * width, 4 * width, 2), _block(4 * width, 4 * width), _block(4 * width, 4 * width)
         )
-        # Pixels are shuffled, not interpolated: bilinear upsampling has no deterministic form on a GPU.
-        self.widen = nn.Sequential(nn.Conv2d(4 * width, 8 * width, 1), nn.PixelShuffle(2))
+        self.widen = _widen(4 * width, 2 * width)
         self.join = _block(4 * width, 4 * width)
         self.head = nn.Conv2d(4 * width, num_classes + 4, 1)
         nn.init.zeros_(self.head.weight[num_classes:])
         start = torch.tensor([_PRIOR_LOGIT] * num_classes + [0.0, 0.0, 1.0, 1.0])
         self.head.bias = nn.Parameter(start)
+        # Each level looks at half the resolution, and what it saw is added where it came from.
+        self.narrow, self.regain = nn.ModuleList(), nn.ModuleList()
+        for _ in range(levels - 1):
+            blocks = [_block(4 * width, 4 * width, stride) for stride in (2, 1, 1)]
+            self.narrow.append(nn.Sequential(*blocks))
+            self.regain.append(_widen(4 * width, 4 * width))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return [N, classes + 4, H/4, W/4] of images float [N, C, H, W].
@@ -63,7 +79,13 @@ class SmallDetector(nn.Module):
         height in places.
         """
         fine = self.fine(images)
-        return self.head(self.join(torch.cat([fine, self.widen(self.coarse(fine))], dim=1)))
+        maps = [self.coarse(fine)]
+        for narrow in self.narrow:
+            maps.append(narrow(maps[-1]))
+        coarse = maps.pop()
+        for regain in reversed(self.regain):
+            coarse = maps.pop() + regain(coarse)
+        return self.head(self.join(torch.cat([fine, self.widen(coarse)], dim=1)))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Penalty-reduced focal loss of the centres, and L1 loss of the boxes; targets as in `boxes.py`."""
@@ -74,31 +96,36 @@ class SmallDetector(nn.Module):
         size = targets[..., 2:4].clamp(min=1.0) / STRIDE
         column = across.floor().clamp(0, self.columns - 1)
         row = down.floor().clamp(0, self.rows - 1)
-        dx = torch.arange(self.columns, device=outputs.device) - column[..., None]
-        dy = torch.arange(self.rows, device=outputs.device) - row[..., None]
-        spread = (size / 6).clamp(min=0.35)
-        near = (
-            torch.exp(-(dy**2) / (2 * spread[..., 1:] ** 2))[..., :, None]
-            * (torch.exp(-(dx**2) / (2 * spread[..., :1] ** 2))[..., None, :])
-        )
-        near = near * present[..., None, None]
         count = present.sum().clamp(min=1)
-        heat = torch.stack(
-            [
-                torch.where((targets[..., 4] == number)[..., None, None], near, 0.0).amax(dim=1)
-                for number in range(self.classes)
-            ],
-            dim=1,
-        )
+        heat = self._heat(targets[..., 4].long(), row, column, size)
         scores = self._focal(outputs[:, : self.classes], heat).sum() / count
 
-        here = ((dy[..., :, None] == 0) & (dx[..., None, :] == 0) & present[..., None, None]).float()
-        found = torch.einsum("nmhw,nkhw->nmk", here, outputs[:, self.classes :])
+        # Of an absent box the place is within the map, and what it costs is left out below.
+        place = (row * self.columns + column).long()[:, None].expand(-1, 4, -1)
+        found = outputs[:, self.classes :].flatten(2).gather(2, place).transpose(1, 2)
         wanted = torch.stack(
             [across - column - 0.5, down - row - 0.5, size[..., 0].log(), size[..., 1].log()], dim=-1
         )
         boxes = functional.smooth_l1_loss(found, wanted, reduction="none", beta=0.1).sum(dim=-1)
         return scores + (boxes * present).sum() / count
+
+    def _heat(self, labels: Tensor, row: Tensor, column: Tensor, size: Tensor) -> Tensor:
+        """How near each place is to a centre of each class, 1 at the centre: [N, classes, H, W] of boxes [N, M].
+
+        Box after box: all at once took a map for every box and class.
+        """
+        heat = row.new_zeros(len(labels), self.classes, self.rows, self.columns)
+        images = torch.arange(len(labels), device=labels.device)
+        dx = torch.arange(self.columns, device=row.device) - column[..., None]
+        dy = torch.arange(self.rows, device=row.device) - row[..., None]
+        spread = 2 * (size / 6).clamp(min=0.35) ** 2
+        across, down = torch.exp(-(dx**2) / spread[..., :1]), torch.exp(-(dy**2) / spread[..., 1:])
+        for number in range(labels.shape[1]):
+            label = labels[:, number]
+            near = down[:, number, :, None] * across[:, number, None, :] * (label >= 0)[:, None, None]
+            place = (images, label.clamp(min=0))
+            heat[place] = torch.maximum(heat[place], near)
+        return heat
 
     @staticmethod
     def _focal(logits: Tensor, heat: Tensor) -> Tensor:
