@@ -64,7 +64,7 @@ def test_the_digest_does_not_depend_on_order_or_on_stating_defaults() -> None:
     [
         {"epochs": 21},
         {"seed": 1},
-        {"threads": 1},
+        {"threads": 2},
         {"optimiser": {"lr": 0.001}},
         {"model": {"init_args": {"width": 8}}},
         {"augmentations": [{"name": "vertical_flip"}]},

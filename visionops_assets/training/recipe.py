@@ -147,7 +147,8 @@ class Recipe(_Part):
     """How a challenger is trained. Everything that can change the weights is in here.
 
     `threads` is fixed rather than taken from the machine: one and two threads add in another order and give
-    other bits. There is no early stopping: the number of epochs is part of the recipe.
+    other bits. One is the default: threads wait for each other at every operation, so on a machine that does other work
+    two are many times slower than one. There is no early stopping: the number of epochs is part of the recipe.
     """
 
     input: InputSpec
@@ -158,7 +159,7 @@ class Recipe(_Part):
     augmentations: tuple[Augmentation, ...] = ()
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     seed: int = Field(default=0, ge=0, lt=2**32)
-    threads: int = Field(default=2, ge=1, le=256)
+    threads: int = Field(default=1, ge=1, le=256)
     reproducibility: Literal["bitwise", "statistical"] = "bitwise"
 
 
