@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import re
 import sys
+import textwrap
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from resources.masking import without_secrets
 from visionops import interruption
 
 if TYPE_CHECKING:
+    from visionops.first_choice import FirstChoice
     from visionops.sources import Opened
     from visionops_assets.dataset.first_look import FirstLook
     from visionops_assets.project import Project
@@ -38,7 +40,10 @@ def command(
     owner: Annotated[str | None, typer.Option(help="team:<name> or an e-mail address.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
     floor: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Accuracy below which no model goes to production.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Accuracy (of boxes mAP@0.5) below which no model goes to production."
+        ),
     ] = None,
     approval: Annotated[
         str | None, typer.Option(help="auto: what passes goes to production; manual: it waits for a person.")
@@ -52,6 +57,7 @@ def command(
 
     Asks what it cannot know, unless a flag says it. Never overwrites a project file.
     """
+    from visionops.first_choice import first_choice
     from visionops.progress import progress_bars
     from visionops.sources import opened
     from visionops_assets.dataset.first_look import first_look
@@ -65,9 +71,11 @@ def command(
         with progress_bars(name) as progress:
             one = stack.enter_context(opened(source, progress))
         look = first_look(read_source(one.path, format_name))
+        choice = first_choice(look)
         typer.echo(_seen(look))
-        answers = _answers(yes, owner=owner, licence=licence, floor=floor, approval=approval)
-        project = _write(path, name, look, description, *answers)
+        typer.echo(_chosen(choice))
+        answers = _answers(yes, look, choice, owner=owner, licence=licence, floor=floor, approval=approval)
+        project = _write(path, name, look, choice, description, *answers)
         typer.echo(f"project file: {path}")
         form = ("--format", format_name) if format_name else ()
         onwards = ("import", name, without_secrets(source), "--batch", batch, *form)
@@ -103,18 +111,33 @@ def _free_path(name: str) -> Path:
 
 
 def _seen(look: "FirstLook") -> str:
+    from visionops.first_recipe import measures
+
     what = "boxes" if look.task == "detection" else "images"
     classes = ", ".join(f"{label} ({count:,})" for label, count in list(look.classes.items())[:10])
     more = f" and {len(look.classes) - 10} more" if len(look.classes) > 10 else ""
     colours = "grey" if look.channels == 1 else "colour"
     return (
-        f"{look.images:,} labelled images ({look.format}), {look.task}, about {look.width}×{look.height}, {colours}\n"
-        f"{len(look.classes)} classes, {what} of each: {classes}{more}"
+        f"{look.images:,} labelled images ({look.format}), {look.task}, {measures(look)}, {colours}\n"
+        f"{len(look.classes)} {'class' if len(look.classes) == 1 else 'classes'}, {what} of each: {classes}{more}"
     )
 
 
+def _chosen(choice: "FirstChoice") -> str:
+    """What a person should know of the choice before it costs time; the project file says the rest."""
+    said = (choice.why[field] for field in ("input", "epochs", "splits") if field in choice.why)
+    return "\n".join(textwrap.fill(text, 110, break_long_words=False) for text in said)
+
+
 def _answers(
-    yes: bool, *, owner: str | None, licence: str | None, floor: float | None, approval: str | None
+    yes: bool,
+    look: "FirstLook",
+    choice: "FirstChoice",
+    *,
+    owner: str | None,
+    licence: str | None,
+    floor: float | None,
+    approval: str | None,
 ) -> tuple[str, str, float, str]:
     """What only people know: given, asked for, or with --yes the default."""
     missing = [
@@ -142,7 +165,11 @@ def _answers(
         answer(owner, "Who owns it (team:<name> or e-mail)", "team:vision"),
         answer(licence, "Licence of the images", "proprietary"),
         float(
-            answer(None if floor is None else str(floor), "Accuracy below which no model is promoted", "0.5")
+            answer(
+                None if floor is None else str(floor),
+                f"{'mAP@0.5' if look.task == 'detection' else 'Accuracy'} below which no model is promoted",
+                f"{choice.floor:g}",
+            )
         ),
         answer(
             approval, "What passes goes to production by itself (auto) or waits for a person (manual)", "auto"
@@ -158,6 +185,7 @@ def _write(
     path: Path,
     name: str,
     look: "FirstLook",
+    choice: "FirstChoice",
     description: str,
     owner: str,
     licence: str,
@@ -168,10 +196,12 @@ def _write(
     from visionops.project_template import project_file
     from visionops_assets.project import load_project
 
+    classes = "class" if len(look.classes) == 1 else "classes"
     text = project_file(
         name,
         look,
-        description=description or f"{look.task.capitalize()} of {len(look.classes)} classes.",
+        choice,
+        description=description or f"{look.task.capitalize()} of {len(look.classes)} {classes}.",
         owner=owner,
         licence=licence,
         floor=floor,

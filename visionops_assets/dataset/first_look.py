@@ -1,24 +1,42 @@
 """What a source of images shows before anything is decided: classes, sizes, colours, splits."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.formats.source import Source, SourceError, SourceImage
 from visionops_assets.dataset.image_header import UnreadableImage
 
 LOOKED_AT = 200
-_SIDE_STEP, _LARGEST_SIDE = 32, 128
+# Where more than this share of the images stands the other way than the rest, both ways count.
+_STRAY = 0.1
+
+
+@dataclass(frozen=True)
+class BoxSides:
+    """Sides of boxes, the square roots of their areas: the `median`, and `large`, which nine in ten do not exceed, in
+    pixels of an image that fills the usual frame; `thirds` part them in three, in pixels of their own images. `most` is
+    the largest number of boxes of one image."""
+
+    median: float
+    large: float
+    thirds: tuple[float, float]
+    most: int
 
 
 @dataclass(frozen=True)
 class FirstLook:
-    """`classes` are images (in detection, boxes) by class, sorted by name; `height` and `width` the medians in
-    pixels and `channels` 1 where all are grey, of the images looked at; `splits` the images that came with one."""
+    """`classes` are images (in detection, boxes) by class, sorted by name; `splits` the images that came with one.
+
+    Of the images looked at: `height` and `width` are the medians in pixels, `both_ways` says that some are upright and
+    some are not (then the medians are those of the more frequent kind), `channels` is 1 where all are grey, `boxes`
+    is None in classification.
+    """
 
     format: str
     task: Literal["classification", "detection"]
@@ -26,71 +44,119 @@ class FirstLook:
     classes: dict[str, int]
     height: int
     width: int
+    both_ways: bool
     channels: Literal[1, 3]
+    boxes: BoxSides | None
     splits: dict[str, int]
     grouped: bool
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """A height and width to train at: small images as they are, large ones reduced to what a CPU trains in
-        minutes."""
-        if max(self.height, self.width) <= _LARGEST_SIDE:
-            return max(4, self.height), max(4, self.width)
-        scale = _LARGEST_SIDE / max(self.height, self.width)
-        height, width = (
-            max(_SIDE_STEP, round(side * scale / _SIDE_STEP) * _SIDE_STEP)
-            for side in (self.height, self.width)
-        )
-        return height, width
+    def frame(self) -> tuple[int, int]:
+        """Height and width that hold the usual image, however it stands."""
+        return (max(self.height, self.width),) * 2 if self.both_ways else (self.height, self.width)
+
+
+@dataclass(frozen=True)
+class _Measures:
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    grey: bool
+    # Width and height in pixels of each box, and the place of its image among those measured.
+    boxes: NDArray[np.float64]
+    places: NDArray[np.int64]
 
 
 def first_look(source: Source) -> FirstLook:
-    """Look at every annotation and at up to `LOOKED_AT` images, evenly spread.
+    """Look at every annotation and at up to `LOOKED_AT` images (in detection, of those with boxes), evenly spread.
 
-    Raises `SourceError` where there are no labelled images, or only one class, or not one image can be read.
+    Raises `SourceError` where there are no labelled images, classification has one class only, no box has an area, or
+    not one image can be read.
     """
     images = source.images.take(np.flatnonzero(source.images.annotated))
     detection = images.detects
     labels: Counter[str] = Counter()
     splits: Counter[str] = Counter()
-    grouped = False
-    for image in images:
+    grouped, most, looked_at = False, 0, []
+    for place, image in enumerate(images):
         labels.update([box["label"] for box in image.boxes or ()] if detection else [str(image.label)])
         splits.update([image.split] if image.split else [])
         grouped = grouped or bool(image.group)
+        most = max(most, len(image.boxes or ()))
+        if image.boxes or not detection:
+            looked_at.append(place)
     classes = {name: labels[name] for name in sorted(labels) if name.strip()}
-    if len(classes) < 2:
-        found = ", ".join(classes) or "none"
-        raise SourceError(
-            f"a model tells at least two classes apart; in this source ({source.format}) there are: {found}. "
-            "Expected for example one folder for each class, or a labels.csv with columns path, label"
-        )
-    height, width, channels = _measures(images)
-    return FirstLook(
+    _check_classes(classes, detection, source.format)
+    chosen = np.array(looked_at[:: -(-len(looked_at) // LOOKED_AT)])
+    measures = _measured(images.take(chosen))
+    across = measures.widths > measures.heights
+    both_ways = _STRAY < across.mean() < 1 - _STRAY and bool((measures.widths < measures.heights).any())
+    of_frame = (across == (across.mean() >= 0.5)) if both_ways else np.ones_like(across)
+    look = FirstLook(
         source.format,
         "detection" if detection else "classification",
         len(images),
         classes,
-        height,
-        width,
-        channels,
+        int(np.median(measures.heights[of_frame])),
+        int(np.median(measures.widths[of_frame])),
+        both_ways,
+        1 if measures.grey else 3,
+        None,
         dict(sorted(splits.items())),
         grouped,
     )
+    return replace(look, boxes=_box_sides(measures, look.frame, most)) if detection else look
 
 
-def _measures(images: Sequence[SourceImage]) -> tuple[int, int, Literal[1, 3]]:
-    heights, widths, grey, problem = [], [], True, ""
-    for image in images[:: max(1, len(images) // LOOKED_AT)]:
+def _check_classes(classes: Mapping[str, int], detection: bool, format_name: str) -> None:
+    if len(classes) >= (1 if detection else 2):
+        return
+    found = ", ".join(classes) or "none"
+    if detection:
+        raise SourceError(
+            f"a detector finds boxes of at least one class; in this source ({format_name}) no box has a class"
+        )
+    raise SourceError(
+        f"a model tells at least two classes apart; in this source ({format_name}) there are: {found}. "
+        "Expected for example one folder for each class, or a labels.csv with columns path, label"
+    )
+
+
+def _measured(images: Sequence[SourceImage]) -> _Measures:
+    heights: list[int] = []
+    widths: list[int] = []
+    grey, problem = True, ""
+    boxes: list[tuple[float, float]] = []
+    places: list[int] = []
+    for image in images:
         try:
             pixels = decode_whole(image.read(), image.name, 3)
         except (OSError, UnreadableImage) as error:
             # The audit names every such image; here the others are enough.
             problem = str(error)
             continue
+        found = [(box["w"], box["h"]) for box in image.boxes or () if box["w"] > 0 and box["h"] > 0]
+        boxes += found
+        places += [len(heights)] * len(found)
         heights.append(pixels.shape[0])
         widths.append(pixels.shape[1])
         grey = grey and bool((pixels == pixels[..., :1]).all())
     if not heights:
         raise SourceError(f"not one image can be read; the last one: {problem}")
-    return int(np.median(heights)), int(np.median(widths)), 1 if grey else 3
+    return _Measures(
+        np.array(heights),
+        np.array(widths),
+        grey,
+        np.array(boxes, np.float64).reshape(-1, 2),
+        np.array(places, np.int64),
+    )
+
+
+def _box_sides(measures: _Measures, frame: tuple[int, int], most: int) -> BoxSides:
+    """How large boxes are once their images fill the frame."""
+    if not len(measures.boxes):
+        raise SourceError("not one box has a width and a height; expected both in pixels, above 0")
+    scales = np.minimum(frame[0] / measures.heights, frame[1] / measures.widths)
+    own = np.sqrt(measures.boxes.prod(axis=1))
+    median, large = (float(side) for side in np.quantile(own * scales[measures.places], [0.5, 0.9]))
+    small, medium = (float(side) for side in np.quantile(own, [1 / 3, 2 / 3]))
+    return BoxSides(median, large, (small, medium), most)
