@@ -49,6 +49,7 @@ def command(
     from visionops import services
     from visionops.demo_digits import WEEKS, write_weeks
     from visionops.demo_month import live
+    from visionops.run_progress import shown_progress
     from visionops.tick import tick
     from visionops_assets.dataset.publishing import Publisher
 
@@ -69,7 +70,8 @@ def command(
             published = publisher.publish(folder, week.batch)
             imported = time.perf_counter() - begun
             say(f"  {published.outcome} on lakeFS main in {imported:.1f} s; the sensor sees it")
-            ticks = tick(definitions.defs, instance, [project], wait=True)
+            with shown_progress(not as_json):
+                ticks = tick(definitions.defs, instance, [project], wait=True)
             account = _account(publisher, week.batch, time.perf_counter() - begun)
             accounts.append(account)
             # Days of an earlier demo may still have waited.

@@ -261,12 +261,13 @@ def _first_verdict(name: str) -> str | None:
 
     import definitions
     from visionops import services
+    from visionops.run_progress import shown_progress
     from visionops.tick import tick
     from visionops_assets.project import find_project
 
     project = find_project(definitions.projects, name)
     typer.echo("training and judging; this can take minutes")
-    with services.dagster() as instance:
+    with services.dagster() as instance, shown_progress():
         ticks = tick(definitions.defs, instance, [project], say=typer.echo, wait=True)
     return ticks[-1].outcome
 

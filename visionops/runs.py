@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from resources import home
 from visionops import interruption
+from visionops.run_progress import progress_of
 from visionops_assets import run_tags
 
 if TYPE_CHECKING:
@@ -58,7 +59,13 @@ def run_job(
         tags=merge_run_tags(found, partition, about, None, instance, run_config),
         remote_job_origin=repository_origin(defs).get_job_origin(job),
     )
-    with interruption.ending(lambda: end_interrupted(instance, run.run_id)):
+    project = found.run_tags.get(run_tags.PROJECT, job)
+    what = about.get(run_tags.BATCH) or about.get(run_tags.DAY) or partition or ""
+    with (
+        progress_of(f"{project} {what}".strip()) as hear,
+        interruption.ending(lambda: end_interrupted(instance, run.run_id)),
+    ):
+        instance.add_event_listener(run.run_id, hear)
         try:
             events = list(execute_run_iterator(InMemoryJob(found), run, instance))
         finally:

@@ -13,6 +13,7 @@ import typer
 
 from visionops import interruption
 from visionops.clocks import skews
+from visionops.run_progress import shown_progress
 from visionops.runs import run_job
 from visionops.sensor_ticks import ASKED_BY, RUN_KEY, evaluate_sensor, recorded_tick, sensor_tags
 
@@ -40,6 +41,9 @@ def command(
         bool,
         typer.Option("--again", help="Try again what failed as often as it may, and what was cancelled."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what happened as JSON.")] = False,
 ) -> None:
     """Evaluate the sensors once and run what they ask, in this process: for CI, cron and tests.
@@ -63,7 +67,8 @@ def command(
         if again:
             for project in chosen:
                 have_tried_again(instance, project)
-        ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
+        with shown_progress(not quiet):
+            ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
     if not projects:
         for file in declared.unusable:
             ticks.append(Tick(file.project, None, None, "error", file.why, 0.0))

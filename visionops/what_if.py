@@ -64,6 +64,7 @@ def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Compar
     """Dataset version, Dagster run, verdict and comparison. Raises `RuntimeError` where the run fails."""
     import definitions
     from visionops import services
+    from visionops.run_progress import shown_progress
     from visionops.runs import run_job
     from visionops_assets.dataset.commits import tags_of_version
     from visionops_assets.dataset.version import named_version
@@ -76,7 +77,8 @@ def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Compar
         _make_known(definitions.defs, instance, project, partition)
         typer.echo(f"{name}: {partition} with the present recipe and code …", err=True)
         tags = tags_of_version(services.lakefs(), project, dataset.commit)
-        ran = run_job(definitions.defs, instance, f"{name}_what_if", partition=partition, tags=tags)
+        with shown_progress():
+            ran = run_job(definitions.defs, instance, f"{name}_what_if", partition=partition, tags=tags)
     if ran.error is not None:
         why = "; ".join(ran.failed_checks) or ran.error
         raise RuntimeError(f"the what-if of {name} on {partition} failed: {why}")
