@@ -187,7 +187,11 @@ def test_a_folder_that_may_not_be_read_is_said_and_taken_once_it_may(
         # Tests may run as root, who may read everything.
         patched.setattr("resources.drop_folder.os.scandir", denied)
         looked = tick(world.definitions, world.instance, world.projects)
-    assert [one.run_id for one in looked] == [None]
+    assert not any(one.run_id for one in looked)
+    (denial,) = (one for one in looked if one.outcome == "error")
+    assert "permission denied; allow the user" in denial.reason, (
+        "a drop that cannot be looked at is not an empty one"
+    )
     assert [one.outcome for one in take(world)] == ["published"]
 
 
