@@ -187,7 +187,7 @@ def test_what_one_project_publishes_is_no_dataset_version_of_another(shared: Des
     shared.run("retract", "shades", "week-02", "--why", "again")
     tick(world.definitions, world.instance, world.projects)
     assert [len(world.partitions(project)) for project in world.projects] == [1, 2]
-    with pytest.raises(RetractionRefused, match=r"week-01 was never published: .* published batches: none"):
+    with pytest.raises(RetractionRefused, match=r"week-01 was never published.*published batches: none"):
         shared.run("retract", "shades", "week-01", "--why", "not mine")
 
 
