@@ -36,7 +36,6 @@ OPENING_SECONDS = 60.0
 # MLflow's own defaults retry a dead server for minutes, truncate long values without an error, and print to
 # standard output, where a program may read JSON.
 SETTINGS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",

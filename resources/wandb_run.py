@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 
 _HOST = "https://api.wandb.ai"
 _PATIENCE_SECONDS = 30.0
-# What it sends or writes of the machine, the code and its own errors is nobody's business here.
-_SETTINGS = {
-    "WANDB_ERROR_REPORTING": "false",
-    "WANDB_SILENT": "true",
-}
 
 
 class WandbMissing(RuntimeError):
@@ -46,8 +41,7 @@ class WandbRun:
         Without a key, or where W&B does not let this one in, it is kept offline, and `say` is told so. Raises
         `WandbMissing`.
         """
-        for variable, value in _SETTINGS.items():
-            os.environ.setdefault(variable, value)
+        os.environ.setdefault("WANDB_SILENT", "true")
         try:
             import wandb
         except ImportError as error:
@@ -68,6 +62,7 @@ class WandbRun:
                 dir=folder,
                 mode=mode,
                 resume="allow",
+                # What it would send of the machine and the code is nobody's business.
                 settings=wandb.Settings(
                     init_timeout=_PATIENCE_SECONDS,
                     console="off",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+# First of all that is ours: it switches telemetry off, in the tests' children too.
+import resources  # noqa: F401
 from tests import migrations, onnx_exporter
 
 if TYPE_CHECKING:
     from tests.world import World
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "1")
 # Nothing a test does is told to a team.
 for webhook in ("VISIONOPS_ERROR_WEBHOOK", "VISIONOPS_VERDICT_WEBHOOK"):
     os.environ.pop(webhook, None)

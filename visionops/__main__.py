@@ -32,7 +32,9 @@ def _run(arguments: list[str]) -> None:
     from visionops import bootstrap
     from visionops.command_line import app
 
-    bootstrap.prepare()
+    # What keeps a home from being prepared is what the doctor is asked for.
+    if arguments[:1] != ["doctor"]:
+        bootstrap.prepare()
     app(arguments, prog_name="visionops")
 
 

@@ -16,6 +16,8 @@ from resources.databases import with_driver
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
+# What tools would leave in the home of whoever runs them, or among the system's temporary files.
+_CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
 _WRITTEN = "# Written by VisionOps from its dagster.yaml and the environment; delete this line to keep your changes.\n"
 
 
@@ -24,7 +26,7 @@ class SettingUnusable(RuntimeError):
 
 
 def prepare() -> Path:
-    """Create the local folders, put `dagster.yaml` into DAGSTER_HOME, switch telemetry off; returns the home.
+    """Create the local folders, put `dagster.yaml` into DAGSTER_HOME, keep what tools cache there; returns the home.
 
     Raises `RuntimeError` naming the folder where it cannot be written, and `SettingUnusable`.
     """
@@ -43,13 +45,8 @@ def prepare() -> Path:
             f"{error.filename}: {error.strerror}; set VISIONOPS_HOME to a folder that can be written"
         ) from error
     os.environ["DAGSTER_HOME"] = str(dagster)
-    for name, value in {
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }.items():
-        os.environ.setdefault(name, value)
+    for name, place in _CACHES.items():
+        os.environ.setdefault(name, str(home.cache() / place))
     return folder
 
 

@@ -4,6 +4,7 @@ import difflib
 import os
 from collections.abc import Iterator
 
+from resources import telemetry
 from resources.masking import HIDDEN, shown
 from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
 
@@ -41,6 +42,13 @@ def checks() -> Iterator[Check]:
         _actor,
     )
     yield Check("variables", "VISIONOPS_…", "compared with those that are read", "correct it", _unknown)
+    yield Check(
+        "telemetry",
+        f"{len(telemetry.SWITCHES)} switches, from DO_NOT_TRACK on",
+        "read each",
+        "unset what switches it on",
+        _telemetry,
+    )
     if os.environ.get("LAKEFS_ENDPOINT"):
         names = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
         yield Check(
@@ -73,6 +81,14 @@ def _unknown() -> Finding:
         near = difflib.get_close_matches(name, KNOWN, n=1)
         fixes.append(f"write {near[0]} for {name}" if near else f"unset {name}")
     return warning(f"nothing reads {', '.join(strange)}", "; ".join(fixes))
+
+
+def _telemetry() -> Finding:
+    left = telemetry.left_on()
+    if left:
+        set_to = ", ".join(f"{name}={os.environ[name]}" for name in left)
+        return warning(f"somebody may be told of this machine: {set_to}", f"unset {' '.join(left)}")
+    return ok("nothing phones home")
 
 
 def _key() -> Finding:
