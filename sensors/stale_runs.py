@@ -12,7 +12,13 @@ from dagster._core.launcher import DefaultRunLauncher
 from visionops_assets import run_tags
 from visionops_assets.run_process import RunProcess
 
-_LIVE = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+# What has not begun has no process, unless one noted so when it made the run.
+_LIVE = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def end_stale_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -6,6 +6,7 @@ waiting for a thread, is ended; a second signal ends it at once. A thread sees t
 between two instructions of the main thread, and libraries put others in their place.
 """
 
+import atexit
 import contextlib
 import os
 import select
@@ -63,6 +64,8 @@ def hear() -> None:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
     os.register_at_fork(after_in_child=_forget)
+    # What comes first is called last: while Python takes itself down, the command has ended.
+    atexit.register(_end_hearing)
     threading.Thread(target=_watch, args=(receiving,), name="interruption", daemon=True).start()
 
 
@@ -121,6 +124,11 @@ def _raise(number: int, frame: FrameType | None) -> None:
     if not _state.raised and not _state.deferring:
         _state.raised = True
         raise Interrupted
+
+
+def _end_hearing() -> None:
+    for number in HEARD:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _forget() -> None:

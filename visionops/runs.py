@@ -42,41 +42,45 @@ def run_job(
     from dagster._core.definitions.job_base import InMemoryJob
     from dagster._core.execution.api import execute_run_iterator
     from dagster._core.execution.execute_in_process import merge_run_tags
+    from dagster._core.utils import make_new_run_id
 
     from visionops_assets.failures import end_interrupted
+    from visionops_assets.run_process import process_tags
     from visionops_assets.run_reason import run_outcome
 
     found = defs.resolve_job_def(job)
-    about = {run_tags.WEEK: run_tags.week_of(datetime.now(UTC)), **(tags or {})}
+    run_id = run_id or make_new_run_id()
+    # Noted from the start: of a run that was made and never began, Dagster does not say whose it was.
+    about = {run_tags.WEEK: run_tags.week_of(datetime.now(UTC)), **(tags or {}), **process_tags(run_id)}
     # The event log keeps everything; a terminal needs the outcome.
     run_config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if config:
         run_config["ops"] = {name: {"config": dict(values)} for name, values in config.items()}
-    run = instance.create_run_for_job(
-        found,
-        run_id=run_id,
-        run_config=run_config,
-        tags=merge_run_tags(found, partition, about, None, instance, run_config),
-        remote_job_origin=repository_origin(defs).get_job_origin(job),
-    )
     project = found.run_tags.get(run_tags.PROJECT, job)
     what = about.get(run_tags.BATCH) or about.get(run_tags.DAY) or partition or ""
     with (
         progress_of(f"{project} {what}".strip()) as hear,
-        interruption.ending(lambda: end_interrupted(instance, run.run_id)),
+        interruption.ending(lambda: end_interrupted(instance, run_id)),
     ):
-        instance.add_event_listener(run.run_id, hear)
+        instance.add_event_listener(run_id, hear)
         try:
+            run = instance.create_run_for_job(
+                found,
+                run_id=run_id,
+                run_config=run_config,
+                tags=merge_run_tags(found, partition, about, None, instance, run_config),
+                remote_job_origin=repository_origin(defs).get_job_origin(job),
+            )
             events = list(execute_run_iterator(InMemoryJob(found), run, instance))
         finally:
             if interruption.asked():
-                end_interrupted(instance, run.run_id)
-    ended = instance.get_run_by_id(run.run_id)
+                end_interrupted(instance, run_id)
+    ended = instance.get_run_by_id(run_id)
     # Dagster keeps to itself what ended the run.
     if interruption.asked() or (ended is not None and run_outcome(ended) == run_tags.INTERRUPTED):
         raise interruption.Interrupted
     succeeded = ended is not None and ended.is_success
-    return Ran(run.run_id, None if succeeded else first_error(events), _failed_checks(events), events)
+    return Ran(run_id, None if succeeded else first_error(events), _failed_checks(events), events)
 
 
 def repository_origin(defs: "dg.Definitions") -> "RemoteRepositoryOrigin":

@@ -58,9 +58,14 @@ def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
     if run_id in _noted:
         return
     _noted.add(run_id)
+    if tags := process_tags(run_id):
+        instance.add_run_tags(run_id, tags)
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """The tags that note this process on a run."""
     here = RunProcess.of(os.getpid())
-    if here is not None:
-        instance.add_run_tags(run_id, {TAG: f"{run_id} {here.boot} {here.pid} {here.began}"})
+    return {} if here is None else {TAG: f"{run_id} {here.boot} {here.pid} {here.began}"}
 
 
 def _boot() -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import uuid
 
 import dagster as dg
 import pytest
@@ -21,6 +22,7 @@ from visionops.interruption import Interrupted
 from visionops.tick import have_tried_again
 from visionops_assets import run_tags
 from visionops_assets.promotion import promote as promoting
+from visionops_assets.run_process import TAG, RunProcess
 from visionops_assets.run_reason import is_attempt, run_outcome
 from visionops_assets.training.progress import EpochReporter
 
@@ -128,3 +130,17 @@ def test_what_was_given_up_is_tried_again_when_a_person_says_so(
     assert given_up.run_id is None and "`visionops tick shapes --again`" in given_up.reason
     have_tried_again(world.instance, world.project)
     assert world.tick().outcome == run_tags.PROMOTED
+
+
+def test_a_run_that_was_made_and_never_began_is_over_with_its_process(world: World):
+    run_id = str(uuid.uuid4())
+    gone = RunProcess("another", NOBODY, "1")
+    noted = {TAG: f"{run_id} {gone.boot} {gone.pid} {gone.began}"}
+    tags = {run_tags.PROJECT: "shapes", run_tags.HOST: run_tags.host(), **noted}
+    made = create_run_for_test(world.instance, job_name="shapes_decide", run_id=run_id, tags=tags)
+    queued = create_run_for_test(
+        world.instance, job_name="shapes_decide", tags={run_tags.HOST: run_tags.host()}
+    )
+    assert end_stale_runs(world.instance) == [made.run_id]
+    assert ended(world, made).is_finished
+    assert not ended(world, queued).is_finished
