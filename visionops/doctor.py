@@ -59,6 +59,7 @@ def diagnose(within: float = WITHIN_SECONDS) -> Iterator[Row]:
             *servers.checks(projects),
             *places.checks(projects),
             *states.checks(projects),
+            machine.revision(),
             machine.definitions(),
         ],
         within,

@@ -58,9 +58,7 @@ def command(
     from visionops import services
     from visionops_assets.project import find_project
 
-    for skew in skews():
-        if skew.matters:
-            typer.echo(f"warning: {skew.sentence()}", err=True)
+    _warn()
     declared = definitions.projects
     chosen = [find_project(declared, name) for name in projects] if projects else declared.usable
     with services.dagster() as instance:
@@ -78,6 +76,18 @@ def command(
         typer.echo(json.dumps([asdict(found) for found in ticks], indent=1))
     if any(found.outcome == "error" for found in ticks):
         raise typer.Exit(1)
+
+
+def _warn() -> None:
+    """Say what stops nothing and is to be known."""
+    from visionops_assets.training.code_digest import why_no_revision
+
+    for skew in skews():
+        if skew.matters:
+            typer.echo(f"warning: {skew.sentence()}", err=True)
+    missing = why_no_revision()
+    if missing is not None:
+        typer.echo(f"warning: models record no revision: {missing[0]}: {missing[1]}", err=True)
 
 
 def tick(

@@ -39,6 +39,17 @@ def checks() -> Iterator[Check]:
     )
 
 
+def revision() -> Check:
+    """Whether models record which code made them."""
+    return Check(
+        "revision",
+        f"{home.ROOT}",
+        "ask git for the revision that models record",
+        "install git, and run from a clone",
+        _revision,
+    )
+
+
 def project_files(found: Callable[[Projects], None]) -> Check:
     """The project files; `found` is given what they declare."""
     return Check(
@@ -145,6 +156,16 @@ def _home() -> Finding:
     except bootstrap.SettingUnusable as error:
         return broken(str(error), "correct the variable")
     return ok(f"{folder} is there, Dagster's configuration in {home.dagster_home()}")
+
+
+def _revision() -> Finding:
+    from visionops_assets.training.code_digest import why_no_revision
+
+    missing = why_no_revision()
+    if missing is None:
+        return ok("models record it")
+    what, fix = missing
+    return warning(f"models record no revision, and cannot be reproduced from git: {what}", fix)
 
 
 def _projects(take: Callable[[Projects], None]) -> Finding:

@@ -86,6 +86,28 @@ def code_state(root: Path = ROOT) -> CodeState | None:
     return CodeState(revision, patch)
 
 
+def why_no_revision(root: Path = ROOT) -> tuple[str, str] | None:
+    """Why models that are trained from here record no revision, and what mends it; None where they do."""
+    try:
+        git(root, "rev-parse", "HEAD")
+    except OSError as error:
+        return f"git cannot be run ({error.strerror or error})", "install git"
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or "").strip().splitlines()
+        if "dubious ownership" in (error.stderr or ""):
+            return (
+                f"git refuses {root}, which belongs to another user",
+                f"git config --global --add safe.directory {root}, or let its owner run this",
+            )
+        if "not a git repository" in (error.stderr or ""):
+            return f"{root} is no git checkout", "run from a clone of the repository"
+        return (
+            f"git knows no revision of {root} ({said[0] if said else 'it says nothing'})",
+            f"git -C {root} log",
+        )
+    return None
+
+
 def git(
     folder: Path, *arguments: str, environment: dict[str, str] | None = None, given: list[str] | None = None
 ) -> str:
