@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -26,6 +26,8 @@ def receiver_app(guard: Guard, look: Callable[[Event], str]) -> Starlette:
         caller = request.client.host if request.client else "unknown"
         try:
             event = guard.admit(request.headers.get("authorization"), await _body(request))
+        except ClientDisconnect:
+            return JSONResponse({"error": "the call did not come whole"}, 400)
         except Refused as refused:
             _log.warning("refused a call from %s: %s", caller, refused.why)
             return JSONResponse({"error": refused.why}, refused.status)

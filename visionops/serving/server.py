@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from visionops import interruption
+from visionops.serving.patience import PatientProtocol
 
 # For what is being answered, of the seconds that a command has to end.
 _STOP_WITHIN = 2
@@ -43,7 +44,7 @@ class PredictionServer:
                 access_log=False,
                 server_header=False,
                 ws="none",
-                http="httptools",
+                http=PatientProtocol,
                 timeout_graceful_shutdown=_STOP_WITHIN,
             )
         )
