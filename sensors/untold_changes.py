@@ -35,7 +35,9 @@ def untold_changes(
         change = untold_change(context.instance, registry, project.project, key)
         if change is None or _is_changing(context.instance, project):
             return []
-        context.log.info(f"not told yet: {change.sentence()}")
+        context.log.info(
+            f"in_production does not show this change yet, and is told of it now: {change.sentence()}"
+        )
         return [
             production_materialisation(
                 context.instance,

@@ -1,5 +1,7 @@
 """The command line: one module a verb."""
 
+import inspect
+
 import typer
 
 from visionops import (
@@ -77,3 +79,21 @@ app.command("rollback")(rollback.command)
 app.command("hold")(hold.command)
 app.command("release")(release.command)
 app.command("reproduce")(reproduce.command)
+
+
+def _flowing(text: str) -> str:
+    """A docstring whose paragraphs wrap where the terminal ends, not where the source does."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _let_help_flow(commands: typer.Typer) -> None:
+    for command in commands.registered_commands:
+        if command.callback is not None and command.help is None:
+            command.help = _flowing(command.callback.__doc__ or "")
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _let_help_flow(group.typer_instance)
+
+
+_let_help_flow(app)

@@ -39,11 +39,7 @@ def export(
 
     found, lakefs = services.project(project), services.lakefs()
     today = datetime.now(UTC).date()
-    days = (
-        [date.fromisoformat(each) for each in day]
-        if day
-        else [today - timedelta(back) for back in range(DAYS)]
-    )
+    days = [_day(each) for each in day] if day else [today - timedelta(back) for back in range(DAYS)]
     wanted, boxes = wanted_days(services.artifacts(), found.project, sorted(days), found.task)
     if wanted.empty:
         raise LookupError(
@@ -57,3 +53,11 @@ def export(
         f"{count} images in {to}" + (f"; {gone} more are wanted, but their frames are gone" if gone else "")
     )
     typer.echo(f"when labelled: `visionops import {project} {to} --batch NAME`")
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        said = f"{text} is no day: expected YYYY-MM-DD, such as {datetime.now(UTC).date()}"
+        raise typer.BadParameter(said, param_hint="--day") from error

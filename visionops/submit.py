@@ -34,7 +34,9 @@ class Submitted:
 
     def to_text(self) -> str:
         """For a terminal."""
-        return f"{self.project}: {self.outcome}: {self.reason}"
+        from visionops_assets.run_reason import in_words
+
+        return f"{self.project}: {in_words(self.outcome, self.reason)}"
 
     def to_json(self) -> dict[str, Any]:
         """What --json prints."""

@@ -102,6 +102,8 @@ def tick(
 
     What another process ticks is left to it, or with `wait` ticked after it.
     """
+    from visionops_assets.run_reason import in_words
+
     ticks = []
     for project in projects:
         with _alone(instance, project, wait) as other:
@@ -109,8 +111,7 @@ def tick(
         for found in done:
             ticks.append(found)
             if say is not None:
-                what = found.outcome or "nothing to do"
-                say(f"{project.project}: {what}: {found.reason}")
+                say(f"{project.project}: {in_words(found.outcome or 'nothing to do', found.reason)}")
     return ticks
 
 

@@ -10,6 +10,7 @@ from visionops_assets.project import Project
 
 # The asset that says what runs now, whoever changes it.
 IN_PRODUCTION = "in_production"
+INCOMING_BATCH = "incoming_batch"
 
 
 def asset_key(project: Project, name: str) -> dg.AssetKey:

@@ -14,7 +14,7 @@ from dagster._core.executor.in_process import InProcessExecutor
 
 from visionops_assets import run_tags
 from visionops_assets.project import Project
-from visionops_assets.run_reason import run_reason
+from visionops_assets.run_reason import in_words, run_reason
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -70,4 +70,4 @@ def _note_end(instance: dg.DagsterInstance, run_id: str, events: Sequence[dg.Dag
         return outcome
     short = reason if len(reason) <= TAG_LENGTH else f"{reason[: TAG_LENGTH - 1]}…"
     instance.add_run_tags(run_id, {run_tags.REASON: short})
-    return f"{outcome}: {reason}" if outcome and outcome != reason else reason
+    return in_words(outcome, reason) if outcome else reason

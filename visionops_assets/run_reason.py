@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from visionops_assets import run_tags
-from visionops_assets.asset_options import IN_PRODUCTION
+from visionops_assets.asset_options import IN_PRODUCTION, INCOMING_BATCH
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
 # As Dagster tags a failed run whose process got a signal that nobody sent through Dagster.
@@ -39,10 +39,19 @@ def is_attempt(run: dg.DagsterRun) -> bool:
     return run_outcome(run) != run_tags.INTERRUPTED and run_tags.AGAIN not in run.tags
 
 
+def in_words(outcome: str, reason: str) -> str:
+    """An outcome with its reason behind it, neither said twice: a reason may begin with the outcome, or be it."""
+    if reason.casefold() == outcome.casefold():
+        return outcome
+    if reason.casefold().startswith(f"{outcome}: ".casefold()):
+        reason = reason[len(outcome) + 2 :]
+    return f"{outcome}: {reason}" if reason else outcome
+
+
 def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
-    """The verdict, or what a day's log has; of an error what the first failing step says, or, where none failed, what
-    the run says; of a refusal the checks that failed; of a change by hand what runs since."""
-    verdict, run_failed, changed, failed = None, None, None, []
+    """The verdict, what came of a batch, or what a day's log has; of an error what the first failing step says, or,
+    where none failed, what the run says; of a refusal the checks that failed; of a change by hand what runs since."""
+    verdict, run_failed, changed, taken, failed = None, None, None, None, []
     for event in events:
         if event.is_step_failure and outcome == run_tags.ERROR:
             data = event.step_failure_data
@@ -56,6 +65,8 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
         if event.is_step_materialization and event.asset_key is not None:
             told = event.asset_key.path[-1] == IN_PRODUCTION
             changed = event.step_materialization_data.materialization.description if told else changed
+            if event.asset_key.path[-1] == INCOMING_BATCH:
+                taken = _of_a_batch(event.step_materialization_data.materialization)
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if check.check_name == "beats_champion":
@@ -64,5 +75,18 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
                 verdict = (check.description or "").partition("\n")[0]
             elif not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
                 failed.append(f"{check.check_name}: {check.description}")
-    said = verdict or "; ".join(failed) or changed
+    said = verdict or "; ".join(failed) or changed or taken
     return said or (run_failed if outcome == run_tags.ERROR else None) or outcome
+
+
+def _of_a_batch(event: dg.AssetMaterialization) -> str | None:
+    images = event.metadata.get("images")
+    count = (
+        f"{images.value:,} images" if images is not None and isinstance(images.value, int) else "its images"
+    )
+    outcome = event.metadata.get("outcome")
+    said = {
+        run_tags.PUBLISHED: f"batch {event.partition}: {count} are on main now",
+        run_tags.UNCHANGED: f"batch {event.partition}: {count} were on main already",
+    }
+    return said.get(str(outcome.value)) if outcome is not None else None

@@ -61,6 +61,7 @@ def test_a_complete_batch_is_published_once(world: World, labelling_team: Folder
     (taken,) = take(world)
 
     assert (taken.partition, taken.outcome) == ("week-01", "published")
+    assert taken.reason == "batch week-01: 30 images are on main now"
     shown = world.latest("incoming_batch", "week-01").metadata
     assert (shown["outcome"].value, shown["images"].value) == ("published", 30)
     merge = world.lakefs.head("shapes")
@@ -83,6 +84,7 @@ def test_a_batch_dropped_again_changes_nothing(world: World, labelling_team: Fol
     (again,) = take(world)
 
     assert again.outcome == "unchanged"
+    assert "were on main already" in again.reason
     assert world.lakefs.head("shapes").id == before
 
 

@@ -10,7 +10,7 @@ from resources.drop import Drop
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from visionops_assets import metadata, run_tags
-from visionops_assets.asset_options import asset_key, asset_options, versioned
+from visionops_assets.asset_options import INCOMING_BATCH, asset_key, asset_options, versioned
 from visionops_assets.dataset.checks import incoming_check_specs, incoming_results
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitions import batches
@@ -30,9 +30,9 @@ def incoming_batch_asset(
     """The `incoming_batch` asset of a project, with its checks."""
 
     @dg.asset(
-        **asset_options(project, "incoming_batch", ["lakefs"]),
+        **asset_options(project, INCOMING_BATCH, ["lakefs"]),
         partitions_def=batches(project.project),
-        check_specs=incoming_check_specs(project, asset_key(project, "incoming_batch")),
+        check_specs=incoming_check_specs(project, asset_key(project, INCOMING_BATCH)),
         description=(
             "A batch of labelled images from the drop: imported on a lakeFS branch of its own, checked, and merged to "
             "`main` only if no check finds an error. A refused batch's branch stays, with its findings."

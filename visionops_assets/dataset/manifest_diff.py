@@ -175,5 +175,6 @@ def _transitions(rows: pd.DataFrame) -> str:
 def _counted(counts: pd.Series) -> str:
     shown = [f"{label}: {number:,}" for label, number in counts.head(_MANY_CLASSES).items()]
     if len(counts) > _MANY_CLASSES:
-        shown.append(f"{len(counts) - _MANY_CLASSES} more")
+        others = counts.iloc[_MANY_CLASSES:]
+        shown.append(f"{len(others)} {'others' if len(others) > 1 else 'other'}: {others.sum():,}")
     return ", ".join(shown)

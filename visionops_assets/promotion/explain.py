@@ -127,7 +127,7 @@ def _standing(evidence: Evidence, links: Links) -> Iterator[Block]:
 def _reproduction(version: ModelVersion) -> str:
     result = version.tags.get(TAG_REPRODUCTION)
     if result is None:
-        return f"never: `visionops reproduce {version.project} --version {version.version}`"
+        return f"not yet: `visionops reproduce {version.project} --version {version.version}` tries it"
     return f"{result}, {version.tags.get(TAG_REPRODUCTION_WHEN, '')[:16].replace('T', ' ')} UTC"
 
 
@@ -150,10 +150,12 @@ def _judgement(evidence: Evidence) -> Iterator[Block]:
         yield Paragraph(f"{len(reasons) - REASONS} more reasons are in the stored verdict.")
     if verdict.evidence is not None:
         yield _numbers(verdict)
+    champion = verdict.champion
+    against = (
+        f"{champion.name()}, as challenger {verdict.k} of it" if champion else "no champion: it was the first"
+    )
     yield Paragraph(
-        f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC against "
-        f"{verdict.champion.name() if verdict.champion else 'no champion'}, as challenger {verdict.k} of it. "
-        f"Verdict {verdict.identity[:12]}."
+        f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC against {against}. Verdict {verdict.identity[:12]}."
     )
 
 

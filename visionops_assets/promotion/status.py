@@ -109,7 +109,7 @@ class Status:
                 ("dataset version", self.champion.partition or "not recorded"),
                 ("weights", self.champion.weights_sha256),
             ]
-        facts.append(("level left", f"{self.level_left:.3g} for the next challenger"))
+        facts.append(("significance left", f"{self.level_left:.3g} for the next challenger"))
         if self.labels_needed is not None:
             facts.append(("labels asked for", f"{self.labels_needed:,} more"))
         facts += [
@@ -137,7 +137,9 @@ class Status:
         for each in reversed(self.verdicts[-SHOWN:]):
             answer = self.answers.get(each.identity)
             said = f"{answer.kind} by {answer.who}" if answer is not None else ""
-            rows.append((each.identity[:12], each.partition or "–", each.outcome, said, each.summary))
+            # The outcome has a column of its own.
+            why = each.summary.removeprefix(f"{each.outcome}: ")
+            rows.append((each.identity[:12], each.partition or "–", each.outcome, said, why))
         return Table(("verdict", "dataset version", "outcome", "answer", "why"), tuple(rows))
 
     def _notices(self) -> list[str]:
