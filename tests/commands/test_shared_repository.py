@@ -285,9 +285,9 @@ def test_whatever_projects_do_to_one_batch_every_labelled_image_stays(
     projects = [shapes(), shades(), shapes_project(project="third", annotations="third", **WAITS)]
     everybody = {project.project: project for project in projects}
     numbers = itertools.count()
-    for walk in range(count(2, 25)):
+    for walk in range(count(2, 8)):
         chance = random.Random(walk)
-        for _ in range(count(9, 30)):
+        for _ in range(count(9, 20)):
             project = chance.choice(projects)
             batch = chance.choice((f"a{walk}", f"b{walk}"))
             others = {name: each for name, each in everybody.items() if each is not project}
