@@ -86,6 +86,7 @@ def comparing_of(project: "Project", *, quiet: bool) -> "Comparing":
 def _read(words: list[str]) -> "tuple[Project, list[str]]":
     """The project, and what is compared. A first word that is a project's name is the project."""
     from resources import home
+    from resources.nearest import there_are
     from visionops.comparing.sides import ComparisonError
     from visionops_assets.project import find_project, load_projects
 
@@ -98,7 +99,8 @@ def _read(words: list[str]) -> "tuple[Project, list[str]]":
     elif len(words) == 3:
         chosen, sides = words[0], words[1:]
     else:
-        raise ComparisonError(f"name the project first, one of {', '.join(names) or 'none yet'}")
+        first = words[0] if words else ""
+        raise ComparisonError(f"name the project first; {there_are(first, names)}")
     if len(sides) > 2:
         raise ComparisonError(f"two things are compared, not {len(sides)}: {', '.join(sides)}")
     return find_project(projects, chosen), sides

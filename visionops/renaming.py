@@ -17,6 +17,7 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_registry import ModelRegistry
+from resources.nearest import there_are
 from visionops_assets import run_tags
 from visionops_assets.monitoring.inference_log import belongs_to, production_repository
 from visionops_assets.project import Projects
@@ -108,9 +109,7 @@ class Renaming:
         if new in known and old in known and read_history(self.registry.models.get(new).tags).entries:
             raise RenameRefused(f"{new} has a history of its own already: `visionops status {new}` shows it")
         if old not in known and old not in declared and new not in known:
-            raise RenameRefused(
-                f"nothing was ever made under the name {old}; there are: {', '.join(known) or 'none'}"
-            )
+            raise RenameRefused(f"nothing was ever made under the name {old}; {there_are(old, known)}")
         if file is None:
             raise RenameRefused(
                 f"no file declares {old} or {new}: restore the project file first, under either name"
