@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 
+from resources.machine_errors import in_words
 from resources.masking import without_secrets
 from visionops import interruption
 
@@ -23,7 +24,7 @@ def main() -> None:
             interruption.leave()
         if debug or not isinstance(error, Exception):
             raise
-        print(f"error: {without_secrets(str(error)) or type(error).__name__}", file=sys.stderr)
+        print(f"error: {without_secrets(in_words(error))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from resources import home
 from resources.databases import with_driver
+from resources.machine_errors import machine_error
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
@@ -41,8 +42,11 @@ def prepare() -> Path:
         else:
             _link(home.ROOT / "dagster.yaml", dagster / "dagster.yaml")
     except OSError as error:
+        said = machine_error(error) or f"{error.filename}: {error.strerror}"
         raise RuntimeError(
-            f"{error.filename}: {error.strerror}; set VISIONOPS_HOME to a folder that can be written"
+            said
+            if "VISIONOPS_HOME" in said
+            else f"{said}; set VISIONOPS_HOME to a folder that can be written"
         ) from error
     os.environ["DAGSTER_HOME"] = str(dagster)
     for name, place in _CACHES.items():

@@ -1,5 +1,6 @@
 """What a failing step says in the UI: one clear message, and no retry where trying again cannot help."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,7 @@ import dagster as dg
 
 from resources.drop_errors import DropUnavailable
 from resources.lakefs_errors import LakeFSUnavailable
+from resources.machine_errors import in_words, machine_error
 from resources.model_errors import RegistryUnavailable
 from resources.model_lock import PromotionLocked
 from visionops_assets import run_tags
@@ -38,11 +40,20 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
             raise dg.RetryRequested(MAX_RETRIES, wait) from error
         raise dg.Failure(description=str(error), allow_retries=False) from error
     except Exception as error:
-        raise dg.Failure(description=str(error) or type(error).__name__, allow_retries=False) from error
+        said = machine_error(error)
+        if said is not None and step is not None:
+            note_machine_error(step.instance, step.run.run_id, said)
+        raise dg.Failure(description=in_words(error), allow_retries=False) from error
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         if step is not None:
             note_interruption(step.instance, step.run.run_id)
         raise
+
+
+def note_machine_error(instance: dg.DagsterInstance, run_id: str, said: str) -> None:
+    """Note of a run that its machine is to blame: it is an error, and no attempt. A full disk may not take the note."""
+    with contextlib.suppress(Exception):
+        instance.add_run_tags(run_id, {run_tags.MACHINE: said[:200]})
 
 
 def note_interruption(instance: dg.DagsterInstance, run_id: str) -> None:

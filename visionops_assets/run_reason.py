@@ -35,8 +35,10 @@ def note_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None
 
 
 def is_attempt(run: dg.DagsterRun) -> bool:
-    """Whether a run counts as an attempt: not where it was interrupted, or where a person had it tried again."""
-    return run_outcome(run) != run_tags.INTERRUPTED and run_tags.AGAIN not in run.tags
+    """Whether a run counts as an attempt: not where it was interrupted, or its machine was to blame, or where a person
+    had it tried again."""
+    excused = run_tags.AGAIN in run.tags or run_tags.MACHINE in run.tags
+    return run_outcome(run) != run_tags.INTERRUPTED and not excused
 
 
 def in_words(outcome: str, reason: str) -> str:

@@ -25,6 +25,8 @@ DROP = "visionops/drop"
 SUBMITTED = "visionops/submitted"
 # A person had it tried again: what went wrong with this run counts no more.
 AGAIN = "visionops/again"
+# The machine was to blame, as by a full disk: what it said. An error, and no attempt that counts.
+MACHINE = "visionops/machine"
 # Which webhook was told how the run ended.
 ANNOUNCED = "visionops/announced"
 
