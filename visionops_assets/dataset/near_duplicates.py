@@ -1,7 +1,8 @@
-"""Near duplicates among images: proposed by pHash, decided by correlation (`duplicates.py` has the rule)."""
+"""Near duplicates among images: proposed by pHash, decided by correlation, and in a scene by details (`scenes.py`)."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,19 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.decode import Pixels
-from visionops_assets.dataset.duplicates import MIN_CORRELATION, PhashIndex, correlation
+from visionops_assets.dataset.details import LEVELS
+from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, PhashIndex, correlation
+from visionops_assets.dataset.scenes import Details, Neighbours
 
 # Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
 _KEPT_BYTES = 64 << 20
 _KEPT_IMAGES = 512
 _PARTS_UNTIL_GIVEN_BACK = 16
+# Images that are compared with one another at once, and up to how many pairs all are.
+_ROWS, _COLUMNS = 512, 2048
+_COMPARED_AT_MOST = 5_000_000_000
+# One pair of so many is worth a look of its own.
+_FEW = 50
 
 # Newer, older, distance.
 Pair = tuple[int, int, int]
@@ -45,35 +53,101 @@ def find_near_duplicates(
     most 128 MiB of images, and 1,024 of them, or two images, are at hand at once.
     """
     found: list[NearDuplicate] = []
-    kept = _Kept(load)
-    for number, part in enumerate(PhashIndex(phashes).near(phashes[first_new:])):
+    kept, count = _Kept(load), len(phashes)
+    details = Details(pixels, load, _KEPT_BYTES)
+    scenes = {level: Neighbours(count, level) for level in LEVELS}
+    for number, block in enumerate(_blocks(phashes, first_new)):
         if number % _PARTS_UNTIL_GIVEN_BACK == 0:
             give_back()
+        rows, columns = np.nonzero(block.maybe)
+        newer, older = block.newer[rows], block.older[columns]
+        same = (digests[newer] == digests[older]).all(axis=1)
+        block.maybe[rows[same], columns[same]] = False
+        for new, old in zip(newer[same].tolist(), older[same].tolist(), strict=True):
+            found.append(NearDuplicate(new, old, int(np.bitwise_count(phashes[new] ^ phashes[old])), 1.0))
+        details.prepare(np.concatenate([newer[~same], older[~same]]))
+        level_of_rows, level_of_columns = details.levels[block.newer], details.levels[block.older]
+        for level, scene in scenes.items():
+            on_level = np.minimum.outer(level_of_rows, level_of_columns) == level
+            here = block.maybe & on_level
+            if here.any():
+                _add(scene, block, here, details)
+                block.maybe &= ~on_level
+        rows, columns = np.nonzero(block.maybe)
+        found += _correlated(block.newer[rows], block.older[columns], phashes, pixels, kept)
+    for scene in scenes.values():
+        copies = np.array(scene.copies(), np.int64).reshape(-1, 2)
+        copies = copies[copies[:, 0] >= first_new]
+        found += _correlated(copies[:, 0], copies[:, 1], phashes, pixels, kept)
+    return sorted(found)
+
+
+@dataclass
+class _Block:
+    """Images `newer` (N,), `older` (M,), and which pairs have near pHashes, the first being the newer: (N, M)."""
+
+    newer: NDArray[np.int64]
+    older: NDArray[np.int64]
+    maybe: NDArray[np.bool_]
+
+
+def _blocks(phashes: NDArray[np.uint64], first_new: int) -> Iterator[_Block]:
+    """Every pair of near pHashes whose newer image is new, once.
+
+    Up to some hundred million pairs in all they are compared with one another, which finds a scene of ten thousands
+    faster than an index does; beyond, the index finds the few that are near.
+    """
+    count = len(phashes)
+    if (count - first_new) * count <= _COMPARED_AT_MOST:
+        for start in range(first_new, count, _ROWS):
+            newer = np.arange(start, min(start + _ROWS, count))
+            for place in range(0, int(newer[-1]), _COLUMNS):
+                older = np.arange(place, min(place + _COLUMNS, int(newer[-1])))
+                near = np.bitwise_count(phashes[newer][:, None] ^ phashes[older]) <= MAX_DISTANCE
+                near &= older < newer[:, None]
+                if near.any():
+                    yield _Block(newer, older, near)
+        return
+    for part in PhashIndex(phashes).near(phashes[first_new:]):
         newer = part.query + first_new
         chosen = part.match < newer
-        pairs = sorted(
-            zip(
-                newer[chosen].tolist(),
-                part.match[chosen].tolist(),
-                part.distance[chosen].tolist(),
-                strict=True,
-            )
-        )
-        for some in _portions(pairs, pixels):
-            copies = [digests[new].tobytes() == digests[old].tobytes() for new, old, _ in some]
-            kept.prepare(
-                [one for pair, copy in zip(some, copies, strict=True) if not copy for one in pair[:2]]
-            )
-            for (new, old, distance), copy in zip(some, copies, strict=True):
-                if copy:
-                    found.append(NearDuplicate(new, old, distance, 1.0))
-                    continue
-                one, other = kept.get(new), kept.get(old)
-                if one is not None and other is not None:
-                    value = correlation(one, other)
-                    if value >= MIN_CORRELATION:
-                        found.append(NearDuplicate(new, old, distance, value))
-    return found
+        rows, row = np.unique(newer[chosen], return_inverse=True)
+        columns, column = np.unique(part.match[chosen], return_inverse=True)
+        maybe = np.zeros((len(rows), len(columns)), bool)
+        maybe[row, column] = True
+        if len(rows):
+            yield _Block(rows, columns, maybe)
+
+
+def _add(scene: Neighbours, block: _Block, here: NDArray[np.bool_], details: Details) -> None:
+    rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
+    if here.sum() * _FEW < len(rows) * len(columns):
+        row, column = np.nonzero(here)
+        newer, older = block.newer[row], block.older[column]
+        scene.add(newer, older, details.likeness(newer, older, scene.level))
+    else:
+        part = here[np.ix_(rows, columns)]
+        scene.add_block(block.newer[rows], block.older[columns], part, details)
+
+
+def _correlated(
+    newer: NDArray[np.int64],
+    older: NDArray[np.int64],
+    phashes: NDArray[np.uint64],
+    pixels: Sequence[int] | NDArray[np.int64],
+    kept: "_Kept",
+) -> Iterator[NearDuplicate]:
+    """Those of the pairs whose grey values correlate."""
+    distances = np.bitwise_count(phashes[newer] ^ phashes[older]).tolist()
+    pairs = sorted(zip(newer.tolist(), older.tolist(), distances, strict=True))
+    for some in _portions(pairs, pixels):
+        kept.prepare([one for pair in some for one in pair[:2]])
+        for new, old, distance in some:
+            one, other = kept.get(new), kept.get(old)
+            if one is not None and other is not None:
+                value = correlation(one, other)
+                if value >= MIN_CORRELATION:
+                    yield NearDuplicate(new, old, distance, value)
 
 
 def _portions(pairs: Sequence[Pair], pixels: Sequence[int] | NDArray[np.int64]) -> Iterator[list[Pair]]:

@@ -1,16 +1,19 @@
 """Holdout images that were trained on: a holdout that the model has seen says nothing.
 
 A pHash alone is no proof (m: it calls up to 71% of the digits duplicates), so a near duplicate needs both a small
-pHash distance and grey values that correlate (m: re-encodings at 0.996 or more, strangers below 0.99).
+pHash distance and grey values that correlate (m: re-encodings at 0.996 or more, strangers below 0.99); and since all
+exposures of one scene have both, details that other exposures do not share (`dataset/scenes.py`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, correlation
+from visionops_assets.dataset.decode import Pixels
+from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, correlation, grey
+from visionops_assets.dataset.scenes import Details, share_more_than_a_scene
 
 LEAK_COLUMNS = (
     "holdout_sha256",
@@ -21,6 +24,9 @@ LEAK_COLUMNS = (
     "holdout_path",
     "training_path",
 )
+
+# Enough pixels to be looked at.
+_UNKNOWN_SIZE = 1 << 20
 
 Images = Callable[[str], NDArray[np.uint8]]
 
@@ -68,9 +74,23 @@ def checksum_leaks(manifest: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _more_than_a_scene(pairs: pd.DataFrame, images: Images) -> NDArray[np.bool_]:
+    """Which pairs are no mere exposures of one scene."""
+    held, trained = (pairs[name].to_numpy(object) for name in ("holdout_sha256", "training_sha256"))
+    digests, numbers = np.unique(np.concatenate([held, trained]).astype(str), return_inverse=True)
+
+    def load(wanted: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+        for number in wanted:
+            yield number, grey(images(str(digests[number])))[..., None]
+
+    details = Details(np.full(len(digests), _UNKNOWN_SIZE), load, _UNKNOWN_SIZE)
+    return share_more_than_a_scene(numbers[: len(held)], numbers[len(held) :], details)
+
+
 def perceptual_leaks(candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
     """The candidate pairs that are near duplicates; paths are left empty."""
     near = candidates[candidates["distance"] <= MAX_DISTANCE]
+    near = near[_more_than_a_scene(near, images)]
     found = []
     for held, trained, distance in zip(
         near["holdout_sha256"], near["training_sha256"], near["distance"], strict=True

@@ -1,0 +1,133 @@
+"""Exposures of one scene are no copies of each other, and copies among them are found."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from visionops_assets.dataset.duplicates import correlation, phash
+from visionops_assets.dataset.near_duplicates import find_near_duplicates
+from visionops_assets.evaluation.leakage import perceptual_leaks
+
+Grey = NDArray[np.uint8]
+
+
+def exposures(count: int, noise: float, side: int = 128, seed: int = 1) -> list[Grey]:
+    """One part under one camera that shakes by a pixel, lit a little differently each time, some scratched."""
+    generator = np.random.default_rng(seed)
+    scene = Image.new("L", (128, 128), 70)
+    drawing = ImageDraw.Draw(scene)
+    drawing.ellipse([20, 20, 108, 108], fill=170)
+    drawing.ellipse([48, 48, 80, 80], fill=60)
+    drawing.rectangle([60, 5, 68, 30], fill=200)
+    scene = scene.filter(ImageFilter.GaussianBlur(1.2)).resize((side, side))
+    found = []
+    for number in range(count):
+        image = scene.copy()
+        if number % 2:
+            x, y = generator.integers(side // 4, side // 2, 2)
+            ImageDraw.Draw(image).line([x, y, x + side // 9, y + side // 12], fill=40, width=2)
+        x, y = generator.integers(-1, 2, 2)
+        image = image.transform(image.size, Image.Transform.AFFINE, (1, 0, int(x), 0, 1, int(y)))
+        pixels = np.asarray(image, float) * generator.uniform(0.97, 1.03)
+        found.append((pixels + generator.normal(0, noise, pixels.shape)).clip(0, 255).astype(np.uint8))
+    return found
+
+
+def encoded(image: Grey, kind: str, **options: int) -> Grey:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return np.asarray(Image.open(buffer).convert("L"))
+
+
+def resized(image: Grey, scale: float) -> Grey:
+    side = round(len(image) * scale)
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def brighter(image: Grey) -> Grey:
+    return (image * 1.2).clip(0, 255).astype(np.uint8)
+
+
+COPIES: dict[str, Callable[[Grey], Grey]] = {
+    "JPEG 95": lambda image: encoded(image, "JPEG", quality=95),
+    "JPEG 75": lambda image: encoded(image, "JPEG", quality=75),
+    "WebP 80": lambda image: encoded(image, "WEBP", quality=80),
+    "resized 0.7": lambda image: resized(image, 0.7),
+    "resized 1.5": lambda image: resized(image, 1.5),
+    "brighter": brighter,
+}
+
+
+def near_duplicates(images: Sequence[Grey], first_new: int = 0) -> set[tuple[int, int]]:
+    """What is found, as (newer, older)."""
+
+    def load(numbers: Sequence[int]) -> Iterator[tuple[int, Grey]]:
+        return ((number, images[number][..., None]) for number in numbers)
+
+    found = find_near_duplicates(
+        np.array([phash(image[..., None]) for image in images], np.uint64),
+        np.frombuffer(b"".join(number.to_bytes(32) for number in range(len(images))), np.uint8).reshape(
+            -1, 32
+        ),
+        [image.size for image in images],
+        first_new,
+        load,
+    )
+    return {(one.newer, one.older) for one in found}
+
+
+@pytest.mark.parametrize(("noise", "side"), [(1, 128), (3, 128), (4, 128), (3, 200), (3, 96), (3, 64)])
+def test_exposures_of_one_scene_are_no_duplicates(
+    noise: float, side: int, count: Callable[[int, int], int]
+) -> None:
+    images = exposures(count(120, 1500), noise, side)
+    alike = [correlation(images[0][..., None], image[..., None]) for image in images[2:]]
+    assert max(alike) > 0.98, "they are alike, though"
+    assert near_duplicates(images) == set()
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_are_found_among_exposures_of_their_scene(kind: str) -> None:
+    images = exposures(80, noise=3)
+    copies = [COPIES[kind](image) for image in images[:20]]
+    assert near_duplicates([*images, *copies], first_new=80) == {(80 + n, n) for n in range(20)}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_are_found_where_nothing_else_is_like_them(picture: Callable[..., Grey], kind: str) -> None:
+    images = [picture(seed, 128, 128)[..., 0] for seed in range(6)]
+    copies = [COPIES[kind](image) for image in images]
+    assert near_duplicates([*images, *copies]) == {(6 + n, n) for n in range(6)}
+
+
+def test_what_is_found_does_not_depend_on_how_many_are_compared_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from visionops_assets.dataset import near_duplicates as module
+
+    images = exposures(60, noise=3)
+    images += [COPIES["JPEG 75"](image) for image in images[:10]]
+    found = near_duplicates(images)
+    assert len(found) == 10
+    for rows, columns, at_most in ((7, 5, 10**9), (7, 5, 0), (512, 2048, 0)):
+        monkeypatch.setattr(module, "_ROWS", rows)
+        monkeypatch.setattr(module, "_COLUMNS", columns)
+        monkeypatch.setattr(module, "_COMPARED_AT_MOST", at_most)
+        assert near_duplicates(images) == found
+
+
+def test_a_holdout_of_the_same_scene_is_no_leak_and_a_copy_in_it_is() -> None:
+    images = {f"{number:02d}": image[..., None] for number, image in enumerate(exposures(60, noise=3))}
+    held, trained = [f"{n:02d}" for n in range(20)], [f"{n:02d}" for n in range(20, 60)]
+    images["copy"] = COPIES["JPEG 75"](images["30"][..., 0])[..., None]
+    pairs = pd.DataFrame(
+        [(one, other, 2) for one in [*held, "copy"] for other in trained],
+        columns=["holdout_sha256", "training_sha256", "distance"],
+    )
+    leaks = perceptual_leaks(pairs, images.__getitem__)
+    assert list(zip(leaks["holdout_sha256"], leaks["training_sha256"], strict=True)) == [("copy", "30")]
