@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visionops.demo_cameras import chapter
 
 if TYPE_CHECKING:
+    import dagster as dg
     import pandas as pd
 
     from resources.model_registry import ModelRegistry
@@ -44,7 +45,7 @@ class Noticed:
 @dataclass(frozen=True)
 class DayAccount:
     """What happened on one production day, as `demo-days.json` lists it. `accuracy` is estimated, by line; `done` says
-    what was done about it."""
+    what was done about it; `problem` why nobody looked at it, where nobody did."""
 
     day: str
     story: str
@@ -52,6 +53,13 @@ class DayAccount:
     noticed: list[Noticed]
     accuracy: dict[str, float]
     done: list[str]
+    problem: str = ""
+
+    def sentence(self) -> str:
+        """The day in words; one that nobody looked at is not a quiet one."""
+        if self.problem:
+            return f"NOT LOOKED AT: {self.problem}"
+        return f"{self.rows} rows, {'; '.join(each.sentence() for each in self.noticed) or 'quiet'}"
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,26 @@ def account_of(
     actions = read_actions(registry.models.get(project.project).tags).entries
     done = [f"{action.title()}: {action.done}" for action in actions if action.day == day]
     return DayAccount(day.isoformat(), story, rows, noticed, accuracy, done)
+
+
+def why_not_looked_at(instance: "dg.DagsterInstance", project: str, day: date) -> str:
+    """What became of the run of a day of which there is no report; "" where there was none, or it went well."""
+    import dagster as dg
+
+    from visionops_assets import run_tags
+    from visionops_assets.run_reason import run_outcome
+
+    wanted = {run_tags.PROJECT: project, run_tags.DAY: day.isoformat()}
+    for run in instance.get_runs(dg.RunsFilter(tags=wanted), limit=1):
+        again = f"`visionops tick {project} --again` has it looked at"
+        if run.is_success:
+            return ""
+        if not run.is_finished:
+            return f"run {run.run_id} is at work on it"
+        if run_outcome(run) == run_tags.INTERRUPTED or run.status == dg.DagsterRunStatus.CANCELED:
+            return f"run {run.run_id} was stopped; {again}"
+        return f"run {run.run_id} was killed or ended with an error; {again}"
+    return ""
 
 
 def _by_kind(columns: "pd.DataFrame") -> dict[str, list[str]]:

@@ -2,12 +2,20 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionops.demo_account import DayAccount, Month, account_of, begun_month, write_account
+from visionops.demo_account import (
+    DayAccount,
+    Month,
+    account_of,
+    begun_month,
+    why_not_looked_at,
+    write_account,
+)
 from visionops.demo_cameras import LINES, Cameras
 
 if TYPE_CHECKING:
@@ -54,13 +62,15 @@ def live(
             lines.live(number, month, day)
         _tick(defs, instance, project)
         account = account_of(project, number, month, day, tables, performances, registry)
+        if not account.rows:
+            problem = why_not_looked_at(instance, project.project, day)
+            account = replace(account, problem=problem)
         accounts.append(account)
         write_account(path, month, accounts)
         if account.story != story:
             story = account.story
             say(f"\n{day}: {story}")
-        noticed = "; ".join(each.sentence() for each in account.noticed) or "quiet"
-        say(f"  {day}: {account.rows} rows, {noticed} ({time.perf_counter() - begun:.1f} s)")
+        say(f"  {day}: {account.sentence()} ({time.perf_counter() - begun:.1f} s)")
         for done in account.done:
             say(f"    {done}")
     return accounts

@@ -5,14 +5,17 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from logged import project
 from production_world import ProductionWorld
 
-from visionops import services
+from visionops import demo_month, services
 from visionops.demo_account import Month, begun_month
 from visionops.demo_cameras import LINES, ROWS_A_LINE, STORY, Cameras, chapter
 from visionops.demo_month import live
+from visionops_assets import run_tags
 from visionops_assets.monitoring.production_day import stored_log
 
 TODAY = datetime.now(UTC).date()
@@ -67,3 +70,32 @@ def test_a_second_run_adds_no_row_and_gives_the_same_account(
     assert sorted(log["device_group"].unique()) == sorted(LINES)
     assert json.loads(path.read_text())["days"][0]["rows"] == account.rows
     assert sum(account.day in line for line in said) == 4, "the day's story and what was noticed, twice"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (dg.DagsterRunStatus.FAILURE, "was killed or ended with an error"),
+        (dg.DagsterRunStatus.CANCELED, "was stopped"),
+        (dg.DagsterRunStatus.STARTED, "is at work on it"),
+    ],
+)
+def test_a_day_whose_run_was_killed_is_no_quiet_day(
+    production: ProductionWorld, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus, said: str
+):
+    world, path = production, production.root / "demo-days.json"
+    world.projects = [project(since=f"{TODAY - timedelta(days=9)}")]
+    world.put_in_production(world.register(1))
+    for name in ("lakefs", "registry", "spool", "artifacts"):
+        monkeypatch.setattr(services, name, partial(getattr, world, name))
+    day = f"{TODAY - timedelta(days=1)}"
+    tags = {run_tags.PROJECT: "shapes", run_tags.DAY: day}
+    run = create_run_for_test(world.instance, job_name="shapes_days", tags=tags, status=status)
+    # Nobody looks at the day again.
+    monkeypatch.setattr(demo_month, "_tick", lambda *_: None)
+    told: list[str] = []
+    (account,) = live(world.definitions, world.instance, world.project, 1, path, told.append)
+    assert account.problem and said in account.problem
+    (line,) = [each for each in told if each.startswith(f"  {day}")]
+    assert f"NOT LOOKED AT: run {run.run_id} {said}" in line and "quiet" not in line
+    assert json.loads(path.read_text())["days"][0]["problem"] == account.problem
