@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.decode import Pixels
 from visionops_assets.dataset.details import LEVELS
 from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, PhashIndex, correlation
+from visionops_assets.dataset.groups import numbered
 from visionops_assets.dataset.scenes import Details, Neighbours
 
 # Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
@@ -38,6 +40,8 @@ class NearDuplicate(NamedTuple):
     correlation: float
 
 
+# Matrices of an image's size are multiplied slower by several threads, which wait for each other.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def find_near_duplicates(
     phashes: NDArray[np.uint64],
     digests: NDArray[np.uint8],
@@ -53,19 +57,19 @@ def find_near_duplicates(
     most 128 MiB of images, and 1,024 of them, or two images, are at hand at once.
     """
     found: list[NearDuplicate] = []
-    kept, count = _Kept(load), len(phashes)
+    kept, count, same = _Kept(load), len(phashes), numbered(digests)
     details = Details(pixels, load, _KEPT_BYTES)
     scenes = {level: Neighbours(count, level) for level in LEVELS}
     for number, block in enumerate(_blocks(phashes, first_new)):
         if number % _PARTS_UNTIL_GIVEN_BACK == 0:
             give_back()
-        rows, columns = np.nonzero(block.maybe)
-        newer, older = block.newer[rows], block.older[columns]
-        same = (digests[newer] == digests[older]).all(axis=1)
-        block.maybe[rows[same], columns[same]] = False
-        for new, old in zip(newer[same].tolist(), older[same].tolist(), strict=True):
+        rows, columns = np.nonzero(block.maybe & (same[block.newer][:, None] == same[block.older]))
+        block.maybe[rows, columns] = False
+        for new, old in zip(block.newer[rows].tolist(), block.older[columns].tolist(), strict=True):
             found.append(NearDuplicate(new, old, int(np.bitwise_count(phashes[new] ^ phashes[old])), 1.0))
-        details.prepare(np.concatenate([newer[~same], older[~same]]))
+        details.prepare(
+            np.union1d(block.newer[block.maybe.any(axis=1)], block.older[block.maybe.any(axis=0)])
+        )
         level_of_rows, level_of_columns = details.levels[block.newer], details.levels[block.older]
         for level, scene in scenes.items():
             on_level = np.minimum.outer(level_of_rows, level_of_columns) == level

@@ -112,8 +112,11 @@ class Neighbours:
     ) -> None:
         """Look at the pairs that `maybe` (N, M) has of images `ones` (N,) and `others` (M,)."""
         products = details.unit(ones, self.level) @ details.unit(others, self.level).T
-        least = np.minimum(self.likeness[ones, -1][:, None], self.likeness[others, -1])
-        rows, columns = np.nonzero(maybe & (products > least))
+        np.copyto(products, -np.inf, where=~maybe)
+        # Of each image the nearest of this block are enough.
+        of_ones = np.maximum(self.likeness[ones, -1], _least_kept(products))
+        of_others = np.maximum(self.likeness[others, -1], _least_kept(products.T))
+        rows, columns = np.nonzero(maybe & ((products >= of_ones[:, None]) | (products >= of_others)))
         self.add(ones[rows], others[columns], products[rows, columns])
 
     def copies(self) -> list[tuple[int, int]]:
@@ -131,6 +134,13 @@ class Neighbours:
         rows, ranks = np.nonzero((self.numbers >= 0) & (distance <= limit[:, None]))
         others = self.numbers[rows, ranks]
         return sorted({(max(pair), min(pair)) for pair in zip(rows.tolist(), others.tolist(), strict=True)})
+
+
+def _least_kept(products: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The least of the `KEPT` largest of each row (N, M); any where there are no more."""
+    if products.shape[1] <= KEPT:
+        return np.full(len(products), -np.inf, np.float32)
+    return np.partition(products, -KEPT, axis=1)[:, -KEPT]
 
 
 def share_more_than_a_scene(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from visionops_assets.dataset.decode import Pixels
 from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, correlation, grey
@@ -74,6 +75,7 @@ def checksum_leaks(manifest: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def _more_than_a_scene(pairs: pd.DataFrame, images: Images) -> NDArray[np.bool_]:
     """Which pairs are no mere exposures of one scene."""
     held, trained = (pairs[name].to_numpy(object) for name in ("holdout_sha256", "training_sha256"))
