@@ -1,4 +1,5 @@
-"""Near duplicates: pHash distance at most 8, and grey correlation at least 0.99 at the smaller size.
+"""Near duplicates: pHash distance at most 8, and grey correlation at least 0.99 at the smaller size; `scenes.py` tells
+exposures of one scene, which have both, from copies.
 
 pHash, format 1 (64 bits, after Zauner, "Implementation and benchmarking of perceptual image hash functions",
 2010): grey, stretched to 32×32 (`decode.resize`), the 8×8 lowest frequencies of its DCT-II, a bit for each
