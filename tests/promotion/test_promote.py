@@ -100,7 +100,7 @@ def test_verdict_that_is_no_pass_is_refused(world: FakeRegistry, outcome: Outcom
 
 def test_what_if_is_refused_even_when_it_passed(world: FakeRegistry) -> None:
     verdict = judged(world, trained(world, "one"), kind="what_if")
-    with pytest.raises(VerdictMissing, match="a what-if cannot promote"):
+    with pytest.raises(VerdictMissing, match="A what-if cannot promote"):
         promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(2))
     with pytest.raises(VerdictMissing):
         override(world, PROJECT, verdict.identity, who="ada", when=hour(2), why="please")
