@@ -21,7 +21,7 @@ _KEPT_BYTES = 64 << 20
 _KEPT_IMAGES = 512
 _PARTS_UNTIL_GIVEN_BACK = 16
 # Images that are compared with one another at once, and up to how many pairs all are.
-_ROWS, _COLUMNS = 512, 2048
+_ROWS, _COLUMNS = 256, 512
 _COMPARED_AT_MOST = 5_000_000_000
 # One pair of so many is worth a look of its own.
 _FEW = 50
@@ -59,7 +59,7 @@ def find_near_duplicates(
     found: list[NearDuplicate] = []
     kept, count, same = _Kept(load), len(phashes), numbered(digests)
     details = Details(pixels, load, _KEPT_BYTES)
-    scenes = {level: Neighbours(count, level) for level in LEVELS}
+    scenes: dict[int, Neighbours] = {}
     for number, block in enumerate(_blocks(phashes, first_new)):
         if number % _PARTS_UNTIL_GIVEN_BACK == 0:
             give_back()
@@ -71,11 +71,13 @@ def find_near_duplicates(
             np.union1d(block.newer[block.maybe.any(axis=1)], block.older[block.maybe.any(axis=0)])
         )
         level_of_rows, level_of_columns = details.levels[block.newer], details.levels[block.older]
-        for level, scene in scenes.items():
+        for level in LEVELS:
             on_level = np.minimum.outer(level_of_rows, level_of_columns) == level
             here = block.maybe & on_level
             if here.any():
-                _add(scene, block, here, details)
+                if level not in scenes:
+                    scenes[level] = Neighbours(count, level)
+                _add(scenes[level], block, here, details)
                 block.maybe &= ~on_level
         rows, columns = np.nonzero(block.maybe)
         found += _correlated(block.newer[rows], block.older[columns], phashes, pixels, kept)
