@@ -14,7 +14,10 @@ CREDENTIALS = {
 def running() -> Iterator[str]:
     """The address of an empty server, gone afterwards."""
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
+    # fsspec keeps file systems by their options, and the address of a server that is gone is none of them.
+    S3FileSystem.clear_instance_cache()
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -22,3 +25,4 @@ def running() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+        S3FileSystem.clear_instance_cache()
