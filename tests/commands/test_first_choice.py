@@ -85,7 +85,8 @@ def test_the_input_follows_the_median_box(frame: tuple[int, int], share: float, 
     found = size(choice)
     levels = choice.recipe.model.init_args["levels"]
     assert all(side % (4 << levels) == 0 for side in found)  # type: ignore[operator]
-    scale = max(found[0] / height, found[1] / width)
+    # The longer side leads; the shorter one is rounded to a step once more.
+    scale = max(found) / max(frame)
     # Room for rounding to the detector's steps.
     step = (4 << levels) / max(found)  # type: ignore[operator]
     if median * scale * (1 + step) < 12:
