@@ -17,6 +17,7 @@ from lakefs_local import discovery
 from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
 from resources.lakefs import LakeFSResource
+from resources.model_addresses import follow_folder
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from sensors.commits import commit_sensor
@@ -39,13 +40,6 @@ RECIPE = {
     "threads": 1,
     "precision": "32-true",
 }
-# Where MLflow's database holds absolute addresses of artifacts.
-MLFLOW_ADDRESSES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
 GATE: dict[str, Any] = {
     "floors": {"overall": 0.4, "batch": 0.4, "min_samples": 10},
     "min_holdout": 10,
@@ -222,11 +216,8 @@ def new_world(root: Path, mlflow_template: Path, **options: Any) -> Iterator[Wor
 def copied_world(template: Path, root: Path) -> Iterator[World]:
     """A copy, in `root`, of a world that was closed: training again what every test starts from takes seconds."""
     shutil.copytree(template, root, dirs_exist_ok=True)
-    with closing(sqlite3.connect(root / "mlflow" / "mlflow.db")) as database, database:
-        for table, column in MLFLOW_ADDRESSES:
-            database.execute(
-                f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (template.as_uri(), root.as_uri())
-            )
+    # Told here, and not as news in the middle of a test.
+    follow_folder(root / "mlflow" / "mlflow.db")
     with _opened(root) as world:
         yield world
 

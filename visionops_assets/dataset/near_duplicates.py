@@ -115,14 +115,16 @@ def _blocks(phashes: NDArray[np.uint64], first_new: int) -> Iterator[_Block]:
                     yield _Block(newer, older, near)
         return
     for part in PhashIndex(phashes).near(phashes[first_new:]):
-        newer = part.query + first_new
-        chosen = part.match < newer
-        rows, row = np.unique(newer[chosen], return_inverse=True)
-        columns, column = np.unique(part.match[chosen], return_inverse=True)
-        maybe = np.zeros((len(rows), len(columns)), bool)
-        maybe[row, column] = True
-        if len(rows):
-            yield _Block(rows, columns, maybe)
+        chosen = part.match < part.query + first_new
+        newer, older = part.query[chosen] + first_new, part.match[chosen]
+        rows, row = np.unique(newer, return_inverse=True)
+        # Of many images few pairs are near: a block of all of them would be empty and large.
+        for start in range(0, len(rows), _ROWS):
+            here = (row >= start) & (row < start + _ROWS)
+            columns, column = np.unique(older[here], return_inverse=True)
+            maybe = np.zeros((len(rows[start : start + _ROWS]), len(columns)), bool)
+            maybe[row[here] - start, column] = True
+            yield _Block(rows[start : start + _ROWS], columns, maybe)
 
 
 def _add(scene: Neighbours, block: _Block, here: NDArray[np.bool_], details: Details) -> None:
