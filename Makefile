@@ -8,7 +8,8 @@ SHOW_INSTALLATION := { n=0; of=$$(grep -c == constraints.txt); \
 	while read -r word package rest; do case $$word in \
 		Collecting) n=$$((n + 1)); \
 			if test -t 1 || test $$((n % 50)) = 0; then show "$$n of some $$of: $${package%%[<>=!~;]*}"; fi;; \
-		Installing) show "all are there; installing them takes a minute or two";; \
+		Installing) if test "$$package" = collected; then \
+			show "all are there; installing them takes a minute or two"; fi;; \
 		ERROR:*) echo; echo "$$word $$package $$rest";; \
 	esac; done; if test -t 1; then printf '\r\033[K'; fi; }
 # A file stays on one worker: its tests share services that take long to start.
