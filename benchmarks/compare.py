@@ -40,7 +40,6 @@ from visionops.comparing.report import report
 from visionops_assets.dataset.manifest import Manifest
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.judge import JudgementContext, judge
-from visionops_assets.evaluation.judging import predictions_path
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS
 from visionops_assets.evaluation.predictions import holdout_digest, predictions_table
 from visionops_assets.evaluation.verdict import ModelReference
@@ -142,7 +141,9 @@ def _two_versions(
     )
     verdict = judge(table, project.gate, context=context)
     assert second.run_id is not None
-    registry.artifacts.put_bytes(second.run_id, predictions_path(verdict.identity), to_parquet(table))
+    registry.artifacts.put_bytes(
+        second.run_id, verdicts.predictions_path(verdict.identity), to_parquet(table)
+    )
     verdicts.store(registry, verdict, run_id=second.run_id, partition=PARTITION.format(2))
     right, before = (
         (table[f"{who}_prediction"] == table["label"]).to_numpy(np.float64)

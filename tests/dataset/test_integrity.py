@@ -1,4 +1,5 @@
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -100,7 +101,7 @@ def test_in_detection_every_class_of_every_box_counts():
     assert integrity.check_labels_known(frame, ["x"])["what"].tolist() == ["has the unknown label 'y'"] * 5
 
 
-def grouped(groups: list[str | None], splits: list[str], excluded: bool = False) -> pa.Table:
+def grouped(groups: Sequence[str | None], splits: list[str], excluded: bool = False) -> pa.Table:
     return pa.table(
         {
             "group": pa.array(groups, pa.string()),

@@ -101,9 +101,9 @@ def test_boxes_are_drawn_where_they_are_and_their_text_stays_inside():
         drawn = marked(pixels, [Mark(box, "a label that is longer than its picture is wide", ANSWER)])
         assert drawn.size == (256, 256)
         assert (np.asarray(drawn) != plain).any()
-    drawn = np.asarray(marked(pixels, [Mark({"x": 16, "y": 24, "w": 20, "h": 12}, "")]))
-    assert tuple(drawn[24 * 4, 100]) == TRUTH and tuple(drawn[120, 16 * 4]) == TRUTH
-    assert not drawn[110, 90].any(), "what is in the box is seen"
+    values = np.asarray(marked(pixels, [Mark({"x": 16, "y": 24, "w": 20, "h": 12}, "")]))
+    assert tuple(values[24 * 4, 100]) == TRUTH and tuple(values[120, 16 * 4]) == TRUTH
+    assert not values[110, 90].any(), "what is in the box is seen"
 
 
 def test_text_under_a_picture_makes_it_larger_and_never_wider():

@@ -28,7 +28,7 @@ def classified(count: int, seed: int) -> pd.DataFrame:
         }
     )
     for model in ("champion", "challenger"):
-        table[f"{model}_prediction"] = random.choice([*CLASSES, None], count)
+        table[f"{model}_prediction"] = random.choice(np.array([*CLASSES, None], object), count)
         table[f"{model}_confidence"] = random.random(count)
         table[f"{model}_probabilities"] = [[1 / 3] * 3] * count
     return table
