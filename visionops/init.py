@@ -61,7 +61,7 @@ def command(
     from visionops.progress import progress_bars
     from visionops.sources import opened
     from visionops_assets.dataset.first_look import first_look
-    from visionops_assets.dataset.formats.detect import read_source
+    from visionops_assets.dataset.importing.reading import read_source
     from visionops_assets.dataset.layout import check_batch_name
 
     interruption.keep("nothing was made yet")

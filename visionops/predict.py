@@ -142,7 +142,7 @@ def _files(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
     Raises FileNotFoundError for one that is not there, or a folder without images.
     """
-    from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES
+    from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES
 
     meant: list[Path] = []
     skipped: list[Path] = []

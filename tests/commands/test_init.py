@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from resources.drop_errors import DropRefused
 from tests.world import write_batch
 from visionops.init import ProjectExists
-from visionops_assets.dataset.formats.source import SourceError
+from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.publishing import BatchRefused
 from visionops_assets.project import load_project
 

@@ -11,7 +11,7 @@ import pytest
 from tests import processes
 from tests.dataset.store import SHARES, Repository
 from visionops_assets.dataset import duplicates, near_duplicates
-from visionops_assets.dataset.formats.arrays import png_of
+from visionops_assets.dataset.importing.formats.arrays import png_of
 from visionops_assets.dataset.ingest import plan_batch
 
 FEW, MANY = 600, 1_500

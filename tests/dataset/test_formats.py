@@ -15,9 +15,9 @@ from PIL import Image
 
 from tests.dataset.store import Repository
 from visionops_assets.dataset.decode import decode_whole
-from visionops_assets.dataset.formats.arrays import png_of
-from visionops_assets.dataset.formats.detect import FORMATS, read_source
-from visionops_assets.dataset.formats.source import Box, Source, SourceError, SourceImage
+from visionops_assets.dataset.importing.formats.arrays import png_of
+from visionops_assets.dataset.importing.reading import FORMATS, read_source
+from visionops_assets.dataset.importing.source import Box, Source, SourceError, SourceImage
 
 BOXES: dict[str, list[Box]] = {
     "0.png": [

@@ -8,7 +8,7 @@ from PIL import Image
 from tests.dataset.conftest import encode
 from tests.dataset.store import Repository
 from visionops_assets.dataset.annotations import read_annotations
-from visionops_assets.dataset.formats.source import SourceChanged, SourceError
+from visionops_assets.dataset.importing.source import SourceChanged, SourceError
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from tests.dataset.store import Repository
-from visionops_assets.dataset.formats.files import Index, image_files
-from visionops_assets.dataset.formats.gathering import Gathering, joined
-from visionops_assets.dataset.formats.source import Folder
-from visionops_assets.dataset.formats.texts import TextColumn, decoded
+from visionops_assets.dataset.importing.gathering import Gathering, joined
+from visionops_assets.dataset.importing.listing import Index, image_files
+from visionops_assets.dataset.importing.source import Folder
+from visionops_assets.dataset.importing.text_column import TextColumn, decoded
 
 
 def touch(path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from resources.artifact_store import ArtifactStore
 from visionops_assets.addresses import asset_key
-from visionops_assets.dataset.formats.detect import read_source
+from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.monitoring.labels_export import FolderNotEmpty, export_images, wanted_days
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
 from visionops_assets.monitoring.stored_days import typed

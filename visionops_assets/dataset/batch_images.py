@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.examine import Looks
-from visionops_assets.dataset.formats.columns import Images
-from visionops_assets.dataset.formats.files import ascending
-from visionops_assets.dataset.formats.portions import AT_ONCE
-from visionops_assets.dataset.formats.texts import in_order
+from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.listing import ascending
+from visionops_assets.dataset.importing.portions import AT_ONCE
+from visionops_assets.dataset.importing.text_column import in_order
 
 NO_BOXES = ("no boxes",)
 

@@ -13,8 +13,8 @@ from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.batch_table import annotations_table
 from visionops_assets.dataset.decode import Pixels, decode_whole
-from visionops_assets.dataset.formats.source import unchanged
-from visionops_assets.dataset.formats.texts import in_order
+from visionops_assets.dataset.importing.source import unchanged
+from visionops_assets.dataset.importing.text_column import in_order
 from visionops_assets.dataset.near_duplicates import NearDuplicate, find_near_duplicates
 from visionops_assets.dataset.shares import Count, count_samples
 from visionops_assets.dataset.splits import Samples, Sides, place_samples

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import BOXES, COLUMNS, SPLITS
 from visionops_assets.dataset.batch_images import BatchImages
-from visionops_assets.dataset.formats.files import ascending
+from visionops_assets.dataset.importing.listing import ascending
 from visionops_assets.dataset.splits import Sides
 from visionops_assets.dataset.texts import hex_texts
 from visionops_assets.dataset.together import Together

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.duplicates import phash
-from visionops_assets.dataset.formats.source import SourceImage
 from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.dataset.importing.source import SourceImage
 
 _AT_ONCE = 16
 

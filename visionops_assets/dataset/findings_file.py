@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from visionops_assets.dataset.formats.columns import Images
-from visionops_assets.dataset.formats.texts import TextColumn
+from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.layout import images_prefix
 
 FORMAT = 1

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import decode_whole
-from visionops_assets.dataset.formats.source import Source, SourceError, SourceImage
 from visionops_assets.dataset.image_header import UnreadableImage
+from visionops_assets.dataset.importing.source import Source, SourceError, SourceImage
 
 LOOKED_AT = 200
 # Where more than this share of the images stands the other way than the rest, both ways count.

@@ -17,10 +17,10 @@ from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
 from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
 from visionops_assets.dataset.findings_file import with_labels
-from visionops_assets.dataset.formats.columns import Images
-from visionops_assets.dataset.formats.detect import read_source
-from visionops_assets.dataset.formats.source import Source
-from visionops_assets.dataset.formats.texts import TextColumn
+from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.importing.source import Source
+from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
 from visionops_assets.dataset.manifest import manifest_rows
 from visionops_assets.dataset.opinions import check_plausible

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.batch_images import BatchImages, label_sets_of, numbers_of
-from visionops_assets.dataset.formats.files import ascending
 from visionops_assets.dataset.groups import group_keys, numbered
+from visionops_assets.dataset.importing.listing import ascending
 from visionops_assets.dataset.splits import Samples
 from visionops_assets.dataset.texts import bytes_of_hex
 

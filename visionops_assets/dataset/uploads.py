@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.formats.columns import Images
-from visionops_assets.dataset.formats.portions import AT_ONCE, MadeInPortions
-from visionops_assets.dataset.formats.source import SourceImage, unchanged
+from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.portions import AT_ONCE, MadeInPortions
+from visionops_assets.dataset.importing.source import SourceImage, unchanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from types import ModuleType
 
 from resources.nearest import there_are
 from visionops_assets.dataset.arrow_memory import from_the_system
-from visionops_assets.dataset.formats import archives, batches, cifar, coco, folders, mnist, tables, voc, yolo
-from visionops_assets.dataset.formats.columns import Images
-from visionops_assets.dataset.formats.files import is_image_name, paths_in
-from visionops_assets.dataset.formats.source import Source, SourceError
+from visionops_assets.dataset.importing import archives
+from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.formats import batches, cifar, coco, folders, mnist, tables, voc, yolo
+from visionops_assets.dataset.importing.listing import is_image_name, paths_in
+from visionops_assets.dataset.importing.source import Source, SourceError
 
 # The first that recognises a source reads it, so the more particular ones come first.
 FORMATS: dict[str, ModuleType] = {

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.files import has_image_below, image_files
-from visionops_assets.dataset.formats.gathering import Gathering
-from visionops_assets.dataset.formats.source import SPLIT_NAMES, Folder, Source
+from visionops_assets.dataset.importing.gathering import Gathering
+from visionops_assets.dataset.importing.listing import has_image_below, image_files
+from visionops_assets.dataset.importing.source import SPLIT_NAMES, Folder, Source
 
 NAME = "folders"
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from visionops_assets.dataset.formats.portions import AT_ONCE
-from visionops_assets.dataset.formats.source import SourceError
+from visionops_assets.dataset.importing.portions import AT_ONCE
+from visionops_assets.dataset.importing.source import SourceError
 
 
 @dataclass(frozen=True)

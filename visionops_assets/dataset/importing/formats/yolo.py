@@ -11,7 +11,9 @@ import numpy as np
 import yaml
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.files import (
+from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.dataset.importing.gathering import Gathering
+from visionops_assets.dataset.importing.listing import (
     Index,
     image_files,
     paths_below,
@@ -19,9 +21,7 @@ from visionops_assets.dataset.formats.files import (
     sorted_names,
     walk,
 )
-from visionops_assets.dataset.formats.gathering import Gathering
-from visionops_assets.dataset.formats.source import Box, Folder, Source, SourceError, split_in_name
-from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.dataset.importing.source import Box, Folder, Source, SourceError, split_in_name
 
 NAME = "yolo"
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionops_assets.dataset.formats import tables
-from visionops_assets.dataset.formats.columns import Images
-from visionops_assets.dataset.formats.gathering import joined
-from visionops_assets.dataset.formats.source import Folder, Source, SourceError
+from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.formats import tables
+from visionops_assets.dataset.importing.gathering import joined
+from visionops_assets.dataset.importing.source import Folder, Source, SourceError
 
 NAME = "batches"
 

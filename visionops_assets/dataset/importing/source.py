@@ -14,7 +14,7 @@ import pandas as pd
 from visionops_assets.dataset.findings import findings_table
 
 if TYPE_CHECKING:
-    from visionops_assets.dataset.formats.columns import Images
+    from visionops_assets.dataset.importing.columns import Images
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".bmp", ".gif", ".webp"),

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.formats.arrays import NumberedImages
-from visionops_assets.dataset.formats.files import paths_below, paths_in
-from visionops_assets.dataset.formats.gathering import Gathering
-from visionops_assets.dataset.formats.source import Source, SourceError
+from visionops_assets.dataset.importing.formats.arrays import NumberedImages
+from visionops_assets.dataset.importing.gathering import Gathering
+from visionops_assets.dataset.importing.listing import paths_below, paths_in
+from visionops_assets.dataset.importing.source import Source, SourceError
 
 NAME = "cifar"
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.files import Index, Names, image_files, paths_below
-from visionops_assets.dataset.formats.gathering import Gathering
-from visionops_assets.dataset.formats.source import Box, Folder, Source, SourceError, split_in_name
+from visionops_assets.dataset.importing.gathering import Gathering
+from visionops_assets.dataset.importing.listing import Index, Names, image_files, paths_below
+from visionops_assets.dataset.importing.source import Box, Folder, Source, SourceError, split_in_name
 
 NAME = "coco"
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import COLUMNS, SPLITS
-from visionops_assets.dataset.formats.columns import NOTHING, Images
-from visionops_assets.dataset.formats.portions import AT_ONCE
-from visionops_assets.dataset.formats.source import Box
-from visionops_assets.dataset.formats.texts import TextColumn
+from visionops_assets.dataset.importing.columns import NOTHING, Images
+from visionops_assets.dataset.importing.portions import AT_ONCE
+from visionops_assets.dataset.importing.source import Box
+from visionops_assets.dataset.importing.text_column import TextColumn
 
 # As precise as the formats say it; the annotations round.
 _BOXES = pa.list_(

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.files import Index, image_files, paths_below, sorted_names, walk
-from visionops_assets.dataset.formats.gathering import Gathering
-from visionops_assets.dataset.formats.source import SPLIT_NAMES, Box, Folder, Source, SourceError
+from visionops_assets.dataset.importing.gathering import Gathering
+from visionops_assets.dataset.importing.listing import Index, image_files, paths_below, sorted_names, walk
+from visionops_assets.dataset.importing.source import SPLIT_NAMES, Box, Folder, Source, SourceError
 
 NAME = "voc"
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.formats.files import Index, Names, image_files, paths_in
-from visionops_assets.dataset.formats.gathering import Gathering
-from visionops_assets.dataset.formats.rows import Rows, csv_rows, parquet_rows
-from visionops_assets.dataset.formats.source import SPLIT_NAMES, Folder, Source, SourceError
+from visionops_assets.dataset.importing.formats.rows import Rows, csv_rows, parquet_rows
+from visionops_assets.dataset.importing.gathering import Gathering
+from visionops_assets.dataset.importing.listing import Index, Names, image_files, paths_in
+from visionops_assets.dataset.importing.source import SPLIT_NAMES, Folder, Source, SourceError
 
 NAME = "table"
 

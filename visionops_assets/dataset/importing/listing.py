@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.findings import Finding
-from visionops_assets.dataset.formats.portions import MadeInPortions
-from visionops_assets.dataset.formats.source import IMAGE_SUFFIXES
-from visionops_assets.dataset.formats.texts import TextColumn, decoded, in_order
+from visionops_assets.dataset.importing.portions import MadeInPortions
+from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES
+from visionops_assets.dataset.importing.text_column import TextColumn, decoded, in_order
 
 
 class Listed(NamedTuple):

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
-from visionops_assets.dataset.formats.files import Names, ascending
-from visionops_assets.dataset.formats.portions import MadeInPortions
-from visionops_assets.dataset.formats.source import SourceImage
-from visionops_assets.dataset.formats.texts import decoded, in_order
+from visionops_assets.dataset.importing.listing import Names, ascending
+from visionops_assets.dataset.importing.portions import MadeInPortions
+from visionops_assets.dataset.importing.source import SourceImage
+from visionops_assets.dataset.importing.text_column import decoded, in_order
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 _NO_SPLIT = -1

@@ -1,0 +1,1 @@
+"""Taking a source as people have it: what lies there, what its files say, and which image each of it means."""
