@@ -51,6 +51,10 @@ class LakeFSResource(dg.ConfigurableResource):
             )
         return self._opened
 
+    def access(self) -> tuple[str, str, str]:
+        """Address, key and secret of the server in use, which is started where it is the embedded one."""
+        return self._connection.access()
+
     def create_repository(self, repository: str) -> bool:
         """Create the repository unless it is there. True if it was created.
 

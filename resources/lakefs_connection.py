@@ -47,6 +47,14 @@ class LakeFSConnection:
         self._connected()
         return self._address
 
+    def access(self) -> tuple[str, str, str]:
+        """Address, key and secret: all that another process needs to know."""
+        _, embedded = self._connected()
+        key, secret = self._key, self._secret
+        if embedded is not None:
+            key, secret = embedded.access_key_id, embedded.secret_access_key
+        return self._address, key or "", secret or ""
+
     def clock_ahead(self) -> timedelta:
         """How far the server's clock is ahead of this machine's, by its newest answer; 0 where that cannot be told."""
         if self._endpoint is None or self._dated is None:

@@ -23,6 +23,11 @@ _USER_INFO = re.compile(r"(\b[A-Za-z][\w+.-]*://)(?!USER:PASSWORD@)[^\s/'\"@]*(?
 _LONG_ENOUGH = 6
 
 
+def is_secret(name: str) -> bool:
+    """Whether a variable holds a secret, by its name."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def shown(address: str, instead: str = "") -> str:
     """The address without user, password and the secrets of its query; `instead` takes the place of the user.
 
@@ -65,7 +70,7 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
     """Values of variables that are secrets by their name, and passwords of those that are addresses."""
     found: set[str] = set()
     for name, value in environment.items():
-        if _SECRET_NAME.search(name):
+        if is_secret(name):
             found.add(value)
             found.add(_path_of(value))
         elif "://" in value and "@" in value:

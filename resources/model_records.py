@@ -16,6 +16,8 @@ TAG_ONNX = "visionops.onnx_sha256"
 TAG_MANIFEST = "visionops.manifest_digest"
 TAG_RECIPE = "visionops.recipe_digest"
 TAG_CODE = "visionops.code_digest"
+# Of the stored provenance, which names the digest of the uncommitted change beside it.
+TAG_PROVENANCE = "visionops.provenance_sha256"
 TAG_DAGSTER_RUN = "dagster.run_id"
 # What a run was made as, where it is not a challenger's, and the sweeps that it is a part of, by name.
 TAG_KIND = "visionops.kind"

@@ -29,6 +29,13 @@ def command(
             "--register", help="Put back files of the version that are gone, where what was made is the same."
         ),
     ] = False,
+    unverified: Annotated[
+        bool,
+        typer.Option(
+            "--unverified",
+            help="Run the recorded code of a version that was registered before the digest of its record was.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
 ) -> None:
     """Make a version again from its recorded data, recipe, code and package versions, and certify the result.
@@ -54,6 +61,7 @@ def command(
         inputs_only=inputs_only,
         present_versions=present_versions,
         register=register,
+        unverified=unverified,
         say=lambda text: typer.echo(text, err=True),
     )
     if as_json:

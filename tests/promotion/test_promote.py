@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 from promotion_world import PROJECT, FakeRegistry, digest, hour, judged, trained
 
-from resources.model_records import ONNX_ARTIFACT, RUNNING, TAG_ONNX, TAG_WEIGHTS, WEIGHTS_ARTIFACT
+from resources.model_records import (
+    ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
+    RUNNING,
+    TAG_ONNX,
+    TAG_PROVENANCE,
+    TAG_WEIGHTS,
+    WEIGHTS_ARTIFACT,
+)
 from visionops_assets.evaluation.verdict import Outcome
 from visionops_assets.evaluation.verdicts import LISTED, find, listed, verdict_path
 from visionops_assets.promotion.answers import approve, override, reject
@@ -196,6 +204,31 @@ def test_altered_or_missing_file_is_refused(world: FakeRegistry, path: str) -> N
     with pytest.raises(DigestMismatch, match=f"no artifact {path}"):
         promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(2))
     assert world.made == {}
+
+
+def test_the_digest_of_the_record_is_registered_and_an_altered_or_missing_record_is_not(
+    world: FakeRegistry,
+) -> None:
+    run = trained(world, "one")
+    verdict = judged(world, run)
+    arguments: dict[str, Any] = {
+        "project": PROJECT,
+        "verdict": verdict.identity,
+        "who": "ada",
+        "when": hour(2),
+    }
+    recorded = {**run.tags, TAG_PROVENANCE: digest(b"the record")}
+    world.run_records[run.id] = replace(run, tags=recorded)
+    with pytest.raises(DigestMismatch, match=f"no artifact {PROVENANCE_ARTIFACT}"):
+        promote(world, **arguments)
+    world.files[run.id, PROVENANCE_ARTIFACT] = b"another record"
+    with pytest.raises(DigestMismatch, match=f"{PROVENANCE_ARTIFACT} of run run-one has SHA-256"):
+        promote(world, **arguments)
+    assert world.made == {}
+    # A run that was trained before runs said it: what is registered is what is there.
+    world.run_records[run.id] = run
+    assert promote(world, **arguments).changed
+    assert world.made[1].tags[TAG_PROVENANCE] == digest(b"another record")
 
 
 @pytest.mark.parametrize("tag", [TAG_WEIGHTS, TAG_ONNX])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from resources.lakefs import LakeFSResource
 from visionops_assets.reproduction.clean_process import environment_of
 from visionops_assets.reproduction.environment import EnvironmentUnavailable, Plan, build, plan
 from visionops_assets.training import hardware
@@ -45,7 +44,39 @@ def test_what_differs_is_installed_at_the_recorded_version_and_nothing_else(
     command = found.command(Path("/target"))
     assert command[:4] == ["python", "-m", "pip", "install"]
     assert "--no-deps" in command
-    assert command[command.index("--target") + 1 :] == ["/target", *packages]
+    assert command[command.index("--only-binary") + 1] == ":all:", (
+        "what is no wheel runs code when it is installed"
+    )
+    assert command[command.index("--target") + 1 :] == ["/target", "--", *packages]
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"--index-url=http://evil.example": "1.0"},
+        {"-r/etc/passwd": "1.0"},
+        {"scaling @ file:///tmp/evil.whl": "1.0"},
+        {"../evil": "1.0"},
+        {"scaling[extra]": "1.0"},
+        {"scaling\n--pre": "1.0"},
+        {"": "1.0"},
+        {"scaling": "1.0 --index-url=http://evil.example"},
+        {"scaling": "1.0; python_version>'0'"},
+        {"scaling": "@ file:///tmp/evil.whl"},
+        {"scaling": "*"},
+        {"scaling": "1.0\n"},
+        {"scaling": ""},
+        {"python": "/../../../tmp/evil"},
+        {"python": "3.12/../evil"},
+        {"python": "3"},
+    ],
+)
+def test_what_is_no_package_by_its_name_or_version_is_not_installed(altered: dict[str, str]) -> None:
+    found: list[str] = []
+    with pytest.raises(EnvironmentUnavailable) as refused:
+        plan({**RECORDED, **altered}, RECORDED, python="python", find_python=lambda name: found.append(name))
+    assert "\n" not in str(refused.value)
+    assert found in ([], ["python3.0"]), "no path is looked for"
 
 
 def test_another_python_takes_everything_that_was_recorded() -> None:
@@ -93,13 +124,49 @@ def test_the_clean_process_has_the_recorded_code_first_and_nothing_of_the_caller
         "VISIONOPS_ACTOR": "ada",
         "ATEN_CPU_CAPABILITY": "default",
         "LAKEFS_ENDPOINT": "http://elsewhere",
+        "OMP_NUM_THREADS": "1",
+        "HTTPS_PROXY": "http://proxy:3128",
     }
-    lakefs = LakeFSResource(endpoint="http://there:8000", access_key_id="key", secret_access_key="secret")
-    found = environment_of({}, Path("/code"), Path("/packages"), lakefs, present)
+    access = ("http://there:8000", "key", "secret")
+    found = environment_of({}, Path("/code"), Path("/packages"), access, present)
     assert found["PYTHONPATH"] == "/code:/packages:/theirs"
     assert found["LAKEFS_ENDPOINT"] == "http://there:8000"
-    assert found["PATH"] == "/bin"
+    assert found["PATH"] == "/bin" and found["OMP_NUM_THREADS"] == "1"
+    assert found["HTTPS_PROXY"] == "http://proxy:3128", "lakeFS is elsewhere"
     assert "VISIONOPS_ACTOR" not in found and "ATEN_CPU_CAPABILITY" not in found
+
+
+def test_of_the_callers_secrets_the_clean_process_has_those_that_reading_the_data_needs() -> None:
+    names = [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SESSION_TOKEN",
+        "MLFLOW_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_URI",
+        "DAGSTER_POSTGRES_URL",
+        "VISIONOPS_WEBHOOK_TOKEN",
+        "VISIONOPS_LOCK_URL",
+        "LAKEFSACTION_VISIONOPS_TOKEN",
+        "WANDB_API_KEY",
+        "GITHUB_TOKEN",
+        "HF_TOKEN",
+        "NVIDIA_API_KEY",
+        "TORCH_HUB_TOKEN",
+        "PIP_EXTRA_INDEX_URL",
+        "SSH_AUTH_SOCK",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "DATABASE_URL",
+        "COMPANY_SESSION",
+        "GIT_ASKPASS",
+        "KUBECONFIG",
+        "LAKEFS_SECRET_ACCESS_KEY_FILE",
+    ]
+    present = {name: f"secret of {name}" for name in names}
+    access = ("http://127.0.0.1:8000", "key", "the key's secret")
+    found = environment_of({}, Path("/code"), None, access, present)
+    assert not [name for name, value in found.items() if value.startswith("secret of ")]
+    assert found["LAKEFS_SECRET_ACCESS_KEY"] == "the key's secret"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A version is made again from a clone that knows only where lakeFS and MLflow are, or the reason why not is clear."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from resources.model_records import (
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     TAG_MANIFEST,
+    TAG_PROVENANCE,
     TAG_REPRODUCTION,
     TAG_REPRODUCTION_PAGE,
     WEIGHTS_ARTIFACT,
@@ -43,8 +45,10 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def run(
         version: int | None = 1,
         lakefs: LakeFSResource = world.lakefs,
+        inputs_only: bool = False,
         present_versions: bool = False,
         register: bool = False,
+        unverified: bool = False,
     ) -> Reproduced:
         return reproduction.reproduce(
             world.registry,
@@ -53,8 +57,10 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "shapes",
             version,
             when=datetime.now(UTC),
+            inputs_only=inputs_only,
             present_versions=present_versions,
             register=register,
+            unverified=unverified,
             say=lambda text: None,
         )
 
@@ -74,6 +80,36 @@ def replaced(clone: SecondClone, path: str, content: bytes) -> Iterator[None]:
         registry.artifacts.put_bytes(run_id, path, kept)
 
 
+@contextmanager
+def registered_with(clone: SecondClone, tags: dict[str, str]) -> Iterator[None]:
+    """Version 1 with other tags for a while."""
+    models = clone.world.registry.models
+    kept = {name: models.version("shapes", 1).tags[name] for name in tags}
+    models.set_version_tags("shapes", 1, tags)
+    try:
+        yield
+    finally:
+        models.set_version_tags("shapes", 1, kept)
+
+
+@contextmanager
+def without_digest_of_record(clone: SecondClone) -> Iterator[None]:
+    """Version 1 as it was registered before versions had one: nothing but MLflow's own client takes a tag away."""
+    from mlflow import MlflowClient
+
+    models, client = clone.world.registry.models, MlflowClient(clone.world.registry.uri)
+    kept = models.version("shapes", 1).tags[TAG_PROVENANCE]
+    client.delete_model_version_tag("shapes", "1", TAG_PROVENANCE)
+    try:
+        yield
+    finally:
+        models.set_version_tags("shapes", 1, {TAG_PROVENANCE: kept})
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def provenance_of(clone: SecondClone) -> Provenance:
     registry = clone.world.registry
     run_id = registry.models.version("shapes", 1).run_id
@@ -90,6 +126,7 @@ def test_it_is_identical_though_code_dependency_and_data_moved_on(second_clone: 
     assert all(pair["original"] == pair["reproduced"] for pair in found["metrics"])
     assert found["differences"] == []
 
+    assert found["verified"]
     registry = second_clone.world.registry
     version = registry.models.version("shapes", 1)
     assert version.tags[TAG_REPRODUCTION] == "identical"
@@ -131,18 +168,55 @@ def test_another_manifest_at_the_commit_is_the_difference_with_both_values(
     other = original.model_copy(
         update={"data": original.data.model_copy(update={"manifest_digest": "0" * 64})}
     )
-    models = second_clone.world.registry.models
     with replaced(second_clone, PROVENANCE_ARTIFACT, other.to_json().encode()):
-        with pytest.raises(ReproductionFailed, match=rf"was altered.*{TAG_MANIFEST}"):
-            here()
-        models.set_version_tags("shapes", 1, {TAG_MANIFEST: "0" * 64})
-        try:
-            first = here().certificate.first_difference
-        finally:
-            models.set_version_tags("shapes", 1, {TAG_MANIFEST: original.data.manifest_digest})
+        with pytest.raises(ReproductionFailed, match=rf"was altered.*{TAG_PROVENANCE}"):
+            here(unverified=True)
+        digests = {TAG_MANIFEST: "0" * 64, TAG_PROVENANCE: sha256(other.to_json())}
+        with registered_with(second_clone, {TAG_PROVENANCE: digests[TAG_PROVENANCE]}):
+            with pytest.raises(ReproductionFailed, match=rf"was altered.*{TAG_MANIFEST}"):
+                here()
+            with registered_with(second_clone, digests):
+                first = here().certificate.first_difference
     assert first is not None
     assert (first.kind, first.name) == ("data", "manifest")
     assert (first.before, first.after) == ("0" * 64, original.data.manifest_digest)
+
+
+def test_a_version_without_the_digest_of_its_record_is_made_again_only_unverified_and_marked(
+    here: Here, second_clone: SecondClone
+) -> None:
+    registry = second_clone.world.registry
+    with without_digest_of_record(second_clone):
+        with pytest.raises(ReproductionFailed, match=r"registered before.*--unverified"):
+            here()
+        found = here(unverified=True)
+        version = registry.models.version("shapes", 1)
+        assert found.certificate.result == "identical" and not found.certificate.verified
+        assert "not verified" in found.certificate.to_page().to_text()
+        assert version.tags[TAG_REPRODUCTION] == "identical, by a record that was not verified"
+    assert here(inputs_only=True).certificate.verified
+
+
+@pytest.mark.parametrize(
+    "altered", ["packages", "recipe", "hardware", "metrics", "project", "identity", "space"]
+)
+def test_nothing_of_an_altered_record_is_used(here: Here, second_clone: SecondClone, altered: str) -> None:
+    kept = provenance_of(second_clone)
+    content = json.loads(kept.to_json())
+    match altered:
+        case "packages":
+            content["packages"]["scaling"] = "6.6"
+        case "recipe":
+            content["recipe"]["model"]["init_args"] = {"command": "id"}
+        case "hardware" | "metrics":
+            content[altered] = {}
+        case "project" | "identity":
+            content[altered] = "other"
+    text = json.dumps(content, indent=3)
+    with replaced(second_clone, PROVENANCE_ARTIFACT, text.encode()):
+        for unverified in (False, True):
+            with pytest.raises(ReproductionFailed, match=r"was altered.*restore model/provenance\.json"):
+                here(unverified=unverified)
 
 
 def test_a_revision_that_the_clone_lacks_is_the_difference(
@@ -185,6 +259,7 @@ def test_an_unknown_version_and_one_without_provenance_are_errors_that_say_so(
         here(version=9)
     with (
         replaced(second_clone, PROVENANCE_ARTIFACT, b"no provenance"),
+        registered_with(second_clone, {TAG_PROVENANCE: sha256("no provenance")}),
         pytest.raises(ReproductionFailed, match=r"missing or unreadable.*restore model/provenance\.json"),
     ):
         here()

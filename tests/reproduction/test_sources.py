@@ -84,6 +84,18 @@ def test_a_change_that_is_missing_altered_or_does_not_apply_is_named(checkout: P
     assert git(checkout, "worktree", "list").count("\n") == 0
 
 
+@pytest.mark.parametrize(
+    "revision", ["--upload-pack=evil", "-b", "HEAD", "main", "@{-1}", "f" * 39, "F" * 40]
+)
+def test_what_is_no_commits_name_does_not_reach_git(checkout: Path, tmp_path: Path, revision: str) -> None:
+    origin = CodeOrigin(digest="d" * 64, revision=revision, uncommitted_sha256=None)
+    with (
+        pytest.raises(InputMissing, match="no commit's name"),
+        recorded_sources(origin, None, tmp_path / "code", checkout),
+    ):
+        pytest.fail("there is nothing to run")
+
+
 def test_without_git_the_present_code_stands_in_and_its_digest_will_tell(tmp_path: Path) -> None:
     origin = CodeOrigin(digest="d" * 64, revision="f" * 40, uncommitted_sha256=None)
     with recorded_sources(origin, None, tmp_path / "code", tmp_path) as sources:

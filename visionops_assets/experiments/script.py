@@ -16,9 +16,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_records import (
     TAG_CODE,
     TAG_IDENTITY,
-    TAG_ONNX,
     TAG_RECIPE,
-    TAG_WEIGHTS,
     Run,
 )
 from resources.model_registry import ModelRegistry
@@ -165,7 +163,6 @@ class ScriptRun:
                 checkout=checkout,
                 history=self._history,
             )
-        self._registry.runs.set_tags(run_id, {TAG_WEIGHTS: weights_sha256, TAG_ONNX: onnx_sha256})
         self._is_recorded = True
         return weights_sha256
 

@@ -7,8 +7,10 @@ from resources.model_errors import ArtifactMissing
 from resources.model_records import (
     EVERYWHERE,
     ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
     TAG_DAGSTER_RUN,
     TAG_ONNX,
+    TAG_PROVENANCE,
     TAG_WEIGHTS,
     WEIGHTS_ARTIFACT,
     RegisteredModel,
@@ -176,7 +178,28 @@ def _checked_files(registry: Registry, run: Run, judged: Verdict) -> dict[str, s
                 f"{run.tags.get(tag, 'nothing')[:12]}, and {digest[:12]} was judged; {again}"
             )
     return {
-        key: value
-        for key, value in run.tags.items()
-        if key.startswith("visionops.") or key == TAG_DAGSTER_RUN
+        **_digest_of_record(registry, run, again),
+        **{
+            key: value
+            for key, value in run.tags.items()
+            if key.startswith("visionops.") or key == TAG_DAGSTER_RUN
+        },
     }
+
+
+def _digest_of_record(registry: Registry, run: Run, again: str) -> dict[str, str]:
+    """The tag by which a reproduction knows the record that was registered."""
+    recorded = run.tags.get(TAG_PROVENANCE)
+    try:
+        found = registry.artifacts.sha256(run.id, PROVENANCE_ARTIFACT)
+    except ArtifactMissing as error:
+        if recorded is None:
+            return {}
+        raise DigestMismatch(f"{error}; {again}") from error
+    # Trained before runs said it: from now on, it is what is registered.
+    if recorded is not None and recorded != found:
+        raise DigestMismatch(
+            f"{PROVENANCE_ARTIFACT} of run {run.id} has SHA-256 {found[:12]}, its tag {TAG_PROVENANCE} says "
+            f"{recorded[:12]}; {again}"
+        )
+    return {TAG_PROVENANCE: found}

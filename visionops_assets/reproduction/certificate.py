@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.training.provenance import Difference, Kind, Provenance, compare
 
+UNVERIFIED = "not verified: registered before its digest was, it may have been altered since"
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,10 +40,13 @@ class Certificate(_Part):
 
     `compared` says what `result` is about: the weights, or only the inputs where nothing was trained.
     `differences` are in the order in which they explain. `equivalent` is for recipes with `reproducibility:
-    statistical`: different weights whose metrics all lie within their intervals.
+    statistical`: different weights whose metrics all lie within their intervals. `verified` says that the record
+    that was followed has the digest that was registered; without, somebody may have altered it.
     """
 
     format: Literal["1"] = "1"
+    # False too for certificates from before versions had a digest of their record.
+    verified: bool = False
     project: str
     version: int
     result: Literal["identical", "differs"]
@@ -108,6 +113,7 @@ class Certificate(_Part):
             (
                 ("original weights", self.original_weights_sha256),
                 ("reproduced weights", self.reproduced_weights_sha256 or "not trained"),
+                ("record", "as it was registered" if self.verified else UNVERIFIED),
             )
         )
         if self.metrics:

@@ -1,19 +1,48 @@
-"""The process that trains again: the recorded code and packages, this machine, and no state of the caller's."""
+"""The process that trains again: the recorded code and packages, this machine, and no state of the caller's.
+
+Its environment is made of what is named here. The code was somebody's, perhaps long ago: of secrets it gets the key
+that reads the data.
+"""
 
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from resources import home
 from resources.lakefs import LakeFSResource
+from resources.masking import is_secret
 from visionops_assets.reproduction.exchange import REPORT, REQUEST, Report, Request
 from visionops_assets.training import hardware
 
 MODULE = "visionops_assets.reproduction.retrain"
+# What a process needs to run on this machine, and where libraries keep what they computed or fetched.
+_KEPT = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "TEMP", "TMP",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHASHSEED",
+    "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONWARNINGS", "XDG_CACHE_HOME", "TORCH_HOME",
+    "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
+# Settings of what computes.
+_KEPT_FAMILIES = (
+    "LC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "DNNL_", "ONEDNN_", "CUDA_", "CUBLAS_", "CUDNN_",
+    "NCCL_", "PYTORCH_", "TORCH_", "MALLOC_",
+)  # fmt: skip
+# How another machine is reached, with a proxy's password where it has one.
+_WAYS = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+)
 # Chosen anew, for the recorded hardware.
 _KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+_HERE = ("localhost", "127.0.0.1", "::1")
 _SHOWN_LINES = 3
 
 
@@ -32,15 +61,21 @@ def ask(
     say: Callable[[str], None],
 ) -> Report:
     """Let the recorded code carry out a request in `folder`. Raises `ReproductionFailed` with its last words."""
-    # The embedded server is started by this code, not by that of then.
-    lakefs.address()
     (folder / REQUEST).write_text(request.model_dump_json(indent=1))
     command = [python, "-m", MODULE, str(folder)]
-    environment = environment_of(request.original.hardware, sources, packages, lakefs, os.environ)
+    # The embedded server is started by this code, not by that of then.
+    environment = environment_of(request.original.hardware, sources, packages, lakefs.access(), os.environ)
+    environment["VISIONOPS_HOME"] = str(folder / "home")
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            command, cwd=sources, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            command,
+            cwd=sources,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         ) as process,
     ):
         try:
@@ -65,27 +100,27 @@ def environment_of(
     recorded_hardware: Mapping[str, str],
     sources: Path,
     packages: Path | None,
-    lakefs: LakeFSResource,
+    access: tuple[str, str, str],
     present: Mapping[str, str],
 ) -> dict[str, str]:
-    """The environment of the clean process: the caller's, less what could reach into the training."""
+    """The environment of the clean process; `access` is address, key and secret of lakeFS."""
+    endpoint, key, secret = access
+    away = urlsplit(endpoint).hostname not in _HERE
     kept = {
         name: value
         for name, value in present.items()
-        if name not in _KERNELS and not name.startswith("VISIONOPS_")
+        if name not in _KERNELS
+        and not is_secret(name)
+        and (name in _KEPT or name.startswith(_KEPT_FAMILIES) or (away and name.upper() in _WAYS))
     }
     # Foreign model code may lie on the caller's path; this project's must come from `sources`.
     others = [path for path in present.get("PYTHONPATH", "").split(os.pathsep) if path and not _is_ours(path)]
     path = [str(sources), *([str(packages)] if packages is not None else []), *others]
-    addresses = {
-        "LAKEFS_ENDPOINT": lakefs.endpoint,
-        "LAKEFS_ACCESS_KEY_ID": lakefs.access_key_id,
-        "LAKEFS_SECRET_ACCESS_KEY": lakefs.secret_access_key,
-    }
     return {
         **kept,
-        **{name: value for name, value in addresses.items() if value},
-        "VISIONOPS_HOME": str(home.home()),
+        "LAKEFS_ENDPOINT": endpoint,
+        "LAKEFS_ACCESS_KEY_ID": key,
+        "LAKEFS_SECRET_ACCESS_KEY": secret,
         "PYTHONPATH": os.pathsep.join(path),
         **hardware.kernel_settings(recorded_hardware),
     }

@@ -1,11 +1,13 @@
 """The package versions that made a model: those installed here, else an environment of its own.
 
+What is installed is named by a record that somebody may have altered: names and versions are held to PEP 508 and 440,
+and only wheels are taken, which run nothing when they are installed.
+
 An environment of its own holds what differs, at the recorded versions, in a folder that stands before the installed
 packages: a changed dependency does not cost another torch. Another Python takes all recorded packages.
 """
 
 import hashlib
-import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import InvalidName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
 # The code itself, which comes from git, and what installs: neither computes.
 NOT_INSTALLED = frozenset({"python", "visionops", "pip"})
 _LAST_LINES = 3
 _SHOWN = 8
+_LONGEST = 80
 
 Run = Callable[[Sequence[str]], None]
 FindPython = Callable[[str], str | None]
@@ -56,7 +62,7 @@ class Plan:
         """The pip command that installs the packages into the folder `target`, and nothing that is not recorded."""
         return [
             self.python, "-m", "pip", "install", "--no-deps", "--no-input", "--quiet", "--disable-pip-version-check",
-            "--target", str(target), *self.packages,
+            "--only-binary", ":all:", "--target", str(target), "--", *self.packages,
         ]  # fmt: skip
 
 
@@ -70,9 +76,12 @@ def plan(
     """Decide which environment has the recorded versions. Both map name -> version, with `python` among them.
 
     The present one will do if it has each recorded package at its version; what it has besides is not in the way.
-    Raises `EnvironmentUnavailable` where another Python is needed and not installed.
+    Raises `EnvironmentUnavailable` where another Python is needed and not installed, or the record names what is no
+    package.
     """
     wanted = {name: version for name, version in recorded.items() if name not in NOT_INSTALLED}
+    if "python" not in recorded:
+        raise EnvironmentUnavailable("the record does not say with which Python the version was trained")
     here, there = _minor(present["python"]), _minor(recorded["python"])
     if here != there:
         found = find_python(f"python{there}")
@@ -108,8 +117,8 @@ def build(planned: Plan, folder: Path, run: Run | None = None) -> Path | None:
         said = " ".join(str(error.stderr).strip().splitlines()[-_LAST_LINES:]) or "pip said nothing"
         raise EnvironmentUnavailable(
             f"the recorded versions cannot be installed ({', '.join(planned.packages[:_SHOWN])}): {said}. Set "
-            "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to where they are, or let --present-versions train with what "
-            "is here and list what differs"
+            "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to where their wheels are (`pip wheel` makes one of sources), or "
+            "let --present-versions train with what is here and list what differs"
         ) from error
     except OSError as error:
         if not target.is_dir():
@@ -124,9 +133,30 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _pins(packages: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{name}=={version}" for name, version in sorted(packages.items()))
+    return tuple(f"{_name(name)}=={_version(name, version)}" for name, version in sorted(packages.items()))
+
+
+def _name(name: str) -> str:
+    try:
+        return canonicalize_name(name, validate=True)
+    except InvalidName as error:
+        raise EnvironmentUnavailable(
+            f"the record names a package {name[:_LONGEST]!r}, no package's name by PEP 508: nothing is installed"
+        ) from error
+
+
+def _version(name: str, version: str) -> Version:
+    try:
+        if version != version.strip():
+            raise InvalidVersion(version)
+        return Version(version)
+    except InvalidVersion as error:
+        raise EnvironmentUnavailable(
+            f"the record names version {version[:_LONGEST]!r} of {name}, which is no version (PEP 440): nothing is "
+            "installed; --present-versions trains with what is here and lists what differs"
+        ) from error
 
 
 def _minor(version: str) -> str:
-    found = re.match(r"\d+\.\d+", version)
-    return found.group() if found else version
+    found = _version("python", version)
+    return f"{found.major}.{found.minor}"

@@ -26,6 +26,10 @@ class WhichVersion(dg.Config):
     present_versions: bool = Field(
         default=False, description="Train with the packages installed here, not those recorded."
     )
+    unverified: bool = Field(
+        default=False,
+        description="Follow the record of a version that was registered before its digest was, unverified.",
+    )
 
 
 def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.JobDefinition:
@@ -54,6 +58,7 @@ def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Jo
                 when=datetime.now(UTC),
                 inputs_only=config.inputs_only,
                 present_versions=config.present_versions,
+                unverified=config.unverified,
                 say=context.log.info,
             )
             certificate = made.certificate
@@ -62,6 +67,7 @@ def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Jo
                 "version": certificate.version,
                 "reproduction": certificate.result,
                 "finding": certificate.words,
+                "record_verified": certificate.verified,
                 "certificate": dg.MetadataValue.url(page),
             }
             if certificate.version == version_on(registry.models.get(project.project)):

@@ -59,8 +59,9 @@ def keep(registry: Registry, made: ModelVersion, certificate: Certificate, when:
     registry.artifacts.put_bytes(made.run_id, kept.file, certificate.to_json().encode())
     registry.artifacts.put_bytes(made.run_id, kept.page, to_html(certificate.to_page()).encode())
     if certificate.compared == "weights" or not certificate.holds:
+        found = "equivalent" if certificate.equivalent else certificate.result
         tags = {
-            TAG_REPRODUCTION: "equivalent" if certificate.equivalent else certificate.result,
+            TAG_REPRODUCTION: f"{found}{'' if certificate.verified else ', by a record that was not verified'}",
             TAG_REPRODUCTION_WHEN: when.astimezone(UTC).isoformat(timespec="seconds"),
             TAG_REPRODUCTION_PAGE: kept.page,
         }

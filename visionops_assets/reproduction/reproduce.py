@@ -1,5 +1,6 @@
 """Make a registered version again from its recorded world, and keep the certificate with the version."""
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from resources.model_records import (
     TAG_CODE,
     TAG_COMMIT,
     TAG_MANIFEST,
+    TAG_PROVENANCE,
     TAG_WEIGHTS,
     ModelVersion,
     version_on,
@@ -41,6 +43,7 @@ def reproduce(
     inputs_only: bool = False,
     present_versions: bool = False,
     register: bool = False,
+    unverified: bool = False,
     say: Callable[[str], None],
 ) -> Reproduced:
     """Reproduce a version, by default the one in production, and store the certificate with it.
@@ -50,10 +53,13 @@ def reproduce(
     `present_versions` trains with the packages that are here. `scratch` is a folder for what is needed meanwhile. With
     `register`, files of the version that are gone or altered are put back where what was made is the same.
 
+    Nothing of the record is used, and none of its code runs, unless it has the digest that is registered. Versions made
+    before there was one are reproduced where `unverified` allows it, and their certificate says so.
+
     Raises `ModelNotFound`, `ReproductionFailed`, `EnvironmentUnavailable`, and what MLflow and lakeFS raise.
     """
     made = _version(registry, project, version)
-    original = _provenance(registry, made)
+    original, verified = _provenance(registry, made, unverified)
     here = inputs_only or present_versions
     planned = present_plan() if here else plan(original.packages, installed_packages())
     restored: tuple[str, ...] = ()
@@ -80,6 +86,7 @@ def reproduce(
             certificate = certify_missing(
                 made.version, original, "code", gone.name, gone.expected, gone.found
             )
+    certificate = certificate.model_copy(update={"verified": verified})
     return replace(keep(registry, made, certificate, when), restored=restored)
 
 
@@ -90,17 +97,50 @@ def _version(registry: Registry, project: str, version: int | None) -> ModelVers
     return registry.models.version(project, wanted)
 
 
-def _provenance(registry: Registry, made: ModelVersion) -> Provenance:
-    """The stored provenance, if it is the one that the version was registered with."""
+def _provenance(registry: Registry, made: ModelVersion, unverified: bool) -> tuple[Provenance, bool]:
+    """The stored provenance, if it is the one that the version was registered with, and whether its digest says so."""
     name = f"version {made.version} of {made.project}"
     try:
-        found = Provenance.from_json(registry.artifacts.read_bytes(made.run_id, PROVENANCE_ARTIFACT).decode())
-    except (ArtifactMissing, ValueError) as error:
+        content = registry.artifacts.read_bytes(made.run_id, PROVENANCE_ARTIFACT)
+    except ArtifactMissing as error:
+        raise _unreadable(made, error) from error
+    registered = made.tags.get(TAG_PROVENANCE)
+    digest = hashlib.sha256(content).hexdigest()
+    if registered is None and not unverified:
         raise ReproductionFailed(
-            f"{name} cannot be reproduced, its provenance is missing or unreadable "
-            f"({str(error).splitlines()[0]}): restore {PROVENANCE_ARTIFACT} of run {made.run_id}; what something "
-            "else than VisionOps registered has none"
-        ) from error
+            f"{name} has no tag {TAG_PROVENANCE}: it was registered before there was one, and nothing says that the "
+            f"code and packages in its {PROVENANCE_ARTIFACT} are those it was made with; read that file and "
+            f"{PATCH_ARTIFACT} of run {made.run_id}, then --unverified runs them"
+        )
+    if registered is not None and registered != digest:
+        raise ReproductionFailed(
+            f"the provenance of {name} was altered: its SHA-256 is {digest[:12]} where the registered version's tag "
+            f"{TAG_PROVENANCE} says {registered[:12]}; restore {PROVENANCE_ARTIFACT} of run {made.run_id}"
+        )
+    try:
+        found = Provenance.from_json(content.decode())
+    except ValueError as error:
+        raise _unreadable(made, error) from error
+    _require_tags(made, found)
+    if found.script is not None:
+        raise ReproductionFailed(
+            f"{name} was made by one's own script {found.script.name}, not by a recipe: run it at revision "
+            f"{found.code.revision or '(not in git)'} on commit {found.data.commit[:12]} of {found.data.repository} "
+            "and compare the weights' digests"
+        )
+    return found, registered is not None
+
+
+def _unreadable(made: ModelVersion, error: Exception) -> ReproductionFailed:
+    return ReproductionFailed(
+        f"version {made.version} of {made.project} cannot be reproduced, its provenance is missing or unreadable "
+        f"({str(error).splitlines()[0]}): restore {PROVENANCE_ARTIFACT} of run {made.run_id}; what something "
+        "else than VisionOps registered has none"
+    )
+
+
+def _require_tags(made: ModelVersion, found: Provenance) -> None:
+    """What the version's other tags say of the record: all that versions without its digest are known by."""
     recorded = {
         TAG_WEIGHTS: found.weights_sha256,
         TAG_MANIFEST: found.data.manifest_digest,
@@ -111,16 +151,10 @@ def _provenance(registry: Registry, made: ModelVersion) -> Provenance:
         registered = made.tags.get(tag, "nothing")
         if registered != value:
             raise ReproductionFailed(
-                f"the provenance of {name} was altered: it says {value[:12]} where the registered version's tag "
-                f"{tag} says {registered[:12]}; restore {PROVENANCE_ARTIFACT} of run {made.run_id}"
+                f"the provenance of version {made.version} of {made.project} was altered: it says {value[:12]} where "
+                f"the registered version's tag {tag} says {registered[:12]}; restore {PROVENANCE_ARTIFACT} of run "
+                f"{made.run_id}"
             )
-    if found.script is not None:
-        raise ReproductionFailed(
-            f"{name} was made by one's own script {found.script.name}, not by a recipe: run it at revision "
-            f"{found.code.revision or '(not in git)'} on commit {found.data.commit[:12]} of {found.data.repository} "
-            "and compare the weights' digests"
-        )
-    return found
 
 
 def _patch(registry: Registry, made: ModelVersion) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from visionops_assets.training.provenance import CodeOrigin
 
 # A hook of the user's must not run in a worktree that the user never sees.
 _QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class InputMissing(Exception):
@@ -38,6 +40,9 @@ def recorded_sources(
         yield root
         return
     change = _checked_patch(code, patch)
+    # What is no commit's name could be an option of git.
+    if not _COMMIT.fullmatch(code.revision):
+        raise InputMissing("revision", code.revision, "no commit's name")
     try:
         git(top, "cat-file", "-e", f"{code.revision}^{{commit}}")
     except subprocess.CalledProcessError as error:

@@ -18,10 +18,8 @@ from resources.model_records import (
     TAG_COMMIT,
     TAG_DESCRIPTION,
     TAG_MANIFEST,
-    TAG_ONNX,
     TAG_PARTITION,
     TAG_RECIPE,
-    TAG_WEIGHTS,
     Run,
 )
 from resources.model_registry import ModelRegistry
@@ -175,7 +173,6 @@ class _Training:
             checkout=checkout,
             history=result.history,
         )
-        runs.set_tags(run_id, {TAG_WEIGHTS: result.weights_sha256, TAG_ONNX: onnx_sha256})
 
     def _hear(self, report: EpochReport, tracking: Tracking) -> None:
         tracking.log(epoch_metrics(report), report.epoch)

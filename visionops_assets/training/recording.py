@@ -1,12 +1,20 @@
 """What a training leaves in its MLflow run, alike for a challenger, an experiment and one's own script."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from resources.model_records import ONNX_ARTIFACT, PROVENANCE_ARTIFACT, WEIGHTS_ARTIFACT
+from resources.model_records import (
+    ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
+    TAG_ONNX,
+    TAG_PROVENANCE,
+    TAG_WEIGHTS,
+    WEIGHTS_ARTIFACT,
+)
 from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.manifest import Manifest
 from visionops_assets.training.challenger import (
@@ -48,12 +56,12 @@ def put_model(
     checkout: CodeState | None,
     history: Sequence[EpochReport],
 ) -> None:
-    """Write the files of a model: what the gate, promotion and reproduction read."""
-    files = registry.artifacts
+    """Write the files of a model: what the gate, promotion and reproduction read. Their digests are tags of the run."""
+    files, record = registry.artifacts, provenance.to_json().encode()
     proven = {**asdict(proof), "passed": proof.passed, "summary": proof.summary}
     files.put_file(run_id, WEIGHTS_ARTIFACT, weights)
     files.put_file(run_id, ONNX_ARTIFACT, onnx)
-    files.put_bytes(run_id, PROVENANCE_ARTIFACT, provenance.to_json().encode())
+    files.put_bytes(run_id, PROVENANCE_ARTIFACT, record)
     files.put_bytes(run_id, PARITY_ARTIFACT, json.dumps(proven, indent=1).encode())
     files.put_bytes(run_id, MANIFEST_ARTIFACT, json.dumps(manifest.to_json(), indent=1).encode())
     if history:
@@ -61,6 +69,12 @@ def put_model(
     if checkout is not None and checkout.uncommitted:
         patch = checkout.uncommitted.encode(errors="surrogateescape")
         files.put_bytes(run_id, PATCH_ARTIFACT, patch)
+    digests = {
+        TAG_WEIGHTS: provenance.weights_sha256,
+        TAG_ONNX: provenance.onnx_sha256 or "",
+        TAG_PROVENANCE: hashlib.sha256(record).hexdigest(),
+    }
+    registry.runs.set_tags(run_id, digests)
 
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from resources.model_records import (
     TAG_MANIFEST,
     TAG_ONNX,
     TAG_PROJECT,
+    TAG_PROVENANCE,
     TAG_RECIPE,
     TAG_WEIGHTS,
     WEIGHTS_ARTIFACT,
@@ -81,9 +82,11 @@ def _sound_files(registry: ModelRegistry, run: Run, challenger: Challenger) -> P
         for path, recorded in (
             (WEIGHTS_ARTIFACT, challenger.weights_sha256),
             (ONNX_ARTIFACT, challenger.onnx_sha256),
+            # Runs made before 2026-12 do not say it.
+            (PROVENANCE_ARTIFACT, run.tags.get(TAG_PROVENANCE)),
         ):
             found = files.sha256(run.id, path)
-            if found != recorded:
+            if recorded is not None and found != recorded:
                 raise SubmissionRefused(
                     f"{path} of run {run.id} was altered: its SHA-256 is {found[:12]}, {recorded[:12]} was "
                     f"recorded; {again}"
