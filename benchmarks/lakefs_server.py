@@ -27,6 +27,7 @@ from lakefs_work.client import Client
 
 from lakefs_local.credentials import load
 from lakefs_local.folder import DataFolder
+from resources.lakefs import LakeFSResource
 
 THREADS = 4
 INGESTED, INGESTED_SIZE = 20_000, 3072
@@ -84,6 +85,7 @@ class Running(NamedTuple):
     client: Client
     pid: int
     arguments: list[str]
+    lakefs: LakeFSResource
 
 
 @contextmanager
@@ -101,7 +103,10 @@ def server(folder: Path) -> Iterator[Running]:
         endpoint = json.loads(data.server.read_text())["endpoint"]
         pair = load(data.credentials)[0]
         key = ["--endpoint", endpoint, "--key", pair.access_key_id, f"--secret={pair.secret_access_key}"]
-        yield Running(Client(endpoint, pair.access_key_id, pair.secret_access_key), process.pid, key)
+        lakefs = LakeFSResource(
+            endpoint=endpoint, access_key_id=pair.access_key_id, secret_access_key=pair.secret_access_key
+        )
+        yield Running(Client(endpoint, pair.access_key_id, pair.secret_access_key), process.pid, key, lakefs)
     finally:
         process.terminate()
         process.wait()
@@ -145,7 +150,8 @@ def _told(measure: Measure, found: dict[str, float], real: dict[str, float]) -> 
 
 
 def ingest(folder: Path) -> None:
-    """Take in many small files: `dvc add` + `dvc push`, and here as uploads (durable each) and as an import."""
+    """Take in many small files: `dvc add` + `dvc push`, and here as uploads one by one, as VisionOps uploads them (many
+    in a request; both durable), and as an import, which leaves the files where they are."""
     print(f"\nIngest of {INGESTED:,} files of 3 KB ({_conditions(folder)})")
     source = folder / "files"
     for number in range(INGESTED):
@@ -156,6 +162,7 @@ def ingest(folder: Path) -> None:
     with server(folder) as running:
         client = running.client
         uploaded, imported = client.create_repository("uploaded"), client.create_repository("imported")
+        client.create_repository("together")
 
         def upload(path: Path) -> None:
             query = {"path": str(path.relative_to(source))}
@@ -166,8 +173,16 @@ def ingest(folder: Path) -> None:
                 list(pool.map(upload, sorted(source.rglob("*.bin"))))
             client.call("POST", f"{uploaded}/branches/main/commits", body={"message": "all"})
 
+        def upload_together() -> None:
+            files = (
+                (str(path.relative_to(source)), path.read_bytes) for path in sorted(source.rglob("*.bin"))
+            )
+            running.lakefs.write_many("together", "main", files)
+            running.lakefs.save("together", "main", "all")
+
         ours = {
-            "upload and commit": _seconds(upload_all),
+            "upload one by one and commit": _seconds(upload_all),
+            "upload together and commit": _seconds(upload_together),
             "import": _seconds(lambda: client.import_folder(imported, source, "")),
         }
         for name, seconds in ours.items():

@@ -20,6 +20,7 @@ from resources.lakefs_errors import (
     not_lakefs,
 )
 from resources.lakefs_records import Change, Commit, Entry, commit_from
+from resources.lakefs_uploads import upload_many
 from resources.masking import shown
 
 MAIN = "main"
@@ -235,17 +236,9 @@ class LakeFSResource(dg.ConfigurableResource):
         objects: Iterable[tuple[str, Callable[[], bytes]]],
         progress: Callable[[int], None] | None = None,
     ) -> int:
-        """Upload (path, loader of its bytes) pairs by several threads. Returns how many."""
-
-        def upload(item: tuple[str, Callable[[], bytes]]) -> None:
-            self.write(repository, branch, item[0], item[1]())
-
-        done = 0
-        for _ in self._connection.bounded(upload, objects):
-            done += 1
-            if progress is not None:
-                progress(done)
-        return done
+        """Upload (path, loader of its bytes) pairs, read by several threads, many in a request where the server takes
+        them so. Returns how many."""
+        return upload_many(self._connection, self.write, repository, branch, objects, progress)
 
     def delete_many(self, repository: str, branch: str, paths: Sequence[str]) -> None:
         """Delete objects, uncommitted; absent ones are fine."""

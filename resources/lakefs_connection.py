@@ -89,6 +89,24 @@ class LakeFSConnection:
                 self._opened = None
         return request(self._connected()[0])
 
+    def send(
+        self, method: str, path: str, body: bytes | None = None, timeout_seconds: float | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of a request that is no part of lakeFS's API, signed in. Raises what the client raises."""
+
+        def request(client: "LakeFSClient") -> tuple[int, bytes]:
+            configuration = client._api.configuration
+            headers = {
+                "Content-Type": "application/octet-stream",
+                "Authorization": configuration.get_basic_auth_token(),
+            }
+            answer = client._api.rest_client.request(
+                method, self._address + path, headers=headers, body=body, _request_timeout=timeout_seconds
+            )
+            return answer.status, answer.data
+
+        return self.call(request)
+
     def pages(self, what: str, request: "Callable[[LakeFSClient, str], Any]") -> Iterator[dict[str, Any]]:
         """All results of a listing. `request(client, after)` asks for one page without decoding it: the
         client's models cost several times the request."""

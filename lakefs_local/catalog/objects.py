@@ -1,7 +1,7 @@
 """Objects: what a reference shows, with what is staged laid over what is committed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from lakefs_local.catalog import branches, commits, listing, refs, staging
@@ -66,6 +66,20 @@ def check_put(session: Session, repository: Repository, branch_name: str, path: 
     """Raise what `put` would raise, before the bytes are taken in."""
     check_path(path)
     _branch_to_write(session, repository, branch_name)
+
+
+def check_branch(session: Session, repository: Repository, branch_name: str) -> None:
+    """Raise what `put_many` would raise of the branch, before the bytes are taken in."""
+    _branch_to_write(session, repository, branch_name)
+
+
+def put_many(
+    session: Session, repository: Repository, branch_name: str, entries: Iterable[tuple[str, Entry]]
+) -> None:
+    """Stage objects, (path, entry) each. Raises NotFound, Forbidden, Invalid."""
+    branch = _branch_to_write(session, repository, branch_name)
+    for path, entry in entries:
+        staging.put(session, branch, check_path(path), records.pack(entry))
 
 
 def delete(session: Session, repository: Repository, branch_name: str, paths: list[str]) -> None:

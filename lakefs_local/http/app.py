@@ -13,7 +13,16 @@ from lakefs_local.credentials import Authenticator
 from lakefs_local.http.call import Call, Disconnected, Message, Receive, Refusal, Reply, Send, reply_json
 from lakefs_local.http.operations import operations
 from lakefs_local.http.router import Router
-from lakefs_local.http.routes import actions, branches, changes, imports, objects, repositories, service
+from lakefs_local.http.routes import (
+    actions,
+    branches,
+    changes,
+    imports,
+    many_objects,
+    objects,
+    repositories,
+    service,
+)
 from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
 from lakefs_local.pages import routes as pages
@@ -82,7 +91,7 @@ class Application:
             )
         for method, template, handler in pages.PAGES:
             self._router.add(method, template, _Route(handler.__name__, handler, is_page=True))
-        for method, template, handler in pages.OTHERS:
+        for method, template, handler in [*pages.OTHERS, *many_objects.OPERATIONS]:
             self._router.add(method, template, _Route(handler.__name__, handler))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -1,19 +1,20 @@
 """Blob files: the bytes of objects, each in a file named by its SHA-256.
 
 A file stands under its name only complete and on disk: it is written under `incoming/`, fsynced, renamed, and its
-folder fsynced, all before any row names it. After a crash `incoming/` holds only what nobody was promised.
+folder fsynced, all before any row names it. Of many at once the file system is synced instead, once before and once
+after the names. After a crash `incoming/` holds only what nobody was promised.
 """
 
 import hashlib
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from lakefs_local.folder import sync_folder
+from lakefs_local.folder import FileSystemSync, sync_folder
 
 
 class Stored(NamedTuple):
@@ -42,10 +43,22 @@ class Blobs:
 
     def receive(self) -> "Incoming":
         """Start writing a blob whose digest is not known yet."""
+        return Incoming(self, self.new_incoming())
+
+    def new_incoming(self) -> Path:
+        """Where the next blob may be written until it has its name."""
         with self._lock:
             self._serial += 1
-            serial = self._serial
-        return Incoming(self, self._incoming / f"{os.getpid()}-{serial}")
+            return self._incoming / f"{os.getpid()}-{self._serial}"
+
+    @contextmanager
+    def receive_many(self) -> Iterator["ManyIncoming"]:
+        """Start writing many small blobs; those that are stored stay pinned until the context ends."""
+        many = ManyIncoming(self, self._incoming)
+        try:
+            yield many
+        finally:
+            many.close()
 
     @contextmanager
     def pinned(self, digest: bytes) -> Iterator[None]:
@@ -144,9 +157,7 @@ class Incoming:
         self._md5.update(data)
         self._sha256.update(data)
         self._size += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
+        _write_all(self._file, data)
 
     def store(self) -> Stored:
         """Make the blob durable under its digest; it stays pinned until the context ends. Raises OSError."""
@@ -166,6 +177,77 @@ class Incoming:
         # Also for a file that was there: the upload that made it may not have synced its folder yet.
         sync_folder(target.parent)
         return Stored(digest, self._md5.hexdigest(), self._size)
+
+
+class ManyIncoming:
+    """Many small blobs that are made durable together; see `Blobs.receive_many`."""
+
+    def __init__(self, blobs: Blobs, folder: Path):
+        self._blobs, self._folder = blobs, folder
+        self._pinned: list[bytes] = []
+
+    def store(self, contents: Sequence[bytes | memoryview]) -> list[Stored]:
+        """Make the blobs durable, each under its digest. Raises OSError."""
+        sync = FileSystemSync.of(self._folder)
+        if sync is None:
+            return [self._store_alone(content) for content in contents]
+        stored = [_described(content) for content in contents]
+        for each in stored:
+            self._blobs.pin(each.digest)
+            self._pinned.append(each.digest)
+        waiting: dict[Path, Path] = {}
+        with sync:
+            try:
+                for content, each in zip(contents, stored, strict=True):
+                    target = Path(self._blobs.path(each.digest))
+                    if target not in waiting and _size(target) != each.size:
+                        waiting[target] = self._write(content)
+                sync.wait()
+                for target in list(waiting):
+                    waiting[target].rename(target)
+                    del waiting[target]
+                # Also for files that were there: the upload that made them may not have synced their folders yet.
+                sync.wait()
+            finally:
+                for left_over in waiting.values():
+                    left_over.unlink(missing_ok=True)
+        return stored
+
+    def close(self) -> None:
+        """Let the blobs be collected, once nothing names them."""
+        for digest in self._pinned:
+            self._blobs.unpin(digest)
+
+    def _write(self, content: bytes | memoryview) -> Path:
+        path = self._blobs.new_incoming()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(handle, content)
+        except BaseException:
+            path.unlink()
+            raise
+        finally:
+            os.close(handle)
+        return path
+
+    def _store_alone(self, content: bytes | memoryview) -> Stored:
+        with self._blobs.receive() as incoming:
+            incoming.write(bytes(content))
+            stored = incoming.store()
+            self._blobs.pin(stored.digest)
+            self._pinned.append(stored.digest)
+        return stored
+
+
+def _described(content: bytes | memoryview) -> Stored:
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return Stored(hashlib.sha256(content).digest(), md5, len(content))
+
+
+def _write_all(handle: int, content: bytes | memoryview) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def checksum(path: Path) -> bytes:

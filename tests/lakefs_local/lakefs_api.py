@@ -96,6 +96,14 @@ class Api:
         return self.send(method, target, body, sent)
 
 
+def many_objects(objects: dict[str, bytes]) -> bytes:
+    """The body of a request that uploads many objects."""
+    return b"".join(
+        json.dumps({"path": path, "size": len(content)}).encode() + b"\n" + content
+        for path, content in objects.items()
+    )
+
+
 class Repository:
     """One repository, with the calls that tests make most; each checks that it succeeded."""
 
@@ -116,6 +124,15 @@ class Repository:
         answer = self.call("POST", f"/branches/{branch}/objects", {"path": path}, body=content, headers=sent)
         assert answer.status == 201, answer
         return answer.json
+
+    def send_many(self, branch: str, body: bytes) -> Answer:
+        """Send a body of many objects, whatever comes of it."""
+        target = f"/_lakefs_local/repositories/{self.name}/branches/{branch}/objects"
+        return self.api.send("POST", target, body, {"Authorization": self.api.authorization})
+
+    def put_many(self, branch: str, objects: dict[str, bytes]) -> None:
+        answer = self.send_many(branch, many_objects(objects))
+        assert answer.status == 201, answer
 
     def delete(self, branch: str, path: str) -> None:
         answer = self.call("DELETE", f"/branches/{branch}/objects", {"path": path})

@@ -54,6 +54,12 @@ class Worker:
             path = sorted(self.known["staged"])[self.step % len(self.known["staged"])]
             self.pending = {"staged": {p: c for p, c in self.known["staged"].items() if p != path}}
             repository.delete(self.name, path)
+        elif self.step % 11 == 0:
+            several = {
+                f"{self.name}/several-{number}": f"{self.name} {self.step} {number}" for number in range(5)
+            }
+            self.pending = {"staged": {**self.known["staged"], **several}}
+            repository.put_many(self.name, {path: content.encode() for path, content in several.items()})
         else:
             path, content = f"{self.name}/{self.step % 17}", f"{self.name} {self.step}"
             self.pending = {"staged": {**self.known["staged"], path: content}}
