@@ -11,6 +11,7 @@ from pathlib import Path
 
 from resources import home
 from visionops import interruption
+from visionops.process_guard import Guard, guarded
 
 # Of them all together, within the seconds that a command has to end.
 STOP_WITHIN_SECONDS = 2.5
@@ -55,8 +56,9 @@ class Child:
 
 @dataclass
 class Children:
-    """The processes that were started, in order."""
+    """The processes that were started, in order, and who ends them where this one is killed."""
 
+    guard: Guard
     started: list[Child] = field(default_factory=list)
 
     def start(
@@ -73,10 +75,11 @@ class Children:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=home.ROOT,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, **self.guard.mark},
                 start_new_session=True,
             )
             self.started.append(Child(name, log, process))
+            self.guard.note_group(process.pid)
 
     def kill(self) -> None:
         """End all of them at once, with all that they started."""
@@ -90,9 +93,16 @@ class Children:
 
 
 @contextlib.contextmanager
-def children() -> Iterator[Children]:
-    """Processes that are all stopped at the end, together, whatever ends the block: by a second Ctrl-C at once."""
-    found = Children()
+def children(guard: Guard | None = None) -> Iterator[Children]:
+    """Processes that are all stopped at the end, together, whatever ends the block: by a second Ctrl-C at once.
+
+    Where this process is killed, its guard ends them.
+    """
+    if guard is None:
+        with guarded() as own, children(own) as found:
+            yield found
+        return
+    found = Children(guard)
     with interruption.ending(found.kill):
         try:
             yield found

@@ -18,6 +18,8 @@ from visionops import interruption, services
 from visionops import metrics as metrics_verb
 from visionops import webhook as webhook_verb
 from visionops.child_process import Children, children
+from visionops.home_in_use import only_one
+from visionops.process_guard import Guard, guarded
 
 LOOK_EVERY_SECONDS = 0.3
 # The embedded lakeFS stays while this process lives; one that was killed is started again.
@@ -50,7 +52,7 @@ def command(
     What the environment points elsewhere (LAKEFS_ENDPOINT, MLFLOW_TRACKING_URI) is used and not started.
     """
     interruption.keep("what was being run is taken up where it was")
-    with _only_one():
+    with only_one(_page(host, port)) as locks, guarded(locks) as guard:
         beside = []
         if metrics:
             beside.append(_Beside("metrics", "/metrics", ("metrics",), metrics_verb.PORT, metrics_port))
@@ -59,7 +61,7 @@ def command(
         elif webhook:
             words = ("webhook", "serve", "--dagster", _page(host, port))
             beside.append(_Beside("webhook", webhook_verb.PATH, words, webhook_verb.PORT, webhook_port))
-        _run(host, port, mlflow_port, beside)
+        _run(host, port, mlflow_port, beside, guard)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class _Beside:
             return int(free.getsockname()[1])
 
 
-def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside]) -> None:
+def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside], guard: Guard) -> None:
     own_mlflow = "MLFLOW_TRACKING_URI" not in os.environ
     _check_free(host, port, "--port")
     if own_mlflow:
@@ -97,7 +99,7 @@ def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside]) -> N
     logs = home.home() / "logs"
     logs.mkdir(exist_ok=True)
     _end_stale_runs()
-    with _lakefs() as keep_lakefs, children() as started:
+    with _lakefs(guard) as keep_lakefs, children(guard) as started:
         dagster_page, mlflow_page = _page(host, port), _page(host, mlflow_port)
         # What runs write from now on links to where these are.
         environment = {"PYTHONUNBUFFERED": "1", **_unless_set("DAGSTER_UI_URL", dagster_page)}
@@ -129,24 +131,6 @@ def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside]) -> N
             typer.echo("Stopping; Dagster takes some seconds.")
             _interrupt_runs(started)
             raise
-
-
-@contextlib.contextmanager
-def _only_one() -> Iterator[None]:
-    """Two daemons on one home would both start every run."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(home.home() / "up.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise RuntimeError(
-            f"`visionops up` runs already on {home.home()}: use it, stop it, or set VISIONOPS_HOME to another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _check_free(host: str, port: int, option: str) -> None:
@@ -182,7 +166,7 @@ def _interrupt_runs(started: Children) -> None:
 
 
 @contextlib.contextmanager
-def _lakefs() -> Iterator[Callable[[], object]]:
+def _lakefs(guard: Guard) -> Iterator[Callable[[], object]]:
     """Give what keeps the server in use alive; one that this command started stops with it, unless it is in use."""
     if os.environ.get("LAKEFS_ENDPOINT"):
         typer.echo(f"lakeFS   {os.environ['LAKEFS_ENDPOINT']}")
@@ -193,6 +177,8 @@ def _lakefs() -> Iterator[Callable[[], object]]:
     data = home.lakefs_data()
     found = discovery.running(data)
     give_to_actions()
+    if found is None:
+        guard.note_lakefs(data)
     server = discovery.ensure_running(data)
     typer.echo(f"lakeFS   {server.endpoint}   (clients sign in with {data / 'credentials.json'})")
     try:

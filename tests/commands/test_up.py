@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from resources import home
+from visionops.home_in_use import only_one
 
 # A child with a child of its own; neither leaves when asked to.
 FAMILY = """
@@ -79,12 +80,66 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path, option: str
     assert not (tmp_path / "lakefs").exists()
 
 
-def test_a_second_up_on_the_same_home_is_refused_by_name(tmp_path: Path) -> None:
-    with FileLock(tmp_path / "up.lock"):
-        refused = _up(tmp_path)
+HOLDER = """
+import shutil, signal, sys
+from resources import home
+from visionops.home_in_use import only_one
+from visionops.process_guard import guarded
+home.home().mkdir(exist_ok=True)
+with only_one("http://127.0.0.1:3000") as locks, guarded(locks) as guard:
+    if sys.argv[1] == "deleted":
+        shutil.rmtree(home.home())
+        home.home().mkdir()
+    print("held", flush=True)
+    signal.pause()
+"""
+
+
+def _held(folder: Path, how: str = "") -> "subprocess.Popen[str]":
+    """A process that holds a home as `up` does."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, how],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=home.ROOT,
+        env={**os.environ, "VISIONOPS_HOME": str(folder), "PYTHONPATH": str(home.ROOT)},
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    return holder
+
+
+@pytest.mark.parametrize("how", ["", "deleted"])
+def test_a_second_up_says_who_holds_the_home_even_if_it_was_deleted_meanwhile(
+    tmp_path: Path, how: str
+) -> None:
+    place = tmp_path / "home"
+    with _held(place, how) as holder:
+        refused = _up(place)
+        holder.kill()
     assert refused.returncode == 1
     (line,) = refused.stderr.strip().splitlines()
-    assert str(tmp_path) in line and "runs already" in line and "VISIONOPS_HOME" in line
+    assert str(place) in line and "runs already" in line and "VISIONOPS_HOME" in line
+    assert f"process {holder.pid} " in line and "http://127.0.0.1:3000" in line
+    assert "--port" not in line
+
+
+def test_a_home_is_free_again_once_what_held_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "home"
+    monkeypatch.setenv("VISIONOPS_HOME", str(place))
+    with _held(place) as holder:
+        holder.kill()
+        # It is a zombie until it is waited for, and its guard still holds the lock for a moment.
+        with only_one("http://127.0.0.1:3000"):
+            assert (place / "up.lock").read_text() != ""
+
+
+def test_a_lock_of_an_earlier_version_refuses_too(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "up.lock"):
+        refused = _up(tmp_path)
+    (line,) = refused.stderr.strip().splitlines()
+    assert refused.returncode == 1 and "runs already" in line
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -107,6 +162,49 @@ def test_no_child_survives_whatever_it_ignores(tmp_path: Path, sent: signal.Sign
         parent.send_signal(sent)
         assert parent.stdout.read() == "left\n"
     _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+# Of a child: a grandchild in a session of its own, whose parent is gone, and one without the environment.
+STRAY = """
+import os, signal, subprocess, sys
+deaf = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(os.getpid(), flush=True);"
+deaf += "signal.pause()"
+middle = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]], start_new_session=True)"
+subprocess.run([sys.executable, "-c", middle, deaf])
+same = subprocess.Popen([sys.executable, "-c", deaf], env={"PATH": os.environ["PATH"]})
+exec(deaf)
+"""
+KILLED = """
+import signal, sys
+from pathlib import Path
+from visionops import child_process
+with child_process.children() as started:
+    started.start("child", [sys.executable, "-c", sys.argv[2]], Path(sys.argv[1]), {})
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_nothing_survives_a_kill_of_the_command(tmp_path: Path, whole_group: bool) -> None:
+    log = tmp_path / "said"
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(log), STRAY],
+        cwd=home.ROOT,
+        env={**os.environ, "PYTHONPATH": str(home.ROOT)},
+        start_new_session=True,
+    ) as parent:
+        while not log.exists() or len(log.read_text().split()) < 3:
+            assert parent.poll() is None
+            time.sleep(0.01)
+        pids = [int(word) for word in log.read_text().split()]
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        if whole_group:
+            os.killpg(parent.pid, signal.SIGKILL)
+        else:
+            parent.kill()
+    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    _, alive = psutil.wait_procs(left, timeout=30)
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
 
 
