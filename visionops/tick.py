@@ -106,7 +106,7 @@ def tick(
 
     ticks = []
     for project in projects:
-        with _alone(instance, project, wait) as other:
+        with alone(instance, project, wait) as other:
             done = [_left_to(project, other)] if other else _tick_project(defs, instance, project)
         for found in done:
             ticks.append(found)
@@ -120,7 +120,7 @@ def tick_production(defs: "dg.Definitions", instance: "dg.DagsterInstance", proj
 
     Waits for a process that ticks the project.
     """
-    with _alone(instance, project, wait=True):
+    with alone(instance, project, wait=True):
         return _tick_days(defs, instance, project)
 
 
@@ -139,7 +139,7 @@ def have_tried_again(instance: "dg.DagsterInstance", project: "Project") -> None
 
 
 @contextmanager
-def _alone(instance: "dg.DagsterInstance", project: "Project", wait: bool) -> "Iterator[str | None]":
+def alone(instance: "dg.DagsterInstance", project: "Project", wait: bool) -> "Iterator[str | None]":
     """Hold the project's ticks on this Dagster; without `wait`, give who holds them where somebody does.
 
     Two that look at once would both see that nothing runs yet, and both start it.
@@ -149,7 +149,8 @@ def _alone(instance: "dg.DagsterInstance", project: "Project", wait: bool) -> "I
     with ExitStack() as held:
         other = None
         try:
-            folder = Path(instance.root_directory) / "ticks"
+            # Beside Dagster's folder: a lock in it would go with it, and two would hold it.
+            folder = Path(f"{instance.root_directory}.ticks")
             held.enter_context(held_file(folder, project.project, -1 if wait else 0))
         except LockHeld as error:
             other = str(error)

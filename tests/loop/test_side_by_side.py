@@ -1,15 +1,20 @@
 """Ticks at the same time: one does the work, the others say so or find it done, and none fails."""
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import dagster as dg
 from homes import Home
 
 from resources.scratch import Scratch
-from tests import processes
+from tests import dagster_storage, processes
+from tests.world import shapes_project
 from visionops import bootstrap, services
+from visionops.tick import alone
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,18 @@ def test_who_waits_for_a_training_whose_folder_is_removed_goes_on_then(tmp_path:
         for number in range(3)
     ]
     assert [each.ended() for each in running] == [processes.Ended(0, "")] * 3
+
+
+def test_a_tick_is_told_of_another_though_dagsters_folder_was_deleted_meanwhile(tmp_path: Path) -> None:
+    root = tmp_path / "dagster"
+    root.mkdir()
+    project = shapes_project()
+    with dg.instance_for_test(temp_dir=str(root), overrides=dagster_storage.QUIET) as instance:
+        with alone(instance, project, wait=False) as nobody:
+            assert nobody is None
+            shutil.rmtree(root)
+            root.mkdir()
+            with alone(instance, project, wait=False) as other:
+                assert other is not None and f"process {os.getpid()} " in other
+        with alone(instance, project, wait=False) as nobody:
+            assert nobody is None

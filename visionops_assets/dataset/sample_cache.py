@@ -98,7 +98,9 @@ class SampleCache:
         missing, present = self._missing(wanted, digests)
         fetched = 0
         if missing:
-            with FileLock(self.folder / "fill.lock"):
+            # Beside the folder, which may be deleted at any time.
+            with FileLock(f"{self.folder}.lock"):
+                self._make_folder()
                 # Another process may have filled it while this one waited.
                 missing, present = self._missing(wanted, digests)
                 remove_leftovers(self.folder)
