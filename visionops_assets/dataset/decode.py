@@ -11,12 +11,14 @@ What is decoded, and how odd images are read:
 - resized by Pillow's bilinear filter, which averages when it shrinks, in fixed-point arithmetic, hence the
   same on every machine: "stretch" brings both sides to the target, "fit" keeps the aspect ratio, puts the
   image in the middle (the odd pixel right and below) and leaves the rest black.
+
+This is the one entrance for images that somebody else made. What is a plain JPEG or PNG is decoded in this process,
+everything else by a worker (`decode_pool`); whatever a decoder raises is an `UnreadableImage` that names the image.
 """
 
-import io
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -25,18 +27,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visionops_assets.dataset.image_header import (
-    MAX_PIXELS,
-    PILLOW_ERRORS,
-    PILLOW_FORMATS,
+    JPEG_MAGIC,
     PNG_END,
+    PNG_MAGIC,
     Header,
     UnreadableImage,
-    probe,
+    check_claims,
+    look,
+    upright,
 )
+from visionops_assets.dataset.image_limits import ImageLimits, image_limits
+from visionops_assets.dataset.pillow_images import header_by_pillow, open_image, orientation_by_pillow, said
 
 Pixels = NDArray[np.uint8]
 Resize = Literal["fit", "stretch"]
 
+
+class Target(NamedTuple):
+    """The frame that an image is brought to, in pixels."""
+
+    height: int
+    width: int
+    mode: Resize = "stretch"
+
+
+_STRIP_PIXELS = 1 << 20
 _TURNED_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -56,27 +71,86 @@ def decode(
     channels: int,
     mode: Resize = "stretch",
     out: Pixels | None = None,
+    limits: ImageLimits | None = None,
 ) -> Pixels:
     """Decode to uint8 of shape (height, width, channels), channels 1 (grey) or 3 (RGB).
 
-    `out`, if given, has that shape and is written and returned. Raises `UnreadableImage` naming `path`.
+    `out`, if given, has that shape and is written and returned. `limits` are by default the process's. Raises
+    `UnreadableImage` naming `path`.
     """
-    header = probe(data, path)
-    inner = placement(header.height, header.width, height, width, mode)[2:]
-    turned = inner if header.orientation < 5 else inner[::-1]
-    pixels, covered = _decode(data, path, channels, header, turned)
-    pixels = _turn_upright(_stretch(pixels, *turned, covered), header)
-    pixels = _on_canvas(pixels, height, width)
+    pixels = decode_with_header(data, path, Target(height, width, mode), channels, limits)[1]
     if out is None:
         return pixels
     out[...] = pixels
     return out
 
 
-def decode_whole(data: bytes, path: str, channels: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode_whole(data: bytes, path: str, channels: int, limits: ImageLimits | None = None) -> Pixels:
     """Decode at the image's own upright size to uint8 (H, W, channels). Raises `UnreadableImage`."""
-    header = probe(data, path, max_pixels)
-    return _turn_upright(_decode(data, path, channels, header)[0], header)
+    return decode_with_header(data, path, None, channels, limits)[1]
+
+
+def decode_with_header(
+    data: bytes, path: str, target: Target | None, channels: int, limits: ImageLimits | None = None
+) -> tuple[Header, Pixels]:
+    """The header of an image, and its pixels at the size of `target` or its own. Raises `UnreadableImage`."""
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), not {channels}")
+    limits = limits or image_limits()
+    header = look(data, path, limits)
+    if header is not None and header.plain:
+        try:
+            return header, decode_here(data, path, header, target, channels)
+        except MemoryError as error:
+            raise UnreadableImage(path, "cannot be decoded: this machine has no memory left") from error
+    # Here, since a process that sees only plain images starts no worker.
+    from visionops_assets.dataset.decode_pool import workers
+
+    return workers(limits).decode(data, path, target, channels, limits)
+
+
+def header_here(data: bytes, path: str, limits: ImageLimits) -> Header:
+    """The header of an image by the decoders in this process. Raises as `decode_here` does."""
+    try:
+        header = look(data, path, limits)
+        if header is not None:
+            return header
+        if data.startswith(PNG_MAGIC):
+            width, height = (int.from_bytes(data[at : at + 4]) for at in (16, 20))
+            header = Header("PNG", height, width)
+        elif data.startswith(JPEG_MAGIC):
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+            header = Header("JPEG", height, width)
+        else:
+            header = header_by_pillow(data, path, limits)
+            # Pillow itself turns a TIFF upright.
+            if header.format == "TIFF":
+                return header
+        check_claims(path, header.height, header.width, 3, limits)
+        return upright(header, orientation_by_pillow(data))
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableImage(path, f"has a broken header: {said(error)}") from error
+
+
+def decode_here(data: bytes, path: str, header: Header, target: Target | None, channels: int) -> Pixels:
+    """The pixels of an image by the decoders in this process.
+
+    Raises `UnreadableImage` whatever they raise, but for `MemoryError`.
+    """
+    try:
+        if target is None:
+            return _turn_upright(_decode(data, path, channels, header)[0], header)
+        inner = placement(header.height, header.width, *target)[2:]
+        turned = inner if header.orientation < 5 else inner[::-1]
+        pixels, covered = _decode(data, path, channels, header, turned)
+        pixels = _turn_upright(_stretch(pixels, *turned, covered), header)
+        return _on_canvas(pixels, target.height, target.width)
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableImage(path, f"cannot be decoded: {said(error)}") from error
 
 
 def resize(pixels: Pixels, height: int, width: int, mode: Resize = "stretch") -> Pixels:
@@ -123,8 +197,6 @@ def _decode(
 ) -> tuple[Pixels, tuple[float, float] | None]:
     """Pixels not yet turned upright, a JPEG's no larger than it takes for `target` (height, width); and how much
     of them the image covers, if not all."""
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), not {channels}")
     if header.format == "JPEG":
         return _decode_jpeg(data, path, channels, target)
     if header.format == "PNG":
@@ -165,24 +237,40 @@ def _decode_png(data: bytes, path: str, channels: int) -> Pixels:
         pixels = imagecodecs.png_decode(data)
     except (imagecodecs.PngError, ValueError) as error:
         raise UnreadableImage(path, f"is a truncated or corrupt PNG: {error}") from error
-    return _to_channels(_to_8_bits(pixels), channels)
+    height, width = pixels.shape[:2]
+    if height * width <= _STRIP_PIXELS:
+        return _to_channels(_to_8_bits(pixels), channels)
+    return _in_strips(height, width, channels, lambda top, bottom: _to_8_bits(pixels[top:bottom]))
 
 
 def _decode_with_pillow(data: bytes, path: str, channels: int) -> Pixels:
-    try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            return _to_channels(_from_pillow(image, path), channels)
-    except UnreadableImage:
-        raise
-    except PILLOW_ERRORS as error:
-        raise UnreadableImage(path, f"cannot be decoded: {error}") from error
+    with open_image(data, path) as image:
+        if image.mode in ("I", "F"):
+            raise UnreadableImage(
+                path, "has 32-bit pixels, whose range is not known; save it with 8 or 16 bits"
+            )
+        image.load()
+        width, height = image.size
+        if width * height <= _STRIP_PIXELS:
+            return _to_channels(_from_pillow(image), channels)
+        return _in_strips(
+            height, width, channels, lambda top, bottom: _from_pillow(image.crop((0, top, width, bottom)))
+        )
 
 
-def _from_pillow(image: Image.Image, path: str) -> Pixels:
+def _in_strips(height: int, width: int, channels: int, strip: Callable[[int, int], NDArray[Any]]) -> Pixels:
+    """What `strip` gives of rows, in channels; so that no more than the image itself is held several times."""
+    pixels = np.empty((height, width, channels), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _to_channels(strip(top, bottom), channels)
+    return pixels
+
+
+def _from_pillow(image: Image.Image) -> NDArray[Any]:
     if image.mode.startswith("I;16"):
         return _to_8_bits(np.asarray(image).astype(np.uint16))
-    if image.mode in ("I", "F"):
-        raise UnreadableImage(path, "has 32-bit pixels, whose range is not known; save it with 8 or 16 bits")
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         return np.asarray(image.convert("RGBA"))
     if image.mode in ("1", "L"):

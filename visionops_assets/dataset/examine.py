@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.decode import decode_with_header
 from visionops_assets.dataset.duplicates import phash
-from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.importing.source import SourceImage
 
 _AT_ONCE = 16
@@ -104,8 +104,7 @@ def examine_one(name: str, read: Callable[[], bytes]) -> Examined:
         return Examined(name, error=f"cannot be read: {error.strerror or error}")
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        header = probe(data, name)
-        pixels = decode_whole(data, name, 1)
+        header, pixels = decode_with_header(data, name, None, 1)
     except UnreadableImage as error:
         return Examined(name, sha256, size=len(data), error=error.reason)
     return Examined(

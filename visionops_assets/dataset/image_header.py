@@ -1,35 +1,49 @@
-"""What an image says of itself before any pixel is decoded."""
+"""What an image says of itself before any pixel is decoded, and whether it may be decoded in this process.
 
-import io
+JPEG and PNG are read here, a few bytes at a time and by no decoder: their sizes, scans, chunks and EXIF orientation.
+One that is small and says nothing odd is `plain`. Whatever else somebody sends is looked at by a worker, which may be
+killed (`decode_pool`).
+"""
+
+import re
 import struct
 from typing import NamedTuple
 
-import simplejpeg
-from PIL import Image, UnidentifiedImageError
-
-# Pillow's own bound, a quarter of a GiB of RGB: beyond it an attack is likelier than a photograph.
-MAX_PIXELS = 89_478_485
+from visionops_assets.dataset.image_limits import (
+    DIRECTORIES,
+    FRAMES,
+    MEMORY,
+    SCANS,
+    ImageLimits,
+    image_limits,
+)
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
 JPEG_MAGIC = b"\xff\xd8\xff"
 
-# Formats that Pillow reads without calling other programs (EPS would start Ghostscript).
-PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+# What stays in the process: so many pixels, and so many times pixels in all scans of a progressive JPEG.
+PLAIN_PIXELS = 4_000_000
+_PLAIN_WORK = 40_000_000
+_PLAIN_PARTS = 1000
+# A thousand times as much comes of compressed text at most.
+_PLAIN_TEXT = 16 << 10
 
-# What Pillow raises on broken bytes, depending on the format.
-PILLOW_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
+_PROGRESSIVE = 0xC2
+_SCAN, _APPLICATION_1 = 0xDA, 0xE1
+_LENGTHY = frozenset({0xC4, 0xCC, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})
+_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+
+_CHUNK = struct.Struct(">I4s")
+_COMPRESSED_TEXT = frozenset({b"zTXt", b"iTXt", b"iCCP"})
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+_EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 
 
 class UnreadableImage(ValueError):
@@ -45,90 +59,211 @@ class UnreadableImage(ValueError):
 
 
 class Header(NamedTuple):
-    """`height` and `width` are those of the upright image, after its EXIF orientation (1 to 8)."""
+    """`height` and `width` are those of the upright image, after its EXIF orientation (1 to 8).
+
+    A `plain` image is a small JPEG or PNG without oddities, which is decoded in this process.
+    """
 
     format: str
     height: int
     width: int
     orientation: int = 1
     frames: int = 1
+    plain: bool = False
 
 
-def probe(data: bytes, path: str, max_pixels: int = MAX_PIXELS) -> Header:
-    """Read format, upright size, orientation and number of frames from the header alone.
+def probe(data: bytes, path: str, limits: ImageLimits | None = None) -> Header:
+    """Read format, upright size, orientation and number of frames without decoding a pixel.
 
     The format is told by the bytes, never by the file name. Raises `UnreadableImage` when the bytes are
-    no image or claim more than `max_pixels` pixels: a few bytes can ask for gigabytes of memory.
+    no image or ask for more than `limits` (by default the process's): a few bytes can ask for gigabytes of memory.
     """
+    limits = limits or image_limits()
+    header = look(data, path, limits)
+    if header is not None:
+        return header
+    # Here, since a process that sees only plain images starts no worker.
+    from visionops_assets.dataset.decode_pool import workers
+
+    return workers(limits).probe(data, path, limits)
+
+
+def look(data: bytes, path: str, limits: ImageLimits) -> Header | None:
+    """The header of a JPEG or PNG as far as it is as it should be; None for what a worker has to look at."""
+    if data.startswith(JPEG_MAGIC):
+        return _look_at_jpeg(data, path, limits)
+    if data.startswith(PNG_MAGIC):
+        return _look_at_png(data, path, limits)
     if not data:
         raise UnreadableImage(path, "is empty (0 bytes)")
-    if data.startswith(PNG_MAGIC):
-        header = _probe_png(data, path)
-    elif data.startswith(JPEG_MAGIC):
-        header = _probe_jpeg(data, path)
-    else:
-        header = _probe_with_pillow(data, path)
-    if header.height < 1 or header.width < 1:
-        raise UnreadableImage(path, f"has no pixels ({header.width}×{header.height})")
-    if header.height * header.width > max_pixels:
+    return None
+
+
+def check_claims(path: str, height: int, width: int, bytes_per_pixel: int, limits: ImageLimits) -> None:
+    """Raise `UnreadableImage` for an image without pixels, or that would take more memory than is given to one."""
+    if height < 1 or width < 1:
+        raise UnreadableImage(path, f"has no pixels ({width}×{height})")
+    # Grey may be asked for in colour.
+    claimed = height * width * max(3, bytes_per_pixel)
+    if claimed > limits.memory:
         raise UnreadableImage(
             path,
-            f"claims {header.width}×{header.height} pixels, more than the {max_pixels:,} that are decoded; "
-            "scale it down, or leave it out",
+            f"claims {width}×{height} pixels, {-(-claimed >> 20):,} MiB decoded, more than the "
+            f"{limits.memory >> 20} MiB of {MEMORY}; scale it down, leave it out, or raise that setting",
         )
-    if _may_be_turned(header, data):
-        return _upright(header._replace(orientation=_exif_orientation(data)))
-    return header
 
 
-def _probe_png(data: bytes, path: str) -> Header:
+def check_frames(path: str, frames: int, limits: ImageLimits) -> None:
+    """Raise `UnreadableImage` for more frames than are looked through."""
+    if frames > limits.frames:
+        raise UnreadableImage(
+            path,
+            f"has more than the {limits.frames:,} frames of {FRAMES}; keep the first one, or leave it out",
+        )
+
+
+def check_directories(path: str, number: int, limits: ImageLimits, of: str = "directories") -> None:
+    """Raise `UnreadableImage` for more directories, or entries of one, than are looked through."""
+    if number > limits.directories:
+        raise UnreadableImage(
+            path,
+            f"has more than the {limits.directories:,} {of} of {DIRECTORIES}; save it anew, or leave it out",
+        )
+
+
+def upright(header: Header, orientation: int) -> Header:
+    """A header of an image that is stored turned so."""
+    if orientation in _SIDEWAYS:
+        return header._replace(height=header.width, width=header.height, orientation=orientation)
+    return header._replace(orientation=orientation)
+
+
+def _look_at_jpeg(data: bytes, path: str, limits: ImageLimits) -> Header | None:
+    end, place = len(data), 2
+    frame, exif, xmp = -1, b"", False
+    for _ in range(_PLAIN_PARTS):
+        if place + 4 > end or data[place] != 0xFF:
+            return None
+        marker, length = data[place + 1], data[place + 2] << 8 | data[place + 3]
+        if marker == _SCAN:
+            break
+        if marker == _APPLICATION_1:
+            if data.startswith(_EXIF, place + 4):
+                if exif:
+                    return None
+                exif = data[place + 10 : place + 2 + length]
+            xmp = xmp or data.startswith(_XMP, place + 4)
+        elif marker in _SEQUENTIAL or marker == _PROGRESSIVE:
+            if frame >= 0 or place + 10 > end or data[place + 4] != 8:
+                return None
+            frame = place
+        elif marker not in _LENGTHY:
+            return None
+        place += 2 + length
+    else:
+        return None
+    if frame < 0 or place + 5 > end:
+        return None
+    height, width, colours = struct.unpack_from(">HHB", data, frame + 5)
+    check_claims(path, height, width, colours, limits)
+    work = height * width
+    # One scan with all colours is all that a sequential JPEG may have then.
+    if data[frame + 1] == _PROGRESSIVE or data[place + 4] != colours:
+        work *= _scans(data, path, place, limits)
+    orientation = _orientation_in(exif, unclear=xmp) if exif else 1
+    if orientation is None:
+        return None
+    is_plain = colours in (1, 3) and height * width <= PLAIN_PIXELS and work <= _PLAIN_WORK
+    return upright(Header("JPEG", height, width, plain=is_plain), orientation)
+
+
+def _scans(data: bytes, path: str, place: int, limits: ImageLimits) -> int:
+    """How many scans a decoder would go through from the first one at `place` on, at least."""
+    most = data.count(b"\xff\xda", place)
+    if most <= limits.scans:
+        return most
+    # What follows the image, or stands in its other parts, may look like one.
+    scans, end = 0, len(data)
+    for _ in range(_PLAIN_PARTS + limits.scans):
+        marker = data[place + 1]
+        if marker == _SCAN:
+            scans += 1
+            if scans > limits.scans:
+                break
+        elif marker not in _LENGTHY:
+            return scans
+        place += 2 + (data[place + 2] << 8 | data[place + 3])
+        found = _AFTER_SCAN.search(data, place)
+        while found and data[found.start() + 1] in _NO_LENGTH:
+            found = _AFTER_SCAN.search(data, found.end())
+        if found is None or found.end() + 2 > end:
+            return scans
+        place = found.start()
+    raise UnreadableImage(
+        path, f"has more than the {limits.scans:,} scans of {SCANS}; save it anew, or leave it out"
+    )
+
+
+def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise UnreadableImage(path, "is a PNG file cut off inside its header")
-    width, height = struct.unpack(">II", data[16:24])
-    return Header("PNG", height, width)
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    end, place = len(data), 33
+    text, has_text, exif, colours = 0, False, b"", _PNG_CHANNELS.get(colour, 4)
+    check_claims(path, height, width, colours * (2 if depth == 16 else 1), limits)
+    for _ in range(_PLAIN_PARTS):
+        if place + 12 > end:
+            # Without its end; the decoder says so.
+            break
+        length, kind = _CHUNK.unpack_from(data, place)
+        if kind == b"IEND":
+            break
+        if kind == b"IDAT":
+            pass
+        elif kind in _COMPRESSED_TEXT:
+            text, has_text = text + length, True
+        elif kind == b"tEXt":
+            has_text = True
+        elif kind == b"tRNS":
+            colours = colours + 1 if colour in (0, 2, 3) else colours
+        elif kind == b"eXIf":
+            if exif:
+                return None
+            exif = data[place + 8 : place + 8 + length]
+        elif kind == b"acTL":
+            check_frames(path, int.from_bytes(data[place + 8 : place + 12]), limits)
+        place += 12 + length
+    else:
+        return None
+    check_claims(path, height, width, colours * (2 if depth == 16 else 1), limits)
+    orientation = _orientation_in(exif, unclear=has_text) if exif else 1
+    if orientation is None or text > _PLAIN_TEXT:
+        return None
+    return upright(Header("PNG", height, width, plain=height * width <= PLAIN_PIXELS), orientation)
 
 
-def _probe_jpeg(data: bytes, path: str) -> Header:
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise UnreadableImage(path, f"has a broken JPEG header: {error}") from error
-    return Header("JPEG", height, width)
+def _orientation_in(exif: bytes, unclear: bool) -> int | None:
+    """The orientation of an EXIF block in which nothing is odd; None where Pillow has to be asked.
 
-
-def _probe_with_pillow(data: bytes, path: str) -> Header:
-    try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            return Header(image.format or "?", image.height, image.width, 1, getattr(image, "n_frames", 1))
-    except UnidentifiedImageError as error:
-        known = ", ".join(PILLOW_FORMATS)
-        raise UnreadableImage(
-            path, f"is not an image ({known} are read); starts with {data[:8]!r}"
-        ) from error
-    except PILLOW_ERRORS as error:
-        raise UnreadableImage(path, f"has a broken header: {error}") from error
-
-
-def _may_be_turned(header: Header, data: bytes) -> bool:
-    if header.format == "JPEG":
-        return data.find(b"Exif\0\0", 0, 1 << 17) >= 0
-    if header.format == "PNG":
-        return b"eXIf" in data
-    # Pillow itself turns a TIFF upright.
-    return header.format != "TIFF"
-
-
-def _exif_orientation(data: bytes) -> int:
-    """The orientation tag, or 1 where the EXIF block says nothing that can be used."""
-    try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except PILLOW_ERRORS:
-        return 1
-    return orientation if orientation in range(1, 9) else 1
-
-
-def _upright(header: Header) -> Header:
-    if header.orientation in _SIDEWAYS:
-        return header._replace(height=header.width, width=header.height)
-    return header
+    `unclear`: where the block names none, something else of the image may.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None or len(exif) < 8:
+        return None
+    (place,) = struct.unpack_from(order + "I", exif, 4)
+    if place + 2 > len(exif):
+        return None
+    (number,) = struct.unpack_from(order + "H", exif, place)
+    if number > 200 or place + 2 + 12 * number + 4 > len(exif):
+        return None
+    for entry in range(place + 2, place + 2 + 12 * number, 12):
+        tag, kind, count, offset = struct.unpack_from(order + "HHII", exif, entry)
+        size = count * _EXIF_SIZES.get(kind, 0)
+        if size > 4 and offset + size > len(exif):
+            return None
+        if tag == _ORIENTATION_TAG:
+            if (kind, count) != (3, 1):
+                return None
+            (orientation,) = struct.unpack_from(order + "H", exif, entry + 8)
+            return orientation if 1 <= orientation <= 8 else 1
+    return None if unclear else 1

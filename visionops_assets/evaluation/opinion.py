@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
 from resources.model_records import version_on
 from resources.model_registry import ModelRegistry
-from visionops_assets.dataset.decode import decode
-from visionops_assets.dataset.image_header import probe
+from visionops_assets.dataset.decode import Target, decode_with_header
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.project import Project
 
@@ -65,10 +64,11 @@ def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd
     def batches() -> Iterator[NDArray[np.uint8]]:
         decoded: list[NDArray[np.uint8]] = []
         for path, data in images:
-            header = probe(data, path)
+            target = Target(size.height, size.width, size.resize)
+            header, pixels = decode_with_header(data, path, target, size.channels)
             paths.append(path)
             sides.append((header.height, header.width))
-            decoded.append(decode(data, path, size.height, size.width, size.channels, size.resize))
+            decoded.append(pixels)
             if len(decoded) == BATCH:
                 yield np.stack(decoded)
                 decoded.clear()

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, version_on
-from visionops_assets.dataset.decode import decode
-from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.dataset.decode import Target, decode_with_header
+from visionops_assets.dataset.image_header import UnreadableImage
+from visionops_assets.dataset.image_limits import ImageLimits
 from visionops_assets.evaluation.detections import boxes_in_image, detections_of
 from visionops_assets.evaluation.shipped import (
     ModelFileError,
@@ -110,11 +111,11 @@ def open_version(registry: Registry, version: ModelVersion, threads: int = 0) ->
     return RunningModel(version.version, version.weights_sha256, version.onnx_sha256, shipped)
 
 
-def picture(name: str, data: bytes, shipped: ShippedModel) -> Picture:
+def picture(name: str, data: bytes, shipped: ShippedModel, limits: ImageLimits | None = None) -> Picture:
     """Decode one image for a model. Raises `UnreadableImage` naming it."""
     spec = shipped.input
-    header = probe(data, name)
-    pixels = decode(data, name, spec.height, spec.width, spec.channels, spec.resize)
+    target = Target(spec.height, spec.width, spec.resize)
+    header, pixels = decode_with_header(data, name, target, spec.channels, limits)
     return Picture(name, data, hashlib.sha256(data).hexdigest(), (header.width, header.height), pixels)
 
 
