@@ -1,17 +1,40 @@
 """Where the command line starts: what every command does first, and how each ends."""
 
 import os
+import signal
 import sys
-import traceback
-
-from resources.machine_errors import in_words
-from resources.masking import without_secrets
-from visionops import interruption
+from types import FrameType
+from typing import NoReturn
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run one command. An error is one line that names the fix; its traceback is for --debug."""
+    # Before the first import that takes longer than a finger on Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end_before_it_began)
+    from visionops import interruption
+
     interruption.hear()
+    try:
+        code = _ended()
+        interruption.over(code)
+    except interruption.Interrupted:
+        interruption.leave()
+    sys.exit(code)
+
+
+def _end_before_it_began(number: int, frame: FrameType | None) -> NoReturn:
+    name = signal.Signals(number).name
+    os.write(2, f"interrupted ({name}): nothing was begun; the same command goes on\n".encode())
+    os._exit(128 + number)
+
+
+def _ended() -> int:
+    """Run the command to its end: its exit code."""
+    from resources.machine_errors import in_words
+    from resources.masking import without_secrets
+    from visionops import interruption
+
     debug = "--debug" in sys.argv or bool(os.environ.get("VISIONOPS_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     interruption.keep("nothing is left half done", *map(without_secrets, arguments))
@@ -20,12 +43,21 @@ def main() -> None:
     except BaseException as error:
         if interruption.asked():
             if debug:
-                traceback.print_exc()
+                _print_traceback()
             interruption.leave()
+        if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+            return error.code or 0
         if debug or not isinstance(error, Exception):
             raise
         print(f"error: {without_secrets(in_words(error))}", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    return 0
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def _run(arguments: list[str]) -> None:

@@ -30,7 +30,7 @@ def command(
     from visionops import services
     from visionops.dvc_address import DVCError
     from visionops.dvc_folder import ExportedVersion, write_folder
-    from visionops.progress import progress_bars
+    from visionops.progress import progress_line
     from visionops_assets.dataset.layout import is_annotations
     from visionops_assets.dataset.manifest import manifest_frame, read_manifest
     from visionops_assets.dataset.version import EmptyVersion, manifest_at, named_commit
@@ -63,7 +63,7 @@ def command(
         images=dict(zip(samples["path"], samples["sha256"], strict=True)),
         annotations=dict(lakefs.read_many(found.repository, commit.id, files)),
     )
-    with progress_bars(f"{project} {commit.id[:12]}") as progress:
+    with progress_line(f"{project} {commit.id[:12]}") as progress:
         revision = write_folder(
             folder,
             exported,

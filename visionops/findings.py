@@ -29,7 +29,7 @@ def command(
     Of a refused batch that waits on its branch, else of the published one (also once it was retracted).
     """
     from visionops import services
-    from visionops.progress import progress_bars
+    from visionops.progress import progress_line
     from visionops_assets.dataset.findings import findings_in_words
     from visionops_assets.dataset.layout import check_batch_name
     from visionops_assets.dataset.stored_findings import batch_findings
@@ -41,7 +41,7 @@ def command(
     if html is not None:
         from visionops.findings_pages import write_pages
 
-        with progress_bars(batch) as progress:
+        with progress_line(batch) as progress:
             write_pages(lakefs, found, kept, html, lambda done, of: progress("pictures", done, of))
     if as_json:
         told = {

@@ -24,6 +24,9 @@ def command(
         Path | None,
         typer.Option("--findings", metavar="FILE.csv", help="Write all that this audit finds to this file."),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
+    ] = False,
 ) -> None:
     """Import a batch on a branch of its own, check it, and merge it to main only if it passes.
 
@@ -32,14 +35,14 @@ def command(
     interruption.keep(f"{batch} is published whole or not at all")
     from visionops import services
     from visionops.findings import write_csv
-    from visionops.progress import progress_bars
+    from visionops.progress import progress_line
     from visionops.sources import opened
     from visionops_assets.dataset.findings import findings_in_words
     from visionops_assets.dataset.publishing import BatchRefused, Publisher
     from visionops_assets.evaluation.opinion import champion_opinion
 
     found, registry = services.project(project), services.registry()
-    with progress_bars(batch) as progress, opened(source, progress) as one:
+    with progress_line(batch, not quiet) as progress, opened(source, progress) as one:
         if one.must_be_copied:
             found = found.model_copy(update={"source_is_immutable": False})
         publisher = Publisher(

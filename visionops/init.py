@@ -58,7 +58,7 @@ def command(
     Asks what it cannot know, unless a flag says it. Never overwrites a project file.
     """
     from visionops.first_choice import first_choice
-    from visionops.progress import progress_bars
+    from visionops.progress import progress_line
     from visionops.sources import opened
     from visionops_assets.dataset.first_look import first_look
     from visionops_assets.dataset.importing.reading import read_source
@@ -68,7 +68,7 @@ def command(
     check_batch_name(batch)
     path = _free_path(name)
     with contextlib.ExitStack() as stack:
-        with progress_bars(name) as progress:
+        with progress_line(name) as progress:
             one = stack.enter_context(opened(source, progress))
         look = first_look(read_source(one.path, format_name))
         choice = first_choice(look)
@@ -80,7 +80,7 @@ def command(
         form = ("--format", format_name) if format_name else ()
         onwards = ("import", name, without_secrets(source), "--batch", batch, *form)
         interruption.keep(f"the project file is kept, and {batch} is published whole or not at all", *onwards)
-        with progress_bars(name) as progress:
+        with progress_line(name) as progress:
             _publish(project, one, batch, format_name, source, progress)
     interruption.keep(
         "project file and batch are kept, and a training up to its last checkpoint", "tick", name

@@ -6,6 +6,7 @@ waiting for a thread, is ended; a second signal ends it at once. A thread sees t
 between two instructions of the main thread, and libraries put others in their place.
 """
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -27,6 +28,8 @@ ENDING_SECONDS = 1.0
 # A terminal and whoever started the command may both send what a person sent once.
 SAME_SECONDS = 0.1
 HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Tells the thread that what the signal raised came to nothing, and how long to wait for a better moment.
+_LOST, _LATER_SECONDS = 0, 0.01
 
 
 class Interrupted(BaseException):
@@ -37,6 +40,7 @@ class Interrupted(BaseException):
 class _State:
     number: int | None = None
     raised: bool = False
+    over: int | None = None
     deferring: bool = False
     kept: str = "nothing is left half done"
     command: str = ""
@@ -64,8 +68,9 @@ def hear() -> None:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _raise)
     os.register_at_fork(after_in_child=_forget)
-    # What comes first is called last: while Python takes itself down, the command has ended.
-    atexit.register(_end_hearing)
+    # What comes first is called last.
+    atexit.register(_exit_at_once)
+    sys.unraisablehook = _lost
     threading.Thread(target=_watch, args=(receiving,), name="interruption", daemon=True).start()
 
 
@@ -110,6 +115,13 @@ def deferred() -> Iterator[None]:
             _raise(_state.number, None)
 
 
+def over(code: int) -> None:
+    """Tell that the command has done all it had to: from here on a signal only spares what libraries still clear up."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    _state.over = code
+
+
 def leave() -> NoReturn:
     """End this process with 130 or 143, and its children, after one line that says what is kept and what goes on."""
     _state.leaving.acquire()
@@ -120,13 +132,31 @@ def leave() -> NoReturn:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    if _state.over is not None:
+        os._exit(_state.over)
     _state.number = _state.number or number
     if not _state.raised and not _state.deferring:
         _state.raised = True
         raise Interrupted
 
 
-def _end_hearing() -> None:
+def _lost(lost: "sys.UnraisableHookArgs") -> None:
+    """Where the main thread was in a callback of the garbage collector or the like, nothing can be raised."""
+    if isinstance(lost.exc_value, Exception | SystemExit | GeneratorExit | None):
+        sys.__unraisablehook__(lost)
+    else:
+        _state.raised = False
+        note(_LOST)
+
+
+def _exit_at_once() -> None:
+    """Leave out how Python and the libraries' threads take themselves down, which nobody can stop."""
+    if _state.over is not None:
+        # What cannot be written is for Python to complain of.
+        with contextlib.suppress(OSError, ValueError):
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(_state.over)
     for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
 
@@ -142,14 +172,23 @@ def _forget() -> None:
 
 
 def _watch(receiving: socket.socket) -> None:
-    first = 0.0
+    first, again = 0.0, 0
     while True:
         wait = max(0.0, first + GRACE_SECONDS - time.monotonic()) if first else None
         if not select.select([receiving], [], [], wait)[0]:
             _end_hard()
         for number in receiving.recv(64):
+            if number == _LOST and _state.number is not None:
+                time.sleep(_LATER_SECONDS)
+                again += 1
+                _thread.interrupt_main(signal.Signals(_state.number))
             if number not in HEARD:
                 continue
+            if again:
+                again -= 1
+                continue
+            if _state.over is not None and not first:
+                os._exit(_state.over)
             if not first:
                 first = time.monotonic()
                 _state.number = _state.number or number

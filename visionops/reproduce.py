@@ -36,6 +36,9 @@ def command(
             help="Run the recorded code of a version that was registered before the digest of its record was.",
         ),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
 ) -> None:
     """Make a version again from its recorded data, recipe, code and package versions, and certify the result.
@@ -46,24 +49,36 @@ def command(
     interruption.keep("the version stays as it is, and so does what was installed for it")
     from resources import home
     from visionops import services
+    from visionops.progress import shown_line
+    from visionops.run_progress import PHASES, Follower
+    from visionops_assets.progress import watched
     from visionops_assets.reproduction.reproduce import reproduce
 
     if register and inputs_only:
         raise typer.BadParameter("--register puts back what was trained, and --inputs-only trains nothing")
     registry = services.registry()
-    made = reproduce(
-        registry,
-        services.lakefs(),
-        home.cache(),
-        project,
-        version,
-        when=datetime.now(UTC),
-        inputs_only=inputs_only,
-        present_versions=present_versions,
-        register=register,
-        unverified=unverified,
-        say=lambda text: typer.echo(text, err=True),
-    )
+    with shown_line(project, wanted=not quiet) as line:
+        follower = Follower(line.show)
+        follower.enter(PHASES["make_again"])
+
+        def say(text: str) -> None:
+            if not follower.read(text):
+                line.say(text)
+
+        with watched(follower.hear):
+            made = reproduce(
+                registry,
+                services.lakefs(),
+                home.cache(),
+                project,
+                version,
+                when=datetime.now(UTC),
+                inputs_only=inputs_only,
+                present_versions=present_versions,
+                register=register,
+                unverified=unverified,
+                say=say,
+            )
     if as_json:
         typer.echo(json.dumps(made.to_json(), indent=1))
     else:

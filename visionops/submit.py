@@ -48,6 +48,9 @@ def command(
     project: Annotated[
         str | None, typer.Option(help="Name of the project; by default the one that the run is of.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Judge an experiment's model on the newest dataset version's holdout, as a decision: it spends significance and
@@ -62,8 +65,9 @@ def command(
     run = _run_id(registry, run, project)
     found = services.project(project or _project_of(registry, run))
     import definitions
+    from visionops.run_progress import shown_progress
 
-    with services.dagster() as instance:
+    with services.dagster() as instance, shown_progress(not quiet):
         ended = submit(definitions.defs, instance, found, run, registry=registry, lakefs=lakefs)
     typer.echo(json.dumps(ended.to_json(), indent=1) if as_json else ended.to_text())
     if ended.outcome == "error":

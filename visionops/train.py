@@ -12,7 +12,6 @@ from visionops import interruption
 if TYPE_CHECKING:
     from visionops_assets.experiments.experiment import Attempt, Trained
     from visionops_assets.experiments.sweep import Sweep
-    from visionops_assets.training.history import EpochReport
     from visionops_assets.training.recipe import Recipe
 
 
@@ -31,6 +30,9 @@ def command(
     sweep: Annotated[
         Path | None, typer.Option(help="A YAML file that declares a grid or random search.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the runs as JSON.")] = False,
 ) -> None:
     """Train recipes on a dataset version as MLflow runs. Nothing is registered, judged or promoted.
@@ -42,10 +44,12 @@ def command(
     from resources import home
     from resources.scratch import Scratch
     from visionops import services
-    from visionops.progress import progress_bars
+    from visionops.progress import Doing, shown_line
+    from visionops.run_progress import PHASES, Follower
     from visionops_assets.dataset.version import named_version
     from visionops_assets.experiments.experiment import Hearing, best_of, train_all
     from visionops_assets.experiments.sweep import load_sweep
+    from visionops_assets.progress import watched
 
     found = services.project(project)
     declared = load_sweep(sweep) if sweep is not None else None
@@ -54,34 +58,41 @@ def command(
     dataset = named_version(lakefs, services.artifacts(), found, version)
     ended: list[Trained] = []
 
-    def say(text: str) -> None:
-        typer.echo(text, err=True)
+    many = len(attempts) > 1
+    with shown_line(declared.name if declared else project, wanted=not quiet) as line:
 
-    with progress_bars(declared.name if declared else project) as progress:
+        def show(doing: Doing) -> None:
+            """Of many trainings, how much of all of them is done."""
+            if many:
+                share = doing.done / doing.of if doing.said.startswith("epoch") else 0.0
+                said = f"{len(ended) + 1} of {len(attempts)}{', ' if doing.said else ''}{doing.said}"
+                doing = Doing(doing.phase, said, len(ended) + share, len(attempts))
+            line.show(doing)
 
-        def on_epoch(report: "EpochReport") -> None:
-            progress("epochs", report.epoch, report.epochs)
+        follower = Follower(show)
+        follower.enter(PHASES["challenger"])
+
+        def say(text: str) -> None:
+            if not follower.read(text):
+                line.say(text)
 
         def on_attempt(trained: "Trained") -> None:
             ended.append(trained)
-            progress("trainings", len(ended), len(attempts))
-            if len(attempts) > 1:
-                say(f"{len(ended)} of {len(attempts)}: {_line(trained, found.task)}")
+            if many:
+                line.say(f"{len(ended)} of {len(attempts)}: {_line(trained, found.task)}")
 
-        if len(attempts) > 1:
-            progress("trainings", 0, len(attempts))
-        # Of one training each epoch is news; of many, each training.
-        hearing = Hearing(say if len(attempts) == 1 else _notices(say), on_epoch, on_attempt)
-        results = train_all(
-            found,
-            dataset,
-            attempts,
-            lakefs=lakefs,
-            registry=registry,
-            scratch=Scratch(root=str(home.cache())),
-            sweep=declared.name if declared else None,
-            hearing=hearing,
-        )
+        hearing = Hearing(_notices(say) if many else say, on_attempt=on_attempt)
+        with watched(follower.hear):
+            results = train_all(
+                found,
+                dataset,
+                attempts,
+                lakefs=lakefs,
+                registry=registry,
+                scratch=Scratch(root=str(home.cache())),
+                sweep=declared.name if declared else None,
+                hearing=hearing,
+            )
     best = best_of(results, found.task)
     if as_json:
         told = _told(found.project, found.task, dataset.partition, results, best)

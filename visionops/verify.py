@@ -26,7 +26,7 @@ def command(
     import uuid
 
     from visionops import services
-    from visionops.progress import progress_bars
+    from visionops.progress import progress_line
     from visionops_assets.dataset.findings import findings_in_words
     from visionops_assets.dataset.manifest import manifest_frame, read_manifest
     from visionops_assets.dataset.verify import sample_of, verify_images
@@ -42,7 +42,7 @@ def command(
         )
     if sample is not None:
         samples = sample_of(samples, sample, uuid.uuid4().hex)
-    with progress_bars(f"{project} {commit[:12]}") as progress:
+    with progress_line(f"{project} {commit[:12]}") as progress:
         findings = verify_images(
             lakefs, found.repository, commit, samples, lambda done, of: progress("read", done, of)
         )

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import World
-from visionops import run_progress
-from visionops.run_progress import shown_progress
+from tests.world import World, shapes_project
+from visionops import progress
+from visionops.progress import Doing, progress_line, shown_line
+from visionops.run_progress import Follower, shown_progress
+from visionops_assets import progress as told
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -76,6 +78,28 @@ def test_a_terminal_shows_phase_epoch_loss_and_share_on_one_line_that_is_gone_at
     assert seen.rstrip().endswith("\x1b[2K") or "\x1b[1A\x1b[2K" in seen, "the line is taken away"
 
 
+def test_within_an_epoch_share_and_time_left_move_and_80_columns_are_enough(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(told, "EVERY_SECONDS", 0.0)
+    recipe = {**world.project.recipe.model_dump(mode="json"), "batch_size": 1, "epochs": 2}
+    world.projects = [shapes_project(recipe=recipe)]
+    world.publish("week-01", 300, seed=1)
+
+    def tick() -> None:
+        with shown_progress():
+            assert world.tick().outcome != "error"
+
+    frames = [ESCAPES.sub("", frame) for frame in re.split(r"[\r\n]+", in_a_terminal(tick))]
+    shares = [
+        int(found[1]) for each in frames if (found := re.search(r"epoch 1 of 2, loss \d.* (\d+)% \d:", each))
+    ]
+    assert len(set(shares)) > 2 and shares == sorted(shares) and shares[0] < 50, frames
+    assert max(map(len, frames)) <= 80
+
+
 def test_elsewhere_a_line_tells_each_phase_and_long_trainings_now_and_then(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,9 +118,51 @@ def test_elsewhere_a_line_tells_each_phase_and_long_trainings_now_and_then(
         "shapes week-01: judging",
         "shapes week-01: promoting",
     ]
-    monkeypatch.setattr(run_progress, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
     world.publish("week-02", 60, seed=2)
-    told = into_a_file(tmp_path / "often", tick(True))
-    assert sum("epoch" in line for line in told) == 6, told
+    lines = into_a_file(tmp_path / "often", tick(True))
+    epochs = [found[1] for line in lines if (found := re.search(r"epoch (\d) of 6", line))]
+    assert epochs == sorted(epochs) and set(epochs) == set("123456"), lines
     world.publish("week-03", 30, seed=3)
     assert into_a_file(tmp_path / "quiet", tick(False)) == []
+
+
+def test_of_short_work_nothing_is_said_and_of_long_work_share_and_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        with progress_line("week-01") as hear:
+            hear("checked", 1, 4)
+            hear("checked", 2, 4)
+
+    assert into_a_file(tmp_path / "short", work) == []
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    first, second = into_a_file(tmp_path / "long", work)
+    assert first == "week-01: checked, 1 of 4"
+    assert re.fullmatch(r"week-01: checked, 2 of 4 \(50%, 0:0\d left\)", second)
+
+
+def test_what_is_to_stay_is_above_the_line_and_quiet_says_neither(tmp_path: Path) -> None:
+    def work(wanted: bool) -> Callable[[], None]:
+        def act() -> None:
+            with shown_line("shapes", wanted=wanted) as line:
+                line.show(Doing("training"))
+                line.say("version 1 [of 2] is reused")
+
+        return act
+
+    frames = [ESCAPES.sub("", frame).strip() for frame in re.split(r"[\r\n]+", in_a_terminal(work(True)))]
+    assert "version 1 [of 2] is reused" in frames, frames
+    assert into_a_file(tmp_path / "loud", work(True)) == ["shapes: training", "version 1 [of 2] is reused"]
+    assert into_a_file(tmp_path / "quiet", work(False)) == []
+
+
+def test_a_line_of_an_epoch_moves_what_is_shown_and_others_are_for_whoever_reads() -> None:
+    shown: list[Doing] = []
+    follower = Follower(shown.append)
+    follower.enter("training")
+    assert follower.read("epoch 3 of 12: loss 0.1234, validation accuracy 0.970")
+    assert not follower.read("the ONNX file agrees with the trained model")
+    follower.hear("epoch 4 of 12, loss 0.1100", 3.5, 12)
+    assert shown[-1].sentence() == "training, epoch 4 of 12, loss 0.1100, validation accuracy 0.970"
+    assert (shown[-1].done, shown[-1].of) == (3.5, 12)

@@ -20,6 +20,7 @@ class Home:
             **os.environ,
             "VISIONOPS_HOME": str(root / "home"),
             "VISIONOPS_PROJECTS": str(root / "projects"),
+            "VISIONOPS_ACTOR": "somebody@example.com",
         }
         self.environment.pop("DAGSTER_HOME", None)
 

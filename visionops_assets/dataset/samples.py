@@ -9,6 +9,7 @@ import pandas as pd
 from visionops_assets.dataset.decode import Resize
 from visionops_assets.dataset.sample_cache import FillReport, SampleCache
 from visionops_assets.dataset.sample_view import SampleView
+from visionops_assets.progress import tell
 
 
 class DecodeSize(Protocol):
@@ -45,7 +46,8 @@ def load_samples(
 
     Only what no earlier version brought is fetched. Raises what `SampleCache.fill` and lakeFS raise.
     """
+    heard = progress or (lambda done, of: tell(f"image {done:,} of {of:,}", done, of))
     cache = SampleCache(cache_root, size.height, size.width, size.channels, size.resize)
     wanted = list(zip(manifest["path"], manifest["sha256"], manifest["size"], strict=True))
-    report = cache.fill(wanted, lambda paths: lakefs.read_many(repository, commit, paths), progress)
+    report = cache.fill(wanted, lambda paths: lakefs.read_many(repository, commit, paths), heard)
     return cache.view(list(manifest["sha256"])), report

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from resources.lakefs import LakeFSResource
 from resources.masking import is_secret
-from visionops_assets.reproduction.exchange import REPORT, REQUEST, Report, Request
+from visionops_assets.progress import tell
+from visionops_assets.reproduction.exchange import HOW_FAR, REPORT, REQUEST, Report, Request
 from visionops_assets.training import hardware
 
 MODULE = "visionops_assets.reproduction.retrain"
@@ -80,7 +81,11 @@ def ask(
     ):
         try:
             for line in process.stdout or ():
-                say(line.rstrip())
+                far = HOW_FAR.fullmatch(line.rstrip())
+                if far is None:
+                    say(line.rstrip())
+                else:
+                    tell(far[3], float(far[1]), float(far[2]))
         except BaseException:
             process.kill()
             raise

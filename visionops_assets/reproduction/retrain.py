@@ -13,8 +13,17 @@ from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from visionops_assets.dataset.sample_cache import SampleError
 from visionops_assets.dataset.version import DatasetVersion, manifest_at
+from visionops_assets.progress import watched
 from visionops_assets.project import Project
-from visionops_assets.reproduction.exchange import ONNX, REPORT, REQUEST, TRAINING, Report, Request
+from visionops_assets.reproduction.exchange import (
+    ONNX,
+    REPORT,
+    REQUEST,
+    TRAINING,
+    Report,
+    Request,
+    how_far,
+)
 from visionops_assets.tables import read_table
 from visionops_assets.training.code_digest import CodeState, code_state
 from visionops_assets.training.history import EpochReport
@@ -143,7 +152,12 @@ def main(folder: Path) -> None:
         secret_access_key=os.environ.get("LAKEFS_SECRET_ACCESS_KEY"),
     )
     request = Request.model_validate_json((folder / REQUEST).read_text())
-    report = answer(request, folder, lakefs, lambda text: print(text, flush=True))
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    with watched(lambda doing, done, of: say(how_far(doing, done, of))):
+        report = answer(request, folder, lakefs, say)
     unfinished = folder / f"{REPORT}.unfinished"
     unfinished.write_text(report.model_dump_json(indent=1))
     unfinished.rename(folder / REPORT)

@@ -10,6 +10,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
+from visionops_assets import progress
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.errors import TrainingError
 from visionops_assets.training.history import EpochReport
@@ -60,6 +61,8 @@ class EpochReporter(lightning.Callback):
         if loss is not None:
             self._losses.append(loss.detach())
             self._weights.append(len(batch[1]))
+            if progress.due():
+                self._tell(trainer, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -93,6 +96,14 @@ class EpochReporter(lightning.Callback):
                 validation_f1=threshold.f1 if threshold is not None else None,
             )
         )
+
+    def _tell(self, trainer: lightning.Trainer, batches: int) -> None:
+        """Say how far the epoch is. Only now and then: to read a loss waits for the accelerator."""
+        epoch, epochs = trainer.current_epoch, trainer.max_epochs or 0
+        weights = torch.tensor(self._weights, dtype=torch.float64)
+        loss = float((torch.stack(self._losses).double().cpu() * weights).sum() / weights.sum())
+        share = batches / max(batches, trainer.num_training_batches)
+        progress.tell(f"epoch {epoch + 1} of {epochs}, loss {loss:.4f}", epoch + share, epochs)
 
     def _report(self, report: EpochReport) -> None:
         self.history.append(report)

@@ -1,0 +1,239 @@
+"""Signals at random moments, from the first import to the last thread, to the command as it is installed."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from homes import Home
+
+from lakefs_local import discovery
+from resources.model_registry import ModelRegistry
+from tests import processes
+from tests.world import write_batch
+from visionops_assets import run_tags
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+# Python's own start hears SIGINT with a traceback, and dies of SIGTERM; nobody can tell it otherwise.
+BY_PYTHON = {-signal.SIGINT, -signal.SIGTERM, 1}
+IMAGES = 240
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Tells by a file that a lock is asked for."""
+
+    marker: Path
+
+    def __call__(self) -> None:
+        from filelock import FileLock
+
+        original = FileLock.acquire
+
+        def acquire(lock: FileLock, *arguments: object, **options: object) -> object:
+            self.marker.touch()
+            return original(lock, *arguments, **options)  # type: ignore[arg-type]
+
+        FileLock.acquire = acquire  # type: ignore[assignment, method-assign]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command line; `{}` stands for the folder of the home. `grown`, it needs a home with two versions."""
+
+    line: str
+    grown: bool = False
+    stated: bool = True
+    # Never ends by itself.
+    serves: bool = False
+    # May be told, at the second time, that it is done.
+    again: tuple[int, ...] = (0,)
+
+    @property
+    def name(self) -> str:
+        return self.line.split()[0]
+
+
+VERBS = (
+    Verb("tick", stated=False),
+    Verb("import shapes {}/week-03 --batch week-03", stated=False),
+    Verb("export shapes main --dvc {}/exported"),
+    Verb("train shapes --set epochs=9"),
+    Verb("init more --from {}/week-03 --yes --floor 0.3", again=(0, 1)),
+    Verb("what-if shapes"),
+    Verb("submit {run}", grown=True),
+    Verb("compare shapes 1 2", grown=True),
+    Verb("findings shapes week-01 --html {}/pages", again=(0, 1)),
+    Verb("predict shapes {}/week-03 --log", grown=True),
+    Verb("rollback shapes --why tried", grown=True, again=(0, 1)),
+    Verb("reproduce shapes --present-versions", grown=True),
+    Verb("serve shapes --port 0", grown=True, serves=True),
+    Verb("verify shapes"),
+    Verb("why shapes", grown=True),
+    Verb("status shapes", grown=True),
+    Verb("doctor", again=(0, 1)),
+)
+MARKED = [
+    pytest.param(verb, id=verb.name, marks=[pytest.mark.stated] if verb.stated else []) for verb in VERBS
+]
+
+
+@pytest.fixture(scope="module")
+def grown(new_home: Callable[[], Home]) -> Home:
+    """A home with two versions of which the second is in production, and an experiment."""
+    home = new_home()
+    week = write_batch(home.root / "week-02", 120, 2)
+    for arguments in (
+        ("tick",),
+        ("import", "shapes", str(week), "--batch", "week-02"),
+        ("tick",),
+        ("promote", "shapes", "--override", "--why", "a second version"),
+        ("train", "shapes", "--set", "epochs=5"),
+    ):
+        done = home.visionops(*arguments)
+        assert done.code == 0, done.said
+    discovery.stop(home.root / "home" / "lakefs")
+    return home
+
+
+@pytest.fixture
+def home_of(
+    tmp_path: Path, new_home: Callable[[], Home], request: pytest.FixtureRequest
+) -> Iterator[Callable[[Verb], Home]]:
+    made: list[Home] = []
+
+    def make(verb: Verb) -> Home:
+        if verb.grown:
+            root = tmp_path / str(len(made))
+            home = Home(shutil.copytree(request.getfixturevalue("grown").root, root, symlinks=True))
+        else:
+            home = new_home()
+        made.append(home)
+        write_batch(home.root / "week-03", IMAGES, 3)
+        return home
+
+    yield make
+    for home in made:
+        discovery.stop(home.root / "home" / "lakefs")
+
+
+def arguments(verb: Verb, home: Home) -> list[str]:
+    line = verb.line.replace("{}", str(home.root))
+    if "{run}" in line:
+        registry = ModelRegistry(tracking_uri=f"sqlite:///{home.root / 'home' / 'mlflow' / 'mlflow.db'}")
+        runs = registry.runs.search("shapes")
+        line = line.replace("{run}", next(run.id for run in runs if "epochs=5" in run.name))
+    return line.split()
+
+
+@contextlib.contextmanager
+def command(verb: Verb, home: Home) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    said = home.root / "said"
+    with said.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "visionops", *arguments(verb, home)],
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            env=home.environment,
+            start_new_session=True,
+        )
+    try:
+        yield child, said
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def to_the_end(verb: Verb, home: Home) -> float:
+    """Run it to its end, or until it serves: how long that took."""
+    began = time.monotonic()
+    with command(verb, home) as (child, said):
+        while child.poll() is None and not (verb.serves and "answers at" in said.read_text()):
+            assert time.monotonic() - began < processes.WITHIN
+            time.sleep(0.01)
+        assert verb.serves or child.returncode in verb.again, said.read_text()
+    return time.monotonic() - began
+
+
+def interrupted(verb: Verb, home: Home, moment: float, sent: signal.Signals) -> bool:
+    """Send a signal after so many seconds; False where the command had ended by then."""
+    with command(verb, home) as (child, said):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(moment)
+            assert child.returncode in verb.again, said.read_text()
+            return False
+        child.send_signal(sent)
+        code, told = child.wait(processes.WITHIN), said.read_text()
+        if moment < 0.1 and code in BY_PYTHON:
+            return True
+        assert "Traceback" not in told and "error:" not in told and "Exception ignored" not in told, told
+        # It had all done, and was only clearing up.
+        if code in verb.again and f"({sent.name})" not in told:
+            return True
+        assert code == CODES[sent], (code, told)
+        assert [line for line in told.splitlines() if f"interrupted ({sent.name})" in line] == [
+            told.splitlines()[-1]
+        ], told
+        assert told.rstrip().endswith("goes on"), told
+    return True
+
+
+def holds(home: Home, production: bool) -> None:
+    """Nothing is half published, no run is under way, and none of those that were interrupted counted."""
+    import dagster as dg
+
+    if production:
+        home.champion()
+    with dg.DagsterInstance.from_config(str(home.root / "home" / "dagster")) as instance:
+        for run in instance.get_runs():
+            assert run.is_finished, run.status
+            assert run.status != dg.DagsterRunStatus.FAILURE or run_tags.OUTCOME in run.tags
+            assert run.tags.get(run_tags.ATTEMPT, "1") == "1"
+
+
+@pytest.mark.parametrize("verb", MARKED)
+def test_a_command_may_be_ended_at_any_moment_and_goes_on(
+    verb: Verb, home_of: Callable[[Verb], Home], count: Callable[[int, int], int]
+) -> None:
+    generator = random.Random(f"signals to {verb.line}")
+    took = to_the_end(verb, home_of(verb))
+    home, ended = home_of(verb), 0
+    for _ in range(count(1, 8)):
+        # A half of them where little time is spent, and most is begun.
+        moment = took * generator.random() ** generator.choice((1, 2))
+        sent = generator.choice((signal.SIGINT, signal.SIGTERM))
+        if not interrupted(verb, home, moment, sent):
+            ended += 1
+            if ended == 3:
+                break
+    to_the_end(verb, home)
+    holds(home, production=verb.grown or verb.name == "tick")
+
+
+@pytest.mark.stated
+@pytest.mark.parametrize("verb", [Verb("rollback shapes --why tried", grown=True)])
+def test_a_command_that_waits_for_another_ends_and_has_done_nothing(
+    verb: Verb, home_of: Callable[[Verb], Home], tmp_path: Path
+) -> None:
+    home = home_of(verb)
+    before, waits = home.champion(), tmp_path / "waits"
+    registry = ModelRegistry(tracking_uri=f"sqlite:///{home.root / 'home' / 'mlflow' / 'mlflow.db'}")
+    with registry.lock("shapes"):
+        running = home.start(*arguments(verb, home), before=Waits(waits))
+        while not waits.exists():
+            assert running.child.is_alive(), running.said
+            time.sleep(0.01)
+        running.send(signal.SIGINT)
+        ended = running.ended()
+    assert ended.code == 130 and ended.said.splitlines()[-1].endswith("goes on"), ended.said
+    assert home.champion() == before
