@@ -38,6 +38,7 @@ def command(
     from visionops.progress import progress_line
     from visionops.sources import opened
     from visionops_assets.dataset.findings import findings_in_words
+    from visionops_assets.dataset.importing.options import Stated
     from visionops_assets.dataset.publishing import BatchRefused, Publisher
     from visionops_assets.evaluation.opinion import champion_opinion
 
@@ -56,7 +57,7 @@ def command(
             neighbours=services.neighbours(found),
         )
         try:
-            published = publisher.publish(one.path, batch, format_name, one.address)
+            published = publisher.publish(one.path, batch, Stated(format_name), one.address)
         except BatchRefused as refused:
             if findings_to is not None:
                 write_csv(refused.findings, findings_to)

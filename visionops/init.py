@@ -61,6 +61,7 @@ def command(
     from visionops.progress import progress_line
     from visionops.sources import opened
     from visionops_assets.dataset.first_look import first_look
+    from visionops_assets.dataset.importing.options import Stated
     from visionops_assets.dataset.importing.reading import read_source
     from visionops_assets.dataset.layout import check_batch_name
 
@@ -70,7 +71,7 @@ def command(
     with contextlib.ExitStack() as stack:
         with progress_line(name) as progress:
             one = stack.enter_context(opened(source, progress))
-        look = first_look(read_source(one.path, format_name))
+        look = first_look(read_source(one.path, Stated(format_name)))
         choice = first_choice(look)
         typer.echo(_seen(look))
         typer.echo(_chosen(choice))
@@ -232,6 +233,7 @@ def _publish(
 ) -> None:
     from visionops import services
     from visionops_assets.dataset.findings import findings_in_words
+    from visionops_assets.dataset.importing.options import Stated
     from visionops_assets.dataset.publishing import BatchRefused, Publisher
 
     publisher = Publisher(
@@ -244,7 +246,7 @@ def _publish(
         neighbours=services.neighbours(project),
     )
     try:
-        published = publisher.publish(one.path, batch, format_name, one.address)
+        published = publisher.publish(one.path, batch, Stated(format_name), one.address)
     except BatchRefused as refused:
         raise BatchRefused(
             f"{refused}\nThe project file stays. Then: `visionops import {project.project} {source} --batch {batch}`",

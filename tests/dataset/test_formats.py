@@ -15,7 +15,12 @@ from PIL import Image
 
 from tests.dataset.store import Repository
 from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.image_header import probe
+from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.formats.arrays import png_of
+from visionops_assets.dataset.importing.frames import settled
+from visionops_assets.dataset.importing.listing import list_files
+from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import FORMATS, read_source
 from visionops_assets.dataset.importing.source import Box, Source, SourceError, SourceImage
 
@@ -34,6 +39,17 @@ SIDES: tuple[Literal["x", "y", "w", "h"], ...] = ("x", "y", "w", "h")
 def boxes_of(image: SourceImage) -> Sequence[Box]:
     assert image.boxes is not None
     return image.boxes
+
+
+def in_pixels(source: Source) -> Images:
+    """The images with boxes as the audit brings them to pixels."""
+    headers = [probe(image.read(), image.name) for image in source.images]
+    height, width = (
+        np.array([getattr(one, side) for one in headers], np.int32) for side in ("height", "width")
+    )
+    return settled(
+        source.images, height, width, np.array([one.orientation for one in headers], np.uint8)
+    ).images
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -100,7 +116,7 @@ WRITERS = {"coco": as_coco, "yolo": as_yolo, "voc": as_voc}
 def test_detection_formats_are_recognised_and_keep_every_box(tmp_path, png, name):
     source = read_source(WRITERS[name](tmp_path / "d", png))
     assert source.format == name and source.findings.empty
-    found = {image.name.rpartition("/")[2]: image for image in source.images}
+    found = {image.name.rpartition("/")[2]: image for image in in_pixels(source)}
     assert list(found) == list(BOXES)
     for file_name, boxes in BOXES.items():
         image = found[file_name]
@@ -165,7 +181,7 @@ def test_a_broken_annotation_file_is_named(tmp_path, png, name, file, content, m
     folder = WRITERS[name](tmp_path / "d", png)
     write(folder / file, content)
     with pytest.raises(SourceError, match=message) as caught:
-        read_source(folder, name)
+        read_source(folder, Stated(name))
     assert Path(file).name in str(caught.value)
 
 
@@ -195,7 +211,7 @@ def test_coco_images_of_equal_names_are_told_apart_by_their_split(tmp_path, png)
 def test_a_yolo_polygon_becomes_the_box_around_it(tmp_path, png):
     folder = as_yolo(tmp_path / "d", png)
     write(folder / "labels/train/0.txt", "1 0.25 0.5 0.5 0.25 0.75 0.5 0.5 0.75")
-    assert read_source(folder).images[0].boxes == [
+    assert in_pixels(read_source(folder))[0].boxes == [
         {"x": 16.0, "y": 12.0, "w": 32.0, "h": 24.0, "label": "scratch"}
     ]
 
@@ -481,5 +497,6 @@ class TestArchives:
 def test_every_format_names_itself_and_leaves_an_empty_folder_alone(tmp_path):
     for name, module in FORMATS.items():
         assert name == module.NAME
-        assert not module.recognises(tmp_path)
-        assert not module.recognises(tmp_path / "nowhere")
+        assert module.recognises(list_files(tmp_path)) is None
+    with pytest.raises(SourceError, match="does not exist"):
+        read_source(tmp_path / "nowhere")

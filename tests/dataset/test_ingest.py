@@ -8,6 +8,7 @@ from PIL import Image
 from tests.dataset.conftest import encode
 from tests.dataset.store import Repository
 from visionops_assets.dataset.annotations import read_annotations
+from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.source import SourceChanged, SourceError
 
 
@@ -131,7 +132,7 @@ def test_a_byte_order_mark_and_any_usual_delimiter_are_understood(
         (b"foo,bar\n0.png,a\n", r"none of its columns \(foo, bar\) is called path, image"),
         (b"path,bar\n0.png,a\n", r"none of its columns \(path, bar\) is called label, class"),
         (b"path,label\n0.png\n", r"row 2 has 1 fields, the first line names 2 columns"),
-        (b"path,label\n0.png,\xff\xfe\n", r"is not UTF-8 text"),
+        (b"path,label\n0.png,\xff\xfe\n", r"line 2, byte 17: .* is not UTF-8; .* --encoding cp1252"),
         (b'path,label\n"0.png,a\n', r"is not a CSV table"),
     ],
 )
@@ -330,7 +331,7 @@ def test_an_empty_or_foreign_source_is_refused_with_what_was_expected(repository
     with pytest.raises(SourceError, match="is in none of the formats"):
         repository.plan(tmp_path, "week-1")
     with pytest.raises(SourceError, match="no format is called 'cooc'"):
-        repository.plan(tmp_path, "week-1", format_name="cooc")
+        repository.plan(tmp_path, "week-1", stated=Stated("cooc"))
     with pytest.raises(ValueError, match="'week 1' cannot name a batch"):
         repository.plan(tmp_path, "week 1")
 

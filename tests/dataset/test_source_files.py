@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.gathering import Gathering, joined
-from visionops_assets.dataset.importing.listing import Index, image_files
+from visionops_assets.dataset.importing.listing import Index, list_files
 from visionops_assets.dataset.importing.source import Folder
 from visionops_assets.dataset.importing.text_column import TextColumn, decoded
 
@@ -29,9 +29,12 @@ def test_files_are_listed_in_the_order_of_their_paths(tmp_path):
     for name in [*names, "a/note.txt", ".hidden/x.png", "a/.x.png"]:
         touch(tmp_path / name)
     (tmp_path / "linked").symlink_to(tmp_path / "a")
-    files, findings = image_files(tmp_path)
+    found = list_files(tmp_path)
+    files = found.images
+    names += [f"linked/{name.removeprefix('a/')}" for name in names if name.startswith("a/")]
     expected = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path / name for name in names)]
-    assert list(files) == expected and not findings
+    assert list(files) == expected and not found.link_findings()
+    assert list(found.others) == ["a/note.txt", "linked/note.txt"] and found.passed == 3
     assert files[1:3] == expected[1:3] and files[-1] == expected[-1]
 
 

@@ -16,11 +16,13 @@ from visionops_assets.dataset.shares import Count
 
 _SUFFIXES = {
     "PNG": {".png"},
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".mpo"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo"},
     "GIF": {".gif"},
     "BMP": {".bmp"},
     "WEBP": {".webp"},
     "TIFF": {".tif", ".tiff"},
+    "AVIF": {".avif"},
+    "JPEG2000": {".jp2", ".j2k"},
     "PPM": {".ppm", ".pgm", ".pnm"},
 }
 

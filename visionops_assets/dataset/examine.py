@@ -28,18 +28,21 @@ class Examined(NamedTuple):
     height: int = 0
     width: int = 0
     size: int = 0
+    orientation: int = 1
     error: str | None = None
 
 
 class Looks(NamedTuple):
     """What is kept of N images, as columns: SHA-256, uint8 (N, 32); pHash, uint64 (N,); height and width in pixels,
-    int32 (N,); size in bytes, int64 (N,); and whether it can be used, bool (N,)."""
+    int32 (N,), of the upright image; size in bytes, int64 (N,); EXIF's orientation, uint8 (N,); and whether it can be
+    used, bool (N,)."""
 
     sha256: NDArray[np.uint8]
     phash: NDArray[np.uint64]
     height: NDArray[np.int32]
     width: NDArray[np.int32]
     size: NDArray[np.int64]
+    orientation: NDArray[np.uint8]
     usable: NDArray[np.bool_]
 
     @classmethod
@@ -48,7 +51,8 @@ class Looks(NamedTuple):
         sha256 = np.zeros((count, 32), np.uint8)
         phashes, size = np.zeros(count, np.uint64), np.zeros(count, np.int64)
         height, width = np.zeros(count, np.int32), np.zeros(count, np.int32)
-        return cls(sha256, phashes, height, width, size, np.zeros(count, bool))
+        orientation = np.ones(count, np.uint8)
+        return cls(sha256, phashes, height, width, size, orientation, np.zeros(count, bool))
 
     def keeping(self, examined: Iterable[Examined]) -> Iterator[Examined]:
         """Keep what there is of each image that comes by, in order."""
@@ -58,14 +62,12 @@ class Looks(NamedTuple):
                 self.sha256[place] = np.frombuffer(bytes.fromhex(one.sha256), np.uint8)
                 self.phash[place], self.size[place] = one.phash, one.size
                 self.height[place], self.width[place] = one.height, one.width
+                self.orientation[place] = one.orientation
             yield one
 
     def take(self, places: NDArray[np.int64]) -> "Looks":
         """Those of some images, in this order."""
-        sha256, phashes, height, width, size, usable = self
-        return Looks(
-            sha256[places], phashes[places], height[places], width[places], size[places], usable[places]
-        )
+        return Looks._make(column[places] for column in self)
 
 
 def examine(
@@ -108,5 +110,13 @@ def examine_one(name: str, read: Callable[[], bytes]) -> Examined:
     except UnreadableImage as error:
         return Examined(name, sha256, size=len(data), error=error.reason)
     return Examined(
-        name, sha256, phash(pixels), header.format, header.frames, header.height, header.width, len(data)
+        name,
+        sha256,
+        phash(pixels),
+        header.format,
+        header.frames,
+        header.height,
+        header.width,
+        len(data),
+        header.orientation,
     )

@@ -1,7 +1,8 @@
 """What a source of images shows before anything is decided: classes, sizes, colours, splits."""
 
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import decode_whole
-from visionops_assets.dataset.image_header import UnreadableImage
-from visionops_assets.dataset.importing.source import Source, SourceError, SourceImage
+from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.dataset.importing.classes import check_apart
+from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.frames import settled
+from visionops_assets.dataset.importing.source import Source, SourceError
 
 LOOKED_AT = 200
 # Where more than this share of the images stands the other way than the rest, both ways count.
@@ -85,6 +89,9 @@ def first_look(source: Source) -> FirstLook:
         if image.boxes or not detection:
             looked_at.append(place)
     classes = {name: labels[name] for name in sorted(labels) if name.strip()}
+    if not classes and source.none_labelled:
+        raise SourceError(source.none_labelled)
+    check_apart(classes, source.format)
     _check_classes(classes, detection, source.format)
     chosen = np.array(looked_at[:: -(-len(looked_at) // LOOKED_AT)])
     measures = _measured(images.take(chosen))
@@ -121,33 +128,39 @@ def _check_classes(classes: Mapping[str, int], detection: bool, format_name: str
     )
 
 
-def _measured(images: Sequence[SourceImage]) -> _Measures:
-    heights: list[int] = []
-    widths: list[int] = []
+def _measured(images: Images) -> _Measures:
+    heights, widths, orientations, places = array("i"), array("i"), array("B"), array("q")
     grey, problem = True, ""
-    boxes: list[tuple[float, float]] = []
-    places: list[int] = []
-    for image in images:
+    for place, image in enumerate(images):
         try:
-            pixels = decode_whole(image.read(), image.name, 3)
+            data = image.read()
+            header, pixels = probe(data, image.name), decode_whole(data, image.name, 3)
         except (OSError, UnreadableImage) as error:
             # The audit names every such image; here the others are enough.
             problem = str(error)
             continue
-        found = [(box["w"], box["h"]) for box in image.boxes or () if box["w"] > 0 and box["h"] > 0]
-        boxes += found
-        places += [len(heights)] * len(found)
+        places.append(place)
         heights.append(pixels.shape[0])
         widths.append(pixels.shape[1])
+        orientations.append(header.orientation)
         grey = grey and bool((pixels == pixels[..., :1]).all())
     if not heights:
         raise SourceError(f"not one image can be read; the last one: {problem}")
+    height, width = np.array(heights, np.int32), np.array(widths, np.int32)
+    read = images.take(np.array(places, np.int64))
+    boxes = settled(read, height, width, np.array(orientations, np.uint8)).images.boxes
+    sides = [
+        (place, box["w"], box["h"])
+        for place, some in enumerate([] if boxes is None else boxes.to_pylist())
+        for box in some or ()
+        if box["w"] > 0 and box["h"] > 0
+    ]
     return _Measures(
-        np.array(heights),
-        np.array(widths),
+        height.astype(np.int64),
+        width.astype(np.int64),
         grey,
-        np.array(boxes, np.float64).reshape(-1, 2),
-        np.array(places, np.int64),
+        np.array([side[1:] for side in sides], np.float64).reshape(-1, 2),
+        np.array([place for place, *_ in sides], np.int64),
     )
 
 

@@ -10,6 +10,7 @@ from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
 from resources.lakefs import MAIN, LakeFSResource
 from visionops_assets import run_tags
+from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.publishing import BatchRefused, Publisher
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.project import Neighbours, Project
@@ -63,7 +64,7 @@ def take_batch(
             neighbours=neighbours,
         )
         try:
-            published = publisher.publish(reading.folder, batch, project.drop.format, reading.address)
+            published = publisher.publish(reading.folder, batch, Stated(project.drop.format), reading.address)
         except BatchRefused as refused:
             say(str(refused))
             return Taken("refused", refused.images, refused.branch, None, refused.findings)

@@ -1,5 +1,6 @@
 """Taking a batch: from images as people have them to what is uploaded, and whether it may be."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +18,14 @@ from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
 from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
 from visionops_assets.dataset.findings_file import with_labels
+from visionops_assets.dataset.groups import check_group_names
+from visionops_assets.dataset.importing.classes import as_the_project_calls_them
 from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.frames import settled
+from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import Source
+from visionops_assets.dataset.importing.sums import Sums
 from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
 from visionops_assets.dataset.manifest import manifest_rows
@@ -29,6 +35,9 @@ from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.dataset.uploads import Uploads
 
 AUDIT_RULES = AuditRules()
+# Findings on the batch as a whole, which stay though images are left out.
+_OF_ALL = ("groups whole", "holdout groups", "class balance", "labels plausible")
+_LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class BatchPlan:
     annotations: pa.Table
     uploads: Uploads
     findings: pd.DataFrame
+    sums: Sums
     # What an archive was unpacked into goes when its last holder goes.
     source: Source = field(repr=False)
 
@@ -71,7 +81,7 @@ def plan_batch(
     shares: Mapping[str, float],
     salt: str,
     *,
-    format_name: str | None = None,
+    stated: Stated = NOTHING_STATED,
     read_existing: Fetch | None = None,
     rules: AuditRules = AUDIT_RULES,
     opinion: Opinion | None = None,
@@ -88,25 +98,49 @@ def plan_batch(
     """
     check_batch_name(batch)
     file = annotations_path(batch, annotations)
-    found = read_source(source, format_name)
     others = existing.filter(pc.not_equal(existing["batch"], batch)).combine_chunks()
+    held = bool(pc.any(pc.equal(others["split"], "holdout")).as_py())
+    found = read_source(source, stated, held_elsewhere=held)
+    found = replace(found, images=as_the_project_calls_them(found.images, classes))
     usable, unusable = _usable(found.images, batch, rules, progress)
     give_back()
-    placed = place_batch(usable, existing, others, shares, salt, file, read_existing)
-    uploads = Uploads(usable.images, placed.table, placed.rows)
+    usable, odd, repeated = _settled(usable, batch)
+    told = join_findings(
+        [
+            _in_repository(found.findings, batch),
+            *unusable,
+            odd,
+            check_group_names(usable.images.group, others),
+        ]
+    )
+    if stated.leave_out_errors:
+        usable, told = _without(usable, told)
+    while True:
+        placed = place_batch(usable, existing, others, shares, salt, file, read_existing)
+        uploads = Uploads(usable.images, placed.table, placed.rows)
+        give_back()
+        checked = join_findings(
+            [
+                told,
+                _check_any(uploads, batch),
+                *_check_rows(placed, others, classes, file),
+                audit.check_class_balance(placed.labels, placed.other_labels),
+                check_plausible(uploads, placed.table, opinion, rules),
+            ]
+        )
+        if not stated.leave_out_errors or not has_errors(checked):
+            break
+        # What is left out may have been the original of a copy: all is placed anew.
+        fewer, left_out = _without(usable, checked)
+        if len(fewer) == len(usable):
+            break
+        usable, told = fewer, join_findings([told, left_out[left_out["check"] == _LEFT_OUT]])
     # What was seen of the images stands in the annotations by now.
     del usable
     give_back()
-    findings = [
-        _in_repository(found.findings, batch),
-        *unusable,
-        _check_any(uploads, batch),
-        *_check_rows(placed, others, classes, file),
-        audit.check_class_balance(placed.labels, placed.other_labels),
-        check_plausible(uploads, placed.table, opinion, rules),
-    ]
-    told = with_labels(join_findings(findings), found.images, batch)
-    return BatchPlan(batch, found.format, file, placed.table, uploads, told, found)
+    told = with_labels(checked, found.images, batch)
+    sums = _sums(found, placed.table, repeated)
+    return BatchPlan(batch, found.format, file, placed.table, uploads, told, sums, found)
 
 
 def _usable(
@@ -120,6 +154,42 @@ def _usable(
     unreadable = audit.check_decodable(examined, limits)
     usable = np.flatnonzero(looks.usable & images.annotated)
     return BatchImages(images, paths, looks).take(usable), (misnamed, unreadable)
+
+
+def _settled(usable: BatchImages, batch: str) -> tuple[BatchImages, pd.DataFrame, int]:
+    """The images with their boxes in pixels, findings on these, and how many stand twice."""
+    looks = usable.looks
+    images, findings, repeated = settled(usable.images, looks.height, looks.width, looks.orientation)
+    return replace(usable, images=images), _in_repository(findings_table(findings), batch), repeated
+
+
+def _without(usable: BatchImages, findings: pd.DataFrame) -> tuple[BatchImages, pd.DataFrame]:
+    """The images that no ERROR names, and the findings with what is left out as such."""
+    wrong = findings["severity"] == "ERROR"
+    bad = pc.is_in(usable.paths, value_set=pa.array(findings["image"][wrong].unique().tolist(), pa.string()))
+    kept = usable.take(np.flatnonzero(~bad.to_numpy(zero_copy_only=False)))
+    # What concerns no single image cannot be left out.
+    of_image = wrong & ~findings["check"].isin(_OF_ALL)
+    told = findings.copy()
+    told.loc[of_image, "severity"] = "WARN"
+    told.loc[of_image, "why"] = told.loc[of_image, "why"] + "; it is left out"
+    told.loc[of_image, "check"] = _LEFT_OUT
+    return kept, told
+
+
+def _sums(found: Source, table: pa.Table, repeated: int) -> Sums:
+    """What became of everything, now that it is known which images are kept."""
+    sums = found.sums
+    kept = len(table)
+    if "boxes" in table.column_names:
+        kept = len(table["boxes"].combine_chunks().flatten())
+    images, annotations = Counter(sums.images_left_out), Counter(sums.annotations_left_out)
+    images["not usable"] += sums.stored - len(table)
+    annotations["standing twice"] += repeated
+    annotations["their image is not usable"] += sums.kept - repeated - kept
+    return replace(
+        sums, stored=len(table), images_left_out=+images, kept=kept, annotations_left_out=+annotations
+    )
 
 
 def _named(images: Images, batch: str) -> tuple[Images, pa.Array, pd.DataFrame]:

@@ -17,7 +17,7 @@ from visionops_assets.dataset.image_header import (
 from visionops_assets.dataset.image_limits import ImageLimits
 
 # Formats that Pillow reads without calling other programs (EPS would start Ghostscript).
-PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 _ORIENTATION_TAG = 0x0112
 # What holds no frame of its own between two that do.

@@ -22,6 +22,7 @@ from visionops_assets.dataset.arrow_memory import from_the_system, give_back
 from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.findings_file import FORMAT, all_columns, write_findings
+from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
 from visionops_assets.dataset.integrity import check_holdout_groups
 from visionops_assets.dataset.layout import findings_path, images_prefix, ingest_branch
@@ -76,7 +77,7 @@ class Publisher:
 
     @from_the_system()
     def publish(
-        self, source: Path, batch: str, format_name: str | None = None, address: str | None = None
+        self, source: Path, batch: str, stated: Stated = NOTHING_STATED, address: str | None = None
     ) -> Published:
         """Import, check and merge a batch.
 
@@ -91,7 +92,7 @@ class Publisher:
         self.lakefs.create_repository(repository)
         for _ in range(ATTEMPTS):
             base = self.lakefs.head(repository, MAIN).id
-            plan = self._plan(source, batch, base, format_name)
+            plan = self._plan(source, batch, base, stated)
             give_back()
             self.check_source()
             claims = claims_of_others(self.lakefs, repository, base, batch, self.project.annotations)
@@ -123,7 +124,7 @@ class Publisher:
             f"{repository}/{MAIN} moved {ATTEMPTS} times while batch {batch} was imported: import it again"
         )
 
-    def _plan(self, source: Path, batch: str, base: str, format_name: str | None) -> BatchPlan:
+    def _plan(self, source: Path, batch: str, base: str, stated: Stated) -> BatchPlan:
         project, repository = self.project, self.project.repository
         existing = read_manifest(manifest_at(self.lakefs, self.artifacts, project, base), self.artifacts)
         plan = plan_batch(
@@ -134,7 +135,7 @@ class Publisher:
             existing,
             project.splits.shares(),
             project.splits.salt,
-            format_name=format_name,
+            stated=stated,
             read_existing=lambda paths: self.lakefs.read_many(repository, base, paths),
             rules=project.audit,
             opinion=self.opinion(),

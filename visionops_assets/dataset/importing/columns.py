@@ -16,7 +16,9 @@ from visionops_assets.dataset.importing.source import SourceImage
 from visionops_assets.dataset.importing.text_column import decoded, in_order
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
-_NO_SPLIT = -1
+NO_SPLIT = -1
+# The frame of boxes that are shares of their image.
+SHARES = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Images(MadeInPortions[SourceImage]):
 
     `open` gives an image's bytes by its name. Texts are bytes (`texts.TextColumn`), `split` numbers of
     `annotations.SPLITS` or -1, int8 (N,). `extra` may lack images, by its null values in `told` (None: has all).
+    `frame` is the width and height that boxes refer to as their source says it, int32 (N, 2): 0 says nothing, and
+    `SHARES` that boxes are shares of the image; None once `frames.settled` has brought them to pixels.
     """
 
     open: Callable[[str], bytes] = field(repr=False)
@@ -36,6 +40,7 @@ class Images(MadeInPortions[SourceImage]):
     captured_at: pa.Array | None = None
     source: pa.Array | None = None
     extra: Mapping[str, tuple[pa.Array, NDArray[np.bool_]]] = field(default_factory=dict)
+    frame: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.name)
@@ -76,8 +81,18 @@ class Images(MadeInPortions[SourceImage]):
             for column in (self.label, self.boxes, self.group, self.captured_at, self.source)
         )
         extra = {key: (of(values), told[chosen]) for key, (values, told) in self.extra.items()}
+        frame = None if self.frame is None else self.frame[chosen]
         return Images(
-            self.open, of(self.name), self.split[chosen], label, boxes, group, captured_at, source, extra
+            self.open,
+            of(self.name),
+            self.split[chosen],
+            label,
+            boxes,
+            group,
+            captured_at,
+            source,
+            extra,
+            frame,
         )
 
     def by_name(self) -> "Images":
@@ -93,7 +108,7 @@ class Images(MadeInPortions[SourceImage]):
 
     def splits(self) -> set[str | None]:
         """The splits that images come with."""
-        return {None if code == _NO_SPLIT else SPLITS[code] for code in np.unique(self.split)}
+        return {None if code == NO_SPLIT else SPLITS[code] for code in np.unique(self.split)}
 
     def _made(self) -> Iterator[SourceImage]:
         values = [
@@ -110,7 +125,7 @@ class Images(MadeInPortions[SourceImage]):
                 partial(self.open, called),
                 _text(label),
                 boxes,
-                None if split == _NO_SPLIT else SPLITS[split],
+                None if split == NO_SPLIT else SPLITS[split],
                 _text(group),
                 captured_at,
                 _text(source),

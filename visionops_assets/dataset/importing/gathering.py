@@ -1,5 +1,6 @@
 """Gathering the images of a source into columns, one by one or several columns at a time."""
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -29,6 +30,7 @@ class Gathering:
         self._names = TextColumn()
         self._splits = bytearray()
         self._texts = {name: TextColumn() for name in ("label", "group", "source")}
+        self._frames, self._framed = array("i"), False
         self._parts: list[_Rest] = []
         self._some: list[tuple[Sequence[Box] | None, datetime | None, Mapping[str, object]]] = []
 
@@ -42,8 +44,11 @@ class Gathering:
         captured_at: datetime | None = None,
         source: str | None = None,
         extra: Mapping[str, object] = NOTHING,
+        frame: tuple[int, int] = (0, 0),
     ) -> None:
         """One more image."""
+        self._frames.extend(frame)
+        self._framed = self._framed or frame != (0, 0)
         self._names.add(name)
         self._splits.append(255 if split is None else SPLITS.index(split))
         for column, text in (("label", label), ("group", group), ("source", source)):
@@ -67,6 +72,7 @@ class Gathering:
             rest.captured_at,
             texts["source"],
             rest.extra,
+            np.frombuffer(self._frames, np.int32).reshape(-1, 2) if self._framed else None,
         )
 
     def _keep(self) -> None:
@@ -103,6 +109,15 @@ def joined(open_: Callable[[str], bytes], parts: Sequence[Images]) -> Images:
         rest.captured_at,
         _concatenated([part.source for part in parts], count),
         rest.extra,
+        _frames_of(parts),
+    )
+
+
+def _frames_of(parts: Sequence[Images]) -> NDArray[np.int32] | None:
+    if all(part.frame is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.zeros((len(part), 2), np.int32) if part.frame is None else part.frame for part in parts]
     )
 
 

@@ -1,9 +1,9 @@
-"""The files of a source, listed without an object for each: a batch may have any number."""
+"""The files of a source, walked through once and listed without an object for each: a batch may have any number."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,18 @@ from visionops_assets.dataset.importing.portions import MadeInPortions
 from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES
 from visionops_assets.dataset.importing.text_column import TextColumn, decoded, in_order
 
-
-class Listed(NamedTuple):
-    """A file below a folder: its path from there, and the directory's entry."""
-
-    name: str
-    entry: os.DirEntry[str]
+_SYSTEM = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "_success",
+        "@eadir",
+        "$recycle.bin",
+        "system volume information",
+    }
+)
 
 
 class Names(MadeInPortions[str]):
@@ -60,35 +66,98 @@ class Index:
         return next(iter(self.all(wanted)), None)
 
 
-def walk(folder: Path, wanted: Callable[[str], bool], hidden: bool = True) -> Iterator[Listed]:
-    """What lies anywhere below a folder and has a name that is wanted, in no order. Links to folders are not followed.
+@dataclass(frozen=True)
+class Listing:
+    """The files below `root`, by their paths from there, sorted as paths are: `images`, by their names, and `others`.
 
-    A folder that may not be read is passed over.
+    What is no part of any format, hidden files and what systems leave behind, is counted in `passed`. `links` lead out
+    of the source, and are not read.
     """
-    yield from _walk(str(folder), "", wanted, hidden)
+
+    root: Path
+    images: Names
+    others: Names
+    passed: int = 0
+    links: Sequence[str] = ()
+
+    def ending(self, *suffixes: str) -> list[str]:
+        """The other files whose names end so, whatever their case."""
+        return [name for name in self.others if name.lower().endswith(suffixes)]
+
+    def without(self, wanted: Callable[[str], bool]) -> "Listing":
+        """The same without the images that are wanted elsewhere."""
+        left = sorted_names(name for name in self.images if not wanted(name))
+        return self if len(left) == len(self.images) else replace(self, images=left)
+
+    def link_findings(self) -> list[Finding]:
+        """That links lead out of the source."""
+        what, why = (
+            "is a link that leads out of the source",
+            "put a copy there, or allow it with --follow-links",
+        )
+        return [Finding("inside the source", name, what, why) for name in self.links]
 
 
-def _walk(folder: str, below: str, wanted: Callable[[str], bool], hidden: bool) -> Iterator[Listed]:
-    folders = []
-    try:
-        entries = os.scandir(folder)
-    except (PermissionError, NotADirectoryError, FileNotFoundError):
-        return
-    with entries:
-        for entry in entries:
-            if not hidden and entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif wanted(entry.name):
-                yield Listed(below + entry.name, entry)
-    for name in folders:
-        yield from _walk(f"{folder}/{name}", f"{below}{name}/", wanted, hidden)
+def list_files(root: Path, follow_links: bool = False) -> Listing:
+    """Walk through a source once. Links are followed where they stay inside, or where that is allowed."""
+    walk = _Walk(root.resolve(), follow_links)
+    images, others = TextColumn(), TextColumn()
+    for name in walk.below(str(root), "", ()):
+        (images if is_image_name(name) else others).add(name)
+    links = sorted(walk.outside, key=lambda name: name.split("/"))
+    return Listing(root, _sorted(images), _sorted(others), walk.passed, links)
 
 
-def paths_below(folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
-    """The few files below a folder whose names are wanted, sorted."""
-    return sorted(folder / found.name for found in walk(folder, wanted))
+class _Walk:
+    def __init__(self, root: Path, follow_links: bool) -> None:
+        self._root, self._follow = root, follow_links
+        self.passed, self.outside = 0, list[str]()
+
+    def below(self, folder: str, before: str, around: tuple[str, ...]) -> Iterator[str]:
+        """The files of a folder and the folders in it, in no order. One that may not be read is passed over."""
+        folders = []
+        try:
+            entries = os.scandir(folder)
+        except (PermissionError, NotADirectoryError, FileNotFoundError):
+            return
+        with entries:
+            for entry in entries:
+                linked = entry.is_symlink()
+                if is_no_part(entry.name):
+                    self.passed += _files_in(entry)
+                elif linked and not self._allowed(entry):
+                    self.outside.append(before + entry.name)
+                elif entry.is_dir():
+                    place = os.path.realpath(entry.path) if linked else entry.path
+                    # A link to a folder around it has no end.
+                    if not (linked and any(f"{one}/".startswith(f"{place}/") for one in (*around, folder))):
+                        folders.append(entry.name)
+                elif entry.is_file():
+                    yield before + entry.name
+        for name in folders:
+            inside = os.path.realpath(f"{folder}/{name}") if around or Path(folder, name).is_symlink() else ""
+            yield from self.below(
+                f"{folder}/{name}", f"{before}{name}/", (*around, inside or os.path.realpath(folder))
+            )
+
+    def _allowed(self, entry: os.DirEntry[str]) -> bool:
+        return self._follow or Path(entry.path).resolve().is_relative_to(self._root)
+
+
+def is_no_part(name: str) -> bool:
+    """Whether a file or folder is of no format: hidden, or left behind by a system."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def _files_in(entry: os.DirEntry[str]) -> int:
+    if not entry.is_dir(follow_symlinks=False):
+        return 1
+    return sum(len(files) for _, _, files in os.walk(entry.path))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name is that of an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def paths_in(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[Path]:
@@ -97,52 +166,21 @@ def paths_in(folder: Path, wanted: Callable[[str], bool] = lambda name: True) ->
         return sorted(folder / entry.name for entry in entries if wanted(entry.name))
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file's name is that of an image."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def image_files(folder: Path) -> tuple[Names, list[Finding]]:
-    """The image files under a folder by their paths from there, sorted as paths are, and findings on links that
-    lead out of it.
-
-    Hidden files and folders, and files of other kinds, are passed over.
-    """
-    root = folder.resolve()
-    outside: list[str] = []
-
-    def inside() -> Iterator[str]:
-        for name, entry in walk(folder, is_image_name, hidden=False):
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
-                outside.append(name)
-            elif entry.is_file():
-                yield name
-
-    names = sorted_names(inside())
-    what, why = "is a link that leads out of the source", "put a copy there"
-    in_order = sorted(outside, key=lambda name: name.split("/"))
-    return names, [Finding("inside the source", name, what, why) for name in in_order]
-
-
-def has_image_below(folder: Path) -> bool:
-    """Whether an image lies in a folder in this one."""
-    root = folder.resolve()
-    return any(
-        "/" in name
-        and entry.is_file()
-        and (not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root))
-        for name, entry in walk(folder, is_image_name, hidden=False)
-    )
-
-
 def sorted_names(names: Iterable[str]) -> Names:
     """Names of files in the order of their paths."""
+    return _sorted(TextColumn(names))
+
+
+def _sorted(names: TextColumn) -> Names:
     # Paths are sorted part by part, and no part of a name has a zero byte.
-    keys = TextColumn(name.replace("/", "\0") for name in names).array()
-    ordered = keys.take(pa.array(in_order(keys)))
-    _, ends, content = ordered.buffers()
-    slashed = pa.py_buffer(content.to_pybytes().replace(b"\0", b"/") if content is not None else b"")
-    return Names(pa.Array.from_buffers(pa.binary(), len(ordered), [None, ends, slashed]))
+    keys = _replaced(names.array(), b"/", b"\0")
+    return Names(_replaced(keys.take(pa.array(in_order(keys))), b"\0", b"/"))
+
+
+def _replaced(texts: pa.Array, old: bytes, new: bytes) -> pa.Array:
+    _, ends, content = texts.buffers()
+    changed = pa.py_buffer(content.to_pybytes().replace(old, new) if content is not None else b"")
+    return pa.Array.from_buffers(pa.binary(), len(texts), [None, ends, changed])
 
 
 def ascending(order: NDArray[np.integer]) -> bool:

@@ -1,63 +1,231 @@
-"""Finding out which format a source has."""
+"""Reading a source: which format it has and why, what its files say, and what became of all of them."""
 
 import os
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from resources.nearest import there_are
 from visionops_assets.dataset.arrow_memory import from_the_system
+from visionops_assets.dataset.findings import Finding, findings_table
 from visionops_assets.dataset.importing import archives
+from visionops_assets.dataset.importing.classes import named_as_stated, with_copies_as_groups
 from visionops_assets.dataset.importing.columns import Images
-from visionops_assets.dataset.importing.formats import batches, cifar, coco, folders, mnist, tables, voc, yolo
-from visionops_assets.dataset.importing.listing import is_image_name, paths_in
-from visionops_assets.dataset.importing.source import Source, SourceError
+from visionops_assets.dataset.importing.formats import (
+    batches,
+    cifar,
+    coco,
+    cvat,
+    folders,
+    foreign,
+    label_studio,
+    mnist,
+    tables,
+    voc,
+    yolo,
+)
+from visionops_assets.dataset.importing.listing import (
+    Listing,
+    is_image_name,
+    is_no_part,
+    list_files,
+    paths_in,
+    sorted_names,
+)
+from visionops_assets.dataset.importing.made import Made
+from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
+from visionops_assets.dataset.importing.resolving import resolved
+from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.source import Folder, Recognised, Source, SourceError
+from visionops_assets.dataset.importing.stated_splits import split_of
+from visionops_assets.dataset.importing.sums import Sums
+from visionops_assets.dataset.importing.unpacked import kind_of, suffix_of
 
 # The first that recognises a source reads it, so the more particular ones come first.
 FORMATS: dict[str, ModuleType] = {
-    module.NAME: module for module in (batches, coco, voc, yolo, cifar, mnist, tables, folders)
+    module.NAME: module
+    for module in (batches, coco, cvat, label_studio, voc, yolo, cifar, mnist, tables, folders)
 }
 
 
 @from_the_system()
-def read_source(source: Path, format_name: str | None = None) -> Source:
-    """Read a folder, table or archive in the format named, or in the first that recognises it.
+def read_source(source: Path, stated: Stated = NOTHING_STATED, *, held_elsewhere: bool = False) -> Source:
+    """Read a folder, table or archive in the format stated, or in the first that recognises it.
 
-    Where the data came with train and val only, val is the holdout: without one nothing could be judged.
-    Raises `SourceError`.
+    Where neither the data nor, as `held_elsewhere` says, `main` has a holdout, val is it: without one nothing could be
+    judged. Raises `SourceError`.
     """
-    if format_name is not None and format_name not in FORMATS:
-        raise SourceError(f"no format is called {format_name!r}; {there_are(format_name, list(FORMATS))}")
+    if stated.format is not None and stated.format not in FORMATS:
+        raise SourceError(f"no format is called {stated.format!r}; {there_are(stated.format, list(FORMATS))}")
     if not source.exists():
         raise SourceError(f"{source}: does not exist")
-    unpacked = archives.Unpacked(source) if archives.is_archive(source) else None
-    place = _only_folder(unpacked.folder) if unpacked else source
-    module = FORMATS[format_name] if format_name else _recognised(place, source)
-    found: Source = module.read(place)
-    # Batches of ours have their sides for good.
-    images = found.images if module is batches else _with_holdout(found.images)
-    return replace(found, images=images, keeps=unpacked)
+    archives.check_known(source)
+    unpacked = archives.Unpacked(source, stated.encoding) if archives.is_archive(source) else None
+    place = _Place.of(unpacked.folder if unpacked else source, stated, said=unpacked is None)
+    recognised = _recognised(place.listing, source, stated)
+    return _read(place, recognised, stated, held_elsewhere, unpacked)
 
 
-def _recognised(place: Path, source: Path) -> ModuleType:
-    for module in FORMATS.values():
-        if module.recognises(place):
-            return module
+@dataclass(frozen=True)
+class _Place:
+    """What is read: the files of a folder, or of the one folder that is in it."""
+
+    listing: Listing
+    findings: list[Finding]
+    # Files around it, by kind.
+    around: Counter[str]
+
+    @classmethod
+    def of(cls, source: Path, stated: Stated, *, said: bool) -> "_Place":
+        if source.is_file():
+            whole = list_files(source.parent, stated.follow_links)
+            return cls(replace(whole, others=sorted_names([source.name])), [], Counter())
+        around, inside = Counter[str](), source
+        while (folder := _only_folder(inside)) is not None:
+            for entry in paths_in(inside, lambda name: name != folder.name):
+                around[kind_of_file(entry.name)] += 1
+            inside = folder
+        findings = []
+        if inside != source and said:
+            name = inside.relative_to(source).as_posix()
+            what = "is the only folder of the source"
+            findings.append(Finding("read inside", f"{name}/", what, "what lies in it is read", "WARN"))
+        return cls(list_files(inside, stated.follow_links), findings, around)
+
+
+def _only_folder(folder: Path) -> Path | None:
+    """The one folder with everything in it. One with nothing but images is a class, one called after a split that."""
+    entries = paths_in(folder, lambda name: not is_no_part(name) and not folders.is_document(name))
+    if len(entries) != 1 or not entries[0].is_dir() or entries[0].is_symlink():
+        return None
+    if split_of(entries[0].name) is not None:
+        return None
+    with os.scandir(entries[0]) as inside:
+        images_only = all(is_image_name(entry.name) or is_no_part(entry.name) for entry in inside)
+    return None if images_only else entries[0]
+
+
+def _recognised(listing: Listing, source: Path, stated: Stated) -> Recognised:
+    if stated.format is not None:
+        return Recognised(stated.format, "it is stated with --format", [])
+    fitting = [
+        (name, reason)
+        for name, module in FORMATS.items()
+        if (reason := module.recognises(listing)) is not None
+    ]
+    if (lacking := foreign.pointer(listing)) is not None:
+        raise SourceError(
+            f"{source}: {lacking} is a pointer of Git LFS, not the file; fetch the files with `git lfs pull`"
+        )
+    known = [name for name, _ in fitting]
+    general = set(known) <= {folders.NAME, tables.NAME}
+    if general and (other := foreign.recognised(listing)) is not None:
+        raise SourceError(f"{source}: {other}")
+    if fitting:
+        return Recognised(*fitting[0], fitting[1:])
     raise SourceError(
-        f"{source}: is in none of the formats {', '.join(FORMATS)}; expected for example a folder with images and "
-        "a labels.csv (columns path, label), or one folder for each class"
+        f"{source}: is in none of the formats {', '.join(FORMATS)}{_instead(listing)}; expected for example a folder "
+        "with images and a labels.csv (columns path, label), or one folder for each class"
     )
 
 
-def _only_folder(folder: Path) -> Path:
-    """Archives often hold one folder with everything in it; one with nothing but images is a class."""
-    entries = paths_in(folder, lambda name: not name.startswith((".", "__MACOSX")))
-    if len(entries) != 1 or not entries[0].is_dir():
-        return folder
-    with os.scandir(entries[0]) as inside:
-        images_only = all(is_image_name(entry.name) for entry in inside)
-    return folder if images_only else entries[0]
+def _instead(listing: Listing) -> str:
+    kinds = Counter(kind_of_file(name) for name in listing.others)
+    if len(listing.images):
+        kinds["images"] = len(listing.images)
+    if not kinds:
+        return ": it holds no files"
+    first = next((name for name in listing.others if kind_of_file(name) in foreign.NOT_READ), None)
+    reason = f" ({first} {foreign.NOT_READ[kind_of_file(first)]})" if first else ""
+    return ": it holds " + ", ".join(f"{times:,} {kind}" for kind, times in kinds.most_common(5)) + reason
 
 
-def _with_holdout(images: Images) -> Images:
-    return images.with_splits({"val": "holdout"}) if images.splits() == {"train", "val"} else images
+def _read(
+    place: _Place, recognised: Recognised, stated: Stated, held_elsewhere: bool, unpacked: object
+) -> Source:
+    listing = place.listing
+    module = FORMATS[recognised.format]
+    found: Said | Made = module.read(listing, stated)
+    findings = list(place.findings)
+    keeps: tuple[object, ...] = (unpacked,)
+    none_labelled = None
+    if isinstance(found, Said):
+        none_labelled = found.none_labelled
+        within, beside = listing, 0
+        if found.unpacked is not None:
+            within, beside = list_files(found.unpacked.folder), len(listing.images)
+            keeps = (unpacked, found.unpacked)
+        one = resolved(found, within, Folder(str(within.root)), stated)
+        images, seen = one.images, len(within.images) + beside
+        images_left, annotations, left_out = one.images_left_out, one.annotations, one.annotations_left_out
+        if beside:
+            images_left["beside a table with the images in it"] += beside
+            what = f"{beside:,} images lie beside a table with images in it"
+            findings.append(Finding("annotated", listing.images[0], what, "they are left out", "WARN"))
+        findings += listing.link_findings() + one.findings
+        read, not_read = found.read, found.not_read
+    else:
+        images, images_left, read, not_read = found.images, found.left_out, found.read, dict[str, str]()
+        seen = len(images) + images_left.total()
+        if found.images_in_files and len(listing.images):
+            seen += len(listing.images)
+            images_left["beside files with the images in them"] += len(listing.images)
+        annotations = found.annotations or len(images)
+        left_out = found.annotations_left_out
+        findings += found.findings
+    images, without, dropped = named_as_stated(images, stated)
+    images_left, left_out = images_left + without, left_out + dropped
+    files_left = Counter(not_read.values())
+    for name, reason in _special(listing, read | not_read.keys()):
+        files_left[reason.partition(";")[0]] += 1
+        findings.append(Finding("images read", name, reason, "it is left out", "WARN"))
+        not_read = {**not_read, name: reason}
+    rest = Counter(kind_of_file(name) for name in listing.others if name not in read and name not in not_read)
+    if listing.passed:
+        rest["hidden or of the system"] += listing.passed
+    rest += place.around
+    sums = Sums(
+        len(listing.images) + len(listing.others) + listing.passed + place.around.total(),
+        len(listing.images),
+        len(read),
+        rest,
+        files_left,
+        seen,
+        len(images),
+        images_left,
+        annotations,
+        annotations - left_out.total(),
+        left_out,
+    )
+    # Batches of ours have their sides and groups for good.
+    if module is not batches:
+        images = _with_holdout(with_copies_as_groups(images), held_elsewhere)
+    return Source(recognised.format, images, findings_table(findings), keeps, sums, recognised, none_labelled)
+
+
+def _special(listing: Listing, known: set[str]) -> Iterator[tuple[str, str]]:
+    """Files that may be images, and are not read as such."""
+    for name in listing.others:
+        if name in known:
+            continue
+        reason = foreign.NOT_READ.get(kind_of_file(name))
+        if reason is not None:
+            yield name, reason
+        elif suffix_of(name) is None:
+            with (listing.root / name).open("rb") as file:
+                kind = kind_of(file.read(16))
+            if kind is not None:
+                yield name, f"has no suffix; it is an image, rename it to {name.rpartition('/')[2]}{kind}"
+
+
+def kind_of_file(name: str) -> str:
+    """What a file is by its name: its suffix."""
+    return suffix_of(name) or "no suffix"
+
+
+def _with_holdout(images: Images, held_elsewhere: bool) -> Images:
+    if held_elsewhere or "holdout" in images.splits() or None in images.splits():
+        return images
+    return images.with_splits({"val": "holdout"})

@@ -1,39 +1,25 @@
 """What every format is read into."""
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from io import FileIO
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import pandas as pd
 
 from visionops_assets.dataset.findings import findings_table
+from visionops_assets.dataset.importing.sums import Sums
 
 if TYPE_CHECKING:
     from visionops_assets.dataset.importing.columns import Images
 
 IMAGE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".bmp", ".gif", ".webp"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".bmp", ".gif", ".webp"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif", ".jp2", ".j2k"),
 )
-
-# How data sets call the sides of a split that comes with them.
-SPLIT_NAMES: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "holdout",
-    "testing": "holdout",
-    "holdout": "holdout",
-}
-
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -82,6 +68,14 @@ class SourceImage:
     extra: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
 
 
+class Recognised(NamedTuple):
+    """The format that a source is read in, why, and which others fit, each with its reason."""
+
+    format: str
+    reason: str
+    others: Sequence[tuple[str, str]]
+
+
 @dataclass(frozen=True)
 class Source:
     """All images of a source that have annotations, sorted by name, and what was odd about the rest."""
@@ -91,12 +85,9 @@ class Source:
     findings: pd.DataFrame = field(default_factory=lambda: findings_table([]))
     # What must live for as long as images may be read.
     keeps: object = None
-
-
-def split_in_name(name: str) -> str | None:
-    """The split that a file's or folder's name speaks of (`instances_val2017`, `images/test`), if any."""
-    words = re.findall("[a-z]+", name.lower())
-    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), None)
+    sums: Sums = field(default_factory=lambda: Sums(0, 0, 0))
+    recognised: Recognised = field(default_factory=lambda: Recognised("", "", ()))
+    none_labelled: str | None = None
 
 
 def unchanged(image: SourceImage, sha256: str) -> bytes:

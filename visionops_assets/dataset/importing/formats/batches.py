@@ -9,35 +9,49 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionops_assets.dataset.importing.columns import Images
-from visionops_assets.dataset.importing.formats import tables
-from visionops_assets.dataset.importing.gathering import joined
-from visionops_assets.dataset.importing.source import Folder, Source, SourceError
+from visionops_assets.dataset.importing.formats.tables import read_table
+from visionops_assets.dataset.importing.gathering import Gathering, joined
+from visionops_assets.dataset.importing.listing import Listing, list_files
+from visionops_assets.dataset.importing.made import Made
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.resolving import resolved
+from visionops_assets.dataset.importing.source import Folder, SourceError
 
 NAME = "batches"
 
 
-def recognises(source: Path) -> bool:
+def recognises(listing: Listing) -> str | None:
     """Whether the source is a batch, or a folder of batches."""
-    return bool(_batches(source))
+    found = _batches(listing.root)
+    return f"{found[0].name}/ has images/ and annotations/*.parquet" if found else None
 
 
-def read(source: Path) -> Source:
+def read(listing: Listing, stated: Stated) -> Made:
     """Every image with its annotations. Raises `SourceError` naming a batch whose annotations are not one table."""
+    source = listing.root
     batches = _batches(source)
     images: list[Images] = []
-    findings = []
+    made = Made(Gathering(Folder(str(source))).images())
     for batch in batches:
         before = "" if batch == source else f"{batch.name}/"
-        found = tables.read_table(_table(batch), batch / "images")
+        inside = list_files(batch / "images", stated.follow_links)
+        table = _table(batch)
+        found = resolved(read_table(table, stated), inside, Folder(str(batch / "images")), stated)
         images.append(replace(found.images, name=_behind(before, found.images.name)))
-        findings.append(found.findings.assign(image=[before + name for name in found.findings["image"]]))
+        made.findings += [
+            one._replace(image=before + one.image) for one in found.findings + inside.link_findings()
+        ]
+        made.read.add(table.relative_to(source).as_posix())
+        made.left_out += found.images_left_out
+        made.annotations += found.annotations
+        made.annotations_left_out += found.annotations_left_out
     opened = Folder(str(source / "images")) if batches == [source] else _of_batches(source)
-    return Source(NAME, joined(opened, images).by_name(), pd.concat(findings, ignore_index=True))
+    made.images = joined(opened, images).by_name()
+    return made
 
 
 def _behind(before: str, names: pa.Array) -> pa.Array:

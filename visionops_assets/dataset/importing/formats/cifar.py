@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import paths_below, paths_in
-from visionops_assets.dataset.importing.source import Source, SourceError
+from visionops_assets.dataset.importing.listing import Listing, paths_in
+from visionops_assets.dataset.importing.made import Made
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.source import SourceError
 
 NAME = "cifar"
+
+_MARKERS = ("batches.meta", "batches.meta.txt", "meta", "fine_label_names.txt", "coarse_label_names.txt")
 
 _PIXELS = 3 * 32 * 32
 
@@ -32,17 +36,18 @@ class _Part(NamedTuple):
     coarse: NDArray[np.int64] | None
 
 
-def recognises(folder: Path) -> bool:
+def recognises(listing: Listing) -> str | None:
     """Whether there are the names of its classes and its batches."""
-    return folder.is_dir() and _home(folder) is not None
+    home = _home(listing)
+    return None if home is None else "names of classes and batches of CIFAR are there"
 
 
-def read(folder: Path) -> Source:
+def read(listing: Listing, stated: Stated) -> Made:
     """Every image, named `<file>/<number>.png`. Raises `SourceError` naming a file that is not as it should be."""
-    home = _home(folder)
+    home = _home(listing)
     if home is None:
         raise SourceError(
-            f"{folder}: holds no CIFAR data set (batches.meta or meta, with data_batch_1 or train)"
+            f"{listing.root}: holds no CIFAR data set (batches.meta or meta, with data_batch_1 or train)"
         )
     names, coarse_names = _class_names(home)
     parts = {part.name: part for part in _parts(home)}
@@ -57,13 +62,14 @@ def read(folder: Path) -> Source:
         for number, label in enumerate(part.labels):
             extra = {"coarse": coarse_names[part.coarse[number]]} if part.coarse is not None else {}
             images.add(f"{part.name}/{number:05}.png", names[label], split=part.split, extra=extra)
-    return Source(NAME, images.images().by_name())
+    read = {path.relative_to(listing.root).as_posix() for path, _ in _files(home)}
+    read |= {name for name in listing.others if name.rpartition("/")[2] in _MARKERS}
+    return Made(images.images().by_name(), read=read, images_in_files=True)
 
 
-def _home(folder: Path) -> Path | None:
-    markers = ("batches.meta", "batches.meta.txt", "meta", "fine_label_names.txt")
-    found = [path for path in paths_below(folder, markers.__contains__) if path.is_file()]
-    found.sort(key=lambda path: markers.index(path.name))
+def _home(listing: Listing) -> Path | None:
+    found = [listing.root / name for name in listing.others if name.rpartition("/")[2] in _MARKERS]
+    found.sort(key=lambda path: _MARKERS.index(path.name))
     return next((path.parent for path in found if list(_files(path.parent))), None)
 
 

@@ -1,74 +1,66 @@
 """COCO: JSON files of images, categories and boxes (cocodataset.org/#format-data), beside their images.
 
-The split is in the file's name (`instances_train2017.json`). Boxes are kept; what only segmentation or key
-points say is not. Crowd regions, which outline no single object, are left out.
+The split is in the file's name or folder (`instances_train2017.json`, `valid/_annotations.coco.json`). Boxes are kept,
+and of a segmentation without one the box around it. Crowd regions, which outline no single object, are left out. Of
+the official files the instances are read; key points, captions and panoptic ones are named.
 """
 
-import json
-from collections import defaultdict
+from array import array
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Index, Names, image_files, paths_below
-from visionops_assets.dataset.importing.source import Box, Folder, Source, SourceError, split_in_name
+from visionops_assets.dataset.findings import Finding
+from visionops_assets.dataset.importing.formats.json_stream import JSONFile
+from visionops_assets.dataset.importing.formats.regions import box_around
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.stated_splits import stem
+from visionops_assets.dataset.importing.stated_values import key_of, says_yes, stated_size
 
 NAME = "coco"
 
+_LISTS = ("images", "annotations", "categories")
+_OTHERS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
+_SHOWN = 5
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
-def recognises(folder: Path) -> bool:
+
+def recognises(listing: Listing) -> str | None:
     """Whether there is a JSON file of COCO's kind."""
-    return folder.is_dir() and any(_looks_like_coco(path) for path in _json_files(folder))
+    found = _files(listing)
+    return f"{found[0]} has COCO's images, annotations and categories" if found else None
 
 
-def read(folder: Path) -> Source:
+def read(listing: Listing, stated: Stated) -> Said:
     """Every image that a file names, with its boxes. Raises `SourceError` naming the file."""
-    files, findings = image_files(folder)
-    by_name, by_last = Index(files), Index(files, lambda name: name.rpartition("/")[2])
-    taken = np.zeros(len(files), bool)
-    images = Gathering(Folder(str(folder)))
-    for file in (path for path in _json_files(folder) if _looks_like_coco(path)):
-        content = _load(file)
-        boxes, crowds = _boxes(content, file)
-        if crowds:
-            what = f"has {crowds:,} crowd regions"
-            findings.append(Finding("single objects", file.name, what, "they are left out", "WARN"))
-        split = split_in_name(file.stem)
-        for entry in content["images"]:
-            found = _find(str(entry.get("file_name", "")), split, files, by_name, by_last)
-            if found is None:
-                shown = str(entry.get("file_name"))
-                findings.append(
-                    Finding(
-                        "complete",
-                        shown,
-                        f"is annotated ({file.name}) but is not there",
-                        "add it, or remove its entry",
-                    )
-                )
-            elif taken[found]:
-                what = f"is annotated again in {file.name}"
-                findings.append(Finding("annotated once", files[found], what, "keep one entry"))
-            else:
-                taken[found] = True
-                images.add(
-                    files[found],
-                    boxes=boxes.get(entry["id"], []),
-                    split=split,
-                    captured_at=_time(entry.get("date_captured")),
-                    extra={"coco_id": int(entry["id"])} if isinstance(entry["id"], int) else {},
-                )
-    for name in sorted(files[position] for position in np.flatnonzero(~taken).tolist()):
-        findings.append(Finding("annotated", name, "is in no annotation file", "it is left out", "WARN"))
-    return Source(NAME, images.images().by_name(), findings_table(findings))
+    said = Said(kept_by="entry")
+    found = _files(listing)
+    instances = [name for name in found if stem(name.rpartition("/")[2]).startswith("instances")]
+    for name in found:
+        other = next((kind for kind in _OTHERS if name.rpartition("/")[2].lower().startswith(kind)), None)
+        if other is not None and (instances or other in ("captions", "panoptic", "image_info")):
+            said.not_read[name] = f"is COCO's file of {other.replace('_', ' ')}"
+        else:
+            said.read.add(name)
+            _Reading(said, name, listing.root / name, stated).read()
+    for name, reason in said.not_read.items():
+        why = "it is not read" + ("; the instances are" if instances else "")
+        said.findings.append(Finding("all read", name, reason, why, "WARN"))
+    if not said.read:
+        raise SourceError(
+            f"{listing.root}: {', '.join(said.not_read)} have no boxes; put the file of instances there"
+        )
+    return said
 
 
-def _json_files(folder: Path) -> list[Path]:
-    return paths_below(folder, lambda name: name.endswith(".json") and not name.startswith("."))
+def _files(listing: Listing) -> list[str]:
+    return [name for name in listing.ending(".json") if _looks_like_coco(listing.root / name)]
 
 
 def _looks_like_coco(path: Path) -> bool:
@@ -77,56 +69,193 @@ def _looks_like_coco(path: Path) -> bool:
         head = stream.read(1 << 16)
         stream.seek(max(0, path.stat().st_size - (1 << 16)))
         ends = head + stream.read()
+    for mark in _MARKS:
+        head = head.removeprefix(mark)
+    if b"\0" in head[:4]:
+        head, ends = head.replace(b"\0", b""), ends.replace(b"\0", b"")
+    # An entry of the image, a result of the panoptic kind included.
     return (
         head.lstrip().startswith(b"{")
         and sum(key in ends for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2
     )
 
 
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise SourceError(f"{file}: is not JSON that can be read: {error}") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
+@dataclass
+class _Boxes:
+    """Annotations as columns: the number of the image's identity, of the class, and the box."""
+
+    images: dict[str, int] = field(default_factory=dict)
+    image: "array[int]" = field(default_factory=lambda: array("i"))
+    category: "array[int]" = field(default_factory=lambda: array("i"))
+    corners: "array[float]" = field(default_factory=lambda: array("d"))
+    identity: "array[int]" = field(default_factory=lambda: array("q"))
+
+
+class _Reading:
+    def __init__(self, said: Said, name: str, path: Path, stated: Stated) -> None:
+        self._said, self._name, self._path = said, name, path
+        self._json = JSONFile(path, stated.encoding)
+        self._names: dict[str, str] = {}
+        self._categories: dict[str, int] = {}
+        self._boxes = _Boxes()
+        self._seen: set[str] = set()
+        self._crowds, self._around = 0, 0
+        self._there: set[str] = set()
+
+    def read(self) -> None:
+        """Annotations may come before images and categories: they are gathered first."""
+        for key, number, item in self._json.members(frozenset(_LISTS)):
+            if number < 0 and key in _LISTS and isinstance(item, list):
+                self._there.add(key)
+            if number >= 0 and key == "categories":
+                self._category(item, number)
+            elif number >= 0 and key == "annotations":
+                self._annotation(item, number)
+        for key in _LISTS:
+            if key not in self._there:
+                raise SourceError(
+                    f"{self._path}: has no list {key!r}; expected COCO's images, annotations and categories"
+                )
+        self._check_categories()
+        self._tell()
+        self._images()
+
+    def _category(self, item: Any, number: int) -> None:
+        key = key_of(item.get("id")) if isinstance(item, dict) else None
+        name = item.get("name") if isinstance(item, dict) else None
+        if key is None or name is None:
+            raise SourceError(f"{self._path}: category number {number} has no id or no name")
+        if key in self._names:
             raise SourceError(
-                f"{file}: has no list {key!r}; expected COCO's images, annotations and categories"
+                f"{self._path}: two categories have the id {key}, {self._names[key]!r} and {str(name)!r}; each needs "
+                "its own"
             )
-    return content
+        self._names[key] = str(name)
 
-
-def _boxes(content: dict[str, Any], file: Path) -> tuple[dict[Any, list[Box]], int]:
-    names = {category.get("id"): str(category.get("name")) for category in content["categories"]}
-    boxes: dict[Any, list[Box]] = defaultdict(list)
-    crowds = 0
-    for number, annotation in enumerate(content["annotations"]):
-        if annotation.get("iscrowd"):
-            crowds += 1
-            continue
-        try:
-            x, y, w, h = (float(value) for value in annotation["bbox"])
-            label = names[annotation["category_id"]]
-            boxes[annotation["image_id"]].append({"x": x, "y": y, "w": w, "h": h, "label": label})
-        except (KeyError, TypeError, ValueError) as error:
-            which = annotation.get("id", number)
+    def _annotation(self, item: Any, number: int) -> None:
+        if not isinstance(item, dict):
+            raise SourceError(f"{self._path}: annotation number {number} is no object with a bbox")
+        shown = item.get("id", number)
+        if says_yes(item.get("iscrowd")):
+            self._crowds += 1
+            return
+        image, category = key_of(item.get("image_id")), key_of(item.get("category_id"))
+        box = _box(item)
+        if box is None or image is None or category is None:
+            lacking = "bbox" if box is None else "image_id" if image is None else "category_id"
             raise SourceError(
-                f"{file}: annotation {which} has no usable bbox, image_id or category_id: {error!r}"
-            ) from error
-    return boxes, crowds
+                f"{self._path}: annotation {shown} has no usable bbox, image_id or category_id: its {lacking} is "
+                f"{str(item.get(lacking))[:40]!r}"
+            )
+        self._around += "bbox" not in item or item["bbox"] in (None, [])
+        boxes = self._boxes
+        boxes.image.append(boxes.images.setdefault(image, len(boxes.images)))
+        boxes.category.append(self._categories.setdefault(category, len(self._categories)))
+        boxes.corners.extend(box)
+        boxes.identity.append(shown if isinstance(shown, int) and abs(shown) < 1 << 63 else number)
+
+    def _check_categories(self) -> None:
+        for key, number in self._categories.items():
+            if key not in self._names:
+                first = self._boxes.identity[self._boxes.category.index(number)]
+                raise SourceError(
+                    f"{self._path}: annotation {first} has no usable bbox, image_id or category_id: no category has "
+                    f"the id {key}; there are {_few([*self._names])}"
+                )
+        by_name: dict[str, list[str]] = {}
+        for key, name in self._names.items():
+            by_name.setdefault(name, []).append(key)
+        for name, keys in by_name.items():
+            if len(keys) > 1 and any(key in self._categories for key in keys):
+                what = f"has categories {' and '.join(keys)} that are both called {name!r}"
+                self._tell_of_file("one class a name", what, "they are taken for one class")
+
+    def _tell(self) -> None:
+        if self._crowds:
+            self._said.left_out["crowd regions"] += self._crowds
+            what = f"has {self._crowds:,} crowd regions"
+            self._tell_of_file("single objects", what, "they are left out")
+        if self._around:
+            what = f"has {self._around:,} annotations without a bbox"
+            self._tell_of_file("boxes given", what, "the box around their segmentation is taken")
+
+    def _tell_of_file(self, check: str, what: str, why: str) -> None:
+        self._said.findings.append(Finding(check, self._name.rpartition("/")[2], what, why, "WARN"))
+
+    def _images(self) -> None:
+        boxes, named = self._boxes, [""] * len(self._categories)
+        for key, number in self._categories.items():
+            named[number] = self._names[key]
+        image, category = np.array(boxes.image, np.int32), np.array(boxes.category, np.int32)
+        corners = np.array(boxes.corners, np.float64).reshape(-1, 4)
+        order = np.argsort(image, kind="stable")
+        starts = np.searchsorted(image[order], np.arange(len(boxes.images) + 1))
+        met = np.zeros(len(boxes.images), bool)
+        for key, number, entry in self._json.members(frozenset(_LISTS)):
+            if key != "images" or number < 0:
+                continue
+            identity = self._identity(entry, number)
+            of_image = boxes.images.get(identity)
+            mine: list[Box] = []
+            if of_image is not None:
+                met[of_image] = True
+                for one in order[starts[of_image] : starts[of_image + 1]].tolist():
+                    x, y, w, h = corners[one].tolist()
+                    mine.append({"x": x, "y": y, "w": w, "h": h, "label": named[category[one]]})
+            own = entry["id"]
+            self._said.add(
+                str(entry.get("file_name") or ""),
+                self._name,
+                boxes=mine,
+                captured_at=_time(entry.get("date_captured")),
+                extra={"coco_id": own} if isinstance(own, int) and abs(own) < 1 << 63 else {},
+                frame=stated_size(entry.get("width"), entry.get("height")),
+            )
+        self._orphans(met, image)
+
+    def _identity(self, entry: Any, number: int) -> str:
+        key = key_of(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None:
+            named = entry.get("file_name") if isinstance(entry, dict) else None
+            raise SourceError(
+                f"{self._path}: entry {number} of images ({str(named)[:80]!r}) has no id, so its boxes are not found"
+            )
+        if key in self._seen:
+            raise SourceError(f"{self._path}: two images have the id {key}; each needs its own")
+        self._seen.add(key)
+        return key
+
+    def _orphans(self, met: np.ndarray, image: np.ndarray) -> None:
+        lost = np.flatnonzero(~met[image])
+        if not len(lost):
+            return
+        keys = list(self._boxes.images)
+        annotations = _few([str(self._boxes.identity[one]) for one in lost.tolist()])
+        images = _few([keys[number] for number in np.flatnonzero(~met).tolist()])
+        self._said.left_out["no image has their image_id"] += len(lost)
+        self._said.findings.append(
+            Finding(
+                "complete",
+                self._name.rpartition("/")[2],
+                f"has {len(lost):,} annotations (id {annotations}) of images it has no entry of (image_id {images})",
+                "add the entries of these images, or remove the annotations",
+            )
+        )
 
 
-def _find(file_name: str, split: str | None, files: Names, by_name: Index, by_last: Index) -> int | None:
-    """The image a file name means: that path, or the one image called so (in the split's folder, if several)."""
-    position = by_name.first(file_name)
-    if position is not None:
-        return position
-    last = file_name.rpartition("/")[2]
-    named = [place for place in by_last.all(last) if files[place].endswith(f"/{file_name}")]
-    if len(named) > 1:
-        folders = {place: files[place].rpartition("/")[0] for place in named}
-        named = [place for place in named if split is not None and split_in_name(folders[place]) == split]
-    return named[0] if len(named) == 1 else None
+def _box(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    try:
+        if item.get("bbox") not in (None, []):
+            x, y, w, h = (float(value) for value in item["bbox"])
+            return x, y, w, h
+        return box_around(item.get("segmentation"))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        return None
+
+
+def _few(values: list[str]) -> str:
+    shown = ", ".join(values[:_SHOWN])
+    return shown if len(values) <= _SHOWN else f"{shown} and {len(values) - _SHOWN:,} more"
 
 
 def _time(text: Any) -> datetime | None:

@@ -1,35 +1,105 @@
-"""Folder per class: `<class>/<image>`, or `<train|val|test>/<class>/<image>` with a split of its own."""
+"""Folder per class: `<class>/<image>`, or `<train|val|test>/<class>/<image>` with a split of its own; also
+`<class>/<train|val|test>/<image>`.
 
-from pathlib import Path
+The last guess: a folder that other formats have is never a class, nor is a tree with annotations that nothing reads.
+"""
 
-from visionops_assets.dataset.findings import Finding, findings_table
+from collections import Counter
+
+from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import has_image_below, image_files
-from visionops_assets.dataset.importing.source import SPLIT_NAMES, Folder, Source
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.made import Made
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.source import Folder, SourceError
+from visionops_assets.dataset.importing.stated_splits import split_of
 
 NAME = "folders"
 
+_LAYOUT = frozenset(
+    {
+        "images",
+        "image",
+        "imgs",
+        "labels",
+        "label",
+        "annotations",
+        "jpegimages",
+        "imagesets",
+        "segmentationclass",
+    }
+    | {"segmentationobject", "obj_train_data", "obj_valid_data", "obj_test_data", "masks"}
+)
+_ANNOTATIONS = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".parquet", ".names", ".ndjson")
+_DOCUMENTS = (
+    "readme",
+    "license",
+    "licence",
+    "notice",
+    "changelog",
+    "citation",
+    "authors",
+    "about",
+    "requirements",
+)
 
-def recognises(folder: Path) -> bool:
-    """Whether images lie in folders below this one."""
-    return folder.is_dir() and has_image_below(folder)
+
+def recognises(listing: Listing) -> str | None:
+    """Whether images lie in folders."""
+    first = next((name for name in listing.images if "/" in name), None)
+    return None if first is None else f"images lie in folders ({first})"
 
 
-def read(folder: Path) -> Source:
+def read(listing: Listing, stated: Stated) -> Made:
     """Every image with its folder's name as label."""
-    files, findings = image_files(folder)
-    tops = {top for top, inside, _ in (name.partition("/") for name in files) if inside}
-    has_splits = bool(tops) and all(top.lower() in SPLIT_NAMES for top in tops)
-    images = Gathering(Folder(str(folder)))
-    for name in files:
+    if stated.format != NAME:
+        _check_read(listing)
+    by_split = {
+        name.partition("/")[0]
+        for name in listing.images
+        if name.count("/") > 1 and split_of(name.partition("/")[0]) is not None
+    }
+    images, findings, left_out = Gathering(Folder(str(listing.root))), listing.link_findings(), Counter[str]()
+    for name in listing.images:
         parts = name.split("/")
-        if len(parts) < 2 + has_splits:
-            findings.append(
-                Finding(
-                    "annotated", name, "lies in no class folder", "it has no label and is left out", "WARN"
-                )
-            )
-            continue
-        split = SPLIT_NAMES[parts[0].lower()] if has_splits else None
-        images.add(name, parts[1 if has_splits else 0], split=split)
-    return Source(NAME, images.images(), findings_table(findings))
+        why, label, split = "", "", None
+        if by_split and parts[0] not in by_split:
+            why = "lies in none of the splits " + ", ".join(sorted(by_split))
+        elif len(parts) < 2 + bool(by_split):
+            why = "lies in no class folder"
+        else:
+            split, label = (split_of(parts[0]), parts[1]) if by_split else (None, parts[0])
+            if not by_split and len(parts) > 2:
+                split = split_of(parts[1])
+        if label and stated.format != NAME:
+            _check_class(label, name, listing)
+        if why:
+            left_out[why.partition(" splits")[0]] += 1
+            findings.append(Finding("annotated", name, why, "it has no label and is left out", "WARN"))
+        else:
+            images.add(name, label, split=split)
+    return Made(images.images(), findings, left_out)
+
+
+def is_document(name: str) -> bool:
+    """Whether a file tells people about the data, and nothing of its images."""
+    last = name.rpartition("/")[2].lower()
+    return last.startswith(_DOCUMENTS) or last.endswith((".md", ".pdf", ".html", ".rst"))
+
+
+def _check_read(listing: Listing) -> None:
+    unread = [name for name in listing.ending(*_ANNOTATIONS) if not is_document(name)]
+    if unread:
+        more = f" and {len(unread) - 1:,} more" if len(unread) > 1 else ""
+        raise SourceError(
+            f"{listing.root}: {unread[0]}{more} may be annotations, but fit no format that is read; name the format "
+            "with --format, or take folders for classes and leave these unread with --format folders"
+        )
+
+
+def _check_class(label: str, name: str, listing: Listing) -> None:
+    if label.lower() in _LAYOUT or split_of(label) is not None:
+        raise SourceError(
+            f"{listing.root}: nothing says what {name} shows: {label}/ is no class, and there are no annotations that "
+            "are read. Expected for example one folder for each class, or a labels.csv with columns path, label"
+        )

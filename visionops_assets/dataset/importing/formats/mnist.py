@@ -10,24 +10,27 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import paths_below
-from visionops_assets.dataset.importing.source import Source, SourceError
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.made import Made
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.source import SourceError
 
 NAME = "mnist"
 
 _PARTS = (("train", "train"), ("t10k", "holdout"), ("test", "holdout"))
 
 
-def recognises(folder: Path) -> bool:
+def recognises(listing: Listing) -> str | None:
     """Whether there are IDX files of images."""
-    return folder.is_dir() and bool(_pairs(folder))
+    found = _pairs(listing)
+    return f"{found[0][2].name} has images of MNIST" if found else None
 
 
-def read(folder: Path) -> Source:
+def read(listing: Listing, stated: Stated) -> Made:
     """Every image, named `<part>/<number>.png`, with its number as label. Raises `SourceError`."""
     parts: dict[str, NDArray[np.uint8]] = {}
-    images = Gathering(NumberedImages(parts))
-    for part, split, image_file, label_file in _pairs(folder):
+    images, read = Gathering(NumberedImages(parts)), set[str]()
+    for part, split, image_file, label_file in _pairs(listing):
         parts[part], labels = _idx(image_file, 3)[..., None], _idx(label_file, 1)
         if len(parts[part]) != len(labels):
             raise SourceError(
@@ -35,12 +38,13 @@ def read(folder: Path) -> Source:
             )
         for number, label in enumerate(labels):
             images.add(f"{part}/{number:05}.png", str(label), split=split)
-    return Source(NAME, images.images().by_name())
+        read |= {file.relative_to(listing.root).as_posix() for file in (image_file, label_file)}
+    return Made(images.images().by_name(), read=read, images_in_files=True)
 
 
-def _pairs(folder: Path) -> list[tuple[str, str, Path, Path]]:
+def _pairs(listing: Listing) -> list[tuple[str, str, Path, Path]]:
     found = []
-    candidates = paths_below(folder, lambda name: fnmatchcase(name, "*-images*idx3-ubyte*"))
+    candidates = [listing.root / name for name in listing.others if "idx3-ubyte" in name]
     for part, split in _PARTS:
         pattern = f"{part}-images*idx3-ubyte*"
         image_files = [path for path in candidates if fnmatchcase(path.name, pattern) and path.is_file()]

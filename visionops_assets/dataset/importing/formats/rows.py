@@ -1,39 +1,69 @@
-"""The rows of a CSV or Parquet table, a bounded number in memory at once."""
+"""The rows of a CSV, JSON Lines or Parquet table, a bounded number in memory at once."""
 
 import csv
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, open_text
 from visionops_assets.dataset.importing.portions import AT_ONCE
 from visionops_assets.dataset.importing.source import SourceError
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The names of a table's columns, and its rows by them: what pandas would make of the whole table."""
+    """The names of a table's columns, and its rows by them, each with the number that people find it by."""
 
     columns: list[str]
-    read: Callable[[], Iterator[dict[str, Any]]]
+    read: Callable[[], Iterator[tuple[int, dict[str, Any]]]]
+    # Names of the numbers in a column, where the table has them.
+    names: dict[str, list[str]]
+    # Rows without anything in them.
+    empty: int = 0
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         return self.read()
 
 
-def csv_rows(table: Path) -> Rows:
-    """A CSV table, whose delimiter the first line tells. Raises `SourceError` where it is none, naming row and fix."""
-    delimiter = _delimiter(table)
-    header, broken = None, ""
+def read_rows(table: Path, encoding: str | None = None) -> Rows:
+    """A table by its suffix. Raises `SourceError` naming file and fix."""
+    suffix = table.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet_rows(table)
     try:
-        for number, row in enumerate(_csv(table, delimiter), start=1):
+        return _json_rows(table, encoding) if suffix in (".jsonl", ".ndjson") else _csv_rows(table, encoding)
+    except UnicodeError as error:
+        raise not_text(table, encoding_of(table, encoding)) from error
+
+
+def _csv_rows(table: Path, encoding: str | None) -> Rows:
+    """A CSV table, whose delimiter the first line tells."""
+    with open_text(table, encoding) as stream:
+        head = stream.readline()
+        while stream.read(1 << 20):
+            pass
+    delimiter = max(",;\t", key=head.count)
+
+    def lines() -> Iterator[tuple[int, list[str]]]:
+        with open_text(table, encoding) as stream:
+            reader = csv.reader(stream, delimiter=delimiter, strict=True)
+            # Rows are counted as spreadsheets show them.
+            yield from enumerate((row for row in reader if row), start=1)
+
+    header, broken, empty = None, "", 0
+    try:
+        for number, row in lines():
             if header is None:
                 header = [name.strip() for name in row]
+            elif not any(field.strip() for field in row):
+                empty += 1
             elif len(row) != len(header) and not broken:
                 broken = f"row {number} has {len(row)} fields, the first line names {len(header)} columns"
     except csv.Error as error:
@@ -43,81 +73,86 @@ def csv_rows(table: Path) -> Rows:
     if broken:
         raise SourceError(f"{table}: {broken}")
     columns = header
+    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    if twice is not None:
+        raise SourceError(f"{table}: has two columns called {twice!r}; rename one")
 
-    def read() -> Iterator[dict[str, Any]]:
-        rows = _csv(table, delimiter)
+    def read() -> Iterator[tuple[int, dict[str, Any]]]:
+        rows = lines()
         next(rows)
-        for row in rows:
-            yield dict(zip(columns, row, strict=True))
+        for number, row in rows:
+            if any(field.strip() for field in row):
+                yield number, dict(zip(columns, row, strict=True))
 
-    return Rows(columns, read)
+    return Rows(columns, read, {}, empty)
 
 
-def parquet_rows(table: Path) -> Rows:
-    """A Parquet table. Raises `SourceError` where it cannot be read."""
+def _json_rows(table: Path, encoding: str | None) -> Rows:
+    def read() -> Iterator[tuple[int, dict[str, Any]]]:
+        with open_text(table, encoding) as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    try:
+                        row = json.loads(line)
+                    except ValueError as error:
+                        raise SourceError(f"{table}: line {number} is not JSON: {error}") from error
+                    if not isinstance(row, dict):
+                        raise SourceError(f"{table}: line {number} is no JSON object; expected one a line")
+                    yield number, row
+
+    columns: dict[str, None] = {}
+    for _, row in read():
+        columns |= dict.fromkeys(row)
+    return Rows(list(columns), read, {})
+
+
+def _parquet_rows(table: Path) -> Rows:
     try:
         file = pq.ParquetFile(table)
-        empty = file.schema_arrow.empty_table().to_pandas()
-        partly = _integers_with_gaps(file)
+        columns, names = file.schema_arrow.names, _class_names(file.schema_arrow)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(table, error) from error
 
-    def read() -> Iterator[dict[str, Any]]:
+    def read() -> Iterator[tuple[int, dict[str, Any]]]:
+        number = 0
         try:
             for batch in pq.ParquetFile(table).iter_batches(AT_ONCE):
-                frame = batch.to_pandas()
-                # Where the whole column has a gap, pandas has no integers.
-                frame = frame.astype({name: "float64" for name in partly if _integers(frame[name])})
-                for record in frame.to_dict("records"):
-                    yield {str(column): value for column, value in record.items()}
+                # One row after the other: images may be among them.
+                for place in range(len(batch)):
+                    yield (
+                        number,
+                        {
+                            name: batch.column(at)[place].as_py()
+                            for at, name in enumerate(columns)
+                            # What pandas numbers its rows with.
+                            if not name.startswith("__index_level_")
+                        },
+                    )
+                    number += 1
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(table, error) from error
 
-    return Rows([str(column) for column in empty.columns], read)
+    return Rows([name for name in columns if not name.startswith("__index_level_")], read, names)
 
 
-def _delimiter(table: Path) -> str:
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names of class numbers that Hugging Face's `datasets` keeps beside the columns."""
     try:
-        with _opened(table) as stream:
-            head = stream.readline()
-            while stream.read(1 << 20):
-                pass
-    except UnicodeDecodeError:
-        head = _whole(table)
-    return max(",;\t", key=head.count)
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, ValueError, TypeError):
+        return {}
+    named = {column: _names_in(feature) for column, feature in features.items() if isinstance(features, dict)}
+    return {column: names for column, names in named.items() if names}
 
 
-def _whole(table: Path) -> str:
-    """The text, or which byte of the whole file is none."""
-    try:
-        return table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{table}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
-
-
-def _csv(table: Path, delimiter: str) -> Iterator[list[str]]:
-    with _opened(table) as stream:
-        yield from (row for row in csv.reader(stream, delimiter=delimiter, strict=True) if row)
-
-
-def _opened(table: Path) -> TextIO:
-    return table.open(encoding="utf-8-sig")
-
-
-def _integers_with_gaps(file: pq.ParquetFile) -> list[str]:
-    integers = [field.name for field in file.schema_arrow if pa.types.is_integer(field.type)]
-    gaps = dict.fromkeys(integers, 0)
-    if integers:
-        for batch in file.iter_batches(AT_ONCE, columns=integers):
-            for name in integers:
-                gaps[name] += batch[name].null_count
-    return [name for name in integers if gaps[name]]
-
-
-def _integers(column: pd.Series) -> bool:
-    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu"
+def _names_in(feature: Any) -> list[str] | None:
+    if isinstance(feature, dict):
+        if isinstance(feature.get("names"), list):
+            return [str(name) for name in feature["names"]]
+        return next((names for one in feature.values() if (names := _names_in(one))), None)
+    if isinstance(feature, list):
+        return next((names for one in feature if (names := _names_in(one))), None)
+    return None
 
 
 def _unreadable(table: Path, error: Exception) -> SourceError:

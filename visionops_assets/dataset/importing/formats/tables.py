@@ -1,161 +1,321 @@
-"""A table of labels beside the images: CSV (comma, semicolon or tab) or Parquet.
+"""Tables of labels or boxes beside the images, or with the images in them.
 
-One row an image, with a column that names it (relative to the table) and one with its label; or in Parquet a
-column `boxes`. `split`, `group`, `captured_at` (UTC unless it says otherwise) and `source` are understood; any
-other column is kept.
+CSV (comma, semicolon or tab), JSON Lines (`metadata.jsonl` of Hugging Face) or Parquet. One row an image, with a column
+that names it and one with its label, or with lists of boxes; or one row a box. `split`, `group`, `captured_at` (UTC
+unless it says otherwise) and `source` are understood; any other column of one row an image is kept. Images as bytes
+in a column are unpacked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.importing.formats.rows import Rows, csv_rows, parquet_rows
-from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Index, Names, image_files, paths_in
-from visionops_assets.dataset.importing.source import SPLIT_NAMES, Folder, Source, SourceError
+from visionops_assets.dataset.findings import Finding
+from visionops_assets.dataset.importing.columns import SHARES
+from visionops_assets.dataset.importing.formats.box_columns import (
+    BoxColumns,
+    ask_for_order,
+    box_columns,
+    box_of,
+    four_numbers,
+)
+from visionops_assets.dataset.importing.formats.rows import SUFFIXES, Rows, read_rows
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, stem
+from visionops_assets.dataset.importing.stated_values import stated_size
+from visionops_assets.dataset.importing.unpacked import UnpackedImages
+from visionops_assets.dataset.layout import BATCHES
 
 NAME = "table"
 
-_IMAGE = ("path", "image", "image_path", "filename", "file_name", "file", "name")
-_LABEL = ("label", "class", "category", "target", "class_name")
+_IMAGE = (
+    *(
+        "path",
+        "image",
+        "image_path",
+        "filename",
+        "file_name",
+        "file",
+        "name",
+        "image_id",
+        "image_name",
+        "img",
+    ),
+    *("img_path", "filepath", "file_path"),
+)
+_LABEL = ("label", "class", "category", "target", "class_name", "label_name", "classname", "category_name")
+_OBJECTS = ("objects", "annotations")
 # Of the canonical annotations, what is found anew at the audit.
 _AUDITED = frozenset({"sha256", "phash", "width", "height", "size", "excluded", "batch"})
 
 
-def recognises(source: Path) -> bool:
-    """Whether the source is a table, or a folder with exactly one at its top."""
-    return len(_tables(source)) == 1
+def recognises(listing: Listing) -> str | None:
+    """Whether there is a table."""
+    found = tables_in(listing)
+    return f"{found[0]} is a table" if found else None
 
 
-def read(source: Path) -> Source:
-    """Every image that the table names. Raises `SourceError` naming the table and its columns."""
-    tables = _tables(source)
-    if len(tables) != 1:
-        raise SourceError(f"{source}: expected one table (*.csv, *.tsv or *.parquet), found {len(tables)}")
-    return read_table(tables[0], tables[0].parent)
+def tables_in(listing: Listing) -> list[str]:
+    """The tables: those that lie with the images, or the ones that say how they are called."""
+    return listing.ending(*SUFFIXES)
 
 
-def read_table(table: Path, folder: Path) -> Source:
-    """Every image under a folder that a table names. Raises `SourceError` naming the table and its columns."""
-    rows = parquet_rows(table) if table.suffix == ".parquet" else csv_rows(table)
-    image_column = _column(rows, _IMAGE, table)
-    truth_column = "boxes" if "boxes" in rows.columns else _column(rows, _LABEL, table)
-    files, findings = image_files(folder)
-    by_name, taken = Index(files), np.zeros(len(files), bool)
-    images = Gathering(Folder(str(folder)))
-    for number, row in enumerate(rows):
-        where = f"{table.name}, row {number + 2 if table.suffix != '.parquet' else number}"
-        name, position = _find(row.pop(image_column), by_name)
-        if position is None:
-            shown = name or "an empty name"
-            findings.append(
-                Finding(
-                    "complete", shown, f"is annotated ({where}) but is not there", "add it, or remove its row"
-                )
+def read(listing: Listing, stated: Stated) -> Said:
+    """What the tables say. Raises `SourceError` naming the table and its columns."""
+    said = Said(kept_by="row", why_unlabelled="is in no table")
+    found = tables_in(listing)
+    problems: list[SourceError] = []
+    for name in found:
+        rows = read_rows(listing.root / name, stated.encoding)
+        try:
+            table = _Table(said, name, str(listing.root / name), rows, stated, len(found) > 1)
+        except SourceError as error:
+            problems.append(error)
+            said.not_read[name] = "names no image, or no label"
+            continue
+        said.read.add(name)
+        table.read()
+    if not said.read:
+        raise (
+            problems[0]
+            if problems
+            else SourceError(
+                f"{listing.root}: expected a table (*.csv, *.tsv, *.parquet or metadata.jsonl), found none"
             )
-        elif taken[position]:
-            findings.append(Finding("annotated once", name, f"is annotated again in {where}", "keep one row"))
+        )
+    if len(said.read) == 1:
+        said.why_unlabelled = f"is not in {next(iter(said.read)).rpartition('/')[2]}"
+    for name, reason in said.not_read.items():
+        said.findings.append(Finding("all read", name, reason, "it is not read", "WARN"))
+    return said
+
+
+def read_table(table: Path, stated: Stated) -> Said:
+    """What one table of annotations of ours says, whose paths lead from the repository's root."""
+    said = Said(kept_by="row", why_unlabelled=f"is not in {table.name}")
+    _Table(said, table.name, str(table), read_rows(table, stated.encoding), stated, False, ours=True).read()
+    return said
+
+
+class _Table:
+    def __init__(
+        self, said: Said, name: str, shown: str, rows: Rows, stated: Stated, several: bool, ours: bool = False
+    ) -> None:
+        self._several, self._ours = several, ours
+        self._said, self._name, self._rows, self._shown = said, name, rows, shown
+        lowered = {column.lower().strip(): column for column in reversed(rows.columns)}
+        self._image = _column(lowered, _IMAGE, rows, shown)
+        self._objects = next((lowered[one] for one in _OBJECTS if one in lowered), None)
+        self._own_boxes = lowered.get("boxes") if "boxes" in rows.columns else None
+        self._boxes = None if self._objects else box_columns(rows.columns, stated.boxes)
+        self._order = stated.boxes
+        needs = self._objects is None and not (self._own_boxes and self._struct())
+        self._label = _column(lowered, _LABEL, rows, shown) if needs else None
+        self._known = {column: lowered.get(column) for column in ("split", "group", "captured_at", "source")}
+
+    def read(self) -> None:
+        if self._rows.empty:
+            what = f"has {self._rows.empty:,} rows with nothing in them"
+            self._said.findings.append(Finding("rows", self._name, what, "they are skipped", "WARN"))
+        if self._objects is not None or (self._own_boxes and self._struct()):
+            self._one_row_an_image()
+        elif self._boxes is not None:
+            self._one_row_a_box(self._boxes)
         else:
-            taken[position] = True
-            truth = row.pop(truth_column)
-            _add(images, name, truth_column == "boxes", truth, row, where, findings)
-    findings += _left_out(files, taken, table)
-    return Source(NAME, images.images().by_name(), findings_table(findings))
+            self._one_row_an_image()
+
+    def _struct(self) -> bool:
+        """Whether the column `boxes` has boxes as annotations of ours keep them."""
+        for _, row in self._rows:
+            value = row.get(self._own_boxes or "")
+            if value:
+                return isinstance(value, list) and isinstance(value[0], dict)
+        return True
+
+    def _one_row_an_image(self) -> None:
+        for number, row in self._rows:
+            where = f"{self._name}, row {number}"
+            name = self._named_image(row.pop(self._image, None), number)
+            label, boxes, frame = None, None, (0, 0)
+            if self._objects is not None:
+                boxes = self._boxes_of_objects(row.pop(self._objects, None), where)
+                frame = stated_size(row.pop("width", None), row.pop("height", None))
+            elif self._label is None:
+                boxes = [_own(box, where) for box in row.pop(self._own_boxes or "", None) or ()]
+            else:
+                value = row.pop(self._label, None)
+                label = self._class(value, self._label) or None
+                if label is None:
+                    self._said.tell("annotated", f"has no label ({where})", "give it one, or remove its row")
+            facts = self._facts(row, where)
+            self._said.add(
+                name,
+                self._name,
+                number,
+                label=label,
+                boxes=boxes,
+                frame=frame,
+                extra=self._extra(row),
+                **facts,
+            )
+
+    def _one_row_a_box(self, columns: BoxColumns) -> None:
+        boxes: dict[str, list[Box]] = {}
+        first: dict[str, tuple[int, dict[str, Any], tuple[int, int]]] = {}
+        sizes: dict[str, tuple[int, int]] = {}
+        known = [column for column in self._known.values() if column]
+        for number, row in self._rows:
+            name = self._named_image(row.get(self._image), number)
+            size = stated_size(*(row.get(side) for side in columns.size)) if columns.size else (0, 0)
+            first.setdefault(name, (number, {column: row.get(column) for column in known}, size))
+            if size != first[name][2]:
+                sizes[name] = size
+            boxes.setdefault(name, []).extend(
+                self._boxes_of_row(row, columns, f"{self._shown}, row {number}")
+            )
+        for name, mine in boxes.items():
+            number, row, size = first[name]
+            if name in sizes:
+                what = f"is said to measure {size[0]}×{size[1]}, and {sizes[name][0]}×{sizes[name][1]}"
+                self._said.tell("size as stated", f"{what} ({self._name})", "correct one of the rows")
+            self._said.add(
+                name,
+                self._name,
+                number,
+                boxes=mine,
+                frame=SHARES if columns.shares else size,
+                **self._facts(row, f"{self._name}, row {number}"),
+            )
+
+    def _named_image(self, value: Any, number: int) -> str:
+        """The text that names the image of a row; one that lies in the table itself is unpacked."""
+        inside = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(inside, bytes):
+            name = _text(value.get("path") if isinstance(value, dict) else value)
+            return name.partition("/images/")[2] if self._ours and name.startswith(BATCHES) else name
+        path = value.get("path") if isinstance(value, dict) else None
+        if self._said.unpacked is None:
+            self._said.unpacked = UnpackedImages()
+        table = stem(self._name).rpartition("/")[2]
+        folder = table if self._several else ""
+        return self._said.unpacked.add(inside, folder, str(path) if path else "", f"{table}-{number:06}")
+
+    def _boxes_of_row(self, row: Mapping[str, Any], columns: BoxColumns, where: str) -> list[Box]:
+        values = [row.get(column) for column in columns.columns]
+        label = self._class(row.get(self._label or ""), self._label or "")
+        if all(_absent(value) for value in values) and not label:
+            # An image that shows nothing.
+            return []
+        listed: list[Any]
+        if len(columns.columns) > 1:
+            listed = [values]
+        elif isinstance(values[0], list) and values[0] and isinstance(values[0][0], list):
+            listed = values[0]
+        else:
+            listed = [values[0]]
+        if not label:
+            raise SourceError(f"{where}: a box has no class")
+        if columns.order is None:
+            raise ask_for_order(self._shown, columns.columns[0])
+        return [box_of(four_numbers(four, where), label, columns.order) for four in listed]
+
+    def _boxes_of_objects(self, value: Any, where: str) -> list[Box]:
+        """Objects as Hugging Face has them: lists of boxes and of their classes."""
+        if _absent(value) or value == []:
+            return []
+        if isinstance(value, list):
+            value = {key: [one.get(key) for one in value] for key in value[0]}
+        boxes = next((value[key] for key in ("bbox", "bboxes", "boxes") if key in value), None)
+        key = next(
+            (key for key in ("categories", "category", "labels", "label", "classes") if key in value), None
+        )
+        if boxes is None or key is None or len(boxes) != len(value[key]):
+            raise SourceError(
+                f"{where}: expected objects with as many `bbox` as `categories`, found {', '.join(value)}"
+            )
+        # Hugging Face documents COCO's order for these folders; nobody does for Parquet.
+        order = self._order or ("xywh" if self._name.rpartition("/")[2].startswith("metadata.") else None)
+        if order is None and boxes:
+            raise ask_for_order(self._shown, f"{self._objects}.bbox")
+        named = self._rows.names.get(self._objects or "", [])
+        return [
+            box_of(four_numbers(four, where), _named(one, named), order or "xywh")
+            for four, one in zip(boxes, value[key], strict=True)
+        ]
+
+    def _class(self, value: Any, column: str) -> str:
+        return "" if _absent(value) else _named(value, self._rows.names.get(column, []))
+
+    def _facts(self, row: dict[str, Any], where: str) -> dict[str, Any]:
+        said = {key: row.pop(column, None) if column else None for key, column in self._known.items()}
+        split = None if _absent(said["split"]) else str(said["split"]).strip().lower()
+        if split is not None and split not in SPLIT_NAMES:
+            known = ", ".join(SPLIT_NAMES)
+            self._said.tell("split known", f"has the split {split!r} ({where})", f"expected {known}")
+        return {
+            "split": SPLIT_NAMES.get(split or ""),
+            "group": None if _absent(said["group"]) else _identity(said["group"]),
+            "captured_at": self._time(said["captured_at"], where),
+            "source": None if _absent(said["source"]) else str(said["source"]),
+        }
+
+    def _extra(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: None if _absent(value) else value
+            for key, value in row.items()
+            if key not in _AUDITED and not isinstance(value, bytes)
+        }
+
+    def _time(self, value: Any, where: str) -> datetime | None:
+        if _absent(value):
+            return None
+        try:
+            time: datetime = pd.Timestamp(value).to_pydatetime()
+        except ValueError:
+            what = f"has captured_at {value!r} ({where})"
+            self._said.tell("time readable", what, "expected 2026-01-31T12:00:00Z")
+            return None
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def _left_out(files: Names, taken: np.ndarray, table: Path) -> Iterator[Finding]:
-    for name in sorted(files[position] for position in np.flatnonzero(~taken).tolist()):
-        yield Finding("annotated", name, f"is not in {table.name}", "it has no label and is left out", "WARN")
-
-
-def _tables(source: Path) -> list[Path]:
-    suffixes = (".csv", ".tsv", ".parquet")
-    if source.is_file():
-        return [source] if source.suffix in suffixes else []
-    if not source.is_dir():
-        return []
-    return paths_in(source, lambda name: name.endswith(suffixes) and not name.startswith("."))
-
-
-def _column(rows: Rows, names: tuple[str, ...], table: Path) -> str:
-    lowered = {column.lower(): column for column in rows.columns}
+def _column(lowered: Mapping[str, str], names: tuple[str, ...], rows: Rows, shown: str) -> str:
     for name in names:
         if name in lowered:
             return lowered[name]
     raise SourceError(
-        f"{table}: none of its columns ({', '.join(rows.columns)}) is called {', '.join(names)}; rename one"
+        f"{shown}: none of its columns ({', '.join(rows.columns)[:400]}) is called {', '.join(names)}; rename one"
     )
 
 
-def _find(value: object, by_name: Index) -> tuple[str, int | None]:
-    """The image's path from the table's folder, and its place among the files: as given, or below `images/`, or what
-    follows it in a repository's path."""
-    if _absent(value):
-        return "", None
-    name = PurePosixPath(str(value).strip()).as_posix()
-    after = name.partition("/images/")[2]
-    for one in (name, f"images/{name}", after, f"images/{after}"):
-        position = by_name.first(one)
-        if position is not None:
-            return one, position
-    return name, None
-
-
-def _add(
-    images: Gathering,
-    name: str,
-    detection: bool,
-    truth: Any,
-    row: dict[str, Any],
-    where: str,
-    findings: list[Finding],
-) -> None:
-    label = None if detection or _absent(truth) else str(truth).strip()
-    if not detection and not label:
-        findings.append(
-            Finding("annotated", name, f"has no label ({where})", "give it one, or remove its row")
-        )
-    split = None if _absent(row.get("split")) else str(row["split"]).strip().lower()
-    if split is not None and split not in SPLIT_NAMES:
-        findings.append(
-            Finding(
-                "split known",
-                name,
-                f"has the split {split!r} ({where})",
-                f"expected {', '.join(SPLIT_NAMES)}",
-            )
-        )
-    known = {"split", "group", "captured_at", "source", *_AUDITED}
-    images.add(
-        name,
-        label,
-        [dict(box) for box in truth] if detection else None,  # type: ignore[misc]
-        split=SPLIT_NAMES.get(split or ""),
-        group=None if _absent(row.get("group")) else str(row["group"]).strip(),
-        captured_at=_time(row.get("captured_at"), name, where, findings),
-        source=None if _absent(row.get("source")) else str(row["source"]),
-        extra={key: None if _absent(value) else value for key, value in row.items() if key not in known},
-    )
-
-
-def _time(value: Any, name: str, where: str, findings: list[Finding]) -> datetime | None:
-    if _absent(value):
-        return None
+def _own(box: Any, where: str) -> Box:
     try:
-        time = pd.Timestamp(value).to_pydatetime()
-    except ValueError:
-        findings.append(
-            Finding(
-                "time readable", name, f"has captured_at {value!r} ({where})", "expected 2026-01-31T12:00:00Z"
-            )
-        )
-        return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return {**{side: float(box[side]) for side in "xywh"}, "label": str(box["label"])}  # type: ignore[typeddict-item, return-value]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{where}: expected boxes with x, y, w, h and label") from error
+
+
+def _named(value: Any, names: list[str]) -> str:
+    """The class that a value is, by its number where the table names the numbers."""
+    if names and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return _identity(value)
+
+
+def _identity(value: Any) -> str:
+    """What a value says: a whole number that went through floating point is that number."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
+        return str(int(value))
+    return str(value).strip()
+
+
+def _text(value: Any) -> str:
+    return "" if _absent(value) else str(value).strip()
 
 
 def _absent(value: Any) -> bool:

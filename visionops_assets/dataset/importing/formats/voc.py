@@ -1,80 +1,98 @@
 """Pascal VOC: one XML file an image, `ImageSets/Main/<train|val|test>.txt` where splits came with the data.
 
-VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1.
+VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 1. Masks of segmentation are not read.
 """
 
+import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import numpy as np
-
-from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Index, image_files, paths_below, sorted_names, walk
-from visionops_assets.dataset.importing.source import SPLIT_NAMES, Box, Folder, Source, SourceError
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, read_text
+from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, stem
+from visionops_assets.dataset.importing.stated_values import stated_size
 
 NAME = "voc"
 
-
-def recognises(folder: Path) -> bool:
-    """Whether there are XML files with VOC's root."""
-    if not folder.is_dir():
-        return False
-    found = (xml for xml, _ in walk(folder, _is_xml))
-    first = min(found, key=lambda name: name.split("/"), default=None)
-    return first is not None and b"<annotation" in (folder / first).read_bytes()[:4096]
+_ROOT = re.compile(rb"<annotation[\s>/]")
+_HEAD = 4096
+_MASKS = ("segmentationclass", "segmentationobject", "segmentationclassraw")
 
 
-def read(folder: Path) -> Source:
-    """Every image that an XML file is about. Raises `SourceError` naming the file that cannot be read."""
-    files, findings = image_files(folder)
-    by_stem = Index(files, _stem)
-    splits, taken = _splits(folder, by_stem), np.zeros(len(files), bool)
-    images = Gathering(Folder(str(folder)))
-    for xml in (folder / name for name in sorted_names(name for name, _ in walk(folder, _is_xml))):
-        root = _parse(xml)
-        stem = Path(root.findtext("filename") or xml.stem).stem
-        named = by_stem.all(stem) or by_stem.all(xml.stem)
-        if not named:
-            findings.append(
-                Finding(
-                    "complete",
-                    root.findtext("filename") or xml.stem,
-                    f"is annotated ({xml.name}) but is not there",
-                    "add it",
-                )
-            )
+def recognises(listing: Listing) -> str | None:
+    """Whether there is an XML file with VOC's root."""
+    first = next((name for name in listing.ending(".xml") if _is_voc(listing.root / name)), None)
+    return None if first is None else f"{first} is an annotation of Pascal VOC"
+
+
+def read(listing: Listing, stated: Stated) -> Said:
+    """What every XML file says of its image. Raises `SourceError` naming the file that cannot be read."""
+    said = Said(one_each=True, kept_by="file", why_unlabelled="has no XML file", no_data=_mask)
+    for name in listing.ending(".xml"):
+        path = listing.root / name
+        root = _parse(path, stated.encoding)
+        if root.tag != "annotation":
             continue
-        place = named[-1]
-        name = files[place]
-        if taken[place]:
-            findings.append(
-                Finding("annotated once", name, f"is annotated again in {xml.name}", "keep one file")
-            )
-            continue
-        taken[place] = True
-        images.add(name, boxes=[_box(entry, xml) for entry in root.iter("object")], split=splits.get(place))
-    for place in np.flatnonzero(~taken).tolist():
-        findings.append(Finding("annotated", files[place], "has no XML file", "it is left out", "WARN"))
-    return Source(NAME, images.images().by_name(), findings_table(findings))
+        said.read.add(name)
+        own = stem(name.rpartition("/")[2])
+        said.add(
+            (root.findtext("filename") or "").strip() or own,
+            name,
+            also=own,
+            boxes=[_box(entry, path) for entry in root.iter("object")],
+            frame=stated_size(root.findtext("size/width"), root.findtext("size/height")),
+        )
+    for name in listing.ending(".txt"):
+        *folders, last = name.split("/")
+        split = SPLIT_NAMES.get(stem(last).lower())
+        if split is not None and [one.lower() for one in folders[-2:]] == ["imagesets", "main"]:
+            said.read.add(name)
+            lines = enumerate(read_text(listing.root / name, stated.encoding).splitlines(), start=1)
+            said.listed += [(line.split()[0], split, name, number) for number, line in lines if line.strip()]
+    return said
 
 
-def _is_xml(name: str) -> bool:
-    return name.endswith(".xml")
+def _mask(name: str) -> str | None:
+    folder = next((part for part in name.split("/")[:-1] if part.lower() in _MASKS), None)
+    return None if folder is None else f"masks in {folder}"
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
+def _is_voc(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return _ROOT.search(stream.read(_HEAD).replace(b"\0", b"")) is not None
 
 
-def _parse(xml: Path) -> ElementTree.Element:
+def _parse(xml: Path, encoding: str | None) -> ElementTree.Element:
     content = xml.read_bytes()
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise SourceError(f"{xml}: declares entities, which annotations do not need; it is not read")
     try:
         return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:
+        declared = re.match(rb"\s*<\?xml[^>]*encoding", content)
+        if encoding is not None and not declared:
+            return _parse_text(xml, read_text(xml, encoding))
+        if not declared and not _is_text(content, encoding_of(xml, None)):
+            raise not_text(xml, encoding_of(xml, None)) from error
         raise SourceError(f"{xml}: is not XML that can be read: {error}") from error
+
+
+def _parse_text(xml: Path, text: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise SourceError(f"{xml}: is not XML that can be read: {error}") from error
+
+
+def _is_text(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _box(entry: ElementTree.Element, xml: Path) -> Box:
@@ -88,16 +106,3 @@ def _box(entry: ElementTree.Element, xml: Path) -> Box:
     if not label:
         raise SourceError(f"{xml}: an object has no name")
     return {"x": left - 1, "y": top - 1, "w": right - left + 1, "h": bottom - top + 1, "label": label}
-
-
-def _splits(folder: Path, by_stem: Index) -> dict[int, str]:
-    """The split of each image by its place, from the lists that are called like a split."""
-    lists = paths_below(folder, lambda name: name.endswith(".txt") and name[:-4] in SPLIT_NAMES)
-    splits: dict[int, str] = {}
-    for path in lists:
-        if path.parts[-3:-1] == ("ImageSets", "Main"):
-            with path.open() as lines:
-                for line in lines:
-                    if line.strip():
-                        splits |= dict.fromkeys(by_stem.all(line.split()[0]), SPLIT_NAMES[path.stem])
-    return splits

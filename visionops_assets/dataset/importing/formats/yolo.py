@@ -1,132 +1,199 @@
-"""YOLO (Ultralytics): `images/…` with `labels/….txt` beside them, classes in `data.yaml` or `classes.txt`.
+"""YOLO (Ultralytics, darknet, CVAT, labelImg): a text file for each image with a line for each object.
 
-A line is `class x y w h`: the centre and size of a box, as shares of the image; or `class x1 y1 x2 y2 x3 y3 …`,
-a polygon, of which the box around it is kept. An image without a label file shows no object.
+Labels lie in `labels/…` for the images in `images/…`, or beside them; classes in `data.yaml`, `obj.names` or
+`classes.txt`. A line is `class x y w h`: the centre and size of a box, as shares of the image; with `kpt_shape` key
+points follow; or `class x1 y1 x2 y2 x3 y3 …`, a polygon, of which the box around it is kept. An image without a label
+file shows no object. Splits are folders and lists of `data.yaml`, the lists of `obj.data`, or names of folders.
 """
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import yaml
-
-from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.image_header import UnreadableImage, probe
-from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import (
-    Index,
-    image_files,
-    paths_below,
-    paths_in,
-    sorted_names,
-    walk,
-)
-from visionops_assets.dataset.importing.source import Box, Folder, Source, SourceError, split_in_name
+from visionops_assets.dataset.findings import Finding
+from visionops_assets.dataset.importing.columns import SHARES
+from visionops_assets.dataset.importing.formats.folders import is_document
+from visionops_assets.dataset.importing.formats.plain_yaml import read_yaml
+from visionops_assets.dataset.importing.formats.yolo_splits import Splits, lists_of
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.plain_text import read_text
+from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.stated_splits import stem
+from visionops_assets.dataset.importing.stated_values import whole
 
 NAME = "yolo"
 
+_NAMES = re.compile(rb"""^\W*names\W*:""", re.MULTILINE)
 
-def recognises(folder: Path) -> bool:
+
+def recognises(listing: Listing) -> str | None:
     """Whether there are class names and label files."""
-    return folder.is_dir() and _names_file(folder) is not None and any(_label_files(folder))
+    names = _names_files(listing)
+    if not names:
+        return None
+    labels = _label_files(listing, frozenset(names))
+    return f"{names[0]} names classes, {labels[0]} is a label file" if labels else None
 
 
-def read(folder: Path) -> Source:
-    """Every image with its boxes. Raises `SourceError` naming file and line that cannot be read."""
-    names_file = _names_file(folder)
-    if names_file is None:
-        raise SourceError(f"{folder}: has neither a data.yaml with names nor a classes.txt")
-    names = _names(names_file)
-    files, findings = image_files(folder)
-    labels = sorted_names(_label_files(folder))
-    by_name, seen = Index(labels), np.zeros(len(labels), bool)
-    images = Gathering(Folder(str(folder)))
-    for name in files:
-        label_name = _label_name(name)
-        seen[by_name.all(label_name)] = True
-        label_file = folder / label_name
-        if not label_file.is_file():
-            why = "it is taken for an image without objects"
-            findings.append(Finding("annotated", name, "has no label file", why, "WARN"))
-        boxes = _boxes(label_file, folder / name, names) if label_file.is_file() else []
-        images.add(name, boxes=boxes, split=split_in_name(name.rpartition("/")[0]))
-    for place in np.flatnonzero(~seen).tolist():
-        findings.append(
-            Finding(
-                "complete",
-                labels[place],
-                "is about an image that is not there",
-                "add it, or remove the file",
-            )
+def read(listing: Listing, stated: Stated) -> Said:
+    """Every label file with its boxes. Raises `SourceError` naming file and line that cannot be read."""
+    found = _names_files(listing)
+    if not found:
+        raise SourceError(
+            f"{listing.root}: has neither a data.yaml with names nor an obj.names or classes.txt"
         )
-    return Source(NAME, images.images(), findings_table(findings))
+    said = Said(
+        bare=True,
+        one_each=True,
+        kept_by="file",
+        unlabelled="background",
+        why_unlabelled="has no label file",
+        among_data=_among_images,
+    )
+    classes = _classes(listing, found, stated, said)
+    splits = lists_of(listing, classes.settings, classes.file, stated)
+    known = frozenset({*found, *splits.read})
+    said.read |= known
+    for name in _label_files(listing, known):
+        said.read.add(name)
+        boxes = _boxes(listing.root / name, classes, stated)
+        said.add(stem(name.rpartition("/")[2]), name, boxes=boxes, frame=SHARES)
+    _take(splits, said)
+    return said
 
 
-def _label_files(folder: Path) -> Iterator[str]:
-    for name, _ in walk(folder, lambda name: name.endswith(".txt")):
-        if "labels" in name.split("/")[:-1]:
-            yield name
+def _take(splits: Splits, said: Said) -> None:
+    said.listed, said.folders, said.by_lot = splits.listed, splits.folders, splits.by_lot
+    said.findings += splits.findings
 
 
-def _names_file(folder: Path) -> Path | None:
-    for path in [*_ending(folder, ".yaml"), *_ending(folder, ".yml")]:
-        if "names" in path.read_text(errors="replace"):
-            return path
-    return next((path for path in paths_below(folder, "classes.txt".__eq__) if path.is_file()), None)
+def _among_images(name: str) -> bool:
+    """Whether an image lies where YOLO keeps them."""
+    return any(part.lower() == "images" for part in name.split("/")[:-1])
 
 
-def _ending(folder: Path, suffix: str) -> list[Path]:
-    return paths_in(folder, lambda name: name.endswith(suffix))
-
-
-def _names(path: Path) -> dict[int, str]:
-    if path.suffix == ".txt":
-        return dict(enumerate(line.strip() for line in path.read_text().splitlines() if line.strip()))
-    try:
-        names = (yaml.safe_load(path.read_text()) or {}).get("names")
-    except (yaml.YAMLError, AttributeError) as error:
-        raise SourceError(f"{path}: is not YAML with a mapping: {error}") from error
-    if isinstance(names, dict):
-        return {int(number): str(name) for number, name in names.items()}
-    if isinstance(names, list):
-        return {number: str(name) for number, name in enumerate(names)}
-    raise SourceError(f"{path}: expected `names`, a list of the classes, or a mapping from number to class")
-
-
-def _label_name(name: str) -> str:
-    """`…/images/…/x.jpg` has its labels in `…/labels/…/x.txt`, the last `images` counting."""
-    parts = name.split("/")
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
-            break
-    return PurePosixPath(*parts).with_suffix(".txt").as_posix()
-
-
-def _boxes(label_file: Path, image: Path, names: dict[int, str]) -> list[Box]:
-    lines = [line.split() for line in label_file.read_text().splitlines() if line.strip()]
-    if not lines:
-        return []
-    try:
-        header = probe(image.read_bytes(), image.name)
-    except UnreadableImage:
-        # Told by the audit; without its size there are no boxes in pixels.
-        return []
-    return [
-        _box(fields, header.width, header.height, names, f"{label_file}, line {number}")
-        for number, fields in enumerate(lines, start=1)
+def _names_files(listing: Listing) -> list[str]:
+    """The files that name classes, the one to be read first."""
+    yamls = [
+        name
+        for name in listing.ending(".yaml", ".yml")
+        if "/" not in name and _NAMES.search((listing.root / name).read_bytes().replace(b"\0", b""))
     ]
+    darknet = listing.ending(".names")
+    plain = [name for name in listing.ending(".txt") if name.rpartition("/")[2].lower() == "classes.txt"]
+    return [*yamls, *darknet, *plain]
 
 
-def _box(fields: Sequence[str], width: int, height: int, names: dict[int, str], where: str) -> Box:
+def _label_files(listing: Listing, known: frozenset[str]) -> list[str]:
+    """The text files in folders of labels, and those that lie beside an image of their name."""
+    texts = [name for name in listing.ending(".txt") if name not in known and not is_document(name)]
+    labels = [name for name in texts if any(part.lower() == "labels" for part in name.split("/")[:-1])]
+    if len(labels) == len(texts):
+        return labels
+    beside = {stem(name) for name in listing.images}
+    inside = set(labels)
+    return [name for name in texts if name in inside or stem(name) in beside]
+
+
+@dataclass(frozen=True)
+class _Classes:
+    file: str
+    names: dict[int, str]
+    # Numbers after the class that are a box with key points; None where there are none.
+    with_points: int | None
+    settings: dict[str, Any]
+
+
+def _classes(listing: Listing, found: Sequence[str], stated: Stated, said: Said) -> _Classes:
+    settings: dict[str, Any] = {}
+    named: dict[str, dict[int, str]] = {}
+    for name in found:
+        path = listing.root / name
+        if name.lower().endswith((".yaml", ".yml")):
+            content = read_yaml(path, stated.encoding)
+            settings = settings or content
+            named[name] = _of_yaml(content, path)
+        else:
+            named[name] = _of_lines(path, name, stated, said)
+    first = found[0]
+    for other in found[1:]:
+        if named[other] != named[first]:
+            raise SourceError(
+                f"{listing.root}: {first} names the classes {_few(named[first])}, {other} names {_few(named[other])}; "
+                "keep the one that is right"
+            )
+    return _Classes(first, named[first], _points(settings, listing.root / first), settings)
+
+
+def _of_lines(path: Path, name: str, stated: Stated, said: Said) -> dict[int, str]:
+    lines = [line.strip() for line in read_text(path, stated.encoding).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    blank = [number for number, line in enumerate(lines, start=1) if not line]
+    if blank:
+        what = f"has a blank line {', '.join(map(str, blank[:5]))}"
+        why = "it keeps its number, so that the classes after it have theirs"
+        said.findings.append(Finding("labels known", name, what, why, "WARN"))
+    return {number: line for number, line in enumerate(lines) if line}
+
+
+def _of_yaml(content: dict[str, Any], path: Path) -> dict[int, str]:
+    names, found = content.get("names"), dict[int, str]()
+    if isinstance(names, list):
+        found = {number: str(name) for number, name in enumerate(names) if name is not None}
+    elif isinstance(names, dict):
+        numbers = {whole(number): str(name) for number, name in names.items() if name is not None}
+        found = {number: name for number, name in numbers.items() if number is not None}
+        if len(found) < len(names):
+            raise SourceError(f"{path}: expected `names` from numbers to classes, each number once")
+    else:
+        raise SourceError(
+            f"{path}: expected `names`, a list of the classes, or a mapping from number to class"
+        )
+    count = whole(content.get("nc"))
+    if count is not None and count != len(names):
+        raise SourceError(
+            f"{path}: says nc: {count}, but names {len(names)} classes ({_few(found)}); correct one of them"
+        )
+    return found
+
+
+def _points(settings: dict[str, Any], path: Path) -> int | None:
+    shape = settings.get("kpt_shape")
+    if shape is None:
+        return None
+    sizes = [whole(one) for one in shape] if isinstance(shape, list) else []
+    if len(sizes) != 2 or None in sizes or sizes[1] not in (2, 3):
+        raise SourceError(f"{path}: kpt_shape: {shape} is not [number of points, 2 or 3]")
+    return 4 + (sizes[0] or 0) * (sizes[1] or 0)
+
+
+def _boxes(file: Path, classes: _Classes, stated: Stated) -> list[Box]:
+    # With their numbers in the file, as editors count.
+    lines = enumerate(read_text(file, stated.encoding).splitlines(), start=1)
+    return [_box(line.split(), classes, f"{file}, line {number}") for number, line in lines if line.strip()]
+
+
+def _box(fields: Sequence[str], classes: _Classes, where: str) -> Box:
+    number = whole(fields[0])
     try:
-        number, values = int(fields[0]), [float(field) for field in fields[1:]]
+        values = [float(field) for field in fields[1:]]
+        if number is None:
+            raise ValueError(f"the class {fields[0]!r} is no whole number")
     except ValueError as error:
         raise SourceError(f"{where}: expected numbers, `class x y w h`: {error}") from error
-    if number not in names:
-        raise SourceError(f"{where}: class {number} has no name; there are {', '.join(map(str, names))}")
-    if len(values) == 4:
-        x, y, w, h = values
+    if number not in classes.names:
+        raise SourceError(f"{where}: class {number} has no name; there are {_few(classes.names)}")
+    if classes.with_points is not None and len(values) not in (4, classes.with_points):
+        raise SourceError(
+            f"{where}: has {len(values)} numbers after the class, by kpt_shape there are 4 or {classes.with_points}"
+        )
+    if len(values) == 4 or len(values) == classes.with_points:
+        x, y, w, h = values[:4]
         left, top, right, bottom = x - w / 2, y - h / 2, x + w / 2, y + h / 2
     elif len(values) >= 6 and len(values) % 2 == 0:
         left, right = min(values[::2]), max(values[::2])
@@ -135,10 +202,9 @@ def _box(fields: Sequence[str], width: int, height: int, names: dict[int, str], 
         raise SourceError(
             f"{where}: has {len(values)} numbers after the class, expected 4, or the corners of a polygon"
         )
-    return {
-        "x": left * width,
-        "y": top * height,
-        "w": (right - left) * width,
-        "h": (bottom - top) * height,
-        "label": names[number],
-    }
+    return {"x": left, "y": top, "w": right - left, "h": bottom - top, "label": classes.names[number]}
+
+
+def _few(names: dict[int, str], most: int = 12) -> str:
+    shown = ", ".join(f"{number} {name}" for number, name in list(names.items())[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

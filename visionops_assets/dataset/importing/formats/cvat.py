@@ -1,0 +1,114 @@
+"""CVAT for images (`annotations.xml`, version 1.1): images with boxes, polygons, polylines, points, or tags.
+
+Of what outlines an object the box around it is kept; a turned box gives the box around its corners. A tag is the label
+of an image where there are no outlines. The subset is the split.
+"""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+from visionops_assets.dataset.importing.formats.regions import around, turned_corners
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.stated_splits import split_of
+from visionops_assets.dataset.importing.stated_values import stated_size
+
+NAME = "cvat"
+
+_ROOT = re.compile(rb"<annotations[\s>]")
+_HEAD = 4096
+
+
+def recognises(listing: Listing) -> str | None:
+    """Whether there is an XML file with CVAT's root."""
+    found = _files(listing)
+    return f"{found[0]} is a file of CVAT for images" if found else None
+
+
+def read(listing: Listing, stated: Stated) -> Said:
+    """What CVAT's files say of their images. Raises `SourceError` naming file and image."""
+    said = Said(kept_by="image")
+    for name in _files(listing):
+        said.read.add(name)
+        images = [*_images(listing.root / name)]
+        shapes = any(boxes for _, boxes, _ in images)
+        tagged = any(tags for *_, tags in images)
+        for number, (image, boxes, tags) in enumerate(images):
+            split = split_of(image.get("subset") or "")
+            size = stated_size(image.get("width"), image.get("height"))
+            label = None
+            if tagged and not shapes:
+                if not tags:
+                    continue
+                if len(set(tags)) > 1:
+                    what = f"has the tags {', '.join(sorted(set(tags)))} ({name})"
+                    said.tell("one label an image", what, "keep one, or draw boxes")
+                label = tags[0]
+                said.left_out["other tags of the image"] += len(tags) - 1
+            else:
+                said.left_out["tags beside boxes"] += len(tags)
+            said.add(
+                image.get("name") or "",
+                name,
+                number,
+                label=label,
+                boxes=None if label is not None else boxes,
+                split=split,
+                frame=size,
+            )
+    said.left_out = +said.left_out
+    return said
+
+
+def _files(listing: Listing) -> list[str]:
+    return [name for name in listing.ending(".xml") if _is_cvat(listing.root / name)]
+
+
+def _is_cvat(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return _ROOT.search(stream.read(_HEAD)) is not None
+
+
+def _images(path: Path) -> Iterator[tuple[dict[str, str], list[Box], list[str]]]:
+    """Each image's attributes, the boxes around its outlines, and its tags."""
+    try:
+        for _, element in ElementTree.iterparse(path):
+            if element.tag == "track":
+                raise SourceError(
+                    f"{path}: is CVAT's format for videos; export the task as `CVAT for images 1.1` with its images"
+                )
+            if element.tag == "image":
+                where = f"{path}: image {element.get('name')}"
+                boxes = [box for one in element if (box := _box(one, where)) is not None]
+                tags = [one.get("label", "").strip() for one in element if one.tag == "tag"]
+                yield dict(element.attrib), boxes, tags
+                element.clear()
+    except ElementTree.ParseError as error:
+        raise SourceError(f"{path}: is not XML that can be read: {error}") from error
+
+
+def _box(shape: ElementTree.Element, where: str) -> Box | None:
+    label = shape.get("label", "").strip()
+    try:
+        if shape.tag == "box":
+            left, top, right, bottom = (float(shape.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
+            x, y, w, h = around(turned_corners(left, top, right, bottom, float(shape.get("rotation") or 0)))
+        elif shape.tag == "ellipse":
+            cx, cy, rx, ry = (float(shape.get(side, "")) for side in ("cx", "cy", "rx", "ry"))
+            x, y, w, h = cx - rx, cy - ry, 2 * rx, 2 * ry
+        elif shape.tag == "mask":
+            x, y, w, h = (float(shape.get(side, "")) for side in ("left", "top", "width", "height"))
+        elif shape.tag in ("polygon", "polyline", "points", "cuboid"):
+            pairs = (pair.split(",") for pair in shape.get("points", "").split(";"))
+            x, y, w, h = around([(float(one), float(other)) for one, other in pairs])
+        else:
+            return None
+    except ValueError as error:
+        raise SourceError(f"{where}: its {shape.tag} {label!r} has no usable coordinates") from error
+    if not label:
+        raise SourceError(f"{where}: its {shape.tag} has no label")
+    return {"x": x, "y": y, "w": w, "h": h, "label": label}

@@ -1,0 +1,90 @@
+"""Formats that are recognised and not read, each with what converts it."""
+
+import re
+from pathlib import Path
+
+from visionops_assets.dataset.importing.listing import Listing
+
+_HEAD = 1 << 14
+_DATUM = "`datum convert -i FOLDER -if {} -f coco -o OUT -- --save-media`"
+# By what stands at the beginning of a JSON file.
+_JSON = (
+    (rb'"dm_format_version"|"dm_format"', "Datumaro", _DATUM.format("datumaro")),
+    (rb'"imagePath"[\s\S]*"shapes"|"shapes"[\s\S]*"imagePath"', "LabelMe", _DATUM.format("label_me")),
+    (
+        rb'"_via_img_metadata"|"regions"[\s\S]*"shape_attributes"|"shape_attributes"',
+        *("the VGG Image Annotator", "its own export to COCO"),
+    ),
+    (rb'"coordinates"[\s\S]*"height"', "CreateML", "FiftyOne or Roboflow, to COCO"),
+    (rb'"classTitle"|"objectsInfo"', "Supervisely", "its own export to COCO"),
+    (
+        rb'"ground_truth"[\s\S]*"_cls"|"_cls": "Detections?"|"sample_fields"',
+        *("FiftyOne", "`dataset.export`, with the type COCODetectionDataset"),
+    ),
+    (rb'"imgHeight"[\s\S]*"objects"', "Cityscapes", _DATUM.format("cityscapes")),
+)
+# By the suffixes of files.
+_SUFFIXES = (
+    ((".tfrecord", ".tfrecords", ".record"), "TFRecord", _DATUM.format("tf_detection_api")),
+    ((".cls",), "WebDataset", "`webdataset`, to a folder with a labels.csv"),
+    ((".lmdb", ".mdb"), "LMDB", "the tool that wrote it, to a folder with a labels.csv"),
+    ((".npz", ".npy", ".h5", ".hdf5", ".mat"), "arrays", "Pillow, to a folder of images with a labels.csv"),
+    ((".rec",), "MXNet RecordIO", "`im2rec`'s reader, to a folder with a labels.csv"),
+)
+NOT_READ = {
+    **dict.fromkeys((".heic", ".heif"), "is HEIC; convert it to JPEG, for example with `heif-convert` or `magick`"),
+    **dict.fromkeys(
+        (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".wmv", ".mpg", ".mpeg"),
+        "is a video; take frames from it, for example with `ffmpeg -i VIDEO -r 1 FOLDER/%06d.png`",
+    ),
+    **dict.fromkeys(
+        (".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf"),
+        "is a camera's raw file; develop it to JPEG or TIFF, for example with `darktable-cli`",
+    ),
+    **dict.fromkeys((".psd", ".svg", ".eps", ".xcf", ".pdf"), "is no photograph; export it as PNG"),
+    **dict.fromkeys((".dcm", ".dicom"), "is DICOM; convert it to PNG, for example with `dcmj2pnm`"),
+    **dict.fromkeys((".jxl",), "is JPEG XL; convert it to PNG with `djxl`"),
+    **dict.fromkeys((".exr", ".hdr"), "has pixels whose range is not known; convert it to 16-bit PNG or TIFF"),
+}  # fmt: skip
+_POINTER = b"version https://git-lfs"
+
+
+def recognised(listing: Listing) -> str | None:
+    """Which format that is not read a source is in, and how it is converted."""
+    for name in listing.ending(".json"):
+        head = _head(listing.root / name)
+        for sign, format_name, tool in _JSON:
+            if re.search(sign, head):
+                return f"{name} is a file of {format_name}, which is not read; convert it with {tool}"
+    for name in listing.ending(".csv"):
+        first = _head(listing.root / name).partition(b"\n")[0].lower()
+        if b"imageid" in first and b"labelname" in first:
+            tool = _DATUM.format("open_images")
+            return f"{name} is a table of Open Images, which is not read; convert it with {tool}"
+    for suffixes, format_name, tool in _SUFFIXES:
+        if found := listing.ending(*suffixes):
+            return f"{found[0]} is of {format_name}, which is not read; convert it with {tool}"
+    if found := [
+        name for name in listing.ending(".txt") if "label_2/" in f"/{name}" or name.endswith("gt/gt.txt")
+    ]:
+        return f"{found[0]} is of KITTI or MOT, which are not read; convert it with {_DATUM.format('kitti')}"
+    if found := [name for name in listing.ending(".tar") if "/" not in name]:
+        return f"{found[0]} is a shard of WebDataset, or another archive in the folder; unpack it, or give itself"
+    return None
+
+
+def pointer(listing: Listing) -> str | None:
+    """A file that only points to where Git LFS keeps it."""
+
+    def points(name: str) -> bool:
+        return _head(listing.root / name, 64).startswith(_POINTER)
+
+    images = listing.images[:20]
+    if images and all(points(name) for name in images):
+        return images[0]
+    return next((name for name in listing.others[:200] if points(name)), None)
+
+
+def _head(path: Path, size: int = _HEAD) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)

@@ -1,0 +1,124 @@
+"""Large JSON files, read item by item: a file of hundreds of megabytes is never held as objects."""
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from visionops_assets.dataset.importing.plain_text import encoding_of, not_text
+from visionops_assets.dataset.importing.source import SourceError
+
+_AT_ONCE = 1 << 20
+_SPACE = " \t\n\r"
+# One value outside of the lists that are streamed, such as `info`.
+_LONGEST = 1 << 28
+
+
+class JSONFile:
+    """The members of the object that a JSON file holds, in their order."""
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        self._path, self._encoding = path, encoding_of(path, encoding)
+        self._decode = json.JSONDecoder().raw_decode
+
+    def members(self, streamed: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
+        """Each member as (key, -1, value); of a list whose key is `streamed`, each item as (key, its number, item), and
+        before them (key, -1, [])."""
+        with self._path.open("rb") as file:
+            text = _Text(self._path, file, self._encoding)
+            text.expect("{")
+            if text.peek() == "}":
+                return
+            while True:
+                key = text.value(self._decode)
+                text.expect(":")
+                if key in streamed and text.peek() == "[":
+                    yield key, -1, []
+                    yield from ((key, number, item) for number, item in enumerate(text.items(self._decode)))
+                else:
+                    yield key, -1, text.value(self._decode)
+                if text.next_of(",}") == "}":
+                    return
+
+    def items(self) -> Iterator[tuple[int, Any]]:
+        """The items of the list that the file holds."""
+        with self._path.open("rb") as file:
+            yield from enumerate(_Text(self._path, file, self._encoding).items(self._decode))
+
+
+class _Text:
+    """The text of a file, a part at a time."""
+
+    def __init__(self, path: Path, file: Any, encoding: str) -> None:
+        self._path, self._file, self._name = path, file, encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._text, self._at, self._before, self._ended = "", 0, 0, False
+
+    def expect(self, wanted: str) -> None:
+        if self.peek() != wanted:
+            raise self.broken(f"expected {wanted!r}")
+        self._at += 1
+
+    def next_of(self, wanted: str) -> str:
+        found = self.peek()
+        if not found or found not in wanted:
+            raise self.broken(f"expected one of {wanted!r}")
+        self._at += 1
+        return found
+
+    def peek(self) -> str:
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def items(self, decode: Any) -> Iterator[Any]:
+        self.expect("[")
+        if self.peek() == "]":
+            self._at += 1
+            return
+        while True:
+            yield self.value(decode)
+            if self.next_of(",]") == "]":
+                return
+
+    def value(self, decode: Any) -> Any:
+        if not self.peek():
+            raise self.broken("it ends too early")
+        while True:
+            try:
+                value, end = decode(self._text, self._at)
+            except ValueError as error:
+                if len(self._text) - self._at > _LONGEST or not self._more():
+                    raise self.broken(str(error).partition(":")[0]) from None
+                continue
+            # A number may go on in the next part.
+            if end < len(self._text) or not self._more():
+                self._at = end
+                return value
+
+    def broken(self, why: str) -> SourceError:
+        return SourceError(
+            f"{self._path}: is not JSON that can be read: {why} at character {self._before + self._at:,}; is it "
+            "complete?"
+        )
+
+    def _more(self) -> bool:
+        if self._ended:
+            return False
+        try:
+            data = self._file.read(max(_AT_ONCE, len(self._text) - self._at))
+            more = self._decoder.decode(data, final=not data)
+        except UnicodeError:
+            raise not_text(self._path, self._name) from None
+        self._ended = not data
+        self._text, self._before, self._at = (
+            self._text[self._at :] + more,
+            self._before + self._at,
+            0,
+        )
+        return bool(more) or not self._ended

@@ -1,0 +1,106 @@
+"""The splits that a `data.yaml` or an `obj.data` of YOLO names: folders, lists of images, or several of these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from visionops_assets.dataset.findings import Finding
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.plain_text import read_text
+from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES
+
+_KEYS = ("train", "val", "valid", "validation", "test")
+
+
+@dataclass
+class Splits:
+    """As `Said` has them; `read` are the lists and settings that were read."""
+
+    listed: list[tuple[str, str, str, int]] = field(default_factory=list)
+    folders: dict[str, str] = field(default_factory=dict)
+    by_lot: bool = False
+    read: set[str] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def lists_of(listing: Listing, settings: dict[str, Any], file: str, stated: Stated) -> Splits:
+    """What the settings of YOLO say of splits."""
+    splits = Splits()
+    for name in listing.ending(".data"):
+        settings = {**_pairs(read_text(listing.root / name, stated.encoding)), **settings}
+        splits.read.add(name)
+        file = name
+    folders = {""} | {
+        "/".join(parts[:count])
+        for parts in {tuple(name.split("/")[:-1]) for name in listing.images}
+        for count in range(1, len(parts) + 1)
+    }
+    others = set(listing.ending(".txt"))
+    base = str(settings.get("path") or "")
+    of: dict[str, set[str]] = {}
+    for key in _KEYS:
+        value = settings.get(key)
+        entries = value if isinstance(value, list) else [value]
+        for entry in (str(one).strip() for one in entries if one is not None and str(one).strip()):
+            _one(entry, key, base, file, listing, stated, folders, others, of, splits)
+    _same(of, file, splits)
+    return splits
+
+
+def _one(
+    entry: str,
+    key: str,
+    base: str,
+    file: str,
+    listing: Listing,
+    stated: Stated,
+    folders: set[str],
+    others: set[str],
+    of: dict[str, set[str]],
+    splits: Splits,
+) -> None:
+    split = SPLIT_NAMES[key]
+    text = entry.lower().endswith(".txt")
+    place = _placed(entry, base, others if text else folders)
+    if place is None:
+        what = f"names {entry} for {key}, which is not there"
+        why = "correct it, or take it out"
+        splits.findings.append(Finding("splits given", file, what, why, "WARN"))
+        return
+    of.setdefault(place, set()).add(split)
+    if not text:
+        splits.folders[place] = split
+        return
+    splits.read.add(place)
+    for number, line in enumerate(read_text(listing.root / place, stated.encoding).splitlines(), start=1):
+        if line.strip():
+            splits.listed.append((line.strip(), split, place, number))
+
+
+def _placed(entry: str, base: str, there: Sequence[str] | set[str]) -> str | None:
+    """Where something that settings name lies in the source: the longest end of its path that is there."""
+    whole = f"{base}/{entry}".replace("\\", "/") if base else entry.replace("\\", "/")
+    for path in (whole, entry.replace("\\", "/")):
+        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+        for start in range(len(parts)):
+            if "/".join(parts[start:]) in there:
+                return "/".join(parts[start:])
+    # `.` is the source itself.
+    return "" if entry.strip("./") == "" and "" in there else None
+
+
+def _same(of: dict[str, set[str]], file: str, splits: Splits) -> None:
+    """Where two splits name one place, none of them counts."""
+    for place, named in of.items():
+        if len(named) > 1:
+            what = f"names {place or '.'} for {' and for '.join(sorted(named))}"
+            why = "so nothing is held out by it: the splits are drawn by lot"
+            splits.findings.append(Finding("splits given", file, what, why, "WARN"))
+            splits.listed, splits.folders, splits.by_lot = [], {}, True
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """The lines `key = value` of darknet."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,210 @@
+"""Which image a text means, the same way for all formats.
+
+The first rung that fits decides, and two images on one rung are an ERROR: (1) the path from the annotation's folder,
+or from the folder of images that stands for it (`labels/a` and `images/a`); (2) the path from the root; (3) the only
+path that ends in it; (4) these with `/` for `\\`, without `./` and `../`, percent-decoded, in NFC; (5) with another
+prefix, one and the same for all texts of a file; (6) in another case; (7) without the suffix. Rungs 4 to 7 are told
+once a source.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from visionops_assets.dataset.importing.listing import Index, Names
+from visionops_assets.dataset.importing.plain_text import composed
+from visionops_assets.dataset.importing.stated_splits import split_in_folders, stem
+
+_IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img", "data")
+_ANNOTATION_FOLDERS = frozenset(
+    {"labels", "label", "annotations", "annotation", "annots", "ann", "xml", "xmls", "metadata"}
+)
+Key = Callable[[str], str]
+
+
+class Rung(NamedTuple):
+    """How images and texts are compared, and what is told of it (nothing, where they are compared as they stand)."""
+
+    of_image: Key
+    of_text: Key
+    how: str
+
+
+@dataclass(frozen=True)
+class Meant:
+    """The images that a text means, by place: none, one, or several where that is an ERROR. `how` says on which rung,
+    if it is one that is to be told."""
+
+    places: Sequence[int] = ()
+    how: str = ""
+
+
+class Finder:
+    """Finds images by texts that name them."""
+
+    def __init__(self, images: Names) -> None:
+        self.images = images
+        self._indices: dict[tuple[Key, bool], Index] = {}
+
+    def meant(self, text: str, folder: str, split: str | None = None, bare: bool = False) -> Meant:
+        """The images that a text in a file of this folder means, but for rung 5. `split` chooses among images that
+        are called alike."""
+        for rung in _BARE if bare else _RUNGS:
+            for written in _written(text.strip(), folder, rung):
+                if places := self._fitting(written, folder, rung, split):
+                    return Meant(places, rung.how)
+        return Meant()
+
+    def with_prefix(self, texts: Sequence[str], bare: bool = False) -> tuple[dict[int, Meant], str]:
+        """The images that texts mean by rung 5, by the place of the text, and the prefix that was replaced by which;
+        a text whose image is not there has none."""
+        split_up = [_slashed(unquote(text.strip())).split("/") for text in texts]
+        shared = _shared(split_up)
+        for rung in _BARE[1:] if bare else _RUNGS[1:]:
+            for dropped in range(1, shared + 1):
+                rests = ["/".join(parts[dropped:]) for parts in split_up]
+                found = [self._behind(rest, rung) for rest in rests]
+                prefixes = Counter(prefix for one in found for prefix in one)
+                most = max(prefixes.values(), default=0)
+                # One that few of them fit is a chance.
+                if 2 * most <= len(texts):
+                    continue
+                best = sorted(prefix for prefix, times in prefixes.items() if times == most)
+                meant = {
+                    number: Meant([place for prefix in best for place in one.get(prefix, [])], PREFIX)
+                    for number, one in enumerate(found)
+                    if any(prefix in one for prefix in best)
+                }
+                before = "/".join(split_up[0][:dropped])
+                return meant, f"{before}/ for {' or '.join(prefix or './' for prefix in best)}"
+        return {}, ""
+
+    def _behind(self, rest: str, rung: "Rung") -> dict[str, list[int]]:
+        """The images whose path ends so, by what stands before it."""
+        wanted, found = rung.of_text(rest), defaultdict(list)
+        for place in self._index(rung.of_image, last=True).all(wanted.rpartition("/")[2]):
+            path = rung.of_image(self.images[place])
+            if path == wanted or path.endswith(f"/{wanted}"):
+                parts = self.images[place].split("/")
+                found["".join(f"{part}/" for part in parts[: -1 - wanted.count("/")])].append(place)
+        return found
+
+    def _fitting(self, text: str, folder: str, rung: "Rung", split: str | None) -> list[int]:
+        whole, wanted = self._index(rung.of_image, last=False), rung.of_text(text)
+        for before in self._folders(folder):
+            if places := whole.all(rung.of_text(f"{before}/{text}" if before else text)):
+                return places
+        if places := whole.all(wanted):
+            return places
+        places = [
+            place
+            for place in self._index(rung.of_image, last=True).all(wanted.rpartition("/")[2])
+            if rung.of_image(self.images[place]).endswith(f"/{wanted}")
+        ]
+        if len(places) > 1 and split is not None:
+            of_split = [place for place in places if split_in_folders(_folder(self.images[place])) == split]
+            return of_split or places
+        return places
+
+    def _folders(self, folder: str) -> Iterator[str]:
+        """The folder of an annotation, and that of its images."""
+        yield folder
+        parts = folder.split("/")
+        for place in reversed(range(len(parts))):
+            if parts[place].lower() in _ANNOTATION_FOLDERS:
+                for name in (*_IMAGE_FOLDERS, ""):
+                    mirrored = "/".join(part for part in (*parts[:place], name, *parts[place + 1 :]) if part)
+                    if (there := self._image_folders.get(mirrored.lower())) is not None:
+                        yield there
+                return
+
+    @cached_property
+    def _image_folders(self) -> dict[str, str]:
+        return {folder.lower(): folder for folder in {_folder(name) for name in self.images}}
+
+    def _index(self, key: Key, *, last: bool) -> Index:
+        wanted = (key, last)
+        if wanted not in self._indices:
+            self._indices[wanted] = Index(
+                self.images, (lambda name: key(name.rpartition("/")[2])) if last else key
+            )
+        return self._indices[wanted]
+
+
+def _written(text: str, folder: str, rung: Rung) -> Iterator[str]:
+    """A text as it stands, or as rung 4 has it."""
+    if not rung.how:
+        yield text
+        return
+    slashed = _slashed(text)
+    yield slashed
+    if (decoded := unquote(slashed)) != slashed:
+        yield decoded
+    # From the folder that the dots lead to, and from the root.
+    if ".." in text.split("/"):
+        parts = folder.split("/") if folder else []
+        yield _slashed("/".join([*parts, *text.replace("\\", "/").split("/")]), inside=True)
+
+
+def _slashed(text: str, inside: bool = False) -> str:
+    """With `/` for `\\`, without `./` and without `../`."""
+    parts: list[str] = []
+    for part in text.replace("\\", "/").split("/"):
+        if part == "..":
+            if inside and parts:
+                parts.pop()
+        elif part not in ("", ".") or (not part and not parts):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _shared(texts: Sequence[Sequence[str]]) -> int:
+    """How many folders all of them begin with."""
+    count = 0
+    for parts in zip(*(text[:-1] for text in texts), strict=False):
+        if len(set(parts)) > 1:
+            break
+        count += 1
+    return count
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _plain(name: str) -> str:
+    return name
+
+
+def _folded(name: str) -> str:
+    return composed(name).casefold()
+
+
+def _without(name: str) -> str:
+    return stem(composed(name))
+
+
+def _without_folded(name: str) -> str:
+    return _without(name).casefold()
+
+
+OTHERWISE, PREFIX, CASE, SUFFIX = (
+    "written otherwise",
+    "in another folder",
+    "in another case",
+    "with another suffix",
+)
+_RUNGS = (
+    Rung(_plain, _plain, ""),
+    Rung(composed, composed, OTHERWISE),
+    Rung(_folded, _folded, CASE),
+    Rung(_without, composed, SUFFIX),
+    Rung(_without, _without, SUFFIX),
+    Rung(_without_folded, _folded, SUFFIX),
+    Rung(_without_folded, _without_folded, SUFFIX),
+)
+# Of texts that have no suffix by their nature.
+_BARE = (Rung(stem, _plain, ""), Rung(_without, composed, OTHERWISE), Rung(_without_folded, _folded, CASE))

@@ -1,0 +1,73 @@
+"""Text as people's files have it: UTF-8, or what a byte order mark says; any other encoding has to be stated."""
+
+import codecs
+import unicodedata
+from pathlib import Path
+from typing import TextIO
+
+from visionops_assets.dataset.importing.source import SourceError
+
+# The longer ones first: UTF-32's begins with UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SHOWN = 12
+
+
+def encoding_of(path: Path, stated: str | None) -> str:
+    """The encoding of a file by its mark, else the one that was stated, else UTF-8."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    return next((name for mark, name in _MARKS if head.startswith(mark)), stated or "utf-8")
+
+
+def read_text(path: Path, stated: str | None = None) -> str:
+    """A whole file. Raises `SourceError` naming the place that is no such text."""
+    encoding = encoding_of(path, stated)
+    try:
+        return path.read_bytes().decode(encoding)
+    except UnicodeError as error:
+        raise not_text(path, encoding) from error
+
+
+def open_text(path: Path, stated: str | None = None, newline: str | None = None) -> TextIO:
+    """A file to be read line by line; what is wrong with it comes as `UnicodeError` then."""
+    return path.open(encoding=encoding_of(path, stated), newline=newline)
+
+
+def not_text(path: Path, encoding: str) -> SourceError:
+    """What to say of a file that is not in its encoding: the first place, and the fix."""
+    data = path.read_bytes()
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        begin = max(data.rfind(b"\n", 0, error.start) + 1, error.start - _SHOWN)
+        around = data[begin : error.end + _SHOWN].split(b"\n")[0].rstrip(b"\r")
+        shown = around.decode("ascii", "backslashreplace")
+        return SourceError(
+            f"{path}: line {line}, byte {error.start}: {shown!r} is not {encoding.upper()}; say what the text is, for "
+            "example --encoding cp1252, or save it as UTF-8"
+        )
+    return SourceError(f"{path}: is not {encoding.upper()}; say what it is with --encoding")
+
+
+def known_encoding(name: str | None) -> str | None:
+    """The name, if it names an encoding of text. Raises `SourceError`."""
+    try:
+        if name is not None and not codecs.lookup(name)._is_text_encoding:  # type: ignore[attr-defined]
+            raise LookupError
+    except LookupError:
+        raise SourceError(
+            f"no encoding is called {name!r}; for example cp1252, latin-1, shift_jis, gb18030"
+        ) from None
+    return name
+
+
+def composed(text: str) -> str:
+    """Text in NFC, in which names are compared."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -1,0 +1,329 @@
+"""From what files say to images with annotations: each row finds its image, and each image its split.
+
+What contradicts itself, or fits two ways, is a finding that names both. Nothing is dropped without one.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.annotations import SPLITS
+from visionops_assets.dataset.findings import Finding, Severity
+from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
+from visionops_assets.dataset.importing.gathering import Gathering, joined
+from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX, SUFFIX, Finder, Meant
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.stated_splits import split_in_folders, split_of_file, stem
+
+_TOLD = {
+    OTHERWISE: "differ from the paths only in how they are written",
+    PREFIX: "begin with another folder",
+    CASE: "are in another case than the files",
+    SUFFIX: "have another suffix than the files, or none",
+}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The images with what was said of them, and what became of all that was found."""
+
+    images: Images
+    findings: list[Finding]
+    images_left_out: Counter[str]
+    annotations: int
+    annotations_left_out: Counter[str]
+
+
+def resolved(said: Said, listing: Listing, open_: Callable[[str], bytes], stated: Stated) -> Resolved:
+    """Find the image of every row, its split, and what is to be said of the rest."""
+    return _Resolving(said, listing, open_, stated).result()
+
+
+class _Resolving:
+    def __init__(self, said: Said, listing: Listing, open_: Callable[[str], bytes], stated: Stated) -> None:
+        self._said, self._open, self._stated = said, open_, stated
+        self._rows, self._texts = said.rows.images(), said.texts.array()
+        self._also = said.also.array_if_any()
+        self._findings = list(said.findings)
+        self._images_left_out = Counter[str]()
+        self._left_out, self._seen = Counter(said.left_out), said.seen + said.left_out.total()
+        self._data = listing.without(lambda name: said.no_data(name) is not None)
+        for name in listing.images:
+            if (reason := said.no_data(name)) is not None:
+                self._images_left_out[reason] += 1
+        self._told: dict[str, tuple[int, str]] = {}
+        self._finder = Finder(self._data.images)
+        # The row of each image, or -1.
+        self._row_of = np.full(len(self._data.images), -1, np.int64)
+
+    def result(self) -> Resolved:
+        self._findings += [
+            Finding(
+                "annotated",
+                f"{reason}",
+                f"{times:,} images",
+                "they are no photographs, and are not read",
+                "WARN",
+            )
+            for reason, times in self._images_left_out.items()
+        ]
+        self._match_rows()
+        splits = self._splits()
+        images = self._gathered(splits)
+        self._tell_how()
+        self._tell_noted()
+        return Resolved(images, self._findings, self._images_left_out, self._seen, self._left_out)
+
+    def _match_rows(self) -> None:
+        unmatched: dict[str, list[int]] = defaultdict(list)
+        for row in range(len(self._rows)):
+            meant = self._meant(row)
+            if meant.places:
+                self._take(row, meant)
+            else:
+                unmatched["" if self._said.one_each else self._said.files[self._said.file_of[row]]].append(
+                    row
+                )
+        for file, rows in unmatched.items():
+            found, prefix = self._finder.with_prefix([self._text(row) for row in rows], self._said.bare)
+            for number, row in enumerate(rows):
+                if number in found:
+                    self._take(row, found[number])
+                else:
+                    self._missing(row)
+            if found:
+                self._tell(PREFIX, f"{file or 'the annotations'}: {prefix}", len(found))
+
+    def _meant(self, row: int) -> Meant:
+        said = self._said
+        file = said.files[said.file_of[row]]
+        folder, split = file.rpartition("/")[0], split_of_file(file)
+        text = self._text(row)
+        meant = self._finder.meant(text, folder, split, said.bare) if text else Meant()
+        other = None if self._also is None else self._also[row].as_py()
+        if other is None:
+            return meant
+        by_name = self._finder.meant(other.decode("utf-8", "surrogatepass"), folder, split, bare=True)
+        if not by_name.places or by_name.how:
+            return meant if meant.places else by_name
+        if not meant.places or meant.how or set(meant.places) & set(by_name.places):
+            return meant if meant.places and not meant.how else by_name
+        # Beside the file lies another image than the one that it names.
+        images = self._data.images
+        one, two = images[meant.places[0]], images[by_name.places[0]]
+        if len(meant.places) == len(by_name.places) == 1 and one != two:
+            self._findings.append(
+                Finding(
+                    "one image",
+                    one,
+                    f"is named in {said.where(row)}, whose own name is that of {two}",
+                    "both are there, so it is not known which it is about; correct one of the names",
+                )
+            )
+        return meant
+
+    def _take(self, row: int, meant: Meant) -> None:
+        images, places = self._data.images, meant.places
+        if len(places) > 1:
+            named = " and ".join(images[place] for place in places[:2])
+            if not (self._said.bare and len({stem(images[place]) for place in places}) == 1):
+                what = f"fits {named} ({self._said.where(row)})"
+                self._refuse(
+                    "one image", self._text(row) or "an empty name", what, "name the image by its path"
+                )
+                self._left_out["it fits several images"] += self._weight(row)
+                return
+            what = f"is about {named}, which differ in their suffix only"
+            self._findings.append(
+                Finding(
+                    "annotated once",
+                    self._said.where(row),
+                    what,
+                    "each gets the same boxes; leave one out",
+                    "WARN",
+                )
+            )
+        if meant.how and meant.how != PREFIX:
+            self._tell(meant.how, f"{self._text(row)!r} is read as {images[places[0]]}", 1)
+        for number, place in enumerate(places):
+            if self._row_of[place] >= 0:
+                what = f"is annotated again in {self._said.where(row)}"
+                self._refuse("annotated once", images[place], what, f"keep one {self._said.kept_by}")
+                self._left_out["its image is annotated again"] += self._weight(row)
+            else:
+                self._row_of[place] = row
+                if number:
+                    # The same boxes count for each image that has them.
+                    self._seen += self._weight(row)
+
+    def _missing(self, row: int) -> None:
+        shown = self._text(row) or "an empty name"
+        what = f"is annotated ({self._said.where(row)}) but is not there"
+        self._refuse("complete", shown, what, f"add it, or remove its {self._said.kept_by}")
+        self._left_out["its image is not there"] += self._weight(row)
+
+    def _refuse(self, check: str, image: str, what: str, why: str) -> None:
+        self._findings.append(Finding(check, image, what, why))
+
+    def _weight(self, row: int) -> int:
+        """How many annotations a row is."""
+        boxes, label = self._rows.boxes, self._rows.label
+        if boxes is not None and boxes[row].is_valid:
+            return len(boxes[row])
+        return int(label is not None and label[row].is_valid)
+
+    def _text(self, row: int) -> str:
+        text: bytes = self._texts[row].as_py()
+        return text.decode("utf-8", "surrogatepass").strip()
+
+    def _tell(self, how: str, example: str, times: int) -> None:
+        before, first = self._told.get(how, (0, example))
+        self._told[how] = before + times, first
+
+    def _tell_how(self) -> None:
+        for how, (times, first) in self._told.items():
+            what = f"{times:,} names of images {_TOLD[how]}"
+            self._findings.append(Finding("named as written", first, what, "they are read so", "WARN"))
+
+    def _tell_noted(self) -> None:
+        image_of = (
+            {int(row): place for place, row in enumerate(self._row_of) if row >= 0}
+            if self._said.noted
+            else {}
+        )
+        for row, check, what, why, severity in self._said.noted:
+            known = row in image_of
+            if known or row >= len(self._rows):
+                image = self._data.images[image_of[row]] if known else "an image without a row"
+            else:
+                image = self._text(row) or "an empty name"
+            self._findings.append(Finding(check, image, what, why, severity))
+
+    def _splits(self) -> NDArray[np.int8]:
+        """The split of each image, or `NO_SPLIT`."""
+        images, said = self._data.images, self._said
+        splits = np.full(len(images), NO_SPLIT, np.int8)
+        if said.by_lot or not self._stated.splits_count:
+            return splits
+        listed = self._listed()
+        for place in range(len(images)):
+            row = int(self._row_of[place])
+            own = None
+            if row >= 0 and self._rows.split[row] != NO_SPLIT:
+                own = SPLITS[self._rows.split[row]]
+            else:
+                own = listed.get(place) or self._split_by_place(images[place], row)
+            if own is not None:
+                splits[place] = SPLITS.index(own)
+        if listed or said.folders:
+            self._leave_out_unlisted(splits)
+        return splits
+
+    def _split_by_place(self, name: str, row: int) -> str | None:
+        folder = name.rpartition("/")[0]
+        if self._said.folders:
+            fitting = [one for one in self._said.folders if not one or f"{folder}/".startswith(f"{one}/")]
+            return self._said.folders[max(fitting, key=len)] if fitting else None
+        of_file = None if row < 0 else split_of_file(self._said.files[self._said.file_of[row]])
+        return of_file or split_in_folders(folder)
+
+    def _listed(self) -> dict[int, str]:
+        """The split of each image by the lists of the source."""
+        found: dict[int, tuple[str, str]] = {}
+        by_file: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
+        for text, split, file, place in self._said.listed:
+            by_file[file].append((text, split, place))
+        for file, entries in by_file.items():
+            folder = file.rpartition("/")[0]
+            meant = [self._in_list(text, folder) for text, _, _ in entries]
+            lacking = [number for number, one in enumerate(meant) if not one.places]
+            if lacking:
+                moved, prefix = self._finder.with_prefix([entries[number][0] for number in lacking])
+                for number, one in moved.items():
+                    meant[lacking[number]] = one
+                if moved:
+                    self._tell(PREFIX, f"{file}: {prefix}", len(moved))
+            for (text, split, line), one in zip(entries, meant, strict=True):
+                if not one.places:
+                    what = f"is listed ({file}, line {line}) but is not there"
+                    self._findings.append(Finding("complete", text, what, "add it, or remove its line"))
+                for place in one.places:
+                    before = found.setdefault(place, (split, file))
+                    if before[0] != split:
+                        what = f"is listed in {before[1]} and in {file}, for {before[0]} and {split}"
+                        self._findings.append(
+                            Finding("one split", self._data.images[place], what, "keep it in one list")
+                        )
+        return {place: split for place, (split, _) in found.items()}
+
+    def _in_list(self, text: str, folder: str) -> Meant:
+        found = self._finder.meant(text, folder)
+        if not found.places or found.how == SUFFIX:
+            found = self._finder.meant(text, folder, bare=True)
+        if found.how:
+            self._tell(found.how, f"{text!r} is read as {self._data.images[found.places[0]]}", 1)
+        return found
+
+    def _leave_out_unlisted(self, splits: NDArray[np.int8]) -> None:
+        """What the source's splits do not name is neither of them, nor an image without objects."""
+        for place in np.flatnonzero(splits == NO_SPLIT).tolist():
+            row, name = int(self._row_of[place]), self._data.images[place]
+            self._row_of[place] = -2
+            if row < 0:
+                what = f"{self._said.why_unlabelled}, and is in no split of the source"
+                self._findings.append(Finding("annotated", name, what, "it is left out", "WARN"))
+                self._images_left_out["without annotation"] += 1
+                continue
+            what, why = (
+                "is in none of the source's lists or folders of splits",
+                "it is left out; add it to one",
+            )
+            self._findings.append(Finding("in a split", name, what, why, "WARN"))
+            self._images_left_out["in no split of the source"] += 1
+            self._left_out["its image is in no split of the source"] += self._weight(row)
+
+    def _gathered(self, splits: NDArray[np.int8]) -> Images:
+        taken = np.flatnonzero(self._row_of >= 0)
+        rows = self._rows.take(self._row_of[taken])
+        names = self._data.images.encoded
+        found = replace(rows, open=self._open, name=names.take(pa.array(taken)), split=splits[taken])
+        background = self._unlabelled()
+        if not background:
+            return found.by_name()
+        more = Gathering(self._open)
+        for place in background:
+            split = None if splits[place] == NO_SPLIT else SPLITS[splits[place]]
+            more.add(self._data.images[place], boxes=[], split=split)
+        return joined(self._open, [found, more.images()]).by_name()
+
+    def _unlabelled(self) -> list[int]:
+        """Tell of the images that nothing was said of; those that show no object are to be kept."""
+        policy, kept = self._stated.unlabelled or self._said.unlabelled, list[int]()
+        if self._rows.label is not None and policy == "background":
+            # Where images have one label each, none shows nothing.
+            policy = "leave-out"
+        folders = {
+            self._data.images[place].rpartition("/")[0]
+            for place in np.flatnonzero(self._row_of >= 0).tolist()
+        }
+        for place in np.flatnonzero(self._row_of == -1).tolist():
+            name = self._data.images[place]
+            what = self._said.why_unlabelled
+            if policy == "background" and (
+                self._stated.unlabelled or name.rpartition("/")[0] in folders or self._said.among_data(name)
+            ):
+                why = "it is taken for an image without objects"
+                kept.append(place)
+                self._findings.append(Finding("annotated", name, what, why, "WARN"))
+            else:
+                severity: Severity = "ERROR" if policy == "error" else "WARN"
+                why = "annotate it, or remove it" if policy == "error" else "it is left out"
+                self._findings.append(Finding("annotated", name, what, why, severity))
+                self._images_left_out["without annotation"] += 1
+        return kept

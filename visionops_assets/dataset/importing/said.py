@@ -1,0 +1,103 @@
+"""What the files of a source say of its images, before it is known which images they mean."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from visionops_assets.dataset.findings import Finding, Severity
+from visionops_assets.dataset.importing.columns import NOTHING
+from visionops_assets.dataset.importing.gathering import Gathering
+from visionops_assets.dataset.importing.source import Box
+from visionops_assets.dataset.importing.text_column import TextColumn
+from visionops_assets.dataset.importing.unpacked import UnpackedImages
+
+Unlabelled = Literal["background", "leave-out", "error"]
+
+
+def _nowhere(name: str) -> bytes:
+    raise FileNotFoundError(name)
+
+
+@dataclass
+class Said:
+    """Takes, row by row, what an annotation says: the text that names its image, and what is known of that image.
+
+    `bare` texts come without the suffix of their image, and may mean several that differ in it. `one_each` says that
+    each image has an annotation file of its own, so that what is wrong with one path is wrong with those of all.
+    `kept_by` says which words a finding uses for the rows of this format: "row", "entry", "file".
+    """
+
+    bare: bool = False
+    one_each: bool = False
+    kept_by: str = "entry"
+    # What an image is that no annotation names, and in which words it is left out.
+    unlabelled: Unlabelled = "leave-out"
+    why_unlabelled: str = "is in no annotation file"
+    # Where an image without annotation shows no object: whether it is one of the data though no other of its folder
+    # has an annotation.
+    among_data: Callable[[str], bool] = lambda name: False
+    findings: list[Finding] = field(default_factory=list)
+    # Annotations among the rows, and how many others there are, by why they are not.
+    seen: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    # Findings on the images of rows: the row, check, what, why and severity.
+    noted: list[tuple[int, str, str, str, Severity]] = field(default_factory=list)
+    # Files that were read as annotations, and others with the reason why they were not.
+    read: set[str] = field(default_factory=set)
+    not_read: dict[str, str] = field(default_factory=dict)
+    # Images that are none of the data, such as masks, with the reason.
+    no_data: Callable[[str], str | None] = lambda name: None
+    # Lists of images: the text, the split, the file and the place in it.
+    listed: list[tuple[str, str, str, int]] = field(default_factory=list)
+    # Folders that a file gives a split.
+    folders: dict[str, str] = field(default_factory=dict)
+    # What to say where nothing is labelled.
+    none_labelled: str | None = None
+    # Images that lay inside of the files.
+    unpacked: UnpackedImages | None = None
+    # Splits that are of no use, such as two of the same images: placed by lot.
+    by_lot: bool = False
+    rows: Gathering = field(default_factory=lambda: Gathering(_nowhere))
+    texts: TextColumn = field(default_factory=TextColumn)
+    also: TextColumn = field(default_factory=TextColumn)
+    files: list[str] = field(default_factory=list)
+    file_of: "array[int]" = field(default_factory=lambda: array("i"))
+    place: "array[int]" = field(default_factory=lambda: array("i"))
+
+    def add(
+        self,
+        text: str,
+        file: str,
+        place: int = -1,
+        *,
+        also: str | None = None,
+        label: str | None = None,
+        boxes: Sequence[Box] | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        captured_at: datetime | None = None,
+        source: str | None = None,
+        extra: Mapping[str, object] = NOTHING,
+        frame: tuple[int, int] = (0, 0),
+    ) -> None:
+        """One more row; `also` names the same image in another way, without its suffix."""
+        if not self.files or self.files[-1] != file:
+            self.files.append(file)
+        self.file_of.append(len(self.files) - 1)
+        self.place.append(place)
+        self.texts.add(text)
+        self.also.add(also)
+        self.seen += len(boxes) if boxes is not None else label is not None
+        self.rows.add("", label, boxes, split, group, captured_at, source, extra, frame)
+
+    def tell(self, check: str, what: str, why: str, severity: Severity = "ERROR") -> None:
+        """A finding on the image of the row that is added next; its name is not known yet."""
+        self.noted.append((len(self.file_of), check, what, why, severity))
+
+    def where(self, row: int) -> str:
+        """Where a row was said."""
+        file, place = self.files[self.file_of[row]], self.place[row]
+        return f"{file}, {self.kept_by} {place}" if place >= 0 else file

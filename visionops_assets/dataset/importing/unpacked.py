@@ -1,0 +1,66 @@
+"""Files that are unpacked into a folder of their own, for as long as anybody holds it."""
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path, PurePosixPath
+
+from visionops_assets.dataset.importing.source import SourceError
+
+_KINDS = (
+    (b"\x89PNG", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"\0\0\0\x0cjP  ", ".jp2"),
+)
+
+
+class UnpackedFolder:
+    """A temporary folder that goes with its last holder."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="visionops-unpacked-"))
+        self.remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+class UnpackedImages(UnpackedFolder):
+    """Images that lay in tables."""
+
+    def add(self, data: bytes, folder: str, path: str, otherwise: str) -> str:
+        """Write an image under the path that it comes with, or under another name; gives the path from the folder."""
+        parts = PurePosixPath(path.replace("\\", "/")).parts
+        inside = [part for part in parts if part not in ("/", "..", ".") and not part.endswith(":")]
+        name = "/".join(inside) if inside else otherwise
+        if suffix_of(name) is None:
+            name += kind_of(data) or ".bin"
+        name = f"{folder}/{name}" if folder else name
+        target = self.folder / name
+        if target.exists():
+            name = f"{name.rpartition('/')[0]}/{otherwise}{target.suffix}".lstrip("/")
+            target = self.folder / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        except OSError as error:
+            raise SourceError(
+                f"{self.folder}: images of a table cannot be unpacked there: {error.strerror}; set TMPDIR"
+            ) from error
+        return name
+
+
+def suffix_of(name: str) -> str | None:
+    """The suffix of a file's name, if it is a short one."""
+    suffix = PurePosixPath(name).suffix
+    return suffix.lower() if 1 < len(suffix) <= 6 else None
+
+
+def kind_of(head: bytes) -> str | None:
+    """The suffix that an image with these first bytes has; None for what is none."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ".webp"
+    if head[4:12] in (b"ftypavif", b"ftypavis"):
+        return ".avif"
+    return next((suffix for magic, suffix in _KINDS if head.startswith(magic)), None)
