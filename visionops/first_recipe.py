@@ -20,7 +20,8 @@ class Effort:
     """What a training takes: `a_pixel` seconds for each pixel of an image, each time it is seen.
 
     Images are seen `passes` times in all, in no fewer epochs than `least` and no more than `most`. Where that takes
-    more than `seconds`, they are made smaller as far as the task allows, and then seen down to `fewest` times.
+    more than `seconds`, they are made smaller as far as the task allows, and then seen down to `fewest` times; where
+    that still takes more, down to `hurried` times in `hurried_epochs`.
     """
 
     seconds: float
@@ -29,15 +30,22 @@ class Effort:
     fewest: int
     least: int
     most: int
+    hurried: int
+    hurried_epochs: int
 
     def pixels(self, images: int) -> float:
         """How many pixels an image may have for the training of so many to take `seconds`."""
         return self.seconds / (self.a_pixel * images * self._epochs(self.passes, images))
 
+    def pixels_seen_least(self) -> float:
+        """How many pixels an image may have to be seen the `fewest` times in these seconds."""
+        return self.seconds / (self.a_pixel * self.fewest)
+
     def epochs(self, images: int, pixels: int) -> int:
         """How many epochs so many images of this size get."""
         affordable = int(self.seconds / (self.a_pixel * pixels))
-        return self._epochs(min(self.passes, max(self.fewest, affordable)), images)
+        usual = self._epochs(min(self.passes, max(self.fewest, affordable)), images)
+        return min(usual, max(self.hurried_epochs, math.ceil(max(self.hurried, affordable) / images)))
 
     def took(self, images: int, pixels: int, epochs: int) -> float:
         """Seconds of one core. Validation looks at a quarter as many images, at a third of the work each."""
@@ -47,8 +55,12 @@ class Effort:
         return min(self.most, max(self.least, math.ceil(passes / images)))
 
 
-CLASSIFYING = Effort(seconds=90, a_pixel=0.8e-6, passes=6_000, fewest=6_000, least=12, most=60)
-DETECTING = Effort(seconds=480, a_pixel=0.6e-6, passes=24_000, fewest=8_000, least=15, most=200)
+CLASSIFYING = Effort(
+    90, 0.8e-6, passes=6_000, fewest=6_000, least=12, most=60, hurried=6_000, hurried_epochs=12
+)
+DETECTING = Effort(
+    480, 0.6e-6, passes=24_000, fewest=8_000, least=15, most=200, hurried=1_500, hurried_epochs=6
+)
 
 # A side that pooling divides.
 _STEP = 8
@@ -58,8 +70,9 @@ _DETECTED_PIXELS = (96 * 96, 1024 * 1024)
 _LONGEST = 2048
 # Up to so many pixels the wide network, which costs three times as much, takes seconds.
 _WIDE_PIXELS, _WIDE, _NARROW = 64 * 64, 32, 16
-# Sides of the median box in pixels of the input: wanted; kept, whatever the time; what a grid of four pixels tells.
-_BOX_WANTED, _BOX_KEPT, _BOX_SEEN = 24, 12, 8
+# Sides of the median box in pixels of the input: wanted; kept, if the time allows, and whatever the time; what a grid
+# of four pixels tells.
+_BOX_WANTED, _BOX_KEPT, _BOX_HURRIED, _BOX_SEEN = 24, 12, 9, 8
 # A place of the detector sees 63, 151 or 327 pixels: large boxes have to lie well inside.
 _LEVELS = ((40.0, 1), (96.0, 2), (math.inf, 3))
 # Larger activations are asked of the system anew at each step, by the C library's rule: half of the time went there.
@@ -116,6 +129,8 @@ def _detector(look: FirstLook, boxes: BoxSides, training: int) -> FirstRecipe:
     wanted = min(_BOX_WANTED / median, max(1.0, min(2.0, _BOX_KEPT / median)))
     kept = max(min(wanted, _BOX_KEPT / median), min(1.0, math.sqrt(least / area)))
     scale = max(kept, min(wanted, math.sqrt(DETECTING.pixels(training) / area)))
+    hurried = max(_BOX_HURRIED / median, math.sqrt(DETECTING.pixels_seen_least() / area))
+    scale = min(scale, max(hurried, math.sqrt(least / area)))
     scale = min(scale, math.sqrt(most / area), _LONGEST / max(look.frame))
     levels = next(level for side, level in _LEVELS if boxes.large * scale <= side)
     height, width = sides = _sides(look.frame, scale, 4 << levels)

@@ -91,7 +91,12 @@ def test_the_input_follows_the_median_box(frame: tuple[int, int], share: float, 
     step = (4 << levels) / max(found)  # type: ignore[operator]
     if median * scale * (1 + step) < 12:
         most = math.prod(found) >= 0.7 * 2**20 or max(found) >= 2000
-        assert most or scale * (1 + step) >= 2, "small boxes get all there is"
+        # Somewhat smaller, the image is not seen often enough for the time that people have.
+        hurried = (
+            median * scale * (1 + step) >= 9
+            and math.prod(found) * (1 + step) ** 2 >= DETECTING.pixels_seen_least()
+        )
+        assert most or hurried or scale * (1 + step) >= 2, "small boxes get all there is"
     if median * scale > 24 * (1 + step):
         assert scale <= 1 + step and math.prod(found) <= 1.5 * 96**2, "large boxes are made smaller"
 
@@ -106,6 +111,24 @@ def test_larger_boxes_never_make_a_larger_input_nor_a_longer_training(images: in
     assert areas == sorted(areas, reverse=True) and len(set(areas)) > 3
     took = [round(seconds(look, choice)) for look, choice in zip(looks, choices, strict=True)]
     assert took == sorted(took, reverse=True)
+
+
+@pytest.mark.parametrize(("median", "frame"), [(20, (1080, 1920)), (12, (720, 1280)), (8, (480, 640))])
+def test_small_boxes_in_large_images_train_within_minutes_and_are_seen_often(
+    median: float, frame: tuple[int, int]
+):
+    look = boxed(median, height=frame[0], width=frame[1], images=200)
+    choice = first_choice(look)
+    assert seconds(look, choice) < 600
+    assert median * size(choice)[0] / frame[0] >= 8.5, "no smaller than the grid tells"
+    assert choice.recipe.epochs * 200 * choice.shares["train"] >= DETECTING.hurried
+
+
+@pytest.mark.parametrize("images", [1_000, 10_000, 60_000])
+def test_many_images_are_seen_in_few_epochs(images: int):
+    choice = first_choice(boxed(80, height=1080, width=1920, images=images))
+    assert choice.recipe.epochs >= DETECTING.hurried_epochs
+    assert images < 10_000 or choice.recipe.epochs == DETECTING.hurried_epochs
 
 
 def test_large_boxes_lie_within_what_a_place_of_the_detector_sees():

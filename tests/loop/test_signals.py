@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 from homes import Home
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs_connection import LakeFSConnection
 from resources.model_versions import Models
 from tests import processes
 from tests.world import write_batch
@@ -101,7 +101,7 @@ def test_an_upload_whose_threads_hang_is_ended_and_importing_again_publishes(
 ) -> None:
     home, source = new_home(), write_batch(tmp_path / "week", 30, 2)
     command = ("import", "shapes", str(source), "--batch", "week-02")
-    running = home.start(*command, before=Reached(LakeFSResource, "write", tmp_path / "reached", 3))
+    running = home.start(*command, before=Reached(LakeFSConnection, "send", tmp_path / "reached", 2))
     until((tmp_path / "reached").exists, running)
     running.send(signal.SIGTERM)
     line = last_line(running.ended(), signal.SIGTERM)
