@@ -14,6 +14,12 @@ def command(
     device: Annotated[str, typer.Option(help="How the log names this server; by default the host.")] = "",
     log: Annotated[bool, typer.Option(help="Write the inference log.")] = True,
     batch: Annotated[int, typer.Option(min=1, help="The most images answered together.")] = 64,
+    queue: Annotated[
+        int, typer.Option(min=1, help="The most requests that wait; others are told to come again (429).")
+    ] = 1024,
+    decode_seconds: Annotated[
+        float, typer.Option(min=0.05, help="Processor time that one image may take to be decoded.")
+    ] = 2.0,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the model; 0: as many as it likes.")] = 0,
     look_every: Annotated[
         float, typer.Option(min=0.05, help="Seconds between two looks at what is in production.")
@@ -37,7 +43,16 @@ def command(
     written = None
     if log:
         written = BackgroundLog(PredictionLog(services.spool(), found, device or this_machine(), group))
-    app = PredictionApp(project, group, current, written, batch=batch, look_every=look_every)
+    app = PredictionApp(
+        project,
+        group,
+        current,
+        written,
+        batch=batch,
+        look_every=look_every,
+        queue=queue,
+        decode_seconds=decode_seconds,
+    )
     server = PredictionServer(app.asgi, host, port)
     server.run(
         lambda: typer.echo(

@@ -16,14 +16,20 @@ from visionops.prediction_log import BackgroundLog
 from visionops.serving import metrics
 from visionops.serving.batcher import Batcher
 from visionops.serving.current import CurrentModel
+from visionops.serving.decoding import Busy, Decoding
 from visionops.serving.images import NoImage, hint, image_of
 from visionops_assets.dataset.image_header import UnreadableImage
-from visionops_assets.monitoring.prediction import Answer, Picture, answer, pictures
+from visionops_assets.monitoring.prediction import Answer, Picture, RunningModel, answer
+from visionops_assets.training.recipe import InputSpec
 
 _log = logging.getLogger(__name__)
 
-# JPEG and PNG decode outside the interpreter's lock.
-DECODERS = 2
+DECODE_SECONDS = 2.0
+QUEUE = 1024
+# When whoever was sent away may come again.
+_RETRY = {"retry-after": "1"}
+# A picture, and the input that it was made for.
+_Decoded = tuple[Picture, InputSpec]
 
 
 class PredictionApp:
@@ -38,14 +44,19 @@ class PredictionApp:
         *,
         batch: int,
         look_every: float,
+        queue: int = QUEUE,
+        decode_seconds: float = DECODE_SECONDS,
     ) -> None:
         self._project, self._group = project, group
         self._current, self._log, self._look_every = current, log, look_every
         self._metrics = metrics.Metrics(project, group, log.to_json if log is not None else dict)
         self._metrics.serving(current.model)
-        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+        self._decoding = Decoding(decode_seconds)
         self._runner = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._batcher: Batcher[bytes, Answer | UnreadableImage] = Batcher(self._answer, self._runner, batch)
+        self._batcher: Batcher[_Decoded, Answer | UnreadableImage] = Batcher(
+            self._answer, self._runner, batch
+        )
+        self._waiting, self._queue = 0, queue
         self.asgi = Starlette(
             routes=[
                 Route("/predict", self._predict, methods=["POST"]),
@@ -67,11 +78,20 @@ class PredictionApp:
         with contextlib.suppress(asyncio.CancelledError):
             await watching
         self._runner.shutdown()
-        self._decoders.shutdown()
+        await asyncio.to_thread(self._decoding.close)
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
     async def _predict(self, request: Request) -> Response:
+        if self._waiting >= self._queue:
+            return self._busy(time.perf_counter())
+        self._waiting += 1
+        try:
+            return await self._predicted(request)
+        finally:
+            self._waiting -= 1
+
+    async def _predicted(self, request: Request) -> Response:
         try:
             data = await image_of(request)
         except NoImage as error:
@@ -80,7 +100,12 @@ class PredictionApp:
             return Response(status_code=400)
         started = time.perf_counter()
         try:
-            found = await self._batcher.ask(data)
+            shipped = self._current.model.shipped
+            found = await self._batcher.ask((await self._decoding.picture(data, shipped), shipped.input))
+        except UnreadableImage as error:
+            found = error
+        except Busy:
+            return self._busy(started)
         except Exception:
             # Raised on, it would end the connection behind its answer, and the client's next request with it.
             _log.exception("a prediction of %s failed", self._project)
@@ -104,21 +129,40 @@ class PredictionApp:
     async def _show_metrics(self, _: Request) -> Response:
         return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)
 
-    def _say(self, status: int, told: dict[str, object], started: float) -> Response:
-        self._metrics.answered(status, time.perf_counter() - started)
-        return JSONResponse(told, status)
+    def _busy(self, started: float) -> Response:
+        return self._say(
+            429,
+            {"error": "too many images wait; send it again in a second, or less at once"},
+            started,
+            _RETRY,
+        )
 
-    def _answer(self, images: Sequence[bytes]) -> list[Answer | UnreadableImage]:
+    def _say(
+        self, status: int, told: dict[str, object], started: float, headers: dict[str, str] | None = None
+    ) -> Response:
+        self._metrics.answered(status, time.perf_counter() - started)
+        return JSONResponse(told, status, headers)
+
+    def _answer(self, decoded: Sequence[_Decoded]) -> list[Answer | UnreadableImage]:
         """One batch, by one model."""
         model = self._current.model
-        seen = pictures([("the image", data) for data in images], model.shipped, self._decoders)
+        seen = [self._fitting(picture, spec, model) for picture, spec in decoded]
         readable = [each for each in seen if isinstance(each, Picture)]
         answers = answer(model, readable)
-        self._metrics.batch(len(images))
+        self._metrics.batch(len(decoded))
         if self._log is not None and readable:
             self._log.add(readable, answers)
         told = iter(answers)
         return [next(told) if isinstance(each, Picture) else each for each in seen]
+
+    def _fitting(self, picture: Picture, spec: InputSpec, model: RunningModel) -> Picture | UnreadableImage:
+        """A picture as this model takes it: it may have come into production since, and take others."""
+        if spec == model.shipped.input:
+            return picture
+        try:
+            return self._decoding.picture_now(picture.data, model.shipped)
+        except UnreadableImage as error:
+            return error
 
 
 async def _say_what_there_is(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.image_header import Header, UnreadableImage
-from visionops_assets.dataset.image_limits import SECONDS, WALL_TIMES_CPU, ImageLimits, image_workers
+from visionops_assets.dataset.image_limits import WALL_TIMES_CPU, ImageLimits, image_workers
 
 if TYPE_CHECKING:
     from visionops_assets.dataset.decode import Target
@@ -159,7 +159,9 @@ class _Worker:
                 told["header"] = _header_of(told["header"])
                 pixels = pixels.reshape(_shape(job, told["header"]))
         except TimeoutError:
-            raise _Gone(f"took more than {wall:g} s to decode; scale it down, or raise {SECONDS}") from None
+            raise _Gone(
+                f"took more than {wall:g} s to decode; scale it down, or raise {limits.seconds_setting}"
+            ) from None
         except _Gone:
             raise _Gone(self._why(limits)) from None
         except OSError:
@@ -197,7 +199,7 @@ class _Worker:
         if ended == "SIGPROF":
             return (
                 f"takes more than {limits.seconds:g} s of processor time to decode; scale it down, leave it out, or "
-                f"raise {SECONDS}"
+                f"raise {limits.seconds_setting}"
             )
         return f"ended the process that decoded it ({ended}); save it anew, or leave it out"
 

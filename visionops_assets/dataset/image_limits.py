@@ -18,7 +18,7 @@ WALL_TIMES_CPU = 10
 @dataclass(frozen=True)
 class ImageLimits:
     """The most that one image may have: `memory` in bytes once decoded, `scans` of a progressive JPEG, `frames` of an
-    animation, `directories` of a TIFF and of its EXIF, and `seconds` of processor time to decode it.
+    animation, `directories` of a TIFF and entries of each, and `seconds` of processor time to decode it.
     """
 
     memory: int = 256 << 20
@@ -26,15 +26,16 @@ class ImageLimits:
     frames: int = 1000
     directories: int = 1000
     seconds: float = 10.0
+    seconds_setting: str = SECONDS
 
     @property
     def worker_memory(self) -> int:
         """What a worker may take in all: decoders hold an image up to three times."""
         return 3 * self.memory + (64 << 20)
 
-    def within(self, seconds: float) -> "ImageLimits":
-        """The same with another deadline."""
-        return replace(self, seconds=seconds)
+    def within(self, seconds: float, setting: str = SECONDS) -> "ImageLimits":
+        """The same with another deadline, and how it is set."""
+        return replace(self, seconds=seconds, seconds_setting=setting)
 
 
 @functools.cache

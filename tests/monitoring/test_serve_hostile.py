@@ -1,0 +1,91 @@
+"""The prediction server among clients of whom one means harm: everybody else is answered."""
+
+import io
+import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from logged import png
+from PIL import Image
+from production_world import ProductionWorld
+from test_serve import ask, serving
+
+from visionops.serving.app import PredictionApp
+from visionops.serving.current import CurrentModel
+from visionops_assets.evaluation.shipped import ShippedModel
+from visionops_assets.monitoring.prediction import Answer, picture
+
+# Its tag of the width holds text: a TypeError inside Pillow.
+POISON = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHI4s", 256, 2, 2, b"8\0\0\0") + b"\0" * 4
+
+
+def slow_webp(side: int = 4000) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((side, side)).save(buffer, "WEBP", quality=10, method=0)
+    return buffer.getvalue()
+
+
+def test_a_bad_image_is_refused_and_its_neighbours_are_answered(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    with serving(models) as client, ThreadPoolExecutor(8) as clients:
+        together = [
+            clients.submit(client.post, "/predict", content=POISON if number % 4 == 0 else png(1))
+            for number in range(64)
+        ]
+        answers = [each.result() for each in together]
+    for number, answer in enumerate(answers):
+        assert answer.status_code == (400 if number % 4 == 0 else 200), answer.text
+
+
+def test_an_image_that_takes_long_delays_nobody_and_ends_at_its_deadline(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    bad = slow_webp()
+    with serving(models, decode_seconds=0.05) as client, ThreadPoolExecutor(4) as clients:
+        refused = [clients.submit(client.post, "/predict", content=bad) for _ in range(4)]
+        good = 0
+        while not all(each.done() for each in refused):
+            ask(client, png(1))
+            good += 1
+    assert good
+    for answer in (each.result() for each in refused):
+        assert answer.status_code == 400
+        assert "raise --decode-seconds" in answer.json()["error"]
+
+
+def test_a_full_queue_says_when_to_come_again_and_nobody_waits_for_ever(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch
+):
+    models.put_in_production(models.register(1))
+    going_on = threading.Event()
+    run = ShippedModel.run
+    monkeypatch.setattr(
+        ShippedModel, "run", lambda *given: run(*given) if going_on.wait(60) else [], raising=True
+    )
+    with serving(models, queue=2) as client, ThreadPoolExecutor(2) as clients:
+        waiting = [clients.submit(client.post, "/predict", content=png(1)) for _ in range(2)]
+        until = time.monotonic() + 60
+        while (told := client.post("/predict", content=png(1))).status_code != 429:
+            assert time.monotonic() < until
+        assert told.headers["retry-after"] == "1"
+        assert client.get("/health").status_code == 200
+        going_on.set()
+        assert [each.result().status_code for each in waiting] == [200, 200]
+        assert ask(client, png(1))["prediction"]
+        assert 'status="429"' in client.get("/metrics").text
+
+
+def test_a_model_of_another_size_answers_what_was_decoded_for_the_one_before(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    current = CurrentModel(models.registry, "shapes", "all", threads=1)
+    app = PredictionApp("shapes", "all", current, None, batch=4, look_every=9)
+    shipped = current.model.shipped
+    before = replace(shipped, input=shipped.input.model_copy(update={"height": 20, "channels": 3}))
+    seen = [(picture("a", png(1), each), each.input) for each in (before, shipped)]
+    one, other = app._answer(seen)
+    assert isinstance(one, Answer) and isinstance(other, Answer)
+    assert one.to_json() == other.to_json()
