@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 
 from resources.home import ROOT
 
-# Each may import what stands to its right of it in this order, and itself.
+# Each may import what stands to its right of it in this order, itself, and what a device has of the product.
 ORDER = ("visionops", "definitions", "sensors", "visionops_assets", "resources")
 ALONE = ("lakefs_local", "edge")
+# What a device installs: its distribution names these, and a device has room for no more.
+OF_A_DEVICE = {"numpy", "PIL", "onnxruntime", "tuf", "cryptography", "urllib3", "edge"}
 STAGES = (
     "dataset",
     "training",
@@ -22,8 +25,8 @@ STAGES = (
     "evaluation",
     "promotion",
     "reproduction",
-    "delivery",
     "monitoring",
+    "delivery",
 )
 HEAVY = (
     "torch",
@@ -79,6 +82,7 @@ def test_arrows_point_one_way():
             if there not in (*ORDER, *ALONE) or there == here:
                 continue
             allowed = there in ORDER[ORDER.index(here) :] if here in ORDER and there in ORDER else False
+            allowed |= here in ORDER and there == "edge"
             if not allowed and not (there == "lakefs_local" and path in STARTS_LAKEFS):
                 wrong.append(f"{path} imports {name}")
     assert not wrong
@@ -98,6 +102,28 @@ def test_a_stage_imports_earlier_stages_only():
                 if later or shell:
                     wrong.append(f"{path} imports {name}")
     assert not wrong
+
+
+def test_a_device_imports_what_its_distribution_names():
+    named = {
+        name
+        for path, found in sources()
+        if path.startswith("edge/")
+        for name in (top_of(each) for each, _ in found)
+    }
+    assert named - set(sys.stdlib_module_names) <= OF_A_DEVICE
+    stated = tomllib.loads((ROOT / "edge" / "pyproject.toml").read_text())["project"]["dependencies"]
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    distributions = {"PIL": "pillow"}
+    for name in OF_A_DEVICE - {"edge"}:
+        distribution = distributions.get(name, name)
+        assert any(each.startswith(distribution) for each in stated), name
+        assert any(each.startswith(distribution) for each in ours), name
+
+
+def test_a_device_needs_no_newer_python_than_it_says():
+    for file in (ROOT / "edge").glob("*.py"):
+        ast.parse(file.read_text(), feature_version=(3, 10))
 
 
 def test_only_shells_know_dagster():

@@ -1,0 +1,192 @@
+"""What comes down to a device beside TUF's own metadata: the manifest of a bundle, the assignment of a group.
+
+Both are JSON, written canonically: the identity of a bundle is the SHA-256 of its manifest. Publisher and device
+share this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+FORMAT = 1
+MODEL, GOLDEN = "model.onnx", "golden.npz"
+GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# Of devices: it becomes a name of files and folders.
+DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+# They mean every device, and what a repository calls its own.
+RESERVED_GROUPS = frozenset({"all", "production"})
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FormatError(ValueError):
+    """A signed document is not what this agent reads."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle holds and asks for. `content` is all of it, as it was signed."""
+
+    id: str
+    project: str
+    release: int
+    variant: str
+    files: tuple[tuple[str, str, int], ...]
+    requires: Mapping[str, Any]
+    golden: Mapping[str, Any]
+    budget: Mapping[str, Any]
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a group runs. Times are in seconds."""
+
+    project: str
+    group: str
+    serial: int
+    issued_at: datetime
+    base: str
+    base_release: int
+    candidate: str | None = None
+    rollout: str = ""
+    trial: Mapping[str, Any] = field(default_factory=dict)
+    shadow: Mapping[str, Any] = field(default_factory=dict)
+    observe_frames: int = 200
+    observe_seconds: float = 86400
+    floor: int = 0
+    revoked: frozenset[str] = frozenset()
+    poll_every: float = 300
+    report_every: float = 300
+    window: Mapping[str, Any] | None = None
+    max_kbps: float | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)
+
+
+def canonical(content: Any) -> bytes:
+    """The bytes of a document: the same content gives the same bytes."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def manifest_of(data: bytes, bundle: str | None = None) -> Manifest:
+    """Read a manifest; `bundle` is the identity it should have. Raises `FormatError`."""
+    content = _loaded(data, "manifest")
+    found = hashlib.sha256(data).hexdigest()
+    if bundle is not None and found != bundle:
+        raise FormatError(f"the manifest of bundle {bundle[:12]} was altered: its SHA-256 is {found[:12]}")
+    try:
+        files = tuple(
+            sorted(
+                (str(name), str(each["sha256"]), int(each["size"])) for name, each in content["files"].items()
+            )
+        )
+        if {name for name, _, _ in files} != {MODEL, GOLDEN}:
+            raise FormatError(f"a bundle has {MODEL} and {GOLDEN}, this one {[each[0] for each in files]}")
+        if not all(_SHA256.fullmatch(sha256) and size >= 0 for _, sha256, size in files):
+            raise FormatError("a file of a bundle is named by its SHA-256 and size")
+        return Manifest(
+            id=found,
+            project=str(content["project"]),
+            release=int(content["release"]),
+            variant=str(content.get("variant", "fp32")),
+            files=files,
+            requires=dict(content["requires"]),
+            golden=dict(content["golden"]),
+            budget=dict(content["budget"]),
+            content=content,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _broken("manifest", error) from error
+
+
+def assignment_of(data: bytes) -> Assignment:
+    """Read an assignment. Raises `FormatError`."""
+    content = _loaded(data, "assignment")
+    try:
+        candidate = content.get("candidate") or {}
+        observe = content.get("observe", {})
+        window = content.get("window")
+        max_kbps = content.get("max_kbps")
+        found = Assignment(
+            project=str(content["project"]),
+            group=str(content["group"]),
+            serial=int(content["serial"]),
+            issued_at=datetime.fromisoformat(str(content["issued_at"]).replace("Z", "+00:00")),
+            base=str(content["base"]["bundle"]),
+            base_release=int(content["base"]["release"]),
+            candidate=str(candidate["bundle"]) if candidate else None,
+            rollout=str(candidate.get("rollout", "")),
+            trial=dict(content.get("trial") or {}),
+            shadow=dict(content.get("shadow") or {}),
+            observe_frames=int(observe.get("frames", 200)),
+            observe_seconds=float(observe.get("seconds", 86400)),
+            floor=int(content.get("floor", 0)),
+            revoked=frozenset(map(str, content.get("revoked", ()))),
+            poll_every=max(1.0, float(content.get("poll_every", 300))),
+            report_every=max(1.0, float(content.get("report_every", 300))),
+            window=dict(window) if window else None,
+            max_kbps=float(max_kbps) if max_kbps else None,
+            moved={str(device): str(group) for device, group in (content.get("moved") or {}).items()},
+        )
+        if found.issued_at.tzinfo is None:
+            raise FormatError("`issued_at` of an assignment has a time zone")
+        # A stolen online key could otherwise lock every device out for ever.
+        if found.floor > found.base_release:
+            raise FormatError(
+                f"its floor {found.floor} is above the release {found.base_release} of its base"
+            )
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _broken("assignment", error) from error
+
+
+def arm_of(assignment: Assignment, device: str) -> str:
+    """Which part a device has in a rollout: `trial`, `shadow` or `control`."""
+    salt = str(assignment.trial.get("salt", assignment.rollout))
+    digest = hashlib.sha256(f"{salt}:{device}".encode()).digest()
+    bucket = int.from_bytes(digest[:8], "big") % 1_000_000
+    if bucket < int(assignment.trial.get("ppm", 0)):
+        return "trial"
+    return "shadow" if bucket < int(assignment.shadow.get("ppm", 0)) else "control"
+
+
+def check_group(group: str) -> str:
+    """The name of a device group. Raises ValueError where it is none."""
+    if not GROUP_NAME.fullmatch(group) or group in RESERVED_GROUPS:
+        raise ValueError(
+            f"{group!r} is no name for a device group: lower-case letters, digits and `-`, at most 63, and not "
+            f"{' or '.join(sorted(RESERVED_GROUPS))}; for example line-1"
+        )
+    return group
+
+
+def check_device(device: str) -> str:
+    """The name of a device. Raises ValueError where it is none."""
+    if not DEVICE_NAME.fullmatch(device):
+        raise ValueError(
+            f"{device!r} is no name for a device: letters, digits, `.`, `_` and `-`, at most 63; for example cam-17"
+        )
+    return device
+
+
+def _loaded(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+        stated = content["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _broken(what, error) from error
+    if stated != FORMAT:
+        raise FormatError(
+            f"the {what} is of format {stated}, this agent reads {FORMAT}: "
+            f"{'update visionops-edge' if isinstance(stated, int) and stated > FORMAT else 'publish it again'}"
+        )
+    return dict(content)
+
+
+def _broken(what: str, error: Exception) -> FormatError:
+    return error if isinstance(error, FormatError) else FormatError(f"the {what} is broken ({error!r})")

@@ -1,0 +1,192 @@
+"""A model in a process of its own: one that crashes, loops or leaks takes no other down.
+
+The agent's side of it never loads numpy or ONNX Runtime. Frames go to the process as length and bytes, answers come
+back as length and JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+_LENGTH = struct.Struct(">Q")
+# One answer; loading may take longer. A model that does not come back in this time is taken for dead.
+ANSWER_SECONDS, LOAD_SECONDS = 60.0, 600.0
+
+
+class RunnerDied(RuntimeError):
+    """The process of a model ended, or does not answer. `why` is one word for reports."""
+
+    def __init__(self, why: str, said: str) -> None:
+        super().__init__(said)
+        self.why = why
+
+
+class BadImage(ValueError):
+    """An image that cannot be decoded, whatever the model."""
+
+
+class Runner(Protocol):
+    """Something that answers by one model."""
+
+    def answer(self, image: bytes) -> dict[str, Any]:
+        """What the model says. Raises `BadImage`, and `RunnerDied` for whatever is the model's fault."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+OpenRunner = Callable[[Path, int], Runner]
+
+
+class ProcessRunner:
+    """A model opened in a process. Raises `RunnerDied` where it cannot be."""
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "edge.runner", str(model), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=str(Path(__file__).resolve().parent.parent),
+        )
+        try:
+            opened = self._read(LOAD_SECONDS)
+        except RunnerDied:
+            self.close()
+            raise
+        if "error" in opened:
+            self.close()
+            raise RunnerDied(opened.get("why", "crash"), opened["error"])
+        self.pid = self._process.pid
+
+    def answer(self, image: bytes) -> dict[str, Any]:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(_LENGTH.pack(len(image)))
+            stdin.write(image)
+            stdin.flush()
+        except OSError as error:
+            raise RunnerDied("crash", self._how_it_ended()) from error
+        found = self._read(ANSWER_SECONDS)
+        if "unreadable" in found:
+            raise BadImage(found["unreadable"])
+        if "error" in found:
+            raise RunnerDied(found.get("why", "crash"), found["error"])
+        return found
+
+    def close(self) -> None:
+        process = self._process
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+    def _read(self, seconds: float) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size, deadline))
+        return dict(json.loads(self._exactly(length, deadline)))
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        stdout = self._process.stdout
+        assert stdout is not None
+        found = b""
+        while len(found) < count:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([stdout], [], [], left)[0]:
+                raise RunnerDied("hangs", "the model does not answer")
+            part = os.read(stdout.fileno(), count - len(found))
+            if not part:
+                raise RunnerDied("crash", self._how_it_ended())
+            found += part
+        return found
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "the model's process closed its end"
+        return f"the model's process ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+
+
+class OpenedHere:
+    """A model opened in this process, for desks and tests."""
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        from edge.model import ModelFileError, open_model
+
+        try:
+            self._model = open_model(model, threads)
+        except ModelFileError as error:
+            raise RunnerDied("crash", str(error)) from error
+
+    def answer(self, image: bytes) -> dict[str, Any]:
+        told = _told(self._model, image)
+        if "unreadable" in told:
+            raise BadImage(told["unreadable"])
+        if "error" in told:
+            raise RunnerDied(told["why"], told["error"])
+        return told
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def _told(model: Any, image: bytes) -> dict[str, Any]:
+    from edge.decode import UnreadableImage
+    from edge.model import NotFinite
+
+    try:
+        return dict(model.answer(image))
+    except UnreadableImage as error:
+        return {"unreadable": str(error)}
+    except NotFinite as error:
+        return {"error": str(error), "why": "not_finite"}
+    except Exception as error:  # A model that raises is as bad as one that dies.
+        return {"error": f"{type(error).__name__}: {error}"[:300], "why": "crash"}
+
+
+def _serve(model: Path, threads: int, requests: IO[bytes], answers: IO[bytes]) -> None:
+    from edge.model import ModelFileError, open_model
+
+    def say(told: dict[str, Any]) -> None:
+        content = json.dumps(told).encode()
+        answers.write(_LENGTH.pack(len(content)) + content)
+        answers.flush()
+
+    try:
+        opened = open_model(model, threads)
+    except ModelFileError as error:
+        say({"error": str(error), "why": "crash"})
+        return
+    say({"ready": True})
+    while header := requests.read(_LENGTH.size):
+        (length,) = _LENGTH.unpack(header)
+        say(_told(opened, requests.read(length)))
+
+
+def main() -> None:
+    """Answer until the agent closes its end, or is gone."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # What a library prints must not come between two answers.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        _serve(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What a device was provisioned with: `device.json`, the trusted root and the device's key beside it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edge.formats import check_device, check_group
+
+FORMAT = 1
+FILE, ROOT, KEY = "device.json", "root.json", "device.pem"
+
+
+class SettingsError(ValueError):
+    """A device's folder cannot be used. Names the file and the fix."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The content of `device.json`. Relative paths are meant from its folder.
+
+    `source` is `{"folder": F, "then": "keep" | "remove"}` or `{"http": "host:port"}`; `sink` is
+    `{"lines": FILE, "max_mb": N}` or `{"http": URL}`. `reports` is a folder or an address that takes PUT.
+    """
+
+    folder: Path
+    project: str
+    group: str
+    device: str
+    repository: str
+    reports: str | None = None
+    state: str = "state"
+    source: Mapping[str, Any] | None = None
+    sink: Mapping[str, Any] | None = None
+    token_file: str | None = None
+    ca: str | None = None
+    certificate: str | None = None
+    certificate_key: str | None = None
+    proxy: str | None = None
+    max_kbps: float | None = None
+    lock_file: str | None = None
+    threads: int = 1
+    key_readable_by_others: bool = False
+
+    @classmethod
+    def read(cls, folder: Path) -> Settings:
+        """Of a device's folder. Raises `SettingsError`."""
+        file = folder / FILE
+        try:
+            content = json.loads(file.read_text())
+        except FileNotFoundError as error:
+            raise SettingsError(
+                f"{file} is not there: `visionops fleet provision PROJECT --group G --device D --to {folder}` makes it"
+            ) from error
+        except (ValueError, OSError) as error:
+            raise SettingsError(f"{file} cannot be read: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            found = content.get("format") if isinstance(content, dict) else content
+            raise SettingsError(
+                f"{file} is of format {found}, this agent reads {FORMAT}: provision the device again"
+            )
+        known = {each.name for each in fields(cls)} - {"folder"}
+        foreign = sorted(set(content) - known - {"format"})
+        if foreign:
+            raise SettingsError(f"{file}: {foreign[0]} is no setting; there are {', '.join(sorted(known))}")
+        try:
+            found = cls(folder=folder, **{name: content[name] for name in known & set(content)})
+            check_device(found.device)
+            check_group(found.group)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"{file}: {error}") from error
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of the file, without what is as it would be anyway."""
+        told = {"format": FORMAT}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name != "folder" and value != each.default:
+                told[each.name] = value
+        return told
+
+    def path(self, name: str) -> Path:
+        """A path of the settings."""
+        return self.folder / Path(name).expanduser()
+
+    def address(self, where: str) -> str:
+        """A folder as an address, or an address as it is."""
+        return where if "://" in where else self.path(where).absolute().as_uri()
+
+    def bootstrap(self) -> bytes:
+        """The root that the device trusts from the start. Raises `SettingsError`."""
+        return self._read(ROOT, "the root of trust")
+
+    def key(self) -> bytes:
+        """The device's own key. Raises `SettingsError`, also where others may read it."""
+        found = self._read(KEY, "the device's key")
+        mode = stat.S_IMODE((self.folder / KEY).stat().st_mode)
+        if mode & 0o077 and not self.key_readable_by_others:
+            raise SettingsError(
+                f"{self.folder / KEY} can be read by others ({mode:04o}): `chmod 600` it, or, where it is a mounted "
+                'secret, set "key_readable_by_others": true in device.json'
+            )
+        return found
+
+    def token(self) -> str | None:
+        """The bearer token, if one is set. Raises `SettingsError`."""
+        if self.token_file is None:
+            return None
+        return self._read(self.token_file, "the bearer token").decode().strip()
+
+    def _read(self, name: str, what: str) -> bytes:
+        try:
+            return self.path(name).read_bytes()
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path(name)}, {what}, cannot be read ({error.strerror}): "
+                "`visionops fleet provision … --replace` makes the device's folder anew"
+            ) from error
