@@ -22,6 +22,18 @@ def export(
     to: Annotated[
         Path, typer.Option("--to", help="A new folder for the images and what is to be filled in.")
     ],
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="What the labelling tool opens. Classification: csv (default), label-studio, cvat. Detection: coco "
+            "(default), yolo, voc, csv, label-studio, cvat.",
+        ),
+    ] = "",
+    blind: Annotated[
+        bool,
+        typer.Option("--blind", help="Without the model's answers, which go along as a start otherwise."),
+    ] = False,
     day: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,6 +44,7 @@ def export(
     """Write the wanted images to a folder, to be labelled and imported as a batch.
 
     Classification: fill in `label` in labels.csv. Detection: correct the boxes of annotations.json in a labelling tool.
+    Images drawn by lot, which say how well the model does, are always without its answers.
     """
     from visionops import services
     from visionops_assets.monitoring.frames import kept_frames
@@ -47,7 +60,9 @@ def export(
             "`labels_wanted` of a day with captures, or name another with --day"
         )
     frames = kept_frames(lakefs, found, wanted["capture"])
-    count = export_images(to, wanted, frames, task=found.task, classes=found.classes, boxes=boxes)
+    count = export_images(
+        to, wanted, frames, task=found.task, classes=found.classes, boxes=boxes, format_=format_, blind=blind
+    )
     gone = len(wanted) - count
     typer.echo(
         f"{count} images in {to}" + (f"; {gone} more are wanted, but their frames are gone" if gone else "")

@@ -1,9 +1,11 @@
 """Wanted images go out to a labelling tool and come back as an ordinary batch."""
 
+import hashlib
 import io
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,8 @@ from PIL import Image
 from resources.artifact_store import ArtifactStore
 from visionops_assets.addresses import asset_key
 from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.ingest import plan_batch
+from visionops_assets.dataset.manifest import Manifest, read_manifest
 from visionops_assets.monitoring.labels_export import FolderNotEmpty, export_images, wanted_days
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
 from visionops_assets.monitoring.stored_days import typed
@@ -91,3 +95,111 @@ def test_a_folder_with_labels_in_it_is_not_written_over(tmp_path: Path):
     (tmp_path / "labels.csv").write_text("mine")
     with pytest.raises(FolderNotEmpty, match="is not empty: name a new folder"):
         export_images(tmp_path, rows, frames, task="classification", classes=CLASSES, boxes={})
+
+
+@pytest.mark.parametrize("format_", ["coco", "yolo", "voc", "csv", "label-studio", "cvat"])
+def test_boxes_come_back_from_each_format_as_they_went_out(tmp_path: Path, format_: str):
+    rows, frames = wanted()
+    drawn = [
+        {"x": 2.25, "y": 3.1, "w": 10.7, "h": 8.3, "class": "nut", "score": 0.4},
+        {"x": 0.0, "y": 0.0, "w": 30.0, "h": 20.0, "class": "bolt", "score": 0.9},
+    ]
+    boxes = {rows["image_sha256"][0]: drawn, rows["image_sha256"][2]: drawn[:1]}
+    folder = tmp_path / "out"
+    export_images(folder, rows, frames, task="detection", classes=CLASSES, boxes=boxes, format_=format_)
+    if format_ == "label-studio":
+        labelled_in_label_studio(folder)
+    found = imported(folder, ArtifactStore(root=str(tmp_path / "store")))
+    assert {row["sha256"] for row in found.values()} == {
+        hashlib.sha256(content).hexdigest() for _, content in frames
+    }
+    sides = 1.0 if format_ == "voc" else 1e-4
+    for digest in rows["image_sha256"]:
+        came, went = found[digest]["boxes"] or (), boxes.get(digest, [])
+        assert [box["label"] for box in came] == [box["class"] for box in went]
+        for one, other in zip(came, went, strict=True):
+            assert [one[side] for side in "xywh"] == pytest.approx(
+                [other[side] for side in "xywh"], abs=sides
+            )
+
+
+@pytest.mark.parametrize("format_", ["label-studio", "cvat"])
+def test_classes_come_back_from_each_format_as_they_went_out(tmp_path: Path, format_: str):
+    rows, frames = wanted()
+    folder = tmp_path / "out"
+    export_images(folder, rows, frames, task="classification", classes=CLASSES, boxes={}, format_=format_)
+    if format_ == "label-studio":
+        labelled_in_label_studio(folder)
+    assert [
+        row["label"] for row in imported(folder, ArtifactStore(root=str(tmp_path / "store"))).values()
+    ] == ["nut"] * 3
+
+
+def imported(folder: Path, store: ArtifactStore) -> dict[str, dict[str, Any]]:
+    """The annotations that an import would publish, by the name of the image without folder and suffix."""
+    nothing = read_manifest(Manifest(()), store)
+    plan = plan_batch(folder, "asked-for", CLASSES, "parts", nothing, {"train": 0.5, "holdout": 0.5}, "")
+    assert plan.ok, plan.findings.to_string()
+    return {Path(row["path"]).stem: row for row in plan.annotations.to_pylist()}
+
+
+def labelled_in_label_studio(folder: Path) -> None:
+    """What Label Studio exports once somebody accepted every prediction."""
+    tasks = json.loads((folder / "tasks.json").read_text())
+    for number, task in enumerate(tasks, start=1):
+        accepted = task.pop("predictions", [{"result": []}])
+        task |= {
+            "id": number,
+            "annotations": [{"id": number, "result": accepted[0]["result"]}],
+            "predictions": [],
+        }
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+
+
+@pytest.mark.parametrize("format_", ["coco", "yolo", "voc", "csv", "label-studio", "cvat"])
+def test_no_answer_of_the_model_is_in_what_is_labelled_blind_or_was_drawn_by_lot(
+    tmp_path: Path, format_: str
+):
+    rows, frames = wanted()
+    rows = rows.assign(prediction="of-the-model", confidence=0.4321)
+    box = {"x": 2.0, "y": 3.0, "w": 10.0, "h": 8.0, "class": "of-the-model", "score": 0.4321}
+    boxes = {key: [box] for key in rows["image_sha256"]}
+    classes = ("of-the-model",)
+
+    def told(folder: Path) -> int:
+        files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".png")
+        text = "".join(path.read_text() for path in files)
+        return text.count("0.4321") + text.count("10.0") + text.count(">11<") + text.count("33.3")
+
+    for name, table, blind in (
+        ("open", rows, False),
+        ("blind", rows, True),
+        ("by-lot", rows.assign(why="by lot"), False),
+    ):
+        export_images(
+            tmp_path / name,
+            table,
+            frames,
+            task="detection",
+            classes=classes,
+            boxes=boxes,
+            format_=format_,
+            blind=blind,
+        )
+    assert told(tmp_path / "open") > 0
+    assert told(tmp_path / "blind") == told(tmp_path / "by-lot") == 0
+
+
+def test_a_format_without_labels_of_the_task_is_refused_before_anything_is_written(tmp_path: Path):
+    rows, frames = wanted()
+    with pytest.raises(ValueError, match="yolo holds no labels of classification: name one of csv, "):
+        export_images(
+            tmp_path / "out",
+            rows,
+            frames,
+            task="classification",
+            classes=CLASSES,
+            boxes={},
+            format_="yolo",
+        )
+    assert not (tmp_path / "out").exists()

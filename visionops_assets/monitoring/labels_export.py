@@ -2,14 +2,12 @@
 
 ```
 images/<digest>.<format>
-labels.csv          classification: path, label (empty, to be filled in), suggestion, confidence, why, device
-annotations.json    detection: COCO, with the model's own boxes as a start to be corrected
-wanted.csv          detection: path, confidence, why, device
+labels.csv, …       what is to be filled in or corrected, as `dataset/label_files.py` writes it
+wanted.csv          path, confidence, why, device, where the labels' own file has no place for them
 ```
 """
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -19,8 +17,12 @@ import pandas as pd
 
 from resources.artifact_store import ArtifactStore
 from visionops_assets.dataset.image_header import probe
-from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
+from visionops_assets.dataset.importing.source import Box
+from visionops_assets.dataset.label_files import ImageToLabel, label_formats, write_label_files
+from visionops_assets.monitoring.labels_wanted import BY_LOT, WANTED_COLUMNS
 from visionops_assets.monitoring.stored_days import needed_day, stored_day
+
+_NOTES = ("confidence", "why", "device")
 
 
 def wanted_days(
@@ -55,64 +57,60 @@ def export_images(
     task: str,
     classes: Sequence[str],
     boxes: Mapping[str, Sequence[Mapping[str, Any]]],
+    format_: str = "",
+    blind: bool = False,
 ) -> int:
     """Write the frames of wanted rows, (capture, bytes) each, and what is to be labelled; returns how many images.
 
-    `boxes` are the model's, by image digest (detection). Raises `FolderNotEmpty`: labels in it may be unfinished.
+    `boxes` are the model's, by image digest (detection); `format_` is one of `label_formats`, by default the first.
+    The model's answers go along as a start, unless `blind`. Images that were drawn by lot never have them: they say
+    how well the model does, and who is shown an answer agrees with it more often than who is not.
+    Raises `FolderNotEmpty`: labels in it may be unfinished; `ValueError` for a format that the task has not.
     """
+    format_ = format_ or next(iter(label_formats(task)))
+    if format_ not in label_formats(task):
+        raise ValueError(f"{format_} holds no labels of {task}: name one of {', '.join(label_formats(task))}")
     if folder.exists() and any(folder.iterdir()):
         raise FolderNotEmpty(f"{folder} is not empty: name a new folder, labels in it might be lost")
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = {row["capture"]: row for row in wanted.to_dict("records")}
-    written: list[tuple[str, dict[Any, Any], tuple[int, int]]] = []
+    written: list[ImageToLabel] = []
     for capture, content in frames:
-        name = f"images/{PurePosixPath(capture).name}"
+        name, row = f"images/{PurePosixPath(capture).name}", rows[capture]
         (folder / name).write_bytes(content)
-        header = probe(content, capture)
-        written.append((name, rows[capture], (header.width, header.height)))
-    if task == "detection":
-        coco = json.dumps(_coco(written, classes, boxes), ensure_ascii=False, indent=1)
-        (folder / "annotations.json").write_text(coco)
-        _write_csv(folder / "wanted.csv", written, with_label=False)
-    else:
-        _write_csv(folder / "labels.csv", written, with_label=True)
+        header, shown = probe(content, capture), not blind and row["why"] != BY_LOT
+        confidence = row["confidence"] if shown and pd.notna(row["confidence"]) else None
+        notes = {
+            "confidence": "" if confidence is None else f"{confidence:.4f}",
+            "why": row["why"],
+            "device": row["device"] or "",
+        }
+        found = boxes.get(row["image_sha256"], ()) if shown and task == "detection" else ()
+        written.append(
+            ImageToLabel(
+                name,
+                header.width,
+                header.height,
+                label=row["prediction"] or None if shown else None,
+                boxes=[_box(box) for box in found if box["class"] in classes],
+                score=confidence,
+                notes=notes,
+            )
+        )
+    write_label_files(folder, written, classes, task=task, format_=format_)
+    if format_ not in ("csv", "label-studio"):
+        with (folder / "wanted.csv").open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(["path", *_NOTES])
+            table.writerows([image.name, *(image.notes[note] for note in _NOTES)] for image in written)
     return len(written)
 
 
-def _write_csv(file: Path, written: Sequence[tuple[str, dict[Any, Any], Any]], *, with_label: bool) -> None:
-    asked = ["label", "suggestion"] if with_label else []
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.writer(stream)
-        table.writerow(["path", *asked, "confidence", "why", "device"])
-        for name, row, _ in written:
-            answers = ["", row["prediction"] or ""] if with_label else []
-            confidence = f"{row['confidence']:.4f}" if pd.notna(row["confidence"]) else ""
-            table.writerow([name, *answers, confidence, row["why"], row["device"]])
-
-
-def _coco(
-    written: Sequence[tuple[str, dict[Any, Any], tuple[int, int]]],
-    classes: Sequence[str],
-    boxes: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> dict[str, Any]:
-    numbers = {name: number for number, name in enumerate(classes)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (name, row, (width, height)) in enumerate(written):
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        for box in boxes.get(row["image_sha256"], ()):
-            if box["class"] in numbers:
-                sides = [float(box[side]) for side in ("x", "y", "w", "h")]
-                annotations.append(
-                    {
-                        "id": len(annotations),
-                        "image_id": number,
-                        "category_id": numbers[box["class"]],
-                        "bbox": sides,
-                        "area": sides[2] * sides[3],
-                        "score": float(box["score"]),
-                        "iscrowd": 0,
-                    }
-                )
-    categories = [{"id": number, "name": name} for name, number in numbers.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+def _box(box: Mapping[str, Any]) -> Box:
+    return {
+        "x": float(box["x"]),
+        "y": float(box["y"]),
+        "w": float(box["w"]),
+        "h": float(box["h"]),
+        "label": box["class"],
+    }
