@@ -14,6 +14,7 @@ from foreign_models import PlainNet
 from training_world import CLASSES, pictures, request, train_here
 
 from visionops_assets.training.batches import LabelledImages, channel_statistics
+from visionops_assets.training.checkpoint import is_readable
 from visionops_assets.training.errors import ModelError, TrainingError, WeightsError
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.protocol import build_model
@@ -215,3 +216,20 @@ def test_given_weights_of_another_digest_are_refused(workdir: Path, tmp_path: Pa
     asked = request(model={"class_path": "foreign_models.PlainNet", "init_weights": start})
     with pytest.raises(WeightsError, match="were altered"):
         train(dataclasses.replace(asked, init_weights=given), workdir)
+
+
+class _Ran:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+def test_a_checkpoint_that_would_run_code_is_as_good_as_none(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "altered.ckpt"
+    torch.save({"state_dict": {}, "loops": _Ran(tmp_path / "trace")}, checkpoint)
+    assert not is_readable(checkpoint)
+    assert not (tmp_path / "trace").exists()
+    torch.save({"state_dict": {"weight": torch.zeros(3)}, "epoch": 1}, checkpoint)
+    assert is_readable(checkpoint)

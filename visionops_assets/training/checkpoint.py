@@ -1,13 +1,18 @@
 """Checkpoints between epochs, so that a killed training goes on and ends in the same bits."""
 
+import logging
+import pickle
 import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
+import torch
 
 from visionops_assets.training.determinism import seed_epoch
+
+_log = logging.getLogger(__name__)
 
 
 class EpochBoundary(lightning.Callback):
@@ -52,5 +57,16 @@ class EpochBoundary(lightning.Callback):
 
 
 def is_readable(path: Path) -> bool:
-    """Say whether a checkpoint file exists and is whole; one that is not is as good as none."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    """Say whether a checkpoint file exists, is whole and holds tensors and plain values; else it is as good as none.
+
+    Whoever can write into the cache could have a checkpoint run code, so it is only ever read as data.
+    """
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        return False
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _log.warning("%s holds more than tensors and plain values: training starts anew (%s)", path, reason)
+        return False
+    return True

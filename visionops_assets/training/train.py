@@ -176,7 +176,7 @@ def _fit(
             module,
             datamodule=data,
             ckpt_path=checkpoint if is_readable(checkpoint) else None,
-            weights_only=False,
+            weights_only=True,
         )
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit of the whole process, which is not its to decide here.

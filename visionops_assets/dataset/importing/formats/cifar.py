@@ -3,8 +3,6 @@
 The test images are the holdout; of CIFAR-100 the fine labels are the labels, the coarse ones a column `coarse`.
 """
 
-import io
-import pickle
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
@@ -19,6 +17,7 @@ from visionops_assets.dataset.importing.gathering import Gathering
 from visionops_assets.dataset.importing.listing import Listing, paths_in
 from visionops_assets.dataset.importing.made import Made
 from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
 from visionops_assets.dataset.importing.source import SourceError
 
 NAME = "cifar"
@@ -26,6 +25,7 @@ NAME = "cifar"
 _MARKERS = ("batches.meta", "batches.meta.txt", "meta", "fine_label_names.txt", "coarse_label_names.txt")
 
 _PIXELS = 3 * 32 * 32
+_MOST_CLASSES, _LONGEST_NAME = 100_000, 1024
 
 
 class _Part(NamedTuple):
@@ -59,6 +59,10 @@ def read(listing: Listing, stated: Stated) -> Made:
             raise SourceError(
                 f"{home / part.name}: has label {part.labels.max()}, but there are {len(names)} classes"
             )
+        if part.coarse is not None and part.coarse.max(initial=0) >= len(coarse_names):
+            raise SourceError(
+                f"{home / part.name}: has coarse label {part.coarse.max()}, but there are {len(coarse_names)} names"
+            )
         for number, label in enumerate(part.labels):
             extra = {"coarse": coarse_names[part.coarse[number]]} if part.coarse is not None else {}
             images.add(f"{part.name}/{number:05}.png", names[label], split=part.split, extra=extra)
@@ -88,10 +92,10 @@ def _class_names(home: Path) -> tuple[list[str], list[str]]:
     if (home / "fine_label_names.txt").is_file():
         return tuple((home / f"{kind}_label_names.txt").read_text().split() for kind in ("fine", "coarse"))  # type: ignore[return-value]
     meta = _unpickle(home / ("batches.meta" if (home / "batches.meta").is_file() else "meta"))
-    names = meta.get("label_names") or meta.get("fine_label_names")
+    names = _names(home, meta.get("label_names", meta.get("fine_label_names", [])))
     if not names:
         raise SourceError(f"{home}: its meta file names no classes")
-    return [_text(name) for name in names], [_text(name) for name in meta.get("coarse_label_names", [])]
+    return names, _names(home, meta.get("coarse_label_names", []))
 
 
 def _parts(home: Path) -> Iterator[_Part]:
@@ -121,48 +125,49 @@ def _binary(
 
 def _python(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64] | None]:
     content = _unpickle(path)
-    labels = content.get("labels", content.get("fine_labels"))
     pixels = content.get("data")
-    if labels is None or not isinstance(pixels, np.ndarray) or pixels.shape != (len(labels), _PIXELS):
+    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "iu" or pixels.shape[1:] != (_PIXELS,):
         raise SourceError(f"{path}: is no batch of CIFAR images with labels")
+    labels = _numbers(path, content.get("labels", content.get("fine_labels")), len(pixels))
     coarse = content.get("coarse_labels")
     return (
         pixels.astype(np.uint8, copy=False),
-        np.asarray(labels, np.int64),
-        None if coarse is None else np.asarray(coarse, np.int64),
+        labels,
+        None if coarse is None else _numbers(path, coarse, len(pixels)),
     )
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Makes arrays and plain values, and nothing that could run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):
-            return lambda text, encoding: text.encode(encoding)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a data set does not need")
 
 
 def _unpickle(path: Path) -> Mapping[str, Any]:
     try:
-        # Written by Python 2, whose text becomes Latin-1 here.
-        content = _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        KeyError,
-    ) as error:
-        raise SourceError(f"{path}: is not read: {error or 'it is cut off'}") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path}: holds no CIFAR data")
+        content = read_pickle(path.read_bytes())
+    except PickleRefused as error:
+        raise SourceError(
+            f"{path}: is not read: {error}; the binary archives of the same images are no pickles"
+        ) from error
     return {_text(key): value for key, value in content.items()}
+
+
+def _numbers(path: Path, found: Any, expected: int) -> NDArray[np.int64]:
+    """A list, or row, of so many labels."""
+    if isinstance(found, np.ndarray) and found.ndim == 1 and found.dtype.kind in "iu":
+        found = found.tolist()
+    if (
+        not isinstance(found, list)
+        or len(found) != expected
+        or not all(type(each) is int and 0 <= each < _MOST_CLASSES for each in found)
+    ):
+        raise SourceError(f"{path}: is no batch of CIFAR images with labels")
+    return np.asarray(found, np.int64)
+
+
+def _names(path: Path, found: Any) -> list[str]:
+    if (
+        not isinstance(found, list)
+        or len(found) > _MOST_CLASSES
+        or not all(isinstance(each, str | bytes) and len(each) <= _LONGEST_NAME for each in found)
+    ):
+        raise SourceError(f"{path}: does not name its classes in a list of short texts")
+    return [_text(each) for each in found]
 
 
 def _text(value: bytes | str) -> str:
