@@ -19,6 +19,7 @@ from lakefs_local import discovery
 from resources.model_registry import ModelRegistry
 from tests import processes
 from tests.world import write_batch
+from visionops import interruption
 from visionops_assets import run_tags
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -80,6 +81,8 @@ VERBS = (
     Verb("why shapes", grown=True),
     Verb("status shapes", grown=True),
     Verb("doctor", again=(0, 1)),
+    # Of the projects of this repository.
+    Verb("demo --days 0"),
 )
 MARKED = [
     pytest.param(verb, id=verb.name, marks=[pytest.mark.stated] if verb.stated else []) for verb in VERBS
@@ -116,6 +119,8 @@ def home_of(
             home = Home(shutil.copytree(request.getfixturevalue("grown").root, root, symlinks=True))
         else:
             home = new_home()
+        if verb.name == "demo":
+            del home.environment["VISIONOPS_PROJECTS"]
         made.append(home)
         write_batch(home.root / "week-03", IMAGES, 3)
         return home
@@ -165,14 +170,19 @@ def to_the_end(verb: Verb, home: Home) -> float:
     return time.monotonic() - began
 
 
-def interrupted(verb: Verb, home: Home, moment: float, sent: signal.Signals) -> bool:
-    """Send a signal after so many seconds; False where the command had ended by then."""
+def interrupted(verb: Verb, home: Home, moment: float, sent: signal.Signals, twice: bool) -> bool:
+    """Send a signal after so many seconds, or two; False where the command had ended by then."""
     with command(verb, home) as (child, said):
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(moment)
             assert child.returncode in verb.again, said.read_text()
             return False
         child.send_signal(sent)
+        if twice:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(2 * interruption.SAME_SECONDS)
+            if child.poll() is None:
+                child.send_signal(sent)
         code, told = child.wait(processes.WITHIN), said.read_text()
         if moment < 0.1 and code in BY_PYTHON:
             return True
@@ -212,7 +222,7 @@ def test_a_command_may_be_ended_at_any_moment_and_goes_on(
         # A half of them where little time is spent, and most is begun.
         moment = took * generator.random() ** generator.choice((1, 2))
         sent = generator.choice((signal.SIGINT, signal.SIGTERM))
-        if not interrupted(verb, home, moment, sent):
+        if not interrupted(verb, home, moment, sent, twice=generator.random() < 0.25):
             ended += 1
             if ended == 3:
                 break
