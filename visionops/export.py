@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionops import interruption
+
 if TYPE_CHECKING:
     from resources.artifact_store import ArtifactStore
     from resources.lakefs_records import Commit
@@ -27,6 +29,7 @@ def command(
     Images and annotations lie there as in lakeFS; `dvc repro` trains by params.yaml, `dvc metrics diff` compares.
     An earlier export gets the version as its next git commit.
     """
+    interruption.keep("a new folder appears whole, and an earlier export is set right by the next one")
     from visionops import services
     from visionops.dvc_address import DVCError
     from visionops.dvc_folder import ExportedVersion, write_folder

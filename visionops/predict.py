@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visionops import interruption
+
 if TYPE_CHECKING:
     from visionops.drawing import Drawings
     from visionops.prediction_log import PredictionLog
@@ -43,6 +45,7 @@ def command(
     What lies in a folder beside images, by the names of the files, is skipped. Exit code 1 if an image could not be
     read; the others are answered.
     """
+    interruption.keep("what was logged is kept")
     from visionops import services
     from visionops.drawing import Drawings, in_words
     from visionops.prediction_log import PredictionLog, this_machine

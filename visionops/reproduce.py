@@ -58,8 +58,7 @@ def command(
         raise typer.BadParameter("--register puts back what was trained, and --inputs-only trains nothing")
     registry = services.registry()
     with shown_line(project, wanted=not quiet) as line:
-        follower = Follower(line.show)
-        follower.enter(PHASES["make_again"])
+        follower = Follower(line.show, PHASES["make_again"])
 
         def say(text: str) -> None:
             if not follower.read(text):

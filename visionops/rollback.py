@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visionops import interruption
+
 if TYPE_CHECKING:
     from visionops_assets.promotion.change import Change
 
@@ -28,6 +30,7 @@ def command(
     Who decides is VISIONOPS_ACTOR. No check can block it, and it needs neither lakeFS nor Dagster: they are told
     after the alias is set.
     """
+    interruption.keep("the model was changed whole or not at all")
     from resources.nearest import there_are
     from visionops import services
     from visionops_assets.promotion.rollback import rollback

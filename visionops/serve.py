@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from visionops import interruption
+
 
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
@@ -30,6 +32,7 @@ def command(
     Each answer names its model. A promotion or rollback swaps the model between two batches: no request is dropped.
     GET /health and /metrics say how it does.
     """
+    interruption.keep("what was answered is logged")
     from visionops import services
     from visionops.prediction_log import BackgroundLog, PredictionLog, this_machine
     from visionops.serving.app import PredictionApp

@@ -500,3 +500,6 @@ def test_every_format_names_itself_and_leaves_an_empty_folder_alone(tmp_path):
         assert module.recognises(list_files(tmp_path)) is None
     with pytest.raises(SourceError, match="does not exist"):
         read_source(tmp_path / "nowhere")
+    (tmp_path / "week-01").mkdir()
+    with pytest.raises(SourceError, match=r"week-1: does not exist; did you mean week-01\?"):
+        read_source(tmp_path / "week-1")

@@ -1,12 +1,15 @@
 """Real signals to real processes: a command ends, says what it kept and what goes on, and the next call goes on."""
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from homes import Home
 
 from resources.lakefs_connection import LakeFSConnection
@@ -127,3 +130,52 @@ def test_a_second_ctrl_c_ends_at_once_what_the_first_cannot_and_no_attempt_is_co
     assert again.code == 0 and "promoted" in again.said, again.said
     assert newest_run(home).tags[run_tags.ATTEMPT] == "1"
     assert home.champion() == undisturbed
+
+
+SELF = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+MOMENTS = {
+    "the first import": f"""
+import sys
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "visionops.interruption":
+            {SELF}
+sys.meta_path.insert(0, Finder())
+""",
+    "a callback of the garbage collector": f"""
+from visionops import bootstrap
+class Object:
+    def __del__(self):
+        {SELF}
+def prepare():
+    made = Object()
+    del made
+    while True:
+        pass
+bootstrap.prepare = prepare
+""",
+    "the end of a library": f"""
+import atexit
+from visionops import bootstrap
+def end():
+    {SELF}
+bootstrap.prepare = lambda: atexit.register(end)
+""",
+}
+
+
+@pytest.mark.parametrize(("moment", "code"), zip(MOMENTS, (143, 143, 0), strict=True))
+def test_where_nothing_can_be_raised_a_signal_ends_the_command_without_a_traceback(
+    moment: str, code: int
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{MOMENTS[moment]}\nfrom visionops.__main__ import main\nmain()", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=processes.WITHIN,
+    )
+    assert ran.returncode == code and "Traceback" not in ran.stderr, ran.stderr
+    if code:
+        assert "interrupted (SIGTERM)" in ran.stderr and ran.stderr.endswith("goes on\n"), ran.stderr
+    else:
+        assert "Commands" in ran.stdout and not ran.stderr, "it was over, and had said all"

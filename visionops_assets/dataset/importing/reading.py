@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from resources.nearest import there_are
+from resources.nearest import did_you_mean, there_are
 from visionops_assets.dataset.arrow_memory import from_the_system
 from visionops_assets.dataset.findings import Finding, findings_table
 from visionops_assets.dataset.importing import archives
@@ -60,7 +60,8 @@ def read_source(source: Path, stated: Stated = NOTHING_STATED, *, held_elsewhere
     if stated.format is not None and stated.format not in FORMATS:
         raise SourceError(f"no format is called {stated.format!r}; {there_are(stated.format, list(FORMATS))}")
     if not source.exists():
-        raise SourceError(f"{source}: does not exist")
+        beside = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
+        raise SourceError(f"{source}: does not exist{did_you_mean(source.name, beside)}")
     archives.check_known(source)
     unpacked = archives.Unpacked(source, stated.encoding) if archives.is_archive(source) else None
     place = _Place.of(unpacked.folder if unpacked else source, stated, said=unpacked is None)
