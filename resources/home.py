@@ -41,6 +41,11 @@ def spool() -> str:
     return os.environ.get("VISIONOPS_SPOOL") or str(home() / "spool")
 
 
+def edge() -> str:
+    """Root of what devices fetch, a folder or S3: VISIONOPS_EDGE, or `edge/repository` under `home()`."""
+    return os.environ.get("VISIONOPS_EDGE") or str(home() / "edge" / "repository")
+
+
 def cache() -> Path:
     """Root of decoded samples and unfinished trainings; may be deleted at any time."""
     return home() / "cache"

@@ -13,6 +13,7 @@ from visionops import (
     doctor,
     export,
     findings,
+    fleet,
     hold,
     home,
     import_batch,
@@ -27,6 +28,7 @@ from visionops import (
     reproduce,
     retract,
     rollback,
+    rollout,
     serve,
     status,
     submit,
@@ -65,6 +67,8 @@ app.command("train")(train.command)
 app.command("submit")(submit.command)
 app.command("predict")(predict.command)
 app.command("serve")(serve.command)
+app.add_typer(fleet.app, name="fleet")
+app.add_typer(rollout.app, name="rollout")
 app.command("metrics")(metrics.command)
 app.add_typer(webhook.app, name="webhook")
 app.command("compare")(compare.command)

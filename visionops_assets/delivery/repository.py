@@ -338,6 +338,27 @@ class Repository:
             )
         return renewed
 
+    def export(self, to: ArtifactStore) -> int:
+        """Copy all that devices fetch, `timestamp.json` last; returns how many files were new there."""
+        published = self.read()
+        names = [f"metadata/{number}.root.json" for number in range(1, self._newest_root() + 1)]
+        names += [f"metadata/{published.snapshot.signed.version}.snapshot.json"]
+        for name, role in {"targets": published.targets, **published.delegated}.items():
+            names.append(f"metadata/{role.signed.version}.{name}.json")
+            names += [_target_file(path, info) for path, info in role.signed.targets.items()]
+        for manifest in self.bundles().values():
+            names += [f"blobs/{each['sha256']}" for each in manifest["files"].values()]
+        written = 0
+        for name in names:
+            if not to.exists(self._key(name)):
+                to.write(self._key(name), self._store.read(self._key(name)))
+                written += 1
+        content = self._store.read(self._key(TIMESTAMP))
+        if not to.exists(self._key(TIMESTAMP)) or to.read(self._key(TIMESTAMP)) != content:
+            to.write(self._key(TIMESTAMP), content)
+            written += 1
+        return written
+
     def rotate(self, role: str, old: Iterable[Signer] = ()) -> None:
         """Let the keys that are declared now sign a role, and no others. `old` are signers of the keys that go.
 

@@ -1,0 +1,253 @@
+"""A provisioned device, running: one thread that keeps its model current, and images answered all the while.
+
+In a program of one's own:
+
+    from edge.device import Device
+
+    with Device.open("/etc/visionops-edge") as device:
+        for frame in my_camera():          # with OpenCV
+            image = cv2.imencode(".png", frame)[1].tobytes()
+            print(device.answer(image)["prediction"])
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edge.agent import Agent, NoModel
+from edge.fetch import Client
+from edge.files import Files
+from edge.outbox import Reporter
+from edge.settings import Settings, SettingsError
+from edge.sources import FolderSource, HttpSink, LinesSink, Sink, Source, answer_frame, http_endpoint
+from edge.trust import Trust
+
+# Seconds between two looks into a folder, and between two attempts to go on with a download.
+FOLDER_EVERY, RETRY_EVERY = 0.2, 15.0
+_WATCHDOG_EVERY = 5.0
+
+
+class Device:
+    """A device's folder, opened: no other process may run the same state. Use it as a context."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        """`options` are those of `Agent`."""
+        self.settings = settings
+        state = settings.path(settings.state)
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+            self._lock = (state / "lock").open("w")
+        except OSError as error:
+            raise SettingsError(
+                f"{state} cannot be written ({error.strerror}): name another with --state"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsError(
+                f"{state} is used by another agent: end it, or name another --state"
+            ) from error
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        files = Files(state)
+        client = Client(
+            token=settings.token(),
+            ca=_optional(settings, settings.ca),
+            certificate=_optional(settings, settings.certificate),
+            key=_optional(settings, settings.certificate_key),
+            proxy=settings.proxy,
+            max_kbps=settings.max_kbps,
+        )
+        reporter = None
+        if settings.reports is not None:
+            reporter = Reporter(
+                client, settings.address(settings.reports), settings.project, settings.device, settings.key()
+            )
+        repository = settings.address(settings.repository)
+        self.files, self.client = files, client
+        self.agent = Agent(
+            files,
+            device=settings.device,
+            group=settings.group,
+            trust=Trust(files, client, repository, settings.project, settings.bootstrap()),
+            client=client,
+            reporter=reporter,
+            threads=settings.threads,
+            lock_file=settings.path(settings.lock_file) if settings.lock_file else None,
+            **options,
+        )
+
+    @classmethod
+    def open(cls, folder: str | Path, state: str | None = None) -> Device:
+        """The device of a folder that `visionops fleet provision` made. Raises `SettingsError`."""
+        found = Settings.read(Path(folder).expanduser().absolute())
+        if state is not None:
+            from dataclasses import replace
+
+            found = replace(found, state=str(Path(state).expanduser().absolute()))
+        return cls(found)
+
+    def __enter__(self) -> Device:
+        self._thread = threading.Thread(target=self._keep_current, name="keep-current", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._thread is not None:
+            # What it does is durable step by step: nobody has to wait for a download.
+            self._thread.join(timeout=2)
+        self.close()
+
+    def close(self) -> None:
+        """End what answers, and let others use the state."""
+        self.agent.close()
+        self._lock.close()
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._stop.set()
+
+    def answer(self, image: bytes) -> dict[str, Any]:
+        """What the model in force says of the bytes of an image. Raises `NoModel` and `BadImage`."""
+        return self.agent.answer(image)
+
+    def once(self) -> bool:
+        """Look, update as far as it goes, answer what waits, and report. True if nothing is wrong."""
+        agent = self.agent
+        agent.attempt("disk", agent.check_good)
+        agent.attempt("repository", agent.look)
+        agent.attempt("update", agent.settle)
+        source = self._folder_source()
+        if source is not None:
+            sink = self._sink()
+            # Two looks tell what is still being written.
+            for _ in range(2):
+                agent.attempt("source", lambda: self._answer_all(source, sink))
+                time.sleep(FOLDER_EVERY)
+            agent.attempt("update", agent.settle)
+        agent.attempt("reports", agent.deliver)
+        agent.attempt("status", agent.write_status)
+        return not agent.problems
+
+    def run(
+        self, source: Source | None = None, sink: Sink | None = None, say: Callable[[str], None] = print
+    ) -> None:
+        """Answer what the settings' source gives until `stop`; or what the caller's does."""
+        sink = sink or self._sink()
+        source = source or self._folder_source()
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(self)
+            declared = self.settings.source or {}
+            if "http" in declared:
+                url = opened.enter_context(
+                    http_endpoint(
+                        declared["http"],
+                        lambda image: self._answered_over_http(image, sink),
+                        self.agent.status,
+                    )
+                )
+                say(f"{self.settings.device} answers at {url}/predict")
+            elif source is not None:
+                say(f"{self.settings.device} answers what comes to {declared.get('folder', 'it')}")
+            else:
+                say(
+                    f"{self.settings.device} has no `source` in device.json: it keeps its model current, no more"
+                )
+            _notify("READY=1")
+            for _ in self._ticks():
+                if source is not None:
+                    self.agent.attempt("source", lambda: self._answer_all(source, sink))
+
+    def _ticks(self) -> Iterator[None]:
+        told = 0.0
+        while not self._stop.is_set():
+            yield
+            if time.monotonic() - told >= _WATCHDOG_EVERY:
+                told = time.monotonic()
+                _notify("WATCHDOG=1")
+            self._stop.wait(FOLDER_EVERY)
+
+    def _answer_all(self, source: Source, sink: Sink | None) -> None:
+        try:
+            for frame in source.frames():
+                if self._stop.is_set():
+                    break
+                told = answer_frame(self.agent.answer, frame, _now())
+                if sink is not None:
+                    sink(told)
+                source.done(frame)
+        except NoModel:
+            # They wait: the first model is on its way.
+            return
+        finally:
+            source.settled()
+
+    def _answered_over_http(self, image: bytes, sink: Sink | None) -> dict[str, Any]:
+        found = {"at": _now(), "image_sha256": hashlib.sha256(image).hexdigest(), **self.agent.answer(image)}
+        if sink is not None:
+            self.agent.attempt("sink", lambda: sink(found))
+        return found
+
+    def _keep_current(self) -> None:
+        agent = self.agent
+        agent.attempt("disk", agent.check_good)
+        look_at = 0.0
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if now >= look_at:
+                agent.attempt("repository", agent.look)
+                # Devices that were switched on together must not ask together for ever.
+                look_at = now + agent.poll_every * random.uniform(0.9, 1.1)
+            agent.attempt("update", agent.settle)
+            agent.attempt("reports", agent.deliver)
+            agent.attempt("status", agent.write_status)
+            self._stop.wait(max(0.05, min(look_at - time.monotonic(), RETRY_EVERY)))
+
+    def _folder_source(self) -> FolderSource | None:
+        declared = self.settings.source or {}
+        if "folder" not in declared:
+            return None
+        folder = self.settings.path(declared["folder"])
+        if not folder.is_dir():
+            raise SettingsError(
+                f"{folder}, the `source` of device.json, is no folder: make it, or name the camera's"
+            )
+        return FolderSource(folder, self.files, declared.get("then", "keep"))
+
+    def _sink(self) -> Sink | None:
+        declared = self.settings.sink or {}
+        if "lines" in declared:
+            return LinesSink(self.settings.path(declared["lines"]), float(declared.get("max_mb", 100)))
+        return HttpSink(self.client, declared["http"]) if "http" in declared else None
+
+
+def _optional(settings: Settings, name: str | None) -> str | None:
+    return str(settings.path(name)) if name else None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _notify(said: str) -> None:
+    """Tell systemd, where it asked to be told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            told.sendall(said.encode())

@@ -1,0 +1,198 @@
+"""Where images come from, and where answers go: folders, HTTP on this machine, or a program's own functions."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge.fetch import Client
+from edge.files import Files
+from edge.runner import BadImage
+
+ANSWERED = "answered.tsv"
+# Names of files that their writer has not finished.
+_UNFINISHED = (".tmp", ".part", ".new")
+MOST_IMAGE_BYTES = 64 << 20
+
+Answer = Callable[[bytes], "dict[str, Any]"]
+Sink = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image as it came; `key` tells it from another of the same name."""
+
+    name: str
+    key: str
+    data: bytes
+
+
+class Source(Protocol):
+    """Gives what is there to be answered."""
+
+    def frames(self) -> Iterator[Frame]:
+        """The images that wait now, oldest first."""
+        ...
+
+    def done(self, frame: Frame) -> None:
+        """An image was answered, or cannot be."""
+        ...
+
+    def settled(self) -> None:
+        """All frames of a round are done."""
+        ...
+
+
+class FolderSource:
+    """A folder that a camera writes to. A file is taken when two looks find it alike.
+
+    `then`: `keep` leaves the files and answers each once, `remove` removes what was answered.
+    """
+
+    def __init__(self, folder: Path, files: Files, then: str = "keep") -> None:
+        if then not in ("keep", "remove"):
+            raise ValueError(f"`then` of a folder is keep or remove, not {then!r}")
+        self._folder, self._files, self._remove = folder, files, then == "remove"
+        self._seen: dict[str, str] = {}
+        self._answered: dict[str, str] = {}
+        self._new: list[str] = []
+        if not self._remove:
+            self._recall()
+
+    def frames(self) -> Iterator[Frame]:
+        found = {path: key for path, key in self._looks() if self._answered.get(path.name) != key}
+        alike = [path for path, key in found.items() if self._seen.get(path.name) == key]
+        self._seen = {path.name: key for path, key in found.items()}
+        for path in alike:
+            with contextlib.suppress(OSError):
+                yield Frame(path.name, found[path], path.read_bytes())
+
+    def done(self, frame: Frame) -> None:
+        if self._remove:
+            (self._folder / frame.name).unlink(missing_ok=True)
+            return
+        self._answered[frame.name] = frame.key
+        self._new.append(f"{frame.key}\t{frame.name}\n")
+
+    def settled(self) -> None:
+        if self._new:
+            self._files.append(ANSWERED, "".join(self._new).encode(errors="surrogateescape"))
+            self._new.clear()
+
+    def _looks(self) -> list[tuple[Path, str]]:
+        found = []
+        for path in self._folder.iterdir():
+            if path.name.startswith(".") or path.name.endswith(_UNFINISHED):
+                continue
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                if path.is_file() and stat.st_size:
+                    found.append((stat.st_mtime_ns, path, f"{stat.st_size}-{stat.st_mtime_ns}"))
+        return [(path, key) for _, path, key in sorted(found)]
+
+    def _recall(self) -> None:
+        """What was answered of what is still there; the rest is forgotten."""
+        content = self._files.read(ANSWERED) or b""
+        there = {path.name for path, _ in self._looks()} if self._folder.is_dir() else set()
+        for line in content.decode(errors="surrogateescape").splitlines():
+            key, _, name = line.partition("\t")
+            if name in there:
+                self._answered[name] = key
+        if len(self._answered) < content.count(b"\n"):
+            kept = "".join(f"{key}\t{name}\n" for name, key in self._answered.items())
+            self._files.write(ANSWERED, kept.encode(errors="surrogateescape"))
+
+
+def answer_frame(answer: Answer, frame: Frame, at: str) -> dict[str, Any]:
+    """What a sink is given of one image. Raises what `answer` raises but for an image that cannot be decoded."""
+    told = {"at": at, "name": frame.name, "image_sha256": hashlib.sha256(frame.data).hexdigest()}
+    try:
+        return {**told, **answer(frame.data)}
+    except BadImage as error:
+        return {**told, "error": str(error)}
+
+
+class LinesSink:
+    """JSON lines in a file; at `max_mb` it becomes `<name>.1`, and the one before that is gone."""
+
+    def __init__(self, file: Path, max_mb: float = 100) -> None:
+        self._file, self._most = file, int(max_mb * 1_000_000)
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, answer: Mapping[str, Any]) -> None:
+        line = json.dumps(answer, ensure_ascii=False) + "\n"
+        with contextlib.suppress(FileNotFoundError):
+            if self._file.stat().st_size + len(line) > self._most:
+                self._file.replace(self._file.with_name(f"{self._file.name}.1"))
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+
+
+class HttpSink:
+    """Posts each answer to an address. Raises `Unreachable`."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client, self._url = client, url
+
+    def __call__(self, answer: Mapping[str, Any]) -> None:
+        self._client.send(self._url, json.dumps(answer).encode(), "POST", "application/json")
+
+
+@contextlib.contextmanager
+def http_endpoint(address: str, answer: Answer, status: Callable[[], Mapping[str, Any]]) -> Iterator[str]:
+    """Answer `POST /predict` and `GET /health` on `host:port`, and say where. Raises OSError."""
+    host, _, port = address.rpartition(":")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            if self.path != "/predict" or not 0 < length <= MOST_IMAGE_BYTES:
+                self.close_connection = True
+                self._say(404 if self.path != "/predict" else 400, {"error": "POST one image to /predict"})
+                return
+            try:
+                self._say(200, answer(self.rfile.read(length)))
+            except BadImage as error:
+                self._say(400, {"error": str(error)})
+            except Exception as error:
+                self._say(503, {"error": str(error)})
+
+        def do_GET(self) -> None:
+            told = dict(status())
+            healthy = self.path == "/health"
+            self._say(200 if healthy else 404, told if healthy else {"error": "GET /health, POST /predict"})
+
+        def log_message(self, *_: object) -> None: ...
+
+        def _say(self, code: int, told: Mapping[str, Any]) -> None:
+            content = json.dumps(told).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+    try:
+        server = Server((host or "127.0.0.1", int(port)), Handler)
+    except (OSError, ValueError, OverflowError) as error:
+        raise OSError(f"cannot listen on {address}: {getattr(error, 'strerror', None) or error}") from error
+    thread = threading.Thread(target=server.serve_forever, name="endpoint", daemon=True)
+    thread.start()
+    try:
+        yield f"http://{host or '127.0.0.1'}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,48 @@
+"""The repositories that devices follow, as commands open them: where they lie, and one writer at a time."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resources import home
+
+if TYPE_CHECKING:
+    from visionops_assets.delivery.repository import Repository
+    from visionops_assets.delivery.signers import Keys
+
+
+def projects_with_repository() -> list[str]:
+    """The projects that have a repository."""
+    from resources.artifact_store import ArtifactStore
+    from visionops_assets.delivery.repository import TIMESTAMP
+
+    store = ArtifactStore(root=home.edge())
+    return [name for name in store.names("") if store.exists(f"{name}/{TIMESTAMP}")]
+
+
+def where(project: str) -> str:
+
+    root = home.edge().rstrip("/")
+    return f"{root}/{project}" if "://" in root else str(Path(root).expanduser().absolute() / project)
+
+
+def repository_of(project: str, keys: "Keys | None" = None) -> "Repository":
+    from resources.artifact_store import ArtifactStore
+    from visionops_assets.delivery.repository import Repository
+    from visionops_assets.delivery.signers import load_keys
+
+    return Repository(ArtifactStore(root=home.edge()), project, keys or load_keys())
+
+
+@contextmanager
+def changing(project: str, keys: "Keys | None" = None) -> "Iterator[Repository]":
+    """A project's repository, while nobody else changes it."""
+    from visionops import services
+
+    repository = repository_of(project, keys)
+    # Not the project's own lock, which promotion holds, nor one that a project of another name could have.
+    name = f"delivery-{hashlib.sha256(f'delivery/{project}'.encode()).hexdigest()[:16]}"
+    with services.registry().lock(name):
+        yield repository

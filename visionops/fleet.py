@@ -1,0 +1,311 @@
+"""`visionops fleet`: keys, devices, and what each group of them runs."""
+
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge.formats import check_group
+from resources import home
+from visionops import fleet_keys
+from visionops.edge_repository import changing, projects_with_repository, where
+
+if TYPE_CHECKING:
+    from visionops_assets.delivery.publishing import Publication
+
+app = typer.Typer(help="Devices: keys, provisioning, and what each group runs.", no_args_is_help=True)
+app.add_typer(fleet_keys.app, name="keys")
+
+ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
+GroupName = Annotated[str, typer.Option(help="Device group, such as line-1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+
+
+@app.command("provision")
+def provision(
+    project: ProjectName,
+    group: GroupName,
+    device: Annotated[str, typer.Option(help="Name of the device, such as cam-17.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new folder; copy it to the device.")],
+    repository: Annotated[
+        str | None,
+        typer.Option(help="Where the device finds the repository; by default this machine's, as a folder."),
+    ] = None,
+    reports: Annotated[
+        str | None,
+        typer.Option(help="Where it leaves reports: a folder there, or an address that takes PUT."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Give an enrolled device another key.")] = False,
+) -> None:
+    """Write what a device starts with: its settings, the root of trust, a key of its own. Then it needs nobody.
+
+    On the device: `pip install visionops-edge`, and `visionops-edge run --device FOLDER`.
+    """
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+
+    services.project(project)
+    who = services.actor()
+    with changing(project) as held:
+        root = held.bootstrap()
+        if held.add_group(check_group(group)):
+            typer.echo(f"{project}: group {group} is new")
+        record = enrolment.provision(
+            services.artifacts(),
+            project=project,
+            group=group,
+            device=device,
+            to=to.expanduser().absolute(),
+            root=root,
+            settings={
+                "repository": repository or where(project),
+                **({"reports": reports} if reports else {}),
+            },
+            who=who,
+            when=datetime.now(UTC),
+            again=replace,
+        )
+    typer.echo(f"{device} of {project}, group {group}: {to} (key {record.key_id[:12]}; device.pem is secret)")
+    typer.echo(f"`visionops-edge once --device {to}` tries it here; copy the folder to the device for good")
+
+
+@app.command("move")
+def move(
+    project: ProjectName, device: Annotated[str, typer.Argument(help="Name of the device.")], group: GroupName
+) -> None:
+    """Let a device belong to another group: it is told by the assignment that it looks at now."""
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+    from visionops_assets.delivery.publishing import move_device
+
+    services.actor()
+    with changing(project) as repository:
+        repository.add_group(check_group(group))
+        _, before = enrolment.move(services.artifacts(), project, device, group)
+        told = before == group or move_device(repository, device, before, group)
+    typer.echo(
+        f"{device} of {project} belongs to {group}, before to {before}"
+        + (
+            ""
+            if told
+            else f"; {before} has no assignment yet that could tell it: provision it anew with --replace"
+        )
+    )
+
+
+@app.command("revoke")
+def revoke(
+    project: ProjectName,
+    device: Annotated[str, typer.Argument(help="Name of the device.")],
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
+) -> None:
+    """From now on nothing that this device's key signs counts: for one that was stolen or is gone.
+
+    It cannot be kept from what lies openly in the repository; use a token or client certificates for that.
+    """
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+
+    record = enrolment.revoke(
+        services.artifacts(), project, device, who=services.actor(), why=why, when=datetime.now(UTC)
+    )
+    typer.echo(f"{device} of {project} is revoked: {record.revoked}")
+
+
+@app.command("publish")
+def publish(
+    project: ProjectName,
+    group: GroupName,
+    version: Annotated[
+        int | None, typer.Option(help="A registered version; by default what is in production on the group.")
+    ] = None,
+    golden: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Image to test the model with on devices; several times. Default: validation images."
+        ),
+    ] = None,
+    cpu_ms: Annotated[
+        float | None, typer.Option(min=0, help="The most processor time an image may take on a device.")
+    ] = None,
+    memory_mb: Annotated[
+        float | None, typer.Option(min=1, help="The most memory the model's process may take on a device.")
+    ] = None,
+    observe: Annotated[
+        int | None, typer.Option(min=1, help="Right answers until a device keeps the model; by default 200.")
+    ] = None,
+    poll_every: Annotated[
+        float | None, typer.Option(min=1, help="Seconds between two looks of a device; by default 300.")
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            help='When devices may change models: "22:00-05:00 Europe/Berlin"; "always" lifts it.',
+            show_default=False,
+        ),
+    ] = None,
+    max_kbps: Annotated[
+        float | None, typer.Option(min=1, help="The most a device downloads, in kbit/s.")
+    ] = None,
+    floor: Annotated[
+        int | None, typer.Option(min=0, help="The lowest release that devices of the group take from now on.")
+    ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="As a new release, for a model that lies below the floor.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let all devices of a group run a version: signed, tried on each device, kept or left by each for itself.
+
+    A version that was shipped before takes no signature of an approver: that is the way back.
+    """
+
+    from resources.model_records import version_on
+    from visionops import services
+    from visionops_assets.delivery.bundles import images_of_files, make_bundle, validation_images
+    from visionops_assets.delivery.publishing import publish as publish_model
+    from visionops_assets.evaluation.shipped import fetch_model
+    from visionops_assets.promotion.history import nothing_runs, read_history
+
+    found, registry = services.project(project), services.registry()
+    services.actor()
+    model = registry.models.get(project)
+    number = version if version is not None else version_on(model, group)
+    if number is None:
+        raise LookupError(nothing_runs(model, group))
+    record = registry.models.version(project, number)
+    verdicts = [entry.verdict for entry in read_history(model.tags).entries if entry.to_version == number]
+
+    def make(release: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+        with tempfile.TemporaryDirectory() as folder:
+            data = fetch_model(
+                registry, record.run_id, record.onnx_sha256, "version", Path(folder)
+            ).read_bytes()
+        if golden:
+            images = images_of_files(golden, data)
+        else:
+            images = validation_images(
+                found,
+                record,
+                data,
+                lakefs=services.lakefs(),
+                artifacts=services.artifacts(),
+                samples=home.cache() / "samples",
+            )
+        budget = {"cpu_ms": cpu_ms, "memory_mb": memory_mb}
+        return make_bundle(
+            record,
+            data,
+            images,
+            release=release,
+            budget={name: value for name, value in budget.items() if value is not None},
+            verdict=next((each for each in reversed(verdicts) if each), None),
+        )
+
+    options = {
+        "observe": {"frames": observe, "seconds": 86400} if observe is not None else None,
+        "poll_every": poll_every,
+        "window": _window(window) if window is not None else None,
+        "max_kbps": max_kbps,
+    }
+    with changing(project) as repository:
+        repository.add_group(check_group(group))
+        done = publish_model(repository, group, record.onnx_sha256, make, options, floor=floor, anew=anew)
+        renewed = repository.refresh() if not done.changed else []
+    _tell_published(project, number, done, renewed, as_json)
+
+
+@app.command("refresh")
+def refresh(
+    projects: Annotated[
+        list[str] | None, typer.Argument(help="By default all that have a repository.")
+    ] = None,
+) -> None:
+    """Sign anew what has less than half of its life left: for cron, once a day. Devices say `expired` without it."""
+    for project in projects or projects_with_repository():
+        with changing(project) as repository:
+            renewed = repository.refresh()
+        typer.echo(f"{project}: {'signed anew: ' + ', '.join(renewed) if renewed else 'nothing is old'}")
+
+
+@app.command("serve")
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8070,
+) -> None:
+    """Serve the repositories as static files with Range: for desks and tests. A bucket or nginx does it elsewhere."""
+    from visionops.edge_server import EdgeFiles, repositories
+    from visionops.serving.server import PredictionServer
+
+    if "://" in home.edge():
+        raise ValueError(f"the repositories lie in {home.edge()}, which serves them itself")
+    root = Path(home.edge())
+    server = PredictionServer(EdgeFiles(root), host, port)  # type: ignore[arg-type]
+    there = ", ".join(f"{server.address}/{project}" for project in repositories(root))
+    server.run(lambda: typer.echo(f"devices find {there or 'nothing yet'}; Ctrl-C stops it"))
+
+
+@app.command("export")
+def export(
+    project: ProjectName,
+    to: Annotated[
+        Path,
+        typer.Option(
+            "--to", metavar="DIR", help="A folder, such as a stick's; an earlier export is updated."
+        ),
+    ],
+) -> None:
+    """Write all that devices fetch to a folder, for a site without a network.
+
+    There `repository` of device.json is DIR/PROJECT.
+    """
+    from resources.artifact_store import ArtifactStore
+
+    with changing(project) as repository:
+        files = repository.export(ArtifactStore(root=str(to.expanduser().absolute())))
+    typer.echo(f"{project}: {files} files written to {to / project}; what was there already is left as it is")
+
+
+def _tell_published(
+    project: str, version: int, done: "Publication", renewed: list[str], as_json: bool
+) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps({"project": project, "version": version, **asdict(done)}, indent=1))
+        return
+    what = f"version {version} of {project} as release {done.release}"
+    if done.waits is not None:
+        typer.echo(
+            f"{what} waits: {done.waits}. Each signs with `visionops rollout sign {project} --key ADDRESS`;"
+        )
+        typer.echo("then this command again assigns it")
+    elif done.changed:
+        typer.echo(
+            f"{what} is assigned to {done.group} (serial {done.serial}); devices take it at their next look"
+        )
+    else:
+        typer.echo(f"{what} is what {done.group} runs already (serial {done.serial})")
+        if renewed:
+            typer.echo(f"signed anew: {', '.join(renewed)}")
+
+
+def _window(text: str) -> dict[str, Any]:
+    """A window as an assignment has it, from words. `{}` lifts one."""
+    from edge.machine import in_window
+
+    if text == "always":
+        return {}
+    hours, _, zone = text.strip().partition(" ")
+    first, _, last = hours.partition("-")
+    found = {"from": first, "to": last, "zone": zone.strip() or "UTC"}
+    try:
+        in_window(found, datetime.now(UTC))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f'{text!r} is no window such as "22:00-05:00 Europe/Berlin"', param_hint="--window"
+        ) from error
+    return found

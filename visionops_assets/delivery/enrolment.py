@@ -1,0 +1,153 @@
+"""Which devices a project has: each is provisioned once, with a key of its own, and may be moved or revoked.
+
+A record a device, `fleet/<project>/devices/<device>.json` in the artifact store; what a device is given is one folder.
+"""
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from edge.formats import check_device, check_group
+from edge.outbox import key_id
+from edge.settings import FILE, KEY, ROOT, Settings
+from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from resources.nearest import there_are
+from visionops_assets.delivery.signers import write_key
+
+FORMAT = 1
+
+
+class EnrolmentError(ValueError):
+    """A device cannot be provisioned, moved or revoked as asked."""
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """One device: its group, its public key (PEM), and since when and by whom it is known."""
+
+    project: str
+    device: str
+    group: str
+    key_id: str
+    public_key: str
+    enrolled_at: str
+    who: str
+    revoked: str = ""
+    format: int = FORMAT
+
+
+def enrolled(store: ArtifactStore, project: str, device: str) -> Enrolled | None:
+    """A device's record, None where it has none."""
+    try:
+        return Enrolled(**json.loads(store.read(_key(project, device))))
+    except ArtifactNotFound:
+        return None
+
+
+def devices(store: ArtifactStore, project: str) -> list[Enrolled]:
+    """All devices of a project, by name."""
+    names = store.names(f"fleet/{project}/devices")
+    found = (enrolled(store, project, name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    return [each for each in found if each is not None]
+
+
+def provision(
+    store: ArtifactStore,
+    *,
+    project: str,
+    group: str,
+    device: str,
+    to: Path,
+    root: bytes,
+    settings: Mapping[str, Any],
+    who: str,
+    when: datetime,
+    again: bool = False,
+) -> Enrolled:
+    """Enrol a device and write its folder: settings, root of trust, its own key. Raises `EnrolmentError`.
+
+    `settings` are those of `device.json` beside project, group and device. `again` replaces the device's key.
+    """
+    check_group(group)
+    check_device(device)
+    known = enrolled(store, project, device)
+    if known is not None and not again:
+        raise EnrolmentError(
+            f"{device} of {project} is enrolled since {known.enrolled_at}, in group {known.group}: --replace gives it "
+            f"another key, `visionops fleet move {project} {device} --group {group}` another group"
+        )
+    if to.exists() and any(to.iterdir()) and not again:
+        raise EnrolmentError(f"{to} is not empty: name a new folder, or --replace what is there")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    partial = to.with_name(f".{to.name}.{uuid.uuid4().hex}")
+    partial.mkdir(mode=0o700)
+    try:
+        write_key(partial / KEY)
+        (partial / ROOT).write_bytes(root)
+        content = Settings(folder=to, project=project, group=group, device=device, **settings).to_json()
+        (partial / FILE).write_text(json.dumps(content, indent=2) + "\n")
+        private = load_pem_private_key((partial / KEY).read_bytes(), None)
+        assert isinstance(private, Ed25519PrivateKey)
+        public = private.public_key()
+        record = Enrolled(
+            project=project,
+            device=device,
+            group=group,
+            key_id=key_id(public),
+            public_key=public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+            enrolled_at=f"{when:%Y-%m-%dT%H:%M:%SZ}",
+            who=who,
+        )
+        _write(store, record)
+        to.mkdir(exist_ok=True)
+        # What the device keeps beside them, its models, stays.
+        for name in (KEY, ROOT, FILE):
+            (partial / name).replace(to / name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return record
+
+
+def revoke(
+    store: ArtifactStore, project: str, device: str, *, who: str, why: str, when: datetime
+) -> Enrolled:
+    """From now on nothing that a device signs counts. Raises `EnrolmentError`."""
+    known = _known(store, project, device)
+    if known.revoked:
+        raise EnrolmentError(f"{device} of {project} is revoked already: {known.revoked}")
+    record = replace(known, revoked=f"{when:%Y-%m-%dT%H:%M:%SZ} by {who}: {why}")
+    _write(store, record)
+    return record
+
+
+def move(store: ArtifactStore, project: str, device: str, group: str) -> tuple[Enrolled, str]:
+    """Record that a device belongs to another group; the record, and where it was. Raises `EnrolmentError`."""
+    check_group(group)
+    known = _known(store, project, device)
+    record = replace(known, group=group)
+    _write(store, record)
+    return record, known.group
+
+
+def _known(store: ArtifactStore, project: str, device: str) -> Enrolled:
+    known = enrolled(store, project, device)
+    if known is None:
+        names = [each.device for each in devices(store, project)]
+        raise EnrolmentError(f"{project} has no device {device}; {there_are(device, names)}")
+    return known
+
+
+def _write(store: ArtifactStore, record: Enrolled) -> None:
+    store.write(_key(record.project, record.device), json.dumps(asdict(record), indent=1).encode())
+
+
+def _key(project: str, device: str) -> str:
+    return f"fleet/{project}/devices/{device}.json"

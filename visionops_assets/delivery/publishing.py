@@ -1,0 +1,119 @@
+"""A version to a group: its bundle, signed once, and the assignment that names it as what the group runs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge.formats import MODEL
+from visionops_assets.delivery.repository import CannotPublish, Repository
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a group was given. `waits` says for whom, where approvers have not signed yet."""
+
+    group: str
+    release: int
+    bundle: str
+    serial: int | None
+    changed: bool
+    waits: str | None = None
+
+
+Make = Callable[[int], tuple[dict[str, Any], dict[str, bytes]]]
+
+
+def publish(
+    repository: Repository,
+    group: str,
+    onnx_sha256: str,
+    make: Make,
+    options: Mapping[str, Any],
+    *,
+    floor: int | None = None,
+    anew: bool = False,
+) -> Publication:
+    """Let a group run the model of this file. `make` makes its bundle as a release, where none is signed yet.
+
+    A bundle that was signed before is named again: a rollback takes no approver. `anew`: a new release of it all the
+    same, for what lies below the floor. `options` replace those of the group's last assignment. The floor rises to
+    what the base replaces, and never passes it, so that the way back stays open.
+    """
+    before = repository.assignment(group)
+    waiting = repository.waiting()
+    if waiting is not None and _is_of(waiting[0], onnx_sha256) and not repository.complete_bundle():
+        return _waits(repository, group, waiting[0])
+    listed = repository.bundles()
+    least = int(before["floor"]) if before is not None else 0
+    known = [
+        (id, manifest)
+        for id, manifest in listed.items()
+        if _is_of(manifest, onnx_sha256) and int(manifest["release"]) >= least
+    ]
+    if anew or not known:
+        manifest, blobs = make(repository.next_release())
+        if not repository.add_bundle(manifest, blobs):
+            return _waits(repository, group, manifest)
+        listed = repository.bundles()
+        known = [(id, each) for id, each in listed.items() if each["release"] == manifest["release"]]
+    bundle, manifest = known[-1]
+    release = int(manifest["release"])
+    content = {name: value for name, value in (before or {}).items() if name in _KEPT}
+    content |= {name: value for name, value in options.items() if value is not None}
+    replaced = before["base"] if before is not None else None
+    if replaced is not None and replaced["bundle"] == bundle:
+        previous = before.get("previous") if before is not None else None
+    else:
+        previous = replaced
+    wanted = floor if floor is not None else min(release, int(previous["release"]) if previous else 0)
+    if wanted > release:
+        raise CannotPublish(f"a floor of {wanted} would refuse release {release} itself")
+    if wanted < least and floor is not None:
+        raise CannotPublish(f"the floor of {group} is {least}, and devices do not let it fall")
+    content |= {
+        "base": {"bundle": bundle, "release": release},
+        "previous": previous,
+        "candidate": None,
+        "floor": max(wanted, min(least, release)),
+    }
+    same = before is not None and all(before.get(name) == value for name, value in content.items())
+    if same:
+        assert before is not None
+        return Publication(group, release, bundle, int(before["serial"]), changed=False)
+    told = repository.assign(group, content)
+    return Publication(group, release, bundle, int(told["serial"]), changed=True)
+
+
+def move_device(repository: Repository, device: str, from_group: str, to_group: str) -> bool:
+    """Tell a device, by the assignment of the group it looks at, to look at another; False where nobody is told yet."""
+    content = repository.assignment(from_group)
+    back = repository.assignment(to_group)
+    if back is not None and device in back.get("moved", {}):
+        moved = {name: group for name, group in back["moved"].items() if name != device}
+        repository.assign(to_group, {**_options(back), "moved": moved})
+    if content is None:
+        return False
+    repository.assign(
+        from_group, {**_options(content), "moved": {**content.get("moved", {}), device: to_group}}
+    )
+    return True
+
+
+# What one assignment takes over from the one before it.
+_KEPT = frozenset(
+    {"observe", "window", "max_kbps", "poll_every", "report_every", "revoked", "moved", "shadow", "trial"}
+)
+
+
+def _options(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in ("serial", "issued_at")}
+
+
+def _is_of(manifest: Mapping[str, Any], onnx_sha256: str) -> bool:
+    return bool(manifest["files"][MODEL]["sha256"] == onnx_sha256)
+
+
+def _waits(repository: Repository, group: str, manifest: Mapping[str, Any]) -> Publication:
+    waiting = repository.waiting()
+    assert waiting is not None
+    return Publication(group, int(manifest["release"]), "", None, changed=False, waits=waiting[1])
