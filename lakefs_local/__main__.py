@@ -9,12 +9,12 @@ from pathlib import Path
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = _parser().parse_args(arguments)
-    from lakefs_local.folder import FolderError
+    from lakefs_local.folder import SAID_BY, FolderError
 
     try:
         return int(options.run(options))
     except FolderError as problem:
-        print(f"lakefs_local: {problem}", file=sys.stderr)
+        print(f"{SAID_BY}{problem}", file=sys.stderr)
         return 2
 
 

@@ -40,7 +40,9 @@ def load(path: Path) -> list[KeyPair]:
             for p in json.loads(path.read_text())
         ]
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise FolderError(f"cannot read the credentials in {path}: {problem!r}") from problem
+        raise FolderError(
+            f"the credentials in {path} cannot be read ({problem!r}): restore the file, or delete it to have a key made"
+        ) from problem
     if not pairs:
         raise FolderError(f"{path} holds no key pair: delete it to have one made")
     return pairs

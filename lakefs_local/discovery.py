@@ -19,17 +19,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lakefs_local import credentials, sessions
-from lakefs_local.folder import DataFolder, FolderError, write_private
+from lakefs_local.folder import SAID_BY, DataFolder, FolderError, write_private
 
 DEFAULT_PORT = 8000
 _START_WITHIN = 30.0
 # How long the folder's last server has for leaving; less than the above, so that what it says is told.
 _LEAVE_WITHIN = 25.0
 _STOP_WITHIN = 20.0
-_LOG_TAIL = 2000
 _LOG_LIMIT = 10 << 20
 # What two readings of one process's start time may differ by, in seconds.
 _CLOCK_TOLERANCE = 2.0
@@ -68,15 +67,21 @@ def ensure_running(data: Path, *, idle_exit: float = 300, import_from: Sequence[
 
     One that was started leaves when no such process lives any more, no client keeps a connection, nothing runs and
     `idle_exit` seconds have passed so. `import_from` names folders that imports may read from now on, also for a
-    server that runs already. Raises FolderError, with the end of its log, if the server does not come up.
+    server that runs already. Raises FolderError, with what it said last, if the server does not come up.
     """
     folder = DataFolder(data)
     try:
-        folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(folder.path / "start.lock", timeout=_START_WITHIN):
+        # The lock lies beside the folder: who waits for it goes on in the folder that is there then.
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.start_lock, timeout=_START_WITHIN):
+            folder.path.mkdir(exist_ok=True, mode=0o700)
             _allow_imports(folder, import_from)
             sessions.hold(folder, _START_WITHIN)
             return running(data) or _start(folder, idle_exit)
+    except Timeout as problem:
+        raise FolderError(
+            f"another process starts the server of {folder.path} and does not come to an end: wait for it, or end it"
+        ) from problem
     except OSError as problem:
         raise FolderError(f"cannot use the data folder {folder.path}: {problem}") from problem
 
@@ -142,6 +147,7 @@ def _start(folder: DataFolder, idle_exit: float) -> Server:
     if folder.log.exists() and folder.log.stat().st_size > _LOG_LIMIT:
         folder.log.replace(folder.log.with_suffix(".log.1"))
     with folder.log.open("ab") as log:
+        before = log.tell()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "lakefs_local", *arguments],
             stdin=subprocess.DEVNULL,
@@ -160,11 +166,11 @@ def _start(folder: DataFolder, idle_exit: float) -> Server:
                 process.terminate()
             return _server(folder, known)
         if process.poll() is not None:
-            raise FolderError(f"the lakeFS server for {folder.path} did not start:\n{_tail(folder.log)}")
+            raise FolderError(_why_not(folder, before))
         time.sleep(0.02)
     process.terminate()
     raise FolderError(
-        f"the lakeFS server for {folder.path} did not answer within {_START_WITHIN:.0f} s:\n{_tail(folder.log)}"
+        f"the lakeFS server for {folder.path} did not answer within {_START_WITHIN:.0f} s: {folder.log} says more"
     )
 
 
@@ -234,8 +240,15 @@ def _allow_imports(folder: DataFolder, import_from: Sequence[Path]) -> None:
         write_private(folder.import_folders, json.dumps(sorted({*allowed, *wanted})))
 
 
-def _tail(log: Path) -> str:
+def _why_not(folder: DataFolder, before: int) -> str:
+    """What a server that did not start said last, of all that its log has from `before` on."""
     try:
-        return log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip()
+        with folder.log.open("rb") as log:
+            log.seek(before)
+            lines = log.read().decode(errors="replace").splitlines()
     except OSError as problem:
-        return f"(no log: {problem})"
+        lines = [f"no log: {problem}"]
+    said = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    own = said.removeprefix(SAID_BY)
+    # What it says of its folder says all; of anything else there is more in the log.
+    return own if own != said else f"the lakeFS server for {folder.path} did not start: {said} ({folder.log})"

@@ -11,6 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 FORMAT = 1
+# How a line of the command line begins that says why it cannot go on.
+SAID_BY = "lakefs_local: "
 
 
 class FolderError(RuntimeError):
@@ -27,6 +29,7 @@ class DataFolder:
         self.server = self.path / "server.json"
         self.port = self.path / "port"
         self.sessions = self.path / "sessions.lock"
+        self.start_lock = self.path.with_name(f"{self.path.name}.start.lock")
         self.log = self.path / "server.log"
         self.access_log = self.path / "access.log"
         self.import_folders = self.path / "import_folders.json"
@@ -71,8 +74,10 @@ class DataFolder:
                 ) from None
             write_private(self._format, json.dumps({"format": FORMAT, "of": "lakefs_local"}))
             return
-        except (ValueError, AttributeError) as problem:
-            raise FolderError(f"cannot read {self._format}: {problem}") from problem
+        except (OSError, ValueError, AttributeError) as problem:
+            raise FolderError(
+                f'{self._format} is damaged ({problem}): write {{"format": {FORMAT}, "of": "lakefs_local"}} into it'
+            ) from problem
         if found != FORMAT:
             raise FolderError(
                 f"{self.path} has format {found}, this version reads {FORMAT}: use the version that made it"

@@ -19,7 +19,7 @@ import psutil
 import uvicorn
 
 from lakefs_local import credentials, sessions
-from lakefs_local.folder import DataFolder, FolderError, write_private
+from lakefs_local.folder import SAID_BY, DataFolder, FolderError, write_private
 from lakefs_local.http.app import Application
 from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
@@ -212,7 +212,7 @@ def serve(options: Options) -> int:
     try:
         running = RunningServer(options)
     except FolderError as problem:
-        print(f"lakefs_local: {problem}", file=sys.stderr)
+        print(f"{SAID_BY}{problem}", file=sys.stderr)
         return 2
 
     def announce() -> None:

@@ -2,10 +2,11 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from lakefs_local.folder import DataFolder
+from lakefs_local.folder import DataFolder, FolderError
 from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
 from lakefs_local.storage.records import Entry
@@ -23,6 +24,12 @@ class Store:
             self.blobs.prepare()
             self.staged = StagedFiles(folder.path)
             self.database = Database(folder.database)
+        except sqlite3.DatabaseError as problem:
+            folder.close()
+            raise FolderError(_unusable(folder.database, problem)) from problem
+        except OSError as problem:
+            folder.close()
+            raise FolderError(f"cannot write to the data folder {folder.path}: {problem}") from problem
         except BaseException:
             folder.close()
             raise
@@ -49,3 +56,12 @@ class Store:
         except (FileNotFoundError, ValueError):
             added = []
         return self._import_from + [Path(os.path.realpath(path)) for path in added if isinstance(path, str)]
+
+
+def _unusable(database: Path, problem: sqlite3.DatabaseError) -> str:
+    if isinstance(problem, sqlite3.OperationalError):
+        return f"{database} cannot be opened: {problem}"
+    return (
+        f"{database} is damaged ({problem}): restore it from a backup, or try `sqlite3 {database} .recover`: "
+        "it holds every commit"
+    )

@@ -16,6 +16,10 @@ class ArtifactNotFound(LookupError):
     """Nothing is stored under this key."""
 
 
+class ArtifactDamaged(ValueError):
+    """What is stored under a key is not what was written there; the message names the file and what mends it."""
+
+
 class ArtifactStore(dg.ConfigurableResource):
     """Bytes and JSON under `/`-separated keys. `root` is a folder or any address that fsspec opens (`s3://…`)."""
 
@@ -75,8 +79,21 @@ class ArtifactStore(dg.ConfigurableResource):
             self.write(key, content)
 
     def read_json(self, key: str) -> Any:
-        """The JSON under `key`; raises `ArtifactNotFound`."""
-        return json.loads(self.read(key))
+        """The JSON object under `key`; raises `ArtifactNotFound` and `ArtifactDamaged`."""
+        try:
+            found = json.loads(self.read(key))
+        except ValueError as error:
+            raise self.damaged(key, str(error)) from error
+        if not isinstance(found, dict):
+            raise self.damaged(key, "it holds no JSON object")
+        return found
+
+    def damaged(self, key: str, why: str) -> ArtifactDamaged:
+        """What to raise where something else is stored than what belongs under `key`."""
+        return ArtifactDamaged(
+            f"{self.path(key)} is damaged ({why}): restore it from a backup, or delete it and materialise again what "
+            "it is of"
+        )
 
     def write_json(self, key: str, content: Any) -> None:
         """Store or replace JSON."""

@@ -5,7 +5,7 @@ import functools
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from resources import clocks, home
 from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable, error_from, not_lakefs
+from resources.machine_errors import machine_error
 from resources.masking import shown
 from resources.webhook_token import give_to_actions
 
@@ -64,10 +65,7 @@ class LakeFSConnection:
     def allow_imports(self, folder: Path) -> None:
         """Let the embedded server import from a folder."""
         if self._endpoint is None:
-            from lakefs_local.discovery import ensure_running
-
-            give_to_actions()
-            ensure_running(home.lakefs_data(), import_from=[folder])
+            _embedded(import_from=[folder])
 
     def call(self, request: "Callable[[LakeFSClient], Result]") -> Result:
         """Send one request; to an embedded server that is gone meanwhile, once more where its successor is."""
@@ -178,10 +176,7 @@ class LakeFSConnection:
 
         endpoint, key, secret, embedded = self._endpoint, self._key, self._secret, None
         if endpoint is None:
-            from lakefs_local.discovery import ensure_running
-
-            give_to_actions()
-            embedded = ensure_running(home.lakefs_data())
+            embedded = _embedded()
             endpoint, key, secret = embedded.endpoint, embedded.access_key_id, embedded.secret_access_key
         if not (key and secret):
             raise LakeFSUnavailable(
@@ -195,6 +190,20 @@ class LakeFSConnection:
         # The generated client has no default timeout: a server that hangs would hang the run.
         rest.request = functools.partial(self._request, rest.request)
         return client, embedded
+
+
+def _embedded(import_from: Sequence[Path] = ()) -> "Server":
+    """The embedded server, started where it does not run. Raises `LakeFSUnavailable` saying why it cannot."""
+    from lakefs_local.discovery import ensure_running
+    from lakefs_local.folder import FolderError
+
+    try:
+        give_to_actions()
+        return ensure_running(home.lakefs_data(), import_from=import_from)
+    except (FolderError, OSError) as error:
+        raise LakeFSUnavailable(
+            f"the embedded lakeFS does not start: {machine_error(error) or error}"
+        ) from error
 
 
 def _still_serves(server: "Server") -> bool:

@@ -8,10 +8,11 @@ import os
 import pwd
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from resources import home
+from resources.databases import sqlite_path
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
@@ -40,12 +41,28 @@ def in_words(error: BaseException) -> str:
     written |= (
         isinstance(error, OSError) and bool(error.errno) and error.strerror != os.strerror(error.errno or 0)
     )
-    return (None if written else machine_error(error)) or str(error) or type(error).__name__
+    if not written:
+        return machine_error(error) or str(error) or type(error).__name__
+    said = str(error.strerror) if isinstance(error, OSError) and error.errno else str(error)
+    mends = (
+        machine_error(error.__cause__) if isinstance(error, OSError) and error.__cause__ is not None else None
+    )
+    return f"{said}: {mends}" if mends is not None else said or type(error).__name__
 
 
-def damaged_databases() -> list[Path]:
-    """The SQLite files of this home that cannot be read."""
-    return [file for file in _databases() if _is_damaged(file)]
+def damaged_databases(folder: Path | None = None) -> list[Path]:
+    """The SQLite files of this home, or of one folder of it, that cannot be read."""
+    files = _databases() if folder is None else sorted(folder.rglob("*.db"))
+    return [file for file in files if _is_damaged(file)]
+
+
+def way_back(file: Path) -> str:
+    """What brings a damaged database back, and what it holds."""
+    aside = f"mv {file} {file}.damaged"
+    if file.is_relative_to(home.dagster_home()):
+        return f"restore it from a backup, or `{aside}`: Dagster's history is lost, no model and no verdict"
+    holds = "every commit" if file.is_relative_to(home.lakefs_data()) else "every model and verdict"
+    return f"restore it from a backup, or try `sqlite3 {file} .recover`: it holds {holds}"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -82,38 +99,49 @@ def _of_sqlite(error: sqlite3.Error) -> str | None:
     if "full" in said:
         return _of_system(OSError(errno.ENOSPC, "full"))
     if "readonly" in said or "unable to open" in said:
-        unwritable = next((file for file in _databases() if not os.access(file.parent, os.W_OK)), None)
-        return f"{unwritable} {_not_allowed(unwritable.parent)}" if unwritable is not None else None
+        files = sorted(_databases(), key=lambda file: os.access(file, os.R_OK))
+        unwritable = next((file for file in files if not _may_be_written(file)), None)
+        return f"{unwritable} {_not_allowed(unwritable)}" if unwritable is not None else None
     if not any(part in said for part in _DAMAGED):
         return None
     damaged = damaged_databases()
     if not damaged:
         return None
-    return f"{damaged[0]} is damaged: {_mends(damaged[0])}"
-
-
-def _mends(file: Path) -> str:
-    """What is lost with a database, and what brings it back."""
-    aside = f"mv {file} {file}.damaged"
-    if file.is_relative_to(home.dagster_home()):
-        return f"restore it from a backup, or `{aside}`: Dagster's history is lost, no model and no verdict"
-    if file.is_relative_to(home.mlflow_folder()):
-        return f"restore it from a backup, or try `sqlite3 {file} .recover`: it holds every model and verdict"
-    return f"restore it from a backup, or try `sqlite3 {file} .recover`: it holds every commit"
+    return f"{damaged[0]} is damaged: {way_back(damaged[0])}"
 
 
 def _not_allowed(place: Path) -> str:
     """Whose a file is that this user may not use, and how they may."""
-    there = next((each for each in (place, *place.parents) if each.exists()), place)
+    elsewhere = "set VISIONOPS_HOME to a folder that can be written"
+    # What lies in a folder that may not be entered is there for all that can be known.
+    there = next((each for each in (place, *place.parents) if _is_there(each)), place)
     try:
         owner, me = _name(there.stat().st_uid), _name(os.geteuid())
     except OSError:
-        return "cannot be used by this user: set VISIONOPS_HOME to a folder that can be written"
+        return f"cannot be used by this user: {elsewhere}"
+    if _lies_on_readonly_disk(there):
+        return f"lies on a disk that can only be read: {elsewhere}"
+    whole = home.home() if there.is_relative_to(home.home()) else there
     if owner == me:
-        return (
-            f"cannot be written: `chmod u+rwX {there}`, or set VISIONOPS_HOME to a folder that can be written"
-        )
-    return f"belongs to {owner}, and this is {me}: run as {owner}, or `chown -R {me} {home.home()}`"
+        return f"cannot be used: `chmod -R u+rwX {whole}`, or {elsewhere}"
+    return f"belongs to {owner}, and this is {me}: run as {owner}, or `chown -R {me} {whole}`"
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except PermissionError:
+        return False
+
+
+def _may_be_written(file: Path) -> bool:
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+
+
+def _lies_on_readonly_disk(place: Path) -> bool:
+    with suppress(OSError):
+        return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+    return False
 
 
 def _name(user: int) -> str:
@@ -125,8 +153,12 @@ def _name(user: int) -> str:
 
 
 def _databases() -> list[Path]:
-    folders = (home.dagster_home(), home.mlflow_folder(), home.lakefs_data())
-    return [file for folder in folders if folder.is_dir() for file in sorted(folder.rglob("*.db"))]
+    folders = (home.mlflow_folder(), home.lakefs_data(), home.dagster_home())
+    found = [file for folder in folders if _is_there(folder) for file in sorted(folder.rglob("*.db"))]
+    elsewhere = sqlite_path(home.mlflow_uri())
+    return (
+        found if elsewhere is None or elsewhere in found or not _is_there(elsewhere) else [*found, elsewhere]
+    )
 
 
 def _is_damaged(file: Path) -> bool:

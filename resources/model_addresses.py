@@ -20,23 +20,26 @@ ARTIFACTS = "artifacts"
 _log = logging.getLogger("visionops.home")
 
 
-def follow_folder(database: Path) -> list[Path]:
+def follow_folder(database: Path, folder: Path | None = None, *, say: bool = True) -> list[Path]:
     """Rewrite what names the artifacts beside a former place of `database`; returns those places, and says so once.
+
+    `folder` is where the artifacts lie, by default beside the database.
 
     Nothing is rewritten while the former place is a name of this folder, as a link to it is. One transaction, so a
     kill leaves all or none.
 
     Raises `sqlite3.Error`.
     """
-    here = database.absolute().parent
+    here = folder or database.absolute().parent
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         former = [place for place in _places(connection, here) if not _is_here(place, here)]
         for place in former:
             rewritten = sum(_rewrite(connection, table, column, place, here) for table, column in ADDRESSES)
-            _log.warning(
-                "%s was moved or copied from %s: %d addresses of artifacts in %s name this folder now",
-                *(here, place, rewritten, database.name),
-            )
+            if say:
+                _log.warning(
+                    "%s was moved or copied from %s: %d addresses of artifacts in %s name this folder now",
+                    *(here, place, rewritten, database.name),
+                )
     return former
 
 

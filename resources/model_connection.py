@@ -20,9 +20,11 @@ from resources.databases import (
     sqlite_path,
     with_driver,
 )
+from resources.machine_errors import machine_error
 from resources.masking import shown
 from resources.model_addresses import follow_folder
 from resources.model_errors import RegistryError, RegistryRefused, RegistryUnavailable
+from resources.model_snapshot import may_only_be_read, snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,7 +103,7 @@ class ModelConnection:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            yield open_client(self.uri)
+            yield self._opened()
         except DatabaseMisnamed as error:
             raise RegistryRefused(str(error)) from error
         except DatabaseUnreachable as error:
@@ -109,6 +111,8 @@ class ModelConnection:
         except MlflowException as error:
             reason = str(error)
             cause = error.__cause__ or error.__context__
+            if (said := machine_error(error)) is not None:
+                raise RegistryUnavailable(f"MLflow did not answer for {what}: {said}") from error
             if is_missing(error):
                 raise missing(f"{what} does not exist in MLflow at {shown(self.uri)}") from error
             if "database schema" in reason:
@@ -129,7 +133,16 @@ class ModelConnection:
                 f"MLflow at {shown(self.uri)} refused {what}: {first_line(reason)}"
             ) from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            if (said := machine_error(error)) is not None:
+                raise RegistryUnavailable(f"MLflow did not answer for {what}: {said}") from error
             raise unavailable(self.uri, what, str(error)) from error
+
+    def _opened(self) -> "MlflowClient":
+        """The client of the address; of a store that may only be read, one of its copy."""
+        database = sqlite_path(self.uri)
+        if database is not None and may_only_be_read(database):
+            return snapshot(database).client()
+        return open_client(self.uri)
 
 
 def _no_address(uri: str) -> str:

@@ -3,7 +3,7 @@
 import datetime
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ from resources.drop import Drop
 from resources.drop_errors import DropError
 from resources.drop_listing import Sighting
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
-from sensors.readiness import Go
+from sensors.readiness import Go, cancelled, given_up
 from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.dataset.layout import check_batch_name
@@ -133,15 +133,13 @@ def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> 
         if not run.is_finished:
             return Wait(f"{one.batch} is being taken by run {run.run_id}")
     attempts = [run for run in runs if is_attempt(run)]
-    again = f"`visionops tick {project.project} --again`, or touch its _SUCCESS marker"
     if attempts and attempts[0].status == dg.DagsterRunStatus.CANCELED:
-        return Wait(f"run {attempts[0].run_id}, which took {one.batch}, was cancelled: {again}")
-    if len(attempts) >= project.drop.attempts:
-        return Wait(
-            f"{one.batch} failed {len(attempts)} times with an error, the last in run {attempts[0].run_id}: mend the "
-            f"cause, then {again}",
-            wrong=True,
-        )
+        stopped: Wait | None = cancelled(project.project, one.batch, attempts[0].run_id)
+    else:
+        ids = [run.run_id for run in reversed(attempts)]
+        stopped = given_up(project.project, one.batch, project.drop.attempts, ids)
+    if stopped is not None:
+        return replace(stopped, reason=f"{stopped.reason}, or touch its _SUCCESS marker")
     return Go(len(attempts) + 1, len(runs) + 1)
 
 

@@ -10,12 +10,13 @@ from resources import clocks
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
+from resources.model_errors import RegistryError
 from resources.model_lock import PromotionLocked
 from resources.model_registry import ModelRegistry
 from resources.spool import Spool
 from sensors.labels_of_batches import take_labels
-from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
-from sensors.readiness import Go
+from sensors.owned_sensor import Wait, also_wrong, owned_sensor, skip_wrong, waiting_for
+from sensors.readiness import Go, cancelled
 from sensors.stale_runs import end_stale_runs
 from sensors.touched_days import touched_days
 from sensors.untold_changes import untold_changes
@@ -84,10 +85,14 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         spool: Spool,
     ) -> dg.SensorResult:
         end_stale_runs(context.instance)
-        told = untold_changes(context, project, lakefs, registry, artifacts)
+        told, untold = untold_changes(context, project, lakefs, registry, artifacts)
         found = _look(context, lakefs, registry, artifacts, spool)
         if isinstance(found, dg.SkipReason):
-            return dg.SensorResult(skip_reason=found, asset_events=told)
+            found = dg.SensorResult(skip_reason=found)
+        if untold is not None:
+            context.log.warning(untold)
+            if not found.run_requests:
+                found = found._replace(skip_reason=also_wrong(untold, found.skip_reason))
         return found._replace(asset_events=[*told])
 
     def _look(
@@ -114,7 +119,7 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
                 f"nothing was logged yet: `visionops serve {project.project}` or `visionops predict "
                 f"{project.project} IMAGES --log` does"
             )
-        except (LakeFSError, OSError) as error:
+        except (LakeFSError, RegistryError, OSError) as error:
             return skip_wrong(str(error))
 
     return production
@@ -142,6 +147,8 @@ def look(
         pending.pop(last, None)
     requests: list[dg.RunRequest] = []
     waiting: list[Wait] = []
+    # What a person cancelled waits for a person, and nothing else waits for it.
+    cancelled_days: set[str] = set()
 
     def ask(day: str) -> None:
         if day > today:
@@ -153,6 +160,8 @@ def look(
             del pending[day]
         elif isinstance(found, Wait):
             waiting.append(found)
+            if found.cancelled:
+                cancelled_days.add(day)
         elif len(requests) < DAYS_A_TICK:
             requests.append(_request(project, day, pending[day], found))
         else:
@@ -160,7 +169,7 @@ def look(
 
     for day in sorted(pending):
         ask(day)
-    if last is not None and all(day > today for day in pending):
+    if last is not None and all(day > today for day in pending.keys() - cancelled_days):
         pending[last], afterwards = head, None
         ask(last)
     else:
@@ -193,7 +202,8 @@ def _standing(
 ) -> Wait | Go | None:
     """Whether to run a day now; None where it is done.
 
-    A day that failed as often as `attempts` says is still owed: it is tried again, each time after twice as long.
+    A day that failed as often as `attempts` says is still owed: it is tried again, each time after twice as long. One
+    that a person cancelled waits for a person, or for a commit that touches it again.
     """
     tags = {run_tags.PROJECT: project.project, run_tags.DAY: day}
     records = instance.get_run_records(dg.RunsFilter(tags=tags))
@@ -206,8 +216,9 @@ def _standing(
     unfinished = [each.dagster_run for each in records if not each.dagster_run.is_finished]
     if unfinished:
         return Wait(f"{day} is looked at by run {unfinished[0].run_id}")
-    if any(run.status == dg.DagsterRunStatus.CANCELED for run in attempts):
-        return None
+    by_hand = next((run for run in attempts if run.status == dg.DagsterRunStatus.CANCELED), None)
+    if by_hand is not None:
+        return cancelled(project.project, day, by_hand.run_id)
     now, last = happened.now, None
     if records:
         last = happened.when(records[0].dagster_run.run_id, records[0].create_timestamp)

@@ -58,15 +58,11 @@ def readiness(
     if stored_verdict in ("FAIL", "INSUFFICIENT"):
         return Wait(f"{partition} is decided: {stored_verdict}")
     attempts = [run for run in runs if run.counts]
-    again = f"`visionops tick {project} --again`"
-    if any(run.status == "cancelled" for run in attempts):
-        return Wait(f"the run on {partition} was cancelled by hand; {again} when it may run")
-    if len(attempts) >= trigger.attempts:
-        return Wait(
-            f"{partition} failed {len(attempts)} times with an error, the last in run {attempts[-1].run_id}: mend the "
-            f"cause, then {again}, or push a commit",
-            wrong=True,
-        )
+    by_hand = next((run for run in reversed(attempts) if run.status == "cancelled"), None)
+    stopped = cancelled(project, partition, by_hand.run_id) if by_hand is not None else None
+    stopped = stopped or given_up(project, partition, trigger.attempts, [run.run_id for run in attempts])
+    if stopped is not None:
+        return stopped
     if runs:
         return Go(len(attempts) + 1, len(runs) + 1)
     if age < trigger.quiet_for:
@@ -83,6 +79,25 @@ def readiness(
             f"{new_samples} new images since the last decision; waiting for {trigger.min_new_samples}"
         )
     return Go(1, 1)
+
+
+def cancelled(project: str, what: str, run_id: str) -> Wait:
+    """What to say of a dataset version, a day or a batch whose run a person cancelled."""
+    reason = (
+        f"run {run_id} on {what} was cancelled by hand; `visionops tick {project} --again` when it may run"
+    )
+    return Wait(reason, cancelled=True)
+
+
+def given_up(project: str, what: str, most: int, attempts: Sequence[str]) -> Wait | None:
+    """The same of one that failed as often as it may; None where it did not. `attempts` are run ids, oldest first."""
+    if len(attempts) < most:
+        return None
+    return Wait(
+        f"{what} failed {len(attempts)} times with an error, the last in run {attempts[-1]}: mend the cause, then "
+        f"`visionops tick {project} --again`",
+        wrong=True,
+    )
 
 
 def _seconds(span: datetime.timedelta) -> str:

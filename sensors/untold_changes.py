@@ -26,32 +26,30 @@ def untold_changes(
     lakefs: LakeFSResource,
     registry: ModelRegistry,
     artifacts: ArtifactStore,
-) -> list[dg.AssetMaterialization]:
-    """The event that is missing, or none. What cannot be told now is left to the next look: nothing waits for it."""
+) -> tuple[list[dg.AssetMaterialization], str | None]:
+    """The event that is missing, or none; and why it cannot be told now, which is left to the next look."""
     from visionops_assets.promotion.presentation import production_materialisation, untold_change
 
     key = asset_key(project, IN_PRODUCTION)
     try:
         change = untold_change(context.instance, registry, project.project, key)
         if change is None or _is_changing(context.instance, project):
-            return []
+            return [], None
         context.log.info(
             f"in_production does not show this change yet, and is told of it now: {change.sentence()}"
         )
-        return [
-            production_materialisation(
-                context.instance,
-                project,
-                key,
-                change.group,
-                lakefs=lakefs,
-                registry=registry,
-                artifacts=artifacts,
-            )
-        ]
+        event = production_materialisation(
+            context.instance,
+            project,
+            key,
+            change.group,
+            lakefs=lakefs,
+            registry=registry,
+            artifacts=artifacts,
+        )
+        return [event], None
     except (LakeFSError, RegistryError, LookupError, OSError, ValueError) as error:
-        context.log.warning(f"in_production cannot be told of what runs: {error}")
-        return []
+        return [], f"in_production cannot be told of what runs: {error}"
 
 
 def _is_changing(instance: dg.DagsterInstance, project: Project) -> bool:

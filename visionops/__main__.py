@@ -36,6 +36,8 @@ def _ended() -> int:
     from visionops import interruption
 
     debug = "--debug" in sys.argv or bool(os.environ.get("VISIONOPS_DEBUG"))
+    if debug:
+        os.environ["VISIONOPS_DEBUG"] = "1"
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     interruption.keep("nothing is left half done", *map(without_secrets, arguments))
     try:

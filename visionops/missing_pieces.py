@@ -1,10 +1,15 @@
-"""What a project's state names and is no longer there: each piece in a sentence, with the command that leads back."""
+"""What is wrong with a project's state: what it names and is no longer there, and what failed and was not done since.
+
+Each in a sentence, with the command that leads back.
+"""
 
 from collections.abc import Iterator
 
 from resources.artifact_store import ArtifactStore
+from resources.databases import DatabaseError
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
+from resources.machine_errors import in_words
 from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
 from resources.model_records import (
     ONNX_ARTIFACT,
@@ -18,6 +23,31 @@ from visionops_assets.addresses import asset_folder
 from visionops_assets.evaluation.shipped import how_back
 from visionops_assets.partitions import commit_prefix
 from visionops_assets.project import Project
+
+
+def what_is_wrong(project: Project, registry: ModelRegistry) -> list[str]:
+    """All of it. Raises what MLflow raises where it does not answer."""
+    from visionops import services
+
+    pieces = missing_pieces(project, registry, services.lakefs(), services.artifacts())
+    return [*pieces, *not_done(project)]
+
+
+def not_done(project: Project) -> list[str]:
+    """What runs in Dagster failed or were cancelled, and what to type; or why Dagster cannot be asked."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from resources.drop import Drop
+    from sensors.owed import owed
+    from visionops import services
+
+    if not services.dagster_has_history():
+        return []
+    try:
+        with services.dagster() as instance:
+            return owed(instance, project, Drop.from_environment())
+    except (DatabaseError, SQLAlchemyError, OSError) as error:
+        return [f"what runs failed is not known: {in_words(error)}"]
 
 
 def missing_pieces(

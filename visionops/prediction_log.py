@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from resources.machine_errors import in_words
 from resources.spool import Spool, check_device
 from visionops_assets.monitoring.captures import Candidate, Captures
 from visionops_assets.monitoring.prediction import Answer, Picture, log_rows
@@ -141,5 +142,6 @@ class BackgroundLog:
             self._problem = None
         except OSError as error:
             # Serving goes on; /health and the metrics say so, and the next flush tries again.
-            self._problem = str(error)
-            _log.warning("the prediction log waits: %s", error)
+            before, self._problem = self._problem, in_words(error)
+            if before is None:
+                _log.warning("the prediction log waits: %s", self._problem)

@@ -78,6 +78,11 @@ def dagster() -> "Iterator[dg.DagsterInstance]":
         yield instance
 
 
+def dagster_has_history() -> bool:
+    """Whether there is a Dagster to ask: a local one makes its tables when it is opened first."""
+    return bool(os.environ.get(POSTGRES)) or (home.dagster_home() / "history" / "runs.db").exists()
+
+
 def actor() -> str:
     """Who makes a change by hand: VISIONOPS_ACTOR. Raises `ReasonMissing` where it names nobody."""
     named = os.environ.get("VISIONOPS_ACTOR", "").strip()

@@ -14,7 +14,7 @@ def command(
     """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
     from resources import home
     from visionops import services
-    from visionops.missing_pieces import missing_pieces
+    from visionops.missing_pieces import what_is_wrong
     from visionops.renaming import left_behind
     from visionops_assets.monitoring.acting.actions import read_actions
     from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
@@ -31,7 +31,7 @@ def command(
         group=group,
     )
     actions = read_actions(registry.models.get(project).tags).entries
-    wrong = missing_pieces(found, registry, services.lakefs(), services.artifacts())
+    wrong = what_is_wrong(found, registry)
     if state.champion is None:
         # Of a project that was renamed in its file alone, the champion is still the old name's.
         wrong += [each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))]

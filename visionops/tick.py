@@ -1,6 +1,7 @@
 """`visionops tick`: evaluate the sensors once and run what they ask, in this process."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources import machine_errors
 from visionops import interruption
 from visionops.clocks import skews
 from visionops.run_progress import shown_progress
@@ -72,6 +74,14 @@ def command(
             ticks.append(Tick(file.project, None, None, "error", file.why, 0.0))
             if not as_json:
                 typer.echo(f"{file.project}: error: {file.why}")
+    for project in chosen:
+        told = {found.reason for found in ticks if found.project == project.project}
+        for found in _also_wrong(project):
+            # What a sensor waits for it has told itself.
+            if not any(found in reason or reason in found for reason in told):
+                ticks.append(Tick(project.project, None, None, "error", found, 0.0))
+                if not as_json:
+                    typer.echo(f"{project.project}: error: {found}")
     if as_json:
         typer.echo(json.dumps([asdict(found) for found in ticks], indent=1))
     if any(found.outcome == "error" for found in ticks):
@@ -88,6 +98,18 @@ def _warn() -> None:
     missing = why_no_revision()
     if missing is not None:
         typer.echo(f"warning: models record no revision: {missing[0]}: {missing[1]}", err=True)
+
+
+def _also_wrong(project: "Project") -> list[str]:
+    """What is gone of a project's state, though no sensor needed it now."""
+    from resources.model_errors import RegistryError
+    from visionops import services
+    from visionops.missing_pieces import missing_pieces
+
+    try:
+        return missing_pieces(project, services.registry(), services.lakefs(), services.artifacts())
+    except RegistryError as error:
+        return [str(error)]
 
 
 def tick(
@@ -163,13 +185,15 @@ def _left_to(project: "Project", other: str) -> Tick:
 
 
 def _tick_days(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
+    from sensors.owned_sensor import was_cancelled
+
     if not defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
         return []
     ticks: list[Tick] = []
     # What ended with an error is tried again at the next tick: now its cause would be the same.
     while not any(found.outcome == "error" for found in ticks):
         asked = _tick_sensor(defs, instance, project, "production", "days")
-        ticks += [found for found in asked if found.run_id or found.outcome == "error"]
+        ticks += [found for found in asked if found.run_id or found.outcome or was_cancelled(found.reason)]
         if not any(found.run_id for found in asked):
             break
     return ticks
@@ -210,12 +234,19 @@ def _tick_sensor(
 
     started = time.perf_counter()
     sensor, job = f"{project.project}_{name}", f"{project.project}_{job}"
-    with recorded_tick(defs, instance, sensor) as recorded:
-        asked = evaluate_sensor(defs, instance, sensor)
-        recorded.asked = asked
-        requests = [(make_new_run_id(), request) for request in asked.run_requests or []]
-        for run_id, request in requests:
-            recorded.requested(run_id, request.run_key)
+    try:
+        with recorded_tick(defs, instance, sensor) as recorded:
+            asked = evaluate_sensor(defs, instance, sensor)
+            recorded.asked = asked
+            requests = [(make_new_run_id(), request) for request in asked.run_requests or []]
+            for run_id, request in requests:
+                recorded.requested(run_id, request.run_key)
+    except Exception as error:
+        if os.environ.get("VISIONOPS_DEBUG"):
+            raise
+        # Its page has the traceback. What stops one project's sensor stops no other.
+        seconds = time.perf_counter() - started
+        return [Tick(project.project, None, None, run_tags.ERROR, machine_errors.in_words(error), seconds)]
     if not requests:
         seconds = time.perf_counter() - started
         problem = what_is_wrong(asked.skip_message)

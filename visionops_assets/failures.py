@@ -35,7 +35,10 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
     except (dg.Failure, dg.RetryRequested):
         raise
     except (DropUnavailable, LakeFSUnavailable, RegistryUnavailable, PromotionLocked) as error:
-        if step is not None and step.retry_number < MAX_RETRIES:
+        said = machine_error(error)
+        if said is not None and step is not None:
+            note_machine_error(step.instance, step.run.run_id, said)
+        elif step is not None and step.retry_number < MAX_RETRIES:
             wait = WAIT_SECONDS * 2**step.retry_number
             raise dg.RetryRequested(MAX_RETRIES, wait) from error
         raise dg.Failure(description=str(error), allow_retries=False) from error

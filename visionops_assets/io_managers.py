@@ -1,6 +1,5 @@
 """How assets hand tables and records to each other, and to a notebook by `load_asset_value`."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -41,8 +40,8 @@ class _Addresses(dg.UPathIOManager):
 
     def _content(self, path: "UPath") -> Any:
         try:
-            return json.loads(path.read_bytes())
-        except FileNotFoundError as error:
+            return self._store.read_json(self._key(path))
+        except ArtifactNotFound as error:
             raise NotMade(self._why_missing(path)) from error
 
     def _why_missing(self, path: "UPath") -> str:

@@ -41,10 +41,13 @@ def read_table(store: ArtifactStore, listing: dict[str, Any]) -> pd.DataFrame:
     parts = []
     for fragment in listing["fragments"]:
         key = fragment_key(fragment["digest"])
-        # Not `read_table`, whose plan for many files costs more than reading a small one.
-        part = pq.ParquetFile(pa.BufferReader(store.read(key))).read().replace_schema_metadata(None)
+        try:
+            # Not `read_table`, whose plan for many files costs more than reading a small one.
+            part = pq.ParquetFile(pa.BufferReader(store.read(key))).read().replace_schema_metadata(None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise store.damaged(key, str(error).partition("\n")[0]) from error
         if table_content_digest(part) != fragment["digest"]:
-            raise ValueError(f"{key} does not hold the rows it is named for; materialise its asset again")
+            raise store.damaged(key, "it does not hold the rows it is named for")
         parts.append(part)
     return pa.concat_tables(parts, promote_options="permissive").to_pandas()
 

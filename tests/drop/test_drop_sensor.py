@@ -121,7 +121,9 @@ def test_a_run_that_ended_in_an_error_is_asked_for_again_up_to_the_stated_number
 def test_a_run_that_a_person_cancelled_is_not_started_again(watch: Watch):
     (request,) = watch.look(marked("week-01")).run_requests or []
     run = watch.ran(request, dg.DagsterRunStatus.CANCELED)
-    assert reason(watch.look(marked("week-01"))).startswith(f"run {run}, which took week-01, was cancelled")
+    assert reason(watch.look(marked("week-01"))).startswith(
+        f"cancelled: run {run} on week-01 was cancelled by hand"
+    )
 
 
 def test_a_name_that_cannot_be_a_batch_is_said_and_the_others_are_taken(watch: Watch):

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from lakefs_api import Api, Repository
 
 from lakefs_local import discovery
-from lakefs_local.folder import FolderError
+from lakefs_local.folder import DataFolder, FolderError
 
 
 @pytest.fixture
@@ -131,3 +132,25 @@ def test_a_test_server_is_found_and_stopped_like_any_other(folder: Path) -> None
     assert discovery.running(folder) is None
     with discovery.serving(folder):
         assert discovery.stop(folder) is True
+
+
+def test_a_damaged_database_is_one_line_that_names_it(folder: Path) -> None:
+    discovery.ensure_running(folder)
+    discovery.stop(folder)
+    (folder / "metadata.db").write_bytes(b"no database" * 2000)
+    with pytest.raises(FolderError) as caught:
+        discovery.ensure_running(folder)
+    said = str(caught.value)
+    assert said.startswith(f"{folder / 'metadata.db'} is damaged") and len(said.splitlines()) == 1
+    assert "restore it from a backup" in said
+
+
+def test_who_waits_for_a_folder_that_is_removed_makes_it_anew(folder: Path) -> None:
+    folder.mkdir()
+    found = list[discovery.Server]()
+    with FileLock(DataFolder(folder).start_lock):
+        waiting = threading.Thread(target=lambda: found.append(discovery.ensure_running(folder)))
+        waiting.start()
+        folder.rmdir()
+    waiting.join()
+    assert discovery.running(folder) == found[0]

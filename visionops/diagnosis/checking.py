@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resources.databases import DatabaseError
+from resources.machine_errors import in_words, machine_error
 from resources.masking import without_secrets
 
 State = Literal["ok", "warning", "broken"]
@@ -85,6 +86,15 @@ def rows(checks: Iterable[Check], within: float = WITHIN_SECONDS) -> Iterator[Ro
         )
 
 
+def _raised(error: Exception, otherwise: str) -> Finding:
+    """What an error says; of one that the machine made, what mends it."""
+    said = in_words(error)
+    if said == machine_error(error):
+        what, separator, fix = said.partition(": ")
+        return broken(what, fix if separator else otherwise)
+    return broken(" ".join(said.split()), otherwise)
+
+
 def _in_thread(check: Check) -> "queue.SimpleQueue[Finding]":
     answer: queue.SimpleQueue[Finding] = queue.SimpleQueue()
 
@@ -95,7 +105,7 @@ def _in_thread(check: Check) -> "queue.SimpleQueue[Finding]":
             answer.put(broken(error.what, error.fix))
         # Whatever lies behind a setting decides what it raises.
         except Exception as error:
-            answer.put(broken(" ".join(str(error).split()) or type(error).__name__, check.fix))
+            answer.put(_raised(error, check.fix))
 
     threading.Thread(target=look, name=f"doctor: {check.subject}", daemon=True).start()
     return answer

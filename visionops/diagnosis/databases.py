@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from resources import home
 from resources.databases import check_database, connected, sqlite_path
+from resources.machine_errors import damaged_databases, way_back
 from resources.masking import HIDDEN, shown
 from resources.model_connection import TRACKING_URI
 from resources.model_lock import LOCK_URL, PromotionLocked, advisory_lock
@@ -18,7 +20,19 @@ _MLFLOW, _DAGSTER = ("MLflow", "registered_models"), ("Dagster", "event_logs")
 
 
 def checks() -> Iterator[Check]:
-    """Dagster's storage and the promotion lock."""
+    """The files of every database, Dagster's storage and the promotion lock."""
+    for whose, folder in (
+        ("Dagster's", home.dagster_home()),
+        ("MLflow's", (sqlite_path(home.mlflow_uri()) or home.mlflow_folder() / "mlflow.db").parent),
+        ("lakeFS's", home.lakefs_data()),
+    ):
+        yield Check(
+            f"{whose} database files",
+            f"{folder}",
+            "read each",
+            f"allow this user to read {folder}",
+            partial(_files, folder),
+        )
     yield Check(
         "Dagster",
         setting(POSTGRES, otherwise=f"SQLite in {home.dagster_home()}"),
@@ -33,6 +47,17 @@ def checks() -> Iterator[Check]:
         f"start the Postgres, or correct {LOCK_URL}",
         promotion_lock,
     )
+
+
+def _files(folder: Path) -> Finding:
+    """Whether every SQLite file under a folder can be read."""
+    damaged = damaged_databases(folder)
+    if damaged:
+        return broken(
+            f"{', '.join(map(str, damaged))} cannot be read",
+            "; ".join(way_back(file) for file in damaged),
+        )
+    return ok("none is damaged")
 
 
 def dagster() -> Finding:

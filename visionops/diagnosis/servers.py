@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -93,8 +94,29 @@ def embedded_sleeps() -> bool:
 
 def _lakefs(client: LakeFSResource) -> Finding:
     if embedded_sleeps():
-        return ok("it starts when it is needed")
+        return _sleeping(home.lakefs_data())
     return ok(f"{client.version()} at {client.address()}")
+
+
+def _sleeping(data: Path) -> Finding:
+    """Whether the embedded lakeFS could start on its folder, as far as can be seen without."""
+    from lakefs_local import credentials
+    from lakefs_local.folder import DataFolder, FolderError
+
+    folder = DataFolder(data)
+    if not folder.path.exists():
+        return ok("it starts when it is needed")
+    if not os.access(folder.path, os.R_OK | os.W_OK | os.X_OK):
+        return broken(f"{folder.path} cannot be written by this user", f"chmod -R u+rwX {folder.path}")
+    try:
+        if folder.database.exists():
+            folder.check_format()
+        if folder.credentials.exists():
+            credentials.load(folder.credentials)
+    except FolderError as error:
+        what, _, fix = str(error).partition(": ")
+        return broken(what, fix)
+    return ok("it starts when it is needed")
 
 
 def _repository(client: LakeFSResource, project: Project) -> Finding:

@@ -31,11 +31,16 @@ def checks(projects: Projects) -> Iterator[Check]:
 
 def _state(project: Project) -> Finding:
     from visionops import services
-    from visionops.missing_pieces import missing_pieces
+    from visionops.missing_pieces import missing_pieces, not_done
     from visionops_assets.promotion.history import production
 
+    failed = not_done(project)
     if not _registered():
-        return ok("nothing was registered yet")
+        return (
+            broken(" ".join(failed), f"visionops status {project.project}")
+            if failed
+            else ok("nothing was registered yet")
+        )
     registry = services.registry()
     now = production(registry.models.get(project.project))
     wrong = []
@@ -45,8 +50,11 @@ def _state(project: Project) -> Finding:
         wrong.append(f"a change was not completed: {now.incomplete.sentence()};")
     if not embedded_sleeps():
         wrong += missing_pieces(project, registry, services.lakefs(), services.artifacts())
+    wrong += failed
     if wrong:
-        return broken(" ".join(wrong), f"visionops status {project.project}")
+        return broken(
+            "; ".join(each.removesuffix(";") for each in wrong), f"visionops status {project.project}"
+        )
     return ok("they agree")
 
 

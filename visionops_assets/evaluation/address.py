@@ -27,6 +27,11 @@ def write_address(artifacts: ArtifactStore, verdict: Verdict, challenger: Challe
 
 
 def read_address(artifacts: ArtifactStore, kind: Kind, project: str, partition: str) -> VerdictAddress | None:
-    """The latest decision or what-if of a dataset version, or None."""
+    """The latest decision or what-if of a dataset version, or None. Raises `ArtifactDamaged`."""
     key = verdict_key(kind, project, partition)
-    return VerdictAddress(**artifacts.read_json(key)) if artifacts.exists(key) else None
+    if not artifacts.exists(key):
+        return None
+    try:
+        return VerdictAddress(**artifacts.read_json(key))
+    except TypeError as error:
+        raise artifacts.damaged(key, "it holds no address of a verdict") from error
