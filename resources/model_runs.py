@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from resources.escaping import LONGEST_NAME, one_line, storable
 from resources.model_connection import ModelConnection
 from resources.model_errors import RunNotFound
 from resources.model_records import FAILED, FINISHED, KILLED, RUNNING, TAG_IDENTITY, TAG_PROJECT, Run
@@ -54,7 +55,10 @@ class Runs:
         """A new run of a project, running."""
         with self._connection.client(f"a new run of {project}") as client:
             experiment = self._experiment(project, create=True)
-            run = client.create_run(experiment, run_name=name, tags={**tags, TAG_PROJECT: project})
+            stored = {key: storable(value) for key, value in tags.items()}
+            run = client.create_run(
+                experiment, run_name=one_line(name, LONGEST_NAME), tags={**stored, TAG_PROJECT: project}
+            )
         return _record(run)
 
     def resume(self, run_id: str, tags: Mapping[str, str] | None = None) -> Run:
@@ -121,7 +125,7 @@ class Runs:
         """Add or replace tags, each at most 8,000 characters."""
         from mlflow.entities import RunTag
 
-        self._log(run_id, "tags", [RunTag(key, str(value)) for key, value in tags.items()])
+        self._log(run_id, "tags", [RunTag(key, storable(str(value))) for key, value in tags.items()])
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Record parameters, each at most 6,000 characters; another value for the same key is refused."""
@@ -194,7 +198,7 @@ class Runs:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return storable(value) if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
 def _time(milliseconds: int) -> datetime:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from resources.escaping import storable
 from resources.model_connection import ModelConnection
 from resources.model_errors import ModelNotFound, RegistryRefused
 from resources.model_records import TAG_ONNX, TAG_WEIGHTS, ModelVersion, RegisteredModel
@@ -75,7 +76,7 @@ class Models:
             )
         self.ensure(project)
         with self._connection.client(f"registered model {project}", missing=ModelNotFound) as client:
-            client.set_registered_model_tag(project, key, value)
+            client.set_registered_model_tag(project, key, storable(value))
 
     def versions(self, project: str) -> list[ModelVersion]:
         """All versions, oldest first."""
@@ -120,7 +121,7 @@ class Models:
                 project,
                 source=f"runs:/{run_id}/model",
                 run_id=run_id,
-                tags=dict(tags),
+                tags={key: storable(value) for key, value in tags.items()},
                 await_creation_for=0,
             )
         return _record(made)
@@ -129,7 +130,7 @@ class Models:
         """Add or replace tags of one version. Raises `ModelNotFound`."""
         with self._connection.client(f"version {version} of {project}", missing=ModelNotFound) as client:
             for key, value in tags.items():
-                client.set_model_version_tag(project, str(version), key, value)
+                client.set_model_version_tag(project, str(version), key, storable(value))
 
     def set_alias(self, project: str, alias: str, version: int) -> None:
         """Let an alias name a version. Raises `ModelNotFound`."""

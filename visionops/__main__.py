@@ -31,6 +31,7 @@ def _end_before_it_began(number: int, frame: FrameType | None) -> NoReturn:
 
 def _ended() -> int:
     """Run the command to its end: its exit code."""
+    from resources.escaping import folded
     from resources.machine_errors import in_words
     from resources.masking import without_secrets
     from visionops import interruption
@@ -51,7 +52,7 @@ def _ended() -> int:
             return error.code or 0
         if debug or not isinstance(error, Exception):
             raise
-        print(f"error: {without_secrets(in_words(error))}", file=sys.stderr)
+        print(f"error: {folded(without_secrets(in_words(error)))}", file=sys.stderr)
         return 1
     return 0
 

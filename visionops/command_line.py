@@ -32,6 +32,7 @@ from visionops import (
     serve,
     status,
     submit,
+    terminal,
     tick,
     train,
     up,
@@ -49,6 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Add --debug to any command to see the traceback of an error.",
 )
+app.callback()(terminal.escape_output)
 app.command("demo")(demo.command)
 app.command("init")(init.command)
 app.command("doctor")(doctor.command)

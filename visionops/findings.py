@@ -68,7 +68,7 @@ def write_csv(findings: "pd.DataFrame", file: Path) -> None:
     """All findings as CSV, the box in a column a side. Raises ValueError for a file of another kind."""
     import pandas as pd
 
-    from visionops_assets.dataset.findings_file import all_columns
+    from visionops_assets.dataset.findings_file import all_columns, for_spreadsheets
 
     if file.suffix.lower() != ".csv":
         raise ValueError(
@@ -82,7 +82,7 @@ def write_csv(findings: "pd.DataFrame", file: Path) -> None:
     )
     first = ["image", "check", "severity", "label", "suspected", "confidence"]
     ordered = table[first + [name for name in table if name not in first]]
-    pd.concat([ordered, sides], axis=1).to_csv(file, index=False, encoding="utf-8")
+    pd.concat([for_spreadsheets(ordered), sides], axis=1).to_csv(file, index=False, encoding="utf-8")
 
 
 def _plain(row: dict[Any, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`visionops metrics`: what Prometheus reads of all projects."""
 
-import logging
 import os
 from typing import Annotated
 
@@ -20,13 +19,14 @@ def command(
     # A page that is waited for: MLflow's own patience would be twenty seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
 
+    from resources.escaping import log_to_stderr
     from visionops import services
     from visionops.exporter.app import metrics_app
     from visionops.exporter.collector import Exporter
     from visionops.exporter.readings import readings
     from visionops.serving.server import PredictionServer
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     with services.dagster() as instance:
         server = PredictionServer(metrics_app(Exporter(readings(instance))), host, port)
         server.run(lambda: typer.echo(f"metrics of all projects at {server.address}/metrics"))

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TextIO
 
+from resources.escaping import LONGEST_NAME, one_line, visible
+
 EVERY_SECONDS = 30.0
 # So many columns also show a bar and for how long the phase has been going on.
 _WIDE_COLUMNS = 100
@@ -23,7 +25,7 @@ class Doing:
 
     def sentence(self) -> str:
         """In words."""
-        return f"{self.phase}, {self.said}" if self.said else self.phase
+        return one_line(f"{self.phase}, {self.said}" if self.said else self.phase, LONGEST_NAME)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def _drawn(stream: TextIO, about: str) -> Iterator[Line]:
 
     console = Console(file=stream)
     # In a narrow terminal the words give way, not the numbers.
-    words = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    column = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    words = TextColumn("{task.description}", table_column=column, markup=False)
     columns: list[ProgressColumn] = [words, TaskProgressColumn(), TimeRemainingColumn()]
     if console.width >= _WIDE_COLUMNS:
         columns[1:1] = [BarColumn(bar_width=10)]
@@ -89,11 +92,13 @@ def _drawn(stream: TextIO, about: str) -> Iterator[Line]:
                 phase = doing.phase
                 bars.remove_task(task)
                 task = bars.add_task(about, total=None)
-            # What is in brackets is no markup of rich's.
-            said = f"{about}: {doing.sentence()}".replace("[", r"\[")
-            bars.update(task, description=said, total=doing.of or None, completed=doing.done)
+            bars.update(
+                task, description=f"{about}: {doing.sentence()}", total=doing.of or None, completed=doing.done
+            )
 
-        yield Line(show, lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
+        yield Line(
+            show, lambda text: console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
+        )
 
 
 @contextmanager
@@ -110,7 +115,7 @@ def _now_and_then(stream: TextIO, about: str, short_is_silent: bool) -> Iterator
             last = now
             print(f"{about}: {doing.sentence()}{_left(first, doing, now - began)}", file=stream, flush=True)
 
-    yield Line(show, lambda text: print(text, file=stream, flush=True))
+    yield Line(show, lambda text: print(visible(text), file=stream, flush=True))
 
 
 def _left(first: Doing, doing: Doing, seconds: float) -> str:

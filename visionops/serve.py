@@ -33,13 +33,14 @@ def command(
     GET /health and /metrics say how it does.
     """
     interruption.keep("what was answered is logged")
+    from resources.escaping import log_to_stderr
     from visionops import services
     from visionops.prediction_log import BackgroundLog, PredictionLog, this_machine
     from visionops.serving.app import PredictionApp
     from visionops.serving.current import CurrentModel
     from visionops.serving.server import PredictionServer
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     logging.getLogger("visionops").setLevel(logging.INFO)
     found = services.project(project)
     current = CurrentModel(services.registry(), project, group, threads)

@@ -124,6 +124,7 @@ def tick(
 
     What another process ticks is left to it, or with `wait` ticked after it.
     """
+    from resources.escaping import folded
     from visionops_assets.run_reason import in_words
 
     ticks = []
@@ -133,7 +134,8 @@ def tick(
         for found in done:
             ticks.append(found)
             if say is not None:
-                say(f"{project.project}: {in_words(found.outcome or 'nothing to do', found.reason)}")
+                said = in_words(found.outcome or "nothing to do", found.reason)
+                say(f"{project.project}: {folded(said)}")
     return ticks
 
 

@@ -25,6 +25,7 @@ def serve(
 
     A call has to carry `Authorization: Bearer` and VISIONOPS_WEBHOOK_TOKEN. Forged and repeated calls start nothing.
     """
+    from resources.escaping import log_to_stderr
     from resources.webhook_token import webhook_token
     from visionops import services
     from visionops.receiver.app import receiver_app
@@ -33,7 +34,7 @@ def serve(
     from visionops.receiver.looking import Looking, launch_through
     from visionops.serving.server import PredictionServer
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     logging.getLogger("visionops.webhook").setLevel(logging.INFO)
     if missing := why_not():
         raise ValueError(missing)

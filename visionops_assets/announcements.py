@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from resources.escaping import LONGEST_NAME, message, one_line
 from resources.model_records import EVERYWHERE
 from resources.webhooks import Channel
 from visionops_assets import run_tags
@@ -72,22 +73,22 @@ def payload(event: Event) -> dict[str, Any]:
     """The JSON of an event, as Slack's incoming webhooks take it: `text` for people, `attachments[0].fields` for
     programs."""
     why = event.why if len(event.why) <= REASON_LENGTH else f"{event.why[: REASON_LENGTH - 1]}…"
-    lines = [f"{event.project}, {event.what}: {event.happened}", why, event.link or ""]
+    what = one_line(event.what, LONGEST_NAME)
+    lines = [f"{event.project}, {what}: {one_line(event.happened, LONGEST_NAME)}", why, event.link or ""]
     named = {
         "project": event.project,
         "kind": event.kind,
-        "concerns": event.what,
-        "identity": event.identity,
+        "concerns": what,
+        "identity": one_line(event.identity, LONGEST_NAME),
     }
     return {
-        "text": _escaped("\n".join(line for line in lines if line)),
+        "text": "\n".join(message(each) for each in lines if each),
         "attachments": [
             {
                 "color": _color(event),
-                "fallback": _escaped(lines[0]),
+                "fallback": message(lines[0]),
                 "fields": [
-                    {"title": title, "value": _escaped(value), "short": True}
-                    for title, value in named.items()
+                    {"title": title, "value": message(value), "short": True} for title, value in named.items()
                 ],
             }
         ],
@@ -98,8 +99,3 @@ def _color(event: Event) -> str:
     if event.channel == "errors":
         return "danger"
     return "good" if event.kind == run_tags.PROMOTED else "warning"
-
-
-def _escaped(text: str) -> str:
-    """As Slack wants it: otherwise `<!channel>` in a batch's name would ring everybody's bell."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from resources.escaping import markdown, one_line, visible
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,7 +23,7 @@ def picture(png: bytes, alt: str = "") -> dg.MarkdownMetadataValue:
         raise ValueError(
             f"a picture of {len(png)} bytes is too large for metadata, at most {LARGEST_PICTURE}"
         )
-    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(f"![{markdown(alt)}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def table(rows: "pd.DataFrame", columns: Sequence[str] | None = None) -> dg.TableMetadataValue:
@@ -38,7 +40,10 @@ def table(rows: "pd.DataFrame", columns: Sequence[str] | None = None) -> dg.Tabl
 def lines(name: str, text: str) -> dg.TableMetadataValue:
     """A sentence in lines that are seen without scrolling: the UI makes a text as wide as the widest link or table
     beside it, and cuts it off."""
-    rows = [dg.TableRecord({name: line}) for line in textwrap.wrap(text, LINE, break_on_hyphens=False)]
+    rows = [
+        dg.TableRecord({name: part})
+        for part in textwrap.wrap(one_line(" ".join(text.split())), LINE, break_on_hyphens=False)
+    ]
     return dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=[dg.TableColumn(name)]))
 
 
@@ -49,7 +54,7 @@ def _plain(value: object) -> str | int | float | bool:
         return ""
     if hasattr(value, "item"):
         return _plain(value.item())
-    return value if isinstance(value, str | int | float | bool) else str(value)
+    return value if isinstance(value, int | float | bool) else visible(str(value))
 
 
 def _kind(column: "pd.Series") -> str:

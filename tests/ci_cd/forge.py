@@ -29,13 +29,20 @@ state["calls"].append([tool, method, path])
 if state["refuses"]:
     (folder / "state.json").write_text(json.dumps(state))
     sys.exit(f"{{tool}}: Resource not accessible by integration (HTTP 403)")
+if "graphql" in arguments or path == "user":
+    me = state["me"]
+    if not me or (tool == "gh" and path == "user"):
+        sys.exit(f"{{tool}}: Resource not accessible by integration (HTTP 403)")
+    print(json.dumps({{"data": {{"viewer": {{"login": me}}}}}} if tool == "gh" else {{"username": me}}))
+    sys.exit()
 comments = state["comments"]
 number = path.rpartition("/")[2]
 if method == "GET":
     half = len(comments) // 2
     print(json.dumps(comments[:half]) + json.dumps(comments[half:]))
 elif method == "POST":
-    comments.append({{"id": 1 + max([c["id"] for c in comments], default=0), "body": given["body"]}})
+    by = {{"user": {{"login": state["me"]}}}} if tool == "gh" else {{"author": {{"username": state["me"]}}}}
+    comments.append({{"id": 1 + max([c["id"] for c in comments], default=0), "body": given["body"], **by}})
 elif method in ("PATCH", "PUT"):
     next(c for c in comments if str(c["id"]) == number)["body"] = given["body"]
 elif method == "DELETE":
@@ -60,7 +67,7 @@ class Forge:
 
     def __post_init__(self) -> None:
         self.bin.mkdir(parents=True)
-        self.write(comments=[{"id": 7, "body": "Nice work!"}], calls=[], refuses=False)
+        self.write(comments=[{"id": 7, "body": "Nice work!"}], calls=[], refuses=False, me="visionops[bot]")
         for tool in ("gh", "glab"):
             self._install(tool, _API)
 

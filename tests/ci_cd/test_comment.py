@@ -46,9 +46,30 @@ def test_posting_twice_leaves_one_comment_of_each_name(forge: Forge, where: str)
 def test_of_two_that_were_posted_at_once_one_is_left(forge: Forge) -> None:
     say(forge, "github", "one")
     (mine,) = [body for body in forge.bodies() if "visionops" in body]
-    forge.write(comments=[*forge.state()["comments"], {"id": 9, "body": mine}])
+    again = {"id": 9, "body": mine, "user": {"login": "visionops[bot]"}}
+    forge.write(comments=[*forge.state()["comments"], again])
     say(forge, "github", "two")
     assert forge.bodies() == ["Nice work!", "<!-- visionops:report -->\ntwo"]
+
+
+@pytest.mark.parametrize("where", ["github", "gitlab"])
+@pytest.mark.parametrize("who", ["mallory", "visionops", None])
+def test_a_comment_of_somebody_else_with_our_mark_is_left_alone(
+    forge: Forge, where: str, who: str | None
+) -> None:
+    key, name = {"github": ("user", "login"), "gitlab": ("author", "username")}[where]
+    theirs = {"id": 8, "body": "<!-- visionops:report -->\nPASS", key: who and {name: who}}
+    forge.write(comments=[theirs])
+    say(forge, where, "first")
+    say(forge, where, "second")
+    assert forge.bodies() == [theirs["body"], "<!-- visionops:report -->\nsecond"]
+
+
+def test_a_jobs_own_token_which_may_not_ask_who_it_is_is_known_by_its_bot(forge: Forge) -> None:
+    written = {"id": 8, "body": "<!-- visionops:report -->\nold", "user": {"login": "github-actions[bot]"}}
+    forge.write(comments=[written], me="")
+    say(forge, "github", "new")
+    assert forge.bodies() == ["<!-- visionops:report -->\nnew"]
 
 
 @pytest.mark.parametrize("where", ["github", "gitlab"])

@@ -1,12 +1,14 @@
-"""One comment a request, found by a mark that nobody sees, and written anew by each run.
+"""One comment a request, found by its author and a mark that nobody sees, and written anew by each run.
 
-`gh api` and `glab api` know hosts, tokens and proxies; `cml` keeps one comment by a mark of its own.
+Anybody may write the mark into a comment: one of another author is left alone. `gh api` and `glab api` know hosts,
+tokens and proxies; `cml`, for those who have it, keeps one comment by a mark of its own.
 """
 
 import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from visionops.forge.request import ForgeError, Request, request_of
 # Of GitHub; GitLab takes more.
 LONGEST = 65_000
 WITHIN_SECONDS = 120
+# A token of an app may ask in GraphQL only.
+_WHO_AM_I = {"github": (["graphql", "-f", "query={viewer{login}}"], ["user"]), "gitlab": (["user"],)}
 TOOLS = {"github": "gh", "gitlab": "glab"}
 RIGHTS = {
     "github": "give the job `permissions: pull-requests: write` and GH_TOKEN",
@@ -26,9 +30,9 @@ RIGHTS = {
 def post(text: str, name: str, report: Path, environment: Mapping[str, str]) -> str:
     """Write the comment `name` of the job's request; says what was done. Raises `ForgeError`."""
     request = request_of(environment)
+    tool = TOOLS[request.forge]
     if shutil.which("cml", path=environment.get("PATH")):
         return _by_cml(request, report, environment)
-    tool = TOOLS[request.forge]
     if not shutil.which(tool, path=environment.get("PATH")):
         raise ForgeError(
             f"neither cml nor {tool} is installed, so {request.name} gets no comment; the report is above and in "
@@ -37,7 +41,9 @@ def post(text: str, name: str, report: Path, environment: Mapping[str, str]) -> 
     api = _Api(request, tool, environment, report)
     mark = f"<!-- visionops:{name} -->"
     body = f"{mark}\n{_cut(text)}"
-    mine = [comment for comment in api.comments() if str(comment.get("body", "")).startswith(mark)]
+    marked = [comment for comment in api.comments() if str(comment.get("body", "")).startswith(mark)]
+    me = api.me() if marked else frozenset()
+    mine = [comment for comment in marked if _author(comment) in (None, *me)]
     if not mine:
         api.call("POST", request.comments, {"body": body})
         return f"commented on {request.name}"
@@ -76,6 +82,16 @@ class _Api:
             ) from None
         return found
 
+    def me(self) -> frozenset[str]:
+        """The names under which the token's owner writes; of a job's own token, which may not ask, its bot."""
+        names = {"github-actions[bot]"} if self.request.forge == "github" else set[str]()
+        for question in _WHO_AM_I[self.request.forge]:
+            with suppress(ForgeError, ValueError, KeyError, TypeError):
+                answer = json.loads(self._run(question))
+                found = answer["data"]["viewer"] if "data" in answer else answer
+                return frozenset({str(found.get("login") or found["username"])})
+        return frozenset(names)
+
     def call(self, method: str, path: str, content: Mapping[str, str] | None = None) -> None:
         """Change a comment."""
         arguments = ["--method", method, path]
@@ -87,6 +103,15 @@ class _Api:
 
     def _run(self, arguments: Sequence[str], given: str = "") -> str:
         return _run([self.tool, "api", *arguments], given, self.request, self.report, self.environment)
+
+
+def _author(comment: Mapping[str, Any]) -> str | None:
+    """Who wrote a comment, as GitHub or GitLab names them; empty for somebody who is gone, None for a forge that does
+    not say."""
+    for key, name in (("user", "login"), ("author", "username")):
+        if key in comment:
+            return str((comment[key] or {}).get(name, ""))
+    return None
 
 
 def _by_cml(request: Request, report: Path, environment: Mapping[str, str]) -> str:

@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from resources.escaping import LONGEST_NAME, one_line
+
 Severity = Literal["ERROR", "WARN"]
 
 
@@ -61,8 +63,12 @@ def findings_in_words(findings: pd.DataFrame, most: int = 5) -> str:
         return "No findings."
     lines = []
     for (severity, check), rows in findings.groupby(["severity", "check"], sort=True):
-        lines.append(f"{severity} {check}: {len(rows):,}")
-        lines += [f"  {row.image}: {row.what}; {row.why}" for row in rows.head(most).itertuples()]
+        lines.append(f"{severity} {one_line(check)}: {len(rows):,}")
+        told = (
+            (one_line(row.image, LONGEST_NAME), one_line(row.what), one_line(row.why))
+            for row in rows.head(most).itertuples()
+        )
+        lines += [f"  {image}: {what}; {why}" for image, what, why in told]
         if len(rows) > most:
             lines.append(f"  and {len(rows) - most:,} more")
     return "\n".join(lines)

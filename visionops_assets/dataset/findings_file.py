@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from resources.escaping import cell, storable
 from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.layout import images_prefix
@@ -67,6 +68,11 @@ def all_columns(findings: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 
+def for_spreadsheets(findings: pd.DataFrame) -> pd.DataFrame:
+    """Findings for people, whose programs would take a name for a formula."""
+    return findings.map(lambda value: cell(value) if isinstance(value, str) else value)
+
+
 def read_findings(content: bytes, file: str) -> pd.DataFrame:
     """What `write_findings` wrote; what is not known is None. Raises `FindingsUnreadable`."""
     try:
@@ -94,7 +100,7 @@ def with_labels(findings: pd.DataFrame, images: Images, batch: str) -> pd.DataFr
 
 def _storable(value: Any) -> Any:
     """Text that is Unicode, whatever bytes the name of a file has."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    return storable(value) if isinstance(value, str) else value
 
 
 def boxes_in_words(boxes: Sequence[Any]) -> str:

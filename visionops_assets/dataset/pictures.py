@@ -4,7 +4,6 @@ import base64
 import importlib.util
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from resources.escaping import LONGEST_NAME, markdown, one_line
 from visionops_assets.dataset.decode import Pixels
 
 # The UI loads all metadata of a page at once.
@@ -117,12 +117,9 @@ def thumbnails_markdown(
     shown: list[tuple[str, str]] = []
     length = 2 * len("|---") * _IN_A_ROW
     for pixels, caption in images:
-        text = "".join(" " if character.isspace() else character for character in caption)
-        alt = "".join(character for character in text if character not in "[]()\\`<>!|")
-        cells = (
-            f"![{alt}]({data_uri(thumbnail(pixels, side))})",
-            re.sub(r"([\\`*_{}\[\]<>|#!])", r"\\\1", text),
-        )
+        text = one_line(" ".join(caption.split()), LONGEST_NAME)
+        alt = markdown("".join(character for character in text if character not in "[]()\\`<>!|"))
+        cells = (f"![{alt}]({data_uri(thumbnail(pixels, side))})", markdown(text))
         length += sum(len(cell.encode()) + 1 for cell in cells) + 2
         if length > limit:
             break
@@ -204,7 +201,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    text = " ".join(text.split())
+    # No glyph is less than a pixel wide.
+    text = one_line(" ".join(text.split()))[: max(1, width)]
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

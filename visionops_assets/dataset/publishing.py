@@ -21,7 +21,7 @@ from visionops_assets.dataset.annotations import AnnotationsError, read_annotati
 from visionops_assets.dataset.arrow_memory import from_the_system, give_back
 from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.findings import findings_in_words
-from visionops_assets.dataset.findings_file import FORMAT, all_columns, write_findings
+from visionops_assets.dataset.findings_file import FORMAT, all_columns, for_spreadsheets, write_findings
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
 from visionops_assets.dataset.integrity import check_holdout_groups
@@ -221,7 +221,7 @@ class Publisher:
         self.lakefs.write(repository, branch, findings_path(plan.batch, name), write_findings(plan.findings))
         if not plan.ok:
             # For who looks at the branch in lakeFS's pages.
-            findings = all_columns(plan.findings).to_csv(index=False).encode()
+            findings = for_spreadsheets(all_columns(plan.findings)).to_csv(index=False).encode()
             self.lakefs.write(repository, branch, f"findings/{plan.batch}.csv", findings)
         facts = self._facts(plan) | {FINDINGS: str(FORMAT)}
         self.lakefs.save(repository, branch, f"Import batch {plan.batch}", facts)

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from resources.escaping import drawn
 from visionops_assets.evaluation.phrases import SHARE
 from visionops_assets.evaluation.verdict import Verdict
 
 _MOST_NAMED_CLASSES = 30
 _MOST_NUMBERED_CLASSES = 15
+_LONGEST_CLASS, _LONGEST_SLICE = 16, 60
 _COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "INSUFFICIENT": "#9a6700"}
 
 
@@ -22,7 +24,7 @@ def confusion_picture(confusion: pd.DataFrame, *, title: str = "Challenger on th
     figure, axes = new_figure(min(8.0, max(3.6, 1.6 + 0.42 * size)), min(7.5, max(3.2, 1.2 + 0.42 * size)))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if size <= _MOST_NAMED_CLASSES:
-        names = [str(name) if len(str(name)) <= 16 else f"{str(name)[:15]}…" for name in confusion.index]
+        names = [drawn(name, _LONGEST_CLASS) for name in confusion.index]
         turned = any(len(name) > 3 for name in names)
         axes.set_xticks(range(size), names, rotation=60 if turned else 0, ha="right" if turned else "center")
         axes.set_yticks(range(size), names)
@@ -32,7 +34,7 @@ def confusion_picture(confusion: pd.DataFrame, *, title: str = "Challenger on th
             axes.text(predicted, true, f"{counts[true, predicted]:,}", ha="center", va="center", color=colour)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    axes.set_title(title, loc="left")
+    axes.set_title(drawn(title), loc="left")
     return small_png(figure)
 
 
@@ -60,7 +62,8 @@ def interval_picture(verdict: Verdict) -> bytes | None:
     for place, (_, bound) in enumerate(critical, start=1):
         axes.plot([bound], [place], ">", color="#57606a", markersize=7)
     axes.set_yticks(
-        range(len(critical) + 1), [primary.metric, *(f"{name}, at least" for name, _ in critical)]
+        range(len(critical) + 1),
+        [primary.metric, *(f"{drawn(name, _LONGEST_SLICE)}, at least" for name, _ in critical)],
     )
     axes.set_ylim(len(critical) + 0.6, -0.8)
     reach = 1.15 * max(1e-9, margin, *(abs(end) for end in ends), *(abs(bound) for _, bound in critical))

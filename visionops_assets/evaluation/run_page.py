@@ -6,6 +6,7 @@ latest decision; a what-if never stands in the place of one.
 
 import re
 
+from resources.escaping import markdown
 from resources.model_records import TAG_DESCRIPTION, TAG_VERDICT
 from resources.model_registry import ModelRegistry
 from visionops_assets.evaluation.verdict import Verdict
@@ -59,4 +60,4 @@ def _described(verdict: Verdict, partition: str, before: str) -> str:
         else f"decision {verdict.identity[:12]}"
     )
     judged = f"{kind[0].upper()}{kind[1:]}, on the holdout of dataset version {partition}, against {against}."
-    return "".join([f"{verdict.summary()[:_LONGEST]}\n\n{judged}", _RULE, of_the_run])
+    return "".join([f"{markdown(verdict.summary()[:_LONGEST])}\n\n{markdown(judged)}", _RULE, of_the_run])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from resources.escaping import markdown, sentence
 from visionops_assets.evaluation.phrases import amount, loss_found, percent, points, probability
 from visionops_assets.evaluation.verdict import Comparison, Reason, SliceRow, Verdict
 
@@ -57,7 +58,7 @@ def slice_table(slices: Sequence[SliceRow]) -> str:
     for row in sorted(slices, key=_weight):
         versus = row.champion is not None
         cells = [
-            _cell(row.name()),
+            markdown(row.name()),
             f"{row.rows:,}",
             percent(row.champion) if versus else "–",
             percent(row.challenger),
@@ -77,10 +78,14 @@ def _lines(verdict: Verdict, rows: int | None) -> Iterator[str]:
     yield f"# {verdict.verdict}"
     yield ""
     champion = verdict.champion.name() if verdict.champion else "none"
-    yield f"{verdict.project}: challenger {verdict.challenger.name()}, champion {champion}, {_kind(verdict)}."
+    about = (
+        f"{verdict.project}: challenger {verdict.challenger.name()}, champion {champion}, {_kind(verdict)}."
+    )
+    yield sentence(about)
     yield ""
     for reason in verdict.reasons:
-        yield f"- {'' if reason.effect == 'NOTE' else f'**{reason.effect}** '}{_sentence(reason)}"
+        effect = "" if reason.effect == "NOTE" else f"**{reason.effect}** "
+        yield f"- {effect}{sentence(_sentence(reason))}"
     evidence = verdict.evidence
     if evidence is not None:
         yield ""
@@ -120,7 +125,7 @@ def _kind(verdict: Verdict) -> str:
 
 
 def _comparison(comparison: Comparison) -> str:
-    text = f"**{comparison.metric}**: challenger {amount(comparison.challenger, comparison.unit)}"
+    text = f"**{markdown(comparison.metric)}**: challenger {amount(comparison.challenger, comparison.unit)}"
     if comparison.champion is None:
         return text + "."
     text += f", champion {amount(comparison.champion, comparison.unit)}, "
@@ -152,11 +157,7 @@ def _marks(row: SliceRow) -> str:
         marks.append("critical")
     if row.floor_reason:
         marks.append(f"own floor: {row.floor_reason}")
-    return _cell(", ".join(marks))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return markdown(", ".join(marks))
 
 
 def _count(number: int | None) -> str:

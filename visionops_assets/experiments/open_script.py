@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from resources.escaping import markdown
 from resources.lakefs import LakeFSResource
 from resources.model_records import (
     FAILED,
@@ -69,7 +70,7 @@ def open_script_run(
             TAG_RECIPE: recipe,
             TAG_CODE: code,
             TAG_IDENTITY: identity_of(project, version.manifest.digest, recipe, code),
-            TAG_DESCRIPTION: f"{script.name}: {_told(project, version)}.",
+            TAG_DESCRIPTION: markdown(f"{script.name}: {_told(project, version)}."),
         },
     )
     say(f"run {run.id} of {project.project} ({registry.run_url(run)}): {_told(project, version)}")

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from resources.artifact_store import ArtifactStore
+from resources.escaping import cell
 from visionops_assets.dataset.image_header import probe
 from visionops_assets.dataset.importing.source import Box
 from visionops_assets.dataset.label_files import ImageToLabel, label_formats, write_label_files
@@ -102,7 +103,8 @@ def export_images(
         with (folder / "wanted.csv").open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             table.writerow(["path", *_NOTES])
-            table.writerows([image.name, *(image.notes[note] for note in _NOTES)] for image in written)
+            # Nobody reads it back; what comes back as a batch keeps its text.
+            table.writerows([image.name, *(cell(image.notes[note]) for note in _NOTES)] for image in written)
     return len(written)
 
 

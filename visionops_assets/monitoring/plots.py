@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 
+from resources.escaping import drawn
 from visionops_assets.evaluation.plots import new_figure, small_png
 
 _QUIET, _DRIFTED = "#57606a", "#cf222e"
 # Farther is as far.
 _FARTHEST = 4.0
+_LONGEST_TITLE = 80
 
 
 def drift_picture(table: pd.DataFrame, title: str) -> bytes | None:
@@ -18,12 +20,12 @@ def drift_picture(table: pd.DataFrame, title: str) -> bytes | None:
     far = (judged["distance"] / judged["threshold"]).clip(upper=_FARTHEST)
     figure, axes = new_figure(6.0, 1.0 + 0.24 * len(judged))
     colours = [_DRIFTED if drifted else _QUIET for drifted in judged["drifted"]]
-    axes.barh(judged["column"], far, color=colours, height=0.65)
+    axes.barh([drawn(each) for each in judged["column"]], far, color=colours, height=0.65)
     axes.axvline(1, color="black", linewidth=1)
     axes.invert_yaxis()
     axes.set_xlim(0, max(1.3, float(far.max()) * 1.05))
     axes.set_xlabel(f"distance from the reference, in thresholds ({_FARTHEST:g} and more)")
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(drawn(title, _LONGEST_TITLE), loc="left", fontsize=10)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return small_png(figure)
@@ -47,7 +49,7 @@ def performance_picture(rows: pd.DataFrame, title: str) -> bytes | None:
             )
     axes.axhline(float(rows["floor"].iloc[-1]), color=_DRIFTED, linewidth=1, linestyle="--", label="floor")
     axes.set_ylim(0, 1.03)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(drawn(title, _LONGEST_TITLE), loc="left", fontsize=10)
     axes.legend(loc="lower left", frameon=False, fontsize=8)
     axes.tick_params(axis="x", labelrotation=30, labelsize=8)
     return small_png(figure)

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from resources.escaping import markdown
 from resources.lakefs import LakeFSResource
 from visionops_assets import metadata
 from visionops_assets.daily import DayCheck
@@ -115,7 +116,7 @@ def wanted_metadata(wanted: pd.DataFrame) -> dict[str, Any]:
 def metadata_text(states: Mapping[Where, State], more: Mapping[Where, str] | None = None) -> dg.MetadataValue:
     """A line a model: where it stands, and what else is known."""
     lines = [
-        f"- {where.name()}: {state.sentence()}{f'; {more[where]}' if more else ''}"
+        f"- {markdown(f'{where.name()}: {state.sentence()}' + (f'; {more[where]}' if more else ''))}"
         for where, state in states.items()
     ]
     return dg.MetadataValue.md("\n".join(lines) or "No rows on this day.")

@@ -5,9 +5,13 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from resources.escaping import LONGEST_NAME, markdown, one_line
 
 WIDTH = 110
 LEAST_WIDTH = 40
+_NOT_IN_ADDRESS = re.compile(r"[\s()<>|\\\x00-\x1f]")
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,13 @@ class Page:
 
     def to_text(self) -> str:
         """For a terminal."""
-        return "\n".join([self.title, "=" * min(len(self.title), WIDTH), *self._joined(_text)]) + "\n"
+        title = one_line(self.title)
+        return "\n".join([title, "=" * min(len(title), WIDTH), *self._joined(_text)]) + "\n"
 
     def to_markdown(self, level: int = 1) -> str:
         """For Dagster's and MLflow's pages; the title is a heading of `level`."""
         lines = self._joined(lambda block: _markdown(block, level + 1))
-        return "\n".join([f"{'#' * level} {_escaped(self.title)}", *lines]) + "\n"
+        return "\n".join([f"{'#' * level} {markdown(self.title)}", *lines]) + "\n"
 
     def _joined(self, render: Callable[[Block], list[str]]) -> Iterator[str]:
         for block in self.blocks:
@@ -122,22 +127,25 @@ class Page:
 def _text(block: Block) -> list[str]:
     match block:
         case Heading(text):
-            return [text, "-" * min(len(text), WIDTH)]
+            return [one_line(text), "-" * min(len(one_line(text)), WIDTH)]
         case Paragraph(text):
-            return textwrap.wrap(text, WIDTH)
+            return textwrap.wrap(one_line(_flowing(text)), WIDTH)
         case Bullets(items):
             return [
-                line
+                part
                 for item in items
-                for line in textwrap.wrap(item, WIDTH, initial_indent="- ", subsequent_indent="  ")
+                for part in textwrap.wrap(
+                    one_line(_flowing(item)), WIDTH, initial_indent="- ", subsequent_indent="  "
+                )
             ]
         case Facts(rows):
-            width = max((len(name) for name, _ in rows), default=0)
-            return [f"{name:<{width}}  {value}{_address(value)}" for name, value in rows]
+            width = max((len(one_line(name)) for name, _ in rows), default=0)
+            return [f"{one_line(name):<{width}}  {one_line(value)}{_address(value)}" for name, value in rows]
         case Table(columns, rows):
-            return _columns(columns, [tuple(str(cell) for cell in row) for row in rows])
+            names = tuple(one_line(name, LONGEST_NAME) for name in columns)
+            return _columns(names, [tuple(one_line(cell, LONGEST_NAME) for cell in row) for row in rows])
         case Picture(_, caption):
-            return [f"[picture: {caption}]"]
+            return [f"[picture: {one_line(caption)}]"]
         case Gallery(cards):
             return _text(Bullets(tuple(_line(card) for card in cards)))
 
@@ -145,20 +153,25 @@ def _text(block: Block) -> list[str]:
 def _markdown(block: Block, level: int) -> list[str]:
     match block:
         case Heading(text):
-            return [f"{'#' * level} {_escaped(text)}"]
+            return [f"{'#' * level} {markdown(text)}"]
         case Paragraph(text):
-            return [_escaped(text)]
+            return [markdown(text)]
         case Bullets(items):
-            return [f"- {_escaped(item)}" for item in items]
+            return [f"- {markdown(item)}" for item in items]
         case Facts(rows):
             return _markdown(Table(("", ""), tuple((name, value) for name, value in rows)), level)
         case Table(columns, rows):
-            head = [_row(columns), _row(["---"] * len(columns))]
+            head = [_row([markdown(name) for name in columns]), _row(["---"] * len(columns))]
             return [*head, *(_row([_linked(cell) for cell in row]) for row in rows)]
         case Picture(_, caption):
-            return [f"*{_escaped(caption)}*"]
+            return [f"*{markdown(caption)}*"]
         case Gallery(cards):
             return _markdown(Bullets(tuple(_line(card) for card in cards)), level)
+
+
+def _flowing(text: str) -> str:
+    """A text whose lines were broken by whoever wrote it; it is wrapped anew."""
+    return " ".join(text.split())
 
 
 def _line(card: Card) -> str:
@@ -166,7 +179,7 @@ def _line(card: Card) -> str:
 
 
 def _address(value: Cell) -> str:
-    return f"  {value.address}" if isinstance(value, Link) and value.address else ""
+    return f"  {one_line(value.address)}" if isinstance(value, Link) and value.address else ""
 
 
 def _columns(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -194,14 +207,13 @@ def _is_number(cell: str) -> bool:
 
 def _linked(cell: Cell) -> str:
     if isinstance(cell, Link) and cell.address:
-        return f"[{_escaped(cell.text)}]({cell.address.replace(')', '%29')})"
-    return _escaped(str(cell))
+        return f"[{markdown(cell.text)}]({_NOT_IN_ADDRESS.sub(_quoted, cell.address)})"
+    return markdown(cell)
 
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
-    """Text from outside cannot become a link, a tag or another cell."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text.replace("\n", " "))
+def _quoted(found: re.Match[str]) -> str:
+    return quote(found[0], safe="")

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from resources.escaping import visible
 from visionops_assets.promotion.page import Gallery, Heading, Page, Picture
 
 STYLE = """
@@ -110,8 +112,11 @@ def to_html(page: Page, pictures: Sequence[Picture] = (), *, pictures_title: str
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
+    def shown(value: Any) -> Any:
+        return value if isinstance(value, Markup) else visible(str(value))
+
     blocks = page.blocks + ((Heading(pictures_title), *pictures) if pictures else ())
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=shown)
     return environment.from_string(TEMPLATE).render(
         page=Page(page.title, blocks),
         style=Markup(STYLE),

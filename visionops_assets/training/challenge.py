@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from resources.escaping import markdown
 from resources.lakefs import LakeFSResource
 from resources.model_records import (
     FAILED,
@@ -97,7 +98,7 @@ def identity_of(project: Project, manifest_digest: str, recipe: str, code: str) 
 def _described(project: Project, version: DatasetVersion) -> str:
     """What MLflow's page of a training says of it."""
     recipe, spec = project.recipe, project.recipe.input
-    return (
+    return markdown(
         f"{recipe.model.class_path} trained for {recipe.epochs} epochs on the {len(version.split('train')):,} training "
         f"images ({spec.width}×{spec.height}, {'grey' if spec.channels == 1 else 'colour'}) of dataset version "
         f"{version.partition}."

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 
+from resources.escaping import drawn
 from visionops_assets.training.history import EpochReport
 
 _LARGEST_BYTES = 50_000
@@ -42,7 +43,7 @@ def learning_curves(history: Sequence[EpochReport], title: str = "") -> bytes:
     losses.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     if title:
-        losses.set_title(title)
+        losses.set_title(drawn(title))
     for dpi in (100, 60):
         picture = io.BytesIO()
         FigureCanvasAgg(figure)

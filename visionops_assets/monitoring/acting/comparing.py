@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from resources.escaping import markdown
 from resources.lakefs import LakeFSResource
 from resources.model_records import ModelVersion
 from resources.model_registry import ModelRegistry
@@ -109,6 +110,6 @@ class Comparing:
         """The comparison as a page beside the champion's files; returns where MLflow shows it."""
         run_id = champion.version.run_id
         path = f"monitoring/comparisons/{verdict.identity[:SHORT]}.md"
-        text = f"The version before stands as challenger. {found.sentence()}.\n\n{verdict.to_markdown()}"
+        text = f"The version before stands as challenger. {markdown(found.sentence())}.\n\n{verdict.to_markdown()}"
         self.registry.artifacts.put_bytes(run_id, path, text.encode())
         return self.registry.run_url(self.registry.runs.get(run_id), path)

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from resources.escaping import markdown
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from visionops_assets import metadata
@@ -45,15 +46,22 @@ def response_metadata(
     found: Response, project: Project, lakefs: LakeFSResource, registry: ModelRegistry
 ) -> dict[str, Any]:
     """What was noticed, what was done about it and why, and where its evidence is."""
-    noticed = "\n".join(f"- {each.group}, {each.sentence()}" for each in found.noticed)
-    done = "\n".join(f"- **{action.title()}**: {action.why}. {action.done}." for action in found.actions)
+    noticed = "\n".join(f"- {markdown(f'{each.group}, {each.sentence()}')}" for each in found.noticed)
+    done = "\n".join(
+        f"- **{markdown(action.title())}**: {markdown(f'{action.why}. {action.done}.')}"
+        for action in found.actions
+    )
     notes = [found.reported] if found.reported else list(found.notes)
     shown: dict[str, Any] = {
         "noticed": dg.MetadataValue.md(noticed or "No champion has rows on these days."),
-        "done": dg.MetadataValue.md(done or f"Nothing{f': {notes[0]}' if notes else ''}."),
+        "done": dg.MetadataValue.md(done or f"Nothing{f': {markdown(notes[0])}' if notes else ''}."),
         "actions": len(found.actions),
         "dry_run": project.drift.dry_run,
-        **({"notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes))} if notes else {}),
+        **(
+            {"notes": dg.MetadataValue.md("\n".join(f"- {markdown(note)}" for note in notes))}
+            if notes
+            else {}
+        ),
     }
     if found.actions:
         shown["evidence"] = metadata.table(pd.DataFrame([_evidence(action) for action in found.actions]))
