@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from PIL import Image
 
 from resources import escaping
 from resources.model_registry import ModelRegistry
+from tests import processes
 from tests.world import copy_registry
 from visionops import findings as findings_verb
 from visionops.terminal import EscapingStream
@@ -304,29 +304,17 @@ def test_a_terminal_gets_text(name: str) -> None:
     assert stream.rich_proxied_file is below
 
 
-def test_a_command_prints_and_fails_in_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_command_prints_and_fails_in_text(tmp_path: Path) -> None:
     """Through the real entrance, what it prints and what it fails with."""
-    from visionops import __main__ as entrance
-
-    said, failed = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(sys, "stdout", said)
-    monkeypatch.setattr(sys, "stderr", failed)
-    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(entrance.interruption, "hear", lambda: None)
     report = tmp_path / "report.md"
     report.write_text("".join(map(escaping.storable, NAMES.values())), encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["visionops", "comment", str(report)])
-    with pytest.raises(SystemExit):
-        entrance.main()
-    assert_text(said.getvalue())
-    for name in ("a\nerror: forged", "a\x1b[2J\u202e", "a\rerror"):
-        failed = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", failed)
-        monkeypatch.setattr(sys, "argv", ["visionops", "comment", str(tmp_path / name)])
-        with pytest.raises(SystemExit):
-            entrance.main()
-        assert_text(failed.getvalue())
-        assert len(re.findall(r"(?m)^error", failed.getvalue())) == 1
+    environment = {"VISIONOPS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "PATH": ""}
+    for number, name in enumerate(("report.md", "a\nerror: forged", "a\x1b[2J\u202e", "a\rerror")):
+        said = tmp_path / f"said-{number}"
+        ended = processes.visionops("comment", str(tmp_path / name), environment=environment, said=said)
+        assert ended.code == 1
+        assert_text(said.read_text(encoding="utf-8"))
+        assert len(re.findall(r"(?m)^error", ended.said)) == 1
 
 
 @pytest.fixture(scope="module")
