@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]
 
 # Pillow's own bound, a quarter of a GiB of RGB: beyond it an attack is likelier than a photograph.
 MAX_PIXELS = 89_478_485
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 _ORIENTATION = 0x0112

@@ -1,0 +1,233 @@
+"""Bytes over lines that die, servers that know no Range, and disks that are full: nothing is fetched twice."""
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from edge.fetch import CHUNK, PIECE, Client, NoSpace, Unreachable, WrongDigest
+from edge.files import Files, System
+from tests.devices.small_fleet import Fleet, frame, update
+from visionops.edge_server import EdgeFiles
+from visionops.serving.server import in_thread
+
+CONTENT = os.urandom(385_521)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def server(behaviour: Behaviour) -> Iterator[str]:
+    """A server that answers each GET so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            behaviour(self)
+
+        def log_message(self, *_: object) -> None: ...
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{made.server_port}"
+    finally:
+        made.shutdown()
+        made.server_close()
+
+
+def start_of(handler: BaseHTTPRequestHandler) -> int:
+    asked = handler.headers.get("Range", "bytes=0-")
+    return int(asked.removeprefix("bytes=").rstrip("-"))
+
+
+def answer(handler: BaseHTTPRequestHandler, status: int, body: bytes, start: int, sent: int) -> None:
+    """Say that all of a body comes, and send so many bytes of it."""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    if status == 206:
+        handler.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(CONTENT)}")
+    handler.end_headers()
+    handler.wfile.write(body[:sent])
+    handler.close_connection = True
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    (tmp_path / "state").mkdir()
+    return Files(tmp_path / "state")
+
+
+def fetch(client: Client, files: Files, url: str) -> None:
+    client.blob(files, f"{url}/blob", SHA256, len(CONTENT))
+
+
+def test_connections_that_die_after_20_kb_fetch_no_byte_twice(files: Files) -> None:
+    def dies(handler: BaseHTTPRequestHandler) -> None:
+        start = start_of(handler)
+        answer(handler, 206 if start else 200, CONTENT[start:], start, 20_000)
+
+    client = Client()
+    with server(dies) as url:
+        fetch(client, files, url)
+    assert client.bytes == len(CONTENT)
+    assert files.read(f"blobs/{SHA256}") == CONTENT
+
+
+def test_a_server_without_range_is_read_from_its_beginning(files: Files) -> None:
+    asked: list[int] = []
+
+    def knows_no_range(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(start_of(handler))
+        answer(handler, 200, CONTENT, 0, 100_000 if len(asked) == 1 else len(CONTENT))
+
+    with server(knows_no_range) as url:
+        fetch(Client(), files, url)
+    assert asked[0] == 0 and asked[1] >= 3 * PIECE
+    assert files.read(f"blobs/{SHA256}") == CONTENT
+
+
+def test_another_range_than_was_asked_for_is_not_appended(files: Files) -> None:
+    def confused(handler: BaseHTTPRequestHandler) -> None:
+        start = start_of(handler)
+        answer(handler, 206 if start else 200, CONTENT[start:], 7 if start else 0, CHUNK)
+
+    with server(confused) as url, pytest.raises(Unreachable, match="another range"):
+        fetch(Client(), files, url)
+    with server(lambda handler: answer(handler, 200, CONTENT, 0, len(CONTENT))) as url:
+        fetch(Client(), files, url)
+    assert files.read(f"blobs/{SHA256}") == CONTENT
+
+
+def test_a_longer_body_than_was_signed_is_cut_and_held_to_its_digest(files: Files) -> None:
+    with server(lambda handler: answer(handler, 200, CONTENT + b"more", 0, len(CONTENT) + 4)) as url:
+        fetch(Client(), files, url)
+    assert files.read(f"blobs/{SHA256}") == CONTENT
+
+
+def test_another_file_leaves_nothing_behind(files: Files) -> None:
+    zeros = bytes(len(CONTENT))
+    with (
+        server(lambda handler: answer(handler, 200, zeros, 0, len(zeros))) as url,
+        pytest.raises(WrongDigest),
+    ):
+        fetch(Client(), files, url)
+    assert files.names("incoming") == files.names("blobs") == []
+
+
+@pytest.mark.parametrize("status", [404, 403, 500, 503, 416])
+def test_what_is_no_answer_is_unreachable_and_keeps_what_arrived(files: Files, status: int) -> None:
+    files.append(f"incoming/{SHA256}", CONTENT[:PIECE])
+    with server(lambda handler: answer(handler, status, b"no", 0, 2)) as url, pytest.raises(Unreachable):
+        fetch(Client(), files, url)
+    assert files.size(f"incoming/{SHA256}") == (PIECE if status != 416 else None)
+
+
+def test_a_bandwidth_limit_is_held(files: Files) -> None:
+    slept: list[float] = []
+    client = Client(max_kbps=800, sleep=slept.append)
+    with server(lambda handler: answer(handler, 200, CONTENT, 0, len(CONTENT))) as url:
+        fetch(client, files, url)
+    assert sum(slept) == pytest.approx(len(CONTENT) * 8 / 800_000, rel=0.1)
+
+
+class Full(System):
+    """A disk that takes so many bytes more."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def append(self, path: Path, content: bytes) -> None:
+        if len(content) > self.room:
+            super().append(path, content[: self.room])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        self.room -= len(content)
+        super().append(path, content)
+
+    def remove(self, path: Path) -> None:
+        self.room += path.stat().st_size
+        super().remove(path)
+
+
+def test_a_full_disk_refuses_the_update_frees_its_room_and_serves_on(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    device = fleet.device()
+    update(device.start())
+    fleet.publish(fleet.bundle(2, padding=3 * CHUNK))
+    device.system = Full(2 * CHUNK)
+    agent = device.start()
+    assert update(agent)["model"]["release"] == 1
+    assert [why for _, why, _ in agent.state.quarantine] == ["no_space"]
+    assert agent._files.names("incoming") == []
+    # What may have been a moment's trouble is tried again a day later.
+    device.system = System()
+    assert update(device.start())["model"]["release"] == 1
+    fleet.clock.pass_(hours=25)
+    assert update(device.start())["model"]["release"] == 2
+
+
+def test_a_bundle_larger_than_the_disk_is_refused_before_a_byte_is_fetched(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    device = fleet.device()
+    update(device.start())
+    client = Client()
+    with pytest.raises(NoSpace, match="do not fit"):
+        client.blob(Files(device.folder / "state"), fleet.url, "0" * 64, 1 << 50)
+    assert client.requests == 0
+
+
+def test_over_http_a_poll_without_news_takes_two_requests(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    with in_thread(EdgeFiles(tmp_path / "repository")) as made:  # type: ignore[arg-type]
+        device = fleet.device(url=f"{made.address}/shapes")
+        agent = device.start()
+        assert update(agent)["model"]["release"] == 1
+        before = device.client.requests
+        agent.look()
+        assert device.client.requests == before + 2
+        fleet.publish(fleet.bundle(2))
+        assert update(agent)["model"]["release"] == 2
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        agent.look()
+    assert agent.answer(frame())["model"]["release"] == 2
+
+
+def test_what_is_served_is_what_devices_may_have(tmp_path: Path) -> None:
+    import httpx
+
+    fleet = Fleet(tmp_path)
+    first = fleet.bundle(1)
+    fleet.publish(first)
+    (tmp_path / "repository" / "shapes" / "staged" / "manifest.json").write_text("{}")
+    sha256, content = first.manifest["files"]["model.onnx"]["sha256"], first.blobs["model.onnx"]
+    with in_thread(EdgeFiles(tmp_path / "repository")) as made, httpx.Client(base_url=made.address) as http:  # type: ignore[arg-type]
+        url = f"/shapes/blobs/{sha256}"
+        assert http.get(url).content == content
+        assert http.head(url).headers["content-length"] == str(len(content))
+        part = http.get(url, headers={"Range": "bytes=5-9"})
+        assert (part.status_code, part.content) == (206, content[5:10])
+        assert part.headers["content-range"] == f"bytes 5-9/{len(content)}"
+        assert http.get(url, headers={"Range": "bytes=-3"}).content == content[-3:]
+        assert http.get(url, headers={"Range": f"bytes={len(content)}-"}).status_code == 416
+        assert http.get("/shapes/metadata/timestamp.json").headers["cache-control"] == "no-cache"
+        assert "immutable" in http.get("/shapes/metadata/1.root.json").headers["cache-control"]
+        for path in (
+            "/",
+            "/shapes",
+            "/shapes/staged/manifest.json",
+            "/shapes/blobs/../staged/manifest.json",
+            "/shapes/metadata/%2e%2e/staged/manifest.json",
+            "/../keys/root.pem",
+            "/shapes/metadata",
+            "/shapes/metadata/2.root.json",
+        ):
+            assert http.get(path).status_code == 404, path
+        assert http.put(url, content=b"").status_code == 405

@@ -1,0 +1,95 @@
+"""A publisher that is killed at any step has published nothing or all, and the next one goes on."""
+
+from pathlib import Path
+
+import pytest
+
+from resources.artifact_store import ArtifactStore
+from tests.devices.small_fleet import GROUP, PROJECT, Fleet, update
+from visionops_assets.delivery import signers
+from visionops_assets.delivery.repository import Repository
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class DyingStore(ArtifactStore):
+    """Dies before its n-th write."""
+
+    left: int
+
+    def write(self, key: str, content: bytes) -> None:
+        if self.left == 0:
+            raise Killed
+        # A resource of Dagster's is frozen.
+        object.__setattr__(self, "left", self.left - 1)
+        super().write(key, content)
+
+
+def publish(repository: Repository, fleet: Fleet, seed: int) -> None:
+    bundle = fleet.bundle(seed, release=seed)
+    if repository.add_bundle(bundle.manifest, bundle.blobs):
+        repository.assign(GROUP, {"base": bundle.named, "observe": {"frames": 1}})
+
+
+def test_killed_before_every_write_of_a_publication(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    agent = fleet.device().start()
+    assert update(agent)["model"]["release"] == 1
+    root = str(tmp_path / "repository")
+    whole, seed = 0, 2
+    for step in range(40):
+        dying = Repository(DyingStore(root=root, left=step), PROJECT, fleet.keys, fleet.clock)
+        before = (fleet.repository.assignment(GROUP) or {})["base"]["release"]
+        try:
+            publish(dying, fleet, seed)
+            whole += 1
+        except Killed:
+            pass
+        # Whatever was left, what is published is whole: a device takes it, old or new.
+        found = update(agent)["model"]["release"]
+        assert found in (before, seed)
+        assert agent.problems == {}
+        publish(fleet.repository, fleet, seed)
+        assert update(agent)["model"]["release"] == seed
+        if whole:
+            break
+        seed += 1
+    assert whole == 1 and step >= 10
+
+
+@pytest.mark.parametrize("role", signers.ROLES)
+def test_killed_before_every_write_of_a_change_of_keys(tmp_path: Path, role: str) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    agent = fleet.device().start()
+    update(agent)
+    for step in range(8):
+        signers.begin_rotation(tmp_path / "keys", role)
+        new, going = signers.rotating(tmp_path / "keys", role)
+        dying = Repository(
+            DyingStore(root=str(tmp_path / "repository"), left=step), PROJECT, new, fleet.clock
+        )
+        try:
+            dying.rotate(role, going)
+            killed = False
+        except Killed:
+            killed = True
+        # Devices know the signatures at each moment, and the next publisher has keys for what it finds.
+        agent.look()
+        present = Repository(fleet.store, PROJECT, signers.embedded_keys(tmp_path / "keys"), fleet.clock)
+        present.assign(GROUP, present.assignment(GROUP) or {})
+        agent.look()
+        again, going = signers.rotating(tmp_path / "keys", role)
+        Repository(fleet.store, PROJECT, again, fleet.clock).rotate(role, going)
+        agent.look()
+        signers.end_rotation(tmp_path / "keys", role)
+        fleet.keys = signers.embedded_keys(tmp_path / "keys")
+        fleet.repository = Repository(fleet.store, PROJECT, fleet.keys, fleet.clock)
+        fleet.repository.assign(GROUP, fleet.repository.assignment(GROUP) or {})
+        agent.look()
+        if not killed:
+            return
+    raise AssertionError("a change of keys takes more writes than were looked at")
