@@ -58,11 +58,13 @@ def command(
         raise typer.BadParameter("--register puts back what was trained, and --inputs-only trains nothing")
     registry = services.registry()
     with shown_line(project, wanted=not quiet) as line:
-        follower = Follower(line.show, PHASES["make_again"])
+        follower = Follower(line.show)
 
         def say(text: str) -> None:
             if not follower.read(text):
                 line.say(text)
+                # Once there is something to make.
+                follower.enter(PHASES["make_again"])
 
         with watched(follower.hear):
             made = reproduce(

@@ -47,6 +47,31 @@ def test_a_champion_may_know_other_classes() -> None:
     assert len(as_boxes(column, CLASSES).labels) == 0
 
 
+class Session:
+    """Answers each image's first pixel, and notes how many pixels it was given at once."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+
+    def run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        images = inputs["images"]
+        self.given.append(images.shape[0] * images.shape[1] * images.shape[2])
+        return [images[:, 0, 0, 0] for _ in outputs]
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (864, 488), (1080, 1920), (3000, 4000)])
+def test_large_images_are_answered_a_few_at_a_time_and_in_their_order(height: int, width: int) -> None:
+    session, spec = Session(), InputSpec(height=height, width=width, channels=1)
+    images = np.zeros((11, height, width, 1), np.uint8)
+    images[:, 0, 0, 0] = np.arange(11)
+    model = ShippedModel(Path("model.onnx"), session, "detection", CLASSES, spec)
+    first, second = model.run([images[:6], images[6:]], ["boxes", "scores"])
+    assert [list(batch) for batch in first] == [list(range(6)), list(range(6, 11))]
+    assert [list(batch) for batch in second] == [list(batch) for batch in first]
+    assert all(pixels <= max(2**22, height * width) for pixels in session.given)
+    assert len(session.given) == 2 or height * width * 6 > 2**22
+
+
 def test_a_file_of_the_other_task_is_refused_by_name() -> None:
     classifier = ShippedModel(Path("model.onnx"), None, "classification", CLASSES, INPUT)
     with pytest.raises(

@@ -56,6 +56,7 @@ def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
 def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
     from visionops_assets.evaluation.detections import boxes_in_image, detect
     from visionops_assets.evaluation.predictions import scores_of
+    from visionops_assets.evaluation.shipped import images_at_once
 
     size = shipped.input
     paths: list[str] = []
@@ -69,7 +70,7 @@ def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd
             paths.append(path)
             sides.append((header.height, header.width))
             decoded.append(pixels)
-            if len(decoded) == BATCH:
+            if len(decoded) == images_at_once(size, BATCH):
                 yield np.stack(decoded)
                 decoded.clear()
         if decoded:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from resources.lakefs import LakeFSResource
 from resources.scratch import Scratch
 from visionops_assets.dataset.samples import load_samples
-from visionops_assets.evaluation.shipped import fetch_model, open_model
+from visionops_assets.evaluation.shipped import fetch_model, images_at_once, open_model
 from visionops_assets.evaluation.tasks import EvaluationTask
+from visionops_assets.progress import tell
 from visionops_assets.registry import Registry
 from visionops_assets.training.recipe import InputSpec
 
@@ -44,5 +45,8 @@ class Scorer:
 
     def _images(self, rows: pd.DataFrame, size: InputSpec) -> Iterator[NDArray[np.uint8]]:
         view, _ = load_samples(self.lakefs, self.repository, self.commit, rows, self.scratch.samples, size)
-        for start in range(0, len(view), BATCH):
-            yield view.gather(np.arange(start, min(start + BATCH, len(view))))
+        step = images_at_once(size, BATCH)
+        for start in range(0, len(view), step):
+            end = min(start + step, len(view))
+            yield view.gather(np.arange(start, end))
+            tell(f"image {end:,} of {len(view):,}", end, len(view))

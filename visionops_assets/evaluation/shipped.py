@@ -16,6 +16,8 @@ from visionops_assets.registry import Registry
 from visionops_assets.training.recipe import InputSpec
 
 _FORMAT = "1"
+# What a network computes of so many takes some hundred megabytes.
+_PIXELS_AT_ONCE = 1 << 22
 
 
 class ModelFileError(ValueError):
@@ -39,7 +41,8 @@ class ShippedModel:
     def run(self, batches: Iterable[NDArray[np.uint8]], outputs: Sequence[str]) -> list[list[NDArray[Any]]]:
         """The asked outputs, each a list of one array a batch of images uint8 [N, H, W, C].
 
-        Only answers are kept, so memory holds one batch of images. Raises `ModelFileError` for images of another
+        Only answers are kept, and large images are computed a few at a time, so memory holds one batch of images and
+        little more. Raises `ModelFileError` for images of another
         shape or type than the file states.
         """
         shape = (self.input.height, self.input.width, self.input.channels)
@@ -51,10 +54,20 @@ class ShippedModel:
                     f"{_by(images.shape[1:])}; decode them as the file's `visionops.input` says"
                 )
             if len(images):
-                found = self.session.run(list(outputs), {"images": images})
-                for kept, answer in zip(answers, found, strict=True):
-                    kept.append(answer)
+                step = images_at_once(self.input)
+                parts = [
+                    self.session.run(list(outputs), {"images": images[start : start + step]})
+                    for start in range(0, len(images), step)
+                ]
+                for kept, found in zip(answers, zip(*parts, strict=True), strict=True):
+                    kept.append(found[0] if len(found) == 1 else np.concatenate(found))
         return answers
+
+
+def images_at_once(size: InputSpec, most: int | None = None) -> int:
+    """How many images of an input's size memory takes together."""
+    fitting = max(1, _PIXELS_AT_ONCE // (size.height * size.width))
+    return fitting if most is None else min(most, fitting)
 
 
 def how_back(project: str, version: int, error: Exception) -> str:
