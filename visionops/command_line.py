@@ -18,6 +18,7 @@ from visionops import (
     home,
     import_batch,
     init,
+    inspect_source,
     labels,
     metrics,
     predict,
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.callback()(terminal.escape_output)
 app.command("demo")(demo.command)
 app.command("init")(init.command)
+app.command("inspect")(inspect_source.command)
 app.command("doctor")(doctor.command)
 app.add_typer(project.app, name="project")
 app.add_typer(home.app, name="home")

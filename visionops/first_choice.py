@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from visionops.first_recipe import first_recipe
 from visionops_assets.dataset.first_look import FirstLook
+from visionops_assets.dataset.shares import with_holdout
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.project import Splits
 from visionops_assets.training.recipe import Recipe
@@ -44,6 +45,14 @@ def first_choice(look: FirstLook) -> FirstChoice:
     floor, why_floor = _floor(look)
     why = {**chosen.why, "floor": why_floor, **({"splits": why_splits} if why_splits else {})}
     return FirstChoice(chosen.recipe, shares, floor, _object_sizes(look), why)
+
+
+def holding_out(choice: FirstChoice, holdout: float) -> FirstChoice:
+    """The same choice with another share held out."""
+    why = {field: text for field, text in choice.why.items() if field != "splits"}
+    val = round(with_holdout(choice.shares, holdout)["val"], 2)
+    shares = {"train": round(1 - holdout - val, 4), "val": val, "holdout": holdout}
+    return replace(choice, shares=shares, why=why)
 
 
 def _shares(look: FirstLook) -> tuple[dict[str, float], str]:

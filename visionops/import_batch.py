@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from visionops import interruption
+from visionops import interruption, source_options
 
 
 def command(
@@ -17,9 +17,16 @@ def command(
         ),
     ],
     batch: Annotated[str, typer.Option(help="Name the batch will have, for example week-07.")],
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="How the source keeps its labels; detected if not given.")
-    ] = None,
+    format_name: source_options.Format = None,
+    encoding: source_options.Encoding = None,
+    boxes: source_options.Boxes = None,
+    unlabelled: source_options.Unlabelled = None,
+    renamed: source_options.Renamed = None,
+    dropped: source_options.Dropped = None,
+    leave_out_errors: source_options.LeaveOutErrors = False,
+    follow_links: source_options.FollowLinks = False,
+    holdout: source_options.Holdout = None,
+    preview: source_options.Preview = None,
     findings_to: Annotated[
         Path | None,
         typer.Option("--findings", metavar="FILE.csv", help="Write all that this audit finds to this file."),
@@ -38,10 +45,13 @@ def command(
     from visionops.progress import progress_line
     from visionops.sources import opened
     from visionops_assets.dataset.findings import findings_in_words
-    from visionops_assets.dataset.importing.options import Stated
-    from visionops_assets.dataset.publishing import BatchRefused, Publisher
+    from visionops_assets.dataset.importing.reading import read_source
+    from visionops_assets.dataset.publishing import LINES, BatchRefused, Publisher
     from visionops_assets.evaluation.opinion import champion_opinion
 
+    stated = source_options.stated(
+        format_name, encoding, boxes, unlabelled, renamed, dropped, leave_out_errors, follow_links, holdout
+    )
     found, registry = services.project(project), services.registry()
     with progress_line(batch, not quiet) as progress, opened(source, progress) as one:
         if one.must_be_copied:
@@ -56,8 +66,13 @@ def command(
             check_source=one.check_unchanged,
             neighbours=services.neighbours(found),
         )
+        if preview is not None:
+            from visionops.preview import write_preview
+
+            write_preview(read_source(one.path, stated), preview)
+            typer.echo(f"written: {preview / 'index.html'}")
         try:
-            published = publisher.publish(one.path, batch, Stated(format_name), one.address)
+            published = publisher.publish(one.path, batch, stated, one.address)
         except BatchRefused as refused:
             if findings_to is not None:
                 write_csv(refused.findings, findings_to)
@@ -66,9 +81,10 @@ def command(
         write_csv(published.findings, findings_to)
     interruption.keep(f"{batch} is published", "tick", project)
     if not published.findings.empty:
-        typer.echo(findings_in_words(published.findings))
+        typer.echo(findings_in_words(published.findings, lines=LINES))
         if published.outcome == "published":
             typer.echo(f"`visionops findings {project} {batch} --html FOLDER` shows them with the images")
+    typer.echo(published.sums.in_words())
     if published.outcome == "unchanged":
         typer.echo(f"{batch}: {published.images} images are on main already, nothing changed")
     else:

@@ -1,12 +1,14 @@
 """`visionops init`: from images to a project and its first verdict."""
 
 import contextlib
+import dataclasses
 import datetime
 import re
+import shlex
 import sys
 import textwrap
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,13 +16,19 @@ import typer
 
 from resources import home
 from resources.masking import without_secrets
-from visionops import interruption
+from visionops import interruption, source_options
 
 if TYPE_CHECKING:
     from visionops.first_choice import FirstChoice
     from visionops.sources import Opened
     from visionops_assets.dataset.first_look import FirstLook
+    from visionops_assets.dataset.importing.options import Stated
+    from visionops_assets.dataset.importing.source import Source
     from visionops_assets.project import Project
+
+
+# Above this share of images without annotation a person says what they are.
+_MANY_UNLABELLED = 0.2
 
 
 class ProjectExists(ValueError):
@@ -33,9 +41,16 @@ def command(
         str, typer.Option("--from", help="Images with labels: folder, archive, or s3://bucket/folder.")
     ],
     batch: Annotated[str, typer.Option(help="Name that this first batch will have.")] = "batch-01",
-    format_name: Annotated[
-        str | None, typer.Option("--format", help="How the source keeps its labels; detected if not given.")
-    ] = None,
+    format_name: source_options.Format = None,
+    encoding: source_options.Encoding = None,
+    boxes: source_options.Boxes = None,
+    unlabelled: source_options.Unlabelled = None,
+    renamed: source_options.Renamed = None,
+    dropped: source_options.Dropped = None,
+    leave_out_errors: source_options.LeaveOutErrors = False,
+    follow_links: source_options.FollowLinks = False,
+    holdout: source_options.Holdout = None,
+    preview: source_options.Preview = None,
     description: Annotated[str, typer.Option(help="What the model is for, in one sentence.")] = "",
     owner: Annotated[str | None, typer.Option(help="team:<name> or an e-mail address.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the images.")] = None,
@@ -57,35 +72,50 @@ def command(
 
     Asks what it cannot know, unless a flag says it. Never overwrites a project file.
     """
-    from visionops.first_choice import first_choice
+    from visionops.first_choice import first_choice, holding_out
     from visionops.progress import progress_line
     from visionops.sources import opened
     from visionops_assets.dataset.first_look import first_look
-    from visionops_assets.dataset.importing.options import Stated
     from visionops_assets.dataset.importing.reading import read_source
     from visionops_assets.dataset.layout import check_batch_name
 
     interruption.keep("nothing was made yet")
     check_batch_name(batch)
     path = _free_path(name)
+    stated = source_options.stated(
+        format_name, encoding, boxes, unlabelled, renamed, dropped, leave_out_errors, follow_links, holdout
+    )
     with contextlib.ExitStack() as stack:
         with progress_line(name) as progress:
             one = stack.enter_context(opened(source, progress))
-        look = first_look(read_source(one.path, Stated(format_name)))
-        choice = first_choice(look)
+        found = read_source(one.path, stated)
+        stated, found = _unlabelled(one.path, found, stated, yes)
+        look = first_look(found)
+        if preview is not None:
+            from visionops.preview import write_preview
+
+            write_preview(found, preview)
+            typer.echo(f"written: {preview / 'index.html'}")
+        choice = first_choice(look) if holdout is None else holding_out(first_choice(look), holdout)
         typer.echo(_seen(look))
         typer.echo(_chosen(choice))
         answers = _answers(yes, look, choice, owner=owner, licence=licence, floor=floor, approval=approval)
         project = _write(path, name, look, choice, description, *answers)
         typer.echo(f"project file: {path}")
-        form = ("--format", format_name) if format_name else ()
-        onwards = ("import", name, without_secrets(source), "--batch", batch, *form)
+        flags = source_options.typed(stated)
+        onwards = ("import", name, without_secrets(source), "--batch", batch, *flags)
         interruption.keep(f"the project file is kept, and {batch} is published whole or not at all", *onwards)
         with progress_line(name) as progress:
-            _publish(project, one, batch, format_name, source, progress)
+            _publish(project, one, batch, stated, onwards, progress)
     interruption.keep(
         "project file and batch are kept, and a training up to its last checkpoint", "tick", name
     )
+    if look.splits == {"train": look.images}:
+        typer.echo(
+            "every image came as train, so nothing is held out and no model can be judged. To hold out a quarter, by "
+            f"group: `visionops {shlex.join(onwards)} --holdout 0.25`, then `visionops tick {name}`"
+        )
+        return
     if not run:
         typer.echo(f"`visionops tick {name}`, or the sensor of `visionops up`, trains and judges")
         return
@@ -109,6 +139,27 @@ def _free_path(name: str) -> Path:
                 f"`visionops import {name} SOURCE --batch NAME`"
             )
     return folder / f"{name}.yaml"
+
+
+def _unlabelled(path: Path, found: "Source", stated: "Stated", yes: bool) -> tuple["Stated", "Source"]:
+    """Where nothing is said of many images, ask what they are."""
+    from visionops_assets.dataset.importing.options import UNLABELLED
+    from visionops_assets.dataset.importing.reading import read_source
+
+    left_out = found.sums.images_left_out["without annotation"]
+    missing = found.supposed + left_out
+    if stated.unlabelled is not None or missing <= _MANY_UNLABELLED * found.sums.images:
+        return stated, found
+    default = "background" if found.supposed else "leave-out"
+    told = f"{missing:,} of {found.sums.images:,} images have no annotation"
+    if yes:
+        typer.echo(f"{told}: --unlabelled {default} is the default")
+        return stated, found
+    if not _at_a_terminal():
+        raise ValueError(f"{told}: say what they are with --unlabelled {', '.join(UNLABELLED)}")
+    chosen = typer.prompt(f"{told}. They are ({', '.join(UNLABELLED)})", default=default)
+    stated = dataclasses.replace(stated, unlabelled=source_options.stated(unlabelled=chosen).unlabelled)
+    return stated, read_source(path, stated)
 
 
 def _seen(look: "FirstLook") -> str:
@@ -227,14 +278,13 @@ def _publish(
     project: "Project",
     one: "Opened",
     batch: str,
-    format_name: str | None,
-    source: str,
+    stated: "Stated",
+    onwards: Sequence[str],
     progress: Callable[[str, int, int], None],
 ) -> None:
     from visionops import services
     from visionops_assets.dataset.findings import findings_in_words
-    from visionops_assets.dataset.importing.options import Stated
-    from visionops_assets.dataset.publishing import BatchRefused, Publisher
+    from visionops_assets.dataset.publishing import LINES, BatchRefused, Publisher
 
     publisher = Publisher(
         project,
@@ -246,16 +296,18 @@ def _publish(
         neighbours=services.neighbours(project),
     )
     try:
-        published = publisher.publish(one.path, batch, Stated(format_name), one.address)
+        published = publisher.publish(one.path, batch, stated, one.address)
     except BatchRefused as refused:
         raise BatchRefused(
-            f"{refused}\nThe project file stays. Then: `visionops import {project.project} {source} --batch {batch}`",
+            f"{refused}\nThe project file stays. Then: `visionops {shlex.join(onwards)}`",
             refused.branch,
             refused.images,
             refused.findings,
+            refused.sums,
         ) from refused
     if not published.findings.empty:
-        typer.echo(findings_in_words(published.findings))
+        typer.echo(findings_in_words(published.findings, lines=LINES))
+    typer.echo(published.sums.in_words())
     typer.echo(f"{batch}: {published.images:,} images {published.outcome}")
 
 

@@ -29,6 +29,8 @@ class Finding(NamedTuple):
     other: str | None = None
 
 
+_LONGEST = 170
+
 DETAILS = ("suspected", "confidence", "box", "other")
 
 
@@ -57,18 +59,54 @@ def has_errors(findings: pd.DataFrame) -> bool:
     return bool((findings["severity"] == "ERROR").any())
 
 
-def findings_in_words(findings: pd.DataFrame, most: int = 5) -> str:
-    """One line a check: how many, and the first few with what and why. "No findings." when there are none."""
+def findings_in_words(findings: pd.DataFrame, most: int = 5, lines: int = 0) -> str:
+    """One line a check: how many, and the first few with what and why. "No findings." when there are none.
+
+    Of more than so many `lines` (0: all) those are left out that say the same again: the first of each check stay.
+    """
     if findings.empty:
         return "No findings."
-    lines = []
-    for (severity, check), rows in findings.groupby(["severity", "check"], sort=True):
-        lines.append(f"{severity} {one_line(check)}: {len(rows):,}")
-        told = (
-            (one_line(row.image, LONGEST_NAME), one_line(row.what), one_line(row.why))
-            for row in rows.head(most).itertuples()
+    groups = list(findings.groupby(["severity", "check"], sort=True))
+    shown = [min(most, len(rows)) for _, rows in groups]
+    told = groups if not lines else groups[: max(1, (lines - 1) // 2)]
+    while lines and sum(
+        1 + number + (number < len(rows)) for number, (_, rows) in zip(shown, told, strict=False)
+    ) > (lines - (len(told) < len(groups))):
+        longest = max(range(len(told)), key=lambda place: shown[place])
+        if shown[longest] == 0:
+            break
+        shown[longest] -= 1
+    text = []
+    for ((severity, check), rows), number in zip(told, shown, strict=False):
+        text.append(f"{severity} {one_line(check)}: {len(rows):,}")
+        each = (
+            f"  {one_line(row.image, LONGEST_NAME)}: {one_line(row.what)}; {one_line(row.why)}"
+            for row in rows.head(number).itertuples()
         )
-        lines += [f"  {image}: {what}; {why}" for image, what, why in told]
-        if len(rows) > most:
-            lines.append(f"  and {len(rows) - most:,} more")
-    return "\n".join(lines)
+        text += [f"{line[:_LONGEST]}…" if lines and len(line) > _LONGEST else line for line in each]
+        if len(rows) > number:
+            text.append(f"  and {len(rows) - number:,} more")
+    if len(told) < len(groups):
+        text.append(f"and {len(groups) - len(told)} more checks")
+    return "\n".join(text)
+
+
+def grouped(findings: pd.DataFrame) -> list[dict[str, Any]]:
+    """Findings of one check, reason, folder and suffix together, with their number and the first of them."""
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in findings.itertuples():
+        folder, _, name = str(row.image).rpartition("/")
+        suffix = f".{name.rpartition('.')[2]}".lower() if "." in name else ""
+        groups.setdefault((row.severity, row.check, row.why, folder, suffix), []).append(row)
+    return [
+        {
+            "severity": severity,
+            "check": check,
+            "reason": why,
+            "folder": folder,
+            "suffix": suffix,
+            "number": len(rows),
+            "first": {"image": rows[0].image, "what": rows[0].what},
+        }
+        for (severity, check, why, folder, suffix), rows in groups.items()
+    ]

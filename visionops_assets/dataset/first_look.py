@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import decode_whole
+from visionops_assets.dataset.findings import findings_in_words, has_errors
 from visionops_assets.dataset.image_header import UnreadableImage, probe
 from visionops_assets.dataset.importing.classes import check_apart
 from visionops_assets.dataset.importing.columns import Images
@@ -19,6 +20,7 @@ from visionops_assets.dataset.importing.source import Source, SourceError
 LOOKED_AT = 200
 # Where more than this share of the images stands the other way than the rest, both ways count.
 _STRAY = 0.1
+_LINES = 16
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ def first_look(source: Source) -> FirstLook:
     classes = {name: labels[name] for name in sorted(labels) if name.strip()}
     if not classes and source.none_labelled:
         raise SourceError(source.none_labelled)
+    if not classes and has_errors(source.findings):
+        raise SourceError(
+            f"no image has a label that counts:\n{findings_in_words(source.findings, lines=_LINES)}"
+        )
     check_apart(classes, source.format)
     _check_classes(classes, detection, source.format)
     chosen = np.array(looked_at[:: -(-len(looked_at) // LOOKED_AT)])

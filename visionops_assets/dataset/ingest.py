@@ -31,6 +31,7 @@ from visionops_assets.dataset.layout import annotations_path, check_batch_name, 
 from visionops_assets.dataset.manifest import manifest_rows
 from visionops_assets.dataset.opinions import check_plausible
 from visionops_assets.dataset.rules import AuditRules
+from visionops_assets.dataset.shares import with_holdout
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.dataset.uploads import Uploads
 
@@ -100,6 +101,9 @@ def plan_batch(
     file = annotations_path(batch, annotations)
     others = existing.filter(pc.not_equal(existing["batch"], batch)).combine_chunks()
     held = bool(pc.any(pc.equal(others["split"], "holdout")).as_py())
+    if stated.holdout is not None:
+        # What this batch has on `main` is drawn anew.
+        existing, shares = others, with_holdout(shares, stated.holdout)
     found = read_source(source, stated, held_elsewhere=held)
     found = replace(found, images=as_the_project_calls_them(found.images, classes))
     usable, unusable = _usable(found.images, batch, rules, progress)

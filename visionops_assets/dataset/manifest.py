@@ -145,7 +145,7 @@ def read_manifest(manifest: Manifest, store: Store) -> pa.Table:
     """
     tables = [read_fragment(fragment, store) for fragment in manifest.fragments]
     if not tables:
-        tables = [_no_rows()]
+        tables = [no_rows()]
     try:
         return pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -169,7 +169,8 @@ def manifest_rows(annotations: pa.Table, source: str) -> pa.Table:
     return table.select(first + sorted(set(table.column_names) - set(first))).replace_schema_metadata(None)
 
 
-def _no_rows() -> pa.Table:
+def no_rows() -> pa.Table:
+    """What `main` has before its first batch."""
     columns = {name: pa.array([], kind) for name, kind in COLUMNS.items() if name != "boxes"}
     return manifest_rows(pa.table(columns), annotations_path("none", "none"))
 

@@ -24,6 +24,11 @@ _ORIENTATION_TAG = 0x0112
 _PARTS_OF_A_FRAME = 8
 _DEEP = {"I": 4, "F": 4, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 _LONGEST_SAID = 200
+_OTHERS = (
+    (b"%PDF", "a PDF; export its pages as PNG"),
+    (b"PK\3\4", "a zip archive; unpack it"),
+    (b"{", "JSON"),
+)
 
 
 def said(error: Exception) -> str:
@@ -38,12 +43,32 @@ def open_image(data: bytes, path: str) -> Iterator[Image.Image]:
     try:
         image = Image.open(io.BytesIO(data), formats=PILLOW_FORMATS)
     except UnidentifiedImageError as error:
+        if (other := _what_else(data)) is not None:
+            raise UnreadableImage(path, f"is not an image but {other}") from error
         known = ", ".join(PILLOW_FORMATS)
         raise UnreadableImage(
             path, f"is not an image ({known} are read); starts with {data[:8]!r}"
         ) from error
     with image:
         yield image
+
+
+def _what_else(data: bytes) -> str | None:
+    """What often lies under the name of an image."""
+    head = data[:512].lstrip()
+    if head[:9].lower() == b"<!doctype" or head[:5].lower() == b"<html":
+        return "a web page; get the image itself, the address may ask for a login"
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS; fetch the files with `git lfs pull`"
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        if brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim"):
+            return "HEIC; convert it to JPEG, for example with `heif-convert` or `magick`"
+        if brand not in (b"avif", b"avis"):
+            return "a video; take frames from it, for example with `ffmpeg`"
+    if head.startswith((b"<?xml", b"<svg")):
+        return "XML or SVG; export it as PNG"
+    return next((name for magic, name in _OTHERS if data.startswith(magic)), None)
 
 
 def header_by_pillow(data: bytes, path: str, limits: ImageLimits) -> Header:

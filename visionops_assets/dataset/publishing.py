@@ -23,6 +23,7 @@ from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.findings_file import FORMAT, all_columns, for_spreadsheets, write_findings
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
+from visionops_assets.dataset.importing.sums import Sums
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
 from visionops_assets.dataset.integrity import check_holdout_groups
 from visionops_assets.dataset.layout import findings_path, images_prefix, ingest_branch
@@ -34,6 +35,8 @@ from visionops_assets.dataset.version import manifest_at
 from visionops_assets.project import Neighbours, Project
 
 ATTEMPTS = 5
+# What a terminal shows at once, with room for what stands around it.
+LINES = 16
 _DELETED_AT_ONCE = 1000
 Progress = Callable[[str, int, int], None]
 
@@ -41,9 +44,9 @@ Progress = Callable[[str, int, int], None]
 class BatchRefused(ValueError):
     """A batch whose checks found errors; `main` is as it was, and the batch lies on `branch`."""
 
-    def __init__(self, message: str, branch: str, images: int, findings: pd.DataFrame) -> None:
+    def __init__(self, message: str, branch: str, images: int, findings: pd.DataFrame, sums: Sums) -> None:
         super().__init__(message)
-        self.branch, self.images, self.findings = branch, images, findings
+        self.branch, self.images, self.findings, self.sums = branch, images, findings, sums
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Published:
     images: int
     commit: str | None
     findings: pd.DataFrame
+    sums: Sums
 
 
 @dataclass(frozen=True)
@@ -97,17 +101,20 @@ class Publisher:
             self.check_source()
             claims = claims_of_others(self.lakefs, repository, base, batch, self.project.annotations)
             if plan.ok and self._is_published(plan, base, claims):
-                return Published(batch, "unchanged", len(plan.uploads), None, plan.findings)
+                return Published(batch, "unchanged", len(plan.uploads), None, plan.findings, plan.sums)
             plan = plan.also(self._of_others(plan, claims))
             branch = self._write(plan, base, self._where(source, address, claims), claims)
             if not plan.ok:
                 raise BatchRefused(
-                    f"batch {batch} is refused, {MAIN} is as it was:\n{findings_in_words(plan.findings)}\n"
+                    f"batch {batch} is refused, {MAIN} is as it was:\n"
+                    f"{findings_in_words(plan.findings, lines=LINES)}\n{plan.sums.in_words()}\n"
                     f"It lies on branch {branch} of {repository}. `visionops findings {self.project.project} {batch} "
-                    "--html FOLDER` shows all that was found. Correct it and import it again.",
+                    "--html FOLDER` shows all that was found. Correct it and import it again; --leave-out-errors "
+                    "publishes the rest.",
                     branch,
                     len(plan.uploads),
                     plan.findings,
+                    plan.sums,
                 )
             self.check_source()
             if self.lakefs.head(repository, MAIN).id != base:
@@ -119,7 +126,7 @@ class Publisher:
             except LakeFSConflict:
                 continue
             self.lakefs.delete_branch(repository, branch)
-            return Published(batch, "published", len(plan.uploads), merged, plan.findings)
+            return Published(batch, "published", len(plan.uploads), merged, plan.findings, plan.sums)
         raise LakeFSConflict(
             f"{repository}/{MAIN} moved {ATTEMPTS} times while batch {batch} was imported: import it again"
         )

@@ -121,6 +121,15 @@ def _exchange(sides: NDArray[np.int8], counts: Sequence[Count], need: _Need) -> 
     return exchanged
 
 
+def with_holdout(shares: Mapping[str, float], holdout: float) -> dict[str, float]:
+    """The shares with another one held out; the others keep their proportions."""
+    rest = sum(share for side, share in shares.items() if side != "holdout")
+    return {
+        side: holdout if side == "holdout" else (share * (1 - holdout) / rest if rest else 1 - holdout)
+        for side, share in shares.items()
+    }
+
+
 def count_samples(samples: Iterable[tuple[Labels, int]]) -> Count:
     """Samples by class, and all of them, in a fixed order, from their labels and how many have these."""
     counted: Counter[str] = Counter()

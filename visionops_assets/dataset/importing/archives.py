@@ -99,7 +99,7 @@ def _zip_name(archive: Path, entry: zipfile.ZipInfo, encoding: str | None) -> st
     except UnicodeDecodeError:
         shown = raw.decode("ascii", "backslashreplace")
         raise SourceError(
-            f"{archive}: the name {shown!r} in it is not UTF-8; say in which encoding its names are, for example "
+            f"{archive}: the name '{shown}' in it is not UTF-8; say in which encoding its names are, for example "
             "--encoding cp1252 (cp437 or cp850 of older Windows)"
         ) from None
 

@@ -39,6 +39,7 @@ def settled(images: Images, height: Numbers, width: Numbers, orientation: NDArra
     if images.frame is not None:
         corners = corners.copy()
         _to_pixels(images, corners, parents, height, width, orientation, findings)
+    _check_pixels(images, corners, findings)
     kept = _once(corners, flat.field("label"), parents)
     repeated = int((~kept).sum())
     for place, times in zip(*np.unique(parents[~kept], return_counts=True), strict=True):
@@ -49,6 +50,18 @@ def settled(images: Images, height: Numbers, width: Numbers, orientation: NDArra
         return Settled(images, findings, 0)
     boxes = _rebuilt(images.boxes, corners, flat.field("label"), parents, kept)
     return Settled(replace(images, boxes=boxes, frame=None), findings, repeated)
+
+
+def _check_pixels(images: Images, corners: NDArray[np.float64], findings: list[Finding]) -> None:
+    """Tell where all boxes lie within the first pixel: they are shares, which nothing says."""
+    if (len(corners) and images.frame is None) or (
+        images.frame is not None and (images.frame != SHARES).any()
+    ):
+        ends = corners[:, :2] + corners[:, 2:]
+        if len(ends) and bool((ends <= 1).all()) and bool((corners[:, 2:] > 0).any()):
+            what = "has its boxes within the first pixel, as has every image of the source"
+            why = "they look like shares of the image; give them in pixels"
+            findings.append(Finding("boxes", images.names[0], what, why))
 
 
 def _to_pixels(

@@ -14,7 +14,8 @@ UNLABELLED: tuple[Unlabelled, ...] = ("background", "leave-out", "error")
 class Stated:
     """`format` and `encoding` of the source, the order of the numbers of its `boxes`, what an `unlabelled` image is,
     classes that are called otherwise (`renamed`) or left out (`dropped`), whether what is wrong is left out and the
-    rest published, whether links out of the source are followed, and whether its splits count."""
+    rest published, whether links out of the source are followed, and the share that is held out by lot where the splits
+    of the source do not count."""
 
     format: str | None = None
     encoding: str | None = None
@@ -24,7 +25,7 @@ class Stated:
     dropped: frozenset[str] = frozenset()
     leave_out_errors: bool = False
     follow_links: bool = False
-    splits_count: bool = True
+    holdout: float | None = None
 
     def __post_init__(self) -> None:
         known_encoding(self.encoding)

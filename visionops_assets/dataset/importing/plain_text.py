@@ -50,7 +50,7 @@ def not_text(path: Path, encoding: str) -> SourceError:
         around = data[begin : error.end + _SHOWN].split(b"\n")[0].rstrip(b"\r")
         shown = around.decode("ascii", "backslashreplace")
         return SourceError(
-            f"{path}: line {line}, byte {error.start}: {shown!r} is not {encoding.upper()}; say what the text is, for "
+            f"{path}: line {line}, byte {error.start}: '{shown}' is not {encoding.upper()}; say what the text is, for "
             "example --encoding cp1252, or save it as UTF-8"
         )
     return SourceError(f"{path}: is not {encoding.upper()}; say what it is with --encoding")

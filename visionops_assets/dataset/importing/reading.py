@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from resources.nearest import did_you_mean, there_are
 from visionops_assets.dataset.arrow_memory import from_the_system
 from visionops_assets.dataset.findings import Finding, findings_table
 from visionops_assets.dataset.importing import archives
 from visionops_assets.dataset.importing.classes import named_as_stated, with_copies_as_groups
-from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
 from visionops_assets.dataset.importing.formats import (
     batches,
     cifar,
@@ -84,16 +86,26 @@ class _Place:
             whole = list_files(source.parent, stated.follow_links)
             return cls(replace(whole, others=sorted_names([source.name])), [], Counter())
         around, inside = Counter[str](), source
-        while (folder := _only_folder(inside)) is not None:
+        listing = list_files(inside, stated.follow_links)
+        # An archive is unwrapped once in any case; what a format fits as it lies keeps its names.
+        wrapped = not said
+        while (folder := _only_folder(inside)) is not None and (wrapped or not _fits(listing, stated)):
             for entry in paths_in(inside, lambda name: name != folder.name):
                 around[kind_of_file(entry.name)] += 1
-            inside = folder
+            inside, wrapped = folder, False
+            listing = list_files(inside, stated.follow_links)
         findings = []
         if inside != source and said:
             name = inside.relative_to(source).as_posix()
             what = "is the only folder of the source"
             findings.append(Finding("read inside", f"{name}/", what, "what lies in it is read", "WARN"))
-        return cls(list_files(inside, stated.follow_links), findings, around)
+        return cls(listing, findings, around)
+
+
+def _fits(listing: Listing, stated: Stated) -> bool:
+    """Whether a format fits that does not take folders for classes."""
+    names = [stated.format] if stated.format else [name for name in FORMATS if name != folders.NAME]
+    return any(FORMATS[name].recognises(listing) for name in names if name != folders.NAME)
 
 
 def _only_folder(folder: Path) -> Path | None:
@@ -151,7 +163,7 @@ def _read(
     found: Said | Made = module.read(listing, stated)
     findings = list(place.findings)
     keeps: tuple[object, ...] = (unpacked,)
-    none_labelled = None
+    none_labelled, supposed = None, 0
     if isinstance(found, Said):
         none_labelled = found.none_labelled
         within, beside = listing, 0
@@ -159,6 +171,7 @@ def _read(
             within, beside = list_files(found.unpacked.folder), len(listing.images)
             keeps = (unpacked, found.unpacked)
         one = resolved(found, within, Folder(str(within.root)), stated)
+        supposed = one.supposed
         images, seen = one.images, len(within.images) + beside
         images_left, annotations, left_out = one.images_left_out, one.annotations, one.annotations_left_out
         if beside:
@@ -202,8 +215,11 @@ def _read(
     )
     # Batches of ours have their sides and groups for good.
     if module is not batches:
+        if stated.holdout is not None:
+            images = replace(images, split=np.full(len(images), NO_SPLIT, np.int8))
         images = _with_holdout(with_copies_as_groups(images), held_elsewhere)
-    return Source(recognised.format, images, findings_table(findings), keeps, sums, recognised, none_labelled)
+    told = findings_table(findings)
+    return Source(recognised.format, images, told, keeps, sums, recognised, none_labelled, not_read, supposed)
 
 
 def _special(listing: Listing, known: set[str]) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,8 @@ class Resolved:
     images_left_out: Counter[str]
     annotations: int
     annotations_left_out: Counter[str]
+    # Images without annotation that are taken for such without objects, though nobody said so.
+    supposed: int
 
 
 def resolved(said: Said, listing: Listing, open_: Callable[[str], bytes], stated: Stated) -> Resolved:
@@ -59,6 +61,7 @@ class _Resolving:
                 self._images_left_out[reason] += 1
         self._told: dict[str, tuple[int, str]] = {}
         self._finder = Finder(self._data.images)
+        self._supposed = 0
         # The row of each image, or -1.
         self._row_of = np.full(len(self._data.images), -1, np.int64)
 
@@ -78,7 +81,9 @@ class _Resolving:
         images = self._gathered(splits)
         self._tell_how()
         self._tell_noted()
-        return Resolved(images, self._findings, self._images_left_out, self._seen, self._left_out)
+        return Resolved(
+            images, self._findings, self._images_left_out, self._seen, self._left_out, self._supposed
+        )
 
     def _match_rows(self) -> None:
         unmatched: dict[str, list[int]] = defaultdict(list)
@@ -209,7 +214,7 @@ class _Resolving:
         """The split of each image, or `NO_SPLIT`."""
         images, said = self._data.images, self._said
         splits = np.full(len(images), NO_SPLIT, np.int8)
-        if said.by_lot or not self._stated.splits_count:
+        if said.by_lot or self._stated.holdout is not None:
             return splits
         listed = self._listed()
         for place in range(len(images)):
@@ -294,6 +299,7 @@ class _Resolving:
         names = self._data.images.encoded
         found = replace(rows, open=self._open, name=names.take(pa.array(taken)), split=splits[taken])
         background = self._unlabelled()
+        self._supposed = 0 if self._stated.unlabelled else len(background)
         if not background:
             return found.by_name()
         more = Gathering(self._open)

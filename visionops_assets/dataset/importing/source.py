@@ -88,6 +88,10 @@ class Source:
     sums: Sums = field(default_factory=lambda: Sums(0, 0, 0))
     recognised: Recognised = field(default_factory=lambda: Recognised("", "", ()))
     none_labelled: str | None = None
+    # Files that could have been read, and why they were not.
+    not_read: Mapping[str, str] = field(default_factory=dict)
+    # Images of which nothing is said, and that count as such without objects though nobody said so.
+    supposed: int = 0
 
 
 def unchanged(image: SourceImage, sha256: str) -> bytes:

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+_LONGEST = 240
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -46,17 +48,18 @@ class Sums:
             },
         }
 
-    def in_words(self) -> list[str]:
+    def in_words(self) -> str:
         """Three lines for people."""
         files = [f"{self.image_files:,} images", f"{self.read:,} of annotations"]
         files += _each(self.files_left_out, "left out: ") + _each(self.no_part, "no part: ")
         images = [f"{self.stored:,} stored", *_each(self.images_left_out, "left out: ")]
         kept = [f"{self.kept:,} kept", *_each(self.annotations_left_out, "left out: ")]
-        return [
+        sums = (
             f"files seen {self.files:,} = {' + '.join(files)}",
             f"images {self.images:,} = {' + '.join(images)}",
             f"annotations {self.annotations:,} = {' + '.join(kept)}",
-        ]
+        )
+        return "\n".join(line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…" for line in sums)
 
     def add_up(self) -> bool:
         """Whether nothing is lost."""

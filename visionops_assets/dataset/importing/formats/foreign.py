@@ -68,6 +68,8 @@ def recognised(listing: Listing) -> str | None:
         name for name in listing.ending(".txt") if "label_2/" in f"/{name}" or name.endswith("gt/gt.txt")
     ]:
         return f"{found[0]} is of KITTI or MOT, which are not read; convert it with {_DATUM.format('kitti')}"
+    if found := [name for name in listing.ending(".txt") if "labels/" in f"/{name.lower()}"]:
+        return f"{found[0]} lies where YOLO has labels, but no data.yaml, obj.names or classes.txt names the classes"
     if found := [name for name in listing.ending(".tar") if "/" not in name]:
         return f"{found[0]} is a shard of WebDataset, or another archive in the folder; unpack it, or give itself"
     return None

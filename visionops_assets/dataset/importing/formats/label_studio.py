@@ -33,7 +33,7 @@ def recognises(listing: Listing) -> str | None:
 
 def read(listing: Listing, stated: Stated) -> Said:
     """What the tasks say of their images. Raises `SourceError` naming file and task."""
-    said = Said(kept_by="task")
+    said = Said(kept_by="task", why_unlabelled="has no annotation")
     unlabelled = total = 0
     for name in _files(listing):
         said.read.add(name)

@@ -27,7 +27,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
-from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, stem
+from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, split_of, stem
 from visionops_assets.dataset.importing.stated_values import stated_size
 from visionops_assets.dataset.importing.unpacked import UnpackedImages
 from visionops_assets.dataset.layout import BATCHES
@@ -255,11 +255,12 @@ class _Table:
     def _facts(self, row: dict[str, Any], where: str) -> dict[str, Any]:
         said = {key: row.pop(column, None) if column else None for key, column in self._known.items()}
         split = None if _absent(said["split"]) else str(said["split"]).strip().lower()
-        if split is not None and split not in SPLIT_NAMES:
+        side = None if split is None else split_of(split)
+        if split is not None and side is None:
             known = ", ".join(SPLIT_NAMES)
             self._said.tell("split known", f"has the split {split!r} ({where})", f"expected {known}")
         return {
-            "split": SPLIT_NAMES.get(split or ""),
+            "split": side,
             "group": None if _absent(said["group"]) else _identity(said["group"]),
             "captured_at": self._time(said["captured_at"], where),
             "source": None if _absent(said["source"]) else str(said["source"]),
@@ -289,7 +290,8 @@ def _column(lowered: Mapping[str, str], names: tuple[str, ...], rows: Rows, show
         if name in lowered:
             return lowered[name]
     raise SourceError(
-        f"{shown}: none of its columns ({', '.join(rows.columns)[:400]}) is called {', '.join(names)}; rename one"
+        f"{shown}: none of its columns ({', '.join(rows.columns)[:400]}) is called {', '.join(names)}; rename one, or "
+        "add a first line that names them"
     )
 
 

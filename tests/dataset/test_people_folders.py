@@ -1,0 +1,347 @@
+"""Folders of classes, archives and odd images, as people have them."""
+
+import shutil
+import tarfile
+import unicodedata
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.dataset.as_people_have_it import Comes, Files, check, plan_of
+from visionops_assets.dataset.first_look import first_look
+from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.importing.source import SourceError
+
+CATS_AND_DOGS = {f"{label}/{number}.png": label for label in ("cat", "dog") for number in range(3)}
+COMPOSED = unicodedata.normalize("NFC", "Schäden")
+
+
+def below(folder: str, truth: dict[str, str] = CATS_AND_DOGS) -> dict[str, str]:
+    return {f"{folder}/{name}": label for name, label in truth.items()}
+
+
+def junk(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    for name in (
+        ".DS_Store",
+        "cat/Thumbs.db",
+        "cat/desktop.ini",
+        "cat/._0.png",
+        "__MACOSX/cat/._0.png",
+        ".git/x.png",
+    ):
+        files.text(name, b"\0\5\x16\7")
+    return Comes(CATS_AND_DOGS)
+
+
+def empty_class(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    (files.root / "bird").mkdir()
+    return Comes(CATS_AND_DOGS)
+
+
+def names_that_yaml_reads_otherwise(files: Files) -> Comes:
+    labels = ("007", "1e3", "no", "null", "1.10", "C#", "50%", "a,b", "it's")
+    files.classes(*labels, each=1)
+    return Comes({f"{label}/0.png": label for label in labels})
+
+
+def names_of_files(files: Files) -> Comes:
+    names = [
+        "a b.png",
+        "a#b.png",
+        "a%20b.png",
+        "a?b.png",
+        "-a.png",
+        "a\tb.png",
+        "猫.png",
+        " lead.png",
+        "x" * 200 + ".png",
+    ]
+    names += [
+        "x" * 200 + ".png",
+        unicodedata.normalize("NFC", "é.png"),
+        unicodedata.normalize("NFD", "è.png"),
+    ]
+    files.images(*(f"cat/{name}" for name in names))
+    files.classes("dog")
+    return Comes(
+        {f"cat/{name}": "cat" for name in names} | {f"dog/{number}.png": "dog" for number in range(3)}
+    )
+
+
+def three_splits(files: Files) -> Comes:
+    files.classes(*(f"{split}/{label}" for split in ("train", "valid", "test") for label in ("cat", "dog")))
+    splits = {"train/cat/0.png": "train", "valid/cat/0.png": "val", "test/dog/2.png": "holdout"}
+    return Comes(below("train") | below("valid") | below("test"), splits)
+
+
+def val_alone_is_held_out(files: Files) -> Comes:
+    files.classes(*(f"{split}/{label}" for split in ("Training", "validation") for label in ("cat", "dog")))
+    return Comes(below("Training") | below("validation"), {"validation/cat/0.png": "holdout"})
+
+
+def years(files: Files) -> Comes:
+    files.classes(*(f"{split}/{label}" for split in ("train2017", "val2017") for label in ("cat", "dog")))
+    return Comes(
+        below("train2017") | below("val2017"),
+        {"train2017/cat/0.png": "train", "val2017/dog/0.png": "holdout"},
+    )
+
+
+def splits_inside_of_classes(files: Files) -> Comes:
+    files.classes(*(f"{label}/{split}" for split in ("train", "test") for label in ("cat", "dog")), each=1)
+    truth = {f"{label}/{split}/0.png": label for split in ("train", "test") for label in ("cat", "dog")}
+    return Comes(truth, {"cat/train/0.png": "train", "dog/test/0.png": "holdout"})
+
+
+def train_only(files: Files) -> Comes:
+    files.classes("train/cat", "train/dog")
+    return Comes(below("train"), dict.fromkeys(below("train"), "train"))
+
+
+def test_only(files: Files) -> Comes:
+    files.classes("test/cat", "test/dog")
+    return Comes(below("test"), dict.fromkeys(below("test"), "holdout"))
+
+
+# Not a test of its own.
+test_only.__test__ = False  # type: ignore[attr-defined]
+
+
+def pictures_beside_splits(files: Files) -> Comes:
+    files.classes("train/cat", "train/dog", "val/cat", "val/dog")
+    files.images("unlabelled/a.png", "unlabelled/b.png")
+    told = [("WARN", "unlabelled/a.png lies in none of the splits"), ("WARN", "unlabelled/b.png")]
+    splits = dict.fromkeys(below("train"), "train") | dict.fromkeys(below("val"), "holdout")
+    return Comes(below("train") | below("val"), splits, told)
+
+
+def folder_around(files: Files) -> Comes:
+    files.classes("mine/inner/cat", "mine/inner/dog")
+    files.text("README.md", "about it")
+    return Comes(CATS_AND_DOGS, told=[("WARN", "read inside: .*mine/inner/ is the only folder")])
+
+
+def class_composed_in_two_ways(files: Files) -> Comes:
+    apart = unicodedata.normalize("NFD", COMPOSED)
+    files.images(f"{COMPOSED}/0.png", f"{apart}/1.png", "gut/0.png")
+    return Comes({f"{COMPOSED}/0.png": COMPOSED, f"{apart}/1.png": COMPOSED, "gut/0.png": "gut"})
+
+
+def copies(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    shutil.copy(files.root / "cat/0.png", files.root / "dog/same.png")
+    shutil.copy(files.root / "cat/1.png", files.root / "cat/copy.png")
+    told = [("ERROR", "dog/same.png is the same image"), ("WARN", "no copies")]
+    return Comes(CATS_AND_DOGS | {"dog/same.png": "dog", "cat/copy.png": "cat"}, told=told)
+
+
+def copies_across_splits(files: Files) -> Comes:
+    files.classes("train/cat", "train/dog", "test/cat", "test/dog")
+    shutil.copy(files.root / "train/cat/0.png", files.root / "test/cat/copy.png")
+    told = [("WARN", "no leak between splits|no copies")]
+    return Comes(below("train") | below("test") | {"test/cat/copy.png": "cat"}, told=told)
+
+
+def other_suffixes(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    files.images("cat/a.jfif", "cat/b.pjpeg", "cat/c.avif", "dog/d.jp2")
+    files.image("dog/e.png")
+    (files.root / "dog/e.png").rename(files.root / "dog/e")
+    files.text("cat/IMG_1.HEIC", b"\0\0\0\x18ftypheic" + bytes(40))
+    files.text("cat/clip.MP4", b"\0\0\0\x18ftypisom")
+    told = [
+        ("WARN", "IMG_1.HEIC is HEIC; convert it"),
+        ("WARN", "clip.MP4 is a video; take frames"),
+        ("WARN", "dog/e has no suffix; .* rename it to e.png"),
+    ]
+    more = {"cat/a.jfif": "cat", "cat/b.pjpeg": "cat", "cat/c.avif": "cat", "dog/d.jp2": "dog"}
+    return Comes(CATS_AND_DOGS | more, told=told)
+
+
+def suffixes_that_lie(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    files.picture().save(files.root / "cat/a.jpg", "PNG")
+    files.picture().save(files.root / "dog/B.PNG", "JPEG")
+    told = [("WARN", "a.jpg is a PNG"), ("WARN", "B.PNG is a JPEG")]
+    return Comes(CATS_AND_DOGS | {"cat/a.jpg": "cat", "dog/B.PNG": "dog"}, told=told)
+
+
+def what_is_no_image(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    files.text("cat/empty.jpg", b"")
+    files.text("cat/page.jpg", "<!DOCTYPE html><html>403</html>")
+    files.text("cat/heic.jpg", b"\0\0\0\x18ftypheic" + bytes(40))
+    files.text("cat/lfs.jpg", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    files.image("cat/cut.png")
+    (files.root / "cat/cut.png").write_bytes((files.root / "cat/cut.png").read_bytes()[:-60])
+    told = [
+        ("ERROR", "empty.jpg is empty"),
+        ("ERROR", "page.jpg is not an image but a web page"),
+        ("ERROR", "heic.jpg is not an image but HEIC; convert it"),
+        ("ERROR", "lfs.jpg is not an image but a pointer of Git LFS; .*git lfs pull"),
+        ("ERROR", "cut.png is a truncated"),
+    ]
+    return Comes(CATS_AND_DOGS, told=told)
+
+
+def measures(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    files.image("cat/one.png", 1, 1)
+    files.image("cat/line.png", 300, 4)
+    told = [("ERROR", "measures: .*cat/one.png"), ("ERROR", "measures: .*cat/line.png")]
+    return Comes(CATS_AND_DOGS | {"cat/one.png": "cat", "cat/line.png": "cat"}, told=told)
+
+
+def unread_annotations(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    files.text("cat/notes.json", "{}")
+    return Comes(
+        refused="cat/notes.json may be annotations, but fit no format that is read; .*--format folders"
+    )
+
+
+def folders_of_other_formats(files: Files) -> Comes:
+    files.images("images/0.png", "masks/0.png")
+    return Comes(refused="nothing says what images/0.png shows: images/ is no class")
+
+
+def only_images(files: Files) -> Comes:
+    files.images("a.png", "b.png")
+    return Comes(refused="is in none of the formats .*: it holds 2 images; expected")
+
+
+def nothing(files: Files) -> Comes:
+    return Comes(refused="is in none of the formats .* it holds no files")
+
+
+CASES = [
+    *(
+        junk,
+        empty_class,
+        names_that_yaml_reads_otherwise,
+        names_of_files,
+        three_splits,
+        val_alone_is_held_out,
+        years,
+    ),
+    *(splits_inside_of_classes, train_only, test_only, pictures_beside_splits, folder_around),
+    *(
+        class_composed_in_two_ways,
+        copies,
+        copies_across_splits,
+        other_suffixes,
+        suffixes_that_lie,
+        what_is_no_image,
+    ),
+    *(measures, unread_annotations, folders_of_other_formats, only_images, nothing),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_a_folder_comes_as_it_is(tmp_path, case):
+    files = Files(tmp_path / "my data #1 %20 é 'x'")
+    files.root.mkdir()
+    comes = case(files)
+    if comes.refused:
+        with pytest.raises(SourceError, match=comes.refused):
+            read_source(files.root)
+        return
+    check(plan_of(files.root), comes)
+
+
+def test_a_link_out_of_the_source_is_an_error_that_names_it(tmp_path):
+    files, other = Files(tmp_path / "data"), Files(tmp_path / "store")
+    files.classes("cat", "dog")
+    other.classes("bird")
+    (tmp_path / "data/bird").symlink_to(tmp_path / "store/bird")
+    check(plan_of(files.root), Comes(CATS_AND_DOGS, told=[("ERROR", "bird is a link .* --follow-links")]))
+    birds = {f"bird/{number}.png": "bird" for number in range(3)}
+    check(plan_of(files.root, Stated(follow_links=True)), Comes(CATS_AND_DOGS | birds))
+
+
+def test_links_inside_of_the_source_are_followed_but_not_in_circles(tmp_path):
+    files = Files(tmp_path / "data")
+    files.classes("cat", "dog")
+    (tmp_path / "data/cat/around").symlink_to("..")
+    check(plan_of(files.root), Comes(CATS_AND_DOGS))
+
+
+def zipped(path: Path, folder: Path, name) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, name(file.relative_to(folder).as_posix()))
+    return path
+
+
+@pytest.mark.parametrize("name", [str, lambda name: name.replace("/", "\\"), lambda name: f"mine/{name}"])
+def test_a_zip_is_read_whoever_made_it(tmp_path, name):
+    files = Files(tmp_path / "w")
+    files.classes("cat", "dog")
+    check(plan_of(zipped(tmp_path / "d.zip", files.root, name)), Comes(CATS_AND_DOGS))
+
+
+def test_a_zip_with_two_files_of_one_name_is_refused(tmp_path):
+    files = Files(tmp_path / "w")
+    files.classes("cat", "dog")
+    archive = zipped(tmp_path / "d.zip", files.root, str)
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("cat\\0.png", files.png())
+    with pytest.raises(SourceError, match=r"has 'cat\\\\0.png' twice"):
+        read_source(archive)
+
+
+def test_names_in_a_zip_are_in_the_encoding_that_is_stated(tmp_path):
+    files = Files(tmp_path / "w")
+    files.classes("cat", "Xsch")
+    archive = zipped(tmp_path / "d.zip", files.root, str)
+    archive.write_bytes(archive.read_bytes().replace(b"Xsch", b"\xe4sch"))
+    with pytest.raises(
+        SourceError, match=r"the name '.xe4sch/0.png' in it is not UTF-8; .*--encoding cp1252"
+    ):
+        read_source(archive)
+    truth = {f"cat/{number}.png": "cat" for number in range(3)} | {
+        f"äsch/{number}.png": "äsch" for number in range(3)
+    }
+    check(plan_of(archive, Stated(encoding="cp1252")), Comes(truth))
+
+
+def test_a_tar_is_read(tmp_path):
+    files = Files(tmp_path / "w")
+    files.classes("cat", "dog")
+    with tarfile.open(tmp_path / "d.tar.gz", "w:gz") as archive:
+        archive.add(files.root, ".")
+    check(plan_of(tmp_path / "d.tar.gz"), Comes(CATS_AND_DOGS))
+
+
+@pytest.mark.parametrize("name", ["d.7z", "d.rar", "d.tar.zst"])
+def test_archives_that_are_not_unpacked_are_named_with_what_unpacks_them(tmp_path, name):
+    (tmp_path / name).write_bytes(b"7z\xbc\xaf")
+    with pytest.raises(SourceError, match="unpack it with `"):
+        read_source(tmp_path / name)
+
+
+def test_classes_that_differ_in_case_only_have_to_be_told_apart(tmp_path):
+    files = Files(tmp_path / "w")
+    files.classes("Three", "three", "four", each=1)
+    with pytest.raises(SourceError, match=r"'Three' and 'three'.* --map 'three'='Three'"):
+        first_look(read_source(files.root))
+    one = Stated(renamed={"three": "Three"})
+    assert first_look(read_source(files.root, one)).classes == {"Three": 2, "four": 1}
+    check(
+        plan_of(files.root, one),
+        Comes({"Three/0.png": "Three", "three/0.png": "Three", "four/0.png": "four"}),
+    )
+    with pytest.raises(SourceError, match="no class of the source is called 'tree'"):
+        read_source(files.root, Stated(renamed={"tree": "Three"}))
+
+
+def test_a_class_is_left_out_and_counted(tmp_path):
+    files = Files(tmp_path / "w")
+    files.classes("cat", "dog", "bird")
+    plan = plan_of(files.root, Stated(dropped=frozenset({"bird"})))
+    check(plan, Comes(CATS_AND_DOGS))
+    assert plan.sums.images_left_out == {"of a class that is left out": 3}

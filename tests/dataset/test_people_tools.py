@@ -1,0 +1,232 @@
+"""Pascal VOC and what annotation tools export, as people have them."""
+
+import tarfile
+from typing import Any
+
+import pytest
+
+from tests.dataset.as_people_have_it import BOX, Comes, Files, check, plan_of, voc
+from visionops_assets.dataset.first_look import first_look
+from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.importing.source import SourceError
+
+CORNERS = (3, 4, 12, 11)
+TRUTH = {f"JPEGImages/{n}.png": [BOX] for n in range(4)}
+
+
+def drawn(
+    files: Files, images: str = "JPEGImages", xml: str = "Annotations", count: int = 4, **how: Any
+) -> None:
+    for n in range(count):
+        files.image(f"{images}/{n}.png")
+        files.text(f"{xml}/{n}.xml", voc(f"{n}.png", ("bolt", *CORNERS), **how))
+
+
+def sizes_that_say_nothing(files: Files) -> Comes:
+    drawn(files, size=(0, 0))
+    return Comes(TRUTH)
+
+
+def sizes_that_are_wrong(files: Files) -> Comes:
+    drawn(files, size=(24, 32))
+    return Comes(TRUTH, told=[("ERROR", "JPEGImages/0.png measures 32×24, its annotation says 24×32")])
+
+
+def floats(files: Files) -> Comes:
+    files.images("JPEGImages/0.png")
+    files.text("Annotations/0.xml", voc("0.png", ("bolt", 3.25, 4.5, 13.75, 12.0)))
+    return Comes({"JPEGImages/0.png": [("bolt", 2.25, 3.5, 11.5, 8.5)]})
+
+
+def corners_the_wrong_way(files: Files) -> Comes:
+    files.images("JPEGImages/0.png")
+    files.text("Annotations/0.xml", voc("0.png", ("bolt", 13, 12, 3, 4)))
+    return Comes({"JPEGImages/0.png": [("bolt", 12, 11, -9, -7)]}, told=[("ERROR", "a box without area")])
+
+
+def parts(files: Files) -> Comes:
+    drawn(files)
+    part = "<part><name>thread</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
+    text = voc("0.png", ("bolt", *CORNERS)).replace("</bndbox></object>", f"</bndbox>{part}</object>")
+    files.text("Annotations/0.xml", text)
+    return Comes(TRUTH)
+
+
+def lists(files: Files) -> Comes:
+    drawn(files, count=8)
+    for split, numbers in (("train", (0, 1)), ("val", (2, 3)), ("test", (4, 5))):
+        files.text(f"ImageSets/Main/{split}.txt", "".join(f"{n}\n" for n in numbers))
+        files.text(f"ImageSets/Main/bolt_{split}.txt", "".join(f"{n} -1\n" for n in numbers))
+    truth = {f"JPEGImages/{n}.png": [BOX] for n in range(6)}
+    splits = {"JPEGImages/0.png": "train", "JPEGImages/2.png": "val", "JPEGImages/5.png": "holdout"}
+    return Comes(truth, splits, [("WARN", "JPEGImages/6.png is in none of the source's lists")])
+
+
+def same_names_beside_each(files: Files) -> Comes:
+    for number, folder in enumerate("ab"):
+        files.image(f"{folder}/0000.png")
+        files.text(f"{folder}/0000.xml", voc("0000.png", ("bolt", 3 + number, 4, 12 + number, 11)))
+    return Comes({"a/0000.png": [BOX], "b/0000.png": [("bolt", 3, 3, 10, 8)]})
+
+
+def same_names_one_annotated(files: Files) -> Comes:
+    files.images("a/0000.png", "b/0000.png")
+    files.text("a/0000.xml", voc("0000.png", ("bolt", *CORNERS)))
+    return Comes({"a/0000.png": [BOX]}, told=[("WARN", "b/0000.png has no XML file; it is left out")])
+
+
+def same_names_apart(files: Files) -> Comes:
+    for number, split in enumerate(("train", "val")):
+        drawn(files, f"JPEGImages/{split}", f"Annotations/{split}", count=1 + number)
+    truth = {
+        name: [BOX] for name in ("JPEGImages/train/0.png", "JPEGImages/val/0.png", "JPEGImages/val/1.png")
+    }
+    return Comes(truth, {"JPEGImages/train/0.png": "train", "JPEGImages/val/0.png": "holdout"})
+
+
+def same_names_that_fit_two(files: Files) -> Comes:
+    files.images("a/0.png", "b/0.png", "a/1.png")
+    files.text("notes/0.xml", voc("0.png", ("bolt", *CORNERS)))
+    files.text("notes/1.xml", voc("1.png", ("bolt", *CORNERS)))
+    return Comes({"a/1.png": [BOX]}, told=[("ERROR", r"0.png fits a/0.png and b/0.png \(notes/0.xml\)")])
+
+
+def names_that_contradict(files: Files) -> Comes:
+    drawn(files)
+    files.text("Annotations/0.xml", voc("1.png", ("bolt", *CORNERS)))
+    files.text("Annotations/1.xml", voc("0.png", ("bolt", *CORNERS)))
+    told = [
+        (
+            "ERROR",
+            "JPEGImages/1.png is named in Annotations/0.xml, whose own name is that of JPEGImages/0.png",
+        )
+    ]
+    return Comes(TRUTH, told=told)
+
+
+def a_name_of_nothing(files: Files) -> Comes:
+    drawn(files)
+    files.text("Annotations/0.xml", voc("IMG_2020.JPG", ("bolt", *CORNERS)))
+    return Comes(TRUTH)
+
+
+def masks(files: Files) -> Comes:
+    drawn(files)
+    files.images("SegmentationClass/0.png", "SegmentationObject/0.png")
+    told = [
+        ("WARN", f"masks in {folder} 1 images; they are no photographs") for folder in ("SegmentationClass",)
+    ]
+    return Comes(TRUTH, told=told)
+
+
+def cvat_images(files: Files) -> Comes:
+    files.images("images/0.png", "images/1.png")
+    shapes = (
+        '<box label="bolt" xtl="2" ytl="3" xbr="12" ybr="11" rotation="{turn}"/>'
+        '<polygon label="nut" points="1,1;5,1;5,6"/><tag label="good"/>'
+    )
+    images = "".join(
+        f'<image id="{n}" name="{n}.png" subset="{split}" width="32" height="24">{shapes.format(turn=90 * n)}</image>'
+        for n, split in enumerate(("Train", "Validation"))
+    )
+    files.text(
+        "annotations.xml", f"<?xml version='1.0'?><annotations><version>1.1</version>{images}</annotations>"
+    )
+    truth = {
+        "images/0.png": [BOX, ("nut", 1, 1, 4, 5)],
+        "images/1.png": [("bolt", 3, 2, 8, 10), ("nut", 1, 1, 4, 5)],
+    }
+    return Comes(truth, {"images/0.png": "train", "images/1.png": "holdout"})
+
+
+def cvat_tags(files: Files) -> Comes:
+    files.images("images/0.png", "images/1.png", "images/2.png")
+    images = "".join(f'<image id="{n}" name="{n}.png"><tag label="{"ab"[n]}"/></image>' for n in range(2))
+    files.text("annotations.xml", f'<annotations>{images}<image id="2" name="2.png"/></annotations>')
+    told = [("WARN", "images/2.png is in no annotation file; it is left out")]
+    return Comes({"images/0.png": "a", "images/1.png": "b"}, told=told)
+
+
+def task(image: str, *results: dict[str, Any], answered: bool = True) -> dict[str, Any]:
+    annotations = [{"was_cancelled": True, "result": []}, {"result": list(results)}] if answered else []
+    return {"id": 1, "data": {"image": image}, "annotations": annotations}
+
+
+def label_studio_boxes(files: Files) -> Comes:
+    files.images(*(f"images/{n}.png" for n in range(3)))
+    value = {"x": 25, "y": 25, "width": 50, "height": 50, "rotation": 0, "rectanglelabels": ["bolt"]}
+    box = {"type": "rectanglelabels", "original_width": 32, "original_height": 24, "value": value}
+    tasks = [task("/data/local-files/?d=images/0.png", box), task("/data/local-files/?d=images%2F1.png")]
+    files.json("export.json", [*tasks, task("/data/local-files/?d=images/2.png", answered=False)])
+    told = [
+        ("WARN", "images/1.png has an empty annotation"),
+        ("WARN", "images/2.png has no annotation"),
+    ]
+    return Comes({"images/0.png": [("bolt", 8, 6, 16, 12)], "images/1.png": []}, told=told)
+
+
+def label_studio_choices(files: Files) -> Comes:
+    files.images(*(f"images/{n}.png" for n in range(2)))
+    chosen = [{"type": "choices", "value": {"choices": [label]}} for label in "ab"]
+    files.json("export.json", [task(f"/data/upload/1/{n}.png", chosen[n]) for n in range(2)])
+    return Comes({"images/0.png": "a", "images/1.png": "b"}, told=[("WARN", "begin with another folder")])
+
+
+CASES = [
+    *(sizes_that_say_nothing, sizes_that_are_wrong, floats, corners_the_wrong_way, parts, lists),
+    *(same_names_beside_each, same_names_one_annotated, same_names_apart, same_names_that_fit_two),
+    *(names_that_contradict, a_name_of_nothing, masks, cvat_images, cvat_tags, label_studio_boxes),
+    label_studio_choices,
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_what_tools_export_comes_as_it_is(tmp_path, case):
+    files = Files(tmp_path / "data")
+    files.root.mkdir()
+    comes = case(files)
+    check(plan_of(files.root), comes)
+
+
+def test_tasks_of_which_none_is_labelled_are_said_in_one_line(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images("images/0.png", "images/1.png")
+    files.json("project-1.json", [task(f"/data/upload/1/{n}.png") for n in range(2)])
+    with pytest.raises(SourceError, match=r"^project-1.json: 2 tasks, none labelled$"):
+        first_look(read_source(files.root))
+    check(
+        plan_of(files.root),
+        Comes({"images/0.png": [], "images/1.png": []}, told=[("WARN", "empty annotation")]),
+    )
+
+
+LABELME = {"version": "5.0", "shapes": [{"label": "a", "points": [[1, 1], [5, 5]]}], "imagePath": "0.png"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("0.json", LABELME, "0.json is a file of LabelMe, which is not read; convert it with"),
+        ("via.json", {"0.png": {"regions": [{"shape_attributes": {}}]}}, "the VGG Image Annotator"),
+        ("samples.json", {"samples": [{"ground_truth": {"_cls": "Detections"}}]}, "FiftyOne"),
+        ("a.csv", "ImageID,Source,LabelName,XMin,XMax,YMin,YMax\n0,x,y,0,1,0,1\n", "a table of Open Images"),
+        ("train.tfrecord", "x", "TFRecord"),
+        ("0.cls", "1", "WebDataset"),
+    ],
+)
+def test_formats_that_are_not_read_are_named_with_what_converts_them(tmp_path, name, content, said):
+    files = Files(tmp_path / "data")
+    files.images("images/0.png")
+    (files.text if isinstance(content, str) else files.json)(name, content)
+    with pytest.raises(SourceError, match=said):
+        read_source(files.root)
+
+
+def test_an_archive_of_webdataset_is_named(tmp_path):
+    files = Files(tmp_path / "w")
+    files.images("0000.png", "0001.png")
+    files.text("0000.cls", "0")
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        archive.add(files.root, ".")
+    with pytest.raises(SourceError, match=r"0000\.cls is of WebDataset, which is not read"):
+        read_source(tmp_path / "shard.tar")

@@ -1,0 +1,70 @@
+"""Sheets of a source's images with their boxes drawn: the one check that shows a silent shift."""
+
+import html
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from visionops_assets.dataset.importing.source import Source
+
+SHOWN = 60
+_ON_A_SHEET = 20
+_COLUMNS, _SIDE = 5, 256
+
+
+def write_preview(source: "Source", folder: Path) -> None:
+    """Write sheets of up to 60 images, evenly spread, and a page of them into a new folder.
+
+    Raises FileExistsError for a folder with something in it.
+    """
+    import numpy as np
+
+    from visionops.drawing import PALETTE
+    from visionops_assets.dataset.decode import decode_whole
+    from visionops_assets.dataset.findings import sides_of
+    from visionops_assets.dataset.image_header import UnreadableImage, probe
+    from visionops_assets.dataset.importing.frames import settled
+    from visionops_assets.dataset.pictures import Captioned, Mark, contact_sheet, marked
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already and not empty: name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    annotated = np.flatnonzero(source.images.annotated)
+    chosen = source.images.take(
+        annotated[np.linspace(0, len(annotated) - 1, min(SHOWN, len(annotated))).astype(int)]
+    )
+    readable, pixels, headers = [], [], []
+    for place, image in enumerate(chosen):
+        try:
+            data = image.read()
+            headers.append(probe(data, image.name))
+            pixels.append(decode_whole(data, image.name, 3))
+            readable.append(place)
+        except (OSError, UnreadableImage):
+            # The audit names it.
+            headers = headers[: len(readable)]
+    images = settled(
+        chosen.take(np.array(readable, np.int64)),
+        np.array([one.height for one in headers], np.int32),
+        np.array([one.width for one in headers], np.int32),
+        np.array([one.orientation for one in headers], np.uint8),
+    ).images
+    shown = []
+    for image, values in zip(images, pixels, strict=True):
+        boxes = image.boxes or ()
+        colours = {box["label"]: PALETTE[zlib.crc32(box["label"].encode()) % len(PALETTE)] for box in boxes}
+        scale = _SIDE / max(values.shape[:2])
+        marks = [Mark(sides_of(box), box["label"], colours[box["label"]]) for box in boxes]
+        drawn = np.asarray(marked(values, marks, scale))
+        what = image.label or f"{len(boxes)} boxes"
+        shown.append(Captioned(drawn, f"{image.name.rpartition('/')[2]}: {what}"))
+    names = []
+    for start in range(0, len(shown), _ON_A_SHEET):
+        names.append(f"sheet-{start // _ON_A_SHEET + 1}.png")
+        (folder / names[-1]).write_bytes(contact_sheet(shown[start : start + _ON_A_SHEET], _COLUMNS, _SIDE))
+    title = f"{len(shown)} of {len(source.images):,} images ({html.escape(source.format)})"
+    sheets = "".join(f'<p><img src="{name}" alt="{name}"></p>\n' for name in names)
+    (folder / "index.html").write_text(
+        f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<h1>{title}</h1>\n{sheets}'
+    )
