@@ -56,6 +56,7 @@ defs = dg.Definitions.merge(
             "registry": ModelRegistry(
                 tracking_uri=_from_environment("MLFLOW_TRACKING_URI"),
                 ui_url=_from_environment("MLFLOW_UI_URL"),
+                memory=artifacts.root,
             ),
             "drop": Drop.from_environment(),
             "artifacts": artifacts,

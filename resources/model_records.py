@@ -39,6 +39,9 @@ MODEL_CARD_ARTIFACT = "model_card.md"
 EXPERIMENT = "experiment"
 SCRIPT = "script"
 
+# Tags of a registered model that are numbered entries, written once: every change of what runs.
+HISTORY = "visionops.history."
+
 # The device group that exists from the start.
 EVERYWHERE = "all"
 
@@ -70,15 +73,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class RegisteredModel:
-    """A project's entry in the registry: its tags, and which version each alias names."""
-
-    project: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    aliases: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class ModelVersion:
     """One registered version: the model of one run, known by the digests of its files."""
 
@@ -102,6 +96,30 @@ class ModelVersion:
     def partition(self) -> str | None:
         """The dataset version it was trained on."""
         return self.tags.get(TAG_PARTITION)
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A project's entry in the registry: its tags, and which version each alias names.
+
+    What follows is known where a memory is kept (`resources.model_memory`), and else None or empty: `there` are the
+    versions that MLflow has now; `remembered` all that it ever had; `confirmed` what each alias named when it last
+    agreed with the history; `recalled` the tags that MLflow has no more, which `tags` has all the same. `gone` is set
+    where MLflow does not know the project any more.
+    """
+
+    project: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    there: frozenset[int] | None = None
+    remembered: Mapping[int, ModelVersion] = field(default_factory=dict)
+    confirmed: Mapping[str, int] | None = None
+    recalled: frozenset[str] = frozenset()
+    gone: bool = False
+
+    def has(self, version: int) -> bool:
+        """Whether MLflow has a version now, as far as that is known."""
+        return self.there is None or version in self.there
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from resources.home import home, mlflow_uri
 from resources.model_artifacts import RunArtifacts
 from resources.model_connection import ModelConnection
 from resources.model_lock import LOCK_URL, advisory_lock, file_lock
+from resources.model_memory import ModelMemory
 from resources.model_records import Run
 from resources.model_runs import Runs
 from resources.model_versions import Models
@@ -28,6 +29,7 @@ class ModelRegistry(dg.ConfigurableResource):
 
     `artifact_location` is the folder or bucket for new experiments; with none, a local store keeps them
     beside its database and a server decides for itself. `ui_url` is where a browser finds MLflow's pages.
+    `memory` is the artifact store that keeps what MLflow last said (`resources.model_memory`); None keeps nothing.
     `lock_url`, or VISIONOPS_LOCK_URL, is a Postgres that serialises promotion where several machines promote.
 
     Every method raises `RegistryUnavailable` when nothing usable answers and `RegistryRefused` when MLflow
@@ -38,6 +40,7 @@ class ModelRegistry(dg.ConfigurableResource):
     artifact_location: str | None = None
     ui_url: str | None = None
     lock_url: str | None = None
+    memory: str | None = None
 
     @property
     def uri(self) -> str:
@@ -57,7 +60,7 @@ class ModelRegistry(dg.ConfigurableResource):
     @property
     def models(self) -> Models:
         """Registered models, versions, tags and aliases."""
-        return Models(self._connection)
+        return Models(self._connection, ModelMemory(self.memory))
 
     def lock(self, project: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[None]:
         """Hold the project's promotion lock; see `resources.model_lock`. `timeout` in seconds."""

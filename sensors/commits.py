@@ -3,6 +3,7 @@
 import datetime
 import json
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 import dagster as dg
 
@@ -11,7 +12,10 @@ from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.lakefs_records import Commit
-from sensors.owned_sensor import owned_sensor, skip_wrong, waiting_for
+from resources.model_errors import RegistryError
+from resources.model_registry import ModelRegistry
+from sensors.asked_again import Standing, look_again
+from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import EarlierRun, Go, readiness
 from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
@@ -20,6 +24,7 @@ from visionops_assets.evaluation.address import read_address
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
 from visionops_assets.project import Project
+from visionops_assets.refusals import PromotionRefused
 from visionops_assets.run_reason import is_attempt, note_outcome
 from visionops_assets.training.training_version import training_version
 
@@ -66,13 +71,16 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         tags={"project": project.project},
     )
     def commits(
-        context: dg.SensorEvaluationContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+        context: dg.SensorEvaluationContext,
+        lakefs: LakeFSResource,
+        artifacts: ArtifactStore,
+        registry: ModelRegistry,
     ) -> dg.SensorResult | dg.SkipReason:
         stale = end_stale_runs(context.instance)
         if stale:
             context.log.warning(f"ended, their processes are gone: {', '.join(stale)}")
         try:
-            return _look(context, lakefs, artifacts)
+            return _look(context, lakefs, artifacts, registry)
         except LakeFSNotFound as error:
             advice = f"`visionops import {project.project} …` creates it with a first batch."
             known = len(context.instance.get_dynamic_partitions(dataset_versions(project.project).name or ""))
@@ -83,7 +91,10 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             return skip_wrong(str(error))
 
     def _look(
-        context: dg.SensorEvaluationContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+        context: dg.SensorEvaluationContext,
+        lakefs: LakeFSResource,
+        artifacts: ArtifactStore,
+        registry: ModelRegistry,
     ) -> dg.SensorResult:
         seen = Cursor.read(context.cursor)
         log = list(lakefs.log(project.repository, MAIN, stop_at=seen.commit))[::-1]
@@ -103,7 +114,8 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             )
         else:
             seen_at = clocks.FirstSeen(clocks.now(), seen.future)
-            wanted = _wanted(context, lakefs, artifacts, now.newest, seen_at)
+            unclear = _unclear(context, registry, project.project)
+            wanted = unclear or _wanted(context, lakefs, artifacts, registry, now.newest, seen_at)
             now = replace(now, future=seen_at.seen)
         return dg.SensorResult(
             run_requests=[wanted] if isinstance(wanted, dg.RunRequest) else [],
@@ -119,6 +131,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext,
         lakefs: LakeFSResource,
         artifacts: ArtifactStore,
+        registry: ModelRegistry,
         newest: str | None,
         happened: clocks.FirstSeen,
     ) -> dg.RunRequest | dg.SkipReason:
@@ -134,25 +147,36 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         last = _last_request(context.instance, project.project)
         requested = happened.when(*last) if last else None
         now = clocks.now()
+        runs = _runs(context.instance, project.project, commit.id, version)
+        standing = Standing(decided if decided and decided.training_version == version else None)
+        try:
+            standing = look_again(registry, project, standing.decided)
+        except (RegistryError, PromotionRefused) as error:
+            context.log.warning(str(error))
+        since = [run for run in runs if standing.counts(run)]
         answer = readiness(
             project.project,
             newest,
             project.trigger,
-            stored_verdict=decided.verdict if decided and decided.training_version == version else None,
-            runs=_runs(context.instance, project.project, commit.id, version),
+            stored_verdict=standing.decided.verdict if standing.decided else None,
+            runs=since,
             age=now - committed,
             since_last_request=now - requested if requested else None,
             new_samples=_new_samples(lakefs, artifacts, context.instance, commit),
+            again=bool(standing.again),
         )
         if not isinstance(answer, Go):
-            return waiting_for([answer], answer.reason)
+            return waiting_for([replace(answer, reason=answer.reason + standing.waits)], "")
+        if standing.again:
+            context.log.info(f"{newest} is asked again: {standing.again}")
         return dg.RunRequest(
-            run_key=f"{project.project}/{commit.id}/{version}/{answer.number}",
+            run_key=f"{project.project}/{commit.id}/{version}/{answer.number + len(runs) - len(since)}",
             partition_key=newest,
             tags={
                 run_tags.PROJECT: project.project,
                 **tags_of_version(lakefs, project, commit),
                 run_tags.TRAINING_VERSION: version,
+                run_tags.RULES: run_tags.rules_tag(project.gate.digest()),
                 run_tags.INTENT: run_tags.DECISION,
                 run_tags.ATTEMPT: str(answer.attempt),
             },
@@ -181,6 +205,22 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         return counted
 
     return commits
+
+
+def _unclear(
+    context: dg.SensorEvaluationContext, registry: ModelRegistry, project: str
+) -> dg.SkipReason | None:
+    """That nothing is decided while it is not clear what runs; what MLflow does not answer is the run's to say."""
+    from visionops_assets.disagreements import disagreements
+
+    try:
+        wrong = [each for each in disagreements(registry, project) if each.wrong]
+    except RegistryError as error:
+        context.log.warning(str(error))
+        return None
+    if not wrong:
+        return None
+    return waiting_for([Wait(each.sentence(), wrong=True) for each in wrong], "")
 
 
 def observed(
@@ -213,12 +253,13 @@ def _runs(instance: dg.DagsterInstance, project: str, commit: str, version: str)
 
 
 def _earlier(instance: dg.DagsterInstance, run: dg.DagsterRun) -> EarlierRun:
-    outcome = note_outcome(instance, run)
+    outcome, rules = note_outcome(instance, run), run.tags.get(run_tags.RULES)
     if not run.is_finished:
-        return EarlierRun(run.run_id, "in progress", outcome)
+        return EarlierRun(run.run_id, "in progress", outcome, rules=rules)
     if run.status == dg.DagsterRunStatus.CANCELED:
-        return EarlierRun(run.run_id, "cancelled", outcome, is_attempt(run))
-    return EarlierRun(run.run_id, "succeeded" if run.is_success else "errored", outcome, is_attempt(run))
+        return EarlierRun(run.run_id, "cancelled", outcome, is_attempt(run), rules)
+    status: Literal["succeeded", "errored"] = "succeeded" if run.is_success else "errored"
+    return EarlierRun(run.run_id, status, outcome, is_attempt(run), rules)
 
 
 def _last_request(instance: dg.DagsterInstance, project: str) -> tuple[str, datetime.datetime] | None:

@@ -14,12 +14,14 @@ SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A decision run of one dataset version and training version. `counts` says whether it was an attempt."""
+    """A decision run of one dataset version and training version. `counts` says whether it was an attempt; `rules` is
+    the tag of the gate's rules, None where an earlier release asked."""
 
     run_id: str
     status: Literal["in progress", "succeeded", "errored", "cancelled"]
     outcome: str | None = None
     counts: bool = True
+    rules: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ def readiness(
     age: datetime.timedelta,
     since_last_request: datetime.timedelta | None,
     new_samples: int,
+    again: bool = False,
 ) -> Go | Wait:
     """Decide. `stored_verdict` is that of a decision by the present recipe and code; `runs` are those that were
     requested for it; `age` is the commit's; `new_samples` counts images since the last decided version and may
     stop counting at `trigger.min_new_samples`.
+
+    `again` asks anew what was decided, under other rules or because the decision is lost: what the trigger says of new
+    data is no matter then, and `runs` are those since.
 
     What is dated in the future has an age of 0. A refusal is final. A PASS whose promotion did not complete, and a run
     that errored, are requested again, up to `trigger.attempts` times; one that was interrupted is requested again
@@ -55,7 +61,7 @@ def readiness(
             return Wait(f"run {run.run_id} on {partition} is in progress")
         if run.outcome in SETTLED:
             return Wait(f"{partition} is decided: {run.outcome}")
-    if stored_verdict in ("FAIL", "INSUFFICIENT"):
+    if stored_verdict in ("FAIL", "INSUFFICIENT") and not again:
         return Wait(f"{partition} is decided: {stored_verdict}")
     attempts = [run for run in runs if run.counts]
     by_hand = next((run for run in reversed(attempts) if run.status == "cancelled"), None)
@@ -63,7 +69,7 @@ def readiness(
     stopped = stopped or given_up(project, partition, trigger.attempts, [run.run_id for run in attempts])
     if stopped is not None:
         return stopped
-    if runs:
+    if runs or again:
         return Go(len(attempts) + 1, len(runs) + 1)
     if age < trigger.quiet_for:
         return Wait(f"{partition} is {_seconds(age)} old; waiting for {_seconds(trigger.quiet_for)} of quiet")

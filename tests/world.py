@@ -238,7 +238,9 @@ def _opened(root: Path, **options: Any) -> Iterator[World]:
             access_key_id=server.access_key_id,
             secret_access_key=server.secret_access_key,
         )
-        registry = ModelRegistry(tracking_uri=f"sqlite:///{root / 'mlflow' / 'mlflow.db'}")
+        registry = ModelRegistry(
+            tracking_uri=f"sqlite:///{root / 'mlflow' / 'mlflow.db'}", memory=str(root / "artifacts")
+        )
         yield World(root, lakefs, registry, instance, **options)
 
 

@@ -168,7 +168,7 @@ def publish(
     from visionops_assets.delivery.bundles import images_of_files, make_bundle, validation_images
     from visionops_assets.delivery.publishing import publish as publish_model
     from visionops_assets.evaluation.shipped import fetch_model
-    from visionops_assets.promotion.history import nothing_runs, read_history
+    from visionops_assets.history import nothing_runs, read_history
 
     found, registry = services.project(project), services.registry()
     services.actor()

@@ -1,4 +1,4 @@
-"""What is wrong with a project's state: what it names and is no longer there, and what failed and was not done since.
+"""What is wrong with a project's state: what was moved or is gone, and what failed and was not done since.
 
 Each in a sentence, with the command that leads back.
 """
@@ -10,17 +10,17 @@ from resources.databases import DatabaseError
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.machine_errors import in_words
-from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
+from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.model_records import (
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     WEIGHTS_ARTIFACT,
     ModelVersion,
-    version_on,
 )
 from resources.model_registry import ModelRegistry
 from visionops_assets.addresses import asset_folder
 from visionops_assets.evaluation.shipped import how_back
+from visionops_assets.history import production
 from visionops_assets.partitions import commit_prefix
 from visionops_assets.project import Project
 
@@ -28,9 +28,11 @@ from visionops_assets.project import Project
 def what_is_wrong(project: Project, registry: ModelRegistry) -> list[str]:
     """All of it. Raises what MLflow raises where it does not answer."""
     from visionops import services
+    from visionops_assets.disagreements import disagreements
 
+    unclear = [each.sentence() for each in disagreements(registry, project.project) if each.wrong]
     pieces = missing_pieces(project, registry, services.lakefs(), services.artifacts())
-    return [*pieces, *not_done(project)]
+    return [*unclear, *pieces, *not_done(project)]
 
 
 def not_done(project: Project) -> list[str]:
@@ -57,13 +59,13 @@ def missing_pieces(
 
     Nothing is missing of a project that has no champion yet. Raises what MLflow raises where it does not answer.
     """
-    number = version_on(registry.models.get(project.project))
-    if number is None:
+    model = registry.models.get(project.project)
+    now = production(model)
+    # Where they disagree about what runs, what the history names is to be gone back to.
+    number = now.named if now.foreign else now.version
+    if number is None or not model.has(number):
         return []
-    try:
-        champion = registry.models.version(project.project, number)
-    except ModelNotFound as error:
-        return [how_back(project.project, number, error)]
+    champion = registry.models.version(project.project, number)
     return [
         *_files(project.project, champion, registry),
         *_data(project, champion, lakefs),
@@ -80,7 +82,7 @@ def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Ite
             if not registry.artifacts.exists(champion.run_id, name)
         ]
     except RunNotFound as error:
-        yield how_back(project, champion.version, error)
+        yield how_back(registry, project, champion.version, error)
         return
     if PROVENANCE_ARTIFACT in gone:
         yield (
@@ -90,7 +92,7 @@ def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Ite
     if {ONNX_ARTIFACT, WEIGHTS_ARTIFACT} & set(gone):
         named = " and ".join(name for name in gone if name != PROVENANCE_ARTIFACT)
         missing = ArtifactMissing(f"run {champion.run_id} has no {named}")
-        yield how_back(project, champion.version, missing)
+        yield how_back(registry, project, champion.version, missing)
 
 
 def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> Iterator[str]:

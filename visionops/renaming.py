@@ -19,9 +19,9 @@ from resources.lakefs_errors import LakeFSNotFound
 from resources.model_registry import ModelRegistry
 from resources.nearest import there_are
 from visionops_assets import run_tags
+from visionops_assets.history import production, read_history
 from visionops_assets.monitoring.inference_log import belongs_to, production_repository
 from visionops_assets.project import Projects
-from visionops_assets.promotion.history import production, read_history
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -11,11 +11,18 @@ from visionops import interruption
 if TYPE_CHECKING:
     from visionops_assets.promotion.change import Change
 
+# What `--to` names where no version is to run.
+NOTHING = "none"
+
 
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     to: Annotated[
-        int | None, typer.Option(help="The version to go back to; by default the one the champion replaced.")
+        str | None,
+        typer.Option(
+            metavar="VERSION",
+            help="The version to go back to, by default the one the champion replaced; or `none`: nothing runs.",
+        ),
     ] = None,
     why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
     leaving: Annotated[
@@ -27,54 +34,71 @@ def command(
 ) -> None:
     """Make an earlier version champion again, at once, and put promotion on hold until `visionops release`.
 
+    What somebody moved or deleted in MLflow is set again, without a hold. With `--to none` nothing is in production, on
+    record, and the next challenger is a first champion.
+
     Who decides is VISIONOPS_ACTOR. No check can block it, and it needs neither lakeFS nor Dagster: they are told
     after the alias is set.
     """
     interruption.keep("the model was changed whole or not at all")
     from resources.nearest import there_are
     from visionops import services
-    from visionops_assets.promotion.rollback import rollback
+    from visionops_assets.promotion.rollback import retire, rollback
     from visionops_assets.refusals import NothingToRollBackTo
 
     # No project file is read before the alias is set: a broken one must not keep a bad model in production.
     registry = services.registry()
     try:
-        change = rollback(
-            registry,
-            project=project,
-            who=services.actor(),
-            why=why,
-            when=datetime.now(UTC),
-            to=to,
-            leaving=leaving,
-            group=group,
-        )
+        who, when = services.actor(), datetime.now(UTC)
+        if to == NOTHING:
+            change = retire(registry, project=project, who=who, why=why, when=when, group=group)
+        else:
+            change = rollback(
+                registry,
+                project=project,
+                who=who,
+                why=why,
+                when=when,
+                to=_version(to),
+                leaving=leaving,
+                group=group,
+            )
     except NothingToRollBackTo as refusal:
         registered = registry.models.projects()
         if project in registered:
             raise
         raise NothingToRollBackTo(f"{refusal}; {there_are(project, registered)}") from refusal
-    assert change.version is not None
-    again = f"`visionops rollback {project} --to {change.version} --why TEXT` tells it again"
-    try:
-        error = _tell_dagster(project, change, why, group)
-    except Exception as problem:
-        raise RuntimeError(
-            f"version {change.version} of {project} is champion again, but Dagster could not be told: {problem}; "
-            f"{again}"
-        ) from problem
-    if error is not None:
-        raise RuntimeError(
-            f"version {change.version} of {project} is champion again, but in_production was not materialised: "
-            f"{error}; {again}"
-        )
+    if change.version is not None:
+        _tell(project, change, why, group)
     if as_json:
         typer.echo(json.dumps(change.to_json(), indent=1))
         return
     what = change.entry.sentence() if change.entry is not None else f"version {change.version} runs"
     typer.echo(f"{project}: {what}" + ("" if change.changed else " (it was so already)"))
-    if change.changed:
+    if change.note:
+        typer.echo(change.note)
+    if change.changed and change.entry is not None and change.entry.kind == "rollback":
         typer.echo(f"promotion is on hold; `visionops release {project} --why TEXT` lifts it")
+    if change.version is None:
+        typer.echo("nothing is in production; the next challenger that holds the floors is a first champion")
+
+
+def _version(text: str | None) -> int | None:
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    raise typer.BadParameter(f"{text} is no version: name its number, or `none`", param_hint="--to")
+
+
+def _tell(project: str, change: "Change", why: str, group: str) -> None:
+    """Have `in_production` tell of a change. Raises RuntimeError where that fails: the change itself stands."""
+    again = f"`visionops rollback {project} --to {change.version} --why TEXT` tells it again"
+    done = f"version {change.version} of {project} is champion again, but"
+    try:
+        error = _tell_dagster(project, change, why, group)
+    except Exception as problem:
+        raise RuntimeError(f"{done} Dagster could not be told: {problem}; {again}") from problem
+    if error is not None:
+        raise RuntimeError(f"{done} in_production was not materialised: {error}; {again}")
 
 
 def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str | None:

@@ -47,7 +47,7 @@ def lakefs(timeout_seconds: float = 60.0) -> LakeFSResource:
 
 def registry() -> ModelRegistry:
     """The MLflow of the environment, or the local one."""
-    return ModelRegistry(ui_url=os.environ.get("MLFLOW_UI_URL") or None)
+    return ModelRegistry(ui_url=os.environ.get("MLFLOW_UI_URL") or None, memory=home.artifacts())
 
 
 def artifacts() -> ArtifactStore:

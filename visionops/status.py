@@ -16,6 +16,7 @@ def command(
     from visionops import services
     from visionops.missing_pieces import what_is_wrong
     from visionops.renaming import left_behind
+    from visionops_assets.disagreements import disagreements
     from visionops_assets.monitoring.acting.actions import read_actions
     from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
     from visionops_assets.project import load_projects
@@ -29,17 +30,21 @@ def command(
         alpha=found.gate.alpha,
         approval=found.gate.approval,
         group=group,
+        rules=found.gate.digest(),
     )
     actions = read_actions(registry.models.get(project).tags).entries
     wrong = what_is_wrong(found, registry)
-    if state.champion is None:
+    gone = [each.sentence() for each in disagreements(registry, project) if not each.wrong]
+    if state.champion is None and not state.now.foreign:
         # Of a project that was renamed in its file alone, the champion is still the old name's.
         wrong += [each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))]
     if as_json:
-        told = {**state.to_json(), "actions": actions_json(actions), "wrong": wrong}
-        typer.echo(json.dumps(told, indent=1))
+        content = {**state.to_json(), "actions": actions_json(actions), "wrong": wrong, "gone": gone}
+        typer.echo(json.dumps(content, indent=1))
         return
     for each in wrong:
         typer.echo(f"wrong: {each}\n")
+    for each in gone:
+        typer.echo(f"gone: {each}\n")
     page = state.to_page()
     typer.echo(Page(page.title, (*page.blocks, *actions_blocks(project, actions))).to_text())

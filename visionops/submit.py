@@ -95,8 +95,8 @@ def submit(
     from visionops.runs import run_job
     from visionops_assets import run_tags
     from visionops_assets.dataset.commits import tags_of_version
+    from visionops_assets.history import production
     from visionops_assets.partitions import dataset_version
-    from visionops_assets.promotion.history import production
     from visionops_assets.promotion.promote import champion_of
     from visionops_assets.run_reason import note_outcome
     from visionops_assets.training.submitted import submitted_challenger

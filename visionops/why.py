@@ -31,7 +31,7 @@ def command(
     found = services.project(project)
     registry, lakefs = services.registry(), services.lakefs()
     links = links_to(lakefs, registry)
-    explained = why(registry, services.artifacts(), project, version, group, links)
+    explained = why(registry, services.artifacts(), project, version, group, links, found.gate)
     turned, page = of_evidence(registry, explained.evidence), explained.page
     if html is not None:
         read = images_at(lakefs, found.repository, turned[2]) if turned is not None else None

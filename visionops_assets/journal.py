@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from visionops_assets.refusals import HistoryUnreadable
 
-HISTORY = "visionops.history."
 DECISIONS = "visionops.decision."
 ANSWERS = "visionops.approval."
 

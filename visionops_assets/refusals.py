@@ -17,8 +17,8 @@ class ChampionMoved(PromotionRefused):
     """The decision was made against a model that is no longer champion."""
 
 
-class ForeignChampion(PromotionRefused):
-    """The champion is a version that VisionOps did not register, so its weights are unknown."""
+class ChampionUnclear(PromotionRefused):
+    """The history names another champion than MLflow does: somebody moved or deleted something there."""
 
 
 class OnHold(PromotionRefused):

@@ -40,6 +40,10 @@ class Models(Protocol):
 
     def set_alias(self, project: str, alias: str, version: int) -> None: ...
 
+    def delete_alias(self, project: str, alias: str) -> None: ...
+
+    def recall(self, project: str) -> None: ...
+
 
 class Registry(Protocol):
     """Runs, their files, registered models, and a lock per project that dies with its holder."""

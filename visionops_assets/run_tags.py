@@ -9,6 +9,8 @@ from typing import Literal
 PROJECT = "visionops/project"
 COMMIT = "visionops/commit"
 TRAINING_VERSION = "visionops/training_version"
+# The beginning of the digest of the gate's rules that a decision was asked under.
+RULES = "visionops/rules"
 INTENT = "visionops/intent"
 ATTEMPT = "visionops/attempt"
 HOST = "visionops/host"
@@ -58,6 +60,11 @@ OUTCOMES = (
     UNCHANGED,
     LOGGED,
 )
+
+
+def rules_tag(digest: str) -> str:
+    """The rules of a gate, as runs carry them."""
+    return digest[:16]
 
 
 def week_of(day: datetime.date) -> str:

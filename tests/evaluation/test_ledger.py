@@ -43,3 +43,20 @@ def test_the_levels_of_all_challengers_sum_to_alpha() -> None:
 def test_there_is_no_challenger_before_the_first() -> None:
     with pytest.raises(ValueError, match="number 1, not 0"):
         level_left(0.05, 0)
+
+
+def test_another_claim_of_a_challenger_takes_a_place_of_its_own_and_the_same_one_keeps_its_own():
+    earlier = [Decision("champion", "one", "a"), Decision("champion", "two", "a")]
+    assert turn_of("one", "champion", earlier, "a") == 1
+    assert turn_of("one", "champion", earlier, "b") == 3
+    earlier.append(Decision("champion", "one", "b"))
+    assert [turn_of("one", "champion", earlier, claim) for claim in ("a", "b", "c")] == [1, 3, 4]
+    assert next_turn("champion", earlier) == 4
+
+
+def test_a_claim_that_was_not_written_down_is_the_first_one_that_is_made_after_it():
+    earlier = [Decision("champion", "one"), Decision("champion", "two")]
+    assert turn_of("one", "champion", earlier, "a") == 1 and next_turn("champion", earlier) == 3
+    earlier.append(Decision("champion", "one", "a"))
+    assert next_turn("champion", earlier) == 3, "an upgrade spends nothing"
+    assert [turn_of("one", "champion", earlier, claim) for claim in ("a", "b")] == [1, 3]

@@ -8,7 +8,7 @@ import dagster as dg
 
 from resources.model_registry import ModelRegistry
 from tests import processes
-from visionops_assets.promotion.history import production
+from visionops_assets.history import production
 
 
 class Home:

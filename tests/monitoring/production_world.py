@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from resources.model_records import (
     EVERYWHERE,
+    HISTORY,
     ONNX_ARTIFACT,
     TAG_ONNX,
     TAG_WEIGHTS,
@@ -26,7 +27,7 @@ from sensors.production_log import production_sensor
 from tests.world import CLASSES, World
 from visionops_assets import journal
 from visionops_assets.graph import project_graph
-from visionops_assets.promotion.history import HistoryEntry, read_history
+from visionops_assets.history import HistoryEntry, read_history
 
 SIDE = 8
 
@@ -139,5 +140,5 @@ class ProductionWorld(World):
                 "to": version.version,
             }
         )
-        self.registry.models.set_tag(name, journal.tag_name(journal.HISTORY, number), entry.to_json())
+        self.registry.models.set_tag(name, journal.tag_name(HISTORY, number), entry.to_json())
         self.registry.models.set_alias(name, alias_of(group), version.version)

@@ -14,10 +14,10 @@ from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.model_versions import Models
 from tests import processes
+from visionops_assets.history import production as in_production
+from visionops_assets.history import read_history
 from visionops_assets.monitoring.acting.respond import Responding
 from visionops_assets.project import Project
-from visionops_assets.promotion.history import production as in_production
-from visionops_assets.promotion.history import read_history
 
 # Each follows on what the one before left: evidence and entry of the comparison, of the rollback, then its own steps.
 STEPS: tuple[tuple[type, str, int], ...] = (

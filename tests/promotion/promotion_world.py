@@ -147,6 +147,13 @@ class FakeModels:
         model = self.get(project)
         self._put(replace(model, aliases={**model.aliases, alias: version}))
 
+    def delete_alias(self, project: str, alias: str) -> None:
+        model = self.get(project)
+        self._put(replace(model, aliases={name: one for name, one in model.aliases.items() if name != alias}))
+
+    def recall(self, project: str) -> None:
+        """It forgets nothing."""
+
     def _put(self, model: RegisteredModel) -> None:
         self.world.write(lambda: self.world.records.update({model.project: model}))
 

@@ -7,11 +7,11 @@ import pytest
 from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 
 from visionops_assets.evaluation.verdicts import read_ledger, reserve, store
+from visionops_assets.history import HistoryEntry, production, read_history
 from visionops_assets.promotion.change import Change
-from visionops_assets.promotion.history import HistoryEntry, production, read_history
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
-from visionops_assets.refusals import OnHold
+from visionops_assets.refusals import ChampionUnclear, OnHold
 
 Act = Callable[[FakeRegistry], Change]
 
@@ -140,15 +140,25 @@ def test_promotion_killed_again_and_again_still_goes_through(world: FakeRegistry
     require_agreement(world)
 
 
-def test_alias_moved_by_hand_is_believed_and_said(world: FakeRegistry) -> None:
+def test_alias_moved_by_hand_is_said_and_promotes_nothing_before_somebody_says_what_runs(
+    world: FakeRegistry,
+) -> None:
     challenge("three", 3)(world)
+    judged(world, trained(world, "four"), when=hour(4))
     world.models.set_alias(PROJECT, "champion", 1)
     now = production(world.models.get(PROJECT))
     assert now.version == 1 and now.foreign and now.incomplete is None and now.since is None
-    change = challenge("four", 5)(world)
-    assert change.entry is not None
+    with pytest.raises(
+        ChampionUnclear, match=r"by hand to version 1.*`visionops rollback digits --to 3 --why"
+    ):
+        challenge("four", 5)(world)
+    change = rollback(world, project=PROJECT, who="ada", why="a slip", when=hour(6), to=3)
+    assert change.entry is not None and change.entry.kind == "restoration"
     assert (change.entry.from_version, change.entry.voids) == (1, None)
     assert "set to version 1 outside VisionOps" in change.note
+    now = production(world.models.get(PROJECT))
+    assert now.version == 3 and not now.foreign and now.held_by is None
+    assert challenge("four", 7)(world).version == 4
 
 
 def test_change_killed_after_the_alias_was_moved_by_hand_is_not_taken_for_the_truth(
@@ -156,12 +166,13 @@ def test_change_killed_after_the_alias_was_moved_by_hand_is_not_taken_for_the_tr
 ) -> None:
     challenge("three", 3)(world)
     world.models.set_alias(PROJECT, "champion", 1)
-    world.writes, world.kill_at = 0, 4  # verdict and its list entry, version, history entry, then its tags
+    world.writes, world.kill_at = 0, 1  # the history entry, then its tags
     with pytest.raises(Killed):
-        challenge("four", 4)(world)
+        rollback(world, project=PROJECT, who="ada", why="a slip", when=hour(4), to=3)
     world.kill_at = None
     now = production(world.models.get(PROJECT))
     assert now.version == 1 and now.foreign and now.since is None and now.incomplete is not None
+    assert rollback(world, project=PROJECT, who="ada", why="a slip", when=hour(5), to=3).version == 3
 
 
 def test_history_is_appended_to_and_never_edited(world: FakeRegistry) -> None:

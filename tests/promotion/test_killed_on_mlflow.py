@@ -21,8 +21,8 @@ from resources.model_records import (
 from resources.model_registry import ModelRegistry
 from tests.processes import context as processes
 from tests.world import copy_registry
+from visionops_assets.history import production
 from visionops_assets.promotion.change import STEPS
-from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 from visionops_assets.refusals import ChampionMoved, DigestMismatch

@@ -18,7 +18,7 @@ from test_killed_on_mlflow import trained_on
 
 from resources.model_errors import ArtifactMissing, RegistryUnavailable
 from resources.model_registry import ModelRegistry
-from visionops_assets.promotion.history import production
+from visionops_assets.history import production
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 

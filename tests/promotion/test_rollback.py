@@ -5,13 +5,13 @@ from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_errors import ModelNotFound
 from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelVersion
+from visionops_assets.history import production
 from visionops_assets.promotion.answers import reject
-from visionops_assets.promotion.history import production
 from visionops_assets.promotion.promote import champion_of, promote
 from visionops_assets.promotion.rollback import release, rollback
 from visionops_assets.refusals import (
     ChampionMoved,
-    ForeignChampion,
+    ChampionUnclear,
     NothingToRollBackTo,
     OnHold,
     ReasonMissing,
@@ -90,7 +90,7 @@ def test_champion_that_something_else_registered_is_named_and_can_be_rolled_back
     foreign = ModelVersion(PROJECT, 9, "elsewhere", hour(4))
     world.made[9] = foreign
     world.models.set_alias(PROJECT, "champion", 9)
-    with pytest.raises(ForeignChampion, match=r"version 9 of digits.*rollback digits --to VERSION"):
+    with pytest.raises(ChampionUnclear, match=r"by hand to version 9.*rollback digits --to 3 --why"):
         champion_of(world, world.models.get(PROJECT))
     assert rollback(world, project=PROJECT, who="ada", why="not ours", when=hour(5), to=3).version == 3
     assert champion_of(world, world.models.get(PROJECT)) == world.made[3].weights_sha256

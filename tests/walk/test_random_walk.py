@@ -23,7 +23,7 @@ from resources.model_versions import Models
 from tests.world import World, copied_world, shapes_project, write_batch
 from visionops.tick import Tick, tick
 from visionops_assets.evaluation.verdicts import listed
-from visionops_assets.promotion.history import CHANGES, production, read_history
+from visionops_assets.history import CHANGES, production, read_history
 
 # What a person may be refused by; anything else is a bug.
 REFUSALS = (RuntimeError, ValueError, LookupError)

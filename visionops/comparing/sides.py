@@ -27,9 +27,9 @@ from visionops_assets.dataset.publications import publications
 from visionops_assets.dataset.version import manifest_at, named_commit, names_of_data
 from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import ModelReference
+from visionops_assets.history import production
 from visionops_assets.partitions import KEY
 from visionops_assets.project import Project
-from visionops_assets.promotion.history import production
 from visionops_assets.training.provenance import Provenance
 
 CHAMPION, CHALLENGER = "champion", "challenger"

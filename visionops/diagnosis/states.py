@@ -5,6 +5,7 @@ from functools import partial
 
 from resources import home
 from resources.databases import sqlite_path
+from resources.model_memory import ModelMemory
 from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
 from visionops.diagnosis.servers import embedded_sleeps
 from visionops_assets.project import Project, Projects
@@ -32,29 +33,28 @@ def checks(projects: Projects) -> Iterator[Check]:
 def _state(project: Project) -> Finding:
     from visionops import services
     from visionops.missing_pieces import missing_pieces, not_done
-    from visionops_assets.promotion.history import production
+    from visionops_assets.disagreements import disagreements
+    from visionops_assets.history import production
 
-    failed = not_done(project)
+    failed, fix = not_done(project), f"visionops status {project.project}"
     if not _registered():
-        return (
-            broken(" ".join(failed), f"visionops status {project.project}")
-            if failed
-            else ok("nothing was registered yet")
-        )
+        if ModelMemory(home.artifacts()).read(project.project) is not None:
+            gone = f"MLflow's database {home.mlflow_uri()} is gone, which had versions of {project.project}"
+            return broken("; ".join([gone, *failed]), f"restore it from a backup, or {fix}")
+        return broken("; ".join(failed), fix) if failed else ok("nothing was registered yet")
     registry = services.registry()
+    told = disagreements(registry, project.project)
+    wrong = [each.sentence() for each in told if each.wrong]
     now = production(registry.models.get(project.project))
-    wrong = []
-    if now.foreign:
-        wrong.append("the champion's alias in MLflow says something else than the history of changes;")
-    if now.incomplete is not None:
-        wrong.append(f"a change was not completed: {now.incomplete.sentence()};")
+    if now.incomplete is not None and not wrong:
+        wrong.append(f"a change was not completed: {now.incomplete.sentence()}")
     if not embedded_sleeps():
         wrong += missing_pieces(project, registry, services.lakefs(), services.artifacts())
     wrong += failed
     if wrong:
-        return broken(
-            "; ".join(each.removesuffix(";") for each in wrong), f"visionops status {project.project}"
-        )
+        return broken("; ".join(wrong), fix)
+    if told:
+        return warning("; ".join(each.sentence() for each in told), fix)
     return ok("they agree")
 
 

@@ -8,8 +8,8 @@ from resources.model_records import EVERYWHERE
 from visionops.exporter import families
 from visionops.exporter.families import Sample
 from visionops_assets.evaluation.verdict import Outcome
+from visionops_assets.history import Kind
 from visionops_assets.monitoring.acting import actions
-from visionops_assets.promotion.history import Kind
 from visionops_assets.promotion.status import Status
 
 
@@ -39,7 +39,7 @@ def group_samples(status: Status) -> Iterator[Sample]:
     if status.champion is not None:
         model, version = model_label(status.champion.weights_sha256), str(status.champion.version)
         yield families.CHAMPION_INFO(1, *where, model, version)
-    if status.now.since is not None:
+    if status.now.version is not None and status.now.since is not None:
         yield families.CHAMPION_SINCE(status.now.since.when.timestamp(), *where)
 
 

@@ -10,18 +10,26 @@ from visionops_assets.training.challenger import Challenger
 
 @dataclass(frozen=True)
 class VerdictAddress:
-    """A verdict by its identity, with the challenger's run and what was trained."""
+    """A verdict by its identity, with the challenger's run and what was trained.
+
+    `rules` is the digest of the gate's rules that it was made under; one of an earlier release does not say.
+    """
 
     identity: str
     verdict: Outcome
     run_id: str
     training_version: str
+    rules: str | None = None
 
 
 def write_address(artifacts: ArtifactStore, verdict: Verdict, challenger: Challenger, partition: str) -> None:
     """Let a dataset version name this verdict as its latest of its kind."""
     address = VerdictAddress(
-        verdict.identity, verdict.verdict, challenger.run_id, challenger.training_version
+        verdict.identity,
+        verdict.verdict,
+        challenger.run_id,
+        challenger.training_version,
+        verdict.rules_digest,
     )
     artifacts.write_json(verdict_key(verdict.kind, verdict.project, partition), asdict(address))
 

@@ -42,6 +42,7 @@ def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementCont
         champion=context.champion,
         holdout_digest=context.holdout_digest,
         rules_digest=rules.digest(),
+        rules=rules.bearing(),
         k=context.k,
         alpha=rules.alpha,
         alpha_k=context.level(rules),

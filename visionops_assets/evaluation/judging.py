@@ -22,6 +22,7 @@ from resources.scratch import Scratch
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.publications import publications
 from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.disagreements import has_files, require_agreement
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.between import came_between
 from visionops_assets.evaluation.candidate_pairs import candidate_pairs
@@ -33,6 +34,7 @@ from visionops_assets.evaluation.run_page import show_verdict
 from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Verdict, verdict_identity
+from visionops_assets.history import production
 from visionops_assets.project import Project
 from visionops_assets.tables import frame_from_parquet, to_parquet
 from visionops_assets.training.challenger import Challenger
@@ -72,7 +74,8 @@ def judge_challenger(
     """Judge a challenger against the present champion on this version's holdout, and store the verdict.
 
     `trained_on` is the dataset version that the challenger was trained on, by default this one. Raises
-    `EmptyHoldout`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS and MLflow raise.
+    `EmptyHoldout`, `ChampionUnclear`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS
+    and MLflow raise.
     """
     judging = _Judging(
         project, version, trained_on or version, challenger, kind, lakefs, registry, artifacts, scratch, say
@@ -193,7 +196,16 @@ class _Judging:
         return judge(predictions, self.project.gate, context=context)
 
     def _champion(self) -> ModelVersion | None:
+        """The model to beat. Where history and MLflow disagree about it, nothing is decided; a what-if asks the one
+        that the history names, if its files are still there."""
         model = self.registry.models.get(self.project.project)
+        if self.kind == "decision":
+            require_agreement(self.registry, model)
+        now = production(model)
+        if now.foreign and now.named is not None:
+            known = model.remembered.get(now.named)
+            if known is not None and has_files(self.registry, known):
+                return known
         number = version_on(model)
         return None if number is None else self.registry.models.version(self.project.project, number)
 
@@ -210,7 +222,7 @@ class _Judging:
 
     def _turn(self) -> int:
         against = self.champion.weights_sha256 if self.champion else None
-        challenger = self.challenger.weights_sha256
+        challenger, claim = self.challenger.weights_sha256, self.project.gate.claim()
         if self.kind == "decision":
             return verdicts.reserve(
                 self.registry,
@@ -218,10 +230,10 @@ class _Judging:
                 challenger=challenger,
                 champion=against,
                 verdict=self.identity,
+                claim=claim,
             ).k
-        return turn_of(
-            challenger, against, verdicts.read_ledger(self.registry.models.get(self.project.project).tags)
-        )
+        ledger = verdicts.read_ledger(self.registry.models.get(self.project.project).tags)
+        return turn_of(challenger, against, ledger, claim)
 
     def _score(self, run_id: str, onnx_sha256: str, who: str) -> Any:
         answers = self.scorer.answers(self.holdout, run_id, onnx_sha256, who)

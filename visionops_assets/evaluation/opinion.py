@@ -40,7 +40,9 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
             champion = registry.models.version(project.project, number)
             return _opinion(registry, champion.run_id, champion.onnx_sha256)
         except (ArtifactMissing, ModelNotFound, RunNotFound, ModelFileError) as error:
-            return Opinion((), lambda _: pd.DataFrame(), unheard=how_back(project.project, number, error))
+            return Opinion(
+                (), lambda _: pd.DataFrame(), unheard=how_back(registry, project.project, number, error)
+            )
 
     return opinion
 

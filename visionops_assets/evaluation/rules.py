@@ -3,8 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -204,12 +204,27 @@ class GateRules(_Section):
         A rule that came with a later release counts from when a project says other than its default: a new release
         alone must not ask every old question again.
         """
-        content = self.model_dump(mode="json", exclude={"approval"})
+        content = self.bearing()
         for name, default in _ADDED.items():
             if content[name] == default:
                 del content[name]
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _digest(content)
+
+    def bearing(self) -> dict[str, Any]:
+        """What bears on a verdict, as JSON."""
+        return self.model_dump(mode="json", exclude={"approval"})
+
+    def claim(self) -> str:
+        """SHA-256 of what is claimed of a challenger: the test that a wrong promotion has to survive.
+
+        Floors, slices and the size of the holdout only refuse, and a level that is raised gives the same p another
+        limit: under those the same claim is asked again. Another metric, null or draw of the bootstrap is another
+        claim.
+        """
+        names = ["require", "costs", "bootstrap"]
+        if self.require == "non_inferior":
+            names.append("min_improvement")
+        return _digest({name: self.bearing()[name] for name in names})
 
     def check_task(self, task: str) -> None:
         """Raise ValueError if a rule means nothing in the project's task."""
@@ -235,6 +250,36 @@ class GateRules(_Section):
             raise ValueError(
                 f"the gate names {unknown[0]!r}, which is no class; {there_are(unknown[0], list(classes))}"
             )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two gates' rules (`GateRules.bearing`), in words: `floors.overall 0.999, now 0.85`."""
+    then, since = _flat(before), _flat(now)
+    return [
+        f"{name} {_value(then, name)}, now {_value(since, name)}"
+        for name in sorted({*then, *since})
+        if then.get(name) != since.get(name)
+    ]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _value(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    return "none" if value is None or value in ({}, []) else json.dumps(value, ensure_ascii=False)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 # Fields that the first release's verdicts were made without, at their defaults.

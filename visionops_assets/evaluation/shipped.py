@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.model_errors import ModelNotFound, RunNotFound
-from resources.model_records import ONNX_ARTIFACT
+from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, alias_of
+from visionops_assets.disagreements import has_files, way_back
+from visionops_assets.history import groups
 from visionops_assets.registry import Registry
 from visionops_assets.training.recipe import InputSpec
 
@@ -70,16 +72,16 @@ def images_at_once(size: InputSpec, most: int | None = None) -> int:
     return fitting if most is None else min(most, fitting)
 
 
-def how_back(project: str, version: int, error: Exception) -> str:
+def how_back(registry: Registry, project: str, version: int, error: Exception) -> str:
     """What is said of a registered version whose files cannot be used, with what leads back to one that can."""
-    again = f"`visionops reproduce {project} --version {version} --register` makes them again, "
+    again = f"`visionops reproduce {project} --version {version} --register` makes them again; "
     if isinstance(error, RunNotFound | ModelNotFound):
         # With the run its provenance is gone.
         again = ""
-    return (
-        f"the files of version {version} of {project} cannot be used: {error}. {again}`visionops rollback {project} "
-        "--why …` goes back to the version before"
-    )
+    model = registry.models.get(project)
+    group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
+    other = way_back(model, group, lambda each: has_files(registry, each), without=version)
+    return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"
 
 
 def fetch_model(registry: Registry, run_id: str, onnx_sha256: str, who: str, folder: Path) -> Path:

@@ -6,7 +6,7 @@ Format 1: one JSON object, the fields of `Verdict`. A number that does not exist
 import hashlib
 import json
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
@@ -185,7 +185,10 @@ class Reason(_Stored):
 
 
 class Verdict(_Stored):
-    """PASS, FAIL or INSUFFICIENT for one challenger, with its evidence."""
+    """PASS, FAIL or INSUFFICIENT for one challenger, with its evidence.
+
+    `rules` is what `rules_digest` is of; verdicts of earlier releases have the digest alone.
+    """
 
     format: Literal[1] = 1
     verdict: Outcome
@@ -195,6 +198,7 @@ class Verdict(_Stored):
     champion: ModelReference | None
     holdout_digest: str
     rules_digest: str
+    rules: dict[str, Any] | None = None
     k: int
     alpha: float
     alpha_k: float

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from resources.model_errors import ArtifactMissing
+from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.nearest import there_are
 from visionops_assets import journal
 from visionops_assets.evaluation.ledger import Decision, turn_of
@@ -28,17 +28,21 @@ _SHORT = 12
 
 
 class DecisionEntry(Entry):
-    """Format 1: a challenger that was given its place k before it was judged."""
+    """Format 1: a challenger that was given its place k before it was judged, and what was claimed of it."""
 
     format: Literal[1] = 1
     champion: str | None
     challenger: str
     k: int
     verdict: str
+    claim: str | None = None
 
 
 class ListedVerdict(BaseModel):
-    """Format 1: what the list on the registered model says of one decision. `sha256` is of its file."""
+    """Format 1: what the list on the registered model says of one decision.
+
+    `sha256` is of its file, `rules` the digest of the rules that it was made under.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,6 +59,7 @@ class ListedVerdict(BaseModel):
     when: datetime
     summary: str
     sha256: str
+    rules: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,34 +71,50 @@ class Reservation:
 
 
 def reserve(
-    registry: Registry, project: str, *, challenger: str, champion: str | None, verdict: str
+    registry: Registry,
+    project: str,
+    *,
+    challenger: str,
+    champion: str | None,
+    verdict: str,
+    claim: str | None = None,
 ) -> Reservation:
-    """Take the next place for a challenger before it is judged; a pair that has one keeps it.
+    """Take the next place for a claim before it is judged; one that was made of this challenger before keeps its own.
 
     A model judged against itself takes none: it can replace nothing.
 
-    `challenger` and `champion` are SHA-256 of weights, `verdict` the identity that the verdict will have.
-    Only decisions reserve. Raises `PromotionLocked`, `RegistryUnavailable`.
+    `challenger` and `champion` are SHA-256 of weights, `verdict` the identity that the verdict will have, `claim` that
+    of the rules. Only decisions reserve. Raises `PromotionLocked`, `RegistryUnavailable`.
     """
     with registry.lock(project):
         ledger = journal.read(registry.models.get(project).tags, journal.DECISIONS, DecisionEntry)
-        for entry in ledger.entries:
-            if (entry.champion, entry.challenger) == (champion, challenger):
+        same = [each for each in ledger.entries if (each.champion, each.challenger) == (champion, challenger)]
+        for entry in same:
+            if claim in (entry.claim, None):
                 return Reservation(entry.k, new=False)
+        # What was claimed before claims were written down is taken to be the first that is asked again.
+        written = {each.k for each in same if each.claim is not None}
+        kept = next((each.k for each in same if each.claim is None and each.k not in written), None)
         # A place that cannot be read was still spent, perhaps against this champion.
-        k = turn_of(challenger, champion, decisions(ledger.entries)) + len(ledger.unreadable)
+        spent = len(ledger.unreadable)
+        k = kept or turn_of(challenger, champion, decisions(ledger.entries), claim) + spent
         if challenger == champion:
             return Reservation(k, new=False)
         entry = DecisionEntry(
-            number=ledger.next_number, champion=champion, challenger=challenger, k=k, verdict=verdict
+            number=ledger.next_number,
+            champion=champion,
+            challenger=challenger,
+            k=k,
+            verdict=verdict,
+            claim=claim,
         )
         registry.models.set_tag(project, journal.tag_name(journal.DECISIONS, entry.number), entry.to_json())
-        return Reservation(k, new=True)
+        return Reservation(k, new=kept is None)
 
 
 def decisions(entries: tuple[DecisionEntry, ...]) -> list[Decision]:
     """The ledger as `evaluation.ledger` takes it, oldest first."""
-    return [Decision(entry.champion, entry.challenger) for entry in entries]
+    return [Decision(entry.champion, entry.challenger, entry.claim) for entry in entries]
 
 
 def read_ledger(tags: Mapping[str, str]) -> list[Decision]:
@@ -157,7 +178,7 @@ def load(registry: Registry, project: str, entry: ListedVerdict) -> Verdict:
     again = f"judge the challenger again: {how_to_decide(project)}"
     try:
         content = registry.artifacts.read_bytes(entry.run_id, path)
-    except ArtifactMissing as error:
+    except (ArtifactMissing, RunNotFound) as error:
         raise VerdictMissing(f"{error}, which {project} lists as a decision; {again}") from error
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise VerdictMissing(
@@ -215,6 +236,7 @@ def _listing(verdict: Verdict, content: bytes, run_id: str, partition: str | Non
         when=verdict.created_at,
         summary=shortened(verdict.summary()),
         sha256=hashlib.sha256(content).hexdigest(),
+        rules=verdict.rules_digest,
     )
 
 

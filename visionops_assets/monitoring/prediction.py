@@ -17,6 +17,7 @@ from resources.model_records import EVERYWHERE, ModelVersion, version_on
 from visionops_assets.dataset.decode import Target, decode_with_header
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.image_limits import ImageLimits
+from visionops_assets.disagreements import disagreements
 from visionops_assets.evaluation.detections import boxes_in_image, detections_of
 from visionops_assets.evaluation.shipped import (
     ModelFileError,
@@ -89,8 +90,12 @@ def meant(said: Answer, min_score: float) -> Answer:
 
 def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -> ModelVersion:
     """The version that runs on a device group now. Raises `NothingInProduction`."""
-    number = version_on(registry.models.get(project), group)
+    model = registry.models.get(project)
+    number = version_on(model, group)
     if number is None:
+        unclear = disagreements(registry, project, EVERYWHERE)
+        if unclear:
+            raise NothingInProduction(unclear[0].sentence())
         raise NothingInProduction(
             f"{project} has no model in production: `visionops tick {project}` trains and promotes a first champion"
         )
@@ -107,7 +112,7 @@ def open_version(registry: Registry, version: ModelVersion, threads: int = 0) ->
             file = fetch_model(registry, version.run_id, version.onnx_sha256, "champion", Path(folder))
             shipped = open_model(file, threads)
         except (ArtifactMissing, RunNotFound, ModelFileError) as error:
-            raise ModelFileError(how_back(version.project, version.version, error)) from error
+            raise ModelFileError(how_back(registry, version.project, version.version, error)) from error
     return RunningModel(version.version, version.weights_sha256, version.onnx_sha256, shipped)
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
+from resources.model_records import EVERYWHERE, HISTORY, RegisteredModel, alias_of
 from visionops_assets import journal
-from visionops_assets.promotion.history import HistoryEntry, Kind, production, read_history
+from visionops_assets.history import HistoryEntry, Kind, production, read_history
 from visionops_assets.registry import Registry
 
 STEPS = ("checked", "registered", "recorded", "tagged", "aliased")
@@ -72,7 +72,7 @@ def record(
         to_version=to,
         voids=now.incomplete.number if now.incomplete else None,
     )
-    registry.models.set_tag(model.project, journal.tag_name(journal.HISTORY, entry.number), entry.to_json())
+    registry.models.set_tag(model.project, journal.tag_name(HISTORY, entry.number), entry.to_json())
     return entry
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from resources.model_errors import ArtifactMissing, ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
 from visionops_assets.dataset.manifest import Manifest
+from visionops_assets.disagreements import disagreements
 from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed, load, predictions_path
-from visionops_assets.promotion.history import HistoryEntry, Production, nothing_runs, production
+from visionops_assets.history import HistoryEntry, Production, nothing_runs, production
 from visionops_assets.refusals import VerdictMissing
 from visionops_assets.registry import Registry
 from visionops_assets.tables import frame_from_parquet
@@ -32,7 +33,9 @@ class Made:
 class Evidence:
     """All that is known of why a version is, or was, in production.
 
-    `arrival` is the entry that promoted it, `judged` what the list of decisions says of its verdict.
+    `arrival` is the entry that promoted it, `judged` what the list of decisions says of its verdict, `unclear` what
+    MLflow says differently of what runs, with what leads back. `verdicts` are all decisions on this model, oldest
+    first, None where the file of one is gone.
     """
 
     made: Made
@@ -41,6 +44,8 @@ class Evidence:
     verdict: Verdict | None
     predecessor: Made | None
     judged: ListedVerdict | None = None
+    unclear: str = ""
+    verdicts: tuple[tuple[ListedVerdict, Verdict | None], ...] = ()
 
     @property
     def in_production(self) -> bool:
@@ -55,7 +60,12 @@ def gather(registry: Registry, project: str, version: int | None = None, group: 
     """
     model = registry.models.get(project)
     now = production(model, group)
+    unclear = next((each.sentence() for each in disagreements(registry, project, group)), "")
     wanted = version if version is not None else now.version
+    if wanted is None and now.named is not None and model.has(now.named):
+        wanted = now.named
+    if wanted is None and unclear:
+        raise ModelNotFound(unclear)
     if wanted is None:
         fix = (
             f": `visionops tick {project}` trains and judges what is committed" if group == EVERYWHERE else ""
@@ -64,13 +74,18 @@ def gather(registry: Registry, project: str, version: int | None = None, group: 
     arrival = now.arrival(wanted)
     before = arrival.from_version if arrival is not None else None
     judged = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+    made = _made(registry, registry.models.version(project, wanted))
+    weights = made.version.weights_sha256
+    every = [each for each in listed(model.tags).values() if each.challenger == weights]
     return Evidence(
-        made=_made(registry, registry.models.version(project, wanted)),
+        made=made,
         now=now,
         arrival=arrival,
         verdict=_verdict(registry, model, judged),
         predecessor=None if before is None else _predecessor(registry, project, before),
         judged=judged,
+        unclear=unclear,
+        verdicts=tuple((each, _verdict(registry, model, each)) for each in every),
     )
 
 

@@ -7,6 +7,7 @@ from resources.model_records import EVERYWHERE, TAG_REPRODUCTION, TAG_REPRODUCTI
 from visionops_assets.dataset.manifest import Store
 from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation.phrases import amount, points, probability
+from visionops_assets.evaluation.rules import GateRules, differences
 from visionops_assets.evaluation.verdict import Comparison, Verdict
 from visionops_assets.promotion.changes import data_changes, input_changes
 from visionops_assets.promotion.evidence import Evidence, gather
@@ -62,15 +63,17 @@ def why(
     version: int | None = None,
     group: str = EVERYWHERE,
     links: Links | None = None,
+    rules: GateRules | None = None,
 ) -> Explanation:
-    """Explain a version, by default the one in production. `store` holds the fragments of manifests.
+    """Explain a version, by default the one in production. `store` holds the fragments of manifests, `rules` are those
+    of the project file now.
 
     Raises `ModelNotFound`, `RegistryUnavailable`.
     """
-    return explain(gather(registry, project, version, group), store, links or Links())
+    return explain(gather(registry, project, version, group), store, links or Links(), rules)
 
 
-def explain(evidence: Evidence, store: Store, links: Links) -> Explanation:
+def explain(evidence: Evidence, store: Store, links: Links, rules: GateRules | None = None) -> Explanation:
     """Put evidence into words."""
     made, before = evidence.made, evidence.predecessor
     data, inputs = None, None
@@ -81,6 +84,7 @@ def explain(evidence: Evidence, store: Store, links: Links) -> Explanation:
     blocks = (
         *_standing(evidence, links),
         *_judgement(evidence),
+        *_rules(evidence, rules),
         *_origin(evidence, links),
         *_changes(evidence, data, inputs, links),
         *_intervals(evidence, links),
@@ -95,6 +99,8 @@ def _title(evidence: Evidence) -> str:
         where = "" if evidence.now.group == EVERYWHERE else f" on {evidence.now.group}"
         return f"{name} is in production{where}"
     times = [each for each in evidence.now.intervals if each.version == version.version]
+    if evidence.now.foreign and version.version == evidence.now.named:
+        return f"{name} is in production by the history, and not by MLflow"
     return (
         f"{name} was in production until {until(times[-1])}" if times else f"{name} was never in production"
     )
@@ -105,8 +111,8 @@ def _standing(evidence: Evidence, links: Links) -> Iterator[Block]:
     since = now.since if evidence.in_production else evidence.arrival
     if since is not None:
         yield Paragraph(since.sentence())
-    if evidence.in_production and now.foreign:
-        yield Paragraph("The alias was moved by hand, outside VisionOps: since when and why is not recorded.")
+    if evidence.unclear:
+        yield Paragraph(f"What runs is not clear: {evidence.unclear}")
     if now.incomplete is not None:
         yield Paragraph(
             f"Not completed: {now.incomplete.sentence()}. The next promotion or rollback says so."
@@ -157,6 +163,31 @@ def _judgement(evidence: Evidence) -> Iterator[Block]:
     yield Paragraph(
         f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC against {against}. Verdict {verdict.identity[:12]}."
     )
+
+
+def _rules(evidence: Evidence, now: GateRules | None) -> Iterator[Block]:
+    """Under which rules of the gate each verdict on this model was made."""
+    if not evidence.verdicts:
+        return
+    yield Heading("The gate's rules")
+    rows = []
+    for listed, verdict in reversed(evidence.verdicts):
+        digest = verdict.rules_digest if verdict is not None else listed.rules
+        against = listed.champion[:12] if listed.champion else "no champion"
+        told = (f"{listed.when:%Y-%m-%d %H:%M}", listed.identity[:12], against, listed.outcome)
+        rows.append((*told, (digest or "not recorded")[:12], _against_now(verdict, digest, now)))
+    columns = ("judged (UTC)", "verdict", "against", "outcome", "rules", "beside the project file now")
+    yield Table(columns, tuple(rows))
+
+
+def _against_now(verdict: Verdict | None, digest: str | None, now: GateRules | None) -> str:
+    if now is None or digest is None:
+        return "–"
+    if digest == now.digest():
+        return "the same"
+    if verdict is None or verdict.rules is None:
+        return "others; an earlier release did not write them down"
+    return "; ".join(differences(verdict.rules, now.bearing()))
 
 
 def _numbers(verdict: Verdict) -> Table:

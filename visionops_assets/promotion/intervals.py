@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from visionops_assets.promotion.history import Interval
+from visionops_assets.history import Interval
 from visionops_assets.promotion.page import Cell, Table
 
 COLUMNS = ("version", "from (UTC)", "until", "how", "by", "why")

@@ -24,16 +24,21 @@ from resources.model_records import (
 from resources.model_registry import ModelRegistry
 from visionops_assets.asset_options import asset_key
 from visionops_assets.evaluation.verdicts import ListedVerdict
+from visionops_assets.history import HistoryEntry, groups, newest_change, production
 from visionops_assets.metadata import lines
 from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change
-from visionops_assets.promotion.history import HistoryEntry, groups, newest_change, production
 from visionops_assets.promotion.intervals import COLUMNS, intervals_table
 from visionops_assets.promotion.model_card import About, keep_model_card
 from visionops_assets.promotion.production_report import ProductionReport, report_on_production
 
 CHANGE = "change"
-_HOW = {"promotion": "promoted", "override": "promoted against its verdict", "rollback": "rolled back to"}
+_HOW = {
+    "promotion": "promoted",
+    "override": "promoted against its verdict",
+    "rollback": "rolled back to",
+    "restoration": "set again",
+}
 
 
 def history_table(registry: ModelRegistry, project: str) -> dg.TableMetadataValue:

@@ -12,9 +12,9 @@ from resources.model_registry import ModelRegistry
 from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.manifest_diff import labels_of
 from visionops_assets.dataset.pictures import Captioned, contact_sheet
+from visionops_assets.history import newest_change
 from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
-from visionops_assets.promotion.history import newest_change
 from visionops_assets.promotion.in_short import changes_in_short, trained_on_in_short, why_in_short
 from visionops_assets.promotion.page import Picture
 from visionops_assets.promotion.report import to_html
@@ -68,7 +68,9 @@ def report_on_production(
     """
     # First: a change that comes meanwhile is not told of yet.
     known = newest_change(registry.models.get(project.project))
-    explanation = why(registry, artifacts, project.project, None, group, links_to(lakefs, registry))
+    explanation = why(
+        registry, artifacts, project.project, None, group, links_to(lakefs, registry), project.gate
+    )
     made = explanation.evidence.made
     page = to_html(explanation.page, tuple(_contact_sheets(project, explanation, lakefs)))
     since = explanation.evidence.now.since

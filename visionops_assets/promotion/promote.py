@@ -18,16 +18,16 @@ from resources.model_records import (
     version_on,
 )
 from visionops_assets import journal
+from visionops_assets.disagreements import require_agreement
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdicts import listed_decision, load, shortened
+from visionops_assets.history import Production, production, read_history
 from visionops_assets.promotion.answers import Answer, answer_to
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
-from visionops_assets.promotion.history import Production, production, read_history
 from visionops_assets.refusals import (
     ApprovalNeeded,
     ChampionMoved,
     DigestMismatch,
-    ForeignChampion,
     OnHold,
     Rejected,
     VerdictNotPassed,
@@ -56,8 +56,9 @@ def promote(
     Killed or failed at any step it can be run again, and blocks nothing; `change` has the table. `on_step`
     hears each of `change.STEPS` when it is done.
 
-    Raises `VerdictMissing`, `VerdictNotPassed`, `ChampionMoved`, `OnHold`, `Rejected`, `ApprovalNeeded`,
-    `DigestMismatch`, `HistoryUnreadable` (all `PromotionRefused`); `PromotionLocked`, `RegistryUnavailable`.
+    Raises `VerdictMissing`, `VerdictNotPassed`, `ChampionMoved`, `ChampionUnclear`, `OnHold`, `Rejected`,
+    `ApprovalNeeded`, `DigestMismatch`, `HistoryUnreadable` (all `PromotionRefused`); `PromotionLocked`,
+    `RegistryUnavailable`.
     """
     with registry.lock(project):
         model = registry.models.get(project)
@@ -80,6 +81,7 @@ def promote(
         on_step("checked")
         version = registry.models.create_version(project, run.id, tags)
         on_step("registered")
+        registry.models.recall(project)
         overridden = answer is not None and answer.kind == "override"
         entry = record(
             registry,
@@ -100,18 +102,12 @@ def promote(
 def champion_of(registry: Registry, model: RegisteredModel, group: str = EVERYWHERE) -> str | None:
     """SHA-256 of the weights a challenger is judged against on a device group, or None without a champion.
 
-    Raises `ForeignChampion` where the alias names a version that VisionOps did not register.
+    Raises `ChampionUnclear` where the history names another champion than MLflow, or MLflow one that VisionOps did not
+    register.
     """
+    require_agreement(registry, model, group)
     version = version_on(model, group)
-    if version is None:
-        return None
-    sha256 = registry.models.version(model.project, version).weights_sha256
-    if not sha256:
-        raise ForeignChampion(
-            f"version {version} of {model.project} is champion but has no tag {TAG_WEIGHTS}: something else than "
-            f"VisionOps registered it; `visionops rollback {model.project} --to VERSION --why TEXT` names one of ours"
-        )
-    return sha256
+    return None if version is None else registry.models.version(model.project, version).weights_sha256
 
 
 def _is_champion(challenger: str | None, champion: str | None) -> bool:

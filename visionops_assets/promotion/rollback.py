@@ -5,10 +5,11 @@ None of this looks at verdicts or files: what takes a bad model out of productio
 
 from datetime import datetime
 
-from resources.model_records import EVERYWHERE, RegisteredModel
+from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
+from visionops_assets.disagreements import has_files, require_agreement
+from visionops_assets.history import Production, groups, nothing_runs, production
 from visionops_assets.promotion.answers import require_reason
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
-from visionops_assets.promotion.history import Production, groups, nothing_runs, production
 from visionops_assets.refusals import ChampionMoved, NothingToRollBackTo
 from visionops_assets.registry import Registry
 
@@ -27,38 +28,91 @@ def rollback(
 ) -> Change:
     """Make an earlier version champion again and put promotion on hold.
 
-    `to` is any version that was in production before, by default the one that the present champion replaced.
+    `to` is any version that was in production before, by default the one that the present champion replaced; where
+    somebody moved or deleted the alias, the version that the history names. That one is set again without a hold:
+    nobody found it bad. A version that was deleted is registered again from its run.
     `leaving` is the version to get away from: if another is champion by now, nothing happens, so a rollback
     that is repeated does not go back twice. The hold begins with the history entry: a rollback killed half way
     keeps the next challenger out, and can be run again at once.
 
-    Raises `NothingToRollBackTo`, `ChampionMoved`, `ReasonMissing`; `PromotionLocked`, `RegistryUnavailable`.
+    Raises `NothingToRollBackTo`, `ChampionMoved`, `ChampionUnclear`, `ReasonMissing`; `PromotionLocked`,
+    `RegistryUnavailable`.
     """
     require_reason(who, why)
     with registry.lock(project):
         model = registry.models.get(project)
         now = production(model, group)
-        if now.version is None:
+        if now.version is None and now.named is None and to is None:
             raise NothingToRollBackTo(nothing_runs(model, group))
         if leaving is not None and leaving != now.version:
             return _left_already(project, now, leaving)
-        target = to if to is not None else now.was_before()
+        if leaving is not None and to is None:
+            require_agreement(registry, model, group)
+        target = to if to is not None else now.named if now.foreign else now.was_before()
         if target is None:
             raise NothingToRollBackTo(
-                f"version {now.version} of {project} replaced none; name one with --to that ran before: {_earlier(now)}"
+                f"version {now.version} of {project} replaced none; name one with --to that ran before: "
+                f"{_earlier(now)}, or `--to none`"
             )
-        if target == now.version:
+        if target == now.version and not now.foreign:
+            registry.models.recall(project)
             return Change(now.version, changed=False, entry=now.since)
         if target not in _ever_in_production(model):
             raise NothingToRollBackTo(
                 f"version {target} of {project} was never in production; those that were before: {_earlier(now)}"
             )
-        registry.models.version(project, target)
+        arrived = now.arrival(target)
+        registered = _registered(registry, model, target)
         on_step("checked")
-        entry = record(registry, model, kind="rollback", group=group, to=target, who=who, when=when, why=why)
+        registry.models.recall(project)
+        entry = record(
+            registry,
+            model,
+            kind="restoration" if now.foreign and target == now.named else "rollback",
+            group=group,
+            to=registered,
+            who=who,
+            when=when,
+            why=why,
+            verdict=arrived.verdict if arrived is not None and registered != target else None,
+        )
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)
-        return Change(target, changed=True, entry=entry, note=note_of(model, group))
+        return Change(registered, changed=True, entry=entry, note=_note(model, group, target, registered))
+
+
+def retire(
+    registry: Registry,
+    *,
+    project: str,
+    who: str,
+    why: str,
+    when: datetime,
+    group: str = EVERYWHERE,
+    on_step: OnStep = unheard,
+) -> Change:
+    """Leave nothing in production, on record: the next challenger is a first champion, whom the floors alone judge.
+
+    A device group then runs what `all` runs. Nothing in production, and the history says so too: changes nothing.
+
+    Raises `ReasonMissing`, `NothingToRollBackTo` where nothing ever was in production; `PromotionLocked`,
+    `RegistryUnavailable`.
+    """
+    require_reason(who, why)
+    with registry.lock(project):
+        model = registry.models.get(project)
+        now = production(model, group)
+        if now.version is None and now.since is None and not now.foreign and now.incomplete is None:
+            raise NothingToRollBackTo(nothing_runs(model, group))
+        if now.version is None and not now.foreign and now.incomplete is None:
+            return Change(None, changed=False, entry=now.since)
+        on_step("checked")
+        registry.models.recall(project)
+        entry = record(registry, model, kind="retirement", group=group, to=None, who=who, when=when, why=why)
+        on_step("recorded")
+        registry.models.delete_alias(project, alias_of(group))
+        on_step("aliased")
+        return Change(None, changed=True, entry=entry, note=note_of(model, group))
 
 
 def hold(
@@ -99,12 +153,30 @@ def release(
 
 def _left_already(project: str, now: Production, leaving: int) -> Change:
     left = [each.entry for each in now.intervals if each.entry.from_version == leaving]
-    if left and left[-1].kind == "rollback":
+    if left and left[-1].kind in ("rollback", "restoration"):
         return Change(now.version, changed=False, entry=left[-1])
     raise ChampionMoved(
         f"version {leaving} of {project} is not in production on {now.group}, version {now.version} is: "
         "look at `visionops status` and name what to leave"
     )
+
+
+def _registered(registry: Registry, model: RegisteredModel, version: int) -> int:
+    """The number of a version, under which it is registered again where it was deleted."""
+    if model.has(version):
+        return registry.models.version(model.project, version).version
+    remembered = model.remembered.get(version)
+    if remembered is None or not has_files(registry, remembered):
+        raise NothingToRollBackTo(
+            f"version {version} of {model.project} was deleted, and its files are gone too: "
+            f"`visionops status {model.project}` names what can be gone back to, or `--to none`"
+        )
+    return registry.models.create_version(model.project, remembered.run_id, remembered.tags).version
+
+
+def _note(model: RegisteredModel, group: str, wanted: int, registered: int) -> str:
+    again = f"version {wanted} was deleted in MLflow; the same files are version {registered} now"
+    return "; ".join(filter(None, [note_of(model, group), again if registered != wanted else ""]))
 
 
 def _ever_in_production(model: RegisteredModel) -> set[int]:

@@ -9,9 +9,9 @@ from resources.model_errors import ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
 from visionops_assets.evaluation.ledger import level_left, next_turn
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
-from visionops_assets.promotion.answers import Answer
-from visionops_assets.promotion.history import (
+from visionops_assets.history import (
     CHANGES,
+    PROMOTIONS,
     HistoryEntry,
     Interval,
     Production,
@@ -19,6 +19,7 @@ from visionops_assets.promotion.history import (
     production,
     read_history,
 )
+from visionops_assets.promotion.answers import Answer
 from visionops_assets.promotion.intervals import intervals_table
 from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.promote import Approval
@@ -34,7 +35,7 @@ class Status:
 
     `level_left` is what the next challenger's claim is tested at; `labels_needed` what the last INSUFFICIENT verdict
     against this champion asks for; `waiting` the passes that a person has to approve or reject; `ready` what the
-    release of a hold promotes.
+    release of a hold promotes; `rules` is the digest of the gate's rules now.
     """
 
     project: str
@@ -49,6 +50,7 @@ class Status:
     ready: ListedVerdict | None
     level_left: float
     labels_needed: int | None
+    rules: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `visionops status --json` prints; times are ISO 8601 in UTC."""
@@ -96,8 +98,11 @@ class Status:
     def _headline(self) -> str:
         if self.now.version is not None and self.champion is None:
             return f"version {self.now.version} in production, but it was deleted from the registry"
+        if self.champion is None and self.now.foreign and self.now.named is not None:
+            return f"version {self.now.named} in production by the history, and none by MLflow"
         if self.champion is None:
-            return "no model in production"
+            retired = self.now.since
+            return "no model in production" + (f" since {retired.when:%Y-%m-%d %H:%M} UTC" if retired else "")
         since = f" since {self.now.since.when:%Y-%m-%d %H:%M} UTC" if self.now.since else ""
         return f"version {self.champion.version} in production{since}"
 
@@ -139,7 +144,9 @@ class Status:
             said = f"{answer.kind} by {answer.who}" if answer is not None else ""
             # The outcome has a column of its own.
             why = each.summary.removeprefix(f"{each.outcome}: ")
-            rows.append((each.identity[:12], each.partition or "–", each.outcome, said, why))
+            other = self.rules is not None and each.rules not in (None, self.rules)
+            outcome = f"{each.outcome}, under other rules" if other else each.outcome
+            rows.append((each.identity[:12], each.partition or "–", outcome, said, why))
         return Table(("verdict", "dataset version", "outcome", "answer", "why"), tuple(rows))
 
     def _notices(self) -> list[str]:
@@ -150,19 +157,27 @@ class Status:
                 f"`visionops release {self.project} --why TEXT` lifts it{self._next()}."
             )
         if self.now.incomplete is not None:
+            to = "none" if self.now.incomplete.to_version is None else self.now.incomplete.to_version
             again = (
-                f"visionops rollback {self.project}"
-                if self.now.incomplete.kind == "rollback"
-                else "visionops tick"
+                "visionops tick"
+                if self.now.incomplete.kind in PROMOTIONS
+                else f"visionops rollback {self.project} --to {to} --why …"
             )
             notices.append(f"NOT COMPLETED. {self.now.incomplete.sentence()}. `{again}` does it again.")
         if self.now.foreign:
-            notices.append("MOVED BY HAND. The champion's alias was changed outside VisionOps.")
+            notices.append("MOVED BY HAND. MLflow says something else than the history of changes.")
         notices += [
             f"WAITING. Verdict {each.identity[:12]} ({each.partition or 'no partition'}) passed: "
             f"`visionops approve {self.project}` or `visionops reject {self.project} --why TEXT`."
             for each in self.waiting
         ]
+        ready = self.ready if self.now.held_by is None and not self.waiting else None
+        if ready is not None and ready.outcome == "PASS":
+            notices.append(
+                f"READY. Verdict {ready.identity[:12]} ({ready.partition or 'no partition'}) waits for nobody's answer "
+                f"now: `visionops approve {self.project} {ready.identity[:12]}` promotes it, and so does `visionops "
+                "tick` while its dataset version is the newest."
+            )
         return notices
 
     def _next(self) -> str:
@@ -178,8 +193,10 @@ def status(
     alpha: float,
     approval: Approval = "auto",
     group: str = EVERYWHERE,
+    rules: str | None = None,
 ) -> Status:
-    """Read a project's state. `alpha` and `approval` are those of its gate. Raises `RegistryUnavailable`."""
+    """Read a project's state. `alpha`, `approval` and the digest of `rules` are those of its gate. Raises
+    `RegistryUnavailable`."""
     model = registry.models.get(project)
     champion = _champion(registry, model, group)
     sha256 = champion.weights_sha256 if champion is not None else None
@@ -201,6 +218,7 @@ def status(
         ready=waiting.ready(approval) if group == EVERYWHERE else None,
         level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags))),
         labels_needed=asked[-1] if asked else None,
+        rules=rules,
     )
 
 

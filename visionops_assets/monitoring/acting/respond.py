@@ -16,6 +16,7 @@ from typing import Any
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
+from visionops_assets.history import HistoryEntry, production, read_history
 from visionops_assets.monitoring.acting.actions import (
     SHORT,
     Action,
@@ -35,9 +36,8 @@ from visionops_assets.monitoring.acting.deciding import (
 from visionops_assets.monitoring.acting.standing import Champion, Champions, champions, noticed
 from visionops_assets.monitoring.acting.wording import done_in_words
 from visionops_assets.project import Project
-from visionops_assets.promotion.history import HistoryEntry, production, read_history
 from visionops_assets.promotion.rollback import hold, rollback
-from visionops_assets.refusals import ChampionMoved, NothingToRollBackTo
+from visionops_assets.refusals import ChampionMoved, ChampionUnclear, NothingToRollBackTo
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Responding:
                 leaving=action.version,
                 group=group,
             )
-        except (ChampionMoved, NothingToRollBackTo) as error:
+        except (ChampionMoved, ChampionUnclear, NothingToRollBackTo) as error:
             self._notes.append(f"not rolled back: {error}")
 
     def _compared(self, champion: Champion, running: Champions, day: date) -> Compared | None:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, alias_of
+from visionops_assets.history import Production, groups, production
 from visionops_assets.monitoring.acting.actions import Signal
 from visionops_assets.monitoring.acting.deciding import Noticed
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.judgement import Day, judge_days
 from visionops_assets.monitoring.model_days import Where
-from visionops_assets.promotion.history import Production, groups, production
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def champions(model: RegisteredModel, versions: Mapping[int, ModelVersion]) -> C
         if version is None:
             continue
         now = production(model, group)
-        before = versions.get(now.was_before() or -1)
+        # Somebody put it there by hand: nothing is undone before they say what runs.
+        before = None if now.foreign else versions.get(now.was_before() or -1)
         same = before is None or before.weights_sha256 == version.weights_sha256
         found[group] = Champion(group, version, None if same else before, now)
     return Champions(found)

@@ -1,7 +1,8 @@
 """What was in production from when to when, per device group, and why.
 
 The history is append-only: one entry a change, written before the alias. So an entry whose version the alias
-does not name is a change that did not complete; the next entry names it in `voids` and it counts for nothing.
+does not name is a change that did not complete; the next entry names it in `voids` and it counts for nothing. Where it
+is remembered that the alias did name it, somebody moved the alias since.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +12,25 @@ from typing import Literal
 
 from pydantic import Field
 
-from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
+from resources.model_records import EVERYWHERE, HISTORY, RegisteredModel, alias_of
 from resources.nearest import there_are
 from visionops_assets import journal
 from visionops_assets.journal import Entry, Journal
 
-Kind = Literal["promotion", "override", "rollback", "hold", "release"]
-CHANGES: frozenset[Kind] = frozenset({"promotion", "override", "rollback"})
+Kind = Literal["promotion", "override", "rollback", "restoration", "retirement", "hold", "release"]
+CHANGES: frozenset[Kind] = frozenset({"promotion", "override", "rollback", "restoration", "retirement"})
+# Those that bring a version into production on its own merits, or against them.
+PROMOTIONS: frozenset[Kind] = frozenset({"promotion", "override"})
 # A rollback holds: the holdout preferred the bad model, so its near twin would win again.
 HOLDS: frozenset[Kind] = frozenset({"rollback", "hold"})
 
 
 class HistoryEntry(Entry):
-    """Format 1. `from` and `to` are registered versions; a hold or release changes neither."""
+    """Format 1. `from` and `to` are registered versions; a hold or release changes neither.
+
+    A restoration sets again what the history says is in production, after somebody moved or deleted it in MLflow; a
+    retirement leaves nothing in production.
+    """
 
     format: Literal[1] = 1
     kind: Kind
@@ -43,6 +50,8 @@ class HistoryEntry(Entry):
             "promotion": f"version {self.to_version} promoted{where}",
             "override": f"version {self.to_version} promoted{where} against the verdict",
             "rollback": f"rolled back{where} to version {self.to_version}",
+            "restoration": f"version {self.to_version} set again{where}",
+            "retirement": f"version {self.from_version} taken out of production{where}",
             "hold": f"promotion{where} put on hold",
             "release": f"promotion{where} released",
         }[self.kind]
@@ -50,7 +59,7 @@ class HistoryEntry(Entry):
         return f"{self.when:%Y-%m-%d %H:%M} UTC: {what}{replacing}, by {self.who}: {self.why}"
 
     def _replaces(self) -> bool:
-        return self.kind in CHANGES and self.from_version is not None
+        return self.kind in CHANGES - {"retirement"} and self.from_version not in (None, self.to_version)
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,8 @@ class Production:
     """What runs on one device group now, as the alias says, and how it came there.
 
     `incomplete` is a change that was recorded but never reached the alias. `foreign` is set where the alias
-    was moved by something else than VisionOps, so that `since` is not known.
+    was moved or deleted by something else than VisionOps, so that `since` is not known; `named` is what the history
+    says is in production, which is then another version than `version`, and `named_since` the entry that says so.
     """
 
     group: str
@@ -78,6 +88,8 @@ class Production:
     incomplete: HistoryEntry | None
     foreign: bool
     intervals: tuple[Interval, ...]
+    named: int | None = None
+    named_since: HistoryEntry | None = None
 
     @property
     def on_hold(self) -> bool:
@@ -85,9 +97,16 @@ class Production:
         return self.held_by is not None
 
     def arrival(self, version: int) -> HistoryEntry | None:
-        """How a version first came, or came again by a new promotion: not by a rollback."""
+        """How a version first came, or came again by a new promotion: not by a rollback, nor set again.
+
+        What was set again under a new number, because its version was deleted, came as the deleted one did.
+        """
         entries = [each.entry for each in self.intervals if each.version == version]
-        promoted = [entry for entry in entries if entry.kind != "rollback"]
+        promoted = [entry for entry in entries if entry.kind in PROMOTIONS]
+        if not promoted:
+            verdicts = {entry.verdict for entry in entries} - {None}
+            every = [each.entry for each in self.intervals if each.entry.kind in PROMOTIONS]
+            promoted = [entry for entry in every if entry.verdict in verdicts]
         return promoted[-1] if promoted else None
 
     def was_before(self) -> int | None:
@@ -98,17 +117,18 @@ class Production:
 
 def read_history(tags: Mapping[str, str]) -> Journal[HistoryEntry]:
     """All changes of a project, of every device group, oldest first."""
-    return journal.read(tags, journal.HISTORY, HistoryEntry)
+    return journal.read(tags, HISTORY, HistoryEntry)
 
 
 def production(model: RegisteredModel, group: str = EVERYWHERE) -> Production:
     """What is in production on a device group. Unreadable entries are left out."""
     entries = [entry for entry in read_history(model.tags).entries if entry.group == group]
-    version = model.aliases.get(alias_of(group))
+    alias = alias_of(group)
+    version = model.aliases.get(alias)
     voided = {entry.voids for entry in entries}
     changes = [entry for entry in entries if entry.kind in CHANGES and entry.number not in voided]
     incomplete = None
-    if changes and changes[-1].to_version != version and changes[-1].from_version == version:
+    if changes and _never_arrived(changes[-1], version, alias, model.confirmed):
         incomplete = changes.pop()
     foreign = version != (changes[-1].to_version if changes else None)
     return Production(
@@ -119,6 +139,8 @@ def production(model: RegisteredModel, group: str = EVERYWHERE) -> Production:
         incomplete=incomplete,
         foreign=foreign,
         intervals=_intervals(changes, ended=foreign),
+        named=changes[-1].to_version if changes else None,
+        named_since=changes[-1] if changes else None,
     )
 
 
@@ -131,8 +153,9 @@ def groups(model: RegisteredModel) -> list[str]:
 
 
 def newest_change(model: RegisteredModel) -> HistoryEntry | None:
-    """The last complete change of what runs, on whatever device group; None before the first."""
-    found = [now.since for group in groups(model) if (now := production(model, group)).since is not None]
+    """The last complete change of what runs, on whatever device group; None before the first, and where none runs."""
+    every = [production(model, group) for group in groups(model)]
+    found = [now.since for now in every if now.since is not None and now.version is not None]
     return max(found, key=lambda entry: entry.number if entry is not None else 0, default=None)
 
 
@@ -142,6 +165,15 @@ def nothing_runs(model: RegisteredModel, group: str = EVERYWHERE) -> str:
         return f"{model.project} has no model in production"
     others = [each for each in groups(model) if model.aliases.get(alias_of(each)) is not None]
     return f"{model.project} has no model in production on device group {group}; {there_are(group, others)}"
+
+
+def _never_arrived(
+    last: HistoryEntry, version: int | None, alias: str, confirmed: Mapping[str, int] | None
+) -> bool:
+    """Whether the alias still names what it named before a change, and is not remembered to have named another."""
+    if last.to_version == version or last.from_version != version:
+        return False
+    return confirmed is None or confirmed.get(alias) != last.to_version
 
 
 def _held_by(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:

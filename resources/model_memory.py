@@ -1,0 +1,141 @@
+"""What MLflow last said of a project, kept beside the tables: what somebody deletes or moves there is known here.
+
+One file a project in the artifact store, `registry/<project>.json`, written whole after each change that we make or
+see. It forgets nothing: history, decisions and answers are written once, and a version that is gone was one.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from resources.artifact_store import ArtifactStore
+from resources.model_records import EVERYWHERE, HISTORY, ModelVersion, alias_of
+
+FORMAT = 1
+# Of a registered model and its versions; what people write beside it is theirs.
+_OURS = ("visionops.", "dagster.")
+# Entries of the history that change nothing that runs.
+_NO_CHANGE = ("hold", "release")
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A project's entry as it was last seen. `aliases` are those that agreed with the history."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[int, ModelVersion] = field(default_factory=dict)
+
+    def with_these(
+        self,
+        tags: Mapping[str, str] | None = None,
+        aliases: Mapping[str, int | None] | None = None,
+        versions: Mapping[int, ModelVersion] | None = None,
+    ) -> "Remembered":
+        """With what was seen since. An alias of None was taken away."""
+        ours = {key: value for key, value in (tags or {}).items() if key.startswith(_OURS)}
+        named = {**self.aliases, **(aliases or {})}
+        return Remembered(
+            {**self.tags, **ours},
+            {alias: version for alias, version in named.items() if version is not None},
+            {**self.versions, **{number: self.filled(each) for number, each in (versions or {}).items()}},
+        )
+
+    def filled(self, version: ModelVersion) -> ModelVersion:
+        """A version as MLflow has it, with tags that it lost there."""
+        known = self.versions.get(version.version)
+        if known is None or known.tags.keys() <= version.tags.keys():
+            return version
+        return replace(version, tags={**known.tags, **version.tags})
+
+
+@dataclass(frozen=True)
+class ModelMemory:
+    """Where it is kept; with no `root` nothing is remembered.
+
+    What cannot be read is as if it had never been written, and what cannot be written stops nobody: MLflow says what
+    is so, and a read-only home can be looked at.
+    """
+
+    root: str | None = None
+
+    def read(self, project: str) -> Remembered | None:
+        """What is remembered of a project; None where it was never seen."""
+        if self.root is None:
+            return None
+        try:
+            content = ArtifactStore(root=self.root).read_json(_key(project))
+            return _remembered(project, content)
+        except (LookupError, OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def write(self, project: str, remembered: Remembered) -> None:
+        """Keep what was seen, whole or not at all."""
+        if self.root is None:
+            return
+        try:
+            ArtifactStore(root=self.root).write_json(_key(project), _content(remembered))
+        except OSError:
+            return
+
+    def note(self, project: str, **seen: Any) -> None:
+        """Add one change, as `Remembered.with_these` takes it."""
+        if self.root is not None:
+            self.write(project, (self.read(project) or Remembered()).with_these(**seen))
+
+    def rename(self, project: str, name: str) -> None:
+        """What is remembered of a project is another name's."""
+        known = self.read(project)
+        if known is None or self.root is None:
+            return
+        versions = {number: _record(name, number, _version(each)) for number, each in known.versions.items()}
+        self.write(name, Remembered(known.tags, known.aliases, versions))
+        ArtifactStore(root=self.root).path(_key(project)).unlink(missing_ok=True)
+
+
+def agreed(tags: Mapping[str, str], aliases: Mapping[str, int]) -> dict[str, int]:
+    """The aliases that name what the newest change in the history says."""
+    newest: dict[str, Any] = {}
+    for name in sorted(tag for tag in tags if tag.startswith(HISTORY)):
+        try:
+            entry = json.loads(tags[name])
+            if entry["kind"] not in _NO_CHANGE:
+                newest[alias_of(entry.get("group", EVERYWHERE))] = entry["to"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return {alias: version for alias, version in aliases.items() if newest.get(alias) == version}
+
+
+def _key(project: str) -> str:
+    return f"registry/{project}.json"
+
+
+def _content(remembered: Remembered) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "tags": dict(remembered.tags),
+        "aliases": dict(remembered.aliases),
+        "versions": {str(number): _version(each) for number, each in remembered.versions.items()},
+    }
+
+
+def _version(each: ModelVersion) -> dict[str, Any]:
+    tags = {key: value for key, value in each.tags.items() if key.startswith(_OURS)}
+    return {"run_id": each.run_id, "created": each.created.isoformat(), "tags": tags}
+
+
+def _remembered(project: str, content: Any) -> Remembered | None:
+    if content["format"] != FORMAT:
+        return None
+    versions = {
+        int(number): _record(project, int(number), each) for number, each in content["versions"].items()
+    }
+    return Remembered(content["tags"], content["aliases"], versions)
+
+
+def _record(project: str, number: int, each: Mapping[str, Any]) -> ModelVersion:
+    return ModelVersion(
+        project, number, each["run_id"], datetime.fromisoformat(each["created"]), each["tags"]
+    )

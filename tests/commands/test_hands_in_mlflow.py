@@ -1,0 +1,245 @@
+"""What people move and delete in MLflow is named, promotes nothing, and one printed command leads back."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from desk import Desk
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from resources import model_artifacts
+from resources.model_records import alias_of
+from tests.world import copy_registry, write_batch
+from visionops.doctor import diagnose
+from visionops_assets.history import production
+from visionops_assets.monitoring.prediction import NothingInProduction
+
+ALIAS = alias_of("all")
+
+
+def client(desk: Desk) -> MlflowClient:
+    return MlflowClient(desk.world.registry.uri, desk.world.registry.uri)
+
+
+def alias_removed(desk: Desk) -> None:
+    client(desk).delete_registered_model_alias("shapes", ALIAS)
+
+
+def version_deleted(desk: Desk) -> None:
+    client(desk).delete_model_version("shapes", str(desk.world.champion()))
+
+
+def model_deleted(desk: Desk) -> None:
+    client(desk).delete_registered_model("shapes")
+
+
+def emptied(desk: Desk, template: Path) -> None:
+    """MLflow's folder was deleted, and the next command made an empty one."""
+    for run in (desk.world.root / "mlflow" / "artifacts").glob("*/*"):
+        shutil.rmtree(run)
+    # Into the same file: connections of this process stay, where each command would have its own.
+    copy_registry(template, desk.world.root / "mlflow")
+    model_artifacts._artifact_uri.cache_clear()
+
+
+def moved(desk: Desk, version: int) -> None:
+    client(desk).set_registered_model_alias("shapes", ALIAS, str(version))
+
+
+def tick(desk: Desk) -> tuple[int, str]:
+    from visionops.command_line import app
+
+    sys.modules.pop("definitions", None)
+    result = CliRunner().invoke(app, ["tick", "shapes", "--quiet"], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
+def ways_back(told: str) -> list[list[str]]:
+    """The commands that are printed, as they would be typed."""
+    return [words.split()[1:] for words in re.findall(r"`(visionops [^`]+)`", told)]
+
+
+def named(desk: Desk) -> str:
+    """What is wrong, by `status`; `doctor` and `tick` say it too."""
+    wrong = desk.json("status", "shapes")["wrong"]
+    assert wrong
+    assert f"wrong: {wrong[0]}" in desk.run("status", "shapes")
+    row = next(row for row in diagnose() if row.subject == "state of shapes")
+    assert row.state == "broken" and wrong[0] in row.what
+    code, said = tick(desk)
+    assert code == 1 and wrong[0] in said
+    return str(wrong[0])
+
+
+def test_the_next_challenger_is_no_first_champion_where_the_history_names_one(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    weights = desk.json("status", "shapes")["champion"]["sha256"]
+    desk.world.publish("week-02", 90, seed=2)
+    image = str(next(write_batch(desk.world.root / "seen", 3, seed=9).glob("*.png")))
+    number = 1
+    for hand, said in (
+        (alias_removed, "removed"),
+        (version_deleted, "deleted"),
+        (model_deleted, "no registered"),
+    ):
+        hand(desk)
+        told = named(desk)
+        assert said in told and f"version {number}" in told
+        assert desk.world.champion() is None
+        with pytest.raises(NothingInProduction, match=f"visionops rollback shapes --to {number} --why"):
+            desk.run("predict", "shapes", image)
+        (command,) = ways_back(told)
+        assert "on hold" not in desk.run(*command)
+        state = desk.json("status", "shapes")
+        assert state["wrong"] == [] and state["champion"]["sha256"] == weights
+        assert state["hold"] is None and state["history"][-1]["kind"] == "restoration"
+        assert "by the history" not in desk.run("status", "shapes")
+        number = state["champion"]["version"]
+    assert "Judged" in desk.run("why", "shapes") and "prediction" in desk.run(
+        "predict", "shapes", image, "--json"
+    )
+    assert next(row for row in diagnose() if row.subject == "state of shapes").state != "broken"
+    assert tick(desk)[0] == 0
+    after = desk.json("status", "shapes")
+    assert after["verdicts"][-1]["champion"] == weights and len(after["verdicts"]) == 2
+    assert [each["number"] for each in after["history"]] == [*range(1, len(after["history"]) + 1)]
+
+
+def test_a_version_that_was_deleted_keeps_its_number_for_ever(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.world.publish("week-02", 90, seed=2)
+    desk.run("tick", "shapes")
+    second = desk.json("status", "shapes")
+    assert second["champion"]["version"] == 2
+    model_deleted(desk)
+    (command,) = ways_back(named(desk))
+    desk.run(*command)
+    state = desk.json("status", "shapes")
+    assert state["champion"] == {**second["champion"], "since": state["champion"]["since"]}
+    assert state["history"][:-1] == second["history"] and state["verdicts"] == second["verdicts"]
+    # Version 1 was deleted with the project; it is still what can be gone back to.
+    (gone,) = state["gone"]
+    assert "version 1" in gone
+    desk.run(*ways_back(gone)[0])
+    assert desk.json("status", "shapes")["champion"]["sha256"] == second["verdicts"][0]["challenger"]
+
+
+def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    world = desk.world
+    world.publish("week-02", 90, seed=2)
+    desk.run("tick", "shapes")
+    world.publish("week-03", 90, seed=3, wrong=0.9)
+    desk.run("tick", "shapes")
+    refused = desk.json("status", "shapes")["verdicts"][-1]
+    assert refused["outcome"] == "FAIL"
+    world.registry.models.create_version(
+        "shapes", refused["run_id"], world.registry.runs.get(refused["run_id"]).tags
+    )
+    client(desk).create_model_version("shapes", "elsewhere", tags={"made": "by Bob"})
+
+    def moved_and_back(to: int, before: int) -> None:
+        moved(desk, to)
+        told = named(desk)
+        assert f"moved by hand to version {to}" in told and f"version {before} is in production" in told
+        assert world.champion() == to, "nothing is promoted or dropped by itself"
+        assert "What runs is not clear" in desk.run("why", "shapes", "--version", "1")
+        (command,) = ways_back(told)
+        desk.run(*command)
+        state = desk.json("status", "shapes")
+        assert state["wrong"] == [] and state["champion"]["version"] == before and not state["moved_by_hand"]
+
+    for older_refused_and_never_judged in (1, 3, 4):
+        moved_and_back(older_refused_and_never_judged, 2)
+    desk.run("rollback", "shapes", "--to", "1", "--why", "scratches")
+    newer = 2
+    moved_and_back(newer, 1)
+    assert tick(desk)[0] == 0
+
+
+def test_an_older_version_that_somebody_put_there_can_be_kept(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.world.publish("week-02", 90, seed=2)
+    desk.run("tick", "shapes")
+    moved(desk, 1)
+    named(desk)
+    assert "on hold" in desk.run("rollback", "shapes", "--to", "1", "--why", "Bob was right")
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and state["champion"]["version"] == 1 and state["hold"]["kind"] == "rollback"
+
+
+def test_retired_on_record_a_first_champion_is_right_again(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    model_deleted(desk)
+    named(desk)
+    assert "nothing is in production" in desk.run(
+        "rollback", "shapes", "--to", "none", "--why", "starting over"
+    )
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and state["champion"] is None
+    assert [entry["kind"] for entry in state["history"]] == ["promotion", "retirement"]
+    assert "(it was so already)" in desk.run("rollback", "shapes", "--to", "none", "--why", "once more")
+    desk.world.publish("week-02", 90, seed=2)
+    assert tick(desk)[0] == 0
+    after = desk.json("status", "shapes")
+    assert after["champion"]["version"] == 2 and after["verdicts"][-1]["champion"] is None
+    assert after["verdicts"][-1]["outcome"] == "PASS"
+
+
+def test_a_pass_whose_registration_is_missing_is_asked_again(
+    desk_of_promoted: Desk, mlflow_template: Path
+) -> None:
+    desk = desk_of_promoted
+    before = desk.json("status", "shapes")
+    emptied(desk, mlflow_template)
+    told = named(desk)
+    assert ways_back(told) == [["rollback", "shapes", "--to", "none", "--why", "…"]]
+    desk.run(*ways_back(told)[0])
+    code, said = tick(desk)
+    assert code == 0 and "promoted" in said
+    state = desk.json("status", "shapes")
+    assert (state["champion"]["version"], state["champion"]["sha256"]) == (1, before["champion"]["sha256"])
+    assert state["wrong"] == [] and tick(desk)[0] == 0
+    assert state["verdicts"][-1]["champion"] is None
+    for file in (desk.world.root / "mlflow").glob("mlflow.db*"):
+        file.unlink()
+    row = next(row for row in diagnose() if row.subject == "state of shapes")
+    assert row.state == "broken" and "mlflow.db is gone" in row.what
+
+
+def test_what_else_is_deleted_in_mlflow_is_named_and_stays_known(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    before = desk.json("status", "shapes")
+    for key in list(client(desk).get_registered_model("shapes").tags):
+        client(desk).delete_registered_model_tag("shapes", key)
+    state = desk.json("status", "shapes")
+    assert state["history"] == before["history"] and state["verdicts"] == before["verdicts"]
+    assert state["wrong"] == [] and "were deleted in MLflow" in state["gone"][0]
+    assert "gone: " in desk.run("status", "shapes")
+    assert "was so already" in desk.run("rollback", "shapes", "--to", "1", "--why", "write them back")
+    assert desk.json("status", "shapes")["gone"] == []
+    client(desk).delete_model_version_tag("shapes", "1", "visionops.weights_sha256")
+    assert desk.json("status", "shapes")["champion"] == before["champion"]
+
+
+def test_memory_that_is_gone_or_broken_stops_nothing(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    file = desk.world.root / "artifacts" / "registry" / "shapes.json"
+    remembered = json.loads(file.read_text())
+    for content in ("{", '{"format": 2}', "[]", None):
+        file.write_text(content) if content is not None else file.unlink()
+        assert desk.json("status", "shapes")["wrong"] == []
+        assert json.loads(file.read_text()) == remembered
+
+
+def test_a_project_that_was_renamed_is_remembered_under_its_new_name(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.run("project", "rename", "shapes", "forms")
+    client(desk).delete_registered_model_alias("forms", ALIAS)
+    (wrong,) = desk.json("status", "forms")["wrong"]
+    desk.run(*ways_back(wrong)[0])
+    assert production(desk.world.registry.models.get("forms")).version == 1

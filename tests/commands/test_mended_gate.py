@@ -1,0 +1,131 @@
+"""A verdict belongs to challenger, champion, holdout and rules: other rules ask anew, at the level that is left."""
+
+import json
+from typing import Any
+
+from desk import Desk
+
+from visionops_assets.evaluation.verdicts import read_ledger
+
+FLOORS = {"overall": 0.4, "batch": 0.4, "min_samples": 10}
+
+
+def outcomes(desk: Desk) -> list[tuple[str, int]]:
+    return [(each["outcome"], each["k"]) for each in desk.json("status", "shapes")["verdicts"]]
+
+
+def tick(desk: Desk) -> list[dict[str, Any]]:
+    return list(desk.json("tick", "shapes", "--quiet"))
+
+
+def places(desk: Desk) -> int:
+    return len(read_ledger(desk.world.registry.models.get("shapes").tags))
+
+
+def test_a_mended_floor_asks_again_and_gives_nothing_back(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.use(floors={**FLOORS, "overall": 0.999999, "batch": 0.999999})
+    desk.world.publish("week-02", 90, seed=2, wrong=0.15)
+    (first,) = tick(desk)
+    assert first["outcome"] == "refused" and tick(desk)[0]["reason"].endswith("is decided: refused")
+    asked, level = places(desk), desk.json("status", "shapes")["level_left"]
+
+    desk.use(floors=FLOORS)
+
+    assert "FAIL, under other rules" in " ".join(desk.run("status", "shapes").split())
+    (again,) = tick(desk)
+    assert (again["outcome"], again["partition"]) == ("promoted", first["partition"]), again["reason"]
+    assert outcomes(desk)[1:] == [("FAIL", 1), ("PASS", 1)], "the same claim keeps its place"
+    assert places(desk) == asked
+    assert tick(desk)[0]["run_id"] is None, "and is asked once"
+    told = " ".join(desk.run("why", "shapes").split())
+    assert "floors.overall 0.999999, now 0.4" in told and "the same" in told
+    assert desk.json("status", "shapes")["level_left"] >= level, "a new champion begins anew"
+
+
+def test_rules_that_go_to_and_fro_are_asked_once_each_and_another_claim_takes_a_place_of_its_own(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    high, higher = ({**FLOORS, "overall": floor, "batch": floor} for floor in (0.99999, 0.999999))
+    desk.use(floors=high)
+    desk.world.publish("week-02", 90, seed=2, wrong=0.15)
+    runs = []
+    for floors in (high, higher, high, higher):
+        desk.use(floors=floors)
+        runs += [found["run_id"] for found in tick(desk) if found["run_id"]]
+    assert len(runs) == 2, "what was decided under these rules is decided"
+    assert outcomes(desk)[1:] == [("FAIL", 1), ("FAIL", 1)]
+    before = desk.json("status", "shapes")["level_left"]
+    desk.use(floors=higher, bootstrap={"draws": 1000, "seed": 7})
+    assert tick(desk)[0]["outcome"] == "refused"
+    assert outcomes(desk)[-1] == ("FAIL", 2), "draws until one fits are paid for"
+    assert desk.json("status", "shapes")["level_left"] < before
+
+
+def test_what_an_earlier_release_decided_is_not_asked_again(desk_of_promoted: Desk) -> None:
+    """It wrote neither rules beside the address nor a tag on the run; the verdict's own digest says which they were."""
+    desk = desk_of_promoted
+    desk.use(floors={**FLOORS, "overall": 0.999999, "batch": 0.999999})
+    desk.world.publish("week-02", 90, seed=2, wrong=0.15)
+    (first,) = tick(desk)
+    file = desk.world.root / "artifacts" / "decisions" / "shapes" / f"{first['partition']}.json"
+    address = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in address.items() if name != "rules"}))
+    (quiet,) = tick(desk)
+    assert quiet["run_id"] is None and "is decided: refused" in quiet["reason"]
+    desk.use(floors=FLOORS)
+    assert tick(desk)[0]["outcome"] == "promoted"
+
+
+def test_a_pass_that_waited_for_approval_is_promoted_when_nobody_has_to_approve(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    desk.use(approval="manual")
+    desk.world.publish("week-02", 90, seed=2)
+    (waits,) = tick(desk)
+    assert waits["outcome"] == "awaiting_approval" and tick(desk)[0]["run_id"] is None
+    asked, verdicts = places(desk), outcomes(desk)
+
+    desk.use(approval="auto")
+
+    assert "READY" in desk.run("status", "shapes")
+    (found,) = tick(desk)
+    assert (found["outcome"], found["partition"]) == ("promoted", waits["partition"]), found["reason"]
+    assert (places(desk), outcomes(desk)) == (asked, verdicts), "nothing was judged or spent"
+    assert desk.world.champion() == 2 and tick(desk)[0]["run_id"] is None
+
+
+def test_a_pass_of_an_older_week_is_not_promoted_by_itself_and_what_to_type_is_said(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    desk.use(approval="manual")
+    desk.world.publish("week-02", 90, seed=2)
+    assert tick(desk)[0]["outcome"] == "awaiting_approval"
+    (waiting,) = desk.json("status", "shapes")["waiting"]
+    desk.world.publish("week-03", 90, seed=3, wrong=0.9)
+    assert tick(desk)[0]["outcome"] == "refused"
+    desk.use(approval="auto")
+    command = f"visionops approve shapes {waiting[:12]}"
+    (found,) = tick(desk)
+    assert found["run_id"] is None and f"`{command}` promotes it" in found["reason"]
+    assert f"`{command}` promotes it" in " ".join(desk.run("status", "shapes").split())
+    assert desk.world.champion() == 1
+    desk.run(*command.split()[1:])
+    assert desk.world.champion() == 2
+
+
+def test_what_is_or_was_in_production_is_not_asked_again_by_other_rules(desk_of_promoted: Desk) -> None:
+    """Else what a rollback found bad would come back with the release of its hold."""
+    desk = desk_of_promoted
+    desk.world.publish("week-02", 90, seed=2)
+    assert tick(desk)[0]["outcome"] == "promoted"
+    desk.use(floors={**FLOORS, "overall": 0.45})
+    assert tick(desk)[0]["run_id"] is None
+    desk.run("rollback", "shapes", "--why", "scratches")
+    desk.use(floors={**FLOORS, "overall": 0.46})
+    assert tick(desk)[0]["run_id"] is None
+    desk.run("release", "shapes", "--why", "cleaned")
+    assert tick(desk)[0]["run_id"] is None and desk.world.champion() == 1
