@@ -68,7 +68,7 @@ class ModelMemory:
         try:
             content = ArtifactStore(root=self.root).read_json(_key(project))
             return _remembered(project, content)
-        except (LookupError, OSError, ValueError, TypeError, AttributeError):
+        except Exception:  # A bucket's errors share no base, and no rollback waits for it.
             return None
 
     def write(self, project: str, remembered: Remembered) -> None:
@@ -77,7 +77,7 @@ class ModelMemory:
             return
         try:
             ArtifactStore(root=self.root).write_json(_key(project), _content(remembered))
-        except OSError:
+        except Exception:  # As above.
             return
 
     def note(self, project: str, **seen: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.model_errors import ModelNotFound, RunNotFound
-from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, alias_of
+from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, TAG_PROVENANCE, alias_of
 from visionops_assets.disagreements import has_files, way_back
 from visionops_assets.history import groups
 from visionops_assets.registry import Registry
@@ -74,11 +74,15 @@ def images_at_once(size: InputSpec, most: int | None = None) -> int:
 
 def how_back(registry: Registry, project: str, version: int, error: Exception) -> str:
     """What is said of a registered version whose files cannot be used, with what leads back to one that can."""
-    again = f"`visionops reproduce {project} --version {version} --register` makes them again; "
-    if isinstance(error, RunNotFound | ModelNotFound):
-        # With the run its provenance is gone.
-        again = ""
     model = registry.models.get(project)
+    known = model.remembered.get(version)
+    unverified = " --unverified" if known is not None and TAG_PROVENANCE not in known.tags else ""
+    again = (
+        f"`visionops reproduce {project} --version {version} --register{unverified}` makes them again; "
+        # With the run its provenance is gone.
+        if not isinstance(error, RunNotFound | ModelNotFound)
+        else ""
+    )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
     other = way_back(model, group, lambda each: has_files(registry, each), without=version)
     return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"
