@@ -167,12 +167,15 @@ def publish(
     from visionops import services
     from visionops_assets.delivery.bundles import images_of_files, make_bundle, validation_images
     from visionops_assets.delivery.publishing import publish as publish_model
+    from visionops_assets.disagreements import require_agreement
     from visionops_assets.evaluation.shipped import fetch_model
     from visionops_assets.history import nothing_runs, read_history
 
     found, registry = services.project(project), services.registry()
     services.actor()
     model = registry.models.get(project)
+    if version is None:
+        require_agreement(registry, model, group)
     number = version if version is not None else version_on(model, group)
     if number is None:
         raise LookupError(nothing_runs(model, group))
