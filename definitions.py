@@ -10,6 +10,7 @@ from resources.drop import Drop
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
+from resources.secret_files import read_secret_files
 from resources.spool import Spool
 from resources.webhooks import VARIABLES, Webhooks
 from sensors.announcements import announcement_sensor
@@ -21,6 +22,7 @@ from visionops_assets.graph import project_graph
 from visionops_assets.io_managers import RecordIOManager, TableIOManager
 from visionops_assets.project import ProjectError, load_projects, neighbours_of
 
+read_secret_files()
 projects = load_projects(home.projects_folder())
 if projects.unusable and os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"):
     # `dg check defs` is asked whether all is well, not to go on with the rest.

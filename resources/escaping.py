@@ -8,6 +8,8 @@ and tables for a labelling tool keep their text.
 import logging
 import re
 
+from resources.masking import without_secrets
+
 # A name is shown up to here: enough to know it by.
 LONGEST_NAME = 300
 # Control characters, what turns the direction of text or is not seen, line ends of Unicode, and lone surrogates, which
@@ -85,11 +87,11 @@ def storable(text: str) -> str:
 
 
 class RecordFormatter(logging.Formatter):
-    """A record that cannot be taken for two: what it says is `folded`."""
+    """A record that cannot be taken for two, and tells no secret: what it says is `folded`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
-        return folded(super().format(record))
+        return folded(without_secrets(super().format(record)))
 
 
 def log_to_stderr() -> None:

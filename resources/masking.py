@@ -24,8 +24,8 @@ _LONG_ENOUGH = 6
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable holds a secret, by its name."""
-    return _SECRET_NAME.search(name) is not None
+    """Whether a variable holds a secret, by its name; one that names a file does not."""
+    return _SECRET_NAME.search(name) is not None and not name.endswith(("_FILE", "_PATH", "_DIR"))
 
 
 def shown(address: str, instead: str = "") -> str:

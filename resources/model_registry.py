@@ -10,6 +10,7 @@ import dagster as dg
 
 from resources.databases import sqlite_path
 from resources.home import home, mlflow_uri
+from resources.masking import shown
 from resources.model_artifacts import RunArtifacts
 from resources.model_connection import ModelConnection
 from resources.model_lock import LOCK_URL, advisory_lock, file_lock
@@ -83,7 +84,8 @@ class ModelRegistry(dg.ConfigurableResource):
     @property
     def _ui(self) -> str:
         served = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
-        return (self.ui_url or served).rstrip("/")
+        # Who looks signs in as who they are.
+        return shown(self.ui_url or served).rstrip("/")
 
     @property
     def _connection(self) -> ModelConnection:

@@ -50,8 +50,11 @@ def _ended() -> int:
             interruption.leave()
         if isinstance(error, SystemExit) and isinstance(error.code, int | None):
             return error.code or 0
-        if debug or not isinstance(error, Exception):
+        if not isinstance(error, Exception):
             raise
+        if debug:
+            _print_traceback()
+            return 1
         print(f"error: {folded(without_secrets(in_words(error)))}", file=sys.stderr)
         return 1
     return 0
@@ -60,17 +63,24 @@ def _ended() -> int:
 def _print_traceback() -> None:
     import traceback
 
-    traceback.print_exc()
+    from resources.escaping import visible
+    from resources.masking import without_secrets
+
+    # An exception's text, and those of its causes, may hold an address with its password.
+    print(visible(without_secrets(traceback.format_exc())), end="", file=sys.stderr)
 
 
 def _run(arguments: list[str]) -> None:
     # What is heavy comes after the first signal can be heard.
+    from resources.secret_files import read_secret_files
     from visionops import bootstrap
     from visionops.command_line import app
 
     # What keeps a home from being prepared is what the doctor is asked for.
     if arguments[:1] != ["doctor"]:
         bootstrap.prepare()
+    else:
+        read_secret_files()
     app(arguments, prog_name="visionops")
 
 

@@ -6,6 +6,7 @@
 import contextlib
 import importlib.util
 import os
+import stat
 import sys
 import uuid
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from resources import home
 from resources.databases import with_driver
 from resources.machine_errors import machine_error
+from resources.secret_files import read_secret_files
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
@@ -31,12 +33,15 @@ def prepare() -> Path:
 
     Raises `RuntimeError` naming the folder where it cannot be written, and `SettingUnusable`.
     """
+    read_secret_files()
     folder = home.home()
     dagster = home.dagster_home()
     services = _services_of_dagster()
     try:
         for wanted in (folder, dagster):
-            wanted.mkdir(parents=True, exist_ok=True)
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            wanted.mkdir(mode=0o700, exist_ok=True)
+        _keep_private(folder)
         if services:
             _write(home.ROOT / "dagster.yaml", services, dagster / "dagster.yaml")
         else:
@@ -52,6 +57,16 @@ def prepare() -> Path:
     for name, place in _CACHES.items():
         os.environ.setdefault(name, str(home.cache() / place))
     return folder
+
+
+def _keep_private(folder: Path) -> None:
+    """Let nobody else into a home: it holds keys, images and models. One that a group shares on purpose, by the bit
+    that gives its files to the group, stays so."""
+    found = folder.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not found.st_mode & stat.S_ISGID:
+        # A file system without permissions cannot be told.
+        with contextlib.suppress(OSError):
+            folder.chmod(0o700)
 
 
 def _services_of_dagster() -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Children:
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
         # A signal between the start and the note of it would leave the process behind.
-        with interruption.deferred(), log.open("ab") as output:
+        with interruption.deferred(), open(log, "ab", opener=_private) as output:
             process = subprocess.Popen(
                 command_line,
                 stdout=output,
@@ -90,6 +90,10 @@ class Children:
         """Raise `RuntimeError`, with the end of its log, for the first process that has ended."""
         for child in self.started:
             child.check()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""What commands print, safe for a terminal: names and messages of others move no cursor and set no colour.
+"""What commands print, safe for a terminal: names and messages of others move no cursor and set no colour, and the
+secrets of this environment are not shown.
 
 It stands in place of standard output and error, so that no command has to think of it. What draws on purpose, Rich's
 bars and Typer's help, is let through, and escapes the names that it draws.
@@ -8,10 +9,12 @@ import sys
 from typing import Any, TextIO
 
 from resources.escaping import visible
+from resources.masking import without_secrets
 
 
 class EscapingStream:
-    """A stream of text on which control characters, and what no encoding can hold, are shown and not sent."""
+    """A stream of text on which control characters, and what no encoding can hold, are shown and not sent, and secrets
+    neither."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -24,7 +27,9 @@ class EscapingStream:
     def write(self, text: str) -> int:
         """Write a text; its lines stay lines."""
         encoding = self._stream.encoding or "utf-8"
-        self._stream.write(visible(text).encode(encoding, "backslashreplace").decode(encoding))
+        self._stream.write(
+            visible(without_secrets(text)).encode(encoding, "backslashreplace").decode(encoding)
+        )
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from resources import home
+from resources.masking import shown
 from resources.webhook_token import give_to_actions
 from visionops import interruption, services
 from visionops import metrics as metrics_verb
@@ -169,7 +170,7 @@ def _interrupt_runs(started: Children) -> None:
 def _lakefs(guard: Guard) -> Iterator[Callable[[], object]]:
     """Give what keeps the server in use alive; one that this command started stops with it, unless it is in use."""
     if os.environ.get("LAKEFS_ENDPOINT"):
-        typer.echo(f"lakeFS   {os.environ['LAKEFS_ENDPOINT']}")
+        typer.echo(f"lakeFS   {shown(os.environ['LAKEFS_ENDPOINT'])}")
         yield lambda: None
         return
     from lakefs_local import discovery

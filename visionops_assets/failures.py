@@ -9,6 +9,7 @@ import dagster as dg
 from resources.drop_errors import DropUnavailable
 from resources.lakefs_errors import LakeFSUnavailable
 from resources.machine_errors import in_words, machine_error
+from resources.masking import without_secrets
 from resources.model_errors import RegistryUnavailable
 from resources.model_lock import PromotionLocked
 from visionops_assets import run_tags
@@ -41,12 +42,12 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
         elif step is not None and step.retry_number < MAX_RETRIES:
             wait = WAIT_SECONDS * 2**step.retry_number
             raise dg.RetryRequested(MAX_RETRIES, wait) from error
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        raise dg.Failure(description=without_secrets(str(error)), allow_retries=False) from error
     except Exception as error:
         said = machine_error(error)
         if said is not None and step is not None:
             note_machine_error(step.instance, step.run.run_id, said)
-        raise dg.Failure(description=in_words(error), allow_retries=False) from error
+        raise dg.Failure(description=without_secrets(in_words(error)), allow_retries=False) from error
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         if step is not None:
             note_interruption(step.instance, step.run.run_id)

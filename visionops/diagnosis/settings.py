@@ -5,7 +5,8 @@ import os
 from collections.abc import Iterator
 
 from resources import telemetry
-from resources.masking import HIDDEN, shown
+from resources.masking import HIDDEN, is_secret, shown
+from resources.secret_files import SUFFIX
 from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
 
 # All that VisionOps reads; docs/deploy.md tells of each.
@@ -23,7 +24,6 @@ KNOWN = (
     "VISIONOPS_VERDICT_WEBHOOK",
     "VISIONOPS_WEBHOOK_TOKEN",
 )
-_SECRETS = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY", "VISIONOPS_WEBHOOK_TOKEN")
 
 
 def setting(*names: str, otherwise: str) -> str:
@@ -57,7 +57,7 @@ def checks() -> Iterator[Check]:
 
 
 def _shown(name: str) -> str:
-    return HIDDEN if name in _SECRETS else shown(os.environ[name], HIDDEN)
+    return HIDDEN if is_secret(name) else shown(os.environ[name], HIDDEN)
 
 
 def _actor() -> Finding:
@@ -73,7 +73,11 @@ def _actor() -> Finding:
 def _unknown() -> Finding:
     """What is misspelt is silently not set."""
     known = set(KNOWN)
-    strange = sorted(name for name in os.environ if name.startswith("VISIONOPS_") and name not in known)
+    strange = sorted(
+        name
+        for name in os.environ
+        if name.startswith("VISIONOPS_") and name not in known and name.removesuffix(SUFFIX) not in known
+    )
     if not strange:
         return ok("each that is set is read")
     fixes = []

@@ -1,0 +1,97 @@
+"""A setting may stand in a file, and what it says is in no message."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from resources.secret_files import SecretFileUnusable, read_secret_files
+from tests import processes
+from visionops import bootstrap
+
+SECRET = "hunter2-hunter2"
+
+
+@pytest.mark.parametrize(
+    "name", ["VISIONOPS_WEBHOOK_TOKEN", "VISIONOPS_LOCK_URL", "LAKEFS_SECRET_ACCESS_KEY"]
+)
+def test_a_file_stands_for_its_variable_in_every_process(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    environment = {f"{name}_FILE": str(file), "TLS_KEY_FILE": "/nowhere", "VISIONOPS_EMPTY_FILE": ""}
+    read_secret_files(environment)
+    assert environment[name] == SECRET
+    # As in a child of this process.
+    read_secret_files(environment)
+    assert set(environment) == {name, f"{name}_FILE", "TLS_KEY_FILE", "VISIONOPS_EMPTY_FILE"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "folder", "pipe", "empty", "two lines", "no text", "large", "both"]
+)
+def test_a_file_that_cannot_be_used_is_named_and_its_content_is_not(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "secret"
+    environment = {"VISIONOPS_WEBHOOK_TOKEN_FILE": str(file)}
+    match kind:
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case "empty":
+            file.write_text("\n")
+        case "two lines":
+            file.write_text(f"{SECRET}\n{SECRET}\n")
+        case "no text":
+            file.write_bytes(b"\xff" + SECRET.encode())
+        case "large":
+            file.write_text(SECRET * 10_000)
+        case "both":
+            file.write_text(SECRET)
+            environment["VISIONOPS_WEBHOOK_TOKEN"] = f"another-{SECRET}"
+    with pytest.raises(SecretFileUnusable, match="VISIONOPS_WEBHOOK_TOKEN_FILE") as refused:
+        read_secret_files(environment)
+    assert len(str(refused.value).splitlines()) == 1
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("debug", [(), ("--debug",)])
+def test_no_error_shows_the_password_of_an_address(tmp_path: Path, debug: tuple[str, ...]) -> None:
+    file = tmp_path / "uri"
+    file.write_text(f"http://user:{SECRET}@127.0.0.1:1/mlflow")
+    environment = {
+        "VISIONOPS_HOME": str(tmp_path / "home"),
+        "HOME": str(tmp_path),
+        "PATH": os.environ["PATH"],
+        "MLFLOW_TRACKING_URI_FILE": str(file),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "LAKEFS_ENDPOINT": f"http://key:{SECRET}@127.0.0.1:1",
+        "LAKEFS_ACCESS_KEY_ID": "key",
+        "LAKEFS_SECRET_ACCESS_KEY": SECRET,
+    }
+    for command in (("status", "digits"), ("diff", "digits", "a", "b")):
+        ended = processes.visionops(*command, *debug, environment=environment, said=tmp_path / command[0])
+        assert ended.code == 1
+        assert "127.0.0.1:1" in ended.said
+        assert ("Traceback" in ended.said) == bool(debug)
+        assert SECRET not in ended.said
+
+
+def test_a_home_lets_nobody_else_in_unless_a_group_shares_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.delenv("DAGSTER_HOME")
+    before = os.umask(0o022)
+    try:
+        for place in ("made", "found", "shared"):
+            home = tmp_path / place
+            if place != "made":
+                home.mkdir()
+                home.chmod(0o2775 if place == "shared" else 0o755)
+            monkeypatch.setenv("VISIONOPS_HOME", str(home))
+            bootstrap.prepare()
+            monkeypatch.delenv("DAGSTER_HOME")
+            assert stat.S_IMODE(home.stat().st_mode) == (0o2775 if place == "shared" else 0o700)
+    finally:
+        os.umask(before)
