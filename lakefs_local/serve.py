@@ -5,7 +5,6 @@ import contextlib
 import ipaddress
 import json
 import logging
-import os
 import signal
 import socket
 import sys
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import uvicorn
 
 from lakefs_local import credentials, sessions
 from lakefs_local.folder import SAID_BY, DataFolder, FolderError, write_private
@@ -24,9 +22,13 @@ from lakefs_local.http.app import Application
 from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
 from lakefs_local.store import Store
+from webserver.limits import ServerLimits
+from webserver.runner import CannotListen, WebServer, bind
 
 DEFAULT_MAX_UPLOAD = 5 << 30
 _STOP_WITHIN = 10
+# What a form says around the object that it uploads.
+_FORM_BYTES = 1 << 20
 # A client that computes between two requests finds its connection still open; lakeFS never closes an idle one.
 _KEEP_ALIVE = 24 * 3600
 # How often a server that may leave looks whether it is in use, in seconds.
@@ -52,14 +54,6 @@ class Options:
     login: bool = False
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handling, which ends the process before the store is closed."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class RunningServer:
     """A data folder being served. Make it, then `run` it (blocking); `stop` may be called from any thread."""
 
@@ -77,8 +71,7 @@ class RunningServer:
             raise
         self.store = store
         self._server = Server(store, max_upload=options.max_upload)
-        host, port = self._socket.getsockname()[:2]
-        self.endpoint = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        host = self._socket.getsockname()[0]
         self._last_use = time.monotonic()
         # What is kept until the folder is closed: that nobody begins to use a server that leaves.
         self._until_closed = contextlib.ExitStack()
@@ -91,36 +84,28 @@ class RunningServer:
             # One that listens to others too asks everybody, or what a browser may see would hang on how it got here.
             local_pages=not options.login and ipaddress.ip_address(host).is_loopback,
         )
-        self._uvicorn = _Uvicorn(
-            uvicorn.Config(
-                application,
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                http="httptools",
-                timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=_STOP_WITHIN,
-            )
+        self._web = WebServer(
+            application,
+            self._socket,
+            limits=ServerLimits(body=options.max_upload + _FORM_BYTES, held=None, idle=_KEEP_ALIVE),
+            lifespan=False,
+            stop_within=_STOP_WITHIN,
         )
+        self.endpoint = self._web.address
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped."""
         try:
-            with asyncio.Runner(loop_factory=self._uvicorn.config.get_loop_factory()) as runner:
-                runner.run(self._serve(on_ready))
+            self._web.run(lambda: self._serve(on_ready))
         finally:
             self._withdraw()
             self._server.close()
             self._access_log.flush()
-            self._socket.close()
             self._until_closed.close()
 
     def stop(self) -> None:
         """Finish running requests, then return from `run`."""
-        self._uvicorn.should_exit = True
+        self._web.stop()
 
     def _note_request(self) -> None:
         self._last_use = time.monotonic()
@@ -129,16 +114,20 @@ class RunningServer:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
-        serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[self._socket]))
-        while not self._uvicorn.started and not serving.done():
-            await asyncio.sleep(0.002)
-        if self._uvicorn.started:
+        watch: asyncio.Future[None] | None = None
+
+        def ready() -> None:
+            nonlocal watch
             self._announce()
             on_ready()
             if self._options.idle_exit is not None:
                 watch = asyncio.ensure_future(self._leave_when_idle(self._options.idle_exit))
-                serving.add_done_callback(lambda _: watch.cancel())
-        await serving
+
+        try:
+            await self._web.serving(ready)
+        finally:
+            if watch is not None:
+                watch.cancel()
 
     async def _leave_when_idle(self, idle_exit: float) -> None:
         shortest, longest = _LOOK_EVERY
@@ -155,7 +144,7 @@ class RunningServer:
 
     def _is_busy(self) -> bool:
         """Whether something runs, or a client of any kind keeps its connection."""
-        return self._server.busy or bool(self._uvicorn.server_state.connections)
+        return self._server.busy or self._web.connections > 0
 
     @contextlib.contextmanager
     def _no_session(self) -> Iterator[bool]:
@@ -241,20 +230,9 @@ def in_thread(options: Options) -> Iterator[RunningServer]:
 
 def _bind_first_free(host: str, ports: Sequence[int]) -> socket.socket:
     for port in ports[:-1]:
-        with contextlib.suppress(FolderError):
-            return _bind(host, port)
-    return _bind(host, ports[-1])
-
-
-def _bind(host: str, port: int) -> socket.socket:
+        with contextlib.suppress(CannotListen):
+            return bind(host, port)
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Named as TCP, or asyncio would not set TCP_NODELAY on its connections: 40 ms an answer.
-        bound = socket.socket(family, kind, socket.IPPROTO_TCP)
-        if os.name == "posix":
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(1024)
-    except OSError as problem:
-        raise FolderError(f"cannot listen on {host} port {port}: {problem}") from problem
-    return bound
+        return bind(host, ports[-1])
+    except CannotListen as problem:
+        raise FolderError(str(problem)) from problem

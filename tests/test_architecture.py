@@ -15,7 +15,9 @@ from resources.home import ROOT
 
 # Each may import what stands to its right of it in this order, itself, and what a device has of the product.
 ORDER = ("visionops", "definitions", "sensors", "visionops_assets", "resources")
-ALONE = ("lakefs_local", "edge")
+ALONE = ("lakefs_local", "edge", "webserver")
+# What all may import, the embedded server too: how a server meets its clients.
+FOR_ALL = ("webserver",)
 # What a device installs: its distribution names these, and a device has room for no more.
 OF_A_DEVICE = {"numpy", "PIL", "onnxruntime", "tuf", "cryptography", "urllib3", "edge"}
 STAGES = (
@@ -79,7 +81,7 @@ def test_arrows_point_one_way():
         here = top_of(path)
         for name, _ in found:
             there = top_of(name)
-            if there not in (*ORDER, *ALONE) or there == here:
+            if there not in (*ORDER, *ALONE) or there == here or there in FOR_ALL:
                 continue
             allowed = there in ORDER[ORDER.index(here) :] if here in ORDER and there in ORDER else False
             allowed |= here in ORDER and there == "edge"

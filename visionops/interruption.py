@@ -76,6 +76,7 @@ def hear() -> None:
 
 def note(number: int) -> None:
     """Tell of a signal whose handler somebody else has, as an event loop does."""
+    _state.number = _state.number or number
     if _state.sending is not None:
         with contextlib.suppress(BlockingIOError):
             _state.sending.send(bytes([number]))

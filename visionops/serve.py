@@ -6,12 +6,16 @@ from typing import Annotated
 import typer
 
 from visionops import interruption
+from visionops.listening import AllowHost, TlsCert, TlsKey, access_of
 
 
 def command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+    allow_host: AllowHost = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     group: Annotated[str, typer.Option(help="Device group.")] = "all",
     device: Annotated[str, typer.Option(help="How the log names this server; by default the host.")] = "",
     log: Annotated[bool, typer.Option(help="Write the inference log.")] = True,
@@ -30,7 +34,8 @@ def command(
     """Answer images over HTTP: `curl -F file=@image.png http://127.0.0.1:8080/predict`, or as the body itself.
 
     Each answer names its model. A promotion or rollback swaps the model between two batches: no request is dropped.
-    GET /health and /metrics say how it does.
+    GET /health and /metrics say how it does. With VISIONOPS_SERVE_TOKEN every request but for /health carries it as
+    `Authorization: Bearer`.
     """
     interruption.keep("what was answered is logged")
     from resources.escaping import log_to_stderr
@@ -57,7 +62,8 @@ def command(
         queue=queue,
         decode_seconds=decode_seconds,
     )
-    server = PredictionServer(app.asgi, host, port)
+    access = access_of("VISIONOPS_SERVE_TOKEN", allow_host, tls_cert, tls_key)
+    server = PredictionServer(app.asgi, host, port, access=access)
     server.run(
         lambda: typer.echo(
             f"version {current.model.version} of {project} answers at {server.address}/predict: "

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from visionops.listening import TlsCert, TlsKey
+
 PORT = 9322
 PATH = "/lakefs"
 
@@ -20,6 +22,8 @@ def serve(
         str | None,
         typer.Option(help="Address of the Dagster webserver that takes runs; by default DAGSTER_UI_URL."),
     ] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Take lakeFS's calls at /lakefs: each has the commit sensor look at once and hands its run to Dagster's queue.
 
@@ -32,7 +36,9 @@ def serve(
     from visionops.receiver.events import Guard
     from visionops.receiver.loading import CodeLocation, warm_up
     from visionops.receiver.looking import Looking, launch_through
-    from visionops.serving.server import PredictionServer
+    from visionops.serving.server import Access, PredictionServer
+    from webserver.guard import ANY_HOST
+    from webserver.limits import ServerLimits
 
     log_to_stderr()
     logging.getLogger("visionops.webhook").setLevel(logging.INFO)
@@ -46,7 +52,10 @@ def serve(
     warm_up(services.lakefs(), projects)
     with services.dagster() as instance:
         looking = Looking(instance, location.load, launch)
-        server = PredictionServer(receiver_app(guard, looking.look), host, port)
+        # lakeFS is known by the token, and may call this machine as it likes.
+        access = Access(hosts=[ANY_HOST], certificate=tls_cert, key=tls_key)
+        app = receiver_app(guard, looking.look)
+        server = PredictionServer(app, host, port, access=access, limits=ServerLimits())
         server.run(lambda: typer.echo(f"lakeFS may call {server.address}{PATH}"))
 
 

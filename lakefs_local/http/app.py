@@ -27,6 +27,7 @@ from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
 from lakefs_local.pages import routes as pages
 from lakefs_local.pages.visitors import Visitors
+from webserver.guard import is_foreign
 
 Handler = Callable[[Server, Call], Awaitable[Reply]]
 
@@ -154,7 +155,7 @@ class Application:
         if key is None:
             raise Refusal(401, "error authenticating request")
         # A browser that remembers the key pair would send it along with a form on somebody else's page.
-        foreign = call.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        foreign = is_foreign(dict(call.scope["headers"]), call.headers.get("host", ""))
         if foreign and call.method not in ("GET", "HEAD"):
             raise Refusal(403, "requests from another site may not change anything")
         return key

@@ -16,8 +16,8 @@ from processes import ServerProcess
 from lakefs_local.credentials import Authenticator, KeyPair, load, load_or_create
 from lakefs_local.discovery import Server, serving
 from lakefs_local.folder import DataFolder, FolderError
-from lakefs_local.serve import _bind
 from lakefs_local.store import Store
+from webserver.runner import bind
 
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(server: Server, data: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_server_listens_where_it_is_told(tmp_path: Path) -> None:
 
 def test_small_answers_are_not_held_back_by_the_network_stack() -> None:
     # asyncio sets TCP_NODELAY only on connections of a socket that is said to be TCP.
-    with _bind("127.0.0.1", 0) as listening:
+    with bind("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
 
 

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from visionops.receiver.app import receiver_app
 from visionops.receiver.events import Event, Guard
-from visionops.serving import patience
 from visionops.serving.server import in_thread
+from webserver.limits import ServerLimits
 
 HEAD = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n"
 TOKEN = "t" * 32
@@ -22,15 +22,13 @@ async def echo(request: Request) -> PlainTextResponse:
     return PlainTextResponse((await request.body()).decode())
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "SECONDS", 0.2)
+IMPATIENT = ServerLimits(seconds=0.2)
 
 
 @pytest.fixture
-def connect(impatient: None) -> Iterator[Callable[[], socket.socket]]:
+def connect() -> Iterator[Callable[[], socket.socket]]:
     """A connection to a server that echoes bodies."""
-    with in_thread(Starlette(routes=[Route("/", echo, methods=["POST"])])) as server:
+    with in_thread(Starlette(routes=[Route("/", echo, methods=["POST"])]), limits=IMPATIENT) as server:
         host, _, port = server.address.removeprefix("http://").partition(":")
         yield lambda: socket.create_connection((host, int(port)), timeout=30)
 
@@ -72,14 +70,14 @@ def test_others_are_answered_meanwhile_and_one_connection_answers_several(
         assert all_of(slow).startswith(b"HTTP/1.1 408 ")
 
 
-def test_what_lakefs_would_send_is_cut_too(impatient: None):
+def test_what_lakefs_would_send_is_cut_too():
     seen: list[object] = []
 
     def look(event: Event) -> str:
         seen.append(event)
         return ""
 
-    with in_thread(receiver_app(Guard(TOKEN), look)) as server:
+    with in_thread(receiver_app(Guard(TOKEN), look), limits=IMPATIENT) as server:
         host, _, port = server.address.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             authorised = (
@@ -91,6 +89,7 @@ def test_what_lakefs_would_send_is_cut_too(impatient: None):
 
 
 def test_a_large_image_on_a_slow_line_has_the_time_that_it_takes():
-    assert patience.allowed(0) == patience.SECONDS
-    assert patience.allowed(32 << 20) > 500
-    assert patience.allowed(1) < patience.SECONDS + 1, "a byte a minute wins no time"
+    limits = ServerLimits()
+    assert limits.allowed(0) == limits.seconds
+    assert limits.allowed(32 << 20) > 500
+    assert limits.allowed(1) < limits.seconds + 1, "a byte a minute wins no time"

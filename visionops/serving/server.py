@@ -1,86 +1,113 @@
-"""Runs the prediction server: binds, serves until a signal, answers what is under way, writes what is logged."""
+"""Runs the prediction server, and what else listens: until a signal, which lets it answer what is under way."""
 
 import asyncio
 import contextlib
 import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator
-
-import uvicorn
-from starlette.applications import Starlette
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from visionops import interruption
-from visionops.serving.patience import PatientProtocol
+from webserver.guard import Guarded
+from webserver.limits import ServerLimits
+from webserver.runner import CannotListen, Certificate, WebServer, bind
 
-# For what is being answered, of the seconds that a command has to end.
+__all__ = ["Access", "CannotListen", "PredictionServer", "in_thread"]
+
+# Ctrl-C: for what is being answered, of the seconds that a command has to end.
 _STOP_WITHIN = 2
+# SIGTERM, from whoever starts the next one: what is under way is answered.
+DRAIN_SECONDS = 20.0
+# An image, and what a form says around it.
+BODY = 34 << 20
+_LIMITS = ServerLimits(body=BODY)
 
 
-class CannotListen(OSError):
-    """The address is taken or not this machine's."""
+@dataclass(frozen=True)
+class Access:
+    """Who may ask a server: by `token`, else by `hosts`; over TLS with a certificate and its key."""
 
+    token: str = ""
+    hosts: Sequence[str] = ()
+    public: Sequence[str] = ("/health",)
+    certificate: Path | None = None
+    key: Path | None = None
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handling, which would end the process before the log is written."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    @property
+    def tls(self) -> Certificate | None:
+        """The files of TLS. Raises ValueError where one of two is missing."""
+        if self.certificate is None and self.key is None:
+            return None
+        if self.certificate is None or self.key is None:
+            raise ValueError("TLS takes both --tls-cert and --tls-key")
+        return Certificate(self.certificate, self.key)
 
 
 class PredictionServer:
     """An application on an address; `port` 0 takes a free one. `run` blocks, `stop` may be called from any thread."""
 
-    def __init__(self, application: Starlette, host: str, port: int) -> None:
-        self._socket = _bind(host, port)
-        bound_host, bound_port = self._socket.getsockname()[:2]
-        self.address = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
-        self._uvicorn = _Uvicorn(
-            uvicorn.Config(
-                application,
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ws="none",
-                http=PatientProtocol,
-                timeout_graceful_shutdown=_STOP_WITHIN,
+    def __init__(
+        self,
+        application: Callable[[Any, Any, Any], Awaitable[None]],
+        host: str,
+        port: int,
+        *,
+        access: Access | None = None,
+        limits: ServerLimits = _LIMITS,
+        drain: float = DRAIN_SECONDS,
+    ) -> None:
+        """Raises `CannotListen`, and ValueError for access that cannot be."""
+        access = access or Access()
+        guarded = Guarded(application, token=access.token, hosts=[*access.hosts, host], public=access.public)
+        certificate = access.tls
+        listening = bind(host, port)
+        try:
+            self._server = WebServer(
+                guarded, listening, limits=limits, certificate=certificate, stop_within=_STOP_WITHIN
             )
-        )
+        except CannotListen:
+            listening.close()
+            raise
+        self.address, self._drain = self._server.address, drain
+        self._heard: int | None = None
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until stopped, or a signal where this is the main thread."""
-        try:
-            with asyncio.Runner(loop_factory=self._uvicorn.config.get_loop_factory()) as runner:
-                runner.run(self._serve(on_ready))
-        finally:
-            self._socket.close()
+        self._server.run(lambda: self._serve(on_ready))
+        if self._heard is not None:
+            interruption.note(self._heard)
 
     def stop(self) -> None:
         """Answer what is under way, then return from `run`."""
-        self._uvicorn.should_exit = True
+        self._server.stop()
 
     def _told(self, number: int) -> None:
+        if number == signal.SIGTERM and self._heard is None:
+            # Noted at once, the command would be ended within seconds.
+            self._heard = number
+            self._server.stop(self._drain)
+            return
         interruption.note(number)
-        self.stop()
+        self._server.stop(_STOP_WITHIN)
 
     async def _serve(self, on_ready: Callable[[], None]) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._told, number)
-        serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[self._socket]))
-        while not self._uvicorn.started and not serving.done():
-            await asyncio.sleep(0.002)
-        if self._uvicorn.started:
-            on_ready()
-        await serving
+        await self._server.serving(on_ready)
 
 
 @contextlib.contextmanager
-def in_thread(application: Starlette, host: str = "127.0.0.1", port: int = 0) -> Iterator[PredictionServer]:
+def in_thread(
+    application: Callable[[Any, Any, Any], Awaitable[None]],
+    host: str = "127.0.0.1",
+    port: int = 0,
+    **options: Any,
+) -> Iterator[PredictionServer]:
     """Serve in a thread of this process while the context lasts."""
-    server = PredictionServer(application, host, port)
+    server = PredictionServer(application, host, port, **options)
     ready = threading.Event()
     thread = threading.Thread(target=server.run, args=(ready.set,), name="serve", daemon=True)
     thread.start()
@@ -92,24 +119,3 @@ def in_thread(application: Starlette, host: str = "127.0.0.1", port: int = 0) ->
     finally:
         server.stop()
         thread.join()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Named as TCP, or asyncio would not set TCP_NODELAY on its connections: 40 ms an answer.
-        bound = socket.socket(family, kind, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise _cannot(host, port, error) from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(1024)
-    except OSError as error:
-        bound.close()
-        raise _cannot(host, port, error) from error
-    return bound
-
-
-def _cannot(host: str, port: int, error: OSError) -> CannotListen:
-    return CannotListen(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port")
