@@ -12,6 +12,18 @@ from typing import Any
 from edge.formats import check_device, check_group
 
 FORMAT = 1
+_TEXT, _TEXT_OR_NONE, _TABLE_OR_NONE = (str,), (str, type(None)), (dict, type(None))
+# What JSON may say where.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("project", "group", "device", "repository", "state"), _TEXT),
+    **dict.fromkeys(
+        ("reports", "token_file", "ca", "certificate", "certificate_key", "proxy", "lock_file"), _TEXT_OR_NONE
+    ),
+    **dict.fromkeys(("source", "sink"), _TABLE_OR_NONE),
+    "max_kbps": (int, float, type(None)),
+    "threads": (int,),
+    "key_readable_by_others": (bool,),
+}
 FILE, ROOT, KEY = "device.json", "root.json", "device.pem"
 
 
@@ -69,10 +81,17 @@ class Settings:
             raise SettingsError(f"{file}: {foreign[0]} is no setting; there are {', '.join(sorted(known))}")
         try:
             found = cls(folder=folder, **{name: content[name] for name in known & set(content)})
+            for name, kinds in _KINDS.items():
+                if not isinstance(getattr(found, name), kinds):
+                    raise SettingsError(f"{file}: {name} is {getattr(found, name)!r}, which it cannot be")
             check_device(found.device)
             check_group(found.group)
+        except SettingsError:
+            raise
         except (TypeError, ValueError) as error:
             raise SettingsError(f"{file}: {error}") from error
+        _check_table(file, "source", found.source, ({"folder", "then"}, {"http"}))
+        _check_table(file, "sink", found.sink, ({"lines", "max_mb"}, {"http"}))
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -121,3 +140,10 @@ class Settings:
                 f"{self.path(name)}, {what}, cannot be read ({error.strerror}): "
                 "`visionops fleet provision … --replace` makes the device's folder anew"
             ) from error
+
+
+def _check_table(file: Path, name: str, table: Mapping[str, Any] | None, kinds: tuple[set[str], ...]) -> None:
+    """Raise `SettingsError` where a table is none of these kinds."""
+    if table is not None and not any(table and set(table) <= kind for kind in kinds):
+        shapes = " or ".join("{" + ", ".join(sorted(kind)) + "}" for kind in kinds)
+        raise SettingsError(f"{file}: {name} has {', '.join(sorted(table)) or 'nothing'}; it takes {shapes}")

@@ -101,10 +101,12 @@ def rotate(
         raise typer.BadParameter(
             f"{role} is no role; there are {', '.join(signers.ROLES)}", param_hint="ROLE"
         )
+    if not os.environ.get(signers.VARIABLE, "").strip() and signers.keys_folder().is_dir():
+        # First: the key that is there may be lost.
+        signers.begin_rotation(signers.keys_folder(), role)
     keys = signers.load_keys()
     going = [signers.key_at(each).signer() for each in old or ()]
     if keys.embedded is not None:
-        signers.begin_rotation(keys.embedded, role)
         keys, present = signers.rotating(keys.embedded, role)
         going += present
     for project in projects_with_repository():

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from desk import Desk
 
 from resources.home import ROOT
 from tests.world import CLASSES, draw
+from visionops_assets.delivery import signers
 
 
 def agent(command: str, device: Path, *arguments: str, fails: bool = False) -> str:
@@ -86,3 +89,111 @@ def test_a_promoted_version_answers_on_a_device(desk_of_promoted: Desk, tmp_path
     status = json.loads(agent("status", device, "--json"))
     assert status["phase"] == "IDLE" and status["problem"] is None and status["waiting_events"] == 0
     assert list((tmp_path / "reports" / "shapes" / "cam-17").glob("*.jsonl.gz"))
+
+
+def fails(desk: Desk, *arguments: str) -> str:
+    """What a command says that cannot do what it was asked: one line."""
+    from typer.testing import CliRunner
+
+    from visionops.command_line import app
+
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code != 0, result.output
+    said = str(result.exception) if not isinstance(result.exception, SystemExit) else result.output
+    if not isinstance(result.exception, SystemExit):
+        assert "\n" not in said, said
+    return said
+
+
+def test_what_cannot_be_done_is_said_in_one_line(
+    desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    cam = ("fleet", "provision", "shapes", "--device", "cam-17")
+    assert "visionops fleet keys init" in fails(desk, *cam, "--group", "line-1", "--to", str(tmp_path / "a"))
+    desk.run("fleet", "keys", "init")
+    assert "has no repository yet" in fails(desk, "fleet", "publish", "shapes", "--group", "line-1")
+    desk.run("fleet", "keys", "init", "shapes")
+    assert "is there" in desk.run("fleet", "keys", "init", "shapes")
+    for group in ("line/1", "all"):
+        assert "no name for a device group" in fails(
+            desk, *cam, "--group", group, "--to", str(tmp_path / "a")
+        )
+    desk.run(*cam, "--group", "line-1", "--to", str(tmp_path / "a"))
+    said = fails(desk, *cam, "--group", "line-2", "--to", str(tmp_path / "b"))
+    assert "is enrolled since" in said and "--replace" in said and "fleet move" in said
+    assert not (tmp_path / "b").exists()
+    before = (tmp_path / "a" / "device.pem").read_bytes()
+    desk.run(*cam, "--group", "line-1", "--to", str(tmp_path / "a"), "--replace")
+    assert (tmp_path / "a" / "device.pem").read_bytes() != before
+    assert "no device cam-71" in fails(desk, "fleet", "revoke", "shapes", "cam-71", "--why", "stolen")
+    assert "is revoked" in desk.run("fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
+    assert "is revoked already" in fails(desk, "fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
+    assert "version 9" in fails(desk, "fleet", "publish", "shapes", "--group", "line-1", "--version", "9")
+    said = fails(desk, "fleet", "publish", "shapes", "--group", "line-1", "--window", "tonight")
+    assert "no window such as" in said
+    assert "line-1" in desk.run("fleet", "publish", "shapes", "--group", "line-1", "--window", "22:00-05:00")
+    said = fails(desk, "fleet", "publish", "shapes", "--group", "line-1", "--floor", "7")
+    assert "would refuse release 1 itself" in said
+    assert "belongs to line-2" in desk.run("fleet", "move", "shapes", "cam-17", "--group", "line-2")
+    assert "is no role" in fails(desk, "fleet", "keys", "rotate", "toor")
+    assert "timestamp is signed by" in desk.run("fleet", "keys", "rotate", "timestamp").replace(
+        "shapes: ", ""
+    )
+    assert "ends" in desk.run("fleet", "keys", "show", "shapes")
+    assert "nothing is old" in desk.run("fleet", "refresh")
+    assert "files written" in desk.run("fleet", "export", "shapes", "--to", str(tmp_path / "stick"))
+    assert "0 files" in desk.run("fleet", "export", "shapes", "--to", str(tmp_path / "stick"))
+
+    keys = desk.world.root / "edge" / "keys"
+    (keys / "bundles.pem").chmod(0o644)
+    assert "can be read by others (0644): `chmod 600" in fails(desk, "fleet", "keys", "show")
+    (keys / "bundles.pem").unlink()
+    assert "bundles.pem is not there: restore it" in fails(desk, "fleet", "keys", "show")
+    # It is made anew, and devices are told: nothing but root's key cannot be replaced.
+    assert "bundles is signed by" in desk.run("fleet", "keys", "rotate", "bundles")
+    assert "line-1" in desk.run("fleet", "publish", "shapes", "--group", "line-1", "--anew")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("VISIONOPS_EDGE", str(tmp_path / "file"))
+    said = fails(desk, "fleet", "keys", "init", "shapes")
+    assert str(tmp_path / "file") in said
+    monkeypatch.setenv("VISIONOPS_EDGE_KEYS", str(tmp_path / "keys.yaml"))
+    assert "cannot be read" in fails(desk, "fleet", "keys", "show")
+
+
+def test_two_approvers_sign_what_they_see(
+    desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    people = {name: tmp_path / f"{name}.pem" for name in ("alice", "bob")}
+    for file in people.values():
+        signers.write_key(file)
+    own = {role: [f"file2:{role}.pem"] for role in signers.ROLES if role != "bundles"}
+    for role in own:
+        signers.write_key(tmp_path / f"{role}.pem")
+    declared = tmp_path / "keys.yaml"
+    approvers = [f"file2:{file}" for file in people.values()]
+    declared.write_text(yaml.safe_dump({**own, "bundles": {"threshold": 2, "keys": approvers}}))
+    monkeypatch.setenv("VISIONOPS_EDGE_KEYS", str(declared))
+    desk.run("fleet", "keys", "init", "shapes")
+    # From now on this machine has only the approvers' public halves.
+    public = []
+    for name, file in people.items():
+        key = load_pem_private_key(file.read_bytes(), None).public_key()
+        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (tmp_path / f"{name}.pub").write_bytes(pem)
+        public.append({"public": f"{name}.pub"})
+    declared.write_text(yaml.safe_dump({**own, "bundles": {"threshold": 2, "keys": public}}))
+    publish = ("fleet", "publish", "shapes", "--group", "line-1")
+    assert "waits: signed by 0 of 2 approvers" in desk.run(*publish)
+    shown = desk.run("rollout", "sign", "shapes")
+    assert "version 1" in shown and "model.onnx" in shown and "verdict" in shown and "0 of 2" in shown
+    stranger = f"file2:{tmp_path / 'assign.pem'}"
+    said = fails(desk, "rollout", "sign", "shapes", "--key", stranger, "--yes")
+    assert "is none of the approvers'" in said
+    assert "signed by 1 of 2" in desk.run("rollout", "sign", "shapes", "--key", approvers[0], "--yes")
+    assert "waits: signed by 1 of 2" in desk.run(*publish)
+    said = desk.run("rollout", "sign", "shapes", "--key", approvers[1], "--yes")
+    assert "signed by 2 of 2" in said and "is published" in said
+    assert "is assigned to line-1" in desk.run(*publish)
+    assert "no release of shapes waits" in desk.run("rollout", "sign", "shapes")

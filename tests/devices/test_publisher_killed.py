@@ -93,3 +93,20 @@ def test_killed_before_every_write_of_a_change_of_keys(tmp_path: Path, role: str
         if not killed:
             return
     raise AssertionError("a change of keys takes more writes than were looked at")
+
+
+@pytest.mark.parametrize("role", [role for role in signers.ROLES if role != "root"])
+def test_a_key_that_is_lost_is_replaced_and_devices_follow(tmp_path: Path, role: str) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    agent = fleet.device().start()
+    update(agent)
+    (tmp_path / "keys" / f"{role}.pem").unlink()
+    signers.begin_rotation(tmp_path / "keys", role)
+    new, going = signers.rotating(tmp_path / "keys", role)
+    assert going == []
+    Repository(fleet.store, PROJECT, new, fleet.clock).rotate(role, going)
+    signers.end_rotation(tmp_path / "keys", role)
+    fleet.repository = Repository(fleet.store, PROJECT, signers.embedded_keys(tmp_path / "keys"), fleet.clock)
+    fleet.publish(fleet.bundle(2))
+    assert update(agent)["model"]["release"] == 2

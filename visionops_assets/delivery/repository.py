@@ -373,15 +373,14 @@ class Repository:
                 self._delegate(published.targets.signed, name, paths, role)
             self._publish(published, ("targets", *names))
             return
-        known = published.root.signed
-        authorised = known.roles[role].keyids
-        if role != "root":
-            signers = [*self._of(authorised, self.keys.signers(role)), *self._of(authorised, going)]
-            both = [
-                *signers,
-                *(each for each in self.keys.signers(role) if each.public_key.keyid not in authorised),
-            ]
-            self._publish(published, ("targets",) if role == "targets" else (), also={role: both})
+        authorised = published.root.signed.roles[role]
+        own = self.keys.signers(role)
+        known = [each for each in _distinct([*own, *going]) if each.public_key.keyid in authorised.keyids]
+        names = ("targets",) if role == "targets" else ()
+        # Without enough of the keys that go, which may be lost, devices wait until the role is signed anew, below.
+        crossed = role != "root" and len(known) >= authorised.threshold
+        if crossed:
+            self._publish(published, names, also={role: [*known, *own]})
             published = self.read()
         root = published.root
         old_root = deepcopy(root.signed)
@@ -399,6 +398,8 @@ class Repository:
                     "that go with --old ADDRESS"
                 )
         self._write(f"metadata/{root.signed.version}.root.json", root)
+        if role != "root" and not crossed:
+            self._publish(self.read(), names)
 
     def _publish(
         self,
@@ -511,9 +512,6 @@ class Repository:
             "bundles", staged.signed_bytes, staged.signatures
         )
         return f"signed by {len(found.signed)} of {role.threshold} approvers"
-
-    def _of(self, keyids: Iterable[str], signers: Iterable[Signer]) -> list[Signer]:
-        return [signer for signer in signers if signer.public_key.keyid in keyids]
 
     def _newest_root(self) -> int:
         names = self._store.names(self._key("metadata"))
