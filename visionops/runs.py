@@ -1,8 +1,11 @@
 """A job of a project, run in this process: the UI shows it where it shows what the daemon started."""
 
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from resources import home
@@ -48,6 +51,7 @@ def run_job(
     from visionops_assets.run_process import process_tags
     from visionops_assets.run_reason import run_outcome
 
+    _keep_followers_from_ctrl_c()
     found = defs.resolve_job_def(job)
     run_id = run_id or make_new_run_id()
     # Noted from the start: of a run that was made and never began, Dagster does not say whose it was.
@@ -81,6 +85,15 @@ def run_job(
         raise interruption.Interrupted
     succeeded = ended is not None and ended.is_success
     return Ran(run_id, None if succeeded else first_error(events), _failed_checks(events), events)
+
+
+def _keep_followers_from_ctrl_c() -> None:
+    """Start what follows a step's output in a group of its own: a terminal interrupts all of one, and it would answer
+    with tracebacks.
+    """
+    from dagster._core.execution import compute_logs
+
+    compute_logs.subprocess = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))  # type: ignore[assignment]
 
 
 def repository_origin(defs: "dg.Definitions") -> "RemoteRepositoryOrigin":

@@ -170,6 +170,11 @@ def to_the_end(verb: Verb, home: Home) -> float:
     return time.monotonic() - began
 
 
+def send(leader: int, sent: signal.Signals) -> None:
+    """As a terminal does, to all that was started; as a service does, to the command alone."""
+    (os.killpg if sent == signal.SIGINT else os.kill)(leader, sent)
+
+
 def interrupted(verb: Verb, home: Home, moment: float, sent: signal.Signals, twice: bool) -> bool:
     """Send a signal after so many seconds, or two; False where the command had ended by then."""
     with command(verb, home) as (child, said):
@@ -177,12 +182,12 @@ def interrupted(verb: Verb, home: Home, moment: float, sent: signal.Signals, twi
             child.wait(moment)
             assert child.returncode in verb.again, said.read_text()
             return False
-        child.send_signal(sent)
+        send(child.pid, sent)
         if twice:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(2 * interruption.SAME_SECONDS)
             if child.poll() is None:
-                child.send_signal(sent)
+                send(child.pid, sent)
         code, told = child.wait(processes.WITHIN), said.read_text()
         if moment < 0.1 and code in BY_PYTHON:
             return True
@@ -228,6 +233,21 @@ def test_a_command_may_be_ended_at_any_moment_and_goes_on(
                 break
     to_the_end(verb, home)
     holds(home, production=verb.grown or verb.name == "tick")
+
+
+def test_ctrl_c_at_a_terminal_reaches_all_that_a_run_started_and_one_line_is_said(
+    home_of: Callable[[Verb], Home],
+) -> None:
+    verb = VERBS[0]
+    home = home_of(verb)
+    with command(verb, home) as (child, said):
+        while "training" not in said.read_text():
+            assert child.poll() is None, said.read_text()
+            time.sleep(0.01)
+        send(child.pid, signal.SIGINT)
+        assert child.wait(processes.WITHIN) == 130
+    lines = said.read_text().splitlines()
+    assert "Traceback" not in said.read_text() and "interrupted (SIGINT)" in lines[-1], lines
 
 
 @pytest.mark.stated
