@@ -53,7 +53,10 @@ def command(
 
     found, registry = services.project(project), services.registry()
     files, skipped = _files(images)
+    note = services.check_group(registry, project, group)
     model = open_version(registry, running_version(registry, project, group), threads)
+    if note is not None:
+        typer.echo(note, err=True)
     least, source = _least_score(model, min_score)
     drawings = Drawings(draw, model.shipped.classes) if draw is not None else None
     written = None

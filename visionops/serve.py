@@ -48,7 +48,11 @@ def command(
     log_to_stderr()
     logging.getLogger("visionops").setLevel(logging.INFO)
     found = services.project(project)
-    current = CurrentModel(services.registry(), project, group, threads)
+    registry = services.registry()
+    note = services.check_group(registry, project, group)
+    current = CurrentModel(registry, project, group, threads)
+    if note is not None:
+        typer.echo(note, err=True)
     written = None
     if log:
         written = BackgroundLog(PredictionLog(services.spool(), found, device or this_machine(), group))

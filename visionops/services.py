@@ -1,6 +1,7 @@
 """What a command talks to, from the environment, as the code location's resources do."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from resources.artifact_store import ArtifactStore
 from resources.databases import check_database
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
+from resources.nearest import nearest, there_are
 from resources.spool import Spool
 from visionops.bootstrap import POSTGRES
 from visionops_assets.project import Neighbours, Project, find_project, load_projects, neighbours_of
@@ -17,6 +19,12 @@ from visionops_assets.refusals import ReasonMissing
 
 if TYPE_CHECKING:
     import dagster as dg
+
+_NUMBER = re.compile(r"\d+")
+
+
+class UnknownGroup(ValueError):
+    """A device group that nobody made, and that is nearly one that somebody did."""
 
 
 def project(name: str) -> Project:
@@ -76,6 +84,23 @@ def dagster() -> "Iterator[dg.DagsterInstance]":
         instance = dg.DagsterInstance.get()
     with instance:
         yield instance
+
+
+def check_group(registry: ModelRegistry, project: str, group: str) -> str | None:
+    """What to know of a device group before it is answered: None where it has a champion of its own.
+
+    Any group without one runs that of `all`, and one that was misspelt would do so silently: raises `UnknownGroup`
+    for a name that is nearly one of those that have, unless numbers alone tell the two apart.
+    """
+    from visionops_assets.promotion.history import groups
+
+    known = groups(registry.models.get(project))
+    if group in known:
+        return None
+    meant = [each for each in nearest(group, known) if _NUMBER.sub("0", each) != _NUMBER.sub("0", group)]
+    if meant:
+        raise UnknownGroup(f"{project} has no device group {group}; {there_are(group, known)}")
+    return f"device group {group} has no champion of its own: that of `all` answers"
 
 
 def dagster_has_history() -> bool:

@@ -122,6 +122,22 @@ def test_each_device_group_is_answered_by_its_own_model(
     for group, version in (("all", everywhere), ("dock", dock), ("gate", everywhere)):
         found = predict(models, monkeypatch, str(images / "01.png"), "--group", group, "--json")
         assert json.loads(found.stdout)["model"]["version"] == version.version
+        assert ("no champion of its own" in found.stderr) == (group == "gate")
+
+
+@pytest.mark.parametrize("verb", ["predict", "serve"])
+def test_a_device_group_that_is_misspelt_is_refused_with_the_nearest(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path, verb: str
+):
+    models.put_in_production(models.register(1))
+    models.put_in_production(models.register(2), group="line-4")
+    predict(models, monkeypatch, str(images / "01.png"))
+    asked = [str(images / "01.png")] if verb == "predict" else []
+    found = CliRunner().invoke(app, [verb, "shapes", *asked, "--group", "lime-4"])
+    assert isinstance(found.exception, services.UnknownGroup)
+    assert "did you mean line-4?" in str(found.exception)
+    beside = predict(models, monkeypatch, str(images / "01.png"), "--group", "line-5")
+    assert beside.exit_code == 0 and "that of `all` answers" in beside.stderr
 
 
 def test_the_answer_is_written_under_each_image(
