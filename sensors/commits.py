@@ -120,7 +120,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         return dg.SensorResult(
             run_requests=[wanted] if isinstance(wanted, dg.RunRequest) else [],
             skip_reason=wanted if isinstance(wanted, dg.SkipReason) else None,
-            dynamic_partitions_requests=[versions.build_add_request(sorted(fresh))] if fresh else [],
+            dynamic_partitions_requests=[versions.build_add_request([*fresh])] if fresh else [],
             asset_events=[
                 observed(images.key, key, commit, lakefs, project) for key, commit in fresh.items()
             ],

@@ -92,7 +92,7 @@ def check_group(registry: ModelRegistry, project: str, group: str) -> str | None
     Any group without one runs that of `all`, and one that was misspelt would do so silently: raises `UnknownGroup`
     for a name that is nearly one of those that have, unless numbers alone tell the two apart.
     """
-    from visionops_assets.promotion.history import groups
+    from visionops_assets.history import groups
 
     known = groups(registry.models.get(project))
     if group in known:

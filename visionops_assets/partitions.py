@@ -2,7 +2,6 @@
 
 import datetime
 import re
-from collections.abc import Iterable
 
 import dagster as dg
 
@@ -44,20 +43,3 @@ def commit_prefix(partition_key: str) -> str:
 def commit_of(text: str) -> str:
     """The reference that `text` means: the commit of a dataset version's key, or `text` itself."""
     return commit_prefix(text) if KEY.fullmatch(text) else text
-
-
-def find_dataset_version(keys: Iterable[str], text: str) -> str:
-    """The one key that `text` (a key, a commit id or the start of either) means, or `latest`.
-
-    Raises `ValueError` naming what there is when none or several fit.
-    """
-    ordered = sorted(keys)
-    if text == "latest" and ordered:
-        return ordered[-1]
-    found = [key for key in ordered if key.startswith(text) or commit_prefix(key).startswith(text[:SHORT])]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ValueError(f"{text} means several dataset versions: {', '.join(found)}; give more of it")
-    newest = ", ".join(ordered[-5:]) or "none yet"
-    raise ValueError(f"no dataset version is called {text}; the newest are: {newest}")
