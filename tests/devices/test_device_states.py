@@ -160,6 +160,7 @@ def test_the_outbox_drops_the_oldest_and_counts_them() -> None:
 def test_a_state_of_another_format_is_refused_by_name() -> None:
     with pytest.raises(states.StateError, match="format 2, this agent reads 1"):
         states.from_json({**states.to_json(State()), "format": 2})
+    broken: Any
     for broken in ({}, [], None, {"format": 1, "good": {"id": 3}}, {"format": 1, "quarantine": [1]}):
         with pytest.raises(states.StateError):
             states.from_json(broken)
