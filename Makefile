@@ -15,7 +15,7 @@ SHOW_INSTALLATION := { n=0; of=$$(grep -c == constraints.txt); \
 # A file stays on one worker: its tests share services that take long to start.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo dev test test-all lint benchmark clean
+.PHONY: help demo dev test test-all fuzz lint benchmark clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ test: $(INSTALLED)  ## Set up, then run the tests, simulations and kills at redu
 
 test-all: $(INSTALLED)  ## Every test at its stated count
 	VISIONOPS_FULL_COUNTS=1 $(PYTEST)
+
+fuzz: $(INSTALLED)  ## What strangers may send, altered at random, at its stated count; failing inputs stay in .fuzz/
+	VISIONOPS_FULL_COUNTS=1 $(PYTEST) tests/fuzz
 
 lint: $(INSTALLED)  ## Style, types and definitions
 	$(VENV)/bin/ruff check .

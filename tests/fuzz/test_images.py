@@ -1,0 +1,86 @@
+"""Altered images of every format are read, or refused by name, within memory and time; no process dies but workers."""
+
+import io
+import resource
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+from mutation import all_hold, many
+from PIL import Image
+
+from visionops_assets.dataset.decode import Target, decode_with_header
+from visionops_assets.dataset.image_header import UnreadableImage, probe
+from visionops_assets.dataset.image_limits import ImageLimits
+
+LIMITS = ImageLimits().within(2)
+WORDS = (
+    b"\xff\xda", b"\xff\xc2", b"\xff\xd9", b"\xff\xe1\x00\x08Exif\0\0", b"IHDR", b"IDAT", b"zTXt", b"eXIf", b"acTL",
+    b"\x21\xff", b"\x2c", b"ANMF", b"VP8X", b"VP8L", b"II*\0", b"MM\0*", b"\x11\x01\x04\x00", b"\0\0\0\0",
+)  # fmt: skip
+
+
+def encoded(mode: str, kind: str, side: int = 40, **options: object) -> bytes:
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
+    image = (
+        Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else image.convert(mode)
+    )
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def frames(kind: str) -> bytes:
+    several = [Image.new("RGB", (20, 20), (number * 40, 0, 0)) for number in range(4)]
+    buffer = io.BytesIO()
+    several[0].save(buffer, kind, save_all=True, append_images=several[1:])
+    return buffer.getvalue()
+
+
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+SEEDS = {
+    "jpeg": [encoded("RGB", "JPEG"), encoded("L", "JPEG", exif=EXIF), encoded("CMYK", "JPEG")],
+    "progressive": [encoded("RGB", "JPEG", progressive=True)],
+    "png": [encoded("RGB", "PNG"), encoded("RGBA", "PNG", exif=EXIF), encoded("1", "PNG")],
+    "palette": [encoded("P", "PNG", transparency=0)],
+    "png16": [encoded("I;16", "PNG")],
+    "gif": [encoded("P", "GIF"), frames("GIF")],
+    "bmp": [encoded("RGB", "BMP"), encoded("P", "BMP")],
+    "webp": [encoded("RGB", "WEBP"), encoded("RGBA", "WEBP", exif=EXIF), frames("WEBP")],
+    "lossless": [encoded("RGBA", "WEBP", lossless=True)],
+    "tiff": [encoded("RGB", "TIFF"), encoded("I;16", "TIFF"), frames("TIFF")],
+    "compressed tiff": [
+        encoded("RGB", "TIFF", compression=each) for each in ("tiff_lzw", "tiff_deflate", "jpeg")
+    ],
+    "ppm": [encoded("RGB", "PPM"), encoded("L", "PPM"), encoded("1", "PPM")],
+}
+
+
+def read_or_refused(data: bytes) -> None:
+    for attempt in (
+        lambda: probe(data, "an image", LIMITS),
+        lambda: decode_with_header(data, "an image", None, 3, LIMITS),
+        lambda: decode_with_header(data, "an image", Target(16, 16, "fit"), 1, LIMITS),
+    ):
+        try:
+            attempt()
+        except UnreadableImage as refused:
+            assert refused.path == "an image"
+            assert refused.reason and refused.reason.isprintable() and len(refused.reason) < 400
+
+
+@pytest.mark.parametrize("kind", SEEDS)
+def test_altered_images_are_read_or_refused(kind: str, count: Callable[[int, int], int]):
+    # Inputs for two threads, as import has.
+    halves = [many(seed, count(20, 4200), SEEDS[kind], WORDS) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as threads:
+        seen = list(threads.map(lambda half: all_hold(kind, half, read_or_refused), halves))
+    assert sum(seen) >= 40
+    assert psutil.Process().memory_info().rss < 1 << 30
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10 < 1 << 30
