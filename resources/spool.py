@@ -5,10 +5,13 @@ is put twice is one file.
 """
 
 import re
+import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -27,6 +30,18 @@ def check_device(name: str) -> str:
             f"device {name!r}: a device's name has letters, digits, `_` and `-`, and at most 63 of them"
         )
     return name
+
+
+def _is(kind: Callable[[int], bool], entry: Any) -> bool:
+    """Whether an entry is itself of a kind: a link leads to what is no device's, and a pipe never ends. A bucket has
+    files and folders only."""
+    if not isinstance(entry, Path):
+        return bool(kind is stat.S_ISREG or entry.is_dir())
+    try:
+        return kind(entry.lstat().st_mode)
+    except OSError:
+        # It was taken away meanwhile.
+        return False
 
 
 class Spool(dg.ConfigurableResource):
@@ -56,9 +71,9 @@ class Spool(dg.ConfigurableResource):
         return sorted(
             f"{device.name}/{file.name}"
             for device in folder.iterdir()
-            if device.is_dir()
+            if _is(stat.S_ISDIR, device)
             for file in device.iterdir()
-            if file.name.endswith(SUFFIX)
+            if file.name.endswith(SUFFIX) and _is(stat.S_ISREG, file)
         )
 
     def read_each(self, project: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:

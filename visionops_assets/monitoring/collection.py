@@ -34,7 +34,8 @@ from visionops_assets.monitoring.inference_log import (
     log_schema,
     spool_schema,
 )
-from visionops_assets.monitoring.spooled import UnusableFile, read_spooled
+from visionops_assets.monitoring.spool_reader import spool_reader
+from visionops_assets.monitoring.spooled import UnusableFile
 from visionops_assets.monitoring.validation import clock_findings, misplaced
 from visionops_assets.project import Project
 from visionops_assets.tables import arrow_parquet, to_parquet
@@ -94,7 +95,7 @@ class Collection:
     def add(self, file: str, content: bytes) -> None:
         """Take one file in, or its findings."""
         try:
-            spooled = read_spooled(content, self._project.task)
+            spooled = spool_reader().read(content, self._project.task)
         except UnusableFile as error:
             self._quarantine.append(content)
             self._find(file, str(error), f"kept as it came under {QUARANTINE}dt={self._today}/")
