@@ -14,6 +14,7 @@ from visionops_assets.evaluation.address import VerdictAddress
 from visionops_assets.evaluation.verdicts import ListedVerdict
 from visionops_assets.history import production
 from visionops_assets.project import Project
+from visionops_assets.promotion.answers import answer_to
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Standing:
     """The decision on the newest dataset version by the present recipe, if any, and whether it stands.
 
     `again` says why it is asked again, empty where it stands; `rules` is the tag of the present rules, `under` that of
-    the rules it was made under; `carried_out` is set where it brought its challenger into production; `waits` tells of
+    the rules it was made under; `final` is set where its challenger ran, or a person rejected it; `waits` tells of
     a PASS on an older dataset version that may be promoted.
     """
 
@@ -30,12 +31,14 @@ class Standing:
     rules: str = ""
     under: str | None = None
     asked_anew: bool = False
-    carried_out: bool = False
+    final: bool = False
     waits: str = ""
 
     def counts(self, run: EarlierRun) -> bool:
         """Whether an earlier run speaks of what is asked now."""
-        if not self.rules or self.carried_out:
+        if not self.rules or self.final:
+            return True
+        if run.outcome == run_tags.PROMOTED and not self.asked_anew:
             return True
         if (run.rules or self.under or self.rules) != self.rules:
             return False
@@ -53,7 +56,8 @@ def look_again(registry: ModelRegistry, project: Project, decided: VerdictAddres
     made_under = decided.rules or (stored.rules_digest if stored is not None else None)
     under = run_tags.rules_tag(made_under) if made_under else None
     stands = Standing(decided, "", rules, under)
-    now = production(registry.models.get(project.project))
+    model = registry.models.get(project.project)
+    now = production(model)
     if any(each.entry.verdict == decided.identity for each in now.intervals):
         # It ran. Asked again, what a rollback took out of production would come back.
         if now.version is None and stored is None:
@@ -61,7 +65,10 @@ def look_again(registry: ModelRegistry, project: Project, decided: VerdictAddres
                 f"nothing is in production, and its PASS {decided.identity[:12]} is not in MLflow any more"
             )
             return replace(stands, again=again, asked_anew=True)
-        return replace(stands, carried_out=True)
+        return replace(stands, final=True)
+    answer = answer_to(model.tags, project.project, decided.identity)
+    if answer is not None and answer.kind == "reject":
+        return replace(stands, final=True)
     if under is not None and under != rules:
         again = f"it is {decided.verdict} under the rules {under}, and the project file says {rules} now"
         return replace(stands, again=again)

@@ -21,18 +21,24 @@ def command(
     from visionops import services
     from visionops.decisions import carry_out, waiting
     from visionops_assets.promotion.rollback import release
+    from visionops_assets.refusals import ChampionUnclear
 
     actor, registry = services.actor(), services.registry()
     gate = services.project(project).gate
     change = release(registry, project=project, who=actor, why=why, when=datetime.now(UTC), group=group)
-    promoted, waits = None, waiting(registry, project)
-    ready = waits.ready(gate.approval) if group == EVERYWHERE else None
+    promoted, ready = None, None
+    try:
+        waits = waiting(registry, project)
+        why_not = waits.why_none_is_ready(gate.approval)
+        ready = waits.ready(gate.approval) if group == EVERYWHERE else None
+    except ChampionUnclear as unclear:
+        # The hold is lifted all the same.
+        why_not = f"nothing is promoted: {unclear}"
     if ready is not None:
         import definitions
 
         with services.dagster() as instance:
             promoted = carry_out(registry, definitions.defs, instance, project, ready)
-    why_not = waits.why_none_is_ready(gate.approval)
     if as_json:
         found = {
             **change.to_json(),

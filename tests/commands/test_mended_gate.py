@@ -117,6 +117,16 @@ def test_a_pass_of_an_older_week_is_not_promoted_by_itself_and_what_to_type_is_s
     assert desk.world.champion() == 2
 
 
+def test_what_a_person_rejected_is_not_asked_again_by_other_rules(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.use(approval="manual")
+    desk.world.publish("week-02", 90, seed=2)
+    assert tick(desk)[0]["outcome"] == "awaiting_approval"
+    desk.run("reject", "shapes", "--why", "the lens was dirty")
+    desk.use(approval="auto", floors={**FLOORS, "overall": 0.45})
+    assert tick(desk)[0]["run_id"] is None and desk.world.champion() == 1
+
+
 def test_what_is_or_was_in_production_is_not_asked_again_by_other_rules(desk_of_promoted: Desk) -> None:
     """Else what a rollback found bad would come back with the release of its hold."""
     desk = desk_of_promoted

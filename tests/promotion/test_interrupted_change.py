@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
@@ -10,7 +11,7 @@ from visionops_assets.evaluation.verdicts import read_ledger, reserve, store
 from visionops_assets.history import HistoryEntry, production, read_history
 from visionops_assets.promotion.change import Change
 from visionops_assets.promotion.promote import promote
-from visionops_assets.promotion.rollback import release, rollback
+from visionops_assets.promotion.rollback import release, retire, rollback
 from visionops_assets.refusals import ChampionUnclear, OnHold
 
 Act = Callable[[FakeRegistry], Change]
@@ -115,6 +116,38 @@ def test_killed_rollback_keeps_the_next_challenger_out_once_it_is_recorded(world
         challenge("three", 6)(left)
         require_agreement(left)
     assert recorded > 0
+
+
+def test_killed_restoration_or_retirement_tried_again_goes_through_at_once(world: FakeRegistry) -> None:
+    def set_again(left: FakeRegistry) -> Change:
+        return rollback(left, project=PROJECT, who="ada", why="a slip", when=hour(4), to=2)
+
+    def taken_out(left: FakeRegistry) -> Change:
+        return retire(left, project=PROJECT, who="ada", why="starting over", when=hour(5))
+
+    moved = deepcopy(world)
+    moved.models.set_alias(PROJECT, "champion", 1)
+    # It is remembered that version 2 arrived: this is no promotion that was killed.
+    moved.records[PROJECT] = replace(moved.records[PROJECT], confirmed={"champion": 2})
+    moved.writes = 0
+    for left in killed_everywhere(moved, set_again):
+        set_again(left)
+        now = production(left.models.get(PROJECT))
+        assert now.version == 2 and not now.foreign and now.incomplete is None and not now.on_hold
+    undisturbed = deepcopy(world)
+    taken_out(undisturbed)
+    for after in (False, True):
+        for number in range(undisturbed.writes):
+            left = deepcopy(world)
+            left.kill_at, left.kill_after_effect = number, after
+            with pytest.raises(Killed):
+                taken_out(left)
+            left.kill_at = None
+            taken_out(left)
+            now = production(left.models.get(PROJECT))
+            assert now.version is None and not now.foreign and now.incomplete is None
+            assert now.intervals[-1].end is not None
+            assert challenge("three", 6)(left).version == 3
 
 
 def test_entry_after_a_change_that_did_not_complete_says_so(world: FakeRegistry) -> None:

@@ -4,11 +4,11 @@ import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_errors import ModelNotFound
-from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelVersion
+from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelVersion, version_on
 from visionops_assets.history import production
 from visionops_assets.promotion.answers import reject
 from visionops_assets.promotion.promote import champion_of, promote
-from visionops_assets.promotion.rollback import release, rollback
+from visionops_assets.promotion.rollback import release, retire, rollback
 from visionops_assets.refusals import (
     ChampionMoved,
     ChampionUnclear,
@@ -131,3 +131,15 @@ def test_rollback_of_one_device_group_leaves_the_others_alone(world: FakeRegistr
     model = world.models.get(PROJECT)
     assert model.aliases == {"champion": 3, "champion-line-4": 3}
     assert production(model, "line-4").on_hold and not production(model).on_hold
+
+
+def test_a_group_that_is_retired_runs_what_all_runs_and_nothing_else_changes(world: FakeRegistry) -> None:
+    canary = judged(world, trained(world, "canary"), group="line-4")
+    promote(world, project=PROJECT, verdict=canary.identity, who="ada", when=hour(4), group="line-4")
+    change = retire(world, project=PROJECT, who="ada", why="moved", when=hour(5), group="line-4")
+    model = world.models.get(PROJECT)
+    assert change.changed and model.aliases == {"champion": 3} and version_on(model, "line-4") == 3
+    assert not retire(world, project=PROJECT, who="ada", why="moved", when=hour(6), group="line-4").changed
+    with pytest.raises(NothingToRollBackTo):
+        retire(world, project=PROJECT, who="ada", why="moved", when=hour(6), group="line-9")
+    assert production(model).version == 3 and not production(model).on_hold

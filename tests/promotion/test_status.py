@@ -126,6 +126,17 @@ def test_change_that_did_not_complete_is_shown(world: FakeRegistry) -> None:
     assert "NOT COMPLETED" in found.to_text() and found.to_json()["incomplete"]["to"] == 3
 
 
+def test_nothing_is_advised_that_would_be_refused_while_it_is_not_clear_what_runs(
+    world: FakeRegistry,
+) -> None:
+    judged(world, trained(world, "three"), when=hour(3))
+    assert status(world, PROJECT, alpha=0.05).ready is not None
+    world.models.delete_alias(PROJECT, "champion")
+    for found in (status(world, PROJECT, alpha=0.05), status(world, PROJECT, alpha=0.05, approval="manual")):
+        assert found.ready is None and found.waiting == () and found.to_json()["moved_by_hand"]
+        assert "visionops approve" not in found.to_text()
+
+
 def test_deleted_champion_is_said(world: FakeRegistry) -> None:
     del world.made[2]
     assert "deleted from the registry" in status(world, PROJECT, alpha=0.05).to_text()

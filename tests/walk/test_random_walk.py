@@ -5,6 +5,7 @@ import itertools
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,10 +19,12 @@ from typer.testing import CliRunner
 
 from resources import model_artifacts
 from resources.model_artifacts import RunArtifacts
-from resources.model_records import alias_of
+from resources.model_records import HISTORY, alias_of
 from resources.model_versions import Models
 from tests.world import World, copied_world, shapes_project, write_batch
 from visionops.tick import Tick, tick
+from visionops_assets import journal
+from visionops_assets.disagreements import Disagreement, disagreements
 from visionops_assets.evaluation.verdicts import listed
 from visionops_assets.history import CHANGES, production, read_history
 
@@ -29,13 +32,26 @@ from visionops_assets.history import CHANGES, production, read_history
 REFUSALS = (RuntimeError, ValueError, LookupError)
 BUGS = (KeyError, IndexError, UnicodeError)
 # Wide enough that an honest challenger often passes.
-GATE = {
+GATE: dict[str, Any] = {
     "floors": {"overall": 0.4, "batch": 0.4, "min_samples": 10},
     "min_holdout": 10,
     "bootstrap": {"draws": 1000},
     "require": "non_inferior",
     "min_improvement": 0.3,
 }
+
+
+DECISIONS = [
+    ("rollback",),
+    ("rollback", "--to", "1"),
+    ("rollback", "--to", "none"),
+    ("hold",),
+    ("release",),
+]
+
+
+def delete_tag(client: MlflowClient, key: str) -> None:
+    client.delete_registered_model_tag("shapes", key)
 
 
 class Killed(BaseException):
@@ -61,13 +77,11 @@ class Walk(RuleBasedStateMachine):
         patch.setenv("VISIONOPS_HOME", str(folder))
         patch.setenv("VISIONOPS_PROJECTS", str(folder / "projects"))
         patch.setenv("VISIONOPS_ACTOR", "ada@example.com")
-        self.world.projects = [shapes_project(gate=GATE, trigger={"attempts": 20})]
         (folder / "projects").mkdir()
-        declared = self.world.project.model_dump_json(exclude_none=True)
-        (folder / "projects" / "shapes.yaml").write_text(declared)
+        self.rules_edited(overall=0.4, approval="auto")
         self.weeks = 1
         self.published = {"week-01": self._images("week-01")}
-        self.alias_by_hand = False
+        self.written: dict[str, str] = {}
 
     def teardown(self) -> None:
         self._open.close()
@@ -121,12 +135,38 @@ class Walk(RuleBasedStateMachine):
             chosen = str(versions[pick % len(versions)].version)
             self._mlflow(lambda client: client.set_registered_model_alias("shapes", alias_of("all"), chosen))
 
+    @rule(overall=st.sampled_from([0.4, 0.45, 0.9999]), approval=st.sampled_from(["auto", "auto", "manual"]))
+    def rules_edited(self, overall: float, approval: str) -> None:
+        """Somebody edits the gate in the project file."""
+        gate = {**GATE, "floors": {**GATE["floors"], "overall": overall}, "approval": approval}
+        self.world.projects = [shapes_project(gate=gate, trigger={"attempts": 20})]
+        declared = self.world.project.model_dump_json(exclude_none=True)
+        (self.world.root / "projects" / "shapes.yaml").write_text(declared)
+
+    @rule()
+    def registered_model_deleted(self) -> None:
+        """Somebody deletes the project in MLflow, history and all."""
+        self._mlflow(lambda client: client.delete_registered_model("shapes"))
+
+    @rule()
+    def history_deleted(self) -> None:
+        """Somebody tidies the tags of the project in MLflow."""
+        for key in self._mlflow_tags():
+            self._mlflow(partial(delete_tag, key=key))
+
+    @rule()
+    def advice_taken(self) -> None:
+        """Somebody types what `status` prints. It is never refused, and what it is about is in order then."""
+        before = [each for each in self._disagreements() if each.wrong]
+        for found in before[:1]:
+            words = found.way_back.split("`")[1].split()[1:]
+            assert self._verb(*words), f"{words} was advised and refused"
+            assert found not in self._disagreements()
+
     @rule(pick=st.integers(0, 5))
     def version_deleted(self, pick: int) -> None:
-        """Somebody deletes a version that does not run; MLflow takes its aliases with it."""
-        versions = [
-            one for one in self.world.registry.models.versions("shapes") if one.version != self._alias()
-        ]
+        """Somebody deletes a version, be it the champion; MLflow takes its aliases with it."""
+        versions = self.world.registry.models.versions("shapes")
         if versions:
             chosen = str(versions[pick % len(versions)].version)
             self._mlflow(lambda client: client.delete_model_version("shapes", chosen))
@@ -143,7 +183,7 @@ class Walk(RuleBasedStateMachine):
         """Somebody writes tags of his own."""
         self._mlflow(lambda client: client.set_registered_model_tag("shapes", key, "seen by Bob"))
 
-    @rule(words=st.sampled_from([("rollback",), ("hold",), ("release",), ("rollback", "--to", "1")]))
+    @rule(words=st.sampled_from(DECISIONS))
     def decided_by_a_person(self, words: tuple[str, ...]) -> None:
         """What people decide by our own verbs is done, or refused in words."""
         self._verb(words[0], "shapes", *words[1:], "--why", "because")
@@ -178,13 +218,25 @@ class Walk(RuleBasedStateMachine):
         state = self._status()
         if now.foreign or now.incomplete is not None:
             assert state["moved_by_hand"] or state["incomplete"], state
+            assert state["wrong"] or not now.foreign, "status names what somebody did by hand"
             return
         entries = [entry for entry in read_history(model.tags).entries if entry.kind in CHANGES]
         assert entries, "week-01 was promoted"
-        brought = [entry for entry in entries if entry.to_version == now.version and entry.kind != "rollback"]
+        if now.version is None:
+            assert now.since is not None and now.since.kind == "retirement"
+            return
+        brought = now.arrival(now.version)
         assert brought, f"version {now.version} came into production by nothing on record"
-        if brought[-1].kind == "promotion":
-            assert verdicts[brought[-1].verdict or ""].outcome == "PASS"
+        if brought.kind == "promotion":
+            assert verdicts[brought.verdict or ""].outcome == "PASS"
+
+    @invariant()
+    def nothing_on_record_is_lost(self) -> None:
+        """History and decisions, and with them the level that was spent, are what they were, and more."""
+        tags = self.world.registry.models.get("shapes").tags
+        entries = {key: value for key, value in tags.items() if key.startswith((HISTORY, journal.DECISIONS))}
+        assert self.written.items() <= entries.items()
+        self.written = entries
 
     @invariant()
     def no_image_is_lost(self) -> None:
@@ -195,11 +247,12 @@ class Walk(RuleBasedStateMachine):
     def _tick(self) -> list[Tick]:
         model = self.world.registry.models.get("shapes")
         before = production(model)
-        agreed = not before.foreign or not read_history(model.tags).entries
+        agreed = not before.foreign
         ticks = tick(self.world.definitions, self.world.instance, [self.world.project])
         after = self._alias()
         if not agreed:
             assert after == before.version, "a tick changed what runs though the history says something else"
+            assert any(found.outcome == "error" for found in ticks), "a tick found nothing wrong"
         assert all(found.reason for found in ticks)
         for found in ticks:
             assert found.outcome != "promoted" or after is not None
@@ -232,6 +285,15 @@ class Walk(RuleBasedStateMachine):
     def _images(self, batch: str) -> dict[str, str]:
         found = self.world.lakefs.objects("shapes", "main", f"batches/{batch}/images/")
         return {entry.path: entry.checksum for entry in found}
+
+    def _disagreements(self) -> list[Disagreement]:
+        return disagreements(self.world.registry, "shapes")
+
+    def _mlflow_tags(self) -> list[str]:
+        try:
+            return list(MlflowClient(*[self.world.registry.uri] * 2).get_registered_model("shapes").tags)
+        except MlflowException:
+            return []
 
     def _alias(self) -> int | None:
         return self.world.registry.models.get("shapes").aliases.get(alias_of("all"))

@@ -198,8 +198,11 @@ def status(
     """Read a project's state. `alpha`, `approval` and the digest of `rules` are those of its gate. Raises
     `RegistryUnavailable`."""
     model = registry.models.get(project)
-    champion = _champion(registry, model, group)
+    now, champion = production(model, group), _champion(registry, model, group)
     sha256 = champion.weights_sha256 if champion is not None else None
+    if now.foreign and now.named is not None and now.named in model.remembered:
+        # What the next challenger has to beat, once somebody has said what runs.
+        sha256 = model.remembered[now.named].weights_sha256
     verdicts = tuple(listed(model.tags).values())
     waiting = line(model, sha256)
     against = [each for each in verdicts if each.champion == sha256]
@@ -208,14 +211,14 @@ def status(
     return Status(
         project=project,
         champion=champion,
-        now=production(model, group),
+        now=now,
         others={other: version_on(model, other) for other in elsewhere},
         elsewhere=tuple(production(model, other) for other in elsewhere),
         entries=tuple(entry for entry in read_history(model.tags).entries if entry.group == group),
         verdicts=verdicts,
         answers=waiting.answers,
-        waiting=waiting.unanswered() if approval == "manual" else (),
-        ready=waiting.ready(approval) if group == EVERYWHERE else None,
+        waiting=waiting.unanswered() if approval == "manual" and not now.foreign else (),
+        ready=waiting.ready(approval) if group == EVERYWHERE and not now.foreign else None,
         level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags))),
         labels_needed=asked[-1] if asked else None,
         rules=rules,
