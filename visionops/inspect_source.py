@@ -8,6 +8,8 @@ import typer
 from visionops import interruption, source_options
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from visionops_assets.dataset.importing.source import Source
     from visionops_assets.dataset.ingest import BatchPlan
 
@@ -83,17 +85,13 @@ def _in_words(source: str, found: "Source", plan: "BatchPlan") -> str:
     lines += [f"{len(plan.uploads):,} images; classes: {_few(_classes(plan))}"]
     lines += [f"splits that come with it: {_few(_splits(found))}"]
     lines += [f"not read: {name} {reason}" for name, reason in list(found.not_read.items())[:2]]
-    lines += [plan.sums.in_words(), findings_in_words(plan.findings, lines=_LINES)]
+    lines += [plan.sums.in_words(), findings_in_words(_of_source(plan), lines=_LINES)]
     return "\n".join(lines)
 
 
 def _told(source: str, found: "Source", plan: "BatchPlan") -> dict[str, Any]:
     from visionops_assets.dataset.findings import grouped
-    from visionops_assets.dataset.layout import images_prefix
 
-    findings = plan.findings.assign(
-        image=[str(image).removeprefix(images_prefix(plan.batch)) for image in plan.findings["image"]]
-    )
     return {
         "source": source,
         "format": found.recognised.format,
@@ -108,8 +106,19 @@ def _told(source: str, found: "Source", plan: "BatchPlan") -> dict[str, Any]:
         "splits": _splits(found),
         **plan.sums.as_dict(),
         "publishable": plan.ok,
-        "findings": grouped(findings),
+        "findings": grouped(_of_source(plan)),
     }
+
+
+def _of_source(plan: "BatchPlan") -> "pd.DataFrame":
+    """The findings with images named as in the source, where there is no batch yet."""
+    from visionops_assets.dataset.layout import images_prefix
+
+    prefix = images_prefix(plan.batch)
+    texts = ("image", "what", "why")
+    return plan.findings.assign(
+        **{name: [str(text).replace(prefix, "") for text in plan.findings[name]] for name in texts}
+    )
 
 
 def _lost(name: str) -> str:

@@ -57,7 +57,7 @@ def write_preview(source: "Source", folder: Path) -> None:
         scale = _SIDE / max(values.shape[:2])
         marks = [Mark(sides_of(box), box["label"], colours[box["label"]]) for box in boxes]
         drawn = np.asarray(marked(values, marks, scale))
-        what = image.label or f"{len(boxes)} boxes"
+        what = image.label or f"{len(boxes)} {'box' if len(boxes) == 1 else 'boxes'}"
         shown.append(Captioned(drawn, f"{image.name.rpartition('/')[2]}: {what}"))
     names = []
     for start in range(0, len(shown), _ON_A_SHEET):

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.dataset.store import Repository
+from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.importing.classes import class_names
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
@@ -97,6 +98,12 @@ def plan_of(source: Path, stated: Stated = NOTHING_STATED, repository: Repositor
     return (repository or Repository(classes)).plan(source, "b", stated=stated)
 
 
+def check_said(text: str) -> None:
+    """That a message is one that people read: short, and of ours."""
+    assert len(text.splitlines()) <= 24 and len(text) <= 4000, text
+    assert not re.search(r"\w+Error\b|Traceback|object at 0x", text), text
+
+
 def check(plan: BatchPlan, comes: Comes) -> None:
     """That a plan is what was to come of its source, and that nothing is lost."""
     rows = {row["path"].removeprefix(PREFIX): row for row in plan.annotations.to_pylist()}
@@ -116,6 +123,7 @@ def check(plan: BatchPlan, comes: Comes) -> None:
     errors = [text for severity, text in told if severity == "ERROR"]
     assert bool(errors) == any(severity == "ERROR" for severity, _ in comes.told), errors
     assert plan.sums.add_up(), plan.sums.as_dict()
+    check_said(findings_in_words(plan.findings, lines=16) + plan.sums.in_words())
 
 
 def truth_of(row: Mapping[str, Any]) -> Any:

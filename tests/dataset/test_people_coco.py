@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataset.as_people_have_it import BOX, Comes, Files, check, coco, plan_of
+from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_said, coco, plan_of
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
@@ -157,6 +157,15 @@ def official(files: Files) -> Comes:
     return Comes({"train2017/1.png": [BOX], "val2017/1.png": [BOX]}, splits, told)
 
 
+def splits_that_contradict(files: Files) -> Comes:
+    files.images("train/1.png", "val/2.png")
+    files.json(
+        "annotations/instances_train.json", coco([(1, "1.png", 32, 24), (2, "2.png", 32, 24)], PLAIN[:2])
+    )
+    told = [("ERROR", "val/2.png is of val by its folders and of train by annotations/instances_train.json")]
+    return Comes({"train/1.png": [NUT], "val/2.png": [BOX]}, told=told)
+
+
 def two_files_with_boxes_of_one_image(files: Files) -> Comes:
     drawn(files, coco(ENTRIES, PLAIN), "instances_a.json")
     files.json("instances_b.json", coco(ENTRIES, PLAIN))
@@ -290,6 +299,7 @@ CASES = [
     ),
     *(
         official,
+        splits_that_contradict,
         two_files_with_boxes_of_one_image,
         stored_frame,
         both_frames,
@@ -309,8 +319,9 @@ def test_coco_comes_as_it_is(tmp_path, case):
     files.root.mkdir()
     comes = case(files)
     if comes.refused:
-        with pytest.raises(SourceError, match=comes.refused):
+        with pytest.raises(SourceError, match=comes.refused) as caught:
             read_source(files.root)
+        check_said(str(caught.value))
         return
     check(plan_of(files.root), comes)
 

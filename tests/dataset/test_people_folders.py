@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dataset.as_people_have_it import Comes, Files, check, plan_of
+from tests.dataset.as_people_have_it import Comes, Files, check, check_said, plan_of
 from visionops_assets.dataset.first_look import first_look
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
@@ -247,8 +247,9 @@ def test_a_folder_comes_as_it_is(tmp_path, case):
     files.root.mkdir()
     comes = case(files)
     if comes.refused:
-        with pytest.raises(SourceError, match=comes.refused):
+        with pytest.raises(SourceError, match=comes.refused) as caught:
             read_source(files.root)
+        check_said(str(caught.value))
         return
     check(plan_of(files.root), comes)
 

@@ -107,6 +107,12 @@ def two_that_fit(files: Files) -> Comes:
     return Comes({"a/1.png": "b"}, told=[("ERROR", r"0.png fits a/0.png and b/0.png \(labels.csv, row 2\)")])
 
 
+def spaces(files: Files) -> Comes:
+    files.images(" 0.png", "1.png", "2 .png")
+    files.text("labels.csv", "path,label\n 0.png,a\n 1.png ,b\n2 .png, a \n")
+    return Comes({" 0.png": "a", "1.png": "b", "2 .png": "a"})
+
+
 def empty_rows(files: Files) -> Comes:
     plain(files, rows(lambda n, c: f"{n}.png,{c},,", "path,label,,", "\r\n") + ",,,\r\n,,,\r\n")
     return Comes(AB, told=[("WARN", "labels.csv has 2 rows with nothing in them; they are skipped")])
@@ -206,6 +212,7 @@ CASES = [
         foreign_folder,
         two_foreign_folders,
         two_that_fit,
+        spaces,
         empty_rows,
         boxes_by_corners,
         one_box_each,

@@ -39,6 +39,19 @@ AUDIT_RULES = AuditRules()
 # Findings on the batch as a whole, which stay though images are left out.
 _OF_ALL = ("groups whole", "holdout groups", "class balance", "labels plausible")
 _LEFT_OUT = "left out"
+_ANNOTATIONS = (
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".xml",
+    ".yaml",
+    ".yml",
+    ".txt",
+    ".names",
+    ".data",
+)
 
 
 @dataclass(frozen=True)
@@ -254,8 +267,11 @@ def _path(row: int, table: pa.Table, others: pa.Table) -> str:
 
 
 def _in_repository(findings: pd.DataFrame, batch: str) -> pd.DataFrame:
-    """Findings of a source, with its names as paths in the repository."""
-    return findings.assign(image=[images_prefix(batch) + name for name in findings["image"]])
+    """Findings of a source, with its images as paths in the repository; files of annotations are none of it."""
+    names = findings["image"]
+    return findings.assign(
+        image=[name if name.lower().endswith(_ANNOTATIONS) else images_prefix(batch) + name for name in names]
+    )
 
 
 def _check_any(uploads: Uploads, batch: str) -> pd.DataFrame:

@@ -21,9 +21,8 @@ def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
     """Every label is a class of the project."""
     labels = labels_of(table)
     unknown = labels[~labels.isin([*classes, "no boxes"] if "boxes" in table.columns else list(classes))]
-    why = (
-        f"the project's classes are {_few(classes)}; correct the label, or add the class to the project file"
-    )
+    fix = "correct the label (or --map OLD=NEW), or add the class to the project file"
+    why = f"the project's classes are {_few(classes)}; {fix}"
     return findings_table(
         Finding("labels known", path, f"has the unknown label {label!r}", why)
         for path, label in zip(table["path"].iloc[unknown.index], unknown, strict=True)

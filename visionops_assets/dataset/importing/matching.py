@@ -53,7 +53,7 @@ class Finder:
         """The images that a text in a file of this folder means, but for rung 5. `split` chooses among images that
         are called alike."""
         for rung in _BARE if bare else _RUNGS:
-            for written in _written(text.strip(), folder, rung):
+            for written in _written(text, folder, rung):
                 if places := self._fitting(written, folder, rung, split):
                     return Meant(places, rung.how)
         return Meant()
@@ -138,7 +138,10 @@ def _written(text: str, folder: str, rung: Rung) -> Iterator[str]:
     """A text as it stands, or as rung 4 has it."""
     if not rung.how:
         yield text
+        if (stripped := text.strip()) != text:
+            yield stripped
         return
+    text = text.strip()
     slashed = _slashed(text)
     yield slashed
     if (decoded := unquote(slashed)) != slashed:

@@ -134,7 +134,7 @@ def _recognised(listing: Listing, source: Path, stated: Stated) -> Recognised:
         )
     known = [name for name, _ in fitting]
     general = set(known) <= {folders.NAME, tables.NAME}
-    if general and (other := foreign.recognised(listing)) is not None:
+    if general and (other := foreign.recognised(listing, not fitting)) is not None:
         raise SourceError(f"{source}: {other}")
     if fitting:
         return Recognised(*fitting[0], fitting[1:])

@@ -19,7 +19,12 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX, SUFFIX, Finder, Meant
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.stated_splits import split_in_folders, split_of_file, stem
+from visionops_assets.dataset.importing.stated_splits import (
+    split_in_folders,
+    split_of_file,
+    splits_in_folders,
+    stem,
+)
 
 _TOLD = {
     OTHERWISE: "differ from the paths only in how they are written",
@@ -62,6 +67,7 @@ class _Resolving:
         self._told: dict[str, tuple[int, str]] = {}
         self._finder = Finder(self._data.images)
         self._supposed = 0
+        self._folder_splits: dict[str, list[str]] = {}
         # The row of each image, or -1.
         self._row_of = np.full(len(self._data.images), -1, np.int64)
 
@@ -185,7 +191,7 @@ class _Resolving:
 
     def _text(self, row: int) -> str:
         text: bytes = self._texts[row].as_py()
-        return text.decode("utf-8", "surrogatepass").strip()
+        return text.decode("utf-8", "surrogatepass")
 
     def _tell(self, how: str, example: str, times: int) -> None:
         before, first = self._told.get(how, (0, example))
@@ -236,7 +242,18 @@ class _Resolving:
             fitting = [one for one in self._said.folders if not one or f"{folder}/".startswith(f"{one}/")]
             return self._said.folders[max(fitting, key=len)] if fitting else None
         of_file = None if row < 0 else split_of_file(self._said.files[self._said.file_of[row]])
+        of_folders = self._splits_of_folders(folder)
+        if len({*of_folders, *([of_file] if of_file else [])}) > 1:
+            told = [f"{split} by its folders" for split in of_folders]
+            told += [f"{of_file} by {self._said.files[self._said.file_of[row]]}"] if of_file else []
+            why = "so it is not known which it is of; rename one of them, or draw by lot with --holdout 0.25"
+            self._findings.append(Finding("one split", name, f"is of {' and of '.join(told)}", why))
         return of_file or split_in_folders(folder)
+
+    def _splits_of_folders(self, folder: str) -> list[str]:
+        if folder not in self._folder_splits:
+            self._folder_splits[folder] = splits_in_folders(folder)
+        return self._folder_splits[folder]
 
     def _listed(self) -> dict[int, str]:
         """The split of each image by the lists of the source."""

@@ -34,6 +34,11 @@ def split_in_folders(folder: str) -> str | None:
     return next((split for part in reversed(folder.split("/")) if (split := split_of(part))), None)
 
 
+def splits_in_folders(folder: str) -> list[str]:
+    """The splits that folders of a path are called after, each once."""
+    return sorted({split for part in folder.split("/") if (split := split_of(part))})
+
+
 def split_of_file(path: str) -> str | None:
     """The split that an annotation file is about: by its name, else by the folders that it lies in."""
     folder, _, name = path.rpartition("/")

@@ -30,7 +30,20 @@ _LAYOUT = frozenset(
     }
     | {"segmentationobject", "obj_train_data", "obj_valid_data", "obj_test_data", "masks"}
 )
-_ANNOTATIONS = (".txt", ".json", ".jsonl", ".xml", ".csv", ".tsv", ".parquet", ".names", ".ndjson")
+_ANNOTATIONS = (
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".xml",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".names",
+    ".ndjson",
+    ".xlsx",
+    ".xls",
+    ".ods",
+)
 _DOCUMENTS = (
     "readme",
     "license",

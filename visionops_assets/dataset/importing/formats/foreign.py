@@ -25,8 +25,12 @@ _JSON = (
 )
 # By the suffixes of files.
 _SUFFIXES = (
-    ((".tfrecord", ".tfrecords", ".record"), "TFRecord", _DATUM.format("tf_detection_api")),
+    ((".tfrecord", ".tfrecords"), "TFRecord", _DATUM.format("tf_detection_api")),
     ((".cls",), "WebDataset", "`webdataset`, to a folder with a labels.csv"),
+)
+# What may also lie beside other data.
+_BESIDE = (
+    ((".record",), "TFRecord", _DATUM.format("tf_detection_api")),
     ((".lmdb", ".mdb"), "LMDB", "the tool that wrote it, to a folder with a labels.csv"),
     ((".npz", ".npy", ".h5", ".hdf5", ".mat"), "arrays", "Pillow, to a folder of images with a labels.csv"),
     ((".rec",), "MXNet RecordIO", "`im2rec`'s reader, to a folder with a labels.csv"),
@@ -49,8 +53,9 @@ NOT_READ = {
 _POINTER = b"version https://git-lfs"
 
 
-def recognised(listing: Listing) -> str | None:
-    """Which format that is not read a source is in, and how it is converted."""
+def recognised(listing: Listing, alone: bool) -> str | None:
+    """Which format that is not read a source is in, and how it is converted; `alone` also by files that may lie beside
+    other data."""
     for name in listing.ending(".json"):
         head = _head(listing.root / name)
         for sign, format_name, tool in _JSON:
@@ -61,7 +66,7 @@ def recognised(listing: Listing) -> str | None:
         if b"imageid" in first and b"labelname" in first:
             tool = _DATUM.format("open_images")
             return f"{name} is a table of Open Images, which is not read; convert it with {tool}"
-    for suffixes, format_name, tool in _SUFFIXES:
+    for suffixes, format_name, tool in (*_SUFFIXES, *(_BESIDE if alone else ())):
         if found := listing.ending(*suffixes):
             return f"{found[0]} is of {format_name}, which is not read; convert it with {tool}"
     if found := [

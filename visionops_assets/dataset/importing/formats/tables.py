@@ -317,7 +317,7 @@ def _identity(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if _absent(value) else str(value).strip()
+    return "" if _absent(value) else str(value)
 
 
 def _absent(value: Any) -> bool:
