@@ -284,7 +284,7 @@ def _goal(state: State, wanted: Assigned) -> tuple[Bundle, Arm]:
         # Its refusal is told once, below, where nothing else is to be done.
         told = state.quarantined(candidate) is not None or state.good != wanted.base
         return (wanted.base if told else candidate), "trial"
-    if wanted.arm == "shadow" and state.good != wanted.base:
+    if state.good is None or (wanted.arm == "shadow" and state.good != wanted.base):
         return wanted.base, "trial"
     return candidate, wanted.arm
 
@@ -313,6 +313,9 @@ def _refused(state: State, bundle: Bundle, why: str, detail: str, now: datetime)
 
 def _withdrawn(state: State, now: datetime) -> State:
     candidate = _candidate(state)
+    if state.phase == "TRIAL" and state.good is None:
+        # The only model of a device answers until there is another one.
+        return observed(state, now)
     return _told(_without_candidate(state), "withdrawn", now, bundle=candidate.id, rollout=state.rollout)
 
 

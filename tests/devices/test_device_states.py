@@ -62,6 +62,13 @@ def test_what_served_before_is_swapped_in_one_step_and_only_if_it_is_whole() -> 
     assert asked(runs(TWO, previous=ONE), ONE, may_swap=False).good == TWO
 
 
+def test_the_only_model_of_a_new_device_answers_until_there_is_another() -> None:
+    state = asked(in_trial(State(), ONE), TWO)
+    assert (state.phase, state.serving, state.candidate) == ("DOWNLOAD", ONE, TWO)
+    # Nor is a new device anybody's first trial.
+    assert asked(State(), ONE, candidate=TWO, rollout="r", arm="trial").candidate == ONE
+
+
 def test_a_withdrawn_candidate_leaves_the_base_without_a_download() -> None:
     state = asked(in_trial(runs(ONE), TWO), ONE)
     assert (state.phase, state.good, state.candidate) == ("IDLE", ONE, None)
@@ -192,7 +199,7 @@ class Walk:
                 "SHADOW": [lambda s, n: states.failed(s, "shadow_crash", n)],
                 "TRIAL": [states.starts, states.observed, lambda s, n: states.failed(s, "crash", n)],
             }[state.phase]
-            self.state = what[hash((event, len(what))) % len(what)](state, now)  # type: ignore[operator]
+            self.state = what[ord(event) % len(what)](state, now)  # type: ignore[operator]
 
 
 @settings(max_examples=150, deadline=None)
@@ -212,8 +219,10 @@ def test_whatever_happens_the_state_is_sound(happened: list[tuple[str, Bundle, s
         before = walk.state
         walk.step(event, bundle, arm)
         state = walk.state
-        # A device that had a working model has one, unless its disk lost both.
-        if before.serving is not None and event != "corrupt":
+        # A device that had a working model has one, unless its disk lost both; no assignment takes the only one.
+        if (before.good is not None and event != "corrupt") or (
+            before.serving is not None and event == "assigned"
+        ):
             assert state.serving is not None
         assert (state.candidate is None) == (state.phase in ("EMPTY", "IDLE"))
         assert (state.phase == "EMPTY") <= (state.good is None)

@@ -1,0 +1,158 @@
+"""Keys by address: files with care, a key service by a stand-in, and a repository in a bucket."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signature, Signer
+
+from resources.artifact_store import ArtifactStore
+from tests import s3
+from tests.devices.small_fleet import GROUP, PROJECT, Fleet, update
+from visionops_assets.delivery import signers
+from visionops_assets.delivery.repository import Repository
+from visionops_assets.delivery.signers import KeyProblem
+
+
+class Service(Signer):
+    """A key service: it tells the public half, and signs; nobody sees the other one."""
+
+    held = CryptoSigner.generate_ecdsa()
+
+    def __init__(self, public: Key) -> None:
+        self._public = public
+
+    @classmethod
+    def import_(cls, name: str) -> tuple[str, Key]:
+        if name != "visionops":
+            raise PermissionError(f"no key {name}")
+        return f"service:{name}", cls.held.public_key
+
+    @classmethod
+    def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any = None) -> "Service":
+        return cls(public_key)
+
+    @property
+    def public_key(self) -> Key:
+        return self._public
+
+    def sign(self, payload: bytes) -> Signature:
+        return self.held.sign(payload)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(SIGNER_FOR_URI_SCHEME, "service", Service)
+    yield
+
+
+def declared(folder: Path, **roles: Any) -> Path:
+    """A file of keys: one file a role, but for those that are given."""
+    own: dict[str, Any] = {}
+    for role in signers.ROLES:
+        if not (folder / f"{role}.pem").exists():
+            signers.write_key(folder / f"{role}.pem")
+        own[role] = [f"file2:{role}.pem"]
+    (folder / "keys.yaml").write_text(yaml.safe_dump({**own, **roles}))
+    return folder / "keys.yaml"
+
+
+def test_online_roles_at_a_key_service(tmp_path: Path, service: None) -> None:
+    fleet = Fleet(tmp_path / "fleet")
+    online = {role: ["service:visionops"] for role in ("assign", "snapshot", "timestamp")}
+    keys = signers.declared_keys(declared(tmp_path, **online))
+    store = ArtifactStore(root=str(tmp_path / "repository"))
+    fleet.store, fleet.keys = store, keys
+    fleet.repository = Repository(store, PROJECT, keys, fleet.clock)
+    fleet.repository.create()
+    fleet.repository.add_group(GROUP)
+    fleet.publish(fleet.bundle(1))
+    device = fleet.device(url=(tmp_path / "repository" / PROJECT).as_uri())
+    assert update(device.start())["model"]["release"] == 1
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ({"timestamp": ["service:other"]}, "service:other cannot be had"),
+        ({"timestamp": ["nokms:x"]}, "nokms:x is no address of a key"),
+        ({"timestamp": ["file2:nowhere.pem"]}, r"nowhere.pem cannot be read: No such file"),
+        ({"timestamp": ["file2:keys.yaml"]}, "no PEM file of a private key"),
+        ({"timestamp": []}, "no key for timestamp"),
+        ({"timestamp": "file2:timestamp.pem"}, "expected a list of keys"),
+        ({"timestamp": [{"key": 1}]}, "a key is an address, or has `address` and `public`"),
+        ({"bundles": {"threshold": 2, "keys": ["file2:bundles.pem"]}}, "threshold 2 of 1 different keys"),
+        ({"bundles": {"threshold": 2, "keys": ["file2:root.pem", "file2:root.pem"]}}, "threshold 2 of 1"),
+        ({"bundles": {"threshold": 0, "keys": ["file2:root.pem"]}}, "threshold 0"),
+        ({"colour": ["red"]}, "colour is no role"),
+    ],
+)
+def test_files_of_keys_that_cannot_be_used_are_named(
+    tmp_path: Path, service: None, roles: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(KeyProblem, match=said) as raised:
+        signers.declared_keys(declared(tmp_path, **roles))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_private_key_that_others_can_read_is_refused_unless_it_is_a_mounted_secret(tmp_path: Path) -> None:
+    file = declared(tmp_path)
+    (tmp_path / "assign.pem").chmod(0o444)
+    with pytest.raises(KeyProblem, match="can be read by others"):
+        signers.declared_keys(file)
+    signers.declared_keys(declared(tmp_path, readable_by_others=True))
+
+
+def test_a_public_half_of_another_key_is_refused(tmp_path: Path) -> None:
+    declared(tmp_path)
+    other = load_pem_private_key((tmp_path / "root.pem").read_bytes(), None).public_key()
+    pem = other.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "root.pub").write_bytes(pem)
+    mixed = [{"address": "file2:assign.pem", "public": "root.pub"}]
+    with pytest.raises(KeyProblem, match="does not belong to its `public`"):
+        signers.declared_keys(declared(tmp_path, assign=mixed))
+
+
+def test_keys_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
+    assert signers.make_keys(tmp_path / "keys")
+    before = (tmp_path / "keys" / "root.pem").read_bytes()
+    assert not signers.make_keys(tmp_path / "keys")
+    assert (tmp_path / "keys" / "root.pem").read_bytes() == before
+    assert {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "keys").iterdir()} == {
+        f"{role}.pem": 0o600 for role in signers.ROLES
+    }
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    assert [file.name for file in tmp_path.iterdir()] == ["keys"]
+
+
+def test_a_repository_in_a_bucket_is_exported_for_a_site_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    for name, value in s3.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with s3.running() as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="models")
+        fleet = Fleet(tmp_path / "fleet")
+        store = ArtifactStore(root="s3://models/edge")
+        fleet.repository = Repository(store, PROJECT, fleet.keys, fleet.clock)
+        fleet.repository.create()
+        fleet.repository.add_group(GROUP)
+        fleet.publish(fleet.bundle(1))
+        fleet.publish(fleet.bundle(2))
+        stick = ArtifactStore(root=str(tmp_path / "stick"))
+        assert fleet.repository.export(stick) > 8
+        assert fleet.repository.export(stick) == 0
+        device = fleet.device(url=(tmp_path / "stick" / PROJECT).as_uri())
+        assert update(device.start())["model"]["release"] == 2
+        fleet.publish(fleet.bundle(3))
+        assert fleet.repository.export(stick) > 3
+    assert update(device.start())["model"]["release"] == 3
+    assert not (tmp_path / "stick" / PROJECT / "staged").exists()
+    assert json.loads(stick.read(f"{PROJECT}/metadata/timestamp.json"))
