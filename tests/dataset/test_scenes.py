@@ -108,7 +108,7 @@ def test_copies_are_found_where_nothing_else_is_like_them(picture: Callable[...,
 def test_what_is_found_does_not_depend_on_how_many_are_compared_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from visionops_assets.dataset import near_duplicates as module
+    from visionops_assets.dataset import proposals as module
 
     images = exposures(60, noise=3)
     images += [COPIES["JPEG 75"](image) for image in images[:10]]

@@ -105,6 +105,7 @@ def _near_duplicates(together: Together, read_existing: Fetch | None) -> list[Ne
         together.pixels(),
         together.first_new,
         _Pixels(together, read_existing),
+        together.sureties(),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.decode import decode_with_header
-from visionops_assets.dataset.duplicates import phash
+from visionops_assets.dataset.duplicates import BITS, hashed
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.importing.source import SourceImage
 
@@ -23,6 +23,7 @@ class Examined(NamedTuple):
     name: str
     sha256: str = ""
     phash: int = 0
+    sureties: NDArray[np.int8] | None = None
     format: str = ""
     frames: int = 1
     height: int = 0
@@ -33,12 +34,13 @@ class Examined(NamedTuple):
 
 
 class Looks(NamedTuple):
-    """What is kept of N images, as columns: SHA-256, uint8 (N, 32); pHash, uint64 (N,); height and width in pixels,
-    int32 (N,), of the upright image; size in bytes, int64 (N,); EXIF's orientation, uint8 (N,); and whether it can be
-    used, bool (N,)."""
+    """What is kept of N images, as columns: SHA-256, uint8 (N, 32); pHash, uint64 (N,), and how sure it is of its
+    bits, int8 (N, 64); height and width in pixels, int32 (N,), of the upright image; size in bytes, int64
+    (N,); EXIF's orientation, uint8 (N,); and whether it can be used, bool (N,)."""
 
     sha256: NDArray[np.uint8]
     phash: NDArray[np.uint64]
+    sureties: NDArray[np.int8]
     height: NDArray[np.int32]
     width: NDArray[np.int32]
     size: NDArray[np.int64]
@@ -50,17 +52,19 @@ class Looks(NamedTuple):
         """Room for so many images, not looked at yet."""
         sha256 = np.zeros((count, 32), np.uint8)
         phashes, size = np.zeros(count, np.uint64), np.zeros(count, np.int64)
+        sureties = np.zeros((count, BITS), np.int8)
         height, width = np.zeros(count, np.int32), np.zeros(count, np.int32)
         orientation = np.ones(count, np.uint8)
-        return cls(sha256, phashes, height, width, size, orientation, np.zeros(count, bool))
+        return cls(sha256, phashes, sureties, height, width, size, orientation, np.zeros(count, bool))
 
     def keeping(self, examined: Iterable[Examined]) -> Iterator[Examined]:
         """Keep what there is of each image that comes by, in order."""
         for place, one in enumerate(examined):
             self.usable[place] = one.error is None
-            if one.error is None:
+            if one.error is None and one.sureties is not None:
                 self.sha256[place] = np.frombuffer(bytes.fromhex(one.sha256), np.uint8)
                 self.phash[place], self.size[place] = one.phash, one.size
+                self.sureties[place] = one.sureties
                 self.height[place], self.width[place] = one.height, one.width
                 self.orientation[place] = one.orientation
             yield one
@@ -112,7 +116,7 @@ def examine_one(name: str, read: Callable[[], bytes]) -> Examined:
     return Examined(
         name,
         sha256,
-        phash(pixels),
+        *hashed(pixels),
         header.format,
         header.frames,
         header.height,

@@ -1,8 +1,10 @@
-"""Near duplicates among images: proposed by pHash, decided by correlation, and in a scene by details (`scenes.py`)."""
+"""Near duplicates among images: proposed by pHash (`proposals.py`), decided by what they show (`scenes.py`).
+
+Images of which neither a miniature nor details show anything, tiny or plain ones, are decided by their grey values.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,23 +13,22 @@ from threadpoolctl import threadpool_limits
 
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.decode import Pixels
-from visionops_assets.dataset.details import LEVELS
-from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, PhashIndex, correlation
+from visionops_assets.dataset.duplicates import BITS, correlation, hashed
 from visionops_assets.dataset.groups import numbered
-from visionops_assets.dataset.scenes import Details, Neighbours
+from visionops_assets.dataset.proposals import Hashes
+from visionops_assets.dataset.scenes import Scenes
+from visionops_assets.dataset.views import Views, portions
 
 # Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
 _KEPT_BYTES = 64 << 20
 _KEPT_IMAGES = 512
 _PARTS_UNTIL_GIVEN_BACK = 16
-# Images that are compared with one another at once, and up to how many pairs all are.
-_ROWS, _COLUMNS = 256, 512
-_COMPARED_AT_MOST = 5_000_000_000
-# One pair of so many is worth a look of its own.
-_FEW = 50
+# Of grey values, where nothing else shows.
+MIN_CORRELATION = 0.99
 
-# Newer, older, distance.
-Pair = tuple[int, int, int]
+# Newer, older; and how they correlate.
+Pair = tuple[int, int]
+Copies = tuple[int, int, float]
 Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 
 
@@ -48,129 +49,108 @@ def find_near_duplicates(
     pixels: Sequence[int] | NDArray[np.int64],
     first_new: int,
     load: Load,
+    sureties: NDArray[np.int8] | None = None,
 ) -> list[NearDuplicate]:
     """The pairs of near duplicates of which at least the newer one is new, by newer, then older.
 
     Images are numbered from oldest to newest, those from `first_new` on are new; `digests` is the SHA-256 of each,
-    (N, 32), and `pixels` its size. `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it
+    (N, 32), `pixels` its size, and `sureties` those of the new ones' pHashes (`duplicates.hashed`), which are made of
+    the images where they are not given. `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it
     leaves out is no duplicate of anything. Images with the same SHA-256 are duplicates without being looked at. At
     most 128 MiB of images, and 1,024 of them, or two images, are at hand at once.
     """
-    found: list[NearDuplicate] = []
-    kept, count, same = _Kept(load), len(phashes), numbered(digests)
-    details = Details(pixels, load, _KEPT_BYTES)
-    scenes: dict[int, Neighbours] = {}
-    for number, block in enumerate(_blocks(phashes, first_new)):
+    same, sizes = numbered(digests), np.asarray(pixels, np.int64)
+    if sureties is None:
+        sureties = _sureties(first_new, sizes, load)
+    comparison = Comparison(sizes, load)
+    copied: list[Pair] = []
+    for number, block in enumerate(Hashes(phashes, sureties, sizes, first_new).proposed()):
         if number % _PARTS_UNTIL_GIVEN_BACK == 0:
             give_back()
         rows, columns = np.nonzero(block.maybe & (same[block.newer][:, None] == same[block.older]))
         block.maybe[rows, columns] = False
-        for new, old in zip(block.newer[rows].tolist(), block.older[columns].tolist(), strict=True):
-            found.append(NearDuplicate(new, old, int(np.bitwise_count(phashes[new] ^ phashes[old])), 1.0))
-        details.prepare(
-            np.union1d(block.newer[block.maybe.any(axis=1)], block.older[block.maybe.any(axis=0)])
-        )
-        level_of_rows, level_of_columns = details.levels[block.newer], details.levels[block.older]
-        for level in LEVELS:
-            on_level = np.minimum.outer(level_of_rows, level_of_columns) == level
-            here = block.maybe & on_level
-            if here.any():
-                if level not in scenes:
-                    scenes[level] = Neighbours(count, level)
-                _add(scenes[level], block, here, details)
-                block.maybe &= ~on_level
-        rows, columns = np.nonzero(block.maybe)
-        found += _correlated(block.newer[rows], block.older[columns], phashes, pixels, kept)
-    for scene in scenes.values():
-        copies = np.array(scene.copies(), np.int64).reshape(-1, 2)
-        copies = copies[copies[:, 0] >= first_new]
-        found += _correlated(copies[:, 0], copies[:, 1], phashes, pixels, kept)
-    return sorted(found)
+        copied += zip(block.newer[rows].tolist(), block.older[columns].tolist(), strict=True)
+        comparison.add(block.newer, block.older, block.maybe)
+    found = [(*pair, 1.0) for pair in copied] + comparison.copies()
+    return sorted(
+        NearDuplicate(new, old, int(np.bitwise_count(phashes[new] ^ phashes[old])), alike)
+        for new, old, alike in found
+        if new >= first_new
+    )
 
 
-@dataclass
-class _Block:
-    """Images `newer` (N,), `older` (M,), and which pairs have near pHashes, the first being the newer: (N, M)."""
-
-    newer: NDArray[np.int64]
-    older: NDArray[np.int64]
-    maybe: NDArray[np.bool_]
-
-
-def _blocks(phashes: NDArray[np.uint64], first_new: int) -> Iterator[_Block]:
-    """Every pair of near pHashes whose newer image is new, once.
-
-    Up to some hundred million pairs in all they are compared with one another, which finds a scene of ten thousands
-    faster than an index does; beyond, the index finds the few that are near.
-    """
-    count = len(phashes)
-    if (count - first_new) * count <= _COMPARED_AT_MOST:
-        for start in range(first_new, count, _ROWS):
-            newer = np.arange(start, min(start + _ROWS, count))
-            for place in range(0, int(newer[-1]), _COLUMNS):
-                older = np.arange(place, min(place + _COLUMNS, int(newer[-1])))
-                near = np.bitwise_count(phashes[newer][:, None] ^ phashes[older]) <= MAX_DISTANCE
-                near &= older < newer[:, None]
-                if near.any():
-                    yield _Block(newer, older, near)
-        return
-    for part in PhashIndex(phashes).near(phashes[first_new:]):
-        chosen = part.match < part.query + first_new
-        newer, older = part.query[chosen] + first_new, part.match[chosen]
-        rows, row = np.unique(newer, return_inverse=True)
-        # Of many images few pairs are near: a block of all of them would be empty and large.
-        for start in range(0, len(rows), _ROWS):
-            here = (row >= start) & (row < start + _ROWS)
-            columns, column = np.unique(older[here], return_inverse=True)
-            maybe = np.zeros((len(rows[start : start + _ROWS]), len(columns)), bool)
-            maybe[row[here] - start, column] = True
-            yield _Block(rows[start : start + _ROWS], columns, maybe)
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def near_duplicates_among(
+    ones: NDArray[np.int64], others: NDArray[np.int64], pixels: NDArray[np.int64], load: Load
+) -> list[Copies]:
+    """Those of pairs of images (P,) that are near duplicates, in order; `pixels` and `load` as above."""
+    comparison = Comparison(pixels, load)
+    comparison.add_pairs(ones, others)
+    return comparison.copies()
 
 
-def _add(scene: Neighbours, block: _Block, here: NDArray[np.bool_], details: Details) -> None:
-    rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
-    if here.sum() * _FEW < len(rows) * len(columns):
-        row, column = np.nonzero(here)
-        newer, older = block.newer[row], block.older[column]
-        scene.add(newer, older, details.likeness(newer, older, scene.level))
-    else:
-        part = here[np.ix_(rows, columns)]
-        scene.add_block(block.newer[rows], block.older[columns], part, details)
+class Comparison:
+    """What is known of pairs of images that were proposed."""
+
+    def __init__(self, pixels: NDArray[np.int64], load: Load) -> None:
+        self._pixels, self._kept = pixels, _Kept(load)
+        self._views = Views(pixels, load, _KEPT_BYTES)
+        self._scenes = Scenes(len(pixels), self._views)
+        self._plain: list[Copies] = []
+
+    def add(self, newer: NDArray[np.int64], older: NDArray[np.int64], maybe: NDArray[np.bool_]) -> None:
+        """Look at the pairs that `maybe` (N, M) has of images `newer` (N,) and `older` (M,)."""
+        rows, columns = np.nonzero(self._scenes.add(newer, older, maybe))
+        self._plain += self._correlated(newer[rows], older[columns])
+
+    def add_pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+        """Look at pairs (P,)."""
+        pairs = np.unique(np.sort(np.stack([ones, others], axis=1), axis=1), axis=0)
+        older, newer = pairs.T
+        left = self._scenes.add_pairs(newer, older)
+        self._plain += self._correlated(newer[left], older[left])
+
+    def copies(self) -> list[Copies]:
+        """The near duplicates as (newer, older, correlation), in order."""
+        newer, older = self._scenes.copies().T
+        alike = self._views.correlation(newer, older)
+        return sorted([*self._plain, *zip(newer.tolist(), older.tolist(), alike.tolist(), strict=True)])
+
+    def _correlated(self, newer: NDArray[np.int64], older: NDArray[np.int64]) -> Iterator[Copies]:
+        """Those of the pairs, of which nothing else can be compared, whose grey values correlate."""
+        pairs = sorted(zip(newer.tolist(), older.tolist(), strict=True))
+        for some in _portions(pairs, self._pixels):
+            self._kept.prepare([one for pair in some for one in pair])
+            for new, old in some:
+                one, other = self._kept.get(new), self._kept.get(old)
+                if one is not None and other is not None:
+                    value = correlation(one, other)
+                    if value >= MIN_CORRELATION:
+                        yield new, old, value
 
 
-def _correlated(
-    newer: NDArray[np.int64],
-    older: NDArray[np.int64],
-    phashes: NDArray[np.uint64],
-    pixels: Sequence[int] | NDArray[np.int64],
-    kept: "_Kept",
-) -> Iterator[NearDuplicate]:
-    """Those of the pairs whose grey values correlate."""
-    distances = np.bitwise_count(phashes[newer] ^ phashes[older]).tolist()
-    pairs = sorted(zip(newer.tolist(), older.tolist(), distances, strict=True))
-    for some in _portions(pairs, pixels):
-        kept.prepare([one for pair in some for one in pair[:2]])
-        for new, old, distance in some:
-            one, other = kept.get(new), kept.get(old)
-            if one is not None and other is not None:
-                value = correlation(one, other)
-                if value >= MIN_CORRELATION:
-                    yield NearDuplicate(new, old, distance, value)
+def _sureties(first_new: int, pixels: NDArray[np.int64], load: Load) -> NDArray[np.int8]:
+    """Those of the images from `first_new` on."""
+    made = np.zeros((len(pixels) - first_new, BITS), np.int8)
+    for some in portions(np.arange(first_new, len(pixels)), pixels, _KEPT_BYTES):
+        for number, image in load(some.tolist()):
+            made[number - first_new] = hashed(image)[1]
+    return made
 
 
-def _portions(pairs: Sequence[Pair], pixels: Sequence[int] | NDArray[np.int64]) -> Iterator[list[Pair]]:
+def _portions(pairs: Sequence[Pair], pixels: NDArray[np.int64]) -> Iterator[list[Pair]]:
     """The pairs in order, each portion of at most `_KEPT_BYTES` and `_KEPT_IMAGES`, or one pair."""
     portion: list[Pair] = []
     images: set[int] = set()
     total = 0
     for pair in pairs:
-        more = sum(pixels[one] for one in {pair[0], pair[1]} - images)
+        more = sum(pixels[one] for one in set(pair) - images)
         if portion and (total + more > _KEPT_BYTES or len(images) > _KEPT_IMAGES - 2):
             yield portion
             portion, images, total = [], set(), 0
-            more = sum(pixels[one] for one in pair[:2])
+            more = sum(pixels[one] for one in pair)
         portion.append(pair)
-        images |= {pair[0], pair[1]}
+        images |= set(pair)
         total += more
     if portion:
         yield portion

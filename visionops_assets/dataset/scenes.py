@@ -1,97 +1,85 @@
-"""Copies among images of one scene: what shares more than the scene.
+"""Copies among images that are alike: what shares more than the scene.
 
-Exposures of one part under one camera correlate above 0.99, as copies do. But all of them are about equally far from
-each other in their details (`details.py`), where a copy is much nearer. So the distance to a neighbour (1 less the
-likeness of details) is compared with that to a fourth nearest: far enough that a copy or two do not count, near enough
-to be of the same position where a camera that shakes makes scenes within the scene. It is the least of the image's own
-and its neighbours' fourth, and of what is usual among all, since a position may be a rare one. Where nothing has so
-many neighbours, a fixed likeness decides; one that exposures never reach is always a copy.
+Exposures of one part under one camera correlate above 0.99, as copies do. What they share is the scene: the mean of an
+image's nearest neighbours. With it taken away, their details (`details.py`) do not correlate, and those of a copy do,
+clearly more than those of the fourth most alike: far enough that a copy or two do not count. Neighbours are of the same
+position where a camera that shakes makes scenes within the scene.
+
+Small images have no details. There the distance to a neighbour, what is left when one is fitted to the other
+(`miniatures.py`), is compared with that to a fourth nearest, the image's own or the neighbour's: handwritten digits of
+one class are about equally far from each other, where a copy is much nearer. Outside of a scene a fixed distance
+decides too. An image is of a scene where it has more such neighbours than anybody makes copies.
 """
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.decode import Pixels
-from visionops_assets.dataset.details import LEVELS, VALUES, details_of, smallest
-
-Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
+from visionops_assets.dataset import details
+from visionops_assets.dataset.views import LEVELS, NO_LEVEL, UNSEEN, Views
 
 # Neighbours that are kept of each image, and the rank of the one that the others are compared with.
 KEPT, COMPARED_WITH = 24, 4
-# By level: a copy is within this share of the distance to that one, or so alike; without that one, at least so alike.
-NEARER = {128: 0.6, 64: 0.5}
-ALWAYS = {128: 0.97, 64: 0.995}
-ALIKE = {128: 0.69, 64: 0.9}
-
-_PAIRS_AT_ONCE = 1 << 12
-# Of the distances to the fourth nearest, the one that stands for all.
-_USUAL = 0.1
 
 
-class Details:
-    """The details of images by number and level, made when they are first asked for, in files without a name, which go
-    with the process, killed or not."""
+class Limits(NamedTuple):
+    """How far copies are apart at most: `alike` outside of a scene, `always`, and of miniatures a share `nearer` of the
+    distance to the fourth nearest and `far`."""
 
-    def __init__(self, pixels: Sequence[int] | NDArray[np.int64], load: Load, at_once: int) -> None:
-        """`pixels` is the size of each image, `at_once` that of those that are loaded together."""
-        self._load, self._at_once, count = load, at_once, len(pixels)
-        self._pixels = np.asarray(pixels, np.int64)
-        # Of each image the largest level that it has; 0 where it has none; 255 where it was not looked at.
-        self.levels = np.where(self._pixels < smallest(), 0, 255).astype(np.uint8)
-        self._vectors: dict[int, NDArray[np.int8]] = {}
-        for level in LEVELS if count else ():
-            with tempfile.TemporaryFile(prefix="visionops-details-") as file:
-                self._vectors[level] = np.memmap(file, np.int8, "w+", shape=(count, VALUES))
+    alike: float
+    always: float
+    nearer: float = 0.0
+    far: float = 0.0
 
-    def prepare(self, numbers: NDArray[np.int64]) -> None:
-        """Look at those that were not looked at yet; what `load` leaves out has no details."""
-        missing = np.unique(numbers[self.levels[numbers] == 255])
-        portion = np.cumsum(self._pixels[missing]) // self._at_once
-        for number in np.unique(portion):
-            part = missing[portion == number].tolist()
-            self.levels[part] = 0
-            for number, pixels in self._load(part):
-                found = details_of(pixels[..., 0])
-                for level, vector in found.items():
-                    self._vectors[level][number] = vector
-                self.levels[number] = max(found, default=0)
 
-    def likeness(self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int) -> NDArray[np.float32]:
-        """The likeness of pairs (P,) on a level that both have."""
-        found = np.empty(len(ones), np.float32)
-        for start in range(0, len(ones), _PAIRS_AT_ONCE):
-            part = slice(start, start + _PAIRS_AT_ONCE)
-            a, b = self.unit(ones[part], level), self.unit(others[part], level)
-            found[part] = np.einsum("ij,ij->i", a, b)
-        return found
-
-    def unit(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
-        """The details of images as vectors of length 1, (N, 1024)."""
-        values = np.asarray(self._vectors[level][numbers]).astype(np.float32)
-        return values / np.sqrt(np.einsum("ij,ij->i", values, values))[:, None]
+# By level; of details a distance is 1 less the correlation, of miniatures what is left after a fit.
+LIMITS = {
+    128: Limits(0.315, 0.03),
+    64: Limits(0.14, 0.005),
+    32: Limits(0.2, 0.02, 0.75, 0.2),
+    16: Limits(0.2, 0.02, 0.75, 0.2),
+    8: Limits(0.2, 0.02, 0.6, 0.3),
+    6: Limits(0.15, 0.02, 0.6, 0.2),
+}
+# Here no exposures of one scene are so alike; on the smaller level those of a scene are, if it has so many.
+_TOLD_FROM_ALL = (128,)
+# Correlation of details without the scene: that of copies, above the fourth of all; the second where an image has
+# fewer neighbours than are kept, so that the scene is known less well; and that of copies however many there are.
+MORE_THAN_THE_FOURTH, WHERE_FEW, ALWAYS = 0.2, 0.36, 0.9
+# Copies whose details agree are apart by no more than this in their miniatures.
+_SHOWS_ANOTHER = 0.7
+# Miniatures that correlate by less are not fitted to each other.
+_FITTED_FROM = 0.8
+_IMAGES_AT_ONCE = 1 << 6
+_NO_SCENE = 1e-6
+_ROWS_AT_FIRST = 256
+# One pair of so many is worth a look of its own.
+_FEW = 50
 
 
 @dataclass
 class Neighbours:
-    """The nearest of N images on one level: `numbers` int32 (N, KEPT), -1 where there are fewer, and `likeness`."""
+    """The nearest of `count` images on one level, for those R images that have any: `numbers` int32 (R, KEPT), -1 where
+    there are fewer, and `likeness`; `rows` is where each image stands in these, -1 where it does not."""
 
     count: int
     level: int
+    rows: NDArray[np.int32] = field(init=False)
+    images: NDArray[np.int64] = field(init=False)
     numbers: NDArray[np.int32] = field(init=False)
     likeness: NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.numbers = np.full((self.count, KEPT), -1, np.int32)
-        self.likeness = np.full((self.count, KEPT), -np.inf, np.float32)
+        self.rows = np.full(self.count, -1, np.int32)
+        self.images = np.zeros(0, np.int64)
+        self.numbers, self.likeness = self._empty(_ROWS_AT_FIRST)
 
     def add(self, ones: NDArray[np.int64], others: NDArray[np.int64], likeness: NDArray[np.float32]) -> None:
         """Look at pairs (P,), each pair once."""
-        rows, numbers = np.concatenate([ones, others]), np.concatenate([others, ones])
-        alike = np.concatenate([likeness, likeness])
+        numbers, alike = np.concatenate([others, ones]), np.concatenate([likeness, likeness])
+        rows = self._rows_of(np.concatenate([ones, others]))
         nearer = alike > self.likeness[rows, -1]
         rows, numbers, alike = rows[nearer], numbers[nearer], alike[nearer]
         touched = np.unique(rows)
@@ -108,32 +96,112 @@ class Neighbours:
         self.likeness[rows[kept], rank[kept]] = alike[kept]
 
     def add_block(
-        self, ones: NDArray[np.int64], others: NDArray[np.int64], maybe: NDArray[np.bool_], details: Details
+        self, ones: NDArray[np.int64], others: NDArray[np.int64], maybe: NDArray[np.bool_], views: Views
     ) -> None:
         """Look at the pairs that `maybe` (N, M) has of images `ones` (N,) and `others` (M,)."""
-        products = details.unit(ones, self.level) @ details.unit(others, self.level).T
+        products = views.unit(ones, self.level) @ views.unit(others, self.level).T
         np.copyto(products, -np.inf, where=~maybe)
         # Of each image the nearest of this block are enough.
-        of_ones = np.maximum(self.likeness[ones, -1], _least_kept(products))
-        of_others = np.maximum(self.likeness[others, -1], _least_kept(products.T))
+        at_ones, at_others = self._rows_of(ones), self._rows_of(others)
+        of_ones = np.maximum(self.likeness[at_ones, -1], _least_kept(products))
+        of_others = np.maximum(self.likeness[at_others, -1], _least_kept(products.T))
         rows, columns = np.nonzero(maybe & ((products >= of_ones[:, None]) | (products >= of_others)))
         self.add(ones[rows], others[columns], products[rows, columns])
 
-    def copies(self) -> list[tuple[int, int]]:
-        """The pairs of copies (newer, older), in order."""
-        distance = np.maximum(1 - self.likeness, 0)
-        crowded = self.numbers[:, COMPARED_WITH - 1] >= 0
-        fourth = np.where(crowded, distance[:, COMPARED_WITH - 1], np.inf)
-        about = np.where(self.numbers >= 0, fourth[self.numbers], np.inf).min(axis=1)
-        reference = np.minimum(fourth, about)
-        if crowded.any():
-            # One that has few neighbours is of a rare position of the scenes there are.
-            reference = np.minimum(reference, np.quantile(fourth[crowded], _USUAL))
-        nearer = np.maximum(NEARER[self.level] * reference, 1 - ALWAYS[self.level])
-        limit = np.where(np.isfinite(reference), nearer, 1 - ALIKE[self.level]).astype(np.float32)
-        rows, ranks = np.nonzero((self.numbers >= 0) & (distance <= limit[:, None]))
-        others = self.numbers[rows, ranks]
-        return sorted({(max(pair), min(pair)) for pair in zip(rows.tolist(), others.tolist(), strict=True)})
+    def copies(self, views: Views) -> NDArray[np.int64]:
+        """The pairs of copies as (newer, older), in order, (P, 2)."""
+        known = len(self.images)
+        near = self._near_in_details if self.level in details.LEVELS else self._near_in_miniatures
+        rows, ranks = np.nonzero(near(self.numbers[:known], self.likeness[:known], views))
+        pairs = np.stack([self.images[rows], self.numbers[rows, ranks]], axis=1)
+        pairs = np.unique(np.sort(pairs, axis=1)[:, ::-1], axis=0)
+        return pairs[_show_the_same(pairs, views)]
+
+    def _near_in_details(
+        self, numbers: NDArray[np.int32], likeness: NDArray[np.float32], views: Views
+    ) -> NDArray[np.bool_]:
+        limits = LIMITS[self.level]
+        # Whose neighbours are fewer than a scene has, and fewer than are kept: of both of a pair.
+        alone, few = (
+            (last := numbers[:, rank] < 0)[:, None] & last[self.rows[numbers]]
+            for rank in (COMPARED_WITH, KEPT - 1)
+        )
+        told = few if self.level in _TOLD_FROM_ALL else alone
+        apart = np.where(told, limits.alike, np.where(few, limits.always, -1.0))
+        alike: NDArray[np.bool_] = 1 - likeness <= apart
+        enough = np.flatnonzero(numbers[:, COMPARED_WITH] >= 0)
+        for start in range(0, len(enough), _IMAGES_AT_ONCE):
+            rows = enough[start : start + _IMAGES_AT_ONCE]
+            more = self._more_than_the_scene(self.images[rows], numbers[rows], views)
+            fourth = np.sort(more, axis=1)[:, -COMPARED_WITH, None]
+            full = numbers[rows, -1, None] >= 0
+            least = fourth + np.where(full, MORE_THAN_THE_FOURTH, WHERE_FEW)
+            alike[rows] |= (more >= least) | (more >= ALWAYS)
+        return alike & (numbers >= 0)
+
+    def _more_than_the_scene(
+        self, images: NDArray[np.int64], numbers: NDArray[np.int32], views: Views
+    ) -> NDArray[np.float32]:
+        """How the details of images (R,) correlate with those of their neighbours (R, KEPT) when what the other
+        neighbours have in common is taken from both; -1 where there is no neighbour."""
+        there = numbers >= 0
+        own = views.unit(images, self.level)
+        theirs = np.zeros((*numbers.shape, own.shape[1]), np.float32)
+        theirs[there] = views.unit(numbers[there].astype(np.int64), self.level)
+        both = np.concatenate([own[:, None], theirs], axis=1)
+        products = both @ both.transpose(0, 2, 1)
+        among = products[:, 1:, 1:]
+        # The scene is the sum of the neighbours but the one that is compared.
+        with_own = products[:, 0, 1:].sum(axis=1)[:, None] - products[:, 0, 1:]
+        with_theirs = among.sum(axis=2) - there
+        square = among.sum(axis=(1, 2))[:, None] - 2 * with_theirs - there
+        square = np.maximum(square, _NO_SCENE)
+        shared = products[:, 0, 1:] - with_own * with_theirs / square
+        left = (1 - with_own**2 / square) * (1 - with_theirs**2 / square)
+        return np.where(there, shared / np.sqrt(np.maximum(left, _NO_SCENE)), -1).astype(np.float32)
+
+    def _near_in_miniatures(
+        self, numbers: NDArray[np.int32], likeness: NDArray[np.float32], views: Views
+    ) -> NDArray[np.bool_]:
+        limits, distance = LIMITS[self.level], np.full(numbers.shape, np.inf)
+        rows, ranks = np.nonzero(likeness >= _FITTED_FROM)
+        distance[rows, ranks] = views.differences(
+            self.images[rows], numbers[rows, ranks].astype(np.int64), self.level
+        )
+        fourth = np.sort(distance, axis=1)[:, COMPARED_WITH - 1]
+        # Each of a pair is among the images that have neighbours.
+        reference = np.minimum(fourth[:, None], fourth[self.rows[numbers]])
+        nearer = np.where(np.isfinite(reference), np.minimum(limits.nearer * reference, limits.far), 0)
+        # As many neighbours as nobody makes copies.
+        crowded = distance.max(axis=1) <= limits.alike
+        alike = np.where(crowded[:, None] | crowded[self.rows[numbers]], 0, limits.alike)
+        return distance <= np.maximum(np.maximum(nearer, alike), limits.always)
+
+    def _rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Where images stand, with room made for those that did not yet."""
+        new = np.unique(images[self.rows[images] < 0])
+        if len(new):
+            self.rows[new] = np.arange(len(self.images), len(self.images) + len(new))
+            self.images = np.concatenate([self.images, new])
+            if len(self.images) > len(self.numbers):
+                more = self._empty(max(len(self.images) - len(self.numbers), len(self.numbers)))
+                self.numbers = np.concatenate([self.numbers, more[0]])
+                self.likeness = np.concatenate([self.likeness, more[1]])
+        return self.rows[images]
+
+    def _empty(self, rows: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        return np.full((rows, KEPT), -1, np.int32), np.full((rows, KEPT), -np.inf, np.float32)
+
+
+def _show_the_same(pairs: NDArray[np.int64], views: Views) -> NDArray[np.bool_]:
+    """Whether pairs (P, 2) are no others with the same marks."""
+    same = np.ones(len(pairs), bool)
+    sides = views.shared_miniature(pairs[:, 0], pairs[:, 1])
+    for side in np.unique(sides[sides > 0]).tolist():
+        here = np.flatnonzero(sides == side)
+        apart = views.differences(pairs[here, 0], pairs[here, 1], side)
+        same[here] = apart <= _SHOWS_ANOTHER
+    return same
 
 
 def _least_kept(products: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,22 +211,48 @@ def _least_kept(products: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.partition(products, -KEPT, axis=1)[:, -KEPT]
 
 
-def share_more_than_a_scene(
-    ones: NDArray[np.int64], others: NDArray[np.int64], details: Details
-) -> NDArray[np.bool_]:
-    """Of pairs of images (P,), each pair once: those that are no mere exposures of one scene, or have no details."""
-    details.prepare(np.concatenate([ones, others]))
-    levels = np.minimum(details.levels[ones], details.levels[others])
-    more = levels == 0
-    for level in LEVELS:
-        here = np.flatnonzero(levels == level)
-        if not len(here):
-            continue
-        neighbours = Neighbours(len(details.levels), level)
-        neighbours.add(ones[here], others[here], details.likeness(ones[here], others[here], level))
-        copies = set(neighbours.copies())
-        pairs = zip(
-            np.maximum(ones, others)[here].tolist(), np.minimum(ones, others)[here].tolist(), strict=True
-        )
-        more[here] = [pair in copies for pair in pairs]
-    return more
+class Scenes:
+    """The neighbours that images have on every level, and the copies among them."""
+
+    def __init__(self, count: int, views: Views) -> None:
+        self._count, self._views = count, views
+        self._levels: dict[int, Neighbours] = {}
+
+    def add(
+        self, ones: NDArray[np.int64], others: NDArray[np.int64], maybe: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Look at the pairs that `maybe` (N, M) has; returns those of images that have nothing to be compared by."""
+        self._views.prepare(np.union1d(ones[maybe.any(axis=1)], others[maybe.any(axis=0)]))
+        levels = np.where(maybe, self._views.levels(ones[:, None], others), UNSEEN)
+        for level in np.intersect1d(levels, LEVELS).tolist():
+            here = levels == level
+            rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
+            if here.sum() * _FEW < len(rows) * len(columns):
+                row, column = np.nonzero(here)
+                self._add_pairs(ones[row], others[column], level)
+            else:
+                part = here[np.ix_(rows, columns)]
+                self._level(level).add_block(ones[rows], others[columns], part, self._views)
+        return levels == NO_LEVEL
+
+    def add_pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Look at pairs (P,), each pair once; returns those of images that have nothing to be compared by."""
+        self._views.prepare(np.union1d(ones, others))
+        levels = self._views.levels(ones, others)
+        for level in np.intersect1d(levels, LEVELS).tolist():
+            here = levels == level
+            self._add_pairs(ones[here], others[here], level)
+        return levels == NO_LEVEL
+
+    def _add_pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int) -> None:
+        self._level(level).add(ones, others, self._views.likeness(ones, others, level))
+
+    def _level(self, level: int) -> Neighbours:
+        if level not in self._levels:
+            self._levels[level] = Neighbours(self._count, level)
+        return self._levels[level]
+
+    def copies(self) -> NDArray[np.int64]:
+        """The pairs of copies as (newer, older), (P, 2)."""
+        found = [neighbours.copies(self._views) for neighbours in self._levels.values()]
+        return np.concatenate([np.zeros((0, 2), np.int64), *found])

@@ -48,6 +48,15 @@ class Together:
         old = bytes_of_hex(self.others["phash"], 8).view(">u8").ravel()
         return np.concatenate([old.astype(np.uint64), self.batch.looks.phash[self.order]])
 
+    def sureties(self) -> NDArray[np.int8]:
+        """How sure the pHashes of the new ones are, (M - first_new, 64)."""
+        new = self.order[len(self.kept) :]
+        return (
+            self.batch.looks.sureties
+            if ascending(self.order) and not len(self.kept)
+            else self.batch.looks.sureties[new]
+        )
+
     def pixels(self) -> NDArray[np.int64]:
         """The number of pixels of each, (M,)."""
         height, width = (self.others[side].to_numpy().astype(np.int64) for side in ("height", "width"))

@@ -1,8 +1,7 @@
 """Holdout images that were trained on: a holdout that the model has seen says nothing.
 
-A pHash alone is no proof (m: it calls up to 71% of the digits duplicates), so a near duplicate needs both a small
-pHash distance and grey values that correlate (m: re-encodings at 0.996 or more, strangers below 0.99); and since all
-exposures of one scene have both, details that other exposures do not share (`dataset/scenes.py`).
+A pHash alone is no proof (m: it calls up to 71% of the digits duplicates): what the images show decides, as in the
+audit (`dataset/near_duplicates.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from visionops_assets.dataset.decode import Pixels
-from visionops_assets.dataset.duplicates import MAX_DISTANCE, MIN_CORRELATION, correlation, grey
-from visionops_assets.dataset.scenes import Details, share_more_than_a_scene
+from visionops_assets.dataset.duplicates import MAX_DISTANCE, grey
+from visionops_assets.dataset.near_duplicates import near_duplicates_among
 
 LEAK_COLUMNS = (
     "holdout_sha256",
@@ -75,30 +73,22 @@ def checksum_leaks(manifest: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")
-def _more_than_a_scene(pairs: pd.DataFrame, images: Images) -> NDArray[np.bool_]:
-    """Which pairs are no mere exposures of one scene."""
-    held, trained = (pairs[name].to_numpy(object) for name in ("holdout_sha256", "training_sha256"))
+def perceptual_leaks(candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
+    """The candidate pairs that are near duplicates; paths are left empty."""
+    near = candidates[candidates["distance"] <= MAX_DISTANCE]
+    held, trained = (near[name].to_numpy(object) for name in ("holdout_sha256", "training_sha256"))
     digests, numbers = np.unique(np.concatenate([held, trained]).astype(str), return_inverse=True)
 
     def load(wanted: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
         for number in wanted:
             yield number, grey(images(str(digests[number])))[..., None]
 
-    details = Details(np.full(len(digests), _UNKNOWN_SIZE), load, _UNKNOWN_SIZE)
-    return share_more_than_a_scene(numbers[: len(held)], numbers[len(held) :], details)
-
-
-def perceptual_leaks(candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
-    """The candidate pairs that are near duplicates; paths are left empty."""
-    near = candidates[candidates["distance"] <= MAX_DISTANCE]
-    near = near[_more_than_a_scene(near, images)]
+    places = {frozenset(pair): place for place, pair in enumerate(numbers.reshape(2, -1).T.tolist())}
     found = []
-    for held, trained, distance in zip(
-        near["holdout_sha256"], near["training_sha256"], near["distance"], strict=True
-    ):
-        alike = correlation(images(held), images(trained))
-        if alike >= MIN_CORRELATION:
-            found.append((held, trained, "perceptual", int(distance), alike, None, None))
-    table = pd.DataFrame(found, columns=list(LEAK_COLUMNS))
+    pixels = np.full(len(digests), _UNKNOWN_SIZE)
+    for *pair, alike in near_duplicates_among(*numbers.reshape(2, -1), pixels, load):
+        place = places[frozenset(pair)]
+        distance = int(near["distance"].iloc[place])
+        found.append((held[place], trained[place], "perceptual", distance, alike, None, None))
+    table = pd.DataFrame(sorted(found), columns=list(LEAK_COLUMNS))
     return table.astype({"distance": "Int64", "correlation": "float64"})

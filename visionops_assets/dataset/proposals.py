@@ -1,0 +1,137 @@
+"""Which pairs of images are looked at: those whose pHashes agree where the newer image is sure of its bits.
+
+Encoding again turns bits whose frequency is near the median of all, of which a plain image has many; a bit far from it
+stays. Of an older image only the bits are kept, so they are weighed by the square of the newer one's sureties: of
+copies at most 8% of the weight differs, 12% where one is tiny. Of two new images the sureties themselves must
+correlate too. All counts are whole numbers that float32 holds exactly, hence the same pairs on every machine.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops_assets.dataset.duplicates import BITS, PhashIndex
+
+# Of the weight, what may differ; of images of fewer pixels than `_TINY` the second.
+_DIFFERENT, _DIFFERENT_WHERE_TINY = 0.08, 0.12
+_TINY = 20 * 20
+# Times the median of an image's sureties that one counts at most.
+_TIMES_THE_USUAL = 3
+# What the sureties of copies correlate at least by; those of tiny ones the second.
+_ALIKE, _ALIKE_WHERE_TINY = 0.88, 0.75
+# Images that are compared with one another at once, and up to how many pairs all are.
+_ROWS, _COLUMNS = 256, 512
+_COMPARED_AT_MOST = 20_000_000_000
+# One pair of so many is worth a product of its own.
+_FEW = 50
+
+
+@dataclass
+class Block:
+    """Images `newer` (N,), `older` (M,), and which pairs are proposed, the first being the newer: `maybe` (N, M)."""
+
+    newer: NDArray[np.int64]
+    older: NDArray[np.int64]
+    maybe: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """pHashes (N,) of images from oldest to newest, those from `first_new` on new; the sureties of these, int8; and
+    the pixels that each has."""
+
+    phashes: NDArray[np.uint64]
+    sureties: NDArray[np.int8]
+    pixels: NDArray[np.int64]
+    first_new: int
+
+    def proposed(self) -> Iterator[Block]:
+        """Every pair that is proposed and whose newer image is new, once.
+
+        Up to some ten thousand millions of pairs in all they are compared with one another; beyond, an index finds
+        those of which at most 8 bits differ, which may leave out a copy of a plain image.
+        """
+        count = len(self.phashes)
+        if (count - self.first_new) * count > _COMPARED_AT_MOST:
+            yield from self._indexed()
+            return
+        for start in range(self.first_new, count, _ROWS):
+            newer = np.arange(start, min(start + _ROWS, count))
+            weighed = self._weighed(newer)
+            for place in range(0, int(newer[-1]), _COLUMNS):
+                older = np.arange(place, min(place + _COLUMNS, int(newer[-1])))
+                near = self._near(newer, older, weighed)
+                near &= older < newer[:, None]
+                self._keep_alike(newer, older, near)
+                if near.any():
+                    yield Block(newer, older, near)
+
+    def _weighed(self, newer: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The bits of new images by their weight, and the sum of the weights."""
+        sureties = self.sureties[newer - self.first_new].astype(np.float32)
+        # A few strong frequencies do not decide alone.
+        most = _TIMES_THE_USUAL * np.median(np.abs(sureties[:, 1:]), axis=1, keepdims=True)
+        weights = np.minimum(np.abs(sureties), most) ** 2
+        # An image that shows nothing is sure of all its bits alike.
+        weights[~weights.any(axis=1)] = 1
+        return weights * _signs(self.phashes[newer]), weights.sum(axis=1)
+
+    def _near(
+        self,
+        newer: NDArray[np.int64],
+        older: NDArray[np.int64],
+        weighed: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ) -> NDArray[np.bool_]:
+        weights, total = weighed
+        agreed = weights @ _signs(self.phashes[older]).T
+        near: NDArray[np.bool_] = agreed >= ((1 - 2 * _DIFFERENT) * total)[:, None]
+        tiny = self._tiny(newer), self._tiny(older)
+        if tiny[0].any() or tiny[1].any():
+            also = agreed >= ((1 - 2 * _DIFFERENT_WHERE_TINY) * total)[:, None]
+            near |= also & (tiny[0][:, None] | tiny[1])
+        return near
+
+    def _tiny(self, images: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self.pixels[images] < _TINY
+
+    def _keep_alike(
+        self, newer: NDArray[np.int64], older: NDArray[np.int64], near: NDArray[np.bool_]
+    ) -> None:
+        """Take the pairs of new images out whose sureties do not correlate."""
+        rows, columns = np.nonzero(near & (older >= self.first_new))
+        if not len(rows):
+            return
+        first = int(np.searchsorted(older, self.first_new))
+        columns -= first
+        a, b = (
+            self.sureties[images - self.first_new].astype(np.float32) for images in (newer, older[first:])
+        )
+        # Where most pairs are near, as in a scene, all products are made at once.
+        many = len(rows) * _FEW > near.size
+        products = (a @ b.T)[rows, columns] if many else np.einsum("ij,ij->i", a[rows], b[columns])
+        squares = np.einsum("ij,ij->i", a, a)[rows] * np.einsum("ij,ij->i", b, b)[columns]
+        tiny = self._tiny(newer)[rows] | self._tiny(older)[first + columns]
+        least = np.where(tiny, _ALIKE_WHERE_TINY, _ALIKE).astype(np.float32)
+        near[rows, first + columns] = products >= least * np.sqrt(squares)
+
+    def _indexed(self) -> Iterator[Block]:
+        first = self.first_new
+        for part in PhashIndex(self.phashes).near(self.phashes[first:]):
+            chosen = part.match < part.query + first
+            newer, older = part.query[chosen] + first, part.match[chosen]
+            rows, row = np.unique(newer, return_inverse=True)
+            # Of many images few pairs are near: a block of all of them would be empty and large.
+            for start in range(0, len(rows), _ROWS):
+                here = (row >= start) & (row < start + _ROWS)
+                columns, column = np.unique(older[here], return_inverse=True)
+                maybe = np.zeros((len(rows[start : start + _ROWS]), len(columns)), bool)
+                maybe[row[here] - start, column] = True
+                yield Block(rows[start : start + _ROWS], columns, maybe)
+
+
+def _signs(phashes: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """The bits of pHashes (N,) as 1 and -1, highest first, (N, 64)."""
+    bits = np.unpackbits(phashes.astype(">u8").view(np.uint8).reshape(-1, BITS // 8), axis=1)
+    return bits.astype(np.float32) * 2 - 1

@@ -1,0 +1,105 @@
+"""What images are compared by: fine details where they have any, else what they show at a small size."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionops_assets.dataset import details, miniatures
+from visionops_assets.dataset.decode import Pixels
+
+Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
+
+# Levels that a pair may be compared on, by the side in pixels: details on the larger, miniatures on the others.
+LEVELS = (*details.LEVELS, *miniatures.SIDES)
+NO_LEVEL, UNSEEN = 0, 255
+
+_PAIRS_AT_ONCE = 1 << 12
+
+
+class Views:
+    """The views of images by number and level, made when they are first asked for, in files without a name, which go
+    with the process, killed or not."""
+
+    def __init__(self, pixels: Sequence[int] | NDArray[np.int64], load: Load, at_once: int) -> None:
+        """`pixels` is the size of each image, `at_once` that of those that are loaded together."""
+        self._load, self._at_once = load, at_once
+        self._pixels = np.asarray(pixels, np.int64)
+        # Of each image the largest level of either kind that it has.
+        self._details, self._miniature = (np.full(len(self._pixels), UNSEEN, np.uint8) for _ in range(2))
+        self._vectors: dict[int, NDArray[np.int8]] = {}
+
+    def prepare(self, numbers: NDArray[np.int64]) -> None:
+        """Look at those that were not looked at yet; what `load` leaves out has no views."""
+        missing = np.unique(numbers[self._details[numbers] == UNSEEN])
+        for some in portions(missing, self._pixels, self._at_once):
+            part = some.tolist()
+            self._details[part] = self._miniature[part] = NO_LEVEL
+            for number, pixels in self._load(part):
+                fine, small = (of(pixels[..., 0]) for of in (details.details_of, miniatures.miniatures_of))
+                for level, vector in (fine | small).items():
+                    self._of_level(level)[number] = vector
+                self._details[number] = max(fine, default=NO_LEVEL)
+                self._miniature[number] = max(small, default=NO_LEVEL)
+
+    def levels(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The level that images are compared on, of the shape that both broadcast to."""
+        fine = np.minimum(self._details[ones], self._details[others])
+        return np.where(fine == NO_LEVEL, self.shared_miniature(ones, others), fine)
+
+    def shared_miniature(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The largest miniature that both have, of the shape that both broadcast to."""
+        return np.minimum(self._miniature[ones], self._miniature[others])
+
+    def correlation(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The correlation of pairs (P,) of images that have a level, at the largest miniature that both have."""
+        sides = self.shared_miniature(ones, others)
+        # Where only details show, there is nothing coarser.
+        sides = np.where(sides == NO_LEVEL, min(details.LEVELS), sides)
+        found = np.empty(len(ones))
+        for side in np.unique(sides).tolist():
+            here = sides == side
+            found[here] = self.likeness(ones[here], others[here], side)
+        return np.minimum(found, 1.0)
+
+    def likeness(self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int) -> NDArray[np.float32]:
+        """The correlation of pairs (P,) on a level that both have."""
+        found = np.empty(len(ones), np.float32)
+        for start in range(0, len(ones), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            a, b = self.unit(ones[part], level), self.unit(others[part], level)
+            found[part] = np.einsum("ij,ij->i", a, b)
+        return found
+
+    def differences(
+        self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int
+    ) -> NDArray[np.float64]:
+        """How far the miniatures of pairs (P,) are apart, (P,)."""
+        found = np.empty(len(ones))
+        for start in range(0, len(ones), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            a, b = (np.asarray(self._vectors[level][numbers[part]]) for numbers in (ones, others))
+            found[part] = miniatures.differences(a, b)
+        return found
+
+    def unit(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
+        """The views of images as vectors of length 1, (N, values)."""
+        values = np.asarray(self._vectors[level][numbers]).astype(np.float32)
+        return values / np.sqrt(np.einsum("ij,ij->i", values, values))[:, None]
+
+    def _of_level(self, level: int) -> NDArray[np.int8]:
+        if level not in self._vectors:
+            values = details.VALUES if level in details.LEVELS else level**2
+            with tempfile.TemporaryFile(prefix="visionops-views-") as file:
+                self._vectors[level] = np.memmap(file, np.int8, "w+", shape=(len(self._pixels), values))
+        return self._vectors[level]
+
+
+def portions(
+    numbers: NDArray[np.int64], pixels: NDArray[np.int64], at_once: int
+) -> Iterator[NDArray[np.int64]]:
+    """Images in portions of about so many pixels, or one image."""
+    portion = np.cumsum(pixels[numbers]) // at_once
+    for start in np.flatnonzero(np.diff(portion, prepend=-1)).tolist():
+        yield numbers[portion == portion[start]]
