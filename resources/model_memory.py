@@ -35,12 +35,15 @@ class Remembered:
         versions: Mapping[int, ModelVersion] | None = None,
     ) -> "Remembered":
         """With what was seen since. An alias of None was taken away."""
-        ours = {key: value for key, value in (tags or {}).items() if key.startswith(_OURS)}
         named = {**self.aliases, **(aliases or {})}
+        seen = {number: self.filled(each) for number, each in (versions or {}).items()}
         return Remembered(
-            {**self.tags, **ours},
+            {**self.tags, **_ours(tags or {})},
             {alias: version for alias, version in named.items() if version is not None},
-            {**self.versions, **{number: self.filled(each) for number, each in (versions or {}).items()}},
+            {
+                **self.versions,
+                **{number: replace(each, tags=_ours(each.tags)) for number, each in seen.items()},
+            },
         )
 
     def filled(self, version: ModelVersion) -> ModelVersion:
@@ -108,6 +111,10 @@ def agreed(tags: Mapping[str, str], aliases: Mapping[str, int]) -> dict[str, int
     return {alias: version for alias, version in aliases.items() if newest.get(alias) == version}
 
 
+def _ours(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if key.startswith(_OURS)}
+
+
 def _key(project: str) -> str:
     return f"registry/{project}.json"
 
@@ -122,8 +129,7 @@ def _content(remembered: Remembered) -> dict[str, Any]:
 
 
 def _version(each: ModelVersion) -> dict[str, Any]:
-    tags = {key: value for key, value in each.tags.items() if key.startswith(_OURS)}
-    return {"run_id": each.run_id, "created": each.created.isoformat(), "tags": tags}
+    return {"run_id": each.run_id, "created": each.created.isoformat(), "tags": _ours(each.tags)}
 
 
 def _remembered(project: str, content: Any) -> Remembered | None:

@@ -36,7 +36,7 @@ class Standing:
 
     def counts(self, run: EarlierRun) -> bool:
         """Whether an earlier run speaks of what is asked now."""
-        if not self.rules or self.final:
+        if not self.rules or self.final or run.status == "in progress":
             return True
         if run.outcome == run_tags.PROMOTED and not self.asked_anew:
             return True

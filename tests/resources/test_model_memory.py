@@ -27,6 +27,7 @@ def test_what_was_written_is_read_and_nothing_is_forgotten(tmp_path: Path) -> No
     bare = ModelVersion("shapes", 1, "run-1", FIRST.created, {"theirs": "x"})
     known = memory.read("shapes")
     assert known is not None and known.filled(bare).weights_sha256 == "a"
+    assert known.with_these(known.tags, {}, {1: bare}) == known, "what is theirs is no news"
     memory.rename("shapes", "forms")
     renamed = memory.read("forms")
     assert memory.read("shapes") is None and renamed is not None and renamed.versions[1].project == "forms"

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 
+from sensors.asked_again import Standing
 from sensors.readiness import EarlierRun, Go, Wait, readiness
 from visionops_assets.project import Trigger
 
 HOUR = timedelta(hours=1)
 
 
-def decide(trigger=None, runs=(), stored=None, age=HOUR, since=None, new_samples=10):
+def decide(trigger=None, runs=(), stored=None, age=HOUR, since=None, new_samples=10, again=False):
     return readiness(
         "shapes",
         "20260101T000000-0123456789ab",
@@ -20,6 +21,7 @@ def decide(trigger=None, runs=(), stored=None, age=HOUR, since=None, new_samples
         age=age,
         since_last_request=since,
         new_samples=new_samples,
+        again=again,
     )
 
 
@@ -90,3 +92,35 @@ def test_the_trigger_waits_for_quiet_for_time_and_for_samples():
 
 def test_an_error_is_repeated_without_waiting_for_the_trigger():
     assert decide(Trigger(min_new_samples=50), [errored()]) == Go(2, 2)
+
+
+def test_what_is_asked_again_waits_for_no_new_data_and_fails_no_oftener_than_it_may():
+    trigger = Trigger(min_new_samples=500, at_most_every=timedelta(days=1), attempts=2)
+    quiet = {"age": timedelta(0), "since": timedelta(0), "new_samples": 0}
+    assert isinstance(decide(trigger, stored="FAIL", **quiet), Wait)
+    assert decide(trigger, stored="FAIL", again=True, **quiet) == Go(1, 1)
+    gave_up = decide(trigger, [errored(), errored()], stored="FAIL", again=True, **quiet)
+    assert isinstance(gave_up, Wait) and gave_up.wrong
+
+
+@pytest.mark.parametrize(
+    ("standing", "run", "counts"),
+    [
+        (Standing(None, rules="a"), EarlierRun("r", "errored", "refused"), True),
+        (Standing(None, rules="a"), EarlierRun("r", "errored", "refused", rules="b"), False),
+        (Standing(None, rules="a"), EarlierRun("r", "succeeded", "promoted", rules="b"), True),
+        (Standing(None, rules="a", under="b"), EarlierRun("r", "errored", "refused"), False),
+        (Standing(None, rules="a", under="a"), EarlierRun("r", "errored", "refused", rules="a"), True),
+        (
+            Standing(None, rules="a", asked_anew=True),
+            EarlierRun("r", "succeeded", "promoted", rules="a"),
+            False,
+        ),
+        (Standing(None, rules="a", asked_anew=True), EarlierRun("r", "errored", "error", rules="a"), True),
+        (Standing(None, rules="a", under="b", final=True), EarlierRun("r", "errored", "refused"), True),
+        (Standing(None), EarlierRun("r", "errored", "refused", rules="b"), True),
+        (Standing(None, rules="a"), EarlierRun("r", "in progress", rules="b"), True),
+    ],
+)
+def test_an_earlier_run_counts_where_it_speaks_of_what_is_asked_now(standing, run, counts):
+    assert standing.counts(run) is counts
