@@ -7,7 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import httpx
 import numpy as np
+import psutil
 import pytest
 from logged import png
 from PIL import Image
@@ -69,8 +71,10 @@ def test_a_full_queue_says_when_to_come_again_and_nobody_waits_for_ever(
     with serving(models, queue=2) as client, ThreadPoolExecutor(2) as clients:
         waiting = [clients.submit(client.post, "/predict", content=png(1)) for _ in range(2)]
         until = time.monotonic() + 60
-        while (told := client.post("/predict", content=png(1))).status_code != 429:
+        while 'waiting_requests{group="all",project="shapes"} 2.0' not in client.get("/metrics").text:
             assert time.monotonic() < until
+        told = client.post("/predict", content=png(1))
+        assert told.status_code == 429
         assert told.headers["retry-after"] == "1"
         assert client.get("/health").status_code == 200
         going_on.set()
@@ -89,3 +93,23 @@ def test_a_model_of_another_size_answers_what_was_decoded_for_the_one_before(mod
     one, other = app._answer(seen)
     assert isinstance(one, Answer) and isinstance(other, Answer)
     assert one.to_json() == other.to_json()
+
+
+def test_stopping_waits_for_no_image_that_takes_long(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    bad = slow_webp()
+    with ThreadPoolExecutor(8) as clients:
+        with serving(models, decode_seconds=60) as client:
+            asked = [clients.submit(httpx.post, f"{client.base_url}/predict", content=bad) for _ in range(8)]
+            while not any(
+                "decode_worker" in " ".join(each.cmdline()) for each in psutil.Process().children()
+            ):
+                ask(client, png(1))
+        answers = [each.result() for each in asked if each.exception() is None]
+    assert {answer.status_code for answer in answers} <= {200, 400, 503}
+    assert ask_again(models)
+
+
+def ask_again(models: ProductionWorld) -> bool:
+    with serving(models) as client:
+        return client.post("/predict", content=slow_webp(40)).status_code == 200

@@ -106,6 +106,9 @@ class PredictionApp:
             found = error
         except Busy:
             return self._busy(started)
+        except asyncio.CancelledError:
+            # Only of what a server that stops waited for too long.
+            return self._say(503, {"error": "the server stops before this image is answered"}, started)
         except Exception:
             # Raised on, it would end the connection behind its answer, and the client's next request with it.
             _log.exception("a prediction of %s failed", self._project)
@@ -127,6 +130,7 @@ class PredictionApp:
         return JSONResponse(told)
 
     async def _show_metrics(self, _: Request) -> Response:
+        self._metrics.waiting(self._waiting)
         return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     def _busy(self, started: float) -> Response:

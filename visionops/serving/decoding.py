@@ -35,6 +35,7 @@ class Decoding:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="decode")
         self._guarded = ThreadPoolExecutor(most, thread_name_prefix="guarded")
         self._waiting, self._most_waiting = 0, most * _WAITING_PER_WORKER
+        self._running: list[bytes] = []
 
     async def picture(self, data: bytes, shipped: ShippedModel) -> Picture:
         """An image for a model. Raises `UnreadableImage`, and `Busy`."""
@@ -59,13 +60,22 @@ class Decoding:
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._guarded, self.picture_now, data, shipped
+                self._guarded, self._guarded_picture, data, shipped
             )
         finally:
             self._waiting -= 1
 
+    def _guarded_picture(self, data: bytes, shipped: ShippedModel) -> Picture:
+        self._running.append(data)
+        try:
+            return self.picture_now(data, shipped)
+        finally:
+            self._running.remove(data)
+
     def close(self) -> None:
-        """End the threads, and the workers."""
+        """End the threads; what workers still decode is for nobody any more."""
         self._threads.shutdown()
-        self._guarded.shutdown(cancel_futures=True)
-        workers(self._limits).end()
+        self._guarded.shutdown(wait=False, cancel_futures=True)
+        if self._running:
+            workers(self._limits).end()
+        self._guarded.shutdown()

@@ -49,6 +49,12 @@ class Metrics:
             names,
             registry=self._registry,
         )
+        self._waiting = Gauge(
+            "visionops_serve_waiting_requests",
+            "Requests that came and are not answered yet",
+            names,
+            registry=self._registry,
+        )
         for state, description in (
             ("written", "Rows of the log that were spooled"),
             ("waiting", "Rows of the log that wait for the spool"),
@@ -62,6 +68,10 @@ class Metrics:
         """Count one request."""
         self._requests.labels(**self._labels, status=str(status)).inc()
         self._seconds.labels(**self._labels).observe(seconds)
+
+    def waiting(self, requests: int) -> None:
+        """Say how many wait."""
+        self._waiting.labels(**self._labels).set(requests)
 
     def batch(self, images: int) -> None:
         """Count one batch."""

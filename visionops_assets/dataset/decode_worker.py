@@ -27,13 +27,13 @@ _KEPT = 96 << 20
 
 
 def main(descriptor: int, memory: int) -> None:
-    """Answer until the other end goes away; `memory` is what an image may take, in bytes."""
+    """Answer until the other end goes away; `memory` is what this process may take in all, in bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICE)
     connection = socket.socket(fileno=descriptor)
     _load_decoders()
     _limit(memory)
-    at_rest = _address_space()
+    at_rest = _pages()[0]
     connection.sendall(READY)
     while head := receive(connection, FRAME.size):
         words, length = FRAME.unpack(head)
@@ -43,7 +43,7 @@ def main(descriptor: int, memory: int) -> None:
             return
         told, pixels = _answer(job, data)
         del data
-        told["leaves"] = _address_space() > at_rest + _KEPT
+        told["leaves"] = _pages()[0] > at_rest + _KEPT
         said = json.dumps(told).encode()
         connection.sendall(FRAME.pack(len(said), len(pixels)) + said)
         connection.sendall(pixels)
@@ -109,8 +109,9 @@ def _load_decoders() -> None:
 def _limit(memory: int) -> None:
     import resource
 
+    addresses, resident = _pages()
     for what, most in (
-        (resource.RLIMIT_AS, _address_space() + memory),
+        (resource.RLIMIT_AS, addresses + memory - resident),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
     ):
@@ -119,9 +120,11 @@ def _limit(memory: int) -> None:
         resource.setrlimit(what, (most, most))
 
 
-def _address_space() -> int:
-    """Bytes of this process's address space, 0 where the system does not say."""
+def _pages() -> tuple[int, int]:
+    """Bytes of this process's address space, and of what of it is in memory; 0 where the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        addresses, resident, *_ = Path("/proc/self/statm").read_text().split()
     except OSError:
-        return 0
+        return 0, 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    return int(addresses) * page, int(resident) * page
