@@ -70,6 +70,7 @@ class Agent:
         self._reporter, self._open_runner, self._examine = reporter, open_runner, examine
         self._threads, self._lock_file = threads, lock_file
         self._now, self._synchronised, self._facts = now, synchronised, facts
+        self._own_kbps = client.max_kbps
         self._changing, self._answering = threading.RLock(), threading.RLock()
         self._open: _Open | None = None
         self._answered = 0
@@ -98,7 +99,8 @@ class Agent:
         looked = self._trust.look(self.state.group, now, synchronised=self._synchronised())
         asked = looked.assignment
         self._assignment = asked
-        self._client.max_kbps = asked.max_kbps or self._client.max_kbps
+        limits = [each for each in (asked.max_kbps, self._own_kbps) if each]
+        self._client.max_kbps = min(limits, default=None)
         moved_to = asked.moved.get(self._device)
         if moved_to is not None and moved_to != self.state.group:
             self._change(states.moved, moved_to, now)
@@ -146,6 +148,7 @@ class Agent:
 
     def answer(self, image: bytes) -> dict[str, Any]:
         """What the model in force says of an image. Raises `NoModel`, and `BadImage` for one that cannot be decoded."""
+        died = False
         with self._answering:
             for _ in range(states.MOST_STARTS + REOPENED + 2):
                 opened = self._opened()
@@ -155,9 +158,12 @@ class Agent:
                     found = opened.runner.answer(image)
                 except RunnerDied as error:
                     self._died(opened, error)
+                    died = True
                     continue
                 self._was_right(opened, found)
                 return {**found, "model": _model_named(opened)}
+        if not died:
+            raise NoModel(f"no model can be opened on {self._device}: {self.problems.get('model')}")
         # Neither the candidate nor the good model could answer it.
         raise BadImage("no model answers it: its process ends each time")
 
@@ -202,7 +208,8 @@ class Agent:
             "previous": _short(state.previous),
             "candidate": _short(state.candidate),
             "quarantine": {id: why for id, why, _ in state.quarantine},
-            "problem": "; ".join(f"{name}: {said}" for name, said in sorted(self.problems.items())) or None,
+            "problem": "; ".join(f"{name}: {said}" for name, said in sorted(dict(self.problems).items()))
+            or None,
             "waiting_events": len(state.outbox),
             "dropped_events": state.dropped,
             "agent": __version__,
@@ -314,7 +321,7 @@ class Agent:
             self._answered = 0
         if self._files.sha256(f"blobs/{serving.digest(MODEL)}") != serving.digest(MODEL):
             if trial:
-                self._change(states.failed, "bad_digest", self._now(), "its file changed on this disk")
+                self._leave(serving, "bad_digest", "its file changed on this disk")
             else:
                 self._good_is_corrupt(serving)
             return None
@@ -330,8 +337,7 @@ class Agent:
     def _died(self, opened: _Open, error: RunnerDied) -> None:
         self._close_runner()
         self.problems["model"] = f"the model of release {opened.bundle.release}: {error}"
-        if self.state.phase == "TRIAL" and self.state.candidate == opened.bundle:
-            self._change(states.failed, error.why, self._now(), str(error))
+        self._leave(opened.bundle, error.why, str(error))
 
     def _was_right(self, opened: _Open, found: Mapping[str, Any]) -> None:
         self.problems.pop("model", None)
@@ -343,9 +349,15 @@ class Agent:
         allowed = float(opened.content["budget"].get("cpu_ms", "inf"))
         if len(self._timed) >= FEWEST_TIMED and statistics.median(self._timed) > allowed:
             took = f"{statistics.median(self._timed):.1f} ms of processor an image, {allowed:g} are allowed"
-            self._change(states.failed, "slow", self._now(), took)
+            self._leave(opened.bundle, "slow", took)
             return
         self._commit_if_observed()
+
+    def _leave(self, bundle: Bundle, why: str, detail: str) -> None:
+        """Leave a bundle that is on trial; what is not any more, since a look took it back, is left alone."""
+        with self._changing:
+            if self.state.phase == "TRIAL" and self.state.candidate == bundle:
+                self._change(states.failed, why, self._now(), detail)
 
     def _commit_if_observed(self) -> None:
         with self._changing:
@@ -359,6 +371,8 @@ class Agent:
                 self._change(states.observed, self._now())
 
     def _good_is_corrupt(self, good: Bundle) -> None:
+        if self.state.good != good:
+            return
         previous = self.state.previous
         whole = previous is not None and self._whole(previous)
         self._change(states.good_corrupt, self._now(), previous_whole=whole)

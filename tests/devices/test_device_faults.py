@@ -128,6 +128,30 @@ def test_an_image_that_kills_every_model_is_given_up_and_the_next_is_answered(de
     assert agent.state.phase == "IDLE"
 
 
+def test_a_good_model_that_cannot_be_opened_is_a_problem_and_no_fault_of_the_image(device: Device) -> None:
+    def fails(model: Path, threads: int) -> OpenedHere:
+        raise RunnerDied("crash", "no memory")
+
+    device.open_runner = fails
+    agent = device.start()
+    with pytest.raises(NoModel, match=r"no model can be opened on cam-17.*no memory"):
+        agent.answer(frame())
+    # It is nobody's fault that can be told from here: the model stays, and is opened at the next image.
+    agent._open_runner = OpenedHere
+    assert agent.answer(frame())["model"]["release"] == 1
+    assert agent.status()["problem"] is None
+
+
+def test_the_smaller_of_two_bandwidth_limits_holds_and_is_lifted(fleet: Fleet, device: Device) -> None:
+    device.client.max_kbps = 800
+    agent = device.start()
+    base = fleet.bundle(1, release=1).named
+    for asked, held in ((500, 500), (None, 800), (900, 800)):
+        fleet.assign(base=base, max_kbps=asked)
+        agent.look()
+        assert device.client.max_kbps == held
+
+
 def test_a_slow_candidate_is_left_by_its_processor_time(fleet: Fleet, device: Device) -> None:
     fleet.publish(fleet.bundle(2, budget={"cpu_ms": 5.0}), observe={"frames": 1000})
 

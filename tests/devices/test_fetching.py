@@ -3,7 +3,10 @@
 import errno
 import hashlib
 import os
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -231,3 +234,51 @@ def test_what_is_served_is_what_devices_may_have(tmp_path: Path) -> None:
         ):
             assert http.get(path).status_code == 404, path
         assert http.put(url, content=b"").status_code == 405
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Send a little more each time, then end the connection as a rebooting router does."""
+    start = start_of(handler)
+    answer(handler, 206 if start else 200, CONTENT[start:], start, 3 * PIECE)
+    handler.wfile.flush()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+
+
+def trickling(handler: BaseHTTPRequestHandler) -> None:
+    """Send in crumbs of odd sizes, with pauses."""
+    start = start_of(handler)
+    answer(handler, 206 if start else 200, CONTENT[start:], start, 0)
+    for at in range(start, len(CONTENT), 7919):
+        handler.wfile.write(CONTENT[at : at + 7919])
+        if at % 5 == 0:
+            time.sleep(0.01)
+
+
+def silent(handler: BaseHTTPRequestHandler) -> None:
+    """Half open: the line is there, and nothing comes."""
+    answer(handler, 200, CONTENT, 0, PIECE)
+    time.sleep(1)
+
+
+@pytest.mark.parametrize("behaviour", [reset, trickling], ids=["reset", "trickling"])
+def test_bad_lines_bring_the_file_all_the_same(files: Files, behaviour: Behaviour) -> None:
+    client = Client()
+    with server(behaviour) as url:
+        for _ in range(100):
+            try:
+                fetch(client, files, url)
+            except Unreachable:
+                continue
+            break
+    assert files.read(f"blobs/{SHA256}") == CONTENT
+    assert client.bytes <= len(CONTENT) + CHUNK
+
+
+def test_a_line_that_falls_silent_is_left_and_what_came_is_kept(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.fetch._READ", 0.3)
+    with server(silent) as url, pytest.raises(Unreachable):
+        fetch(Client(), files, url)
+    assert (files.size(f"incoming/{SHA256}") or 0) >= PIECE
