@@ -271,6 +271,15 @@ def test_links_inside_of_the_source_are_followed_but_not_in_circles(tmp_path):
     check(plan_of(files.root), Comes(CATS_AND_DOGS))
 
 
+def test_a_link_to_nothing_is_an_error_and_is_counted(tmp_path):
+    files = Files(tmp_path / "data")
+    files.classes("cat", "dog")
+    (tmp_path / "data/cat/gone.png").symlink_to("nowhere.png")
+    plan = plan_of(files.root)
+    check(plan, Comes(CATS_AND_DOGS, told=[("ERROR", "cat/gone.png is a link to what is not there")]))
+    assert plan.sums.files == 7 and plan.sums.files_left_out.total() == 1
+
+
 def zipped(path: Path, folder: Path, name) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*.png")):

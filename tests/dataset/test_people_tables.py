@@ -107,6 +107,11 @@ def two_that_fit(files: Files) -> Comes:
     return Comes({"a/1.png": "b"}, told=[("ERROR", r"0.png fits a/0.png and b/0.png \(labels.csv, row 2\)")])
 
 
+def delimiter_of_excel(files: Files) -> Comes:
+    plain(files, rows(lambda n, c: f"{n}.png;{c}", "sep=;\r\npath;label", "\r\n"))
+    return Comes(AB)
+
+
 def spaces(files: Files) -> Comes:
     files.images(" 0.png", "1.png", "2 .png")
     files.text("labels.csv", "path,label\n 0.png,a\n 1.png ,b\n2 .png, a \n")
@@ -212,6 +217,7 @@ CASES = [
         foreign_folder,
         two_foreign_folders,
         two_that_fit,
+        delimiter_of_excel,
         spaces,
         empty_rows,
         boxes_by_corners,
@@ -327,3 +333,12 @@ def test_a_group_that_main_calls_otherwise_is_told(tmp_path):
     told = found[found["check"] == "groups whole"]
     assert told["what"].tolist() == ["is called '0.0' on main"] and told["image"].tolist() == ["group 0"]
     assert told["severity"].tolist() == ["WARN"]
+
+
+def test_regions_as_text_are_no_classes(tmp_path):
+    files = Files(tmp_path / "data")
+    plain(files, rows(lambda n, _: f'{n}.png,"[{{""x"":1,""rectanglelabels"":[""a""]}}]"'))
+    with pytest.raises(
+        SourceError, match=r"its column 'label' holds .* which is no class; .*export them as JSON or COCO"
+    ):
+        read_source(files.root)

@@ -62,6 +62,13 @@ def lists(files: Files) -> Comes:
     return Comes(truth, splits, [("WARN", "JPEGImages/6.png is in none of the source's lists")])
 
 
+def train_and_val_together(files: Files) -> Comes:
+    drawn(files)
+    files.text("ImageSets/Main/trainval.txt", "0\n1\n2\n")
+    files.text("ImageSets/Main/test.txt", "3\n")
+    return Comes(TRUTH, {"JPEGImages/0.png": "train", "JPEGImages/3.png": "holdout"})
+
+
 def same_names_beside_each(files: Files) -> Comes:
     for number, folder in enumerate("ab"):
         files.image(f"{folder}/0000.png")
@@ -174,7 +181,13 @@ def label_studio_choices(files: Files) -> Comes:
 
 CASES = [
     *(sizes_that_say_nothing, sizes_that_are_wrong, floats, corners_the_wrong_way, parts, lists),
-    *(same_names_beside_each, same_names_one_annotated, same_names_apart, same_names_that_fit_two),
+    *(
+        train_and_val_together,
+        same_names_beside_each,
+        same_names_one_annotated,
+        same_names_apart,
+        same_names_that_fit_two,
+    ),
     *(names_that_contradict, a_name_of_nothing, masks, cvat_images, cvat_tags, label_studio_boxes),
     label_studio_choices,
 ]

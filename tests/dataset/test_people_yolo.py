@@ -205,6 +205,33 @@ def lists_that_contradict(files: Files) -> Comes:
     return Comes({name: one for name, one in TRUTH.items() if name != "images/3.png"}, told=told)
 
 
+def lists_of_another_machine(files: Files) -> Comes:
+    named(files, "train: a.txt\nval: b.txt\nnames: [bolt, nut]\n")
+    files.text("a.txt", "".join(f"/home/bob/{n}.png\n" for n in range(3)))
+    files.text("b.txt", "/home/bob/3.png\n/home/bob/99.png\n")
+    told = [
+        ("ERROR", r"/home/bob/99.png is listed \(b.txt, line 2\)"),
+        ("WARN", "a.txt: /home/bob/ for images/"),
+    ]
+    return Comes(TRUTH, {"images/0.png": "train", "images/3.png": "holdout"}, told)
+
+
+def settings_in_a_folder(files: Files) -> Comes:
+    for split in ("train", "valid"):
+        drawn(files, images=f"set/{split}/images", labels=f"set/{split}/labels")
+    files.text("set/data.yaml", "train: ../train/images\nval: ../valid/images\nnames: [bolt, nut]\n")
+    files.image("extra/0.png")
+    splits = {"set/train/images/0.png": "train", "set/valid/images/0.png": "holdout"}
+    told = [("WARN", "extra/0.png has no label file, and is in no split of the source")]
+    return Comes(below("set/train/images") | below("set/valid/images"), splits, told)
+
+
+def splits_inside_of_each_other(files: Files) -> Comes:
+    named(files, images="train/val/images", labels="train/val/labels")
+    told = [("ERROR", "train/val/images/0.png is of train and of val by its folders")]
+    return Comes(below("train/val/images"), told=told)
+
+
 def a_folder_that_is_not_there(files: Files) -> Comes:
     named(files, "train: images\nval: elsewhere\nnames: [bolt, nut]\n")
     return Comes(
@@ -336,7 +363,16 @@ CASES = [
         roboflow,
         folders_of_another_machine,
     ),
-    *(lists, lists_that_contradict, a_folder_that_is_not_there, darknet_of_cvat, classes_among_labels),
+    *(
+        lists,
+        lists_that_contradict,
+        lists_of_another_machine,
+        settings_in_a_folder,
+        splits_inside_of_each_other,
+        a_folder_that_is_not_there,
+        darknet_of_cvat,
+        classes_among_labels,
+    ),
     *(classes_with_a_mark, classes_with_a_blank_line, classes_that_contradict, no_class_names, capitals),
     *(
         beside_the_images,

@@ -19,6 +19,7 @@ _SYSTEM = frozenset(
         "__macosx",
         "thumbs.db",
         "ehthumbs.db",
+        "ehthumbs_vista.db",
         "desktop.ini",
         "_success",
         "@eadir",
@@ -71,7 +72,7 @@ class Listing:
     """The files below `root`, by their paths from there, sorted as paths are: `images`, by their names, and `others`.
 
     What is no part of any format, hidden files and what systems leave behind, is counted in `passed`. `links` lead out
-    of the source, and are not read.
+    of the source, `broken` ones lead nowhere; they are not read.
     """
 
     root: Path
@@ -79,6 +80,7 @@ class Listing:
     others: Names
     passed: int = 0
     links: Sequence[str] = ()
+    broken: Sequence[str] = ()
 
     def ending(self, *suffixes: str) -> list[str]:
         """The other files whose names end so, whatever their case."""
@@ -95,7 +97,11 @@ class Listing:
             "is a link that leads out of the source",
             "put a copy there, or allow it with --follow-links",
         )
-        return [Finding("inside the source", name, what, why) for name in self.links]
+        broken = "is a link to what is not there", "put the file there, or remove the link"
+        return [
+            *(Finding("inside the source", name, what, why) for name in self.links),
+            *(Finding("complete", name, *broken) for name in self.broken),
+        ]
 
 
 def list_files(root: Path, follow_links: bool = False) -> Listing:
@@ -104,14 +110,14 @@ def list_files(root: Path, follow_links: bool = False) -> Listing:
     images, others = TextColumn(), TextColumn()
     for name in walk.below(str(root), "", ()):
         (images if is_image_name(name) else others).add(name)
-    links = sorted(walk.outside, key=lambda name: name.split("/"))
-    return Listing(root, _sorted(images), _sorted(others), walk.passed, links)
+    links, broken = (sorted(names, key=lambda name: name.split("/")) for names in (walk.outside, walk.broken))
+    return Listing(root, _sorted(images), _sorted(others), walk.passed, links, broken)
 
 
 class _Walk:
     def __init__(self, root: Path, follow_links: bool) -> None:
         self._root, self._follow = root, follow_links
-        self.passed, self.outside = 0, list[str]()
+        self.passed, self.outside, self.broken = 0, list[str](), list[str]()
 
     def below(self, folder: str, before: str, around: tuple[str, ...]) -> Iterator[str]:
         """The files of a folder and the folders in it, in no order. One that may not be read is passed over."""
@@ -127,6 +133,8 @@ class _Walk:
                     self.passed += _files_in(entry)
                 elif linked and not self._allowed(entry):
                     self.outside.append(before + entry.name)
+                elif linked and not Path(entry.path).exists():
+                    self.broken.append(before + entry.name)
                 elif entry.is_dir():
                     place = os.path.realpath(entry.path) if linked else entry.path
                     # A link to a folder around it has no end.
@@ -146,7 +154,7 @@ class _Walk:
 
 def is_no_part(name: str) -> bool:
     """Whether a file or folder is of no format: hidden, or left behind by a system."""
-    return name.startswith(".") or name.lower() in _SYSTEM
+    return name.startswith((".", "~$")) or name.lower() in _SYSTEM
 
 
 def _files_in(entry: os.DirEntry[str]) -> int:

@@ -52,6 +52,9 @@ FORMATS: dict[str, ModuleType] = {
 }
 
 
+_SETTINGS = (".yaml", ".yml", ".data", ".names")
+
+
 @from_the_system()
 def read_source(source: Path, stated: Stated = NOTHING_STATED, *, held_elsewhere: bool = False) -> Source:
     """Read a folder, table or archive in the format stated, or in the first that recognises it.
@@ -82,6 +85,9 @@ class _Place:
 
     @classmethod
     def of(cls, source: Path, stated: Stated, *, said: bool) -> "_Place":
+        if source.is_file() and source.suffix.lower() in _SETTINGS:
+            # Settings of YOLO name what lies around them.
+            source = source.parent
         if source.is_file():
             whole = list_files(source.parent, stated.follow_links)
             return cls(replace(whole, others=sorted_names([source.name])), [], Counter())
@@ -200,8 +206,11 @@ def _read(
     if listing.passed:
         rest["hidden or of the system"] += listing.passed
     rest += place.around
+    links = len(listing.links) + len(listing.broken)
+    if links:
+        files_left["is a link that is not followed"] += links
     sums = Sums(
-        len(listing.images) + len(listing.others) + listing.passed + place.around.total(),
+        len(listing.images) + len(listing.others) + listing.passed + place.around.total() + links,
         len(listing.images),
         len(read),
         rest,

@@ -244,8 +244,9 @@ class _Resolving:
         of_file = None if row < 0 else split_of_file(self._said.files[self._said.file_of[row]])
         of_folders = self._splits_of_folders(folder)
         if len({*of_folders, *([of_file] if of_file else [])}) > 1:
-            told = [f"{split} by its folders" for split in of_folders]
-            told += [f"{of_file} by {self._said.files[self._said.file_of[row]]}"] if of_file else []
+            told = [f"{' and of '.join(of_folders)} by its folders"] if of_folders else []
+            if of_file and of_folders != [of_file] and not self._said.one_each:
+                told.append(f"{of_file} by {self._said.files[self._said.file_of[row]]}")
             why = "so it is not known which it is of; rename one of them, or draw by lot with --holdout 0.25"
             self._findings.append(Finding("one split", name, f"is of {' and of '.join(told)}", why))
         return of_file or split_in_folders(folder)
@@ -258,30 +259,26 @@ class _Resolving:
     def _listed(self) -> dict[int, str]:
         """The split of each image by the lists of the source."""
         found: dict[int, tuple[str, str]] = {}
-        by_file: dict[str, list[tuple[str, str, int]]] = defaultdict(list)
-        for text, split, file, place in self._said.listed:
-            by_file[file].append((text, split, place))
-        for file, entries in by_file.items():
-            folder = file.rpartition("/")[0]
-            meant = [self._in_list(text, folder) for text, _, _ in entries]
-            lacking = [number for number, one in enumerate(meant) if not one.places]
-            if lacking:
-                moved, prefix = self._finder.with_prefix([entries[number][0] for number in lacking])
-                for number, one in moved.items():
-                    meant[lacking[number]] = one
-                if moved:
-                    self._tell(PREFIX, f"{file}: {prefix}", len(moved))
-            for (text, split, line), one in zip(entries, meant, strict=True):
-                if not one.places:
-                    what = f"is listed ({file}, line {line}) but is not there"
-                    self._findings.append(Finding("complete", text, what, "add it, or remove its line"))
-                for place in one.places:
-                    before = found.setdefault(place, (split, file))
-                    if before[0] != split:
-                        what = f"is listed in {before[1]} and in {file}, for {before[0]} and {split}"
-                        self._findings.append(
-                            Finding("one split", self._data.images[place], what, "keep it in one list")
-                        )
+        entries = self._said.listed
+        meant = [self._in_list(text, file.rpartition("/")[0]) for text, _, file, _ in entries]
+        lacking = [number for number, one in enumerate(meant) if not one.places]
+        if lacking:
+            moved, prefix = self._finder.with_prefix([entries[number][0] for number in lacking])
+            for number, one in moved.items():
+                meant[lacking[number]] = one
+            if moved:
+                self._tell(PREFIX, f"{entries[lacking[0]][2]}: {prefix}", len(moved))
+        for (text, split, file, line), one in zip(entries, meant, strict=True):
+            if not one.places:
+                what = f"is listed ({file}, line {line}) but is not there"
+                self._findings.append(Finding("complete", text, what, "add it, or remove its line"))
+            for place in one.places:
+                before = found.setdefault(place, (split, file))
+                if before[0] != split:
+                    what = f"is listed in {before[1]} and in {file}, for {before[0]} and {split}"
+                    self._findings.append(
+                        Finding("one split", self._data.images[place], what, "keep it in one list")
+                    )
         return {place: split for place, (split, _) in found.items()}
 
     def _in_list(self, text: str, folder: str) -> Meant:

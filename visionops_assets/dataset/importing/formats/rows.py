@@ -1,7 +1,9 @@
 """The rows of a CSV, JSON Lines or Parquet table, a bounded number in memory at once."""
 
 import csv
+import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from visionops_assets.dataset.importing.plain_text import encoding_of, not_text,
 from visionops_assets.dataset.importing.portions import AT_ONCE
 from visionops_assets.dataset.importing.source import SourceError
 
+_DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 
 
@@ -49,13 +52,17 @@ def _csv_rows(table: Path, encoding: str | None) -> Rows:
         head = stream.readline()
         while stream.read(1 << 20):
             pass
-    delimiter = max(",;\t", key=head.count)
+    # Excel says its delimiter in a line before the table.
+    said = _DELIMITER.fullmatch(head.strip())
+    delimiter = said[1] if said else max(",;\t", key=head.count)
 
     def lines() -> Iterator[tuple[int, list[str]]]:
         with open_text(table, encoding) as stream:
             reader = csv.reader(stream, delimiter=delimiter, strict=True)
             # Rows are counted as spreadsheets show them.
-            yield from enumerate((row for row in reader if row), start=1)
+            yield from itertools.islice(
+                enumerate((row for row in reader if row), start=1), int(said is not None), None
+            )
 
     header, broken, empty = None, "", 0
     try:

@@ -49,7 +49,17 @@ _IMAGE = (
     ),
     *("img_path", "filepath", "file_path"),
 )
-_LABEL = ("label", "class", "category", "target", "class_name", "label_name", "classname", "category_name")
+_LABEL = (
+    "label",
+    "class",
+    "category",
+    "target",
+    "class_name",
+    "label_name",
+    "classname",
+    "category_name",
+    "choice",
+)
 _OBJECTS = ("objects", "annotations")
 # Of the canonical annotations, what is found anew at the audit.
 _AUDITED = frozenset({"sha256", "phash", "width", "height", "size", "excluded", "batch"})
@@ -250,6 +260,13 @@ class _Table:
         ]
 
     def _class(self, value: Any, column: str) -> str:
+        if isinstance(value, (list, dict)) or (
+            isinstance(value, str) and value.lstrip().startswith(("[{", "{"))
+        ):
+            raise SourceError(
+                f"{self._shown}: its column {column!r} holds {str(value)[:60]!r}, which is no class; where these are "
+                "regions, export them as JSON or COCO, or as one row a box"
+            )
         return "" if _absent(value) else _named(value, self._rows.names.get(column, []))
 
     def _facts(self, row: dict[str, Any], where: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ NAME = "voc"
 
 _ROOT = re.compile(rb"<annotation[\s>/]")
 _HEAD = 4096
+_LISTS = re.compile(r"(?:^|/)imagesets/(?:main/)?[^/]+$", re.IGNORECASE)
 _MASKS = ("segmentationclass", "segmentationobject", "segmentationclassraw")
 
 
@@ -45,14 +46,29 @@ def read(listing: Listing, stated: Stated) -> Said:
             boxes=[_box(entry, path) for entry in root.iter("object")],
             frame=stated_size(root.findtext("size/width"), root.findtext("size/height")),
         )
-    for name in listing.ending(".txt"):
-        *folders, last = name.split("/")
-        split = SPLIT_NAMES.get(stem(last).lower())
-        if split is not None and [one.lower() for one in folders[-2:]] == ["imagesets", "main"]:
-            said.read.add(name)
-            lines = enumerate(read_text(listing.root / name, stated.encoding).splitlines(), start=1)
-            said.listed += [(line.split()[0], split, name, number) for number, line in lines if line.strip()]
+    for name, split in _lists(listing):
+        said.read.add(name)
+        lines = enumerate(read_text(listing.root / name, stated.encoding).splitlines(), start=1)
+        said.listed += [(line.split()[0], split, name, number) for number, line in lines if line.strip()]
     return said
+
+
+def _lists(listing: Listing) -> list[tuple[str, str]]:
+    """The lists of images in `ImageSets/Main`, or `ImageSets` itself, with their splits."""
+    texts = [name for name in listing.ending(".txt") if _LISTS.search(name)]
+    mains = [name for name in texts if "/main/" in name.lower()] or texts
+    found = [(name, split) for name in mains if (split := SPLIT_NAMES.get(_called(name))) is not None]
+    # Without a list of train alone, what may be trained on is train.
+    together = (
+        []
+        if any(split == "train" for _, split in found)
+        else [name for name in mains if _called(name) == "trainval"]
+    )
+    return [*found, *((name, "train") for name in together)]
+
+
+def _called(name: str) -> str:
+    return stem(name.rpartition("/")[2]).lower()
 
 
 def _mask(name: str) -> str | None:

@@ -81,7 +81,7 @@ def _names_files(listing: Listing) -> list[str]:
     yamls = [
         name
         for name in listing.ending(".yaml", ".yml")
-        if "/" not in name and _NAMES.search((listing.root / name).read_bytes().replace(b"\0", b""))
+        if _NAMES.search((listing.root / name).read_bytes().replace(b"\0", b""))
     ]
     darknet = listing.ending(".names")
     plain = [name for name in listing.ending(".txt") if name.rpartition("/")[2].lower() == "classes.txt"]

@@ -60,9 +60,15 @@ def _one(
     of: dict[str, set[str]],
     splits: Splits,
 ) -> None:
-    split = SPLIT_NAMES[key]
+    split, around = SPLIT_NAMES[key], "".join(f"{part}/" for part in file.split("/")[:-1])
     text = entry.lower().endswith(".txt")
-    place = _placed(entry, base, others if text else folders)
+    there = others if text else folders
+    # From the file itself, where it does not lie at the top.
+    inside = {name.removeprefix(around) for name in there if name.startswith(around)} if around else there
+    place = _placed(entry, base, inside)
+    place = place if place is None else around + place
+    if place is None and around:
+        place = _placed(entry, base, there)
     if place is None:
         what = f"names {entry} for {key}, which is not there"
         why = "correct it, or take it out"
