@@ -1,6 +1,7 @@
 """The data folder: what lies in it, which format it has, and who may write to it."""
 
 import ctypes
+import errno
 import json
 import os
 import re
@@ -52,9 +53,12 @@ class DataFolder:
                 f"{self.path} is already being served{self._holder()}: use that server or stop it"
             ) from None
         except OSError as problem:
-            raise FolderError(f"cannot write to the data folder {self.path}: {problem}") from problem
+            raise FolderError(cannot_write(self.path, problem)) from problem
         try:
             self.check_format(new=True)
+        except OSError as problem:
+            self._lock.release()
+            raise FolderError(cannot_write(self.path, problem)) from problem
         except BaseException:
             self._lock.release()
             raise
@@ -89,6 +93,15 @@ class DataFolder:
             return f" by process {server['pid']} at {server['endpoint']}"
         except (OSError, ValueError, KeyError, TypeError):
             return " by another process"
+
+
+def cannot_write(folder: Path, problem: OSError) -> str:
+    """Why a server cannot write into its data folder, and what mends it, in one line."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no room is left on the disk of the data folder {folder}: free some space, or use another folder"
+        )
+    return f"cannot write to the data folder {folder}: {problem.strerror or problem}"
 
 
 def write_private(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from lakefs_local import credentials, sessions
-from lakefs_local.folder import SAID_BY, DataFolder, FolderError, write_private
+from lakefs_local.folder import SAID_BY, DataFolder, FolderError, cannot_write, write_private
 from lakefs_local.http.app import Application
 from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
@@ -66,6 +66,9 @@ class RunningServer:
         try:
             self._pairs = credentials.load_or_create(self.folder.credentials)
             self._socket = _bind_first_free(options.host, [*options.prefer, options.port])
+        except OSError as problem:
+            store.close()
+            raise FolderError(cannot_write(self.folder.path, problem)) from problem
         except BaseException:
             store.close()
             raise
@@ -207,7 +210,12 @@ def serve(options: Options) -> int:
     def announce() -> None:
         print(f"lakeFS API at {running.endpoint}, credentials in {running.folder.credentials}", flush=True)
 
-    running.run(announce)
+    try:
+        running.run(announce)
+    except OSError as problem:
+        # As where there is no room left to say where it answers.
+        print(f"{SAID_BY}{cannot_write(running.folder.path, problem)}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from lakefs_local.folder import DataFolder, FolderError
+from lakefs_local.folder import DataFolder, FolderError, cannot_write
 from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
 from lakefs_local.storage.records import Entry
@@ -29,7 +29,7 @@ class Store:
             raise FolderError(_unusable(folder.database, problem)) from problem
         except OSError as problem:
             folder.close()
-            raise FolderError(f"cannot write to the data folder {folder.path}: {problem}") from problem
+            raise FolderError(cannot_write(folder.path, problem)) from problem
         except BaseException:
             folder.close()
             raise

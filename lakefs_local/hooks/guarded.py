@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from lakefs_local.gate import Gate
 from lakefs_local.hooks import runner, runs
 from lakefs_local.hooks.action import Action
 from lakefs_local.hooks.runner import Event
+from lakefs_local.hooks.webhook import Calls
 from lakefs_local.identifiers import new_id
 from lakefs_local.storage.database import Session
 from lakefs_local.store import Store
@@ -23,6 +24,9 @@ from lakefs_local.store import Store
 T = TypeVar("T")
 
 _MERGE_TRIES = 5
+# Of those told afterwards, where a silent one keeps the others waiting.
+_MOST_WAITING = 1000
+_LAST_WORDS_SECONDS = 5.0
 _log = logging.getLogger("lakefs_local")
 
 
@@ -33,10 +37,18 @@ class Guarded:
         self._store = store
         self.gate = Gate()
         self._afterwards = ThreadPoolExecutor(4, thread_name_prefix="hooks")
+        self._calls = Calls()
+        self._waiting: set[Future[None]] = set()
+
+    def leave(self) -> None:
+        """Wait for hooks still being told, for so long as a silent one may hold up the end; then end them all, also
+        those that a change waits for."""
+        wait(set(self._waiting), timeout=_LAST_WORDS_SECONDS)
+        self._calls.end()
 
     def close(self) -> None:
-        """Wait for hooks still being told."""
-        self._afterwards.shutdown()
+        """Wait for hooks that have been ended."""
+        self._afterwards.shutdown(cancel_futures=True)
 
     def commit(self, repository_name: str, branch_name: str, statement: Statement, *, force: bool) -> Commit:
         """Commit what is staged. Raises as `committing.commit`, BrokenActions, PreconditionFailed."""
@@ -52,10 +64,10 @@ class Guarded:
         sealed = None
         run_id = None
         if _any_matches(actions, branch_name, "prepare-commit", "pre-commit"):
-            runner.run(self._store, event, actions)
+            runner.run(self._store, event, actions, self._calls)
             sealed = self._write(lambda s: branches.seal(s, branches.get(s, repository.id, branch_name)))
             before = _event("pre-commit", repository, branch_name, branch_name, statement)
-            run_id = runner.run(self._store, before, actions)
+            run_id = runner.run(self._store, before, actions, self._calls)
 
         def commit(session: Session) -> Commit:
             current = repositories.writable(session, repository_name, force=force)
@@ -115,7 +127,7 @@ class Guarded:
                     _of_commit("pre-merge", repository, destination, prepared.commit), merge_source=source
                 )
                 try:
-                    runner.run(self._store, before, actions)
+                    runner.run(self._store, before, actions, self._calls)
                 except CatalogError as problem:
                     raise prefixed(f"update branch {destination}: ", problem) from None
                 finished = self._write(
@@ -142,7 +154,7 @@ class Guarded:
             repository = repositories.writable(session, repository_name, force=force)
             before = _event("pre-commit", repository, branch_name, branch_name, statement)
             actions = runner.load(self._store, session, before)
-        run_id = runner.run(self._store, before, actions)
+        run_id = runner.run(self._store, before, actions, self._calls)
 
         def commit(session: Session) -> Commit:
             current = repositories.writable(session, repository_name, force=force)
@@ -161,7 +173,7 @@ class Guarded:
             with self._store.database.read() as session:
                 event = plan(session)
                 actions = runner.load(self._store, session, event)
-            runner.run(self._store, event, actions)
+            runner.run(self._store, event, actions, self._calls)
             result = self._write(change)
         afterwards = replace(event, type=event.type.replace("pre-", "post-", 1), run_id=new_id())
         self._tell(afterwards, actions)
@@ -195,11 +207,18 @@ class Guarded:
 
     def _tell(self, event: Event, actions: list[Action]) -> None:
         if _any_matches(actions, event.branch, event.type):
-            self._afterwards.submit(self._run_afterwards, event, actions)
+            if len(self._waiting) >= _MOST_WAITING:
+                _log.warning(
+                    "%s of %s: told nobody, %d wait to be", event.type, event.repository.name, _MOST_WAITING
+                )
+                return
+            told = self._afterwards.submit(self._run_afterwards, event, actions)
+            self._waiting.add(told)
+            told.add_done_callback(self._waiting.discard)
 
     def _run_afterwards(self, event: Event, actions: list[Action]) -> None:
         try:
-            runner.run(self._store, event, actions)
+            runner.run(self._store, event, actions, self._calls)
         except CatalogError as problem:
             # The change is made: what a hook says now is on record in its run, and stops nothing.
             _log.warning("%s of %s: %s", event.type, event.repository.name, problem)

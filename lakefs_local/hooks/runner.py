@@ -12,13 +12,14 @@ from lakefs_local.catalog.repositories import Repository
 from lakefs_local.hooks import runs, webhook
 from lakefs_local.hooks.action import PREFIX, Action, Hook, InvalidAction, parse
 from lakefs_local.hooks.runs import HookRun, Run
-from lakefs_local.hooks.webhook import HookFailed
+from lakefs_local.hooks.webhook import Calls, HookFailed
 from lakefs_local.identifiers import new_id
 from lakefs_local.storage import records
 from lakefs_local.storage.database import Session
 from lakefs_local.store import Store
 
-_FILE_LIMIT = 1 << 20
+_FILE_LIMIT = 64 << 10
+_ALL_FILES_LIMIT = 1 << 20
 _MAX_FILES = 1000
 
 
@@ -66,11 +67,16 @@ def load(store: Store, session: Session, event: Event) -> list[Action]:
         raise prefixed(f"{aborted}list actions from commit: listing actions: ", problem) from None
     actions: list[Action] = []
     problems = []
+    left = _ALL_FILES_LIMIT
     for path, record in found.results:
         if record is None:
             continue
         try:
-            actions.append(parse(_content(store, record)))
+            content = _content(store, record)
+            left -= len(content)
+            if left < 0:
+                raise InvalidAction(f"all action files together are larger than {_ALL_FILES_LIMIT} bytes")
+            actions.append(parse(content))
         except (InvalidAction, OSError) as problem:
             problems.append(f"parsing file {path.decode()}: {problem}")
     names = [action.name for action in actions]
@@ -82,12 +88,16 @@ def load(store: Store, session: Session, event: Event) -> list[Action]:
     return actions
 
 
-def run(store: Store, event: Event, actions: list[Action]) -> str | None:
-    """Run the hooks of the matching actions; the run's id if there were any. Raises PreconditionFailed."""
+def run(store: Store, event: Event, actions: list[Action], calls: Calls | None = None) -> str | None:
+    """Run the hooks of the matching actions, within `webhook.TOTAL_SECONDS` in all; the run's id if there were any.
+
+    Raises PreconditionFailed.
+    """
+    by = time.monotonic() + webhook.TOTAL_SECONDS
     hook_runs: list[HookRun] = []
     problems = []
     for number, action in enumerate(action for action in actions if action.matches(event.type, event.branch)):
-        problem = _run_action(event, action, number, hook_runs)
+        problem = _run_action(event, action, number, hook_runs, by, calls)
         if problem:
             problems.append(problem)
     if not hook_runs:
@@ -104,7 +114,9 @@ def run(store: Store, event: Event, actions: list[Action]) -> str | None:
     return event.run_id
 
 
-def _run_action(event: Event, action: Action, number: int, hook_runs: list[HookRun]) -> str:
+def _run_action(
+    event: Event, action: Action, number: int, hook_runs: list[HookRun], by: float, calls: Calls | None
+) -> str:
     """Run an action's hooks until one fails; those after it only if they ask for that. The first problem."""
     problem = ""
     for place, hook in enumerate(action.hooks):
@@ -117,7 +129,8 @@ def _run_action(event: Event, action: Action, number: int, hook_runs: list[HookR
                 continue
             if hook.type != "webhook":
                 raise HookFailed(f"hooks of type {hook.type} are not supported by lakefs_local")
-            webhook.call(hook.properties, event.told(action, hook), output)
+            within = by - time.monotonic()
+            webhook.call(hook.properties, event.told(action, hook), output, within=within, calls=calls)
         except HookFailed as failure:
             status = "failed"
             output.append(f"Error: {failure}\n")
@@ -134,7 +147,7 @@ def _wanted(condition: str, *, failed: bool) -> bool:
     answers = {"": not failed, "success()": not failed, "failure()": failed, "true": True, "false": False}
     if condition.strip() not in answers:
         raise HookFailed(
-            f"the condition {condition!r} is not supported: use success(), failure(), true or false"
+            f"the condition {condition[:100]!r} is not supported: use success(), failure(), true or false"
         )
     return answers[condition.strip()]
 

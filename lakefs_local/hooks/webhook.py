@@ -1,13 +1,25 @@
-"""Calling a webhook: the event as JSON in a POST; any answer but 2xx, or none in time, is a refusal."""
+"""Calling a webhook: the event as JSON in a POST; any answer but 2xx, or none in time, is a refusal.
 
+Whoever may upload names it, so it is given so much time in all, however it spends it: one that sends a byte a second
+would never meet a limit between two of them.
+"""
+
+import contextlib
 import http.client
 import json
 import os
 import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 _DEFAULT_TIMEOUT = 60.0
+# Of all hooks of one event together.
+TOTAL_SECONDS = 120.0
 _ANSWER_LIMIT = 64 << 10
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
@@ -20,12 +32,64 @@ class HookFailed(Exception):
     """A hook refused or could not be asked."""
 
 
-def call(properties: dict[str, Any], event: dict[str, Any], output: list[str]) -> None:
-    """Post the event; what was sent and answered is appended to `output`. Raises HookFailed."""
+class Calls:
+    """The calls that wait for an answer now, so that a server that leaves can end them."""
+
+    def __init__(self) -> None:
+        self._open: set[socket.socket] = set()
+        self._changing = threading.Lock()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def of(self, connected: socket.socket, seconds: float) -> Iterator[None]:
+        """Cut a connection off after so many seconds in all."""
+        # A handle of its own: what speaks TLS or HTTP on the other one takes it away.
+        with connected.dup() as handle:
+            with self._changing:
+                if self._ended:
+                    raise OSError("the server leaves")
+                self._open.add(handle)
+            timer = threading.Timer(seconds, _cut, (handle,))
+            timer.daemon = True
+            timer.start()
+            try:
+                yield
+            finally:
+                timer.cancel()
+                with self._changing:
+                    self._open.discard(handle)
+
+    def end(self) -> None:
+        """Cut all of them off, and begin no more."""
+        with self._changing:
+            self._ended = True
+            for handle in self._open:
+                _cut(handle)
+
+
+def _cut(handle: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        handle.shutdown(socket.SHUT_RDWR)
+
+
+def call(
+    properties: dict[str, Any],
+    event: dict[str, Any],
+    output: list[str],
+    *,
+    within: float = TOTAL_SECONDS,
+    calls: Calls | None = None,
+) -> None:
+    """Post the event; what was sent and answered is appended to `output`. Raises HookFailed, also where it takes more
+    than `within` seconds in all."""
     url = properties.get("url")
     if not isinstance(url, str):
         raise HookFailed("missing url: webhook wrong format")
-    address = urlsplit(url)
+    try:
+        address = urlsplit(url)
+        port = address.port
+    except ValueError as problem:
+        raise HookFailed(f"{url} is no http address ({problem}): webhook wrong format") from None
     if address.scheme not in ("http", "https") or not address.hostname:
         raise HookFailed(f"{url} is no http address: webhook wrong format")
     query = parse_qsl(address.query, keep_blank_values=True) + _query(properties.get("query_params"))
@@ -36,12 +100,26 @@ def call(properties: dict[str, Any], event: dict[str, Any], output: list[str]) -
         headers[name] = _filled(value)
     output += [f"Request:\nPOST {url}\n", f"Request Body:\n{body.decode()}\n"]
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    connection = kind(address.hostname, address.port, timeout=_timeout(properties.get("timeout")))
+    seconds = min(_timeout(properties.get("timeout")), within)
+    if seconds <= 0:
+        raise HookFailed(f"the hooks of an event may take {TOTAL_SECONDS:g} s together, which are over")
+    connection = kind(address.hostname, port, timeout=seconds)
+    began = time.monotonic()
     try:
-        connection.request("POST", target, body, headers)
-        answer = connection.getresponse()
-        status = answer.status
-        output.append(f"Response:\n{status}\n{answer.read(_ANSWER_LIMIT).decode(errors='replace')}\n")
+        connected = socket.create_connection((connection.host, connection.port), seconds)
+        with (calls or Calls()).of(connected, max(0.0, seconds - (time.monotonic() - began))):
+            connection.sock = (
+                ssl.create_default_context().wrap_socket(connected, server_hostname=address.hostname)
+                if address.scheme == "https"
+                else connected
+            )
+            connection.request("POST", target, body, headers)
+            answer = connection.getresponse()
+            status = answer.status
+            said = answer.read(_ANSWER_LIMIT).decode(errors="replace")
+        if time.monotonic() - began >= seconds:
+            raise TimeoutError(f"no whole answer within {seconds:g} s")
+        output.append(f"Response:\n{status}\n{said}\n")
     except (OSError, http.client.HTTPException, ValueError) as problem:
         raise HookFailed(f"action failed: Post {url!r}: {problem}") from None
     finally:

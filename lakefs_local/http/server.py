@@ -15,6 +15,8 @@ from lakefs_local.store import Store
 T = TypeVar("T")
 
 _THREADS = 16
+# For changes, which wait for webhooks: one that is silent keeps no upload and no reading waiting.
+_CHANGING_THREADS = 64
 
 
 class Server:
@@ -26,6 +28,7 @@ class Server:
         self.max_upload = max_upload
         self.metrics = Metrics(store.folder.path)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="work")
+        self._changing = ThreadPoolExecutor(_CHANGING_THREADS, thread_name_prefix="change")
         self.guarded = Guarded(store)
         self.imports = Imports(store, self.guarded)
 
@@ -50,6 +53,10 @@ class Server:
     async def work(self, task: Callable[[], T]) -> T:
         """Run anything that blocks in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, task)
+
+    async def change(self, task: Callable[[], T]) -> T:
+        """Run a change that asks hooks, in a thread of those that may wait for them."""
+        return await asyncio.get_running_loop().run_in_executor(self._changing, task)
 
     async def prepare_and_write(self, prepare: Callable[[], Callable[[Session], T]]) -> T:
         """Run `prepare` in a thread and the change it returns on the writer, waking the event loop only at the end."""
@@ -81,5 +88,7 @@ class Server:
         """Wait for running work and close the store."""
         self.imports.close()
         self._threads.shutdown()
+        self.guarded.leave()
+        self._changing.shutdown()
         self.guarded.close()
         self.store.close()

@@ -2,9 +2,11 @@
 
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -312,6 +314,12 @@ def test_hooks_of_other_types_refuse_rather_than_pass(repository: Repository) ->
             b"name: abc\non: {pre-commit: }\nhooks: [{id: aa, type: webhook}, {id: aa, type: webhook}]",
             "duplicate",
         ),
+        (b"name: abc\non: {pre-commit: }\nhooks: [{id: [a, b], type: webhook}]", "'id' of hook"),
+        (b"name: abc\non: {pre-commit: }\nhooks: [{id: aa, type: webhook, if: [x]}]", "'if' of hook"),
+        (b"name: abc\non: {pre-commit: }\nhooks: [{id: aa, type: [webhook]}]", "unknown"),
+        (b"name: " + b"[" * 200 + b"]" * 200, "deeper than 16"),
+        (b"name: abc\non: {" + b"a: b, " * 20_000 + b"}", "more than 10000 values"),
+        (b"name: abc\non: {" + b"a" * 500 + b": }", "is not supported"),
     ],
 )
 def test_an_action_that_lakefs_would_not_take_is_refused(content: bytes, message: str) -> None:
@@ -327,3 +335,102 @@ def test_an_action_that_does_not_parse_fails_every_commit_of_its_branch(reposito
     repository.delete("main", "_lakefs_actions/bad.yaml")
     repository.put("main", "a")
     repository.commit("main")
+
+
+def laughing(field: bytes) -> bytes:
+    """A few bytes of aliases that stand for a billion in a field."""
+    lines = [b"a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [b"a%d: &a%d [" % (n, n) + b", ".join([b"*a%d" % (n - 1)] * 9) + b"]" for n in range(1, 9)]
+    return b"\n".join([*lines, b"name: abc", b"on: {pre-commit: }", b"hooks:", field])
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"  - {id: *a8, type: webhook}",
+        b"  - {id: aa, type: webhook, if: *a8}",
+        b"  - {id: aa, type: *a8}",
+        b"  - *a8",
+    ],
+)
+def test_aliases_of_an_action_are_refused_before_they_are_followed(
+    repository: Repository, field: bytes
+) -> None:
+    assert len(laughing(field)) < 700
+    repository.put("main", "_lakefs_actions/bomb.yaml", laughing(field))
+    refused = repository.call("POST", "/branches/main/commits", data={"message": "m"})
+    assert refused.status == 500 and "aliases are not supported" in refused.message
+    assert len(refused.message) < 500
+
+
+class Silent:
+    """Takes connections and says nothing, or a byte now and then."""
+
+    def __init__(self, drips: bool = False) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/"
+        self.taken: list[socket.socket] = []
+        self._drips = drips
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        with suppress(OSError):
+            while True:
+                self.taken.append(self.socket.accept()[0])
+                if self._drips:
+                    threading.Thread(target=self._drip, args=(self.taken[-1],), daemon=True).start()
+
+    def _drip(self, connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nX: ")
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+    def close(self) -> None:
+        for each in (self.socket, *self.taken):
+            each.close()
+
+
+@pytest.mark.parametrize("drips", [False, True])
+def test_a_webhook_has_so_much_time_in_all_however_it_spends_it(drips: bool) -> None:
+    silent = Silent(drips)
+    with pytest.raises(HookFailed, match="action failed"):
+        webhook.call({"url": silent.url}, {}, [], within=0.3)
+    with pytest.raises(HookFailed, match="which are over"):
+        webhook.call({"url": silent.url}, {}, [], within=0)
+    silent.close()
+
+
+def test_silent_webhooks_keep_no_upload_and_no_end_of_the_server_waiting(repository: Repository) -> None:
+    silent = Silent()
+    hook = f"{{id: aa, type: webhook, properties: {{url: '{silent.url}'}}}}"
+    content = f"name: abc\non: {{pre-create-branch: }}\nhooks: [{hook}]"
+    install(repository, content.encode())
+    waiting = [
+        threading.Thread(
+            target=repository.call,
+            args=("POST", "/branches"),
+            kwargs={"data": {"name": f"b{number}", "source": "main"}},
+            daemon=True,
+        )
+        for number in range(24)
+    ]
+    for thread in waiting:
+        thread.start()
+    while len(silent.taken) < len(waiting):
+        time.sleep(0.01)
+    repository.put("main", "a", b"uploaded meanwhile")
+    assert repository.call("GET", "/refs/main/objects", query={"path": "a"}).status == 200
+    silent.close()
+    for thread in waiting:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1", "http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://"]
+)
+def test_an_address_that_is_none_is_the_hooks_failure(address: str) -> None:
+    with pytest.raises(HookFailed):
+        webhook.call({"url": address}, {}, [])

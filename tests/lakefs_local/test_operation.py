@@ -1,6 +1,7 @@
 """Running the server: who may write, who may sign in, limits, logs, metrics, stopping."""
 
 import base64
+import errno
 import json
 import socket
 import stat
@@ -15,7 +16,7 @@ from processes import ServerProcess
 
 from lakefs_local.credentials import Authenticator, KeyPair, load, load_or_create
 from lakefs_local.discovery import Server, serving
-from lakefs_local.folder import DataFolder, FolderError
+from lakefs_local.folder import DataFolder, FolderError, cannot_write
 from lakefs_local.store import Store
 from webserver.runner import bind
 
@@ -248,3 +249,24 @@ def test_mistakes_on_the_command_line_are_told_without_a_traceback(tmp_path: Pat
         )
         assert answer.returncode == 2
         assert "Traceback" not in answer.stderr and answer.stderr
+
+
+@pytest.mark.parametrize("most", [0, 10, 100, 1000, 4096, 40_000])
+def test_a_start_without_room_for_its_files_says_so_in_one_line(tmp_path: Path, most: int) -> None:
+    """Files may be no larger than `most`, which a process can be told as a disk cannot."""
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n"
+        "import sys; from lakefs_local.__main__ import main\n"
+        f"sys.exit(main(['serve', '--data', {str(tmp_path / 'data')!r}, '--port', '0', '--idle-exit', '0.1']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert ended.returncode in (0, 2)
+    if ended.returncode:
+        (line,) = ended.stderr.strip().splitlines()
+        assert str(tmp_path / "data") in line
+
+
+def test_a_full_disk_is_named_with_what_mends_it(tmp_path: Path) -> None:
+    problem = OSError(errno.ENOSPC, "No space left on device")
+    assert "no room is left on the disk" in cannot_write(tmp_path, problem)

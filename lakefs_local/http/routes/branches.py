@@ -30,7 +30,7 @@ async def create_branch(server: Server, call: Call) -> Reply:
         branches.create(session, repository, name, head, hidden=body.get("hidden", False))
         return head.hex()
 
-    return reply_text(201, await server.work(lambda: server.guarded.around(plan, create)))
+    return reply_text(201, await server.change(lambda: server.guarded.around(plan, create)))
 
 
 async def list_branches(server: Server, call: Call) -> Reply:
@@ -63,7 +63,7 @@ async def delete_branch(server: Server, call: Call) -> Reply:
         repository = repositories.writable(session, call.parameters["repository"], force=force)
         branches.delete(session, repository, name)
 
-    await server.work(lambda: server.guarded.around(plan, delete))
+    await server.change(lambda: server.guarded.around(plan, delete))
     return NO_CONTENT
 
 
@@ -108,7 +108,7 @@ async def create_tag(server: Server, call: Call) -> Reply:
         repository, target = resolve(session)
         return tags.create(session, repository, name, target)
 
-    return reply_json(201, render.tag(await server.work(lambda: server.guarded.around(plan, create))))
+    return reply_json(201, render.tag(await server.change(lambda: server.guarded.around(plan, create))))
 
 
 async def list_tags(server: Server, call: Call) -> Reply:
@@ -138,7 +138,7 @@ async def delete_tag(server: Server, call: Call) -> Reply:
         repository = repositories.writable(session, call.parameters["repository"], force=force)
         tags.delete(session, repository, name)
 
-    await server.work(lambda: server.guarded.around(plan, delete))
+    await server.change(lambda: server.guarded.around(plan, delete))
     return NO_CONTENT
 
 

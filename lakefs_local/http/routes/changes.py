@@ -29,7 +29,7 @@ async def commit(server: Server, call: Call) -> Reply:
         call.parameters["branch"],
         body.get("force", False),
     )
-    made = await server.work(lambda: server.guarded.commit(repository, branch, said, force=force))
+    made = await server.change(lambda: server.guarded.commit(repository, branch, said, force=force))
     return reply_json(201, render.commit(made))
 
 
@@ -39,7 +39,7 @@ async def merge_into_branch(server: Server, call: Call) -> Reply:
     strategy = _strategy(body.get("strategy", ""))
     said = Statement(body.get("message", ""), body.get("metadata", {}), None, body.get("allow_empty", False))
 
-    made = await server.work(
+    made = await server.change(
         lambda: server.guarded.merge(
             call.parameters["repository"],
             call.parameters["sourceRef"],
@@ -90,7 +90,7 @@ async def revert_branch(server: Server, call: Call) -> Reply:
         branch, number = call.parameters["branch"], body["parent_number"]
         return committing.revert(session, repository, branch, body["ref"], number, said)
 
-    await server.work(lambda: server.guarded.around(_plan("pre-revert", call, said), make))
+    await server.change(lambda: server.guarded.around(_plan("pre-revert", call, said), make))
     return NO_CONTENT
 
 
@@ -106,7 +106,7 @@ async def cherry_pick(server: Server, call: Call) -> Reply:
         branch, number = call.parameters["branch"], body.get("parent_number")
         return committing.cherry_pick(session, repository, branch, body["ref"], number, said)
 
-    made = await server.work(lambda: server.guarded.around(_plan("pre-cherry-pick", call, said), make))
+    made = await server.change(lambda: server.guarded.around(_plan("pre-cherry-pick", call, said), make))
     return reply_json(201, render.commit(made))
 
 
