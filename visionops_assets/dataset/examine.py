@@ -13,6 +13,7 @@ from visionops_assets.dataset.decode import decode_with_header
 from visionops_assets.dataset.duplicates import BITS, hashed
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.importing.source import SourceImage
+from visionops_assets.dataset.views import in_a_file
 
 _AT_ONCE = 16
 
@@ -22,8 +23,8 @@ class Examined(NamedTuple):
 
     name: str
     sha256: str = ""
-    phash: int = 0
-    sureties: NDArray[np.int8] | None = None
+    # Its pHash, and how sure it is of the bits, int8 (64,).
+    hashed: tuple[int, bytes] = (0, b"")
     format: str = ""
     frames: int = 1
     height: int = 0
@@ -52,7 +53,7 @@ class Looks(NamedTuple):
         """Room for so many images, not looked at yet."""
         sha256 = np.zeros((count, 32), np.uint8)
         phashes, size = np.zeros(count, np.uint64), np.zeros(count, np.int64)
-        sureties = np.zeros((count, BITS), np.int8)
+        sureties = in_a_file(count, BITS)
         height, width = np.zeros(count, np.int32), np.zeros(count, np.int32)
         orientation = np.ones(count, np.uint8)
         return cls(sha256, phashes, sureties, height, width, size, orientation, np.zeros(count, bool))
@@ -61,10 +62,10 @@ class Looks(NamedTuple):
         """Keep what there is of each image that comes by, in order."""
         for place, one in enumerate(examined):
             self.usable[place] = one.error is None
-            if one.error is None and one.sureties is not None:
+            if one.error is None:
                 self.sha256[place] = np.frombuffer(bytes.fromhex(one.sha256), np.uint8)
-                self.phash[place], self.size[place] = one.phash, one.size
-                self.sureties[place] = one.sureties
+                (self.phash[place], sureties), self.size[place] = one.hashed, one.size
+                self.sureties[place] = np.frombuffer(sureties, np.int8)
                 self.height[place], self.width[place] = one.height, one.width
                 self.orientation[place] = one.orientation
             yield one
@@ -113,10 +114,11 @@ def examine_one(name: str, read: Callable[[], bytes]) -> Examined:
         header, pixels = decode_with_header(data, name, None, 1)
     except UnreadableImage as error:
         return Examined(name, sha256, size=len(data), error=error.reason)
+    value, sureties = hashed(pixels)
     return Examined(
         name,
         sha256,
-        *hashed(pixels),
+        (value, sureties.tobytes()),
         header.format,
         header.frames,
         header.height,

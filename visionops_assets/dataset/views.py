@@ -18,9 +18,16 @@ NO_LEVEL, UNSEEN = 0, 255
 _PAIRS_AT_ONCE = 1 << 12
 
 
+def in_a_file(rows: int, values: int) -> NDArray[np.int8]:
+    """Zeros, int8 (rows, values), in a file without a name, which goes with the process, killed or not."""
+    if not rows:
+        return np.zeros((rows, values), np.int8)
+    with tempfile.TemporaryFile(prefix="visionops-views-") as file:
+        return np.memmap(file, np.int8, "w+", shape=(rows, values))
+
+
 class Views:
-    """The views of images by number and level, made when they are first asked for, in files without a name, which go
-    with the process, killed or not."""
+    """The views of images by number and level, made when they are first asked for."""
 
     def __init__(self, pixels: Sequence[int] | NDArray[np.int64], load: Load, at_once: int) -> None:
         """`pixels` is the size of each image, `at_once` that of those that are loaded together."""
@@ -91,8 +98,7 @@ class Views:
     def _of_level(self, level: int) -> NDArray[np.int8]:
         if level not in self._vectors:
             values = details.VALUES if level in details.LEVELS else level**2
-            with tempfile.TemporaryFile(prefix="visionops-views-") as file:
-                self._vectors[level] = np.memmap(file, np.int8, "w+", shape=(len(self._pixels), values))
+            self._vectors[level] = in_a_file(len(self._pixels), values)
         return self._vectors[level]
 
 
