@@ -100,9 +100,9 @@ def _in_words(status: dict[str, Any]) -> list[str]:
     told = [
         f"{status['device']}, group {status['group']}: {status['phase']}",
         f"  answers    {named(status['serving'])}",
-        f"  before it  {named(status['previous'])}",
+        f"  before it  {named(status['good' if status['phase'] == 'TRIAL' else 'previous'])}",
     ]
-    if status["candidate"]:
+    if status["candidate"] and status["phase"] != "TRIAL":
         told.append(f"  tries      {named(status['candidate'])}")
     told += [f"  refused    {bundle[:12]}: {why}" for bundle, why in status["quarantine"].items()]
     if status["waiting_events"] or status["dropped_events"]:

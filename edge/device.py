@@ -62,8 +62,18 @@ class Device:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         files = Files(state)
+        # What is wrong with these keeps the device from news, not from answering.
+        wrong: dict[str, str] = {}
+
+        def found(name: str, read: Callable[[], Any]) -> Any:
+            try:
+                return read()
+            except SettingsError as error:
+                wrong[name] = str(error)
+                return None
+
         client = Client(
-            token=settings.token(),
+            token=found("token", settings.token),
             ca=_optional(settings, settings.ca),
             certificate=_optional(settings, settings.certificate),
             key=_optional(settings, settings.certificate_key),
@@ -71,23 +81,26 @@ class Device:
             max_kbps=settings.max_kbps,
         )
         reporter = None
-        if settings.reports is not None:
+        key = found("key", settings.key) if settings.reports is not None else None
+        if settings.reports is not None and key is not None:
             reporter = Reporter(
-                client, settings.address(settings.reports), settings.project, settings.device, settings.key()
+                client, settings.address(settings.reports), settings.project, settings.device, key
             )
+        bootstrap = found("root", settings.bootstrap) or b""
         repository = settings.address(settings.repository)
         self.files, self.client = files, client
         self.agent = Agent(
             files,
             device=settings.device,
             group=settings.group,
-            trust=Trust(files, client, repository, settings.project, settings.bootstrap()),
+            trust=Trust(files, client, repository, settings.project, bootstrap),
             client=client,
             reporter=reporter,
             threads=settings.threads,
             lock_file=settings.path(settings.lock_file) if settings.lock_file else None,
             **options,
         )
+        self.agent.problems |= wrong
 
     @classmethod
     def open(cls, folder: str | Path, state: str | None = None) -> Device:
@@ -222,12 +235,7 @@ class Device:
         declared = self.settings.source or {}
         if "folder" not in declared:
             return None
-        folder = self.settings.path(declared["folder"])
-        if not folder.is_dir():
-            raise SettingsError(
-                f"{folder}, the `source` of device.json, is no folder: make it, or name the camera's"
-            )
-        return FolderSource(folder, self.files, declared.get("then", "keep"))
+        return FolderSource(self.settings.path(declared["folder"]), self.files, declared.get("then", "keep"))
 
     def _sink(self) -> Sink | None:
         declared = self.settings.sink or {}

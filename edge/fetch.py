@@ -193,7 +193,8 @@ class Client(FetcherInterface):
                 preload_content=False,
                 decode_content=False,
                 timeout=urllib3.Timeout(_CONNECT, _READ),
-                retries=False,
+                # What did not arrive is asked for again by whoever asked; a repository may have moved.
+                retries=urllib3.Retry(3, connect=0, read=0, status=0, other=0, raise_on_redirect=False),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Unreachable(f"{_host(url)} cannot be reached ({_said(error)})") from error
@@ -249,4 +250,10 @@ def _host(url: str) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return str(getattr(error, "reason", None) or type(error).__name__)[:200]
+    """What the system said, beneath what libraries made of it."""
+    beneath: BaseException | None = error
+    while beneath is not None:
+        if isinstance(beneath, OSError) and beneath.strerror:
+            return beneath.strerror
+        beneath = beneath.__cause__ or beneath.__context__
+    return type(error).__name__

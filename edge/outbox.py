@@ -28,7 +28,10 @@ class Reporter:
     """Signs what a device tells, and brings it where it is collected: a folder, or an address that takes PUT."""
 
     def __init__(self, client: Client, to: str, project: str, device: str, key: bytes) -> None:
-        loaded = load_pem_private_key(key, None)
+        try:
+            loaded: object = load_pem_private_key(key, None)
+        except (ValueError, TypeError):
+            loaded = None
         if not isinstance(loaded, Ed25519PrivateKey):
             raise ValueError("the device's key is no Ed25519 key")
         self._key, self._client, self._to = loaded, client, to.rstrip("/")

@@ -87,6 +87,10 @@ class FolderSource:
             self._new.clear()
 
     def _looks(self) -> list[tuple[Path, str]]:
+        if not self._folder.is_dir():
+            raise FileNotFoundError(
+                f"{self._folder}, the `source` of device.json, is no folder: make it, or name the camera's"
+            )
         found = []
         for path in self._folder.iterdir():
             if path.name.startswith(".") or path.name.endswith(_UNFINISHED):

@@ -82,7 +82,8 @@ class Trust:
             found = self._target(updater, f"groups/{group}/assignment.json")
         if found is None:
             raise Distrusted(
-                "no_assignment", f"the repository has no group {group}: publish to it, or move the device"
+                "no_assignment",
+                f"nothing is assigned to group {group} yet: `visionops fleet publish … --group {group}`",
             )
         assignment = _assignment(found, self._project, group, now, synchronised)
         self._raise_floors(floors, updater, assignment)
@@ -102,6 +103,8 @@ class Trust:
 
     def _refreshed(self, reference: datetime) -> Updater:
         root = self._files.read(ROOT) or self._bootstrap
+        if not root:
+            raise Distrusted("no_root", "the device has no root of trust: provision it anew")
         cache = self._files.folder(CACHE)
         with _in_words():
             updater = Updater(

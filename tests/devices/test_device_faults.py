@@ -16,6 +16,7 @@ from edge.runner import BadImage, OpenedHere, RunnerDied
 from edge.settings import Settings, SettingsError
 from edge.states import StateError
 from tests.devices.small_fleet import GROUP, Device, Fleet, frame, update
+from visionops_assets.delivery import signers
 
 
 @pytest.fixture
@@ -281,16 +282,50 @@ def test_a_device_key_that_others_can_read_is_refused_unless_it_is_a_mounted_sec
         Settings.read(tmp_path / "nowhere")
 
 
-def test_a_source_that_is_no_folder_is_named(tmp_path: Path, fleet: Fleet) -> None:
-    folder = settings_of(tmp_path / "device", source={"folder": "nowhere"}, repository=fleet.url)
+def test_what_keeps_a_device_from_news_does_not_keep_it_from_answering(tmp_path: Path, fleet: Fleet) -> None:
+    folder = settings_of(tmp_path / "device", repository=fleet.url, reports="reports", token_file="token")
+    (folder / "token").write_text("secret")
     (folder / "root.json").write_bytes(fleet.repository.bootstrap())
+    signers.write_key(folder / "device.pem")
     running = Running.open(folder)
     try:
-        with pytest.raises(SettingsError, match=r"nowhere.*is no folder"):
-            running.run()
-        assert not running.agent.problems
+        assert running.once()
+        running.answer(frame())
+        assert list((folder / "reports" / "shapes" / "cam-17").iterdir())
     finally:
-        running.stop()
+        running.close()
+    (folder / "root.json").unlink()
+    (folder / "token").unlink()
+    (folder / "device.pem").chmod(0o644)
+    settings_of(
+        folder,
+        repository=fleet.url,
+        reports="reports",
+        token_file="token",
+        source={"folder": "nowhere"},
+    )
+    running = Running.open(folder)
+    try:
+        assert not running.once()
+        problem = running.agent.status()["problem"]
+        for said in (
+            "can be read by others",
+            "the root of trust",
+            "the bearer token",
+            "nowhere",
+            "is no folder",
+        ):
+            assert said in problem
+        assert running.answer(frame())["model"]["release"] == 1
+    finally:
+        running.close()
+    shutil.rmtree(folder / "state" / "trust")
+    running = Running.open(folder)
+    try:
+        assert not running.once()
+        assert "no root of trust" in running.agent.status()["problem"]
+        assert running.answer(frame())["model"]["release"] == 1
+    finally:
         running.close()
 
 

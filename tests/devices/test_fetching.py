@@ -282,3 +282,17 @@ def test_a_line_that_falls_silent_is_left_and_what_came_is_kept(
     with server(silent) as url, pytest.raises(Unreachable):
         fetch(Client(), files, url)
     assert (files.size(f"incoming/{SHA256}") or 0) >= PIECE
+
+
+def test_a_repository_that_moved_is_followed(files: Files) -> None:
+    with server(lambda handler: answer(handler, 200, CONTENT, 0, len(CONTENT))) as there:
+
+        def moved(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(302)
+            handler.send_header("Location", f"{there}{handler.path}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+        with server(moved) as url:
+            fetch(Client(), files, url)
+    assert files.read(f"blobs/{SHA256}") == CONTENT

@@ -150,6 +150,8 @@ def checks(projects: Iterable[Project]) -> Iterator[Check]:
     """Artifacts, spool, drops, and what steps print."""
     yield _place("artifacts", "VISIONOPS_ARTIFACTS", home.artifacts(), written=True).check()
     yield _place("spool", "VISIONOPS_SPOOL", home.spool(), written=True).check()
+    if os.environ.get("VISIONOPS_EDGE"):
+        yield _place("models for devices", "VISIONOPS_EDGE", home.edge(), written=True).check()
     root = _place("drop", "VISIONOPS_DROP", home.drop(), written=False)
     yield root.check()
     for project in projects:
