@@ -10,6 +10,7 @@ from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
 # As Dagster tags a failed run whose process got a signal that nobody sent through Dagster.
 FAILURE_REASON, TOLD_TO_END = "dagster/failure_reason", "UNEXPECTED_TERMINATION"
+_FINDINGS_SHOWN = 3
 
 
 def run_outcome(run: dg.DagsterRun) -> str | None:
@@ -74,11 +75,19 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
             if check.check_name == "beats_champion":
                 verdict = check.description
             elif check.check_name == LOG_IS_COMPLETE:
-                verdict = (check.description or "").partition("\n")[0]
+                verdict = _of_a_log(check.description or "")
             elif not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
                 failed.append(f"{check.check_name}: {check.description}")
     said = verdict or "; ".join(failed) or changed or taken
     return said or (run_failed if outcome == run_tags.ERROR else None) or outcome
+
+
+def _of_a_log(description: str) -> str:
+    """How many rows a day has, and what was left out of it: the first findings with the file or device of each."""
+    rows, *findings = (line.strip() for line in description.splitlines() or [""])
+    shown = findings[:_FINDINGS_SHOWN]
+    left = [f"and {len(findings) - len(shown)} more lines"] if len(findings) > len(shown) else []
+    return rows if not shown else f"{rows}: {'; '.join([*shown, *left])}"
 
 
 def _of_a_batch(event: dg.AssetMaterialization) -> str | None:

@@ -100,3 +100,15 @@ def test_each_attempt_beyond_the_stated_ones_waits_longer_and_none_is_the_last(w
     assert waits[: attempts - 1] == [0] * (attempts - 1)
     assert waits[attempts - 1 :] == sorted(waits[attempts - 1 :])
     assert waits[-1] == 24
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"", b"PAR1 cut short"])
+def test_a_spooled_file_that_cannot_be_used_is_named_by_the_tick(
+    world: ProductionWorld, content: bytes
+) -> None:
+    world.spool.put("shapes", "camera-2", content)
+    (named,) = [file for file in world.spool.files("shapes") if "camera-2" in file]
+    said = [found.reason for found in ticked(world)]
+    (told,) = [reason for reason in said if named in reason]
+    assert "is no Parquet file" in told and "kept as it came under" in told and "\n" not in told
+    assert any("40 rows" in reason for reason in said)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from visionops_assets.reproduction.clean_process import environment_of
+from visionops_assets.reproduction.clean_process import environment_of, last_words
 from visionops_assets.reproduction.environment import EnvironmentUnavailable, Plan, build, plan
 from visionops_assets.training import hardware
 
@@ -198,3 +198,26 @@ def test_torch_takes_the_kernels_that_are_asked_for() -> None:
         [sys.executable, "-c", script], env=asked, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "AVX2"
+
+
+def said_by(code: str) -> str:
+    """What a real process says that ends with an error."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "last"),
+    [
+        ("import json; json.loads('x')", "Expecting value: line 1 column 1 (char 0)"),
+        (
+            "import subprocess as s\ntry: 1/0\nexcept Exception as e: raise s.SubprocessError('gone') from e",
+            "gone",
+        ),
+        ("raise ValueError('one\\n  two')", "ValueError: one two"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import sys; print('a\\nb\\nc\\nabort', file=sys.stderr)", "b c abort"),
+        ("", ""),
+    ],
+)
+def test_the_last_words_of_a_process_are_its_message_and_no_part_of_a_traceback(code: str, last: str) -> None:
+    assert last_words(said_by(code)) == last

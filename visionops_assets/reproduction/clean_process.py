@@ -5,6 +5,7 @@ that reads the data.
 """
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
@@ -44,7 +45,9 @@ _WAYS = (
 # Chosen anew, for the recorded hardware.
 _KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 _HERE = ("localhost", "127.0.0.1", "::1")
-_SHOWN_LINES = 3
+_SHOWN_LINES, _MESSAGE_LINES = 3, 8
+_TRACEBACK = "Traceback (most recent call last)"
+_CLASS = re.compile(r"[A-Za-z_][\w.]*")
 
 
 class ReproductionFailed(RuntimeError):
@@ -91,14 +94,29 @@ def ask(
             raise
         status = process.wait()
         errors.seek(0)
-        lines = [line for line in errors.read().splitlines() if line.strip()]
+        said = last_words(errors.read())
     # The report appears whole or not at all. A native library may still abort while Python takes it down.
     if not (folder / REPORT).exists():
-        said = " ".join(lines[-_SHOWN_LINES:]) or "it said nothing"
         raise ReproductionFailed(
-            f"the process that makes the version again stopped with status {status}: {said}"
+            f"the process that makes the version again stopped with status {status}: {said or 'it said nothing'}"
         )
     return Report.model_validate_json((folder / REPORT).read_text())
+
+
+def last_words(errors: str) -> str:
+    """What a process said last, on one line: of a traceback the message alone, without its class's module."""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    start = max((number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)), default=None)
+    if start is None:
+        return " ".join(line.strip() for line in lines[-_SHOWN_LINES:])
+    # Frames are indented; the message follows them, of as many lines as its author wrote.
+    message = next((at for at in range(start + 1, len(lines)) if not lines[at][0].isspace()), len(lines) - 1)
+    said = " ".join(line.strip() for line in lines[message:][:_MESSAGE_LINES])
+    named, _, rest = said.partition(": ")
+    if not _CLASS.fullmatch(named):
+        return said
+    # The sentence of an error of our own needs no class; Python's own say little without theirs.
+    return rest if "." in named and rest else said
 
 
 def environment_of(
