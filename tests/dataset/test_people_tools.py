@@ -91,6 +91,15 @@ def same_names_apart(files: Files) -> Comes:
     return Comes(truth, {"JPEGImages/train/0.png": "train", "JPEGImages/val/0.png": "holdout"})
 
 
+def lists_that_fit_two(files: Files) -> Comes:
+    for folder in "ab":
+        files.image(f"{folder}/0.png")
+        files.text(f"{folder}/0.xml", voc("0.png", ("bolt", *CORNERS)))
+    files.text("ImageSets/Main/train.txt", "0\n")
+    told = [("ERROR", r"0 fits a/0.png and b/0.png \(ImageSets/Main/train.txt, line 1\)")]
+    return Comes({}, told=told)
+
+
 def same_names_that_fit_two(files: Files) -> Comes:
     files.images("a/0.png", "b/0.png", "a/1.png")
     files.text("notes/0.xml", voc("0.png", ("bolt", *CORNERS)))
@@ -186,6 +195,7 @@ CASES = [
         same_names_beside_each,
         same_names_one_annotated,
         same_names_apart,
+        lists_that_fit_two,
         same_names_that_fit_two,
     ),
     *(names_that_contradict, a_name_of_nothing, masks, cvat_images, cvat_tags, label_studio_boxes),

@@ -148,8 +148,8 @@ def _written(text: str, folder: str, rung: Rung) -> Iterator[str]:
         yield decoded
     # From the folder that the dots lead to, and from the root.
     if ".." in text.split("/"):
-        parts = folder.split("/") if folder else []
-        yield _slashed("/".join([*parts, *text.replace("\\", "/").split("/")]), inside=True)
+        yield _slashed(f"{folder}/{text}" if folder else text, inside=True)
+        yield _slashed(text, inside=True)
 
 
 def _slashed(text: str, inside: bool = False) -> str:

@@ -36,10 +36,9 @@ from visionops_assets.dataset.importing.listing import (
     paths_in,
     sorted_names,
 )
-from visionops_assets.dataset.importing.made import Made
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.resolving import resolved
-from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.said import Made, Said
 from visionops_assets.dataset.importing.source import Folder, Recognised, Source, SourceError
 from visionops_assets.dataset.importing.stated_splits import split_of
 from visionops_assets.dataset.importing.sums import Sums

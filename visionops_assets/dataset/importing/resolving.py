@@ -15,16 +15,12 @@ from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
 from visionops_assets.dataset.importing.gathering import Gathering, joined
+from visionops_assets.dataset.importing.given_splits import GivenSplits
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX, SUFFIX, Finder, Meant
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.stated_splits import (
-    split_in_folders,
-    split_of_file,
-    splits_in_folders,
-    stem,
-)
+from visionops_assets.dataset.importing.stated_splits import split_of_file, stem
 
 _TOLD = {
     OTHERWISE: "differ from the paths only in how they are written",
@@ -67,7 +63,6 @@ class _Resolving:
         self._told: dict[str, tuple[int, str]] = {}
         self._finder = Finder(self._data.images)
         self._supposed = 0
-        self._folder_splits: dict[str, list[str]] = {}
         # The row of each image, or -1.
         self._row_of = np.full(len(self._data.images), -1, np.int64)
 
@@ -218,76 +213,22 @@ class _Resolving:
 
     def _splits(self) -> NDArray[np.int8]:
         """The split of each image, or `NO_SPLIT`."""
-        images, said = self._data.images, self._said
-        splits = np.full(len(images), NO_SPLIT, np.int8)
-        if said.by_lot or self._stated.holdout is not None:
+        splits = np.full(len(self._data.images), NO_SPLIT, np.int8)
+        if self._said.by_lot or self._stated.holdout is not None:
             return splits
-        listed = self._listed()
-        for place in range(len(images)):
+        given = GivenSplits(self._said, self._finder)
+        for place in range(len(splits)):
             row = int(self._row_of[place])
-            own = None
             if row >= 0 and self._rows.split[row] != NO_SPLIT:
-                own = SPLITS[self._rows.split[row]]
-            else:
-                own = listed.get(place) or self._split_by_place(images[place], row)
-            if own is not None:
-                splits[place] = SPLITS.index(own)
-        if listed or said.folders:
+                splits[place] = self._rows.split[row]
+            elif (split := given.of(place, row)) is not None:
+                splits[place] = SPLITS.index(split)
+        self._findings += given.findings
+        for how, example, times in given.told:
+            self._tell(how, example, times)
+        if self._said.listed or self._said.folders:
             self._leave_out_unlisted(splits)
         return splits
-
-    def _split_by_place(self, name: str, row: int) -> str | None:
-        folder = name.rpartition("/")[0]
-        if self._said.folders:
-            fitting = [one for one in self._said.folders if not one or f"{folder}/".startswith(f"{one}/")]
-            return self._said.folders[max(fitting, key=len)] if fitting else None
-        of_file = None if row < 0 else split_of_file(self._said.files[self._said.file_of[row]])
-        of_folders = self._splits_of_folders(folder)
-        if len({*of_folders, *([of_file] if of_file else [])}) > 1:
-            told = [f"{' and of '.join(of_folders)} by its folders"] if of_folders else []
-            if of_file and of_folders != [of_file] and not self._said.one_each:
-                told.append(f"{of_file} by {self._said.files[self._said.file_of[row]]}")
-            why = "so it is not known which it is of; rename one of them, or draw by lot with --holdout 0.25"
-            self._findings.append(Finding("one split", name, f"is of {' and of '.join(told)}", why))
-        return of_file or split_in_folders(folder)
-
-    def _splits_of_folders(self, folder: str) -> list[str]:
-        if folder not in self._folder_splits:
-            self._folder_splits[folder] = splits_in_folders(folder)
-        return self._folder_splits[folder]
-
-    def _listed(self) -> dict[int, str]:
-        """The split of each image by the lists of the source."""
-        found: dict[int, tuple[str, str]] = {}
-        entries = self._said.listed
-        meant = [self._in_list(text, file.rpartition("/")[0]) for text, _, file, _ in entries]
-        lacking = [number for number, one in enumerate(meant) if not one.places]
-        if lacking:
-            moved, prefix = self._finder.with_prefix([entries[number][0] for number in lacking])
-            for number, one in moved.items():
-                meant[lacking[number]] = one
-            if moved:
-                self._tell(PREFIX, f"{entries[lacking[0]][2]}: {prefix}", len(moved))
-        for (text, split, file, line), one in zip(entries, meant, strict=True):
-            if not one.places:
-                what = f"is listed ({file}, line {line}) but is not there"
-                self._findings.append(Finding("complete", text, what, "add it, or remove its line"))
-            for place in one.places:
-                before = found.setdefault(place, (split, file))
-                if before[0] != split:
-                    what = f"is listed in {before[1]} and in {file}, for {before[0]} and {split}"
-                    self._findings.append(
-                        Finding("one split", self._data.images[place], what, "keep it in one list")
-                    )
-        return {place: split for place, (split, _) in found.items()}
-
-    def _in_list(self, text: str, folder: str) -> Meant:
-        found = self._finder.meant(text, folder)
-        if not found.places or found.how == SUFFIX:
-            found = self._finder.meant(text, folder, bare=True)
-        if found.how:
-            self._tell(found.how, f"{text!r} is read as {self._data.images[found.places[0]]}", 1)
-        return found
 
     def _leave_out_unlisted(self, splits: NDArray[np.int8]) -> None:
         """What the source's splits do not name is neither of them, nor an image without objects."""

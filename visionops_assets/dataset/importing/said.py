@@ -1,4 +1,4 @@
-"""What the files of a source say of its images, before it is known which images they mean."""
+"""What a format gives: what files say of images, before it is known which they mean; or images that it makes itself."""
 
 from array import array
 from collections import Counter
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from visionops_assets.dataset.findings import Finding, Severity
-from visionops_assets.dataset.importing.columns import NOTHING
+from visionops_assets.dataset.importing.columns import NOTHING, Images
 from visionops_assets.dataset.importing.gathering import Gathering
 from visionops_assets.dataset.importing.source import Box
 from visionops_assets.dataset.importing.text_column import TextColumn
@@ -101,3 +101,18 @@ class Said:
         """Where a row was said."""
         file, place = self.files[self.file_of[row]], self.place[row]
         return f"{file}, {self.kept_by} {place}" if place >= 0 else file
+
+
+@dataclass
+class Made:
+    """`images` with their labels. `left_out` counts images without one by the reason, `read` are the files that were
+    read for labels or images, `images_in_files` says that these hold the images."""
+
+    images: Images
+    findings: list[Finding] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    read: set[str] = field(default_factory=set)
+    images_in_files: bool = False
+    # Annotations that were seen, and why some are not among the images'; None: one label an image.
+    annotations: int = 0
+    annotations_left_out: Counter[str] = field(default_factory=Counter)

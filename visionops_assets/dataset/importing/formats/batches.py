@@ -16,9 +16,9 @@ from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.formats.tables import read_table
 from visionops_assets.dataset.importing.gathering import Gathering, joined
 from visionops_assets.dataset.importing.listing import Listing, list_files
-from visionops_assets.dataset.importing.made import Made
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.resolving import resolved
+from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import Folder, SourceError
 
 NAME = "batches"

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
 from visionops_assets.dataset.importing.listing import Listing, paths_in
-from visionops_assets.dataset.importing.made import Made
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
+from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError
 
 NAME = "cifar"

@@ -18,10 +18,10 @@ from visionops_assets.dataset.importing.formats.json_stream import JSONFile
 from visionops_assets.dataset.importing.formats.regions import box_around
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.stated_splits import stem
-from visionops_assets.dataset.importing.stated_values import key_of, says_yes, stated_size
 
 NAME = "coco"
 

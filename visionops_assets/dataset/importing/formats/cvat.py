@@ -4,23 +4,20 @@ Of what outlines an object the box around it is kept; a turned box gives the box
 of an image where there are no outlines. The subset is the split.
 """
 
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
+from visionops_assets.dataset.importing.formats.plain_xml import elements, root_is
 from visionops_assets.dataset.importing.formats.regions import around, turned_corners
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.stated_splits import split_of
-from visionops_assets.dataset.importing.stated_values import stated_size
 
 NAME = "cvat"
-
-_ROOT = re.compile(rb"<annotations[\s>]")
-_HEAD = 4096
 
 
 def recognises(listing: Listing) -> str | None:
@@ -34,7 +31,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     said = Said(kept_by="image")
     for name in _files(listing):
         said.read.add(name)
-        images = [*_images(listing.root / name)]
+        images = [*_images(listing.root / name, stated.encoding)]
         shapes = any(boxes for _, boxes, _ in images)
         tagged = any(tags for *_, tags in images)
         for number, (image, boxes, tags) in enumerate(images):
@@ -65,30 +62,22 @@ def read(listing: Listing, stated: Stated) -> Said:
 
 
 def _files(listing: Listing) -> list[str]:
-    return [name for name in listing.ending(".xml") if _is_cvat(listing.root / name)]
+    return [name for name in listing.ending(".xml") if root_is(listing.root / name, "annotations")]
 
 
-def _is_cvat(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return _ROOT.search(stream.read(_HEAD)) is not None
-
-
-def _images(path: Path) -> Iterator[tuple[dict[str, str], list[Box], list[str]]]:
+def _images(path: Path, encoding: str | None) -> Iterator[tuple[dict[str, str], list[Box], list[str]]]:
     """Each image's attributes, the boxes around its outlines, and its tags."""
-    try:
-        for _, element in ElementTree.iterparse(path):
-            if element.tag == "track":
-                raise SourceError(
-                    f"{path}: is CVAT's format for videos; export the task as `CVAT for images 1.1` with its images"
-                )
-            if element.tag == "image":
-                where = f"{path}: image {element.get('name')}"
-                boxes = [box for one in element if (box := _box(one, where)) is not None]
-                tags = [one.get("label", "").strip() for one in element if one.tag == "tag"]
-                yield dict(element.attrib), boxes, tags
-                element.clear()
-    except ElementTree.ParseError as error:
-        raise SourceError(f"{path}: is not XML that can be read: {error}") from error
+    for element in elements(path, encoding):
+        if element.tag == "track":
+            raise SourceError(
+                f"{path}: is CVAT's format for videos; export the task as `CVAT for images 1.1` with its images"
+            )
+        if element.tag == "image":
+            where = f"{path}: image {element.get('name')}"
+            boxes = [box for one in element if (box := _box(one, where)) is not None]
+            tags = [one.get("label", "").strip() for one in element if one.tag == "tag"]
+            yield dict(element.attrib), boxes, tags
+            element.clear()
 
 
 def _box(shape: ElementTree.Element, where: str) -> Box | None:

@@ -9,8 +9,8 @@ from collections import Counter
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.gathering import Gathering
 from visionops_assets.dataset.importing.listing import Listing
-from visionops_assets.dataset.importing.made import Made
 from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import Folder, SourceError
 from visionops_assets.dataset.importing.stated_splits import split_of
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
 from visionops_assets.dataset.importing.listing import Listing
-from visionops_assets.dataset.importing.made import Made
 from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError
 
 NAME = "mnist"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -164,3 +165,27 @@ def _names_in(feature: Any) -> list[str] | None:
 
 def _unreadable(table: Path, error: Exception) -> SourceError:
     return SourceError(f"{table}: is not a Parquet file that can be read: {error}")
+
+
+def class_of(value: Any, names: list[str]) -> str:
+    """The class that a value is, by its number where the table names the numbers."""
+    if names and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return identity_of(value)
+
+
+def identity_of(value: Any) -> str:
+    """What a value says: a whole number that went through floating point is that number."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
+        return str(int(value))
+    return str(value).strip()
+
+
+def text_of(value: Any) -> str:
+    """A value as text, where there is one."""
+    return "" if absent(value) else str(value)
+
+
+def absent(value: Any) -> bool:
+    """Whether a field says nothing."""
+    return value is None or value == "" or (isinstance(value, float) and value != value) or value is pd.NaT

@@ -22,13 +22,21 @@ from visionops_assets.dataset.importing.formats.box_columns import (
     box_of,
     four_numbers,
 )
-from visionops_assets.dataset.importing.formats.rows import SUFFIXES, Rows, read_rows
+from visionops_assets.dataset.importing.formats.rows import (
+    SUFFIXES,
+    Rows,
+    absent,
+    class_of,
+    identity_of,
+    read_rows,
+    text_of,
+)
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, split_of, stem
-from visionops_assets.dataset.importing.stated_values import stated_size
 from visionops_assets.dataset.importing.unpacked import UnpackedImages
 from visionops_assets.dataset.layout import BATCHES
 
@@ -207,7 +215,7 @@ class _Table:
         """The text that names the image of a row; one that lies in the table itself is unpacked."""
         inside = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(inside, bytes):
-            name = _text(value.get("path") if isinstance(value, dict) else value)
+            name = text_of(value.get("path") if isinstance(value, dict) else value)
             return name.partition("/images/")[2] if self._ours and name.startswith(BATCHES) else name
         path = value.get("path") if isinstance(value, dict) else None
         if self._said.unpacked is None:
@@ -219,7 +227,7 @@ class _Table:
     def _boxes_of_row(self, row: Mapping[str, Any], columns: BoxColumns, where: str) -> list[Box]:
         values = [row.get(column) for column in columns.columns]
         label = self._class(row.get(self._label or ""), self._label or "")
-        if all(_absent(value) for value in values) and not label:
+        if all(absent(value) for value in values) and not label:
             # An image that shows nothing.
             return []
         listed: list[Any]
@@ -237,7 +245,7 @@ class _Table:
 
     def _boxes_of_objects(self, value: Any, where: str) -> list[Box]:
         """Objects as Hugging Face has them: lists of boxes and of their classes."""
-        if _absent(value) or value == []:
+        if absent(value) or value == []:
             return []
         if isinstance(value, list):
             value = {key: [one.get(key) for one in value] for key in value[0]}
@@ -255,7 +263,7 @@ class _Table:
             raise ask_for_order(self._shown, f"{self._objects}.bbox")
         named = self._rows.names.get(self._objects or "", [])
         return [
-            box_of(four_numbers(four, where), _named(one, named), order or "xywh")
+            box_of(four_numbers(four, where), class_of(one, named), order or "xywh")
             for four, one in zip(boxes, value[key], strict=True)
         ]
 
@@ -267,31 +275,31 @@ class _Table:
                 f"{self._shown}: its column {column!r} holds {str(value)[:60]!r}, which is no class; where these are "
                 "regions, export them as JSON or COCO, or as one row a box"
             )
-        return "" if _absent(value) else _named(value, self._rows.names.get(column, []))
+        return "" if absent(value) else class_of(value, self._rows.names.get(column, []))
 
     def _facts(self, row: dict[str, Any], where: str) -> dict[str, Any]:
         said = {key: row.pop(column, None) if column else None for key, column in self._known.items()}
-        split = None if _absent(said["split"]) else str(said["split"]).strip().lower()
+        split = None if absent(said["split"]) else str(said["split"]).strip().lower()
         side = None if split is None else split_of(split)
         if split is not None and side is None:
             known = ", ".join(SPLIT_NAMES)
             self._said.tell("split known", f"has the split {split!r} ({where})", f"expected {known}")
         return {
             "split": side,
-            "group": None if _absent(said["group"]) else _identity(said["group"]),
+            "group": None if absent(said["group"]) else identity_of(said["group"]),
             "captured_at": self._time(said["captured_at"], where),
-            "source": None if _absent(said["source"]) else str(said["source"]),
+            "source": None if absent(said["source"]) else str(said["source"]),
         }
 
     def _extra(self, row: dict[str, Any]) -> dict[str, Any]:
         return {
-            key: None if _absent(value) else value
+            key: None if absent(value) else value
             for key, value in row.items()
             if key not in _AUDITED and not isinstance(value, bytes)
         }
 
     def _time(self, value: Any, where: str) -> datetime | None:
-        if _absent(value):
+        if absent(value):
             return None
         try:
             time: datetime = pd.Timestamp(value).to_pydatetime()
@@ -317,25 +325,3 @@ def _own(box: Any, where: str) -> Box:
         return {**{side: float(box[side]) for side in "xywh"}, "label": str(box["label"])}  # type: ignore[typeddict-item, return-value]
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{where}: expected boxes with x, y, w, h and label") from error
-
-
-def _named(value: Any, names: list[str]) -> str:
-    """The class that a value is, by its number where the table names the numbers."""
-    if names and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
-        return names[value]
-    return _identity(value)
-
-
-def _identity(value: Any) -> str:
-    """What a value says: a whole number that went through floating point is that number."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
-        return str(int(value))
-    return str(value).strip()
-
-
-def _text(value: Any) -> str:
-    return "" if _absent(value) else str(value)
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and value != value) or value is pd.NaT

@@ -7,25 +7,25 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from visionops_assets.dataset.importing.formats.plain_xml import read_xml, root_is
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, read_text
+from visionops_assets.dataset.importing.plain_text import read_text, stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, stem
-from visionops_assets.dataset.importing.stated_values import stated_size
 
 NAME = "voc"
 
-_ROOT = re.compile(rb"<annotation[\s>/]")
-_HEAD = 4096
 _LISTS = re.compile(r"(?:^|/)imagesets/(?:main/)?[^/]+$", re.IGNORECASE)
 _MASKS = ("segmentationclass", "segmentationobject", "segmentationclassraw")
 
 
 def recognises(listing: Listing) -> str | None:
     """Whether there is an XML file with VOC's root."""
-    first = next((name for name in listing.ending(".xml") if _is_voc(listing.root / name)), None)
+    first = next(
+        (name for name in listing.ending(".xml") if root_is(listing.root / name, "annotation")), None
+    )
     return None if first is None else f"{first} is an annotation of Pascal VOC"
 
 
@@ -34,7 +34,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     said = Said(one_each=True, kept_by="file", why_unlabelled="has no XML file", no_data=_mask)
     for name in listing.ending(".xml"):
         path = listing.root / name
-        root = _parse(path, stated.encoding)
+        root = read_xml(path, stated.encoding)
         if root.tag != "annotation":
             continue
         said.read.add(name)
@@ -74,41 +74,6 @@ def _called(name: str) -> str:
 def _mask(name: str) -> str | None:
     folder = next((part for part in name.split("/")[:-1] if part.lower() in _MASKS), None)
     return None if folder is None else f"masks in {folder}"
-
-
-def _is_voc(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return _ROOT.search(stream.read(_HEAD).replace(b"\0", b"")) is not None
-
-
-def _parse(xml: Path, encoding: str | None) -> ElementTree.Element:
-    content = xml.read_bytes()
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise SourceError(f"{xml}: declares entities, which annotations do not need; it is not read")
-    try:
-        return ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
-        declared = re.match(rb"\s*<\?xml[^>]*encoding", content)
-        if encoding is not None and not declared:
-            return _parse_text(xml, read_text(xml, encoding))
-        if not declared and not _is_text(content, encoding_of(xml, None)):
-            raise not_text(xml, encoding_of(xml, None)) from error
-        raise SourceError(f"{xml}: is not XML that can be read: {error}") from error
-
-
-def _parse_text(xml: Path, text: str) -> ElementTree.Element:
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise SourceError(f"{xml}: is not XML that can be read: {error}") from error
-
-
-def _is_text(content: bytes, encoding: str) -> bool:
-    try:
-        content.decode(encoding)
-    except UnicodeError:
-        return False
-    return True
 
 
 def _box(entry: ElementTree.Element, xml: Path) -> Box:

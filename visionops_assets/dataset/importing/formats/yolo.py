@@ -15,15 +15,13 @@ from typing import Any
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.columns import SHARES
 from visionops_assets.dataset.importing.formats.folders import is_document
-from visionops_assets.dataset.importing.formats.plain_yaml import read_yaml
-from visionops_assets.dataset.importing.formats.yolo_splits import Splits, lists_of
+from visionops_assets.dataset.importing.formats.yolo_settings import Splits, lists_of, read_yaml
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.plain_text import read_text
+from visionops_assets.dataset.importing.plain_text import read_text, whole
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.stated_splits import stem
-from visionops_assets.dataset.importing.stated_values import whole
 
 NAME = "yolo"
 
