@@ -3,11 +3,16 @@
 A copy that broke off goes on where it stopped. It lies under the cache, format 1: `objects/<MD5>` is what has come so
 far, `files/<path>` the folder as it is at the revision, hard links into `objects`. What git tracks beside the data (a
 labels.csv) comes along.
+
+The repository may be anybody's. Of what DVC tracks only files with a digest are taken, and what comes has to have it;
+names stay inside, links lead nowhere, and of its configuration DVC heeds the remotes alone.
 """
 
 import hashlib
 import logging
+import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
 
 THREADS = 8
+_MD5 = re.compile(r"[0-9a-f]{32}")
+# Of text with other line ends, as DVC before 3.0 wrote it.
+_MD5_OF_TEXT = "md5-dos2unix"
 _CHUNK = 1 << 20
 # How DVC calls a local repository's cache where it has no remote.
 _OWN_CACHE = "auto-generated-upstream"
@@ -38,11 +46,12 @@ class DVCCopy:
 
 @dataclass(frozen=True)
 class _TrackedFile:
-    """A file at the revision; `md5` is DVC's, and none for what git tracks."""
+    """A file at the revision; `md5` is DVC's, and none for what git tracks; it may be `of_text` with Unix line ends."""
 
     name: str
     target: str
     md5: str | None
+    of_text: bool = False
 
 
 @contextmanager
@@ -59,14 +68,15 @@ def copied(address: DVCAddress, staging: Path, progress: Progress) -> Iterator[D
     except ImportError as error:
         raise DVCError(f"{address.shown}: needs DVC: run `pip install 'visionops[dvc]'`") from error
     folder = staging / hashlib.sha256(address.shown.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
     lock = FileLock(f"{folder}.lock", timeout=0)
     try:
         held = lock.acquire()
     except Timeout as error:
         raise DVCError(f"{address.shown}: another process imports it just now") from error
     with held:
-        with _errors(address), _opened(address) as found:
+        with _errors(address), _opened(address, folder / "dvc") as found:
             files, provenance = _look(found, address)
             _copy(found, files, folder, progress, address)
         single = files[0].target if files[0].name == f"/{address.path}" else ""
@@ -75,7 +85,7 @@ def copied(address: DVCAddress, staging: Path, progress: Progress) -> Iterator[D
 
 
 @contextmanager
-def _opened(address: DVCAddress) -> "Iterator[DVCFileSystem]":
+def _opened(address: DVCAddress, scratch: Path) -> "Iterator[DVCFileSystem]":
     from dvc.api import DVCFileSystem
     from dvc.repo.open_repo import clean_repos
 
@@ -83,7 +93,7 @@ def _opened(address: DVCAddress) -> "Iterator[DVCFileSystem]":
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
     # A working tree is no revision that could be named afterwards: what is committed is read.
     revision = address.revision or ("HEAD" if address.is_local else None)
-    found = DVCFileSystem(address.repository, rev=revision)
+    found = DVCFileSystem(address.repository, rev=revision, config=_heeded(address, scratch))
     try:
         yield found
     finally:
@@ -91,6 +101,20 @@ def _opened(address: DVCAddress) -> "Iterator[DVCFileSystem]":
             found.close()
         # Of a repository elsewhere DVC keeps a clone.
         clean_repos()
+
+
+def _heeded(address: DVCAddress, scratch: Path) -> dict[str, Any]:
+    """What stands over the configuration that a repository brings along: where DVC writes, and what it runs.
+
+    Its remotes are heeded, and of one on this machine the cache, which has its data where there is no remote.
+    """
+    places: dict[str, Any] = {
+        "core": {"site_cache_dir": str(scratch / "site"), "autostage": False, "analytics": False},
+        "state": {"dir": str(scratch / "state")},
+        "index": {"dir": str(scratch / "index")},
+        "hydra": {"enabled": False},
+    }
+    return places if address.is_local else {**places, "cache": {"dir": str(scratch / "cache")}}
 
 
 def _look(found: "DVCFileSystem", address: DVCAddress) -> tuple[list[_TrackedFile], dict[str, str]]:
@@ -115,8 +139,12 @@ def _look(found: "DVCFileSystem", address: DVCAddress) -> tuple[list[_TrackedFil
         target = (
             PurePosixPath(name).relative_to(root).as_posix() if name != root else PurePosixPath(name).name
         )
+        if stat.S_ISLNK((information.get("fs_info") or {}).get("mode", 0)):
+            raise DVCError(
+                f"{name[1:]} of {address.shown_repository} is a link, which might lead anywhere: commit the file itself"
+            )
         if not any(part.startswith(".") for part in PurePosixPath(target).parts):
-            files.append(_TrackedFile(name, target, _md5(information)))
+            files.append(_TrackedFile(name, target, *_digest_of(information, name, address)))
     if not any(information.get("dvc_info") for _, information in entries):
         raise DVCError(
             f"{address.path or address.shown_repository} is not tracked by DVC in commit {commit[:12]}: import the "
@@ -131,9 +159,21 @@ def _look(found: "DVCFileSystem", address: DVCAddress) -> tuple[list[_TrackedFil
     }
 
 
-def _md5(information: dict[str, Any]) -> str | None:
-    """DVC's MD5 of a file's bytes; old repositories have one of its text with other line ends, which is none."""
-    return (information.get("dvc_info") or {}).get("md5")
+def _digest_of(information: dict[str, Any], name: str, address: DVCAddress) -> tuple[str | None, bool]:
+    """DVC's MD5 of a file, and whether it is of its text; none for what git tracks.
+
+    Raises `DVCError` for what DVC tracks without one: it might be any file of this machine.
+    """
+    tracked = information.get("dvc_info")
+    if not tracked:
+        return None, False
+    for kind in ("md5", _MD5_OF_TEXT):
+        if isinstance(tracked.get(kind), str) and _MD5.fullmatch(tracked[kind]):
+            return tracked[kind], kind == _MD5_OF_TEXT
+    raise DVCError(
+        f"{name[1:]} of {address.shown_repository} has no MD5 in DVC, so nothing says which file is meant: run "
+        "`dvc commit`, and commit to git"
+    )
 
 
 def _digest(found: "DVCFileSystem", root: str) -> str:
@@ -173,7 +213,10 @@ def _copy(
 def _fetch(found: "DVCFileSystem", file: _TrackedFile, folder: Path, address: DVCAddress) -> None:
     """One file, whole or not at all; what an earlier attempt copied is taken from there."""
     key = file.md5 or f"git-{uuid.uuid4().hex}"
-    copy, target = folder / "objects" / key, folder / "files" / file.target
+    copy, target = (
+        folder / "objects" / f"{key}{'-text' if file.of_text else ''}",
+        folder / "files" / file.target,
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     if not copy.exists():
         partial = copy.with_name(f".{uuid.uuid4().hex}.part")
@@ -195,11 +238,19 @@ def _download(found: "DVCFileSystem", file: _TrackedFile, partial: Path, address
         while chunk := source.read(_CHUNK):
             digest.update(chunk)
             stream.write(chunk)
-    if file.md5 is not None and digest.hexdigest() != file.md5:
+    came = _md5_of_text(partial) if file.of_text else digest.hexdigest()
+    if file.md5 is not None and came != file.md5:
         raise DVCError(
-            f"{file.name[1:]} of {address.shown_repository}: DVC's storage has other bytes (MD5 {digest.hexdigest()}) "
+            f"{file.name[1:]} of {address.shown_repository}: DVC's storage has other bytes (MD5 {came}) "
             f"than were committed ({file.md5}): remove the object there and `dvc push` it again"
         )
+
+
+def _md5_of_text(file: Path) -> str:
+    from dvc.fs import localfs
+    from dvc_data.hashfile.hash import file_md5
+
+    return str(file_md5(str(file), localfs, name=_MD5_OF_TEXT))
 
 
 def _missing(found: "DVCFileSystem", file: _TrackedFile, address: DVCAddress) -> str:
@@ -238,3 +289,10 @@ def _errors(address: DVCAddress) -> Iterator[None]:
                 "run `git init`, commit, and import again"
             ) from error
         raise DVCError(f"{address.shown}: {error or type(error).__name__}; nothing was imported") from error
+    except (RecursionError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        if isinstance(error, DVCError):
+            raise
+        raise DVCError(
+            f"{address.shown}: what the repository says of its data cannot be followed ({type(error).__name__}): "
+            "`dvc status` there may say more; nothing was imported"
+        ) from error

@@ -1,5 +1,7 @@
 """Batches from a DVC repository: what a revision has, with where it is from; or one message, and main as it was."""
 
+import hashlib
+import json
 import shutil
 import sys
 import uuid
@@ -212,3 +214,147 @@ def test_a_copy_is_never_where_images_stay(desk: Desk, repository: DVCRepository
     desk.run("import", "shapes", f"dvc://{repository.root}/data@v1", "--batch", "week-01")
     path = published(desk)["path"][0]
     assert desk.world.lakefs.read("shapes", "main", path), "its bytes are lakeFS's own"
+
+
+SECRET = b"path,label\nsecret,bar\n"
+
+
+def listed(repository: DVCRepository, entries: list[dict[str, str]]) -> None:
+    """Have `data` be a list of files that somebody wrote by hand."""
+    content = json.dumps(entries).encode()
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    place = repository.root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / f"{digest[2:]}.dir"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    tracked = f"outs:\n- md5: {digest}.dir\n  hash: md5\n  path: data\n  nfiles: {len(entries)}\n"
+    (repository.root / "data.dvc").write_text(tracked)
+
+
+def without_a_digest(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "mix" / "labels.csv.dvc").write_text("outs:\n- path: labels.csv\n")
+    (repository.root / "mix" / "labels.csv").symlink_to(secret)
+
+
+def with_another_digest(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "mix" / "labels.csv.dvc").write_text(
+        "outs:\n- path: labels.csv\n  etag: abc\n  size: 9\n"
+    )
+
+
+def absolute(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "mix" / "labels.csv.dvc").write_text(f"outs:\n- path: {secret}\n  cache: false\n")
+
+
+def outside(repository: DVCRepository, secret: Path) -> None:
+    text = "outs:\n- path: ../../secret.csv\n  cache: false\n"
+    (repository.root / "mix" / "labels.csv.dvc").write_text(text)
+
+
+def named_outside(repository: DVCRepository, secret: Path, name: str = "../../../escaped.png") -> None:
+    digest = repository.objects()[0]
+    listed(repository, [{"md5": digest.parent.name + digest.name, "relpath": name}])
+
+
+def named_from_the_root(repository: DVCRepository, secret: Path) -> None:
+    named_outside(repository, secret, f"{secret.parent}/escaped.png")
+
+
+def named_there_and_back(repository: DVCRepository, secret: Path) -> None:
+    named_outside(repository, secret, "a/../../../../escaped.png")
+
+
+def digest_outside(repository: DVCRepository, secret: Path) -> None:
+    listed(repository, [{"md5": f"../../../../../../../../../..{secret}", "relpath": "labels.csv"}])
+
+
+def linked(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "mix" / "labels.csv").symlink_to(secret)
+
+
+def linked_folder(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "mix" / "more").symlink_to(secret.parent)
+
+
+def imported(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "mix" / "labels.csv.dvc").write_text(
+        f"frozen: true\ndeps:\n- path: {secret}\nouts:\n- path: labels.csv\n  md5: {'0' * 32}\n"
+    )
+
+
+def no_mapping(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "mix" / "labels.csv.dvc").write_text("- " * 2000)
+
+
+@pytest.mark.parametrize("kind", ["local", "cloned"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        without_a_digest,
+        with_another_digest,
+        absolute,
+        outside,
+        named_outside,
+        named_from_the_root,
+        named_there_and_back,
+        digest_outside,
+        linked,
+        linked_folder,
+        imported,
+        no_mapping,
+    ],
+)
+def test_a_repository_of_somebody_else_takes_nothing_from_outside_of_it(
+    desk: Desk, repository: DVCRepository, tmp_path: Path, harm: Any, kind: str
+):
+    secret = tmp_path / "secret.csv"
+    secret.write_bytes(SECRET)
+    repository.draw("mix/images", 6, seed=3)
+    repository.add("mix/images")
+    harm(repository, secret)
+    store = tmp_path / "store"
+    repository.remote(str(store))
+    shutil.copytree(repository.root / ".dvc" / "cache", store)
+    repository.commit("Harmless")
+    desk.world.lakefs.create_repository("shapes")
+    repository_ = str(repository.root) if kind == "local" else f"file://{repository.root}"
+    path = (
+        "data" if ("outside" in harm.__name__ and harm is not outside) or "named" in harm.__name__ else "mix"
+    )
+    try:
+        said = desk.run("import", "shapes", f"dvc://{repository_}//{path}", "--batch", "week-01")
+    except DVCError as refused:
+        said = str(refused)
+        assert "\n" not in said
+    if "linked" in harm.__name__:
+        assert "is a link" in said
+    assert "secret,bar" not in said
+    assert not list(tmp_path.rglob("escaped.png"))
+    for entry in desk.world.lakefs.objects("shapes", "main", ""):
+        assert desk.world.lakefs.read("shapes", "main", entry.path) != SECRET
+    copies = [file for folder in staged(desk) for file in folder.rglob("*") if file.is_file()]
+    assert all(file.read_bytes() != SECRET for file in copies)
+
+
+def test_of_a_repositorys_configuration_only_the_remotes_count(
+    desk: Desk, repository: DVCRepository, tmp_path: Path
+):
+    config = repository.root / ".dvc" / "config"
+    places = {name: tmp_path / "theirs" / name for name in ("state", "index")}
+    config.write_text(f"[state]\n    dir = {places['state']}\n[index]\n    dir = {places['index']}\n")
+    repository.commit("Somebody's settings")
+    desk.run("import", "shapes", f"dvc://{repository.root}/data@main", "--batch", "week-01")
+    assert len(published(desk)) == 42
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_a_copy_is_its_owners_alone(desk: Desk, repository: DVCRepository, monkeypatch: pytest.MonkeyPatch):
+    seen: list[int] = []
+    original = dvc_source._look
+
+    def looking(*arguments: Any) -> Any:
+        seen.extend(folder.stat().st_mode & 0o777 for folder in staged(desk) if folder.is_dir())
+        return original(*arguments)
+
+    monkeypatch.setattr(dvc_source, "_look", looking)
+    desk.run("import", "shapes", f"dvc://{repository.root}/data", "--batch", "week-01")
+    assert seen and set(seen) == {0o700}
