@@ -26,7 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edge.agent import Agent, NoModel
+from edge.agent import Agent
+from edge.answering import NoModel
 from edge.fetch import Client
 from edge.files import Files
 from edge.outbox import Reporter
@@ -100,7 +101,7 @@ class Device:
             lock_file=settings.path(settings.lock_file) if settings.lock_file else None,
             **options,
         )
-        self.agent.problems |= wrong
+        self.agent.problems.update(wrong)
 
     @classmethod
     def open(cls, folder: str | Path, state: str | None = None) -> Device:

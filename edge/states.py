@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-FORMAT = 1
-Phase = Literal["EMPTY", "IDLE", "DOWNLOAD", "SELFTEST", "SHADOW", "TRIAL"]
+from edge.state_file import Bundle, Phase, State
+
 Arm = Literal["trial", "shadow", "control"]
 
 MOST_TESTS = 4
@@ -39,23 +39,6 @@ LAPSING = frozenset({"selftest_died", "no_space", "slow", "bad_digest"})
 RECHECKED = frozenset({"wrong_runtime", "below_floor", "revoked"})
 
 
-class StateError(ValueError):
-    """A state file is none that this agent reads."""
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """What a device may hold: a manifest by its digest, and the files it names as (name, SHA-256, size)."""
-
-    id: str
-    release: int
-    files: tuple[tuple[str, str, int], ...]
-
-    def digest(self, name: str) -> str:
-        """The SHA-256 of one file, which is its name on the disk."""
-        return next(sha256 for each, sha256, _ in self.files if each == name)
-
-
 @dataclass(frozen=True)
 class Assigned:
     """What a group's assignment asks of this device. `unmet` says by bundle why this machine cannot run it;
@@ -69,44 +52,6 @@ class Assigned:
     revoked: frozenset[str] = frozenset()
     unmet: Mapping[str, str] = field(default_factory=dict)
     may_swap: bool = True
-
-
-@dataclass(frozen=True)
-class State:
-    """All that is durable of a device but its files. Change it by the functions of this module."""
-
-    good: Bundle | None = None
-    previous: Bundle | None = None
-    candidate: Bundle | None = None
-    phase: Phase = "EMPTY"
-    rollout: str = ""
-    group: str = ""
-    tests: int = 0
-    starts: int = 0
-    wrong_digests: int = 0
-    transitions: int = 0
-    since: str = ""
-    quarantine: tuple[tuple[str, str, str], ...] = ()
-    floor: int = 0
-    seq: int = 0
-    outbox: tuple[Mapping[str, Any], ...] = ()
-    dropped: int = 0
-    boots: int = 0
-    boot_id: str = ""
-
-    @property
-    def serving(self) -> Bundle | None:
-        """What answers: the candidate in its trial, else the good one."""
-        return self.candidate if self.phase == "TRIAL" else self.good
-
-    @property
-    def held(self) -> tuple[Bundle, ...]:
-        """What must stay on the disk."""
-        return tuple(each for each in (self.good, self.previous, self.candidate) if each is not None)
-
-    def quarantined(self, bundle: Bundle) -> str | None:
-        """Why a bundle is not taken, or None."""
-        return next((why for each, why, _ in self.quarantine if each == bundle.id), None)
 
 
 def booted(state: State, boot_id: str) -> State:
@@ -246,32 +191,6 @@ def delivered(state: State, last: int) -> State:
     return replace(state, outbox=tuple(each for each in state.outbox if each["id"] > last))
 
 
-def to_json(state: State) -> dict[str, Any]:
-    """The content of the state file."""
-    told: dict[str, Any] = {"format": FORMAT}
-    for name in State.__dataclass_fields__:
-        value = getattr(state, name)
-        told[name] = _bundle_json(value) if isinstance(value, Bundle) else value
-    return told
-
-
-def from_json(content: Any) -> State:
-    """The state of a file. Raises `StateError`."""
-    try:
-        if content["format"] != FORMAT:
-            raise StateError(f"is of format {content['format']}, this agent reads {FORMAT}")
-        known = {name: content[name] for name in State.__dataclass_fields__ if name in content}
-        for name in ("good", "previous", "candidate"):
-            known[name] = _bundle(known.get(name))
-        known["quarantine"] = tuple((str(a), str(b), str(c)) for a, b, c in known.get("quarantine", ()))
-        known["outbox"] = tuple(dict(each) for each in known.get("outbox", ()))
-        return State(**known)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, StateError):
-            raise
-        raise StateError(f"is no state of a device ({error!r})") from error
-
-
 def _goal(state: State, wanted: Assigned) -> tuple[Bundle, Arm]:
     """The bundle that this device is to hold as its own, and what for."""
     candidate = wanted.candidate
@@ -370,14 +289,3 @@ def _candidate(state: State) -> Bundle:
 
 def _time(now: datetime) -> str:
     return now.isoformat(timespec="seconds")
-
-
-def _bundle_json(bundle: Bundle) -> dict[str, Any]:
-    return {"id": bundle.id, "release": bundle.release, "files": [list(each) for each in bundle.files]}
-
-
-def _bundle(content: Any) -> Bundle | None:
-    if content is None:
-        return None
-    files = tuple((str(name), str(sha256), int(size)) for name, sha256, size in content["files"])
-    return Bundle(str(content["id"]), int(content["release"]), files)

@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from edge.outbox import read_report
-from edge.states import State, from_json
+from edge.state_file import State, from_json
 from resources.artifact_store import ArtifactStore
 from resources.home import ROOT
 from tests.devices.small_fleet import DEVICE, GROUP, PROJECT, Fleet, frame

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from edge import machine
-from edge.agent import Agent, NoModel
+from edge.agent import Agent
+from edge.answering import NoModel
 from edge.device import Device as Running
 from edge.formats import check_device, check_group
 from edge.runner import BadImage, OpenedHere, RunnerDied
 from edge.settings import Settings, SettingsError
-from edge.states import StateError
+from edge.state_file import StateError
 from tests.devices.small_fleet import GROUP, Device, Fleet, frame, update
 from visionops_assets.delivery import signers
 
@@ -107,7 +108,7 @@ def test_a_candidate_that_answers_nan_is_rolled_back_and_the_image_is_answered(
 
 
 def _bundle(agent: Agent, id: str) -> Any:
-    from edge.states import Bundle
+    from edge.state_file import Bundle
 
     return Bundle(id, 0, ())
 
@@ -138,7 +139,7 @@ def test_a_good_model_that_cannot_be_opened_is_a_problem_and_no_fault_of_the_ima
     with pytest.raises(NoModel, match=r"no model can be opened on cam-17.*no memory"):
         agent.answer(frame())
     # It is nobody's fault that can be told from here: the model stays, and is opened at the next image.
-    agent._open_runner = OpenedHere
+    agent.answering.open_runner = OpenedHere
     assert agent.answer(frame())["model"]["release"] == 1
     assert agent.status()["problem"] is None
 

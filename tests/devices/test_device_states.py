@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from edge import states
-from edge.states import Assigned, Bundle, State
+from edge import state_file, states
+from edge.state_file import Bundle, State
+from edge.states import Assigned
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 ONE, TWO, THREE = (
@@ -50,7 +51,7 @@ def test_a_new_device_takes_the_base_through_every_phase() -> None:
 
 
 @pytest.mark.parametrize("phase", ["DOWNLOAD", "SELFTEST", "SHADOW"])
-def test_only_a_trial_lets_a_candidate_answer(phase: states.Phase) -> None:
+def test_only_a_trial_lets_a_candidate_answer(phase: state_file.Phase) -> None:
     assert replace(runs(ONE), candidate=TWO, phase=phase).serving == ONE
 
 
@@ -165,12 +166,12 @@ def test_the_outbox_drops_the_oldest_and_counts_them() -> None:
 
 
 def test_a_state_of_another_format_is_refused_by_name() -> None:
-    with pytest.raises(states.StateError, match="format 2, this agent reads 1"):
-        states.from_json({**states.to_json(State()), "format": 2})
+    with pytest.raises(state_file.StateError, match="format 2, this agent reads 1"):
+        state_file.from_json({**state_file.to_json(State()), "format": 2})
     broken: Any
     for broken in ({}, [], None, {"format": 1, "good": {"id": 3}}, {"format": 1, "quarantine": [1]}):
-        with pytest.raises(states.StateError):
-            states.from_json(broken)
+        with pytest.raises(state_file.StateError):
+            state_file.from_json(broken)
 
 
 class Walk:
@@ -228,4 +229,4 @@ def test_whatever_happens_the_state_is_sound(happened: list[tuple[str, Bundle, s
         assert (state.phase == "EMPTY") <= (state.good is None)
         assert [each["id"] for each in state.outbox] == list(range(state.dropped + 1, state.seq + 1))
         assert len(state.quarantine) <= states.MOST_QUARANTINED
-        assert states.from_json(json.loads(json.dumps(states.to_json(state)))) == state
+        assert state_file.from_json(json.loads(json.dumps(state_file.to_json(state)))) == state

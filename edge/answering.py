@@ -1,0 +1,156 @@
+"""Images answered by what serves: a candidate while it does well in its trial, else the good model."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from edge import states
+from edge.formats import MODEL, Assignment
+from edge.kept import Kept
+from edge.runner import BadImage, OpenRunner, Runner, RunnerDied
+from edge.state_file import Bundle
+
+# Answers whose median processor time is held against the budget.
+TIMED, FEWEST_TIMED = 50, 20
+# How often the good model is opened again before an image is given up.
+REOPENED = 2
+OBSERVED_FRAMES, OBSERVED_SECONDS = 200, 86400.0
+
+
+class NoModel(RuntimeError):
+    """Nothing answers on this device yet."""
+
+
+@dataclass
+class _Open:
+    bundle: Bundle
+    runner: Runner
+    content: Mapping[str, Any]
+
+
+class Answering:
+    """The model that answers on a device, opened when an image comes. May be used by several threads."""
+
+    def __init__(self, kept: Kept, device: str, open_runner: OpenRunner, threads: int) -> None:
+        self._kept, self._device = kept, device
+        self.open_runner, self._threads = open_runner, threads
+        self._lock = threading.RLock()
+        self._open: _Open | None = None
+        self._answered = 0
+        self._timed: deque[float] = deque(maxlen=TIMED)
+        self.assignment: Assignment | None = None
+
+    def answer(self, image: bytes) -> dict[str, Any]:
+        """What the model in force says of an image. Raises `NoModel`, and `BadImage` for one that cannot be decoded."""
+        died = False
+        with self._lock:
+            for _ in range(states.MOST_STARTS + REOPENED + 2):
+                opened = self._opened()
+                if opened is None:
+                    continue
+                try:
+                    found = opened.runner.answer(image)
+                except RunnerDied as error:
+                    self._died(opened, error)
+                    died = True
+                    continue
+                self._was_right(opened, found)
+                return {**found, "model": _named(opened)}
+        if not died:
+            raise NoModel(f"no model can be opened on {self._device}: {self._kept.problems.get('model')}")
+        # Neither the candidate nor the good model could answer it.
+        raise BadImage("no model answers it: its process ends each time")
+
+    def commit_if_observed(self) -> None:
+        """Keep a candidate that has answered rightly as often, or as long, as its group asks."""
+        with self._kept.changing:
+            state, asked = self._kept.state, self.assignment
+            if state.phase != "TRIAL" or not self._answered:
+                return
+            frames = asked.observe_frames if asked is not None else OBSERVED_FRAMES
+            seconds = asked.observe_seconds if asked is not None else OBSERVED_SECONDS
+            age = self._kept.now() - datetime.fromisoformat(state.since)
+            if self._answered >= frames or age >= timedelta(seconds=seconds):
+                self._kept.change(states.observed, self._kept.now())
+
+    def close(self) -> None:
+        """End what answers."""
+        with self._lock:
+            self._close_runner()
+
+    def _opened(self) -> _Open | None:
+        """What serves, opened; None where that failed, or something else serves now. Raises `NoModel`."""
+        kept = self._kept
+        serving = kept.state.serving
+        if self._open is not None and self._open.bundle == serving:
+            return self._open
+        self._close_runner()
+        if serving is None:
+            why = "; ".join(dict(kept.problems).values())
+            raise NoModel(f"no model answers on {self._device} yet: {why or 'it has none'}")
+        trial = kept.state.phase == "TRIAL"
+        if trial:
+            kept.change(states.starts, kept.now())
+            if kept.state.serving != serving:
+                return None
+            self._answered = 0
+        digest = serving.digest(MODEL)
+        if kept.files.sha256(f"blobs/{digest}") != digest:
+            if trial:
+                kept.leave(serving, "bad_digest", "its file changed on this disk")
+            else:
+                kept.good_is_corrupt(serving)
+            return None
+        try:
+            runner = self.open_runner(kept.files.path(f"blobs/{digest}"), self._threads)
+        except RunnerDied as error:
+            kept.problems["model"] = f"the model of release {serving.release} cannot be opened: {error}"
+            return None
+        self._timed.clear()
+        self._open = _Open(serving, runner, kept.manifest(serving).content)
+        return self._open
+
+    def _died(self, opened: _Open, error: RunnerDied) -> None:
+        self._close_runner()
+        self._kept.problems["model"] = f"the model of release {opened.bundle.release}: {error}"
+        self._kept.leave(opened.bundle, error.why, str(error))
+
+    def _was_right(self, opened: _Open, found: Mapping[str, Any]) -> None:
+        kept = self._kept
+        kept.problems.pop("model", None)
+        if kept.state.phase != "TRIAL" or kept.state.candidate != opened.bundle:
+            return
+        kept.change(states.first_answer)
+        self._answered += 1
+        self._timed.append(float(found.get("cpu_ms", 0.0)))
+        allowed = float(opened.content["budget"].get("cpu_ms", "inf"))
+        median = statistics.median(self._timed)
+        if len(self._timed) >= FEWEST_TIMED and median > allowed:
+            kept.leave(
+                opened.bundle, "slow", f"{median:.1f} ms of processor an image, {allowed:g} are allowed"
+            )
+            return
+        self.commit_if_observed()
+
+    def _close_runner(self) -> None:
+        if self._open is not None:
+            self._open.runner.close()
+            self._open = None
+
+
+def _named(opened: _Open) -> dict[str, Any]:
+    """How an answer names its model."""
+    model = opened.content.get("model", {})
+    return {
+        "bundle": opened.bundle.id,
+        "release": opened.bundle.release,
+        "version": model.get("version"),
+        "sha256": model.get("weights_sha256"),
+        "onnx_sha256": opened.bundle.digest(MODEL),
+    }
