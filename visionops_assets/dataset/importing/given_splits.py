@@ -7,6 +7,7 @@ from visionops_assets.dataset.importing.stated_splits import (
     split_in_folders,
     split_of_file,
     splits_in_folders,
+    stem,
 )
 
 
@@ -62,12 +63,16 @@ class GivenSplits:
             if not one.places:
                 what = f"is listed ({file}, line {line}) but is not there"
                 self.findings.append(Finding("complete", text, what, "add it, or remove its line"))
+            images = self._finder.images
+            if len({stem(images[place]) for place in one.places}) > 1:
+                what = f"fits {images[one.places[0]]} and {images[one.places[1]]} ({file}, line {line})"
+                self.findings.append(Finding("one image", text, what, "list the image by its path"))
+                continue
             for place in one.places:
                 before = found.setdefault(place, (split, file))
                 if before[0] != split:
                     what = f"is listed in {before[1]} and in {file}, for {before[0]} and {split}"
-                    image = self._finder.images[place]
-                    self.findings.append(Finding("one split", image, what, "keep it in one list"))
+                    self.findings.append(Finding("one split", images[place], what, "keep it in one list"))
         return {place: split for place, (split, _) in found.items()}
 
     def _in_list(self, text: str, folder: str) -> Meant:
