@@ -14,6 +14,7 @@ from resources.lakefs_connection import PAGE, LakeFSConnection
 from resources.lakefs_errors import (
     LakeFSConflict,
     LakeFSError,
+    LakeFSGone,
     LakeFSNotFound,
     LakeFSRefused,
     LakeFSUnavailable,
@@ -221,6 +222,24 @@ class LakeFSResource(dg.ConfigurableResource):
                 return path, error
 
         return self._connection.bounded(read, paths)
+
+    def without_bytes(self, repository: str, reference: str, paths: Sequence[str]) -> list[str]:
+        """Those of the objects whose bytes are gone from the server's storage; one byte of each is asked for."""
+
+        def is_gone(path: str) -> bool:
+            try:
+                with self._connection.errors(f"{repository}/{reference}/{path}"):
+                    self._connection.call(
+                        lambda c: c.objects_api.get_object(
+                            repository, reference, path, range="bytes=0-0", presign=False
+                        )
+                    )
+            except LakeFSGone:
+                return True
+            return False
+
+        gone = self._connection.bounded(is_gone, paths)
+        return [path for path, found in zip(paths, gone, strict=True) if found]
 
     def write(self, repository: str, branch: str, path: str, content: bytes) -> None:
         """Upload one object, uncommitted."""

@@ -17,6 +17,10 @@ class LakeFSNotFound(LakeFSError):
     """The repository, reference or object is not there."""
 
 
+class LakeFSGone(LakeFSError):
+    """The object is in the tree, and its bytes are no longer in the server's storage."""
+
+
 class LakeFSConflict(LakeFSError):
     """Something of that name exists, two changes conflict, or another writer was first."""
 
@@ -47,6 +51,11 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
     text = f"{what}: {said} (lakeFS at {server}, status {status})"
     if status == 404:
         return LakeFSNotFound(text)
+    if status == 410:
+        return LakeFSGone(
+            f"the bytes of {what} are gone from the storage of lakeFS at {server} ({said}): restore them from a "
+            "backup; `visionops verify PROJECT` names every image that is gone"
+        )
     if status == 409:
         return LakeFSConflict(f"{what}: conflicts with what is there: {said} (lakeFS at {server})")
     if status == 401:

@@ -4,10 +4,11 @@ Each in a sentence, with the command that leads back.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from resources.artifact_store import ArtifactStore
 from resources.databases import DatabaseError
-from resources.lakefs import LakeFSResource
+from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.machine_errors import in_words
 from resources.model_errors import ArtifactMissing, RunNotFound
@@ -19,10 +20,13 @@ from resources.model_records import (
 )
 from resources.model_registry import ModelRegistry
 from visionops_assets.addresses import asset_folder
+from visionops_assets.dataset.layout import BATCHES, is_image
 from visionops_assets.evaluation.shipped import how_back
 from visionops_assets.history import production
 from visionops_assets.partitions import commit_prefix
 from visionops_assets.project import Project
+
+_LISTED, _ASKED = 1000, 16
 
 
 def what_is_wrong(project: Project, registry: ModelRegistry) -> list[str]:
@@ -98,6 +102,7 @@ def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Ite
 def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> Iterator[str]:
     try:
         lakefs.head(project.repository)
+        yield from _images(project, lakefs)
     except LakeFSNotFound as error:
         yield f"{error}, though version {champion.version} was trained on it: `visionops import` makes it anew"
         return
@@ -112,6 +117,19 @@ def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> I
         yield (
             f"dataset version {champion.partition}, on which version {champion.version} was trained, is not in "
             f"{project.repository}: it cannot be reproduced, and drift has no holdout to compare with"
+        )
+
+
+def _images(project: Project, lakefs: LakeFSResource) -> Iterator[str]:
+    """Storage that was emptied, by a few images: reading all is for `visionops verify`."""
+    listed = islice(lakefs.objects(project.repository, MAIN, BATCHES), _LISTED)
+    images = [entry.path for entry in listed if is_image(entry.path)]
+    asked = images[:: max(1, len(images) // _ASKED)]
+    gone = lakefs.without_bytes(project.repository, MAIN, asked)
+    if gone:
+        yield (
+            f"{gone[0]} of {project.repository} is gone from lakeFS's storage, as are {len(gone)} of {len(asked)} "
+            f"images that were asked for: restore the storage from a backup; `visionops verify {project.project}` names all"
         )
 
 

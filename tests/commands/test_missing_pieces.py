@@ -79,3 +79,28 @@ def test_data_and_tables_that_are_gone_are_named_by_status(desk_of_promoted: Des
     assert "60 images" in desk.run("import", "shapes", str(batch), "--batch", "week-01")
     (commit,) = desk.json("status", "shapes")["wrong"][:1]
     assert "on which version 1 was trained, is not in shapes" in commit
+
+
+@pytest.mark.parametrize("removed", ["all", "some"])
+def test_images_that_are_gone_from_storage_are_named_by_all_that_look(
+    desk_of_promoted: Desk, removed: str
+) -> None:
+    desk = desk_of_promoted
+    lakefs = desk.world.lakefs
+    paths = [each.path for each in lakefs.objects("shapes", "main", "batches/") if each.path.endswith(".png")]
+    assert lakefs.without_bytes("shapes", "main", paths) == []
+    folder = desk.world.root / "lakefs" / "blobs"
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    lost = [file for file in files if file.read_bytes().startswith(b"\x89PNG")]
+    for file in lost if removed == "all" else lost[::2]:
+        file.unlink()
+    gone = lakefs.without_bytes("shapes", "main", paths)
+    assert len(gone) == len(lost if removed == "all" else lost[::2])
+    (wrong,) = desk.json("status", "shapes")["wrong"]
+    assert "is gone from lakeFS's storage" in wrong and "`visionops verify shapes`" in wrong
+    row = next(row for row in diagnose() if row.subject == "state of shapes")
+    assert row.state == "broken" and "is gone from lakeFS's storage" in row.what
+    told = desk.json("verify", "shapes", code=1)
+    assert sorted(each["image"] for each in told["wrong"]) == sorted(gone)
+    assert {each["what"] for each in told["wrong"]} == {"is gone"}
+    assert wrong in desk.run("tick", code=1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from resources.lakefs import LakeFSResource
-from resources.lakefs_errors import LakeFSError, LakeFSNotFound
+from resources.lakefs_errors import LakeFSError, LakeFSGone, LakeFSNotFound
 from visionops_assets.dataset.findings import Finding, findings_table
 
 Progress = Callable[[int, int], None]
@@ -27,7 +27,7 @@ def verify_images(
     findings, failed, last = [], 0, None
     for done, (path, data) in enumerate(lakefs.read_each(repository, commit, list(expected)), start=1):
         if isinstance(data, LakeFSError):
-            last, gone = data, isinstance(data, LakeFSNotFound)
+            last, gone = data, isinstance(data, LakeFSNotFound | LakeFSGone)
             failed += not gone
             what = "is gone" if gone else f"cannot be read: {data}"
             findings.append(
