@@ -129,7 +129,8 @@ def _images(project: Project, lakefs: LakeFSResource) -> Iterator[str]:
     if gone:
         yield (
             f"{gone[0]} of {project.repository} is gone from lakeFS's storage, as are {len(gone)} of {len(asked)} "
-            f"images that were asked for: restore the storage from a backup; `visionops verify {project.project}` names all"
+            "images that were asked for: restore the storage from a backup; "
+            f"`visionops verify {project.project}` names all"
         )
 
 

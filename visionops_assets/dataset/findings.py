@@ -83,12 +83,17 @@ def findings_in_words(findings: pd.DataFrame, most: int = 5, lines: int = 0) -> 
             f"  {one_line(row.image, LONGEST_NAME)}: {one_line(row.what)}; {one_line(row.why)}"
             for row in rows.head(number).itertuples()
         )
-        text += [f"{line[:_LONGEST]}…" if lines and len(line) > _LONGEST else line for line in each]
+        text += [_shortened(line) if lines else line for line in each]
         if len(rows) > number:
             text.append(f"  and {len(rows) - number:,} more")
     if len(told) < len(groups):
         text.append(f"and {len(groups) - len(told)} more checks")
     return "\n".join(text)
+
+
+def _shortened(line: str) -> str:
+    """A line of bounded length; a command that it tells to type stays whole."""
+    return line if len(line) <= _LONGEST or "`" in line[_LONGEST:] else f"{line[:_LONGEST]}…"
 
 
 def grouped(findings: pd.DataFrame) -> list[dict[str, Any]]:
