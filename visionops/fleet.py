@@ -10,109 +10,21 @@ import typer
 
 from edge.formats import check_group
 from resources import home
-from visionops import fleet_keys
-from visionops.edge_repository import changing, projects_with_repository, where
+from visionops import fleet_devices, fleet_keys
+from visionops.edge_repository import changing, projects_with_repository
 
 if TYPE_CHECKING:
     from visionops_assets.delivery.publishing import Publication
 
 app = typer.Typer(help="Devices: keys, provisioning, and what each group runs.", no_args_is_help=True)
 app.add_typer(fleet_keys.app, name="keys")
+app.command("provision")(fleet_devices.provision)
+app.command("move")(fleet_devices.move)
+app.command("revoke")(fleet_devices.revoke)
 
 ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
 GroupName = Annotated[str, typer.Option(help="Device group, such as line-1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
-
-
-@app.command("provision")
-def provision(
-    project: ProjectName,
-    group: GroupName,
-    device: Annotated[str, typer.Option(help="Name of the device, such as cam-17.")],
-    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new folder; copy it to the device.")],
-    repository: Annotated[
-        str | None,
-        typer.Option(help="Where the device finds the repository; by default this machine's, as a folder."),
-    ] = None,
-    reports: Annotated[
-        str | None,
-        typer.Option(help="Where it leaves reports: a folder there, or an address that takes PUT."),
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Give an enrolled device another key.")] = False,
-) -> None:
-    """Write what a device starts with: its settings, the root of trust, a key of its own. Then it needs nobody.
-
-    On the device: `pip install visionops-edge`, and `visionops-edge run --device FOLDER`.
-    """
-    from visionops import services
-    from visionops_assets.delivery import enrolment
-
-    services.project(project)
-    who = services.actor()
-    with changing(project) as held:
-        root = held.bootstrap()
-        if held.add_group(check_group(group)):
-            typer.echo(f"{project}: group {group} is new")
-        record = enrolment.provision(
-            services.artifacts(),
-            project=project,
-            group=group,
-            device=device,
-            to=to.expanduser().absolute(),
-            root=root,
-            settings={
-                "repository": repository or where(project),
-                **({"reports": reports} if reports else {}),
-            },
-            who=who,
-            when=datetime.now(UTC),
-            again=replace,
-        )
-    typer.echo(f"{device} of {project}, group {group}: {to} (key {record.key_id[:12]}; device.pem is secret)")
-    typer.echo(f"`visionops-edge once --device {to}` tries it here; copy the folder to the device for good")
-
-
-@app.command("move")
-def move(
-    project: ProjectName, device: Annotated[str, typer.Argument(help="Name of the device.")], group: GroupName
-) -> None:
-    """Let a device belong to another group: it is told by the assignment that it looks at now."""
-    from visionops import services
-    from visionops_assets.delivery import enrolment
-    from visionops_assets.delivery.publishing import move_device
-
-    services.actor()
-    with changing(project) as repository:
-        repository.add_group(check_group(group))
-        _, before = enrolment.move(services.artifacts(), project, device, group)
-        told = before == group or move_device(repository, device, before, group)
-    typer.echo(
-        f"{device} of {project} belongs to {group}, before to {before}"
-        + (
-            ""
-            if told
-            else f"; {before} has no assignment yet that could tell it: provision it anew with --replace"
-        )
-    )
-
-
-@app.command("revoke")
-def revoke(
-    project: ProjectName,
-    device: Annotated[str, typer.Argument(help="Name of the device.")],
-    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
-) -> None:
-    """From now on nothing that this device's key signs counts: for one that was stolen or is gone.
-
-    It cannot be kept from what lies openly in the repository; use a token or client certificates for that.
-    """
-    from visionops import services
-    from visionops_assets.delivery import enrolment
-
-    record = enrolment.revoke(
-        services.artifacts(), project, device, who=services.actor(), why=why, when=datetime.now(UTC)
-    )
-    typer.echo(f"{device} of {project} is revoked: {record.revoked}")
 
 
 @app.command("publish")

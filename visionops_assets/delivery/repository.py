@@ -20,12 +20,12 @@ from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, TargetFile, 
 
 from edge.formats import FormatError, canonical, manifest_of
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from visionops_assets.delivery.key_changes import KeyChanges
 from visionops_assets.delivery.tuf_files import (
     TIMESTAMP,
     CannotPublish,
     NotPublished,
     Published,
-    TufFiles,
     delegated_role,
     is_signed,
     role_keys,
@@ -37,7 +37,7 @@ from visionops_assets.delivery.tuf_files import (
 KEPT_BUNDLES = 50
 
 
-class Repository(TufFiles):
+class Repository(KeyChanges):
     """A project's repository: its groups and what they run, its bundles and who has to sign them."""
 
     def create(self) -> bool:
