@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from edge.decode import Decoded, decode, placement
 
 _FORMAT = "1"
+# From where boxes are meant where a detector's validation did not tell.
+DEFAULT_MIN_SCORE = 0.3
 
 
 class ModelFileError(ValueError):
@@ -119,7 +121,7 @@ def open_model(path: Path, threads: int = 1) -> Model:
             width=int(spec["width"]),
             channels=int(spec["channels"]),
             resize=str(spec.get("resize", "stretch")),
-            min_score=float(described.get("visionops.min_score", 0.25)),
+            min_score=float(described.get("visionops.min_score", DEFAULT_MIN_SCORE)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"the model's metadata is incomplete ({error!r})") from error
