@@ -167,7 +167,7 @@ class _Worker:
         except OSError:
             raise _Gone(self._why(limits)) from None
         except (ValueError, TypeError, LookupError):
-            raise _Gone("broke the process that decoded it; save it anew, or leave it out") from None
+            raise _Gone("broke the process that decoded it; save it anew") from None
         self.rests = not told.get("leaves")
         return told, pixels
 
@@ -198,10 +198,10 @@ class _Worker:
         ended = self._ended()
         if ended == "SIGPROF":
             return (
-                f"takes more than {limits.seconds:g} s of processor time to decode; scale it down, leave it out, or "
+                f"takes more than {limits.seconds:g} s of processor time to decode; scale it down, or "
                 f"raise {limits.seconds_setting}"
             )
-        return f"ended the process that decoded it ({ended}); save it anew, or leave it out"
+        return f"ended the process that decoded it ({ended}); save it anew"
 
     def _ended(self) -> str:
         try:

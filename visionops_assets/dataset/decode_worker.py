@@ -80,7 +80,7 @@ def _answer(job: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], memor
     except MemoryError:
         return {
             "refused": f"takes more memory than the {limits.worker_memory >> 20} MiB that a decoder may have; scale it "
-            f"down, leave it out, or raise {MEMORY}"
+            f"down, or raise {MEMORY}"
         }, nothing
 
 

@@ -109,7 +109,7 @@ def check_claims(path: str, height: int, width: int, bytes_per_pixel: int, limit
         raise UnreadableImage(
             path,
             f"claims {width}×{height} pixels, {-(-claimed >> 20):,} MiB decoded, more than the "
-            f"{limits.memory >> 20} MiB of {MEMORY}; scale it down, leave it out, or raise that setting",
+            f"{limits.memory >> 20} MiB of {MEMORY}; scale it down, or raise that setting",
         )
 
 
@@ -118,7 +118,7 @@ def check_frames(path: str, frames: int, limits: ImageLimits) -> None:
     if frames > limits.frames:
         raise UnreadableImage(
             path,
-            f"has more than the {limits.frames:,} frames of {FRAMES}; keep the first one, or leave it out",
+            f"has more than the {limits.frames:,} frames of {FRAMES}; keep the first one",
         )
 
 
@@ -127,7 +127,7 @@ def check_directories(path: str, number: int, limits: ImageLimits, of: str = "di
     if number > limits.directories:
         raise UnreadableImage(
             path,
-            f"has more than the {limits.directories:,} {of} of {DIRECTORIES}; save it anew, or leave it out",
+            f"has more than the {limits.directories:,} {of} of {DIRECTORIES}; save it anew",
         )
 
 
@@ -199,9 +199,7 @@ def _scans(data: bytes, path: str, place: int, limits: ImageLimits) -> int:
         if found is None or found.end() + 2 > end:
             return scans
         place = found.start()
-    raise UnreadableImage(
-        path, f"has more than the {limits.scans:,} scans of {SCANS}; save it anew, or leave it out"
-    )
+    raise UnreadableImage(path, f"has more than the {limits.scans:,} scans of {SCANS}; save it anew")
 
 
 def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
