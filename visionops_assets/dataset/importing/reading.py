@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -67,10 +68,24 @@ def read_source(source: Path, stated: Stated = NOTHING_STATED, *, held_elsewhere
         beside = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
         raise SourceError(f"{source}: does not exist{did_you_mean(source.name, beside)}")
     archives.check_known(source)
-    unpacked = archives.Unpacked(source, stated.encoding) if archives.is_archive(source) else None
-    place = _Place.of(unpacked.folder if unpacked else source, stated, said=unpacked is None)
-    recognised = _recognised(place.listing, source, stated)
-    return _read(place, recognised, stated, held_elsewhere, unpacked)
+    with _as_strangers_have_it(source):
+        unpacked = archives.Unpacked(source, stated.encoding) if archives.is_archive(source) else None
+        place = _Place.of(unpacked.folder if unpacked else source, stated, said=unpacked is None)
+        recognised = _recognised(place.listing, source, stated)
+        return _read(place, recognised, stated, held_elsewhere, unpacked)
+
+
+@contextmanager
+def _as_strangers_have_it(source: Path) -> Iterator[None]:
+    """Files in which anything may stand: what a reader chokes on is the source's fault, and named as such."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, UnicodeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise SourceError(
+            f"{source}: has something where its format has something else ({type(error).__name__}: {said}); "
+            "--debug shows where"
+        ) from error
 
 
 @dataclass(frozen=True)

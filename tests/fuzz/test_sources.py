@@ -1,0 +1,187 @@
+"""Altered annotations and archives of every format are read, or refused as a source; nothing else is raised."""
+
+import io
+import json
+import resource
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mutation import all_hold, many
+from PIL import Image
+
+from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.importing.source import SourceError
+
+
+def png(shade: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 10), (shade, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+IMAGES = {f"{number}.png": png(number * 60) for number in range(3)}
+
+
+class Kind(NamedTuple):
+    """A source of images in `images` of which one file, at `place`, is altered; `others` lie beside it."""
+
+    place: str
+    content: bytes
+    images: str = "images"
+    others: tuple[tuple[str, bytes], ...] = ()
+    words: tuple[bytes, ...] = ()
+
+
+def coco() -> bytes:
+    images = [{"id": n, "file_name": name, "width": 20, "height": 10} for n, name in enumerate(IMAGES)]
+    boxes = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [1, 2, 5.5, 4], "iscrowd": 0} for n in range(3)
+    ]
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    return json.dumps({"images": images, "annotations": boxes, "categories": categories}).encode()
+
+
+def voc() -> bytes:
+    return (
+        b'<?xml version="1.0"?><annotation><filename>0.png</filename><size><width>20</width><height>10</height>'
+        b"<depth>3</depth></size><object><name>cat</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>2</ymin>"
+        b"<xmax>9</xmax><ymax>8</ymax></bndbox></object></annotation>"
+    )
+
+
+def table() -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.table({"path": list(IMAGES), "label": ["cat", "dog", "cat"], "split": ["train"] * 3}), buffer
+    )
+    return buffer.getvalue()
+
+
+def tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in IMAGES.items():
+            member = tarfile.TarInfo(f"cat/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def packed() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in IMAGES.items():
+            archive.writestr(f"cat/{name}", content)
+    return buffer.getvalue()
+
+
+LABELS = tuple((f"labels/{number}.txt", b"0 0.5 0.5 0.2 0.2\n") for number in range(3))
+YAML = b"path: .\ntrain: images\nval: images\nnc: 2\nnames: [cat, dog]\n"
+JSON_WORDS = (
+    b"null",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b'"id": 1,',
+    b"1e999",
+    b"NaN",
+    b"-1",
+    b'"\\ud800"',
+    b"1" * 400,
+    b"\0",
+)
+YAML_WORDS = (
+    b"&a ", b"*a", b"<<: *a\n", b"!!python/object:os.system ", b"[", b"{", b"- ", b"? ", b"2001-01-01", b"0x1F", b"'",
+    b"|\n", b"../..",
+)  # fmt: skip
+XML_WORDS = (b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"<object>", b"</object>", b"<name/>", b"nan", b"\0")
+CSV_WORDS = (b'"', b",", b"\n", b"\r", b"\0", b"../", b"\xff", b";", b"\t")
+NUMBER_WORDS = (b"nan ", b"inf ", b"-1 ", b"1e99 ", b"\0")
+STUDIO = json.dumps(
+    [
+        {
+            "data": {"image": name},
+            "annotations": [
+                {
+                    "result": [
+                        {
+                            "type": "rectanglelabels", "original_width": 20, "original_height": 10,
+                            "value": {"x": 5, "y": 10, "width": 20, "height": 30, "rectanglelabels": ["cat"]},
+                        }
+                    ]
+                }
+            ],
+        }
+        for name in IMAGES
+    ]
+).encode()  # fmt: skip
+CORNERS = b"path,label,xmin,ymin,xmax,ymax\n0.png,cat,1,2,9,8\n1.png,dog,0,0,5,5\n"
+TABLE = b"path,label,split,group\n0.png,cat,train,a\n1.png,dog,val,b\n2.png,cat,,c\n"
+BOXES = b"0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n"
+KINDS = {
+    "coco": Kind("annotations.json", coco(), words=JSON_WORDS),
+    "yolo": Kind("labels/0.txt", BOXES, others=(("data.yaml", YAML), *LABELS[1:]), words=NUMBER_WORDS),
+    "yaml": Kind("data.yaml", YAML, others=LABELS, words=YAML_WORDS),
+    "voc": Kind("Annotations/0.xml", voc(), "JPEGImages", words=XML_WORDS),
+    "csv": Kind("labels.csv", TABLE, words=CSV_WORDS),
+    "label studio": Kind("export.json", STUDIO, words=JSON_WORDS),
+    "boxes": Kind("labels.csv", CORNERS, words=(*CSV_WORDS, *NUMBER_WORDS, b"1" * 400)),
+    "parquet": Kind("labels.parquet", table()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_altered_annotations_are_read_or_refused(kind: str, tmp_path: Path, count: Callable[[int, int], int]):
+    place, content, images, others, words = KINDS[kind]
+    for name, image in IMAGES.items():
+        (tmp_path / images).mkdir(exist_ok=True)
+        (tmp_path / images / name).write_bytes(image)
+    if place.startswith("labels."):
+        for name, image in IMAGES.items():
+            (tmp_path / name).write_bytes(image)
+        shutil.rmtree(tmp_path / images)
+    for name, other in others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(other)
+    altered = tmp_path / place
+    altered.parent.mkdir(exist_ok=True)
+
+    def read_or_refused(data: bytes) -> None:
+        altered.write_bytes(data)
+        read(tmp_path)
+
+    read_or_refused(content)
+    assert all_hold(kind, many(4, count(60, 10_000), [content], words), read_or_refused)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < 2 << 30
+
+
+@pytest.mark.parametrize(("suffix", "make"), [(".tar.gz", tar), (".zip", packed)])
+def test_altered_archives_are_read_or_refused(
+    suffix: str, make: Callable[[], bytes], tmp_path: Path, count: Callable[[int, int], int]
+):
+    archive = tmp_path / f"source{suffix}"
+
+    def read_or_refused(data: bytes) -> None:
+        archive.write_bytes(data)
+        read(archive)
+
+    read_or_refused(make())
+    assert all_hold(suffix[1:], many(5, count(60, 5_000), [make()]), read_or_refused)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < 2 << 30
+
+
+def read(source: Path) -> None:
+    try:
+        found = read_source(source)
+        for image in found.images:
+            assert isinstance(image.name, str)
+    except SourceError as refused:
+        assert str(refused)
