@@ -1,11 +1,15 @@
 """`visionops import`: take a batch by hand."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visionops import interruption, source_options
+
+if TYPE_CHECKING:
+    from visionops_assets.dataset.publishing import BatchRefused, Published
 
 
 def command(
@@ -34,6 +38,7 @@ def command(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what came of it as JSON, whole.")] = False,
 ) -> None:
     """Import a batch on a branch of its own, check it, and merge it to main only if it passes.
 
@@ -70,16 +75,22 @@ def command(
             from visionops.preview import write_preview
 
             write_preview(read_source(one.path, stated), preview)
-            typer.echo(f"written: {preview / 'index.html'}")
+            typer.echo(f"written: {preview / 'index.html'}", err=as_json)
         try:
             published = publisher.publish(one.path, batch, stated, one.address)
         except BatchRefused as refused:
             if findings_to is not None:
                 write_csv(refused.findings, findings_to)
+            if as_json:
+                typer.echo(_told(project, batch, "refused", None, refused))
+                raise typer.Exit(1) from refused
             raise
     if findings_to is not None:
         write_csv(published.findings, findings_to)
     interruption.keep(f"{batch} is published", "tick", project)
+    if as_json:
+        typer.echo(_told(project, batch, published.outcome, published.commit, published))
+        return
     if not published.findings.empty:
         typer.echo(findings_in_words(published.findings, lines=LINES))
         if published.outcome == "published":
@@ -90,3 +101,14 @@ def command(
     else:
         typer.echo(f"{batch}: {published.images} images published in commit {(published.commit or '')[:12]}")
         typer.echo(f"`visionops tick {project}`, or the sensor of `visionops up`, does the rest")
+
+
+def _told(
+    project: str, batch: str, outcome: str, commit: str | None, came: "Published | BatchRefused"
+) -> str:
+    from visionops_assets.dataset.findings import grouped
+
+    told = {"project": project, "batch": batch, "outcome": outcome, "commit": commit}
+    return json.dumps(
+        {**told, **came.sums.as_dict(), "findings": grouped(came.findings)}, indent=1, ensure_ascii=False
+    )

@@ -211,7 +211,7 @@ def lists_of_another_machine(files: Files) -> Comes:
     files.text("b.txt", "/home/bob/3.png\n/home/bob/99.png\n")
     told = [
         ("ERROR", r"/home/bob/99.png is listed \(b.txt, line 2\)"),
-        ("WARN", "a.txt: /home/bob/ for images/"),
+        ("WARN", "images/0.png is called '/home/bob/0.png': 4 names .* ./home/bob/ for images/"),
     ]
     return Comes(TRUTH, {"images/0.png": "train", "images/3.png": "holdout"}, told)
 

@@ -13,12 +13,12 @@ from visionops_assets.dataset.importing.stated_splits import (
 
 class GivenSplits:
     """Gives the split of an image by its place. `findings` are contradictions, `told` how names in lists were read, as
-    (how, the first, times)."""
+    (how, the text, what it means, how often, more of it)."""
 
     def __init__(self, said: Said, finder: Finder) -> None:
         self._said, self._finder = said, finder
         self.findings: list[Finding] = []
-        self.told: list[tuple[str, str, int]] = []
+        self.told: list[tuple[str, str, Meant, int, str]] = []
         self._of_folder: dict[str, list[str]] = {}
         self._listed = self._by_list()
 
@@ -58,7 +58,8 @@ class GivenSplits:
             for number, one in moved.items():
                 meant[lacking[number]] = one
             if moved:
-                self.told.append((PREFIX, f"{entries[lacking[0]][2]}: {prefix}", len(moved)))
+                first = min(moved)
+                self.told.append((PREFIX, entries[lacking[first]][0], moved[first], len(moved), prefix))
         for (text, split, file, line), one in zip(entries, meant, strict=True):
             if not one.places:
                 what = f"is listed ({file}, line {line}) but is not there"
@@ -82,5 +83,5 @@ class GivenSplits:
             bare = self._finder.meant(text, folder, bare=True)
             found = bare if bare.places else found
         if found.how:
-            self.told.append((found.how, f"{text!r} is read as {self._finder.images[found.places[0]]}", 1))
+            self.told.append((found.how, text, found, 1, ""))
         return found

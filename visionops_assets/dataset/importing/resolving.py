@@ -60,7 +60,7 @@ class _Resolving:
         for name in listing.images:
             if (reason := said.no_data(name)) is not None:
                 self._images_left_out[reason] += 1
-        self._told: dict[str, tuple[int, str]] = {}
+        self._told: dict[str, tuple[int, str, str, str]] = {}
         self._finder = Finder(self._data.images)
         self._supposed = 0
         # The row of each image, or -1.
@@ -96,7 +96,7 @@ class _Resolving:
                 unmatched["" if self._said.one_each else self._said.files[self._said.file_of[row]]].append(
                     row
                 )
-        for file, rows in unmatched.items():
+        for rows in unmatched.values():
             found, prefix = self._finder.with_prefix([self._text(row) for row in rows], self._said.bare)
             for number, row in enumerate(rows):
                 if number in found:
@@ -104,7 +104,8 @@ class _Resolving:
                 else:
                     self._missing(row)
             if found:
-                self._tell(PREFIX, f"{file or 'the annotations'}: {prefix}", len(found))
+                row = rows[min(found)]
+                self._tell(PREFIX, self._text(row), found[min(found)], len(found), prefix)
 
     def _meant(self, row: int) -> Meant:
         said = self._said
@@ -156,7 +157,7 @@ class _Resolving:
                 )
             )
         if meant.how and meant.how != PREFIX:
-            self._tell(meant.how, f"{self._text(row)!r} is read as {images[places[0]]}", 1)
+            self._tell(meant.how, self._text(row), meant)
         for number, place in enumerate(places):
             if self._row_of[place] >= 0:
                 what = f"is annotated again in {self._said.where(row)}"
@@ -188,14 +189,18 @@ class _Resolving:
         text: bytes = self._texts[row].as_py()
         return text.decode("utf-8", "surrogatepass")
 
-    def _tell(self, how: str, example: str, times: int) -> None:
-        before, first = self._told.get(how, (0, example))
-        self._told[how] = before + times, first
+    def _tell(self, how: str, text: str, meant: Meant, times: int = 1, more: str = "") -> None:
+        """Keep that a text is read otherwise than it is written; the first one is told."""
+        image = self._data.images[meant.places[0]]
+        so_far = self._told.get(how)
+        if so_far is None:
+            so_far = 0, image, f"is called {text!r}", f" ({more})" if more else ""
+        self._told[how] = (so_far[0] + times, *so_far[1:])
 
     def _tell_how(self) -> None:
-        for how, (times, first) in self._told.items():
-            what = f"{times:,} names of images {_TOLD[how]}"
-            self._findings.append(Finding("named as written", first, what, "they are read so", "WARN"))
+        for how, (times, image, called, more) in self._told.items():
+            what = f"{called}: {times:,} names of images {_TOLD[how]}{more}"
+            self._findings.append(Finding("named as written", image, what, "they are read so", "WARN"))
 
     def _tell_noted(self) -> None:
         image_of = (
@@ -224,8 +229,8 @@ class _Resolving:
             elif (split := given.of(place, row)) is not None:
                 splits[place] = SPLITS.index(split)
         self._findings += given.findings
-        for how, example, times in given.told:
-            self._tell(how, example, times)
+        for told in given.told:
+            self._tell(*told)
         if self._said.listed or self._said.folders:
             self._leave_out_unlisted(splits)
         return splits

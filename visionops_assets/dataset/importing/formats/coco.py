@@ -33,7 +33,7 @@ _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 def recognises(listing: Listing) -> str | None:
     """Whether there is a JSON file of COCO's kind."""
-    found = _files(listing)
+    found = sorted(_files(listing), key=lambda name: name.rpartition("/")[2].lower().startswith(_OTHERS))
     return f"{found[0]} has COCO's images, annotations and categories" if found else None
 
 
