@@ -18,8 +18,7 @@ from edge.files import Files
 from edge.formats import GOLDEN, MODEL, Assignment, Manifest, arm_of
 from edge.kept import Kept
 from edge.outbox import Reporter
-from edge.runner import OpenRunner, ProcessRunner
-from edge.selftest import in_a_process
+from edge.runner import OpenRunner, ProcessRunner, examine_in_a_process
 from edge.state_file import Bundle, State
 from edge.states import Assigned
 from edge.trust import Distrusted, Looked, Trust
@@ -42,7 +41,7 @@ class Agent:
         client: Client,
         reporter: Reporter | None = None,
         open_runner: OpenRunner = ProcessRunner,
-        examine: Examine = in_a_process,
+        examine: Examine = examine_in_a_process,
         threads: int = 1,
         lock_file: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),

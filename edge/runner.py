@@ -14,13 +14,15 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 _LENGTH = struct.Struct(">Q")
 # One answer; loading may take longer. A model that does not come back in this time is taken for dead.
 ANSWER_SECONDS, LOAD_SECONDS = 60.0, 600.0
+# Only for a self-test that waits for ever; a busy machine is given its time.
+EXAMINE_SECONDS = 1800.0
 
 
 class RunnerDied(RuntimeError):
@@ -121,6 +123,25 @@ class ProcessRunner:
         except subprocess.TimeoutExpired:
             return "the model's process closed its end"
         return f"the model's process ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+
+
+def examine_in_a_process(
+    model: Path, golden: Path, rules: Mapping[str, Any], budget: Mapping[str, Any]
+) -> tuple[str | None, str] | None:
+    """`edge.selftest` in its own process: why a file is refused, if it is, and what was measured; None if it died."""
+    asked = json.dumps([str(model), str(golden), dict(rules), dict(budget)])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge.selftest", asked],
+            capture_output=True,
+            timeout=EXAMINE_SECONDS,
+            cwd=str(Path(__file__).resolve().parent.parent),
+            check=False,
+        )
+        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    except (subprocess.TimeoutExpired, ValueError, IndexError):
+        return None
+    return (found[0], str(found[1])) if found is not None else None
 
 
 class OpenedHere:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -22,8 +21,6 @@ from edge.model import Model, ModelFileError, NotFinite, open_model
 
 # Beyond it the process is ended by the system: a model that loops takes no machine down.
 MOST_CPU_SECONDS = 60
-# Only for one that waits for ever; a busy machine is given its time.
-MOST_SECONDS = 1800.0
 FEWEST_IMAGES = 4
 # A box that is meant at all, and one of the same score.
 _CLEAR, _SAME_SCORE = 0.1, 0.05
@@ -99,25 +96,6 @@ def examine(
     if peak_mb > float(budget.get("memory_mb", "inf")):
         return "memory", f"{measured}; {budget['memory_mb']:g} MB are allowed"
     return None, measured
-
-
-def in_a_process(
-    model: Path, golden: Path, rules: Mapping[str, Any], budget: Mapping[str, Any]
-) -> tuple[str | None, str] | None:
-    """`examine` in a process of its own; None where that died."""
-    asked = json.dumps([str(model), str(golden), dict(rules), dict(budget)])
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "edge.selftest", asked],
-            capture_output=True,
-            timeout=MOST_SECONDS,
-            cwd=str(Path(__file__).resolve().parent.parent),
-            check=False,
-        )
-        found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-    except (subprocess.TimeoutExpired, ValueError, IndexError):
-        return None
-    return (found[0], str(found[1])) if found is not None else None
 
 
 def _compared(

@@ -224,6 +224,20 @@ def test_a_device_that_is_moved_follows_its_new_group(fleet: Fleet, device: Devi
     assert device.start().state.group == "line-2"
 
 
+def test_two_groups_that_send_a_device_to_one_another_do_not_keep_it_from_its_work(
+    fleet: Fleet, device: Device
+) -> None:
+    fleet.repository.add_group("line-2")
+    base = fleet.bundle(1, release=1).named
+    fleet.assign(base=base, moved={"cam-17": "line-2"})
+    fleet.repository.assign("line-2", {"base": base, "moved": {"cam-17": GROUP}})
+    agent = device.start()
+    for group in ("line-2", GROUP, "line-2"):
+        agent.look()
+        assert agent.state.group == group
+    assert agent.answer(frame())["model"]["release"] == 1
+
+
 def test_whatever_a_repository_does_becomes_a_problem_and_no_crash(fleet: Fleet, device: Device) -> None:
     for file in sorted((fleet.root / "repository" / "shapes").rglob("*")):
         if file.is_file():
