@@ -58,6 +58,8 @@ SEEDS = {
     "compressed tiff": [
         encoded("RGB", "TIFF", compression=each) for each in ("tiff_lzw", "tiff_deflate", "jpeg")
     ],
+    "avif": [encoded("RGB", "AVIF"), encoded("RGBA", "AVIF", exif=EXIF), frames("AVIF")],
+    "jpeg 2000": [encoded("RGB", "JPEG2000"), encoded("L", "JPEG2000"), encoded("I;16", "JPEG2000")],
     "ppm": [encoded("RGB", "PPM"), encoded("L", "PPM"), encoded("1", "PPM")],
 }
 

@@ -270,3 +270,20 @@ def test_a_start_without_room_for_its_files_says_so_in_one_line(tmp_path: Path, 
 def test_a_full_disk_is_named_with_what_mends_it(tmp_path: Path) -> None:
     problem = OSError(errno.ENOSPC, "No space left on device")
     assert "no room is left on the disk" in cannot_write(tmp_path, problem)
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_a_page_of_another_site_changes_nothing(repository: Repository, headers: dict[str, str]) -> None:
+    answer = repository.call("POST", "/branches", data={"name": "b", "source": "main"}, headers=headers)
+    assert (answer.status, "another site" in answer.message) == (403, True)
+    own = {"Origin": f"http://{repository.api.host}:{repository.api.port}"}
+    made = repository.call("POST", "/branches", data={"name": "b", "source": "main"}, headers=own)
+    assert made.status == 201
+
+
+def test_what_a_client_may_send_is_bounded(repository: Repository) -> None:
+    for headers, status in (({"X": "a" * 40_000}, 431), ({}, 200)):
+        answer = repository.call("GET", "/branches", headers=headers)
+        assert answer.status == status
+    assert repository.call("GET", "/branches", {"prefix": "a" * 20_000}).status == 414
+    assert "has more than" in repository.call("GET", "/branches", {"prefix": "a" * 20_000}).message
