@@ -1,5 +1,6 @@
 """A publisher that is killed at any step has published nothing or all, and the next one goes on."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from resources.artifact_store import ArtifactStore
 from tests.devices.small_fleet import GROUP, PROJECT, Fleet, update
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.repository import Repository
+from visionops_assets.delivery.tuf_files import CannotPublish
 
 
 class Killed(BaseException):
@@ -58,6 +60,42 @@ def test_killed_before_every_write_of_a_publication(tmp_path: Path) -> None:
             break
         seed += 1
     assert whole == 1 and step >= 10
+
+
+def test_what_a_killed_publisher_staged_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """Another version than the one that was under way is published next."""
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    agent = fleet.device().start()
+    assert update(agent)["model"]["release"] == 1
+    root = str(tmp_path / "repository")
+    for step in range(12):
+        dying = Repository(DyingStore(root=root, left=step), PROJECT, fleet.keys, fleet.clock)
+        with contextlib.suppress(Killed):
+            publish(dying, fleet, 100 + step)
+        publish(fleet.repository, fleet, 200 + step)
+        assert fleet.repository.waiting() is None
+        assert update(agent)["model"]["release"] == 200 + step
+
+
+def test_what_waits_for_approvers_whose_keys_were_changed_is_published_anew(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    fleet.publish(fleet.bundle(1))
+    signer = fleet.keys.roles["bundles"].keys[0]
+    away = signers.RoleKeys((signers.HeldKey(signer.public, None),))
+    without = Repository(
+        fleet.store, PROJECT, signers.Keys({**fleet.keys.roles, "bundles": away}), fleet.clock
+    )
+    second = fleet.bundle(2)
+    assert not without.add_bundle(second.manifest, second.blobs)
+    with pytest.raises(CannotPublish, match="waits for approvers"):
+        third = fleet.bundle(3)
+        without.add_bundle(third.manifest, third.blobs)
+    signers.begin_rotation(tmp_path / "keys", "bundles")
+    new, going = signers.rotating(tmp_path / "keys", "bundles")
+    Repository(fleet.store, PROJECT, new, fleet.clock).rotate("bundles", going)
+    assert without.waiting() is None
+    assert Repository(fleet.store, PROJECT, new, fleet.clock).add_bundle(second.manifest, second.blobs)
 
 
 @pytest.mark.parametrize("role", signers.ROLES)

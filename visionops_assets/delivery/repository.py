@@ -116,7 +116,8 @@ class Repository(KeyChanges):
         if bundle.id in self.bundles():
             return True
         waiting = self._waiting()
-        if waiting is not None and hashlib.sha256(canonical(waiting)).hexdigest() != bundle.id:
+        other = waiting is not None and hashlib.sha256(canonical(waiting)).hexdigest() != bundle.id
+        if waiting is not None and other and not self.complete_bundle():
             raise CannotPublish(
                 f"release {waiting['release']} waits for approvers: `visionops rollout sign {self.project} "
                 f"--key ADDRESS`, or `visionops rollout sign {self.project} --withdraw`"
@@ -177,15 +178,6 @@ class Repository(KeyChanges):
         if manifest is None:
             return True
         published, staged = self.read(), self._staged()
-        bundle = hashlib.sha256(canonical(manifest)).hexdigest()
-        if f"bundles/{bundle}.json" in published.delegated["bundles"].signed.targets:
-            self._unstage()
-            return True
-        if staged.signed.version != published.delegated["bundles"].signed.version + 1:
-            raise CannotPublish(
-                f"release {manifest['release']} of {self.project} was staged for an older list of bundles: "
-                "publish it again"
-            )
         if not is_signed(published.targets.signed, "bundles", staged):
             return False
         published.delegated["bundles"] = staged
@@ -262,10 +254,14 @@ class Repository(KeyChanges):
                 listed.pop(f"bundles/{bundle}.json", None)
 
     def _waiting(self) -> dict[str, Any] | None:
+        """The manifest that is staged, unless it is published, or was staged for a list that is gone."""
         try:
             found = manifest_of(self._store.read(self._key("staged/manifest.json")))
-            self._store.read(self._key("staged/bundles.json"))
+            staged = self._staged().signed
         except (ArtifactNotFound, FormatError):
+            return None
+        listed = self.read().delegated["bundles"].signed
+        if staged.version != listed.version + 1 or f"bundles/{found.id}.json" not in staged.targets:
             return None
         return dict(found.content)
 
