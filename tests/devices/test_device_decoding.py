@@ -112,3 +112,12 @@ def test_16_bit_colour_is_refused_rather_than_rounded_otherwise() -> None:
     data = bytes(imagecodecs.png_encode(pixels))
     with pytest.raises(Refused, match="16 bits"):
         on_a_device(data, 8, 8, 3, "stretch")
+
+
+def test_whatever_pillow_raises_is_an_unreadable_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def poisoned(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed to decode image: Missing or empty image item")
+
+    monkeypatch.setattr(Image, "open", poisoned)
+    with pytest.raises(Refused, match="Missing or empty image item"):
+        on_a_device(b"an image", 8, 8, 3, "fit")
