@@ -267,6 +267,18 @@ def test_a_near_duplicate_of_both_sides_is_excluded_and_listed(repository, tmp_p
     assert "it is excluded" in found["why"][0]
 
 
+def test_copies_of_an_image_are_one_finding(repository, drop, picture):
+    source = drop("week", b=range(100, 112))
+    for quality in (95, 90, 85, 80):
+        write(source / f"a/{quality}.jpg", encode(Image.fromarray(picture(0)), "JPEG", quality=quality))
+    plan = repository.plan(source, "week-1")
+    found = findings(plan, "near duplicates")
+    assert plan.ok
+    assert len(found) == 1
+    assert "so are 2 more to this or each other: batches/week-1/images/a/" in found["what"][0]
+    assert found["other"][0].startswith("batches/week-1/images/a/")
+
+
 def test_near_duplicates_with_different_labels_are_told(repository, drop, picture):
     source = drop("week", a=range(5))
     write(source / "b/000.jpg", encode(Image.fromarray(picture(0)), "JPEG", quality=85))

@@ -3,7 +3,7 @@
 `batch` and `existing` are tables with the manifest's columns; `existing` is without the batch's own rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -122,35 +122,6 @@ def check_exact_duplicates(batch: pd.DataFrame, existing: pd.DataFrame) -> pd.Da
             what = f"is the same image as {original}"
             why = "it counts twice; leave one out"
             findings.append(Finding("no copies", path, what, why, "WARN", other=original))
-    return findings_table(findings)
-
-
-def check_near_duplicates(
-    pairs: Sequence[tuple[str, str, float]], batch: pd.DataFrame, existing: pd.DataFrame
-) -> pd.DataFrame:
-    """Near duplicates, given as (newer path, older path, correlation): listed, above all across splits (WARN)."""
-    columns = ["path", "split", "excluded"]
-    both = pd.concat([existing[columns], batch[columns]], ignore_index=True)
-    both["truth"] = (
-        np.concatenate([truth_texts(existing), truth_texts(batch)]) if len(existing) else truth_texts(batch)
-    )
-    rows = both.set_index("path")
-    findings = []
-    for newer, older, correlation in pairs:
-        one, other = rows.loc[newer], rows.loc[older]
-        what = f"is nearly the same as {older} (correlation {correlation:.4f})"
-        if one["excluded"]:
-            why = f"which is in {other['split']}; it is excluded, or it would leak between splits"
-            findings.append(Finding("no leak between splits", newer, what, why, "WARN", other=older))
-        else:
-            why = f"it joins it in {other['split']}"
-            findings.append(Finding("near duplicates", newer, what, why, "WARN", other=older))
-        if one["truth"] != other["truth"]:
-            labels = f"it is labelled {one['truth']}, the other {other['truth']}; one of them may be wrong"
-            suspected = str(other["truth"])
-            findings.append(
-                Finding("one label an image", newer, what, labels, "WARN", suspected, other=older)
-            )
     return findings_table(findings)
 
 

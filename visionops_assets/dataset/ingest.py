@@ -15,6 +15,7 @@ from visionops_assets.dataset.annotations import write_annotations
 from visionops_assets.dataset.arrow_memory import from_the_system, give_back
 from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
+from visionops_assets.dataset.copy_findings import check_near_duplicates
 from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
 from visionops_assets.dataset.findings_file import with_labels
@@ -27,7 +28,13 @@ from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import Source
 from visionops_assets.dataset.importing.sums import Sums
 from visionops_assets.dataset.importing.text_column import TextColumn
-from visionops_assets.dataset.layout import annotations_path, check_batch_name, image_path, images_prefix
+from visionops_assets.dataset.layout import (
+    annotations_path,
+    batch_of,
+    check_batch_name,
+    image_path,
+    images_prefix,
+)
 from visionops_assets.dataset.manifest import manifest_rows
 from visionops_assets.dataset.opinions import check_plausible
 from visionops_assets.dataset.rules import AuditRules
@@ -140,7 +147,7 @@ def plan_batch(
             [
                 told,
                 _check_any(uploads, batch),
-                *_check_rows(placed, others, classes, file),
+                *_check_rows(placed, others, classes, file, rules),
                 audit.check_class_balance(placed.labels, placed.other_labels),
                 check_plausible(uploads, placed.table, opinion, rules),
             ]
@@ -233,7 +240,7 @@ def _at(paths: pa.Array, examined: Iterable[Examined]) -> Iterator[Examined]:
 
 
 def _check_rows(
-    placed: PlacedBatch, others: pa.Table, classes: Sequence[str], file: str
+    placed: PlacedBatch, others: pa.Table, classes: Sequence[str], file: str, rules: AuditRules
 ) -> Iterator[pd.DataFrame]:
     """Findings on the annotations; only rows that may have one are looked at one by one."""
     table = placed.table
@@ -259,7 +266,8 @@ def _check_rows(
     batch, existing = both(row for newer, older, _ in placed.duplicates for row in (newer, older))
     paths = {row: _path(row, table, others) for pair in placed.duplicates for row in pair[:2]}
     pairs = [(paths[newer], paths[older], value) for newer, older, value in placed.duplicates]
-    yield audit.check_near_duplicates(pairs, batch, existing)
+    name = batch_of(file)
+    yield check_near_duplicates(pairs, batch, existing, len(table), rules.max_chain, name)
 
 
 def _path(row: int, table: pa.Table, others: pa.Table) -> str:

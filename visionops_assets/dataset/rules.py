@@ -32,5 +32,7 @@ class AuditRules(BaseModel):
     confidence: float = Field(0.9, gt=0, le=1)
     # The largest share of such images in a batch; a batch with more is refused. None: they are only listed.
     max_disagreement: float | None = Field(None, ge=0, le=1)
+    # The largest share of a batch that near duplicates of near duplicates may be; a larger chain refuses the batch.
+    max_chain: float = Field(0.1, gt=0, le=1)
     # How many images of the newest dataset version the daily check reads again.
     daily_sample: int = Field(200, ge=1)
