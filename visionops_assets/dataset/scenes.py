@@ -25,8 +25,8 @@ KEPT, COMPARED_WITH = 24, 4
 
 
 class Limits(NamedTuple):
-    """How far copies are apart at most: `alike` outside of a scene, `always`, and of miniatures a share `nearer` of the
-    distance to the fourth nearest and `far`."""
+    """How far copies are apart at most: `alike` outside of a scene, `always`, and of tiny miniatures `far` where that
+    is within a share `nearer` of the distance to the fourth nearest."""
 
     alike: float
     always: float
@@ -38,13 +38,15 @@ class Limits(NamedTuple):
 LIMITS = {
     128: Limits(0.315, 0.03),
     64: Limits(0.14, 0.005),
-    32: Limits(0.2, 0.02, 0.75, 0.2),
-    16: Limits(0.2, 0.02, 0.75, 0.2),
-    8: Limits(0.2, 0.02, 0.6, 0.3),
+    32: Limits(0.2, 0.02),
+    16: Limits(0.2, 0.02),
+    8: Limits(0.18, 0.02, 0.6, 0.3),
     6: Limits(0.15, 0.02, 0.6, 0.2),
 }
 # Here no exposures of one scene are so alike; on the smaller level those of a scene are, if it has so many.
 _TOLD_FROM_ALL = (128,)
+# Of miniatures in a scene, the share of the distance to the fourth nearest.
+NEARER = 0.75
 # Correlation of details without the scene: that of copies, above the fourth of all; the second where an image has
 # fewer neighbours than are kept, so that the scene is known less well; and that of copies however many there are.
 MORE_THAN_THE_FOURTH, WHERE_FEW, ALWAYS = 0.2, 0.36, 0.9
@@ -171,10 +173,13 @@ class Neighbours:
         fourth = np.sort(distance, axis=1)[:, COMPARED_WITH - 1]
         # Each of a pair is among the images that have neighbours.
         reference = np.minimum(fourth[:, None], fourth[self.rows[numbers]])
-        nearer = np.where(np.isfinite(reference), np.minimum(limits.nearer * reference, limits.far), 0)
+        known = np.isfinite(reference)
         # As many neighbours as nobody makes copies.
         crowded = distance.max(axis=1) <= limits.alike
-        alike = np.where(crowded[:, None] | crowded[self.rows[numbers]], 0, limits.alike)
+        scene = crowded[:, None] | crowded[self.rows[numbers]]
+        alike = np.where(scene, np.minimum(NEARER * reference, limits.alike), limits.alike)
+        nearer = np.zeros(reference.shape)
+        nearer[known] = np.minimum(limits.nearer * reference[known], limits.far)
         return distance <= np.maximum(np.maximum(nearer, alike), limits.always)
 
     def _rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int32]:
