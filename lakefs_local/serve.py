@@ -197,9 +197,24 @@ class RunningServer:
         return False
 
 
+class RecordFormatter(logging.Formatter):
+    """A record that cannot be taken for two, whatever a client calls its objects, and that moves no cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text; lines after the first are indented."""
+        lines = super().format(record).split("\n")
+        shown = (
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+            for line in lines
+        )
+        return "\n  ".join(shown)
+
+
 def serve(options: Options) -> int:
     """Serve in this process until a signal; the exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RecordFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         running = RunningServer(options)

@@ -3,6 +3,7 @@
 import base64
 import errno
 import json
+import logging
 import socket
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from processes import ServerProcess
 from lakefs_local.credentials import Authenticator, KeyPair, load, load_or_create
 from lakefs_local.discovery import Server, serving
 from lakefs_local.folder import DataFolder, FolderError, cannot_write
+from lakefs_local.serve import RecordFormatter
 from lakefs_local.store import Store
 from webserver.runner import bind
 
@@ -265,6 +267,16 @@ def test_a_start_without_room_for_its_files_says_so_in_one_line(tmp_path: Path, 
     if ended.returncode:
         (line,) = ended.stderr.strip().splitlines()
         assert str(tmp_path / "data") in line
+
+
+def test_a_log_record_is_one_record_whatever_a_path_is() -> None:
+    said = {
+        "msg": "GET %s failed",
+        "args": ("a\n2026-01-01 ERROR forged\r\x1b[2J\u202e",),
+        "levelname": "ERROR",
+    }
+    shown = RecordFormatter("%(levelname)s %(message)s").format(logging.makeLogRecord(said))
+    assert shown == "ERROR GET a\n  2026-01-01 ERROR forged\\r\\x1b[2J\\u202e failed"
 
 
 def test_a_full_disk_is_named_with_what_mends_it(tmp_path: Path) -> None:
