@@ -123,7 +123,7 @@ def _write(source: Path, services: dict[str, Any], target: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink() and path.read_text().startswith(_WRITTEN)
+    return path.is_file() and not path.is_symlink() and path.read_bytes().startswith(_WRITTEN.encode())
 
 
 def main() -> None:

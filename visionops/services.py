@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resources import home
 from resources.artifact_store import ArtifactStore
-from resources.databases import check_database
+from resources.databases import DatabaseError, check_database
 from resources.lakefs import LakeFSResource
 from resources.model_registry import ModelRegistry
 from resources.nearest import nearest, there_are
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _NUMBER = re.compile(r"\d+")
+# What a schema says of a wrong value is longer than what helps.
+_SAID = 200
+
+
+class ConfigurationUnusable(DatabaseError):
+    """What is no configuration of Dagster; the message names the file."""
 
 
 class UnknownGroup(ValueError):
@@ -72,18 +78,33 @@ def spool() -> Spool:
 def dagster() -> "Iterator[dg.DagsterInstance]":
     """The Dagster of DAGSTER_HOME. Processes that open a new one at once would each make its tables.
 
-    Raises `DatabaseError` where its database cannot be used.
+    Raises `DatabaseError` where its database cannot be used, `ConfigurationUnusable` where its file cannot.
     """
-    import dagster as dg
     from filelock import FileLock
 
     if os.environ.get(POSTGRES):
         # Dagster would print each of several attempts, and raise without the address.
         check_database(os.environ[POSTGRES], POSTGRES, postgres=True)
     with FileLock(f"{home.dagster_home()}.lock"):
-        instance = dg.DagsterInstance.get()
+        instance = _open_dagster()
     with instance:
         yield instance
+
+
+def _open_dagster() -> "dg.DagsterInstance":
+    import dagster as dg
+    import yaml
+    from dagster_shared.check import CheckError
+
+    try:
+        return dg.DagsterInstance.get()
+    except (yaml.YAMLError, CheckError, dg.DagsterInvalidConfigError, UnicodeDecodeError) as error:
+        file = home.dagster_home() / "dagster.yaml"
+        said = " ".join(str(error).split())[:_SAID]
+        otherwise = "" if file.is_symlink() else ", or delete it: the next command puts it there again"
+        raise ConfigurationUnusable(
+            f"{file.resolve()} cannot be used ({said})", f"correct {file.resolve()}{otherwise}"
+        ) from error
 
 
 def check_group(registry: ModelRegistry, project: str, group: str) -> str | None:

@@ -47,6 +47,7 @@ _STATUS: dict[type[errors.CatalogError], int] = {
     errors.BrokenActions: 500,
     errors.Gone: 410,
 }
+_DAMAGED = ("malformed", "not a database", "disk I/O error")
 _log = logging.getLogger("lakefs_local")
 
 
@@ -181,6 +182,12 @@ def _storage_failure(scope: Message, problem: Exception) -> Refusal:
     full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or "disk is full" in str(problem):
         return Refusal(507, "the disk that holds the data folder is full: nothing was stored")
+    if isinstance(problem, sqlite3.Error) and any(part in str(problem) for part in _DAMAGED):
+        return Refusal(
+            500,
+            "metadata.db of the data folder is damaged: nothing was stored; stop the server, then restore the file "
+            "from a backup, or try `sqlite3 metadata.db .recover`",
+        )
     kind = type(problem).__name__
     return Refusal(500, f"the data folder cannot be read or written ({kind}): nothing was stored")
 

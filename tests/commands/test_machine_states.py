@@ -17,6 +17,7 @@ from lakefs_local import discovery
 from resources.artifact_store import ArtifactDamaged, ArtifactStore
 from tests import processes
 from tests.world import shapes_project, write_batch
+from visionops import services
 from visionops_assets.evaluation.address import read_address
 
 _MAY_WRITE_ANYWHERE = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
@@ -188,3 +189,33 @@ def test_a_damaged_file_of_lakefs_is_named(machine: Machine, name: str, content:
     assert ended.code == 1 and "the embedded lakeFS does not start" in ended.said
     assert name in ended.said or "has format" in ended.said
     assert machine.rows()["lakeFS"][0] == "broken"
+
+
+@pytest.mark.parametrize(
+    "content", [b": : {[", b"nonsense", b"[1, 2]", b"storage: {postgres: 3}", b"\xff\xfe\x00"]
+)
+def test_each_kind_of_no_configuration_of_dagster_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    file = tmp_path / "dagster.yaml"
+    file.write_bytes(content)
+    with pytest.raises(services.ConfigurationUnusable) as raised, services.dagster():
+        pass
+    assert f"{file} cannot be used (" in str(raised.value) and "\n" not in str(raised.value)
+    assert raised.value.fix.startswith(f"correct {file}, or delete it")
+
+
+def test_a_configuration_of_dagster_that_is_none_is_named(machine: Machine) -> None:
+    file = machine.home / "instance" / "dagster.yaml"
+    file.unlink(missing_ok=True)
+    file.write_bytes(b"\xff\xfe\x00")
+    ended = machine.run("tick")
+    (line,) = ended.said.splitlines()
+    assert ended.code == 1 and f"{file} cannot be used (" in line and f"correct {file}, or delete it" in line
+    told = machine.run("status", "shapes")
+    assert f"wrong: what runs failed is not known: {file} cannot be used" in told.said
+    state, what, fix = machine.rows()["Dagster"]
+    assert state == "broken" and f"{file} cannot be used" in what and str(file) in fix
+    file.unlink()
+    assert machine.run("tick").code == 0

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from lakefs_api import Api, Repository
 from lakefs_local import discovery
 from lakefs_local.discovery import serving
 from lakefs_local.folder import DataFolder, FolderError
+from lakefs_local.http import app
 from lakefs_local.maintenance.check import check
 from lakefs_local.serve import Options, RunningServer
 
@@ -129,3 +132,13 @@ def test_a_read_only_folder_is_refused_by_name(tmp_path: Path) -> None:
             pass
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_damaged_database_is_named_with_what_brings_it_back(tmp_path: Path) -> None:
+    file = tmp_path / "metadata.db"
+    file.write_bytes(b"no database " * 2000)
+    with closing(sqlite3.connect(file)) as connection, pytest.raises(sqlite3.DatabaseError) as raised:
+        connection.execute("SELECT * FROM sqlite_master")
+    refusal = app._storage_failure({"method": "GET", "path": "/"}, raised.value)
+    assert refusal.status == 500 and "metadata.db" in refusal.message
+    assert "is damaged" in refusal.message and "backup" in refusal.message
