@@ -141,6 +141,12 @@ def boxes_twice(files: Files) -> Comes:
     return Comes(TRUTH, told=[("WARN", "images/0.png has 2 boxes twice")])
 
 
+def sides_that_are_no_numbers(files: Files) -> Comes:
+    named(files)
+    files.text("labels/0.txt", line(0) + "1 nan 0.5 0.1 0.1\n0 1e300 0.5 0.1 0.1\n")
+    return Comes(TRUTH, told=[("ERROR", "images/0.png has a box whose sides are no numbers")])
+
+
 def shown_upright(files: Files) -> Comes:
     named(files)
     (files.root / "images/0.png").unlink()
@@ -358,6 +364,7 @@ CASES = [
         confidences,
         pixels,
         boxes_twice,
+        sides_that_are_no_numbers,
         shown_upright,
         same_folder_for_both,
         roboflow,

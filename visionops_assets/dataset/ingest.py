@@ -128,7 +128,7 @@ def plan_batch(
     found = replace(found, images=as_the_project_calls_them(found.images, classes))
     usable, unusable = _usable(found.images, batch, rules, progress)
     give_back()
-    usable, odd, repeated = _settled(usable, batch)
+    usable, odd, left_out_boxes = _settled(usable, batch)
     told = join_findings(
         [
             _in_repository(found.findings, batch),
@@ -163,7 +163,7 @@ def plan_batch(
     del usable
     give_back()
     told = with_labels(checked, found.images, batch)
-    sums = _sums(found, placed.table, repeated)
+    sums = _sums(found, placed.table, left_out_boxes)
     return BatchPlan(batch, found.format, file, placed.table, uploads, told, sums, found)
 
 
@@ -180,11 +180,13 @@ def _usable(
     return BatchImages(images, paths, looks).take(usable), (misnamed, unreadable)
 
 
-def _settled(usable: BatchImages, batch: str) -> tuple[BatchImages, pd.DataFrame, int]:
-    """The images with their boxes in pixels, findings on these, and how many stand twice."""
+def _settled(usable: BatchImages, batch: str) -> tuple[BatchImages, pd.DataFrame, Counter[str]]:
+    """The images with their boxes in pixels, findings on these, and why boxes are left out."""
     looks = usable.looks
-    images, findings, repeated = settled(usable.images, looks.height, looks.width, looks.orientation)
-    return replace(usable, images=images), _in_repository(findings_table(findings), batch), repeated
+    found = settled(usable.images, looks.height, looks.width, looks.orientation)
+    left_out = Counter({"standing twice": found.repeated, "no numbers": found.no_numbers})
+    told = _in_repository(findings_table(found.findings), batch)
+    return replace(usable, images=found.images), told, +left_out
 
 
 def _without(usable: BatchImages, findings: pd.DataFrame) -> tuple[BatchImages, pd.DataFrame]:
@@ -201,16 +203,15 @@ def _without(usable: BatchImages, findings: pd.DataFrame) -> tuple[BatchImages, 
     return kept, told
 
 
-def _sums(found: Source, table: pa.Table, repeated: int) -> Sums:
+def _sums(found: Source, table: pa.Table, left_out: Counter[str]) -> Sums:
     """What became of everything, now that it is known which images are kept."""
     sums = found.sums
     kept = len(table)
     if "boxes" in table.column_names:
         kept = len(table["boxes"].combine_chunks().flatten())
-    images, annotations = Counter(sums.images_left_out), Counter(sums.annotations_left_out)
+    images, annotations = Counter(sums.images_left_out), Counter(sums.annotations_left_out) + left_out
     images["not usable"] += sums.stored - len(table)
-    annotations["standing twice"] += repeated
-    annotations["their image is not usable"] += sums.kept - repeated - kept
+    annotations["their image is not usable"] += sums.kept - left_out.total() - kept
     return replace(
         sums, stored=len(table), images_left_out=+images, kept=kept, annotations_left_out=+annotations
     )

@@ -21,11 +21,13 @@ Numbers = NDArray[np.int32]
 
 
 class Settled(NamedTuple):
-    """Images whose boxes are in pixels, what was found, and how many boxes were left out since they stand twice."""
+    """Images whose boxes are in pixels, what was found, and how many boxes are left out: they stand twice, or their
+    sides are no numbers."""
 
     images: Images
     findings: list[Finding]
     repeated: int
+    no_numbers: int = 0
 
 
 def settled(images: Images, height: Numbers, width: Numbers, orientation: NDArray[np.uint8]) -> Settled:
@@ -40,16 +42,23 @@ def settled(images: Images, height: Numbers, width: Numbers, orientation: NDArra
         corners = corners.copy()
         _to_pixels(images, corners, parents, height, width, orientation, findings)
     _check_pixels(images, corners, findings)
-    kept = _once(corners, flat.field("label"), parents)
-    repeated = int((~kept).sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = _once(corners, flat.field("label"), parents)
+        finite = np.isfinite(corners.astype(np.float32)).all(axis=1)
+    for place in np.unique(parents[~finite]).tolist():
+        why = "it is not known where it lies; correct it"
+        findings.append(Finding("boxes", images.names[place], "has a box whose sides are no numbers", why))
+    repeated, no_numbers = int((~kept & finite).sum()), int((~finite).sum())
+    kept |= ~finite
     for place, times in zip(*np.unique(parents[~kept], return_counts=True), strict=True):
         what = f"has {times} {'box' if times == 1 else 'boxes'} twice"
         why = "one of each is kept; remove the others"
         findings.append(Finding("boxes once", images.names[int(place)], what, why, "WARN"))
-    if images.frame is None and not repeated:
+    kept &= finite
+    if images.frame is None and not repeated and not no_numbers:
         return Settled(images, findings, 0)
     boxes = _rebuilt(images.boxes, corners, flat.field("label"), parents, kept)
-    return Settled(replace(images, boxes=boxes, frame=None), findings, repeated)
+    return Settled(replace(images, boxes=boxes, frame=None), findings, repeated, no_numbers)
 
 
 def _check_pixels(images: Images, corners: NDArray[np.float64], findings: list[Finding]) -> None:
