@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
 from lakefs_local.storage.records import Entry
 from lakefs_local.storage.staged import StagedFiles
+
+_SHARED_MEMORY = 32 * 1024
 
 
 class Store:
@@ -59,6 +62,9 @@ class Store:
 
 
 def _unusable(database: Path, problem: sqlite3.DatabaseError) -> str:
+    # SQLite calls a disk without room for its shared memory an I/O error.
+    if shutil.disk_usage(database.parent).free < _SHARED_MEMORY:
+        return f"{database} cannot be opened: no room is left on its disk; free some space"
     if isinstance(problem, sqlite3.OperationalError):
         return f"{database} cannot be opened: {problem}"
     return (

@@ -6,6 +6,7 @@ No model and no batch is to blame for any of it: a run that ends so is no attemp
 import errno
 import os
 import pwd
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -17,6 +18,7 @@ from resources.databases import sqlite_path
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _FAILS = {errno.EIO: "fails (input/output error)", errno.ESTALE: "was mounted anew"}
+_SHARED_MEMORY = 32 * 1024
 _DAMAGED = ("malformed", "not a database", "disk i/o error")
 
 
@@ -96,7 +98,7 @@ def _of_system(error: OSError) -> str | None:
 
 def _of_sqlite(error: sqlite3.Error) -> str | None:
     said = str(error).lower()
-    if "full" in said:
+    if "full" in said or ("disk i/o error" in said and _without_room()):
         return _of_system(OSError(errno.ENOSPC, "full"))
     if "readonly" in said or "unable to open" in said:
         files = sorted(_databases(), key=lambda file: os.access(file, os.R_OK))
@@ -108,6 +110,12 @@ def _of_sqlite(error: sqlite3.Error) -> str | None:
     if not damaged:
         return None
     return f"{damaged[0]} is damaged: {way_back(damaged[0])}"
+
+
+def _without_room() -> bool:
+    """Whether SQLite could not even have its shared memory, which it calls an I/O error."""
+    folders = {file.parent for file in _databases()}
+    return any(shutil.disk_usage(folder).free < _SHARED_MEMORY for folder in folders)
 
 
 def _not_allowed(place: Path) -> str:

@@ -4,12 +4,15 @@ import errno
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
+from lakefs_local.store import _unusable
 from resources.machine_errors import damaged_databases, in_words, machine_error
 
 
@@ -103,3 +106,31 @@ def test_a_real_disk_that_is_full(place: Path):
         full.write(b"x")
     assert "no room is left" in (machine_error(caught.value) or "")
     assert shutil.disk_usage(place).free > 0
+
+
+@pytest.fixture
+def small_disk(place: Path) -> Iterator[Path]:
+    """The home's MLflow folder on a file system of its own, of half a megabyte."""
+    folder = place / "mlflow"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("file systems may not be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_without_room_for_shared_memory_is_full_and_not_broken(small_disk: Path) -> None:
+    file = small_disk / "mlflow.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t (a)")
+    with suppress(OSError), (small_disk / "fill").open("wb", buffering=0) as filling:
+        while True:
+            filling.write(bytes(4096))
+    with closing(sqlite3.connect(file)) as connection, pytest.raises(sqlite3.OperationalError) as raised:
+        connection.execute("SELECT * FROM t").fetchall()
+    assert "disk I/O error" in str(raised.value)
+    assert "no room is left on the disk" in in_words(raised.value)
+    said = _unusable(small_disk / "metadata.db", raised.value)
+    assert "metadata.db cannot be opened: no room is left on its disk" in said
