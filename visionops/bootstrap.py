@@ -66,7 +66,7 @@ def _keep_private(folder: Path) -> None:
     if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not found.st_mode & stat.S_ISGID:
         # A file system without permissions cannot be told.
         with contextlib.suppress(OSError):
-            folder.chmod(0o700)
+            folder.chmod(stat.S_IMODE(found.st_mode) & 0o700)
 
 
 def _services_of_dagster() -> dict[str, Any]:

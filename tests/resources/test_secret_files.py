@@ -84,14 +84,15 @@ def test_a_home_lets_nobody_else_in_unless_a_group_shares_it(
     monkeypatch.delenv("DAGSTER_HOME")
     before = os.umask(0o022)
     try:
-        for place in ("made", "found", "shared"):
+        for place, mode in (("made", 0o700), ("found", 0o700), ("shared", 0o2775), ("read only", 0o500)):
             home = tmp_path / place
             if place != "made":
                 home.mkdir()
-                home.chmod(0o2775 if place == "shared" else 0o755)
+                home.joinpath("dagster").mkdir()
+                home.chmod({"shared": 0o2775, "read only": 0o555}.get(place, 0o755))
             monkeypatch.setenv("VISIONOPS_HOME", str(home))
             bootstrap.prepare()
             monkeypatch.delenv("DAGSTER_HOME")
-            assert stat.S_IMODE(home.stat().st_mode) == (0o2775 if place == "shared" else 0o700)
+            assert stat.S_IMODE(home.stat().st_mode) == mode
     finally:
         os.umask(before)
