@@ -6,7 +6,6 @@
 import contextlib
 import importlib.util
 import os
-import stat
 import sys
 import uuid
 from pathlib import Path
@@ -40,8 +39,8 @@ def prepare() -> Path:
     try:
         for wanted in (folder, dagster):
             wanted.parent.mkdir(parents=True, exist_ok=True)
+            # Keys, images and models; one that is there may be shared on purpose.
             wanted.mkdir(mode=0o700, exist_ok=True)
-        _keep_private(folder)
         if services:
             _write(home.ROOT / "dagster.yaml", services, dagster / "dagster.yaml")
         else:
@@ -57,16 +56,6 @@ def prepare() -> Path:
     for name, place in _CACHES.items():
         os.environ.setdefault(name, str(home.cache() / place))
     return folder
-
-
-def _keep_private(folder: Path) -> None:
-    """Let nobody else into a home: it holds keys, images and models. One that a group shares on purpose, by the bit
-    that gives its files to the group, stays so."""
-    found = folder.stat()
-    if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not found.st_mode & stat.S_ISGID:
-        # A file system without permissions cannot be told.
-        with contextlib.suppress(OSError):
-            folder.chmod(stat.S_IMODE(found.st_mode) & 0o700)
 
 
 def _services_of_dagster() -> dict[str, Any]:
