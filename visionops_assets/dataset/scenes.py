@@ -38,10 +38,10 @@ class Limits(NamedTuple):
 LIMITS = {
     128: Limits(0.315, 0.03),
     64: Limits(0.14, 0.005),
-    32: Limits(0.2, 0.02),
-    16: Limits(0.2, 0.02),
-    8: Limits(0.18, 0.02, 0.6, 0.3),
-    6: Limits(0.15, 0.02, 0.6, 0.2),
+    32: Limits(0.13, 0.02, 0.6, 0.25),
+    16: Limits(0.13, 0.02, 0.6, 0.25),
+    8: Limits(0.13, 0.02, 0.6, 0.3),
+    6: Limits(0.13, 0.02, 0.6, 0.2),
 }
 # Here no exposures of one scene are so alike; on the smaller level those of a scene are, if it has so many.
 _TOLD_FROM_ALL = (128,)
