@@ -21,7 +21,7 @@ import psutil
 
 from resources import home
 
-MARK = "VISIONOPS_STARTED_BY"
+MARK = "_VISIONOPS_STARTED_BY"
 # Of these, at most twenty are for the embedded lakeFS.
 LEAVE_WITHIN_SECONDS = 4.0
 _KILL_WITHIN_SECONDS = 4.0

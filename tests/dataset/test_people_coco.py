@@ -1,6 +1,7 @@
 """COCO as people have it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -120,7 +121,8 @@ def same_names_in_folders(files: Files) -> Comes:
 
 
 def roboflow(files: Files) -> Comes:
-    truth, splits = {}, {}
+    truth: dict[str, Any] = {}
+    splits: dict[str, str] = {}
     for split, side in (("train", "train"), ("valid", "val"), ("test", "holdout")):
         files.images(f"{split}/frame_0.png", f"{split}/frame_1.png")
         entries = [(n, f"frame_{n}.png", 32, 24) for n in range(2)]
@@ -357,7 +359,7 @@ def test_images_without_annotation_are_what_is_stated(tmp_path, policy):
 
 def test_what_is_wrong_is_left_out_and_counted_where_that_is_wanted(tmp_path):
     files = Files(tmp_path / "data")
-    boxes = [*PLAIN, (1, 1, [2, 3, 90, 8]), (900, 1, SIDES)]
+    boxes: list[tuple[int, int, Sequence[float]]] = [*PLAIN, (1, 1, [2, 3, 90, 8]), (900, 1, SIDES)]
     drawn(files, coco([*ENTRIES, (5, "gone.png", 32, 24)], boxes))
     files.text("images/2.png", b"no image")
     plan = plan_of(files.root, Stated(leave_out_errors=True))

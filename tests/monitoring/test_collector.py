@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pytest
 from logged import DAY, MODELS, NOW, file_of, label, png, project, row, sha256
 
 from lakefs_local import discovery
+from resources import lakefs_uploads
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSUnavailable
@@ -234,15 +236,15 @@ def test_lakefs_away_loses_nothing(production: Production):
 
 
 # Every step of a collection that leaves something behind.
-STEPS = (
+STEPS: tuple[tuple[Any, str], ...] = (
     (LakeFSResource, "create_repository"),
-    (LakeFSResource, "write"),
+    (lakefs_uploads, "_send"),
     (LakeFSResource, "save"),
     (Spool, "remove"),
 )
 
 
-def kill(patched: pytest.MonkeyPatch, where: type, name: str, *, after: bool) -> None:
+def kill(patched: pytest.MonkeyPatch, where: type | ModuleType, name: str, *, after: bool) -> None:
     """Kill the next collector before or after one of its steps."""
     real = getattr(where, name)
 
