@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tests.world import CLASSES, draw
 from visionops.demo_parts import draw_batch
 from visionops_assets.dataset.duplicates import hashed
 from visionops_assets.dataset.near_duplicates import find_near_duplicates
@@ -102,6 +103,14 @@ def test_several_copies_of_an_image_are_all_found(images: dict[str, list[Grey]])
     pairs = found([*some, *copies], len(some))
     assert {(newer % 30, older % 30) for newer, older in pairs} == {(number, number) for number in range(30)}
     assert {newer for newer, older in pairs if older < 30} == set(range(30, 30 + len(copies)))
+
+
+@pytest.mark.parametrize("side", [16, 24, 32])
+def test_noisy_exposures_of_small_scenes_in_colour_are_no_copies(side: int) -> None:
+    random = np.random.default_rng(7)
+    drawn = [draw(CLASSES[number % 3], random, side, 3) for number in range(200)]
+    grey = [np.asarray(Image.fromarray(image).convert("L")) for image in drawn]
+    assert found(grey, 0) == set()
 
 
 def test_sureties_that_are_not_given_are_made(images: dict[str, list[Grey]]) -> None:

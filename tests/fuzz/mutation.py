@@ -1,6 +1,7 @@
 """Inputs that somebody else might make: good ones, altered by a generator of fixed seed; those that fail are kept."""
 
 import random
+import resource
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,3 +71,21 @@ def all_hold(kind: str, inputs: Iterator[bytes], hold: Callable[[bytes], object]
         with kept(data, f"{kind}-{number}"):
             hold(data)
     return number + 1
+
+
+@contextmanager
+def bounded_memory(grows: int) -> Iterator[None]:
+    """Holds that neither this process nor a worker of it needs more than so many bytes; what was needed before does
+    not count."""
+    before = _needed()
+    yield
+    after = _needed()
+    assert after[0] < before[0] + grows
+    assert after[1] < max(before[1] + 1, grows)
+
+
+def _needed() -> tuple[int, int]:
+    """The most bytes that this process had, and that any of its children that ended had."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    own, children = (resource.getrusage(each).ru_maxrss << 10 for each in whose)
+    return own, children

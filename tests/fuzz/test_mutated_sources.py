@@ -2,7 +2,6 @@
 
 import io
 import json
-import resource
 import shutil
 import tarfile
 import zipfile
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mutation import all_hold, many
+from mutation import all_hold, bounded_memory, many
 from PIL import Image
 
 from visionops_assets.dataset.importing.reading import read_source
@@ -159,8 +158,8 @@ def test_altered_annotations_are_read_or_refused(kind: str, tmp_path: Path, coun
         read(tmp_path)
 
     read_or_refused(content)
-    assert all_hold(kind, many(4, count(60, 10_000), [content], words), read_or_refused)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < 2 << 30
+    with bounded_memory(1 << 30):
+        assert all_hold(kind, many(4, count(60, 10_000), [content], words), read_or_refused)
 
 
 @pytest.mark.parametrize(("suffix", "make"), [(".tar.gz", tar), (".zip", packed)])
@@ -174,8 +173,8 @@ def test_altered_archives_are_read_or_refused(
         read(archive)
 
     read_or_refused(make())
-    assert all_hold(suffix[1:], many(5, count(60, 5_000), [make()]), read_or_refused)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < 2 << 30
+    with bounded_memory(1 << 30):
+        assert all_hold(suffix[1:], many(5, count(60, 5_000), [make()]), read_or_refused)
 
 
 def read(source: Path) -> None:

@@ -3,11 +3,10 @@
 import contextlib
 import pickle
 import pickletools
-import resource
 from collections.abc import Callable
 
 import numpy as np
-from mutation import all_hold, many
+from mutation import all_hold, bounded_memory, many
 
 from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
 
@@ -32,5 +31,5 @@ def read_or_refused(data: bytes) -> None:
 
 
 def test_altered_pickles_are_read_or_refused(count: Callable[[int, int], int]):
-    assert all_hold("pickle", many(3, count(1000, 100_000), SEEDS, WORDS), read_or_refused)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < 2 << 30
+    with bounded_memory(1 << 30):
+        assert all_hold("pickle", many(3, count(1000, 100_000), SEEDS, WORDS), read_or_refused)

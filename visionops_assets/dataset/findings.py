@@ -29,7 +29,8 @@ class Finding(NamedTuple):
     other: str | None = None
 
 
-_LONGEST = 170
+# Characters of a line, and of all lines that are not shortened to that.
+_LONGEST, _IN_FULL = 170, 2000
 
 DETAILS = ("suspected", "confidence", "box", "other")
 
@@ -76,14 +77,18 @@ def findings_in_words(findings: pd.DataFrame, most: int = 5, lines: int = 0) -> 
         if shown[longest] == 0:
             break
         shown[longest] -= 1
-    text = []
+    text, room = [], _IN_FULL
     for ((severity, check), rows), number in zip(told, shown, strict=False):
         text.append(f"{severity} {one_line(check)}: {len(rows):,}")
         each = (
             f"  {one_line(row.image, LONGEST_NAME)}: {one_line(row.what)}; {one_line(row.why)}"
             for row in rows.head(number).itertuples()
         )
-        text += [_shortened(line) if lines else line for line in each]
+        for place, line in enumerate(each):
+            # The first of a check says all of it, how it is mended included, as long as there is room.
+            whole = not lines or (place == 0 and len(line) <= room)
+            room -= len(line) if whole else 0
+            text.append(line if whole else _shortened(line))
         if len(rows) > number:
             text.append(f"  and {len(rows) - number:,} more")
     if len(told) < len(groups):

@@ -40,13 +40,15 @@ LIMITS = {
     64: Limits(0.14, 0.005),
     32: Limits(0.13, 0.02, 0.6, 0.25),
     16: Limits(0.13, 0.02, 0.6, 0.25),
-    8: Limits(0.13, 0.02, 0.6, 0.3),
+    8: Limits(0.15, 0.02, 0.65, 0.3),
     6: Limits(0.13, 0.02, 0.6, 0.2),
 }
 # Here no exposures of one scene are so alike; on the smaller level those of a scene are, if it has so many.
 _TOLD_FROM_ALL = (128,)
 # Of miniatures in a scene, the share of the distance to the fourth nearest.
 NEARER = 0.75
+# The rank of a neighbour that comes behind all copies that people make, and the share of the distance to it.
+BEHIND_COPIES, BEHIND_NEARER = 12, 0.5
 # Correlation of details without the scene: that of copies, above the fourth of all; the second where an image has
 # fewer neighbours than are kept, so that the scene is known less well; and that of copies however many there are.
 MORE_THAN_THE_FOURTH, WHERE_FEW, ALWAYS = 0.2, 0.36, 0.9
@@ -179,7 +181,12 @@ class Neighbours:
         scene = crowded[:, None] | crowded[self.rows[numbers]]
         alike = np.where(scene, np.minimum(NEARER * reference, limits.alike), limits.alike)
         nearer = np.zeros(reference.shape)
-        nearer[known] = np.minimum(limits.nearer * reference[known], limits.far)
+        nearer[known] = limits.nearer * reference[known]
+        # Where the fourth is a copy itself, those that come behind all copies.
+        behind = np.sort(distance, axis=1)[:, BEHIND_COPIES - 1]
+        behind = np.minimum(behind[:, None], behind[self.rows[numbers]])
+        nearer[known] = np.maximum(nearer, np.where(np.isfinite(behind), BEHIND_NEARER * behind, 0.0))[known]
+        nearer = np.minimum(nearer, limits.far)
         return distance <= np.maximum(np.maximum(nearer, alike), limits.always)
 
     def _rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int32]:
