@@ -348,3 +348,27 @@ def test_regions_as_text_are_no_classes(tmp_path):
         SourceError, match=r"its column 'label' holds .* which is no class; .*export them as JSON or COCO"
     ):
         read_source(files.root)
+
+
+def test_rows_of_one_image_that_name_two_splits_are_an_error(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images(*AB)
+    lines = rows(lambda n, _: f"{n}.png,2,3,12,11,bolt,train", "path,xmin,ymin,xmax,ymax,label,split")
+    files.text("boxes.csv", f"{lines}0.png,2,3,12,11,nut,test\n")
+    plan = plan_of(files.root)
+    assert not plan.ok
+    (what,) = plan.findings.loc[plan.findings["check"] == "one split", "what"]
+    assert what == "has the split 'train' in row 2, 'test' in row 6 (boxes.csv)"
+
+
+def test_a_column_of_ones_own_may_hold_numbers_and_texts(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images(*AB)
+    serials = (0, 1, "A12", ["x", 2])
+    entries = (
+        json.dumps({"file_name": f"{n}.png", "label": "ab"[n % 2], "serial": serials[n]}) for n in range(4)
+    )
+    files.text("metadata.jsonl", "\n".join(entries))
+    plan = plan_of(files.root)
+    assert plan.ok, plan.findings.to_string()
+    assert plan.annotations["serial"].to_pylist() == ["0", "1", "A12", '["x", 2]']

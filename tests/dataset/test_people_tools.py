@@ -155,6 +155,45 @@ def cvat_images(files: Files) -> Comes:
     return Comes(truth, {"images/0.png": "train", "images/1.png": "holdout"})
 
 
+def cvat_shapes(files: Files) -> Comes:
+    files.images(*(f"{n}.png" for n in range(4)))
+    corners = " ".join(
+        f'x{end}{side}{depth}="{x}" y{end}{side}{depth}="{y}"'
+        for side, x in (("l", 4), ("r", 14))
+        for end, y in (("t", 5), ("b", 12))
+        for depth in "12"
+    )
+    shapes = (
+        '<skeleton label="bolt"><points label="head" points="4,5" outside="0"/>'
+        '<points label="tip" points="14,12" outside="0"/><points label="lost" points="30,20" outside="1"/></skeleton>',
+        '<ellipse label="bolt" cx="12" cy="10" rx="8" ry="3" rotation="90"/>',
+        f'<cuboid label="bolt" {corners}/>',
+        '<cuboid label="bolt" points="4,5;14,5;14,12;4,12"/>',
+    )
+    images = "".join(f'<image id="{n}" name="{n}.png">{shape}</image>' for n, shape in enumerate(shapes))
+    files.text("annotations.xml", f"<annotations>{images}</annotations>")
+    box = ("bolt", 4, 5, 10, 7)
+    return Comes({"0.png": [box], "1.png": [("bolt", 9, 2, 6, 16)], "2.png": [box], "3.png": [box]})
+
+
+def test_a_shape_that_nobody_knows_is_no_background(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images("0.png")
+    files.text(
+        "annotations.xml", '<annotations><image name="0.png"><spiral label="bolt"/></image></annotations>'
+    )
+    with pytest.raises(SourceError, match=r"image 0\.png: 'spiral' is no shape that is read"):
+        read_source(files.root)
+
+
+def label_studio_ellipse(files: Files) -> Comes:
+    files.images("images/0.png")
+    value = {"x": 50, "y": 50, "radiusX": 25, "radiusY": 12.5, "rotation": 90, "ellipselabels": ["bolt"]}
+    drawn = {"type": "ellipselabels", "original_width": 32, "original_height": 24, "value": value}
+    files.json("export.json", [task("/data/local-files/?d=images/0.png", drawn)])
+    return Comes({"images/0.png": [("bolt", 13, 4, 6, 16)]})
+
+
 def cvat_tags(files: Files) -> Comes:
     files.images("images/0.png", "images/1.png", "images/2.png")
     images = "".join(f'<image id="{n}" name="{n}.png"><tag label="{"ab"[n]}"/></image>' for n in range(2))
@@ -198,7 +237,16 @@ CASES = [
         lists_that_fit_two,
         same_names_that_fit_two,
     ),
-    *(names_that_contradict, a_name_of_nothing, masks, cvat_images, cvat_tags, label_studio_boxes),
+    *(
+        names_that_contradict,
+        a_name_of_nothing,
+        masks,
+        cvat_images,
+        cvat_shapes,
+        cvat_tags,
+        label_studio_boxes,
+        label_studio_ellipse,
+    ),
     label_studio_choices,
 ]
 

@@ -1,5 +1,6 @@
 """Gathering the images of a source into columns, one by one or several columns at a time."""
 
+import json
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -85,7 +86,7 @@ class Gathering:
                 pa.array(times, _TIME) if any(one is not None for one in times) else None,
                 {
                     key: (
-                        pa.array([extra.get(key) for extra in extras]),
+                        _values([extra.get(key) for extra in extras]),
                         np.array([key in extra for extra in extras], bool),
                     )
                     for key in keys
@@ -155,7 +156,22 @@ def _concatenated(columns: Sequence[pa.Array | None], count: Sequence[int]) -> p
     )
 
 
+def _values(values: Sequence[object]) -> pa.Array:
+    """A column of one's own; as text where its values are of several kinds, a serial number among counts."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else _text(value) for value in values])
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode(errors="replace").decode()
+
+
 def _common(kinds: Sequence[pa.DataType]) -> pa.DataType:
     """The type that Arrow would find for values of all of these."""
     schemas = [pa.schema([("values", kind)]) for kind in kinds]
+    if len({pa.types.is_string(kind) for kind in kinds if not pa.types.is_null(kind)}) > 1:
+        return pa.string()
     return pa.unify_schemas(schemas, promote_options="permissive").field("values").type

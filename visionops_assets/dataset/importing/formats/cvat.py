@@ -1,6 +1,7 @@
 """CVAT for images (`annotations.xml`, version 1.1): images with boxes, polygons, polylines, points, or tags.
 
-Of what outlines an object the box around it is kept; a turned box gives the box around its corners. A tag is the label
+Of what outlines an object the box around it is kept; a turned box gives the box around its corners, a skeleton that
+around its points. A tag is the label
 of an image where there are no outlines. The subset is the split.
 """
 
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from visionops_assets.dataset.importing.formats.plain_xml import elements, root_is
-from visionops_assets.dataset.importing.formats.regions import around, turned_corners
+from visionops_assets.dataset.importing.formats.regions import around, ellipse, turned_corners
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import stated_size
@@ -18,6 +19,9 @@ from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.stated_splits import split_of
 
 NAME = "cvat"
+
+# Corners of a cuboid by the endings of their attributes: left or right, top or bottom, front or back.
+_CUBOID = ("tl1", "tr1", "bl1", "br1", "tl2", "tr2", "bl2", "br2")
 
 
 def recognises(listing: Listing) -> str | None:
@@ -80,6 +84,13 @@ def _images(path: Path, encoding: str | None) -> Iterator[tuple[dict[str, str], 
             element.clear()
 
 
+def _points(shape: ElementTree.Element) -> list[tuple[float, float]]:
+    pairs = [pair.split(",") for pair in shape.get("points", "").split(";")]
+    if pairs == [[""]] and shape.tag == "cuboid":
+        return [(float(shape.get(f"x{at}", "")), float(shape.get(f"y{at}", ""))) for at in _CUBOID]
+    return [(float(one), float(other)) for one, other in pairs]
+
+
 def _box(shape: ElementTree.Element, where: str) -> Box | None:
     label = shape.get("label", "").strip()
     try:
@@ -88,14 +99,20 @@ def _box(shape: ElementTree.Element, where: str) -> Box | None:
             x, y, w, h = around(turned_corners(left, top, right, bottom, float(shape.get("rotation") or 0)))
         elif shape.tag == "ellipse":
             cx, cy, rx, ry = (float(shape.get(side, "")) for side in ("cx", "cy", "rx", "ry"))
-            x, y, w, h = cx - rx, cy - ry, 2 * rx, 2 * ry
+            x, y, w, h = ellipse(cx, cy, rx, ry, float(shape.get("rotation") or 0))
         elif shape.tag == "mask":
             x, y, w, h = (float(shape.get(side, "")) for side in ("left", "top", "width", "height"))
         elif shape.tag in ("polygon", "polyline", "points", "cuboid"):
-            pairs = (pair.split(",") for pair in shape.get("points", "").split(";"))
-            x, y, w, h = around([(float(one), float(other)) for one, other in pairs])
-        else:
+            x, y, w, h = around(_points(shape))
+        elif shape.tag == "skeleton":
+            seen = [one for one in shape if one.tag == "points" and one.get("outside") != "1"]
+            x, y, w, h = around([point for one in seen for point in _points(one)])
+        elif shape.tag == "tag":
             return None
+        else:
+            raise SourceError(f"{where}: {shape.tag!r} is no shape that is read; draw a box, or remove it")
+    except SourceError:
+        raise
     except ValueError as error:
         raise SourceError(f"{where}: its {shape.tag} {label!r} has no usable coordinates") from error
     if not label:

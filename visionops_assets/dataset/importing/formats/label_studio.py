@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from visionops_assets.dataset.importing.columns import SHARES
 from visionops_assets.dataset.importing.formats.json_stream import JSONFile
-from visionops_assets.dataset.importing.formats.regions import around, turned_box
+from visionops_assets.dataset.importing.formats.regions import around, ellipse, turned_box
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
@@ -123,7 +123,12 @@ def _outline(value: dict[str, Any], width: int, height: int) -> tuple[float, flo
         return around([(float(x), float(y)) for x, y in value["points"]])
     if "radiusX" in value:
         x, y, rx, ry = (float(value[side]) for side in ("x", "y", "radiusX", "radiusY"))
-        return x - rx, y - ry, 2 * rx, 2 * ry
+        # In hundredths of the sides, which are not equally long.
+        across, down = (width or 100) / 100, (height or 100) / 100
+        left, top, w, h = ellipse(
+            x * across, y * down, rx * across, ry * down, float(value.get("rotation") or 0)
+        )
+        return left / across, top / down, w / across, h / down
     if "width" not in value:
         return None
     x, y, w, h = (float(value[side]) for side in ("x", "y", "width", "height"))

@@ -25,6 +25,14 @@ def around(points: Sequence[tuple[float, float]]) -> tuple[float, float, float, 
     return left, top, right - left, bottom - top
 
 
+def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float) -> tuple[float, float, float, float]:
+    """Left, top, width and height of the box around an ellipse turned about its centre."""
+    angle = math.radians(degrees)
+    across = math.hypot(rx * math.cos(angle), ry * math.sin(angle))
+    down = math.hypot(rx * math.sin(angle), ry * math.cos(angle))
+    return cx - across, cy - down, 2 * across, 2 * down
+
+
 def turned_corners(
     left: float, top: float, right: float, bottom: float, degrees: float
 ) -> list[tuple[float, float]]:

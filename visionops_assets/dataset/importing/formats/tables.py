@@ -42,6 +42,8 @@ from visionops_assets.dataset.layout import BATCHES
 
 NAME = "table"
 
+_SAY_THE_SAME = "say the same in all rows of an image"
+
 _IMAGE = (
     *(
         "path",
@@ -187,6 +189,7 @@ class _Table:
         boxes: dict[str, list[Box]] = {}
         first: dict[str, tuple[int, dict[str, Any], tuple[int, int]]] = {}
         sizes: dict[str, tuple[int, int]] = {}
+        others: dict[str, dict[str, tuple[int, Any]]] = {}
         known = [column for column in self._known.values() if column]
         for number, row in self._rows:
             name = self._named_image(row.get(self._image), number)
@@ -194,11 +197,19 @@ class _Table:
             first.setdefault(name, (number, {column: row.get(column) for column in known}, size))
             if size != first[name][2]:
                 sizes[name] = size
+            for column in known:
+                if row.get(column) != first[name][1][column]:
+                    others.setdefault(name, {}).setdefault(column, (number, row.get(column)))
             boxes.setdefault(name, []).extend(
                 self._boxes_of_row(row, columns, f"{self._shown}, row {number}")
             )
         for name, mine in boxes.items():
             number, row, size = first[name]
+            for column, (place, other) in others.get(name, {}).items():
+                what = f"has the {column} {row[column]!r} in row {number}, {other!r} in row {place} ({self._name})"
+                self._said.tell(
+                    "one split" if column == self._known["split"] else "said once", what, _SAY_THE_SAME
+                )
             if name in sizes:
                 what = f"is said to measure {size[0]}×{size[1]}, and {sizes[name][0]}×{sizes[name][1]}"
                 self._said.tell("size as stated", f"{what} ({self._name})", "correct one of the rows")
