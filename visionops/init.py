@@ -122,7 +122,8 @@ def command(
     outcome = _first_verdict(name)
     if outcome == "error":
         raise typer.Exit(1)
-    typer.echo(f"`visionops why {name}` explains it; `visionops up` shows it. The next batch: ")
+    explains = "why" if outcome == "promoted" else "status"
+    typer.echo(f"`visionops {explains} {name}` explains it; `visionops up` shows it. The next batch: ")
     typer.echo(f"  visionops import {name} SOURCE --batch NAME, or put it into {_drop(project)}/NAME")
 
 

@@ -219,7 +219,7 @@ def test_what_is_missing_is_said_and_the_rest_is_told(world: World, lost: str) -
 
 
 def test_nothing_in_production_and_unknown_versions_are_errors_that_say_so(world: World) -> None:
-    with pytest.raises(ModelNotFound, match="digits has no model in production: `visionops tick digits`"):
+    with pytest.raises(ModelNotFound, match="digits has no model in production: `visionops status digits`"):
         why(FakeRegistry(), world.store, PROJECT)
     with pytest.raises(ModelNotFound, match="version 9"):
         why(world, world.store, PROJECT, version=9)

@@ -97,7 +97,8 @@ def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -
         if unclear:
             raise NothingInProduction(unclear[0].sentence())
         raise NothingInProduction(
-            f"{project} has no model in production: `visionops tick {project}` trains and promotes a first champion"
+            f"{project} has no model in production: `visionops status {project}` says what was judged, "
+            f"`visionops tick {project}` trains what was not"
         )
     return registry.models.version(project, number)
 

@@ -68,7 +68,9 @@ def gather(registry: Registry, project: str, version: int | None = None, group: 
         raise ModelNotFound(unclear)
     if wanted is None:
         fix = (
-            f": `visionops tick {project}` trains and judges what is committed" if group == EVERYWHERE else ""
+            f": `visionops status {project}` says what was judged, `visionops tick {project}` trains what was not"
+            if group == EVERYWHERE
+            else ""
         )
         raise ModelNotFound(f"{nothing_runs(model, group)}{fix}")
     arrival = now.arrival(wanted)
