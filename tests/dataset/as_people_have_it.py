@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.dataset.store import Repository
@@ -16,6 +17,7 @@ from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.importing.classes import class_names
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.ingest import BatchPlan
 
 PREFIX = "batches/b/images/"
@@ -102,6 +104,19 @@ def check_said(text: str) -> None:
     """That a message is one that people read: short, and of ours."""
     assert len(text.splitlines()) <= 24 and len(text) <= 4000, text
     assert not re.search(r"\w+Error\b|Traceback|object at 0x", text), text
+
+
+def check_case(case: Callable[[Files], Comes], folder: Path) -> None:
+    """Holds that what a case draws into a new folder comes as it says, or is refused in these words."""
+    files = Files(folder)
+    files.root.mkdir()
+    comes = case(files)
+    if comes.refused:
+        with pytest.raises(SourceError, match=comes.refused) as caught:
+            read_source(files.root)
+        check_said(str(caught.value))
+    else:
+        check(plan_of(files.root), comes)
 
 
 def check(plan: BatchPlan, comes: Comes) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset.as_people_have_it import BOX, Comes, Files, check, plan_of
+from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, plan_of
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
@@ -243,10 +243,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_a_table_comes_as_it_is(tmp_path, case):
-    files = Files(tmp_path / "data")
-    files.root.mkdir()
-    comes = case(files)
-    check(plan_of(files.root), comes)
+    check_case(case, tmp_path / "data")
 
 
 def test_another_encoding_is_stated_never_guessed(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataset.as_people_have_it import BOX, Comes, Files, check, plan_of, voc
+from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, plan_of, voc
 from visionops_assets.dataset.first_look import first_look
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
@@ -253,10 +253,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_what_tools_export_comes_as_it_is(tmp_path, case):
-    files = Files(tmp_path / "data")
-    files.root.mkdir()
-    comes = case(files)
-    check(plan_of(files.root), comes)
+    check_case(case, tmp_path / "data")
 
 
 def test_tasks_of_which_none_is_labelled_are_said_in_one_line(tmp_path):

@@ -20,20 +20,6 @@ from tests.devices.small_fleet import GROUP, Device, Fleet, frame, update
 from visionops_assets.delivery import signers
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    made = Fleet(tmp_path)
-    made.publish(made.bundle(1))
-    return made
-
-
-@pytest.fixture
-def device(fleet: Fleet) -> Device:
-    made = fleet.device()
-    update(made.start())
-    return made
-
-
 def test_without_a_model_it_says_so(fleet: Fleet) -> None:
     with pytest.raises(NoModel, match="no model answers on cam-17 yet"):
         fleet.device().start().answer(frame())

@@ -25,20 +25,6 @@ from visionops_assets.delivery.signers import HeldKey, Keys, RoleKeys
 ONLINE = ("assign", "snapshot", "timestamp")
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    made = Fleet(tmp_path)
-    made.publish(made.bundle(1))
-    return made
-
-
-@pytest.fixture
-def device(fleet: Fleet) -> Device:
-    made = fleet.device()
-    update(made.start())
-    return made
-
-
 def refused(agent: Agent, problem: str) -> str:
     """The device takes nothing of it, says why in this word, and goes on answering."""
     with pytest.raises(Distrusted) as raised:
