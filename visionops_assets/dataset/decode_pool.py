@@ -8,15 +8,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visionops_assets.dataset import limited_process
 from visionops_assets.dataset.image_header import Header, UnreadableImage
 from visionops_assets.dataset.image_limits import WALL_TIMES_CPU, ImageLimits, image_workers
 
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 
 _START_WITHIN = 120.0
 _MOST_SAID = 64 << 10
-# Found by the worker; nothing else of the environment is, which holds secrets.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
-_OF_ITS_OWN = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",
-}
 
 
 class _Gone(Exception):
@@ -115,14 +107,7 @@ class _Worker:
         self._connection, other = socket.socketpair()
         code = f"from visionops_assets.dataset.decode_worker import main; main({other.fileno()}, {memory})"
         with other:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                pass_fds=(other.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_environment(),
-            )
+            self._process = limited_process.start(code, other.fileno(), {"OPENBLAS_NUM_THREADS": "1"})
         self.rests = False
         try:
             self._receive(1, time.monotonic() + _START_WITHIN)
@@ -236,12 +221,3 @@ def _workers(memory: int) -> Workers:
 def workers(limits: ImageLimits) -> Workers:
     """The workers of this process that have as much memory as these limits say."""
     return _workers(limits.worker_memory)
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {
-        **kept,
-        **_OF_ITS_OWN,
-        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-    }

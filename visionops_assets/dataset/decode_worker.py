@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from visionops_assets.dataset import limited_process
 from visionops_assets.dataset.decode import Target, decode_here, header_here
 from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.image_limits import MEMORY, ImageLimits
@@ -110,14 +111,8 @@ def _limit(memory: int) -> None:
     import resource
 
     addresses, resident = _pages()
-    for what, most in (
-        (resource.RLIMIT_AS, addresses + memory - resident),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-    ):
-        _, hard = resource.getrlimit(what)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (most, most))
+    own = addresses + memory - resident
+    limited_process.hold_to({resource.RLIMIT_AS: own, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0})
 
 
 def _pages() -> tuple[int, int]:

@@ -13,13 +13,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow as pa
 
+from visionops_assets.dataset import limited_process
 from visionops_assets.monitoring.spooled import LARGEST_BYTES, SpooledFile, UnusableFile, read_spooled
 
 # Besides what Python and Arrow take themselves.
@@ -28,9 +28,6 @@ CPU_SECONDS = 10.0
 # A machine that does much else is no reason to refuse a file.
 WALL_SECONDS = 10 * CPU_SECONDS
 _START_WITHIN = 120.0
-# Found by the process; nothing else of the environment is, which holds secrets.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
-_ITS_OWN = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 class SpoolReader:
@@ -93,18 +90,8 @@ class SpoolReader:
         ours, theirs = socket.socketpair()
         with theirs:
             code = f"from visionops_assets.monitoring.spool_reader import main; main({theirs.fileno()})"
-            path = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={
-                    **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                    **_ITS_OWN,
-                    "PYTHONPATH": path,
-                },
+            self._process = limited_process.start(
+                code, theirs.fileno(), {"ARROW_DEFAULT_MEMORY_POOL": "system"}
             )
         self._connection = Connection(ours.detach())
         with contextlib.suppress(EOFError):
@@ -170,7 +157,4 @@ def _limit() -> None:
 
     with contextlib.suppress(OSError):
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        for what, most in ((resource.RLIMIT_AS, taken + MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
-            _, hard = resource.getrlimit(what)
-            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(what, (most, most))
+        limited_process.hold_to({resource.RLIMIT_AS: taken + MEMORY_BYTES, resource.RLIMIT_CORE: 0})

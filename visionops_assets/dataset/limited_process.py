@@ -1,0 +1,40 @@
+"""Processes of our own that strangers' bytes may end: started without secrets, held to what they may take."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# Found by the process; nothing else of the environment is, which holds secrets.
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
+# A process that does one thing at a time: threads and pools of memory would only take from what it may have.
+_OF_ITS_OWN = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+
+
+def start(code: str, handle: int, own: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    """Run Python code in a process that has this handle, the modules of this one, and `own` as its environment."""
+    environment = {
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        **_OF_ITS_OWN,
+        **own,
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        pass_fds=(handle,),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+
+
+def hold_to(limits: Mapping[int, int]) -> None:
+    """Hold this process to limits of `resource.RLIMIT_…`, or to its own where these are less. Raises OSError."""
+    import resource
+
+    for what, most in limits.items():
+        _, hard = resource.getrlimit(what)
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (least, least))
