@@ -119,15 +119,22 @@ class LakeFSConnection:
                 return
             after = page["pagination"]["next_offset"]
 
-    def bounded(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Map by several threads, in order, never holding more than four results a thread."""
+    def bounded(
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        threads: int | None = None,
+        held: int = 4,
+    ) -> Iterator[Result]:
+        """Map by several threads, in order, never holding more than `held` results a thread."""
         self._connected()
-        with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
+        threads = threads or self._threads
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             waiting: deque[concurrent.futures.Future[Result]] = deque()
             try:
                 for item in items:
                     waiting.append(pool.submit(work, item))
-                    if len(waiting) >= 4 * self._threads:
+                    if len(waiting) >= held * threads:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

@@ -4,9 +4,7 @@ The embedded server makes the objects of one request durable together; a lakeFS 
 """
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from urllib.parse import quote
 
 from resources.lakefs_connection import LakeFSConnection
@@ -49,7 +47,9 @@ def upload_many(
         return len(group)
 
     if takes_many(connection):
-        counts = _in_flight(send, _groups(connection.bounded(load, objects)))
+        # A group is sent while the next is read.
+        groups = _groups(connection.bounded(load, objects))
+        counts = connection.bounded(send, groups, threads=_IN_FLIGHT, held=1)
     else:
         counts = connection.bounded(upload, objects)
     done = 0
@@ -101,19 +101,3 @@ def _groups(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
             group, size = [], 0
     if group:
         yield group
-
-
-def _in_flight(send: Callable[[list[Loaded]], int], groups: Iterable[list[Loaded]]) -> Iterator[int]:
-    """Send a group while the next is read."""
-    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-        waiting: deque[Future[int]] = deque()
-        try:
-            for group in groups:
-                waiting.append(pool.submit(send, group))
-                if len(waiting) >= _IN_FLIGHT:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

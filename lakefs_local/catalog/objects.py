@@ -65,7 +65,7 @@ def put(
 def check_put(session: Session, repository: Repository, branch_name: str, path: str) -> None:
     """Raise what `put` would raise, before the bytes are taken in."""
     check_path(path)
-    _branch_to_write(session, repository, branch_name)
+    check_branch(session, repository, branch_name)
 
 
 def check_branch(session: Session, repository: Repository, branch_name: str) -> None:

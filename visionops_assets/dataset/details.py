@@ -54,7 +54,7 @@ def smallest() -> int:
 
 
 def _details(grey: Pixels, level: int) -> NDArray[np.int8] | None:
-    image = np.rint(_at_level(grey, level) * _GREY).astype(np.float32)
+    image = np.rint(brought_to(grey, level, Image.Resampling.BILINEAR) * _GREY).astype(np.float32)
     step = level // _PLACES
     places = slice(step // 2, None, step)
     details, strength = _strength(image, places)
@@ -72,13 +72,14 @@ def _strength(image: NDArray[np.float32], places: slice) -> tuple[NDArray[np.flo
     return details, _filtered(np.abs(details), around[places], around[places])
 
 
-def _at_level(grey: Pixels, level: int) -> NDArray[np.float32]:
-    if grey.shape == (level, level):
+def brought_to(grey: Pixels, side: int, how: Image.Resampling) -> NDArray[np.float32]:
+    """A grey image (H, W) as a square of this side, reduced first where it is much larger."""
+    if grey.shape == (side, side):
         return grey.astype(np.float32)
     image = Image.fromarray(np.ascontiguousarray(grey))
-    by = min(grey.shape) // (_REDUCED_TO * level)
+    by = min(grey.shape) // (_REDUCED_TO * side)
     image = (image.reduce(by) if by > 1 else image).convert("F")
-    return np.asarray(image.resize((level, level), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((side, side), how))
 
 
 @cache

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visionops_assets.dataset.decode import Pixels
+from visionops_assets.dataset.details import brought_to
 
 # Sides that images are brought to; an image has those that are no larger than its shorter side.
 SIDES = (32, 16, 8, 6)
@@ -22,7 +23,6 @@ _PLAIN = 0.5
 _PAIRS_AT_ONCE = 1 << 10
 # Of the variance; keeps the fit of two equal regressors solvable.
 _RIDGE = 1e-6
-_REDUCED_TO = 4
 
 
 def miniatures_of(grey: Pixels) -> dict[int, NDArray[np.int8]]:
@@ -30,22 +30,13 @@ def miniatures_of(grey: Pixels) -> dict[int, NDArray[np.int8]]:
     found = {}
     for side in SIDES:
         if side <= min(grey.shape):
-            small = np.rint(_at(grey, side) * _GREY)
+            small = np.rint(brought_to(grey, side, Image.Resampling.LANCZOS) * _GREY)
             small -= np.rint(small.mean(dtype=np.float64))
             deviation = np.sqrt(np.mean(small * small, dtype=np.float64))
             if deviation < _PLAIN * _GREY:
                 return {}
             found[side] = np.clip(np.rint(small * (_STEPS / deviation)), -127, 127).astype(np.int8).ravel()
     return found
-
-
-def _at(grey: Pixels, side: int) -> NDArray[np.float32]:
-    if grey.shape == (side, side):
-        return grey.astype(np.float32)
-    image = Image.fromarray(np.ascontiguousarray(grey))
-    by = min(grey.shape) // (_REDUCED_TO * side)
-    image = (image.reduce(by) if by > 1 else image).convert("F")
-    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def differences(ones: NDArray[np.int8], others: NDArray[np.int8]) -> NDArray[np.float64]:

@@ -172,20 +172,22 @@ class Neighbours:
         distance[rows, ranks] = views.differences(
             self.images[rows], numbers[rows, ranks].astype(np.int64), self.level
         )
-        fourth = np.sort(distance, axis=1)[:, COMPARED_WITH - 1]
-        # Each of a pair is among the images that have neighbours.
-        reference = np.minimum(fourth[:, None], fourth[self.rows[numbers]])
-        known = np.isfinite(reference)
+        ordered = np.sort(distance, axis=1)
+
+        def of_both(rank: int) -> NDArray[np.float64]:
+            """The distance to the neighbour of a rank, the nearer one's of a pair."""
+            # Each of a pair is among the images that have neighbours.
+            at = ordered[:, rank - 1]
+            return np.minimum(at[:, None], at[self.rows[numbers]])
+
+        # Where the fourth is a copy itself, those that come behind all copies tell, if there are any.
+        fourth, behind = of_both(COMPARED_WITH), of_both(BEHIND_COPIES)
         # As many neighbours as nobody makes copies.
         crowded = distance.max(axis=1) <= limits.alike
         scene = crowded[:, None] | crowded[self.rows[numbers]]
-        alike = np.where(scene, np.minimum(NEARER * reference, limits.alike), limits.alike)
-        nearer = np.zeros(reference.shape)
-        nearer[known] = limits.nearer * reference[known]
-        # Where the fourth is a copy itself, those that come behind all copies.
-        behind = np.sort(distance, axis=1)[:, BEHIND_COPIES - 1]
-        behind = np.minimum(behind[:, None], behind[self.rows[numbers]])
-        nearer[known] = np.maximum(nearer, np.where(np.isfinite(behind), BEHIND_NEARER * behind, 0.0))[known]
+        alike = np.where(scene, np.minimum(NEARER * fourth, limits.alike), limits.alike)
+        shares = [limits.nearer * fourth, BEHIND_NEARER * behind]
+        nearer = np.max([np.where(np.isfinite(share), share, 0.0) for share in shares], axis=0)
         nearer = np.minimum(nearer, limits.far)
         return distance <= np.maximum(np.maximum(nearer, alike), limits.always)
 

@@ -21,6 +21,7 @@ import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
+from edge.files import System
 from resources import home
 
 VARIABLE = "VISIONOPS_EDGE_KEYS"
@@ -34,6 +35,7 @@ WHAT = {
     "timestamp": "what is newest",
 }
 _FILE = f"{CryptoSigner.SCHEME}:"
+_DISK = System()
 
 
 class KeyProblem(ValueError):
@@ -109,7 +111,7 @@ def make_keys(folder: Path) -> bool:
     partial.mkdir(mode=0o700)
     for role in ROLES:
         write_key(partial / f"{role}.pem")
-    _sync_folder(partial)
+    _DISK.sync_folder(partial)
     try:
         # A folder does not take the place of one that has files: of two processes the first one's are used.
         partial.rename(folder)
@@ -118,7 +120,7 @@ def make_keys(folder: Path) -> bool:
             file.unlink()
         partial.rmdir()
         return False
-    _sync_folder(folder.parent)
+    _DISK.sync_folder(folder.parent)
     return True
 
 
@@ -135,7 +137,7 @@ def begin_rotation(folder: Path, role: str) -> None:
     """Make the key that a role is to have next; one that a killed rotation made is used."""
     if not (folder / f"{role}.next.pem").exists():
         write_key(folder / f"{role}.next.pem")
-        _sync_folder(folder)
+        _DISK.sync_folder(folder)
 
 
 def rotating(folder: Path, role: str) -> tuple[Keys, list[Signer]]:
@@ -149,7 +151,7 @@ def rotating(folder: Path, role: str) -> tuple[Keys, list[Signer]]:
 def end_rotation(folder: Path, role: str) -> None:
     """The next key takes the place of the present one, which is removed: no device takes it any more."""
     (folder / f"{role}.next.pem").replace(folder / f"{role}.pem")
-    _sync_folder(folder)
+    _DISK.sync_folder(folder)
 
 
 def embedded_keys(folder: Path) -> Keys:
@@ -271,11 +273,3 @@ def _public(file: Path) -> Key:
         return SSlibKey.from_crypto(load_pem_public_key(file.read_bytes()))  # type: ignore[arg-type]
     except (OSError, ValueError) as error:
         raise KeyProblem(f"{file} cannot be read as the PEM file of a public key: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
