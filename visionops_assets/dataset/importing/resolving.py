@@ -70,7 +70,7 @@ class _Resolving:
         self._findings += [
             Finding(
                 "annotated",
-                f"{reason}",
+                reason,
                 f"{times:,} images",
                 "they are no photographs, and are not read",
                 "WARN",

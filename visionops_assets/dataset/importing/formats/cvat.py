@@ -20,6 +20,8 @@ from visionops_assets.dataset.importing.stated_splits import split_of
 
 NAME = "cvat"
 
+_OUTLINES = ("polygon", "polyline", "points", "cuboid")
+_SHAPES = ("box", "ellipse", "mask", "skeleton", *_OUTLINES)
 # Corners of a cuboid by the endings of their attributes: left or right, top or bottom, front or back.
 _CUBOID = ("tl1", "tr1", "bl1", "br1", "tl2", "tr2", "bl2", "br2")
 
@@ -92,6 +94,10 @@ def _points(shape: ElementTree.Element) -> list[tuple[float, float]]:
 
 
 def _box(shape: ElementTree.Element, where: str) -> Box | None:
+    if shape.tag == "tag":
+        return None
+    if shape.tag not in _SHAPES:
+        raise SourceError(f"{where}: {shape.tag!r} is no shape that is read; draw a box, or remove it")
     label = shape.get("label", "").strip()
     try:
         if shape.tag == "box":
@@ -102,17 +108,11 @@ def _box(shape: ElementTree.Element, where: str) -> Box | None:
             x, y, w, h = ellipse(cx, cy, rx, ry, float(shape.get("rotation") or 0))
         elif shape.tag == "mask":
             x, y, w, h = (float(shape.get(side, "")) for side in ("left", "top", "width", "height"))
-        elif shape.tag in ("polygon", "polyline", "points", "cuboid"):
+        elif shape.tag in _OUTLINES:
             x, y, w, h = around(_points(shape))
-        elif shape.tag == "skeleton":
+        else:
             seen = [one for one in shape if one.tag == "points" and one.get("outside") != "1"]
             x, y, w, h = around([point for one in seen for point in _points(one)])
-        elif shape.tag == "tag":
-            return None
-        else:
-            raise SourceError(f"{where}: {shape.tag!r} is no shape that is read; draw a box, or remove it")
-    except SourceError:
-        raise
     except ValueError as error:
         raise SourceError(f"{where}: its {shape.tag} {label!r} has no usable coordinates") from error
     if not label:
