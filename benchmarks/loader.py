@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from visionops_assets.dataset.decode import decode
+from edge.decode import decode
 from visionops_assets.dataset.sample_cache import SampleCache
 from visionops_assets.dataset.sample_view import SampleView
 from visionops_assets.training.batches import EpochOrder, Gathered, LabelledImages

@@ -136,10 +136,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="pairs of loads")
     options = parser.parse_args()
 
+    from edge.image_limits import image_limits, image_workers
     from visionops.serving.app import PredictionApp
     from visionops.serving.current import CurrentModel
     from visionops.serving.server import in_thread
-    from visionops_assets.dataset.image_limits import image_limits, image_workers
 
     current = CurrentModel.__new__(CurrentModel)
     current._set(models(64, 1)["ONNX Runtime"])

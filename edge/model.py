@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import Decoded, decode, placement
+from edge.answers import boxes_in_image, classified, detected, unknown_class
+from edge.decode import Resize, Target, decode_with_header
+from edge.image_header import Header
 
 _FORMAT = "1"
+TASKS = ("classification", "detection")
 # From where boxes are meant where a detector's validation did not tell.
 DEFAULT_MIN_SCORE = 0.3
+# How an image is called that came without a name.
+NAME = "the image"
 
 
 class ModelFileError(ValueError):
@@ -28,7 +34,10 @@ class NotFinite(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """An opened file, its task and classes, and how it takes images."""
+    """An opened file, its task and classes, and how it takes images. `input` is all that the file says of that.
+
+    `min_score` is from where a detector's boxes are meant; None where the file does not say.
+    """
 
     session: Any
     task: str
@@ -36,8 +45,9 @@ class Model:
     height: int
     width: int
     channels: int
-    resize: str
-    min_score: float
+    resize: Resize
+    min_score: float | None
+    input: Mapping[str, Any]
 
     @property
     def outputs(self) -> list[str]:
@@ -51,77 +61,74 @@ class Model:
             raise NotFinite("the model answered what is no number")
         return found
 
-    def answer(self, data: bytes) -> dict[str, Any]:
-        """What the model says of one image. Raises `UnreadableImage` and `NotFinite`."""
-        image = decode(data, self.height, self.width, self.channels, self.resize)
+    def decode(self, data: bytes) -> tuple[Header, NDArray[np.uint8]]:
+        """An image as this model takes it. Raises `UnreadableImage`, and OSError where no decoder can be started."""
+        target = Target(self.height, self.width, self.resize)
+        return decode_with_header(data, NAME, target, self.channels)
+
+    def answer(self, header: Header, pixels: NDArray[np.uint8]) -> dict[str, Any]:
+        """What the model says of a decoded image, and the processor time that took. Raises `NotFinite`."""
         started = time.thread_time()
-        found = self.run(image.pixels[None])
+        found = self.run(pixels[None])
         took = (time.thread_time() - started) * 1000
-        told = self._detected(image, *found) if self.task == "detection" else self._classified(found[0][0])
+        told = self._detected(header, *found) if self.task == "detection" else self._classified(*found)
         return {**told, "cpu_ms": round(took, 3)}
 
-    def _classified(self, probabilities: NDArray[np.float32]) -> dict[str, Any]:
-        best = int(probabilities.argmax())
-        return {
-            "prediction": self.classes[best],
-            "confidence": float(probabilities[best]),
-            "probabilities": dict(zip(self.classes, probabilities.tolist(), strict=True)),
-        }
+    def _classified(self, probabilities: NDArray[Any]) -> dict[str, Any]:
+        return classified(self.classes, probabilities[0])
 
     def _detected(
-        self, image: Decoded, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
+        self, header: Header, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
     ) -> dict[str, Any]:
-        """Boxes from `min_score` on, best first, in pixels of the upright image."""
-        top, left, inner_height, inner_width = placement(
-            image.height, image.width, self.height, self.width, self.resize
-        )
-        across, down = image.width / inner_width, image.height / inner_height
-        kept = np.flatnonzero((scores[0] > 0) & (scores[0] >= self.min_score))
-        kept = kept[np.argsort(-scores[0][kept], kind="stable")]
-        sides = (boxes[0, kept].astype(np.float64) - [left, top, 0, 0]) * [across, down, across, down]
-        found = []
-        for (x, y, w, h), label, score in zip(sides.tolist(), labels[0, kept], scores[0][kept], strict=True):
-            if not 0 <= label < len(self.classes):
-                raise NotFinite(
-                    f"the model answers class number {label}, but names {len(self.classes)} classes"
-                )
-            found.append(
-                {"x": x, "y": y, "w": w, "h": h, "label": self.classes[label], "score": float(score)}
-            )
-        best = found[0] if found else {"label": None, "score": None}
-        return {"prediction": best["label"], "confidence": best["score"], "boxes": found}
+        """Boxes from `min_score` on."""
+        foreign = unknown_class(self.classes, scores, labels)
+        if foreign is not None:
+            raise NotFinite(f"the model {foreign}")
+        least = DEFAULT_MIN_SCORE if self.min_score is None else self.min_score
+        size = (header.height, header.width)
+        found = boxes_in_image(self, self.classes, boxes[0], scores[0], labels[0], size)
+        return detected([each for each in found if each["score"] >= least])
 
 
-def open_model(path: Path, threads: int = 1) -> Model:
-    """Open a file of format 1. Raises `ModelFileError`."""
+def open_model(path: Path, threads: int = 1, *, spinning: bool = False) -> Model:
+    """Open a file of format 1; `threads` 0 lets ONNX Runtime choose. Raises `ModelFileError`, naming no file.
+
+    Threads that spin while they wait answer sooner, and take the processor from whatever else runs, as a camera.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that spin while they wait take the processor from the camera.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not spinning:
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         described = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # ONNX Runtime's errors share no other base.
-        raise ModelFileError(f"ONNX Runtime cannot open the model ({error})"[:500]) from error
+        raise ModelFileError(f"ONNX Runtime cannot open it ({error})"[:500]) from error
     if described.get("visionops.format") != _FORMAT:
         raise ModelFileError(
-            f"`visionops.format` of the model is {described.get('visionops.format')!r}, this agent reads {_FORMAT!r}"
+            f"its `visionops.format` should be {_FORMAT!r}, is {described.get('visionops.format')!r}"
         )
     try:
         spec = json.loads(described["visionops.input"])
-        return Model(
+        least = described.get("visionops.min_score")
+        found = Model(
             session=session,
             task=described.get("visionops.task", "classification"),
             classes=tuple(json.loads(described["visionops.classes"])),
             height=int(spec["height"]),
             width=int(spec["width"]),
             channels=int(spec["channels"]),
-            resize=str(spec.get("resize", "stretch")),
-            min_score=float(described.get("visionops.min_score", DEFAULT_MIN_SCORE)),
+            resize=spec.get("resize", "fit"),
+            min_score=None if least is None else float(least),
+            input=spec,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"the model's metadata is incomplete ({error!r})") from error
+        raise ModelFileError(f"its VisionOps metadata is incomplete ({error!r})") from error
+    possible = found.channels in (1, 3) and found.resize in ("fit", "stretch")
+    if not possible or found.task not in TASKS or min(found.height, found.width) < 1:
+        raise ModelFileError(f"its VisionOps metadata is of no model that is known: {found.task}, {spec}")
+    return found

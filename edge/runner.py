@@ -18,8 +18,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from edge.image_limits import image_limits
+
 _LENGTH = struct.Struct(">Q")
-# One answer; loading may take longer. A model that does not come back in this time is taken for dead.
+# One answer to a decoded image; loading may take longer. A model that does not come back in this time is taken for
+# dead.
 ANSWER_SECONDS, LOAD_SECONDS = 60.0, 600.0
 # Only for a self-test that waits for ever; a busy machine is given its time.
 EXAMINE_SECONDS = 1800.0
@@ -41,7 +44,8 @@ class Runner(Protocol):
     """Something that answers by one model."""
 
     def answer(self, image: bytes) -> dict[str, Any]:
-        """What the model says. Raises `BadImage`, and `RunnerDied` for whatever is the model's fault."""
+        """What the model says. Raises `BadImage`, `RunnerDied` for whatever is the model's fault, and OSError where
+        this machine can decode nothing now."""
         ...
 
     def close(self) -> None:
@@ -81,12 +85,7 @@ class ProcessRunner:
             stdin.flush()
         except OSError as error:
             raise RunnerDied("crash", self._how_it_ended()) from error
-        found = self._read(ANSWER_SECONDS)
-        if "unreadable" in found:
-            raise BadImage(found["unreadable"])
-        if "error" in found:
-            raise RunnerDied(found.get("why", "crash"), found["error"])
-        return found
+        return _answer(self._read(ANSWER_SECONDS + image_limits().wall_seconds))
 
     def close(self) -> None:
         process = self._process
@@ -156,25 +155,34 @@ class OpenedHere:
             raise RunnerDied("crash", str(error)) from error
 
     def answer(self, image: bytes) -> dict[str, Any]:
-        told = _told(self._model, image)
-        if "unreadable" in told:
-            raise BadImage(told["unreadable"])
-        if "error" in told:
-            raise RunnerDied(told["why"], told["error"])
-        return told
+        return _answer(_told(self._model, image))
 
     def close(self) -> None:
         """Nothing to end."""
 
 
+def _answer(told: dict[str, Any]) -> dict[str, Any]:
+    if "unreadable" in told:
+        raise BadImage(told["unreadable"])
+    if "undecoded" in told:
+        raise OSError(told["undecoded"])
+    if "error" in told:
+        raise RunnerDied(told.get("why", "crash"), told["error"])
+    return told
+
+
 def _told(model: Any, image: bytes) -> dict[str, Any]:
-    from edge.decode import UnreadableImage
+    from edge.image_header import UnreadableImage
     from edge.model import NotFinite
 
     try:
-        return dict(model.answer(image))
+        decoded = model.decode(image)
     except UnreadableImage as error:
         return {"unreadable": str(error)}
+    except Exception as error:  # No fault of the model: it has not seen it.
+        return {"undecoded": f"no image can be decoded here: {type(error).__name__}: {error}"[:300]}
+    try:
+        return dict(model.answer(*decoded))
     except NotFinite as error:
         return {"error": str(error), "why": "not_finite"}
     except Exception as error:  # A model that raises is as bad as one that dies.

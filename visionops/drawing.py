@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from visionops_assets.dataset.decode import decode_whole
+from edge.decode import decode_whole
 from visionops_assets.dataset.pictures import (
     Colour,
     Mark,

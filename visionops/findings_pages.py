@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from edge.decode import decode_whole
+from edge.image_header import UnreadableImage
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from visionops_assets.dataset.annotations import read_annotations
-from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.findings_file import boxes_in_words
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.layout import annotations_path, batch_of, is_image
 from visionops_assets.dataset.pictures import ANSWER, Mark, encoded, kind_of, marked
 from visionops_assets.dataset.stored_findings import BatchFindings

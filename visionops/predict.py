@@ -94,7 +94,7 @@ def command(
 def _least_score(model: "RunningModel", asked: float | None) -> tuple[float | None, str]:
     """From which score on boxes are shown, and who says so; None for a classifier. Raises ValueError where one is
     asked of a classifier."""
-    from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
+    from edge.model import DEFAULT_MIN_SCORE
 
     if model.shipped.task != "detection":
         if asked is not None:

@@ -20,10 +20,10 @@ def write_preview(source: "Source", folder: Path) -> None:
     """
     import numpy as np
 
+    from edge.decode import decode_whole
+    from edge.image_header import UnreadableImage, probe
     from visionops.drawing import PALETTE
-    from visionops_assets.dataset.decode import decode_whole
     from visionops_assets.dataset.findings import sides_of
-    from visionops_assets.dataset.image_header import UnreadableImage, probe
     from visionops_assets.dataset.importing.frames import settled
     from visionops_assets.dataset.pictures import Captioned, Mark, contact_sheet, marked
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from edge.decode import decode, decode_whole, placement, resize
+from edge.image_header import UnreadableImage, probe
 from tests.dataset.conftest import encode
-from visionops_assets.dataset.decode import decode, decode_whole, placement, resize
-from visionops_assets.dataset.image_header import UnreadableImage, probe
 
 
 def png_header_claiming(width: int, height: int) -> bytes:

@@ -26,7 +26,7 @@ def test_the_phash_of_known_images_never_changes(picture):
 def test_the_phash_is_that_of_a_floating_point_dct(picture):
     from scipy.fft import dctn
 
-    from visionops_assets.dataset.decode import resize
+    from edge.decode import resize
     from visionops_assets.dataset.duplicates import grey
 
     for seed in range(20):

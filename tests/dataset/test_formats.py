@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge.decode import decode_whole
+from edge.image_header import probe
 from tests.dataset.store import Repository
-from visionops_assets.dataset.decode import decode_whole
-from visionops_assets.dataset.image_header import probe
 from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.formats.arrays import png_of
 from visionops_assets.dataset.importing.frames import settled

@@ -14,12 +14,11 @@ import psutil
 import pytest
 from PIL import Image, ImageOps
 
+from edge import decode as entrance
+from edge.decode import decode, decode_whole
+from edge.image_header import PLAIN_PIXELS, UnreadableImage, look, probe
+from edge.image_limits import ImageLimits, image_limits
 from tests.dataset.conftest import encode
-from visionops_assets.dataset import decode as entrance
-from visionops_assets.dataset import decode_pool
-from visionops_assets.dataset.decode import decode, decode_whole
-from visionops_assets.dataset.image_header import PLAIN_PIXELS, UnreadableImage, look, probe
-from visionops_assets.dataset.image_limits import ImageLimits, image_limits
 
 LIMITS = ImageLimits()
 
@@ -160,7 +159,7 @@ def test_an_exception_of_any_kind_in_this_process_is_an_unreadable_image_too(mon
 
 def test_a_decoder_has_so_much_processor_time_and_the_next_image_is_read(monkeypatch: pytest.MonkeyPatch):
     # On a busy machine the wall's limit, a backstop, would come first.
-    monkeypatch.setattr(decode_pool, "WALL_TIMES_CPU", 1000)
+    monkeypatch.setattr("edge.image_limits.WALL_TIMES_CPU", 1000)
     slow = busy(3000)
     with pytest.raises(UnreadableImage, match=r"0\.05 s of processor time.*raise VISIONOPS_IMAGE_SECONDS"):
         decode_whole(slow, "a", 3, LIMITS.within(0.05))
@@ -199,7 +198,7 @@ def test_workers_know_nothing_of_the_environment_and_give_way(monkeypatch):
 def test_workers_end_with_their_process_however_it_ends(tmp_path: Path):
     script = (
         "import sys, os, signal\n"
-        "from visionops_assets.dataset.decode import decode_whole\n"
+        "from edge.decode import decode_whole\n"
         f"decode_whole(open({str(tmp_path / 'a.tif')!r}, 'rb').read(), 'a', 3)\n"
         "import psutil\n"
         "print(*[child.pid for child in psutil.Process().children()], flush=True)\n"
@@ -240,7 +239,7 @@ def test_the_same_image_is_the_same_in_the_process_and_in_a_worker(monkeypatch):
     for format_name in ("PNG", "JPEG"):
         data = encode(noise(70, 90), format_name)
         here = [decode_whole(data, "a", 1), decode_whole(data, "a", 3), decode(data, "a", 21, 20, 3, "fit")]
-        monkeypatch.setattr("visionops_assets.dataset.image_header.PLAIN_PIXELS", 0)
+        monkeypatch.setattr("edge.image_header.PLAIN_PIXELS", 0)
         assert not plain(data)
         there = [decode_whole(data, "a", 1), decode_whole(data, "a", 3), decode(data, "a", 21, 20, 3, "fit")]
         monkeypatch.undo()

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.decode import decode
+from edge.image_header import UnreadableImage
 from visionops_assets.dataset import sample_cache
-from visionops_assets.dataset.decode import decode
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.sample_cache import CacheFull, SampleCache, SampleError
 from visionops_assets.dataset.sample_view import locate
 from visionops_assets.dataset.segments import Segment, read_segments

@@ -11,12 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from edge.model import ModelFileError, NotFinite, open_model
+from edge.model import DEFAULT_MIN_SCORE, ModelFileError, NotFinite, open_model
 from edge.selftest import Golden, examine
 from tests.devices.small_fleet import onnx_file
 from visionops_assets.evaluation.shipped import open_model as opened_by_the_product
 from visionops_assets.monitoring.prediction import RunningModel, answer, meant, picture
-from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
 
 CLASSES = ["bolt", "nut", "screw"]
 
@@ -90,7 +89,8 @@ def both(model: Path, data: bytes, least: float) -> tuple[dict[str, Any], dict[s
     (said,) = answer(running, [picture("x", data, running.shipped)])
     told = meant(said, least).to_json()
     told.pop("model")
-    found = open_model(model).answer(data)
+    opened = open_model(model)
+    found = opened.answer(*opened.decode(data))
     found.pop("cpu_ms")
     return found, told
 
@@ -119,7 +119,8 @@ def test_a_classifier_says_the_same_probabilities(tmp_path: Path) -> None:
 
 def test_a_class_that_a_detector_does_not_have_is_no_answer(tmp_path: Path) -> None:
     with pytest.raises(NotFinite, match="names 3 classes"):
-        open_model(detector(tmp_path / "model.onnx", label=7)).answer(image(0, 24, 40))
+        opened = open_model(detector(tmp_path / "model.onnx", label=7))
+        opened.answer(*opened.decode(image(0, 24, 40)))
 
 
 def test_a_detectors_golden_answers(tmp_path: Path) -> None:

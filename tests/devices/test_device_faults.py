@@ -110,7 +110,7 @@ def test_an_image_that_kills_every_model_is_given_up_and_the_next_is_answered(de
     agent = device.start()
     with pytest.raises(BadImage, match="its process ends each time"):
         agent.answer(b"poison")
-    with pytest.raises(BadImage, match="cannot be decoded"):
+    with pytest.raises(BadImage, match="the image: is not an image"):
         agent.answer(b"no image")
     assert agent.answer(frame())["model"]["release"] == 1
     assert agent.state.phase == "IDLE"

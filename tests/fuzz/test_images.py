@@ -9,9 +9,9 @@ import pytest
 from mutation import all_hold, bounded_memory, many
 from PIL import Image
 
-from visionops_assets.dataset.decode import Target, decode_with_header
-from visionops_assets.dataset.image_header import UnreadableImage, probe
-from visionops_assets.dataset.image_limits import ImageLimits
+from edge.decode import Target, decode_with_header
+from edge.image_header import UnreadableImage, probe
+from edge.image_limits import ImageLimits
 
 LIMITS = ImageLimits().within(2)
 WORDS = (

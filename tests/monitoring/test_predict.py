@@ -13,9 +13,9 @@ from PIL import Image
 from production_world import ProductionWorld
 from typer.testing import CliRunner, Result
 
+from edge.model import DEFAULT_MIN_SCORE
 from visionops import services
 from visionops.command_line import app
-from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """The code digest follows what computes and nothing else; an uncommitted change can be put back."""
 
+import ast
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from resources.home import ROOT
+from tests.test_architecture import imports
 from visionops_assets.training import code_digest as code
 from visionops_assets.training.errors import ModelError
 
@@ -20,12 +24,26 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the layout that the digest reads."""
-    for stage, name in (("dataset", "decode.py"), ("training", "train.py"), ("training", "code_digest.py")):
-        (tmp_path / stage).mkdir(exist_ok=True)
-        (tmp_path / stage / name).write_text(f"# {name}\n")
-    monkeypatch.setattr(code, "__file__", str(tmp_path / "training" / "code_digest.py"))
-    return tmp_path
+    """A copy of the layout that the digest reads, the decoder's modules as they are imported."""
+    own = tmp_path / "visionops_assets"
+    for stage, name in (("dataset", "rows.py"), ("training", "train.py"), ("training", "code_digest.py")):
+        (own / stage).mkdir(parents=True, exist_ok=True)
+        (own / stage / name).write_text(f"# {name}\n")
+    (own / "dataset" / "rows.py").write_text("from edge.decode import decode\n\nROWS = 1\n")
+    shutil.copytree(ROOT / "edge", tmp_path / "edge", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "__file__", str(own / "training" / "code_digest.py"))
+    return own
+
+
+def imported(module: str, found: set[str]) -> set[str]:
+    """The modules of `edge` that one of them leads to, read as Python reads them."""
+    if module not in found:
+        found.add(module)
+        for name, _ in imports(ast.parse((ROOT / "edge" / f"{module}.py").read_text())):
+            parts = name.split(".")
+            if parts[0] == "edge" and len(parts) > 1 and (ROOT / "edge" / f"{parts[1]}.py").is_file():
+                imported(parts[1], found)
+    return found
 
 
 @pytest.fixture
@@ -40,7 +58,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("changed", ["dataset/decode.py", "training/train.py", "training/new.py"])
+@pytest.mark.parametrize("changed", ["dataset/rows.py", "training/train.py", "training/new.py"])
 def test_a_changed_or_added_source_changes_the_digest(changed: str, package: Path) -> None:
     before = code.code_digest(DEFAULT)
     (package / changed).write_text("other = 1\n")
@@ -54,6 +72,55 @@ def test_a_shell_or_a_text_does_not_change_the_digest(changed: str, package: Pat
     before = code.code_digest(DEFAULT)
     (package / changed).write_text("other\n")
     assert code.code_digest(DEFAULT) == before
+
+
+def test_what_is_taken_from_edge_changes_the_digest_and_nothing_else_of_it(package: Path) -> None:
+    edge = package.parent / "edge"
+    # The worker is named only in the code that its process is started with.
+    taken = imported("decode", set()) | imported("decode_worker", set())
+    assert {"decode", "png", "image_header", "image_limits", "pillow_images", "decode_pool"} <= taken
+    assert not {"agent", "states", "trust", "model", "runner", "__main__"} & taken
+    before = code.code_digest(DEFAULT)
+    for file in edge.glob("*.py"):
+        content = file.read_bytes()
+        file.write_bytes(content + b"\n")
+        assert (code.code_digest(DEFAULT) != before) == (file.stem in taken), file.name
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from edge import files as kept\n",
+        "from edge import (\n    states,\n    files,\n)\n",
+        "import edge.files as kept\n",
+        "    from edge.files import Files\n",
+        "code = f'from edge.files import Files; Files({1})'\n",
+    ],
+)
+def test_however_a_module_of_edge_is_imported_it_counts(line: str, package: Path) -> None:
+    (package / "training" / "new.py").write_text(line)
+    before = code.code_digest(DEFAULT)
+    (package.parent / "edge" / "files.py").write_text("other = 1\n")
+    assert code.code_digest(DEFAULT) != before
+
+
+def test_training_and_data_take_only_what_the_digest_covers_of_edge() -> None:
+    """Of this checkout: every module of `edge` that an import of these stages leads to, is covered."""
+    taken: set[str] = set()
+    for stage in ("dataset", "training"):
+        for file in (ROOT / "visionops_assets" / stage).glob("*.py"):
+            for name, _ in imports(ast.parse(file.read_text())):
+                parts = name.split(".")
+                if parts[0] == "edge" and len(parts) > 1 and (ROOT / "edge" / f"{parts[1]}.py").is_file():
+                    imported(parts[1], taken)
+    sources = [
+        file.read_bytes()
+        for stage in ("dataset", "training")
+        for file in (ROOT / "visionops_assets" / stage).glob("*.py")
+    ]
+    covered = {Path(name).stem for name in code._of_edge(ROOT / "edge", sources)}
+    assert "decode" in taken and taken <= covered
 
 
 def test_a_renamed_source_changes_the_digest(package: Path) -> None:

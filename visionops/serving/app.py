@@ -12,13 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from edge.image_header import UnreadableImage
 from visionops.prediction_log import BackgroundLog
 from visionops.serving import metrics
 from visionops.serving.batcher import Batcher
 from visionops.serving.current import CurrentModel
 from visionops.serving.decoding import Busy, Decoding
 from visionops.serving.images import NoImage, hint, image_of
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.monitoring.prediction import Answer, Picture, RunningModel, answer
 from visionops_assets.training.recipe import InputSpec
 

@@ -7,9 +7,9 @@ three ways, so that nobody waits behind an image that takes long.
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from visionops_assets.dataset.decode_pool import workers
-from visionops_assets.dataset.image_header import look
-from visionops_assets.dataset.image_limits import image_limits, image_workers
+from edge.decode_pool import workers
+from edge.image_header import look
+from edge.image_limits import image_limits, image_workers
 from visionops_assets.evaluation.shipped import ShippedModel
 from visionops_assets.monitoring.prediction import Picture, picture
 

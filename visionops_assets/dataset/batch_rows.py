@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from edge.decode import Pixels, decode_whole
 from visionops_assets.dataset.annotations import check_annotations
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.batch_table import annotations_table
-from visionops_assets.dataset.decode import Pixels, decode_whole
 from visionops_assets.dataset.importing.source import unchanged
 from visionops_assets.dataset.importing.text_column import in_order
 from visionops_assets.dataset.near_duplicates import NearDuplicate, find_near_duplicates

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visionops_assets.dataset.decode import Pixels, resize
+from edge.decode import Pixels, resize
 
 MAX_DISTANCE = 8
 BITS = 64

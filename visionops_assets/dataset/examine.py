@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.decode import decode_with_header
+from edge.decode import decode_with_header
+from edge.image_header import UnreadableImage
 from visionops_assets.dataset.duplicates import BITS, hashed
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.importing.source import SourceImage
 from visionops_assets.dataset.views import in_a_file
 

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.decode import decode_whole
+from edge.decode import decode_whole
+from edge.image_header import UnreadableImage, probe
 from visionops_assets.dataset.findings import findings_in_words, has_errors
-from visionops_assets.dataset.image_header import UnreadableImage, probe
 from visionops_assets.dataset.importing.classes import check_apart
 from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.frames import settled

@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionops_assets.dataset.decode import decode_whole
+from edge.decode import decode_whole
+from edge.image_header import UnreadableImage
 from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.manifest_diff import labels_of
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from edge.decode import Pixels
 from visionops_assets.dataset.arrow_memory import give_back
-from visionops_assets.dataset.decode import Pixels
 from visionops_assets.dataset.duplicates import BITS, correlation, hashed
 from visionops_assets.dataset.groups import numbered
 from visionops_assets.dataset.proposals import Hashes

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from edge.decode import Pixels
 from resources.escaping import LONGEST_NAME, markdown, one_line
-from visionops_assets.dataset.decode import Pixels
 
 # The UI loads all metadata of a page at once.
 METADATA_BYTES = 50_000

@@ -6,11 +6,11 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
+from edge.decode import Pixels, decode_whole
+from edge.image_header import UnreadableImage
 from resources.lakefs import LakeFSResource
 from visionops_assets.dataset.annotations import SPLITS
-from visionops_assets.dataset.decode import Pixels, decode_whole
 from visionops_assets.dataset.findings_file import all_columns, boxes_in_words
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.layout import is_image
 from visionops_assets.dataset.manifest_diff import labels_of
 from visionops_assets.dataset.pictures import (

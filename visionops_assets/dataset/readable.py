@@ -4,12 +4,12 @@ from contextlib import suppress
 
 import pandas as pd
 
+from edge.image_header import UnreadableImage
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.scratch import Scratch
 from visionops_assets.dataset.annotations import AnnotationsError
 from visionops_assets.dataset.findings import has_errors
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.integrity import check_images_present, check_images_readable
 from visionops_assets.dataset.layout import BATCHES, batch_of, is_image
 from visionops_assets.dataset.neighbours import claims_of_others

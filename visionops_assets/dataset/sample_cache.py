@@ -23,9 +23,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from edge.decode import Resize, decode
+from edge.image_header import UnreadableImage
 from visionops_assets.dataset.cache_upkeep import compact, evict
-from visionops_assets.dataset.decode import Resize, decode
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.sample_view import SampleView, digests_of, locate
 from visionops_assets.dataset.segments import Segment, SegmentWriter, read_segments, remove_leftovers
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.decode import Resize, decode
-from visionops_assets.dataset.image_header import UnreadableImage
+from edge.decode import Resize, decode
+from edge.image_header import UnreadableImage
 from visionops_assets.dataset.segments import Segment
 
 # Small enough that the batch is spread evenly, large enough that handing it over costs nothing.

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from visionops_assets.dataset.decode import Resize
+from edge.decode import Resize
 from visionops_assets.dataset.sample_cache import FillReport, SampleCache
 from visionops_assets.dataset.sample_view import SampleView
 from visionops_assets.progress import tell

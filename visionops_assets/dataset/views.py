@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.decode import Pixels
 from visionops_assets.dataset import details, miniatures
-from visionops_assets.dataset.decode import Pixels
 
 Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 

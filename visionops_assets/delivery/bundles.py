@@ -63,7 +63,7 @@ def validation_images(
 
 def images_of_files(files: list[Path], model: bytes) -> NDArray[np.uint8]:
     """Images of one's own, decoded for a model. Raises `UnreadableImage` naming one."""
-    from visionops_assets.dataset.decode import decode
+    from edge.decode import decode
 
     spec = _spec(model)
     size = (spec.height, spec.width, spec.channels, spec.resize)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.decode import placement
+from edge import answers
 from visionops_assets.evaluation.predictions import keys_of
 from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
 from visionops_assets.training.matching import Boxes
@@ -47,12 +47,9 @@ def detections_of(
     shipped: ShippedModel, boxes: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> Detections:
     """A detector's outputs as they are. Raises ModelFileError where it names a class that it does not have."""
-    known = (labels >= 0) & (labels < len(shipped.classes))
-    if not known[scores > 0].all():
-        raise ModelFileError(
-            f"{shipped.path}: answers class number {labels[(scores > 0) & ~known][0]}, but names "
-            f"{len(shipped.classes)} classes; export it again"
-        )
+    foreign = answers.unknown_class(shipped.classes, scores, labels)
+    if foreign is not None:
+        raise ModelFileError(f"{shipped.path}: {foreign}; export it again")
     return Detections(shipped.classes, shipped.input, boxes, scores, labels)
 
 
@@ -78,11 +75,11 @@ def detections_table(
             continue
         if len(found.scores) != len(table):
             raise ValueError(f"the {model} answered {len(found.scores)} images, the holdout has {len(table)}")
-        answers = [
+        told = [
             boxes_in_image(found, row, int(height), int(width))
             for row, (height, width) in enumerate(zip(holdout["height"], holdout["width"], strict=True))
         ]
-        table[boxes_column(model)] = pd.Series(answers, index=table.index, dtype=object)
+        table[boxes_column(model)] = pd.Series(told, index=table.index, dtype=object)
     return table
 
 
@@ -101,19 +98,5 @@ def as_boxes(column: pd.Series, classes: Sequence[str]) -> Boxes:
 
 def boxes_in_image(found: Detections, row: int, height: int, width: int) -> list[dict[str, Any]]:
     """The boxes of one answer, best first, in pixels of the upright image: `x, y, w, h, label, score`."""
-    spec = found.input
-    top, left, inner_height, inner_width = placement(height, width, spec.height, spec.width, spec.resize)
-    across, down = width / inner_width, height / inner_height
-    scores = found.scores[row]
-    # A NaN stays: it is no box, and the gate says so.
-    kept = np.flatnonzero(~(scores <= 0))
-    kept = kept[np.argsort(-scores[kept], kind="stable")]
-    sides = (found.boxes[row, kept].astype(np.float64) - [left, top, 0, 0]) * [across, down, across, down]
-    return [
-        {
-            **dict(zip(("x", "y", "w", "h"), box, strict=True)),
-            "label": found.classes[label] if 0 <= label < len(found.classes) else "",
-            "score": float(score),
-        }
-        for box, label, score in zip(sides.tolist(), found.labels[row, kept], scores[kept], strict=True)
-    ]
+    outputs = (found.boxes[row], found.scores[row], found.labels[row])
+    return answers.boxes_in_image(found.input, found.classes, *outputs, (height, width))

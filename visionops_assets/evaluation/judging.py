@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from edge.decode import decode_whole
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_records import ModelVersion, version_on
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
-from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.publications import publications
 from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.disagreements import has_files, require_agreement

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.decode import Pixels
+from edge.decode import Pixels
 from visionops_assets.dataset.duplicates import MAX_DISTANCE, grey
 from visionops_assets.dataset.near_duplicates import near_duplicates_among
 

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from edge.decode import Target, decode_with_header
 from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
 from resources.model_records import version_on
 from resources.model_registry import ModelRegistry
-from visionops_assets.dataset.decode import Target, decode_with_header
 from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.project import Project
 

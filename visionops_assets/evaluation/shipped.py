@@ -1,7 +1,6 @@
 """The ONNX file that ships: held to its recorded digest, then opened as what it says of itself."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import model as edge_model
+from edge.model import ModelFileError
 from resources.model_errors import ModelNotFound, RunNotFound
 from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, TAG_PROVENANCE, alias_of
 from visionops_assets.disagreements import has_files, way_back
@@ -17,13 +18,8 @@ from visionops_assets.history import groups
 from visionops_assets.registry import Registry
 from visionops_assets.training.recipe import InputSpec
 
-_FORMAT = "1"
 # What a network computes of so many takes some hundred megabytes.
 _PIXELS_AT_ONCE = 1 << 22
-
-
-class ModelFileError(ValueError):
-    """An ONNX file is not what VisionOps ships, or does not fit the images it is given."""
 
 
 @dataclass(frozen=True)
@@ -110,34 +106,18 @@ def open_model(model: Path, threads: int = 0) -> ShippedModel:
 
     Raises `ModelFileError` where it is unreadable or of another format, FileNotFoundError where it is missing.
     """
-    import onnxruntime
-
     if not model.is_file():
         raise FileNotFoundError(f"{model}: there is no such model file")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        described = session.get_modelmeta().custom_metadata_map
-    except Exception as error:  # ONNX Runtime's errors share no other base.
-        raise ModelFileError(f"{model}: ONNX Runtime cannot open it ({error}); export it again") from error
-    found = described.get("visionops.format")
-    if found != _FORMAT:
-        raise ModelFileError(
-            f"{model}: `visionops.format` should be {_FORMAT!r}, is {found!r}; export it again"
-        )
-    try:
-        classes = tuple(json.loads(described["visionops.classes"]))
-        spec = InputSpec.model_validate_json(described["visionops.input"])
-        least = described.get("visionops.min_score")
-        min_score = None if least is None else float(least)
-    except (KeyError, TypeError, ValueError) as error:
+        opened = edge_model.open_model(model, threads, spinning=True)
+        spec = InputSpec.model_validate(opened.input)
+    except ModelFileError as error:
+        raise ModelFileError(f"{model}: {error}; export it again") from error
+    except ValueError as error:
         raise ModelFileError(
             f"{model}: its VisionOps metadata is incomplete ({error!r}); export it again"
         ) from error
-    task = described.get("visionops.task", "classification")
-    return ShippedModel(model, session, task, classes, spec, min_score)
+    return ShippedModel(model, opened.session, opened.task, opened.classes, spec, opened.min_score)
 
 
 def _by(shape: Sequence[int]) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from edge.model import DEFAULT_MIN_SCORE
 from visionops_assets.dataset.findings_file import boxes_in_words
 from visionops_assets.evaluation.detection_slices import OVERLAP
 from visionops_assets.evaluation.detections import as_boxes, boxes_column
 from visionops_assets.evaluation.faults import answer_columns
 from visionops_assets.training.matching import Matching
-from visionops_assets.training.score_threshold import DEFAULT_MIN_SCORE
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from edge.image_header import probe
 from resources.artifact_store import ArtifactStore
 from resources.escaping import cell
-from visionops_assets.dataset.image_header import probe
 from visionops_assets.dataset.importing.source import Box
 from visionops_assets.dataset.label_files import ImageToLabel, label_formats, write_label_files
 from visionops_assets.monitoring.labels_wanted import BY_LOT, WANTED_COLUMNS

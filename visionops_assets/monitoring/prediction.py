@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.answers import classified, detected
+from edge.decode import Target, decode_with_header
+from edge.image_header import UnreadableImage
+from edge.image_limits import ImageLimits
 from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, version_on
-from visionops_assets.dataset.decode import Target, decode_with_header
-from visionops_assets.dataset.image_header import UnreadableImage
-from visionops_assets.dataset.image_limits import ImageLimits
 from visionops_assets.disagreements import disagreements
 from visionops_assets.evaluation.detections import boxes_in_image, detections_of
 from visionops_assets.evaluation.shipped import (
@@ -72,12 +73,9 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """As `predict` and `serve` give it."""
-        told: dict[str, Any] = {"prediction": self.prediction, "confidence": self.confidence}
-        if self.boxes is not None:
-            told["boxes"] = self.boxes
+        told = detected(self.boxes) if self.boxes is not None else {}
         if self.probabilities is not None:
-            classes = self.model.shipped.classes
-            told["probabilities"] = dict(zip(classes, self.probabilities.tolist(), strict=True))
+            told = classified(self.model.shipped.classes, self.probabilities)
         return {**told, "model": self.model.to_json()}
 
 
@@ -190,14 +188,13 @@ def log_rows(
 
 
 def _classified(model: RunningModel, probabilities: NDArray[np.float32], embedding: Any) -> Answer:
-    best = int(probabilities.argmax())
-    prediction = model.shipped.classes[best]
-    return Answer(model, prediction, float(probabilities[best]), probabilities, None, embedding)
+    told = classified(model.shipped.classes, probabilities)
+    return Answer(model, told["prediction"], told["confidence"], probabilities, None, embedding)
 
 
 def _detected(model: RunningModel, boxes: list[dict[str, Any]], embedding: Any) -> Answer:
-    best = boxes[0] if boxes else {"label": None, "score": None}
-    return Answer(model, best["label"], best["score"], None, boxes, embedding)
+    told = detected(boxes)
+    return Answer(model, told["prediction"], told["confidence"], None, boxes, embedding)
 
 
 def logged_box(box: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from visionops_assets.dataset import limited_process
+from edge import limited_process
 from visionops_assets.monitoring.spooled import LARGEST_BYTES, SpooledFile, UnusableFile, read_spooled
 
 # Besides what Python and Arrow take themselves.

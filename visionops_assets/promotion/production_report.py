@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from edge.decode import decode_whole
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_records import EVERYWHERE
 from resources.model_registry import ModelRegistry
-from visionops_assets.dataset.decode import decode_whole
 from visionops_assets.dataset.manifest_diff import labels_of
 from visionops_assets.dataset.pictures import Captioned, contact_sheet
 from visionops_assets.history import newest_change

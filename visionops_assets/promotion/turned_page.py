@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edge.decode import Pixels, decode_whole
+from edge.image_header import UnreadableImage
 from resources.lakefs import MAIN, LakeFSResource
-from visionops_assets.dataset.decode import Pixels, decode_whole
-from visionops_assets.dataset.image_header import UnreadableImage
 from visionops_assets.dataset.pictures import ANSWER, Mark, data_uri, encoded, marked, written_under
 from visionops_assets.evaluation.turned import Said, Turned, WonAndLost, won_and_lost
 from visionops_assets.partitions import commit_prefix

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionops_assets.dataset.decode import placement
+from edge.decode import placement
 from visionops_assets.training.augmentations import affine_matrices
 from visionops_assets.training.matching import Boxes
 from visionops_assets.training.recipe import Augmentation, InputSpec

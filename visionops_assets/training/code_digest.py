@@ -6,8 +6,10 @@ Light: assets use the digest as their `code_version`, wherever definitions load.
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from visionops_assets.training.errors import ModelError
 ROOT = Path(__file__).resolve().parents[2]
 _STAGES = ("dataset", "training")
 _SHELLS = ("assets.py", "checks.py")
+# One module by its name, or several of the package.
+_FROM_EDGE = re.compile(rb"\b(?:from|import)\s+edge\.(\w+)|\bfrom\s+edge\s+import\s+(\([^)]*\)|[^\n;\"']+)")
 # Sources that git does not know yet count as uncommitted changes; data and pictures do not.
 _SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.txt", "*.cfg")
 
@@ -35,7 +39,8 @@ class CodeState:
 
 
 def code_digest(model_class_path: str) -> str:
-    """Return the SHA-256 (hex) over the pure modules of `dataset` and `training` and the model class's module.
+    """Return the SHA-256 (hex) over the pure modules of `dataset` and `training`, the model class's module, and what
+    these take from `edge`, the decoder above all.
 
     The shells (assets, checks) are left out: they arrange, they do not compute. Raises ModelError where the
     module is not found.
@@ -49,11 +54,28 @@ def code_digest(model_class_path: str) -> str:
     }
     module = model_class_path.rpartition(".")[0]
     sources.setdefault(f"{module.replace('.', '/')}.py", _module_file(module))
+    contents = {name: file.read_bytes() for name, file in sources.items()}
+    contents |= _of_edge(package.parent / "edge", contents.values())
     digest = hashlib.sha256()
-    for name in sorted(sources):
-        content = sources[name].read_bytes()
+    for name, content in sorted(contents.items()):
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+def _of_edge(folder: Path, sources: Iterable[bytes]) -> dict[str, bytes]:
+    """The modules of `edge` that sources import, and that those import, by path; also in code that a process is
+    started with."""
+    found: dict[str, bytes] = {}
+    waiting = list(sources)
+    while waiting:
+        for one, several in _FROM_EDGE.findall(waiting.pop()):
+            for module in re.findall(rb"\w+", one or several):
+                name = f"edge/{module.decode()}.py"
+                file = folder / f"{module.decode()}.py"
+                if name not in found and file.is_file():
+                    found[name] = file.read_bytes()
+                    waiting.append(found[name])
+    return found
 
 
 def code_state(root: Path = ROOT) -> CodeState | None:

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-# For a detector that came without one of its own.
-DEFAULT_MIN_SCORE = 0.3
 # Hundredths: a runtime's rounding of scores cannot move the choice.
 _GRID = np.arange(1, 100) / 100
 

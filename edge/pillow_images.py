@@ -1,5 +1,7 @@
 """Images that Pillow opens, which runs where it may be killed: its plugins read what few other programs write."""
 
+from __future__ import annotations
+
 import io
 import struct
 from collections.abc import Iterator
@@ -7,14 +9,14 @@ from contextlib import contextmanager
 
 from PIL import Image, UnidentifiedImageError
 
-from visionops_assets.dataset.image_header import (
+from edge.image_header import (
     Header,
     UnreadableImage,
     check_claims,
     check_directories,
     check_frames,
 )
-from visionops_assets.dataset.image_limits import ImageLimits
+from edge.image_limits import ImageLimits
 
 # Formats that Pillow reads without calling other programs (EPS would start Ghostscript).
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")

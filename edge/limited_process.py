@@ -1,5 +1,7 @@
 """Processes of our own that strangers' bytes may end: started without secrets, held to what they may take."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR
 _OF_ITS_OWN = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
-def start(code: str, handle: int, own: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+def start(code: str, handle: int, own: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Run Python code in a process that has this handle, the modules of this one, and `own` as its environment."""
     environment = {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},

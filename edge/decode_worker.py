@@ -4,6 +4,8 @@ It has little memory, the last turn for a processor and no environment of its pa
 of processor time, which the kernel keeps: whatever a decoder does then, the process is gone, and its parent says so.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -14,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from visionops_assets.dataset import limited_process
-from visionops_assets.dataset.decode import Target, decode_here, header_here
-from visionops_assets.dataset.image_header import UnreadableImage
-from visionops_assets.dataset.image_limits import MEMORY, ImageLimits
+from edge import limited_process
+from edge.decode import Target, decode_here, header_here, imagecodecs
+from edge.image_header import UnreadableImage
+from edge.image_limits import MEMORY, ImageLimits
 
 # Lengths of the words and of the bytes that follow them.
 FRAME = struct.Struct(">IQ")
@@ -97,14 +99,15 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 def _load_decoders() -> None:
     """Import what decoding would import, while there is memory for it."""
-    import imagecodecs
     from PIL import Image
 
     Image.preinit()
     Image.init()
     # Our own limits come first, and are settings.
     Image.MAX_IMAGE_PIXELS = None
-    assert imagecodecs.png_decode is not None
+    if imagecodecs is not None:
+        # It loads its parts when they are first named.
+        assert imagecodecs.png_decode is not None
 
 
 def _limit(memory: int) -> None:

@@ -1,5 +1,7 @@
 """Workers that decode what may do harm, ended and replaced where it does: nobody but the sender of an image notices."""
 
+from __future__ import annotations
+
 import atexit
 import dataclasses
 import functools
@@ -15,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset import limited_process
-from visionops_assets.dataset.image_header import Header, UnreadableImage
-from visionops_assets.dataset.image_limits import WALL_TIMES_CPU, ImageLimits, image_workers
+from edge import limited_process
+from edge.image_header import Header, UnreadableImage
+from edge.image_limits import ImageLimits, image_workers
 
 if TYPE_CHECKING:
-    from visionops_assets.dataset.decode import Target
+    from edge.decode import Target
 
 _START_WITHIN = 120.0
 _MOST_SAID = 64 << 10
@@ -44,13 +46,13 @@ class Workers:
         return self._ask(data, path, None, None, limits)[0]
 
     def decode(
-        self, data: bytes, path: str, target: "Target | None", channels: int, limits: ImageLimits
+        self, data: bytes, path: str, target: Target | None, channels: int, limits: ImageLimits
     ) -> tuple[Header, NDArray[np.uint8]]:
         """Header and pixels of an image. Raises `UnreadableImage`."""
         return self._ask(data, path, target, channels, limits)
 
     def _ask(
-        self, data: bytes, path: str, target: "Target | None", channels: int | None, limits: ImageLimits
+        self, data: bytes, path: str, target: Target | None, channels: int | None, limits: ImageLimits
     ) -> tuple[Header, NDArray[np.uint8]]:
         job = {"path": path, "target": target, "channels": channels, "limits": dataclasses.astuple(limits)}
         with self._slots:
@@ -69,7 +71,7 @@ class Workers:
             raise UnreadableImage(path, str(told["refused"]))
         return told["header"], pixels
 
-    def _take(self) -> "_Worker":
+    def _take(self) -> _Worker:
         while self._idle:
             try:
                 worker = self._idle.pop()
@@ -82,7 +84,7 @@ class Workers:
         self._all.add(worker)
         return worker
 
-    def _end(self, worker: "_Worker") -> None:
+    def _end(self, worker: _Worker) -> None:
         self._all.discard(worker)
         worker.end()
 
@@ -105,7 +107,7 @@ class _Worker:
     def __init__(self, memory: int) -> None:
         """Start it. Raises `OSError` where it cannot be."""
         self._connection, other = socket.socketpair()
-        code = f"from visionops_assets.dataset.decode_worker import main; main({other.fileno()}, {memory})"
+        code = f"from edge.decode_worker import main; main({other.fileno()}, {memory})"
         with other:
             self._process = limited_process.start(code, other.fileno(), {"OPENBLAS_NUM_THREADS": "1"})
         self.rests = False
@@ -124,10 +126,10 @@ class _Worker:
         self, job: dict[str, Any], data: bytes, limits: ImageLimits
     ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         """What it says of an image, and the pixels. Raises `_Gone`."""
-        from visionops_assets.dataset.decode_worker import FRAME
+        from edge.decode_worker import FRAME
 
         self.rests = False
-        wall = limits.seconds * WALL_TIMES_CPU
+        wall = limits.wall_seconds
         by = time.monotonic() + wall
         words = json.dumps(job).encode()
         try:

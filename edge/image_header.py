@@ -5,11 +5,13 @@ One that is small and says nothing odd is `plain`. Whatever else somebody sends 
 killed (`decode_pool`).
 """
 
+from __future__ import annotations
+
 import re
 import struct
 from typing import NamedTuple
 
-from visionops_assets.dataset.image_limits import (
+from edge.image_limits import (
     DIRECTORIES,
     FRAMES,
     MEMORY,
@@ -83,7 +85,7 @@ def probe(data: bytes, path: str, limits: ImageLimits | None = None) -> Header:
     if header is not None:
         return header
     # Here, since a process that sees only plain images starts no worker.
-    from visionops_assets.dataset.decode_pool import workers
+    from edge.decode_pool import workers
 
     return workers(limits).probe(data, path, limits)
 
@@ -229,7 +231,7 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
                 return None
             exif = data[place + 8 : place + 8 + length]
         elif kind == b"acTL":
-            check_frames(path, int.from_bytes(data[place + 8 : place + 12]), limits)
+            check_frames(path, int.from_bytes(data[place + 8 : place + 12], "big"), limits)
         place += 12 + length
     else:
         return None

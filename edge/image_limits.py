@@ -1,5 +1,7 @@
 """How much an image may ask for before it is refused; each bound is a setting in the environment."""
 
+from __future__ import annotations
+
 import functools
 import os
 from dataclasses import dataclass, replace
@@ -33,7 +35,12 @@ class ImageLimits:
         """What a worker may take in all: decoders hold an image up to three times."""
         return 3 * self.memory + (64 << 20)
 
-    def within(self, seconds: float, setting: str = SECONDS) -> "ImageLimits":
+    @property
+    def wall_seconds(self) -> float:
+        """How long a decoder is waited for by the clock."""
+        return self.seconds * WALL_TIMES_CPU
+
+    def within(self, seconds: float, setting: str = SECONDS) -> ImageLimits:
         """The same with another deadline, and how it is set."""
         return replace(self, seconds=seconds, seconds_setting=setting)
 
