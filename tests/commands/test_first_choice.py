@@ -96,8 +96,7 @@ def test_the_input_follows_the_median_box(frame: tuple[int, int], share: float, 
         # longer side's, half a step above at most what was found.
         aimed = (max(found) + (4 << levels) / 2) / max(frame)  # type: ignore[operator]
         hurried = (
-            median * scale * (1 + step) >= 9
-            and aimed**2 * math.prod(frame) >= DETECTING.pixels_seen_least()
+            median * scale * (1 + step) >= 9 and aimed**2 * math.prod(frame) >= DETECTING.pixels_seen_least()
         )
         assert most or hurried or scale * (1 + step) >= 2, "small boxes get all there is"
     if median * scale > 24 * (1 + step):
