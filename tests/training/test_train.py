@@ -22,6 +22,7 @@ from visionops_assets.training.recipe import ModelSpec
 from visionops_assets.training.train import TrainingResult, load_shipped, train
 from visionops_assets.training.weights import save_weights
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 LEARNING: dict[str, Any] = {
     "epochs": 12,
     "augmentations": [],
@@ -48,6 +49,12 @@ def test_the_default_model_takes_images_of_other_sizes(workdir: Path) -> None:
     result = train(dataclasses.replace(asked, train=noise, validation=None), workdir)
     probabilities, embedding = result.shipped(torch.zeros(5, 45, 70, 3, dtype=torch.uint8))
     assert probabilities.shape == (5, 3) and embedding.shape == (5, 16)
+
+
+def test_the_example_of_a_model_of_ones_own_learns(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES / "own_model"))
+    result = train_here(workdir, epochs=6, model={"class_path": "own_model.ResidualNet"})
+    assert result.metrics["validation_accuracy"] > 0.9
 
 
 @pytest.mark.parametrize(
