@@ -20,7 +20,7 @@ _STEPS = 24.0
 _GREY = 16
 # Grey values that differ less, as their standard deviation, show nothing.
 _PLAIN = 0.5
-_PAIRS_AT_ONCE = 1 << 10
+_PAIRS_AT_ONCE = 1 << 7
 # Of the variance; keeps the fit of two equal regressors solvable.
 _RIDGE = 1e-6
 

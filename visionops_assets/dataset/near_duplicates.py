@@ -15,7 +15,7 @@ from edge.decode import Pixels
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.duplicates import BITS, correlation, hashed
 from visionops_assets.dataset.groups import numbered
-from visionops_assets.dataset.proposals import Hashes
+from visionops_assets.dataset.proposals import Hashes, Pairs
 from visionops_assets.dataset.scenes import Scenes
 from visionops_assets.dataset.views import Views, portions
 
@@ -64,13 +64,19 @@ def find_near_duplicates(
         sureties = _sureties(first_new, sizes, load)
     comparison = Comparison(sizes, load)
     copied: list[Pair] = []
-    for number, block in enumerate(Hashes(phashes, sureties, sizes, first_new).proposed()):
+    for number, some in enumerate(Hashes(phashes, sureties, sizes, first_new).proposed()):
         if number % _PARTS_UNTIL_GIVEN_BACK == 0:
             give_back()
-        rows, columns = np.nonzero(block.maybe & (same[block.newer][:, None] == same[block.older]))
-        block.maybe[rows, columns] = False
-        copied += zip(block.newer[rows].tolist(), block.older[columns].tolist(), strict=True)
-        comparison.add(block.newer, block.older, block.maybe)
+        newer, older = some.newer, some.older
+        if isinstance(some, Pairs):
+            alike = same[newer] == same[older]
+            copied += zip(newer[alike].tolist(), older[alike].tolist(), strict=True)
+            comparison.add_pairs(newer[~alike], older[~alike])
+        else:
+            rows, columns = np.nonzero(some.maybe & (same[newer][:, None] == same[older]))
+            some.maybe[rows, columns] = False
+            copied += zip(newer[rows].tolist(), older[columns].tolist(), strict=True)
+            comparison.add(newer, older, some.maybe)
     found = [(*pair, 1.0) for pair in copied] + comparison.copies()
     return sorted(
         NearDuplicate(new, old, int(np.bitwise_count(phashes[new] ^ phashes[old])), alike)

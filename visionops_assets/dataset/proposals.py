@@ -8,6 +8,7 @@ correlate too. All counts are whole numbers that float32 holds exactly, hence th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ _ROWS, _COLUMNS = 256, 512
 _COMPARED_AT_MOST = 20_000_000_000
 # One pair of so many is worth a product of its own.
 _FEW = 50
+_PAIRS_AT_ONCE = 1 << 14
 
 
 @dataclass
@@ -35,6 +37,13 @@ class Block:
     newer: NDArray[np.int64]
     older: NDArray[np.int64]
     maybe: NDArray[np.bool_]
+
+
+class Pairs(NamedTuple):
+    """Pairs that are proposed, each of a `newer` and an `older` image, (P,)."""
+
+    newer: NDArray[np.int64]
+    older: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,26 +56,45 @@ class Hashes:
     pixels: NDArray[np.int64]
     first_new: int
 
-    def proposed(self) -> Iterator[Block]:
-        """Every pair that is proposed and whose newer image is new, once.
+    def proposed(self) -> Iterator[Block | Pairs]:
+        """Every pair that is proposed and whose newer image is new, once: as blocks where they are many.
 
         Up to some ten thousand millions of pairs in all they are compared with one another; beyond, an index finds
         those of which at most 8 bits differ, which may leave out a copy of a plain image.
         """
         count = len(self.phashes)
-        if (count - self.first_new) * count > _COMPARED_AT_MOST:
-            yield from self._indexed()
-            return
+        too_many = (count - self.first_new) * count > _COMPARED_AT_MOST
+        few: list[Pairs] = []
+        held = 0
+        for found in self._indexed() if too_many else self._compared():
+            if isinstance(found, Block):
+                yield found
+                continue
+            few.append(found)
+            held += len(found.newer)
+            if held >= _PAIRS_AT_ONCE:
+                yield Pairs(*map(np.concatenate, zip(*few, strict=True)))
+                few, held = [], 0
+        if few:
+            yield Pairs(*map(np.concatenate, zip(*few, strict=True)))
+
+    def _compared(self) -> Iterator[Block | Pairs]:
+        count = len(self.phashes)
         for start in range(self.first_new, count, _ROWS):
             newer = np.arange(start, min(start + _ROWS, count))
             weighed = self._weighed(newer)
             for place in range(0, int(newer[-1]), _COLUMNS):
                 older = np.arange(place, min(place + _COLUMNS, int(newer[-1])))
                 near = self._near(newer, older, weighed)
-                near &= older < newer[:, None]
-                self._keep_alike(newer, older, near)
-                if near.any():
-                    yield Block(newer, older, near)
+                # Of a flat array numpy finds a few faster.
+                at = np.flatnonzero(near)
+                rows, columns = at // len(older), at % len(older)
+                earlier = older[columns] < newer[rows]
+                rows, columns = rows[earlier], columns[earlier]
+                alike = self._alike(newer, older, rows, columns)
+                rows, columns = rows[alike], columns[alike]
+                if len(rows):
+                    yield _arranged(newer, older, rows, columns)
 
     def _weighed(self, newer: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The bits of new images by their weight, and the sum of the weights."""
@@ -96,39 +124,58 @@ class Hashes:
     def _tiny(self, images: NDArray[np.int64]) -> NDArray[np.bool_]:
         return self.pixels[images] < _TINY
 
-    def _keep_alike(
-        self, newer: NDArray[np.int64], older: NDArray[np.int64], near: NDArray[np.bool_]
-    ) -> None:
-        """Take the pairs of new images out whose sureties do not correlate."""
-        rows, columns = np.nonzero(near & (older >= self.first_new))
-        if not len(rows):
-            return
-        first = int(np.searchsorted(older, self.first_new))
-        columns -= first
-        a, b = (
-            self.sureties[images - self.first_new].astype(np.float32) for images in (newer, older[first:])
-        )
+    def _alike(
+        self,
+        newer: NDArray[np.int64],
+        older: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """Of which pairs, given by their places in `newer` and `older`, the sureties correlate; an older image that is
+        not new has none to tell by."""
+        alike = np.ones(len(rows), bool)
+        told = np.flatnonzero(older[columns] >= self.first_new)
+        if not len(told):
+            return alike
+        rows, columns = rows[told], columns[told]
         # Where most pairs are near, as in a scene, all products are made at once.
-        many = len(rows) * _FEW > near.size
-        products = (a @ b.T)[rows, columns] if many else np.einsum("ij,ij->i", a[rows], b[columns])
-        squares = np.einsum("ij,ij->i", a, a)[rows] * np.einsum("ij,ij->i", b, b)[columns]
-        tiny = self._tiny(newer)[rows] | self._tiny(older)[first + columns]
+        if len(rows) * _FEW > len(newer) * len(older):
+            first = int(np.searchsorted(older, self.first_new))
+            a, b = self._sureties(newer), self._sureties(older[first:])
+            products = (a @ b.T)[rows, columns - first]
+            squares = np.einsum("ij,ij->i", a, a)[rows] * np.einsum("ij,ij->i", b, b)[columns - first]
+        else:
+            a, b = self._sureties(newer[rows]), self._sureties(older[columns])
+            products = np.einsum("ij,ij->i", a, b)
+            squares = np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b)
+        tiny = self._tiny(newer[rows]) | self._tiny(older[columns])
         least = np.where(tiny, _ALIKE_WHERE_TINY, _ALIKE).astype(np.float32)
-        near[rows, first + columns] = products >= least * np.sqrt(squares)
+        alike[told] = products >= least * np.sqrt(squares)
+        return alike
 
-    def _indexed(self) -> Iterator[Block]:
+    def _sureties(self, images: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.sureties[images - self.first_new].astype(np.float32)
+
+    def _indexed(self) -> Iterator[Block | Pairs]:
         first = self.first_new
         for part in PhashIndex(self.phashes).near(self.phashes[first:]):
             chosen = part.match < part.query + first
-            newer, older = part.query[chosen] + first, part.match[chosen]
-            rows, row = np.unique(newer, return_inverse=True)
-            # Of many images few pairs are near: a block of all of them would be empty and large.
-            for start in range(0, len(rows), _ROWS):
+            newer, row = np.unique(part.query[chosen] + first, return_inverse=True)
+            older, column = np.unique(part.match[chosen], return_inverse=True)
+            for start in range(0, len(newer), _ROWS):
                 here = (row >= start) & (row < start + _ROWS)
-                columns, column = np.unique(older[here], return_inverse=True)
-                maybe = np.zeros((len(rows[start : start + _ROWS]), len(columns)), bool)
-                maybe[row[here] - start, column] = True
-                yield Block(rows[start : start + _ROWS], columns, maybe)
+                yield _arranged(newer[start : start + _ROWS], older, row[here] - start, column[here])
+
+
+def _arranged(
+    newer: NDArray[np.int64], older: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> Block | Pairs:
+    """Pairs, given by their places in `newer` and `older`, as a block if they are many of all that these make."""
+    if len(rows) * _FEW < len(newer) * len(older):
+        return Pairs(newer[rows], older[columns])
+    maybe = np.zeros((len(newer), len(older)), bool)
+    maybe[rows, columns] = True
+    return Block(newer, older, maybe)
 
 
 def _signs(phashes: NDArray[np.uint64]) -> NDArray[np.float32]:

@@ -23,7 +23,8 @@ def in_a_file(rows: int, values: int) -> NDArray[np.int8]:
     if not rows:
         return np.zeros((rows, values), np.int8)
     with tempfile.TemporaryFile(prefix="visionops-views-") as file:
-        return np.memmap(file, np.int8, "w+", shape=(rows, values))
+        # Plain, since every part of a `memmap` is made at some cost.
+        return np.asarray(np.memmap(file, np.int8, "w+", shape=(rows, values)))
 
 
 class Views:
