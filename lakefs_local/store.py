@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lakefs_local.folder import DataFolder, FolderError, cannot_write
+from lakefs_local.imports.walk import open_unlinked
 from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
 from lakefs_local.storage.records import Entry
@@ -43,9 +44,20 @@ class Store:
         self.database.close()
         self.folder.close()
 
-    def content_path(self, entry: Entry) -> Path:
-        """The file that holds an object's bytes."""
-        return Path(entry.location if entry.blob is None else self.blobs.path(entry.blob))
+    def open_content(self, entry: Entry) -> int:
+        """A handle of the file that holds an object's bytes. Raises OSError: one that was imported may be gone, or a
+        link be in its place, which is not followed out of the folders that imports may read."""
+        if entry.blob is not None:
+            return os.open(self.blobs.path(entry.blob), os.O_RDONLY | os.O_CLOEXEC)
+        location = entry.location or ""
+        try:
+            return open_unlinked(location)
+        except OSError as problem:
+            # Of an import before links were refused, or of a folder that was moved behind one.
+            real = os.path.realpath(location)
+            if real == location or not self.may_import(Path(real)):
+                raise problem
+            return open_unlinked(real)
 
     def may_import(self, path: Path) -> bool:
         """Whether a file or folder, with links followed, lies in a folder that imports may read."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resources import beneath
 from resources.drop_errors import DropRefused, DropUnavailable
 from resources.drop_listing import MARKER, DropFile, Listing, Progress, is_hidden
 
@@ -23,22 +24,27 @@ class DropFolder:
             return sorted(
                 entry.name
                 for entry in os.scandir(self._folder)
+                # A link is taken for a batch that is refused: nobody would look for one that is passed over.
                 if entry.is_dir() and not entry.name.startswith(".")
             )
 
     def marker(self, batch: str) -> str | None:
         path = self._folder / batch / MARKER
         with _errors(str(path)):
-            return _version(path.stat()) if path.exists() else None
+            if (self._folder / batch).is_symlink() or not path.exists():
+                return None
+            return _version(path.lstat())
 
     def listing(self, batch: str) -> Listing:
-        files = []
         with _errors(f"{self.address}/{batch}"):
-            for path in sorted(_walk(self._folder / batch)):
-                name = path.relative_to(self._folder / batch).as_posix()
-                if not is_hidden(name) and name != MARKER:
-                    status = path.lstat()
-                    files.append(DropFile(name, status.st_size, _version(status)))
+            if (self._folder / batch).is_symlink():
+                link = (self._folder / batch).lstat()
+                return Listing((DropFile(batch, link.st_size, _version(link)),), None)
+            files = [
+                DropFile(name, status.st_size, _version(status))
+                for name, status in sorted(_walk(self._folder, batch), key=lambda found: found[0].split("/"))
+                if not is_hidden(name) and name != MARKER
+            ]
         return Listing(tuple(files), self.marker(batch))
 
     @contextmanager
@@ -47,12 +53,19 @@ class DropFolder:
         yield self._folder / batch
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        else:
-            yield Path(entry.path)
+def _walk(root: Path, batch: str) -> Iterator[tuple[str, os.stat_result]]:
+    """What lies in a batch, by its path there; links are not followed."""
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        opened = beneath.opened_folder(str(root), f"{batch}/{folder}", "none")
+        with opened as handle, os.scandir(handle) as entries:
+            for entry in entries:
+                name = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{name}/")
+                else:
+                    yield name, entry.stat(follow_symlinks=False)
 
 
 def _version(status: os.stat_result) -> str:

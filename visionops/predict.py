@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from visionops import interruption
 if TYPE_CHECKING:
     from visionops.drawing import Drawings
     from visionops.prediction_log import PredictionLog
+    from visionops_assets.dataset.importing.source_files import SourceFile
     from visionops_assets.monitoring.prediction import RunningModel
 
 BATCH = 64
@@ -111,16 +112,25 @@ def _least_score(model: "RunningModel", asked: float | None) -> tuple[float | No
 
 def _batch(
     model: "RunningModel",
-    files: Sequence[Path],
+    files: Sequence["SourceFile"],
     log: "PredictionLog | None",
     least: float | None,
     drawings: "Drawings | None",
 ) -> list[dict[str, Any]]:
     from datetime import UTC, datetime
 
+    from visionops_assets.dataset.importing.source import SourceError
     from visionops_assets.monitoring.prediction import Picture, answer, meant, pictures
 
-    seen = pictures([(str(file), file.read_bytes()) for file in files], model.shipped)
+    contents: list[tuple[str, bytes]] = []
+    unread: dict[int, str] = {}
+    for place, file in enumerate(files):
+        try:
+            contents.append((str(file), file.read_bytes()))
+        except SourceError as error:
+            unread[place] = str(error)
+    decoded = iter(pictures(contents, model.shipped))
+    seen = [unread[place] if place in unread else next(decoded) for place in range(len(files))]
     readable = [each for each in seen if isinstance(each, Picture)]
     answers = answer(model, readable)
     if log is not None:
@@ -133,7 +143,7 @@ def _batch(
             continue
         told = {"image": str(file), **_said(next(shown).to_json())}
         if drawings is not None:
-            told["drawn"] = str(drawings.draw(file, each.data, told))
+            told["drawn"] = str(drawings.draw(Path(str(file)), each.data, told))
         found.append(told)
     return found
 
@@ -143,27 +153,28 @@ def _said(answer: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in answer.items() if name != "model"}
 
 
-def _files(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The files that are meant, a folder's by name, and what lies beside them there.
+def _files(images: Sequence[Path]) -> "tuple[list[SourceFile], list[Path]]":
+    """The files that are meant, a folder's by name, and what lies beside them there. Links of a folder lead nowhere
+    else: one that leads out is a file that cannot be read.
 
     Raises FileNotFoundError for one that is not there, or a folder without images.
     """
-    from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES
+    from visionops_assets.dataset.importing.listing import is_image_name, list_files
+    from visionops_assets.dataset.importing.source_files import SourceFile
 
-    meant: list[Path] = []
+    meant: list[SourceFile] = []
     skipped: list[Path] = []
     for path in images:
         if path.is_dir():
-            files = sorted(
-                file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
-            )
-            found = [file for file in files if file.suffix.lower() in ("", *IMAGE_SUFFIXES)]
-            if not found:
+            found = list_files(path)
+            names = sorted([*found.images, *found.others, *found.links, *found.broken])
+            wanted = [name for name in names if is_image_name(name) or not PurePosixPath(name).suffix]
+            if not wanted:
                 raise FileNotFoundError(f"{path}: the folder has no images")
-            meant += found
-            skipped += sorted({*files} - {*found})
+            meant += map(found.file, wanted)
+            skipped += [path / name for name in sorted({*names} - {*wanted} | {*found.special})]
         elif path.is_file():
-            meant.append(path)
+            meant.append(SourceFile.named(path))
         else:
             raise FileNotFoundError(f"{path}: there is no such image")
     return meant, skipped

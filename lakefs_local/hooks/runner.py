@@ -1,5 +1,6 @@
 """Running the hooks of an event, one action after the other, and recording how they ended."""
 
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -156,7 +157,8 @@ def _content(store: Store, record: bytes) -> bytes:
     entry = records.unpack(record)
     if entry.size > _FILE_LIMIT:
         raise InvalidAction(f"larger than {_FILE_LIMIT} bytes: invalid action")
-    return store.content_path(entry).read_bytes()
+    with os.fdopen(store.open_content(entry), "rb") as file:
+        return file.read(_FILE_LIMIT)
 
 
 def _several(problems: list[str]) -> str:

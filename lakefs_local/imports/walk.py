@@ -1,5 +1,6 @@
 """Walking import sources: every file with its destination, in order of destination, read to know its checksum."""
 
+import errno
 import hashlib
 import heapq
 import os
@@ -20,6 +21,8 @@ _BATCH = 256
 # More of them spend more time taking turns at the interpreter than they save in waiting for a disk.
 _READERS = 2
 _CHUNK = 1 << 20
+# A handle that is good for going on from alone, for which a folder need not be readable.
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class SourceError(Exception):
@@ -55,12 +58,12 @@ def entries(sources: list[Source], allowed: Callable[[Path], bool]) -> Iterator[
     with ThreadPoolExecutor(_READERS, thread_name_prefix="import") as readers:
         files = _distinct(heapq.merge(*(_files(source, -at, allowed) for at, source in enumerate(sources))))
         batches = iter(lambda: list(islice(files, _BATCH)), [])
-        running = [readers.submit(_read_all, batch, allowed) for batch in islice(batches, _READERS + 1)]
+        running = [readers.submit(_read_all, batch) for batch in islice(batches, _READERS + 1)]
         while running:
             done = running.pop(0).result()
             following = next(batches, None)
             if following:
-                running.append(readers.submit(_read_all, following, allowed))
+                running.append(readers.submit(_read_all, following))
             yield from done
 
 
@@ -79,21 +82,37 @@ def _files(source: Source, order: int, allowed: Callable[[Path], bool]) -> Itera
         raise SourceError(f"creating object-store walker on path {source.path}: forbidden")
     if not root.exists():
         raise SourceError(f"lstat {location.rstrip('/')}: no such file or directory")
+    # Where an allowed folder lies may be behind links; what is below this path may not.
+    real = str(root.resolve())
+    if not allowed(Path(real)):
+        raise SourceError(f"creating object-store walker on path {source.path}: forbidden")
     if not source.is_folder:
-        yield Found(source.target, order, str(root))
+        yield Found(source.target, order, real)
     elif root.is_dir():
-        yield from _walk(str(root), source.target, order)
+        yield from _walk(real, source.target, order)
     else:
         raise SourceError(f"{location} is a file: import it as an object")
 
 
 def _walk(folder: str, prefix: bytes, order: int) -> Iterator[Found]:
     """Files below a folder, sorted by their whole path: a folder sorts as its name with a slash."""
-    with os.scandir(folder) as found:
-        slashed = (
-            (os.fsencode(item.name) + b"/" * item.is_dir(follow_symlinks=False), item.path) for item in found
-        )
-        items = sorted(slashed)
+    if len(prefix) > MAX_PATH_BYTES:
+        raise SourceError(f"the destination of {folder} is above maximum length ({MAX_PATH_BYTES})")
+    try:
+        handle = open_unlinked(folder, is_folder=True)
+    except OSError as problem:
+        raise SourceError(f"cannot read {folder}: {problem.strerror}") from None
+    try:
+        with os.scandir(handle) as found:
+            items = sorted(
+                (
+                    os.fsencode(item.name) + b"/" * item.is_dir(follow_symlinks=False),
+                    f"{folder.rstrip('/')}/{item.name}",
+                )
+                for item in found
+            )
+    finally:
+        os.close(handle)
     for name, path in items:
         if name.endswith(b"/"):
             yield from _walk(path, prefix + name, order)
@@ -101,11 +120,36 @@ def _walk(folder: str, prefix: bytes, order: int) -> Iterator[Found]:
             yield Found(prefix + name, order, path)
 
 
-def _read_all(batch: list[Found], allowed: Callable[[Path], bool]) -> list[tuple[bytes, bytes]]:
-    return [(found.key, _read(found, allowed)) for found in batch]
+def open_unlinked(path: str, *, is_folder: bool = False) -> int:
+    """A handle of a regular file, or a folder, at an absolute path of which no part is a link: each is opened from the
+    one before, so that none can be put in its place meanwhile. Raises OSError."""
+    parts = [part for part in path.split("/") if part]
+    handle = os.open("/", _STEP)
+    for number, part in enumerate(parts, start=1):
+        last = number == len(parts)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if is_folder else 0)
+        try:
+            deeper = os.open(part, (flags if last else _STEP) | os.O_NOFOLLOW, dir_fd=handle)
+        except OSError as problem:
+            if problem.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise OSError(
+                    problem.errno, "it is a link, or lies behind one: no link is followed"
+                ) from None
+            raise
+        finally:
+            os.close(handle)
+        handle = deeper
+    if not is_folder and not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return handle
 
 
-def _read(found: Found, allowed: Callable[[Path], bool]) -> bytes:
+def _read_all(batch: list[Found]) -> list[tuple[bytes, bytes]]:
+    return [(found.key, _read(found)) for found in batch]
+
+
+def _read(found: Found) -> bytes:
     key, _, path = found
     try:
         key.decode()
@@ -115,17 +159,11 @@ def _read(found: Found, allowed: Callable[[Path], bool]) -> bytes:
     if len(key) > MAX_PATH_BYTES:
         raise SourceError(f"the destination of {path} is above maximum length ({MAX_PATH_BYTES})")
     try:
-        # Not following links keeps the common case to one system call; a link is checked and opened as its target.
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_unlinked(path)
     except OSError as problem:
-        target = Path(path).resolve()
-        if not Path(path).is_symlink() or not target.is_file() or not allowed(target):
-            raise SourceError(f"cannot read {path}: {problem.strerror}") from None
-        return _read(Found(key, 0, str(target)), allowed)
+        raise SourceError(f"cannot read {path}: {problem.strerror}") from None
     try:
         status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{path} is not a regular file")
         digest = hashlib.md5(usedforsecurity=False)
         while chunk := os.read(file, _CHUNK if status.st_size > _CHUNK else status.st_size + 1):
             digest.update(chunk)

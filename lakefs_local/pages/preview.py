@@ -4,7 +4,6 @@ The type comes from the bytes, never from the name or the stored type, so that n
 """
 
 import os
-from pathlib import Path
 from urllib.parse import quote
 
 from lakefs_local.catalog import objects, repositories
@@ -14,6 +13,8 @@ from lakefs_local.http.routes.objects import get_object
 from lakefs_local.http.server import Server
 from lakefs_local.pages.render import HEADERS
 from lakefs_local.storage import records
+from lakefs_local.storage.records import Entry
+from lakefs_local.store import Store
 
 _LIMIT = 32 << 20
 _HEAD_BYTES = 16
@@ -47,7 +48,7 @@ async def page_preview(server: Server, call: Call) -> Reply:
         entry = records.unpack(objects.find(session, repository, parameters.required(call, "ref"), path))
     if entry.size > _LIMIT:
         raise Refusal(415, "too large to show")
-    data = await server.work(lambda: read(server.store.content_path(entry), entry.size))
+    data = await server.work(lambda: read(server.store, entry, entry.size))
     kind = image_type(data[:_HEAD_BYTES])
     if kind is None:
         raise Refusal(415, "not a picture")
@@ -69,10 +70,10 @@ async def page_download(server: Server, call: Call) -> Reply:
     return reply
 
 
-def read(path: Path, limit: int) -> bytes:
-    """At most `limit` bytes of a file. Raises Refusal (410) if it is gone."""
+def read(store: Store, entry: Entry, limit: int) -> bytes:
+    """At most `limit` bytes of an object. Raises Refusal (410) if they are gone."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = store.open_content(entry)
     except OSError:
         raise Refusal(410, "No data") from None
     with os.fdopen(file, "rb") as stream:

@@ -91,7 +91,7 @@ async def page_object(server: Server, call: Call) -> Reply:
         repository = repositories.get(session, call.parameters["repository"])
         ref = parameters.text(call, "ref", "") or repository.default_branch
         entry = records.unpack(objects.find(session, repository, ref, path))
-    head = await server.work(lambda: preview.read(server.store.content_path(entry), _TEXT_LIMIT))
+    head = await server.work(lambda: preview.read(server.store, entry, _TEXT_LIMIT))
     picture = preview.image_type(head) is not None
     facts = [
         ("Size", size(entry.size)),

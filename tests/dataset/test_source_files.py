@@ -6,7 +6,7 @@ import pyarrow as pa
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.gathering import Gathering, joined
 from visionops_assets.dataset.importing.listing import Index, list_files
-from visionops_assets.dataset.importing.source import Folder
+from visionops_assets.dataset.importing.source_files import Folder
 from visionops_assets.dataset.importing.text_column import TextColumn, decoded
 
 
@@ -31,10 +31,9 @@ def test_files_are_listed_in_the_order_of_their_paths(tmp_path):
     (tmp_path / "linked").symlink_to(tmp_path / "a")
     found = list_files(tmp_path)
     files = found.images
-    names += [f"linked/{name.removeprefix('a/')}" for name in names if name.startswith("a/")]
     expected = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path / name for name in names)]
     assert list(files) == expected and not found.link_findings()
-    assert list(found.others) == ["a/note.txt", "linked/note.txt"] and found.passed == 3
+    assert list(found.others) == ["a/note.txt"] and found.passed == 2, "a folder reached twice counts once"
     assert files[1:3] == expected[1:3] and files[-1] == expected[-1]
 
 

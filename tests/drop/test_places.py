@@ -111,3 +111,20 @@ def test_two_projects_have_a_folder_each_unless_they_name_a_place(tmp_path: Path
     drop = Drop(root=str(tmp_path / "drop"), staging=str(tmp_path / "staging"))
     assert drop.place("digits").address == str(tmp_path / "drop" / "digits")
     assert drop.place("digits", str(tmp_path / "elsewhere")).address == str(tmp_path / "elsewhere")
+
+
+def test_links_of_a_drop_lead_nowhere(drop: Drop, tmp_path: Path):
+    """A batch that is a link is seen, so that it can be refused; nothing behind it is."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "theirs").touch()
+    (tmp_path / "drop" / "week-2" / "a").mkdir(parents=True)
+    (tmp_path / "drop" / "week-1").symlink_to(tmp_path / "secret")
+    (tmp_path / "drop" / "week-2" / "a" / "more").symlink_to(tmp_path / "secret")
+    place = drop.open(str(tmp_path / "drop"))
+    assert place.batches() == ["week-1", "week-2"]
+    assert [[file.name for file in place.listing(batch).files] for batch in place.batches()] == [
+        ["week-1"],
+        ["a/more"],
+    ]
+    (tmp_path / "secret" / "_SUCCESS").touch()
+    assert place.marker("week-1") is None

@@ -93,10 +93,36 @@ def test_dots_and_links_do_not_lead_out_of_an_allowed_folder(
     assert repository.paths("main") == []
 
 
-def test_a_link_within_an_allowed_folder_is_followed(repository: Repository, folder: Path) -> None:
-    (folder / "sub" / "link").symlink_to(folder / "1.txt")
-    repository.import_folder("main", folder / "sub", "in/")
-    assert repository.get("main", "in/link").body == b"1.txt"
+@pytest.mark.parametrize("link", ["sub/link", "sub/folder"])
+def test_an_import_has_no_links_not_even_within_an_allowed_folder(
+    repository: Repository, folder: Path, link: str
+) -> None:
+    (folder / link).symlink_to(folder if link.endswith("folder") else folder / "1.txt")
+    status = repository.import_folder("main", folder / "sub", "in/")
+    assert f"cannot read {folder / link}: it is a link" in status["error"]["message"]
+    assert repository.paths("main") == []
+
+
+def test_an_allowed_folder_may_lie_behind_a_link(
+    repository: Repository, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "behind").symlink_to(folder)
+    repository.import_folder("main", tmp_path / "behind", "in/")
+    assert repository.get("main", "in/1.txt").body == b"1.txt"
+
+
+@pytest.mark.parametrize("part", ["1.txt", "sub"])
+def test_a_link_that_takes_the_place_of_what_was_imported_is_not_followed(
+    repository: Repository, folder: Path, tmp_path: Path, part: str
+) -> None:
+    repository.import_folder("main", folder, "in/")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    for name in ("1.txt", "3.txt"):
+        (secret / name).write_text("a key" if name == "1.txt" else "all a key")
+    (folder / part).rename(folder / "moved")
+    (folder / part).symlink_to(secret / part if part == "1.txt" else secret)
+    assert repository.get("main", "in/1.txt" if part == "1.txt" else "in/sub/3.txt").status == 410
 
 
 def test_other_schemes_are_forbidden(repository: Repository) -> None:

@@ -1,6 +1,7 @@
 """`visionops predict`: the model in production on files, and what the log keeps of it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,26 @@ def test_what_is_no_image_in_a_folder_is_skipped_and_named(
     assert told["skipped"] == [str(labels)]
     assert len(told["predictions"]) == 70
     assert predict(models, monkeypatch, str(labels)).exit_code == 1, "asked for by name, it is answered for"
+
+
+def test_a_folder_answers_for_what_lies_in_it_alone(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path, tmp_path: Path
+):
+    models.put_in_production(models.register(1))
+    (tmp_path / "elsewhere.png").write_bytes(png(99))
+    (images / "away.png").symlink_to(tmp_path / "elsewhere.png")
+    (images / "within.png").symlink_to("03.png")
+    os.mkfifo(images / "pipe.png")
+    found = predict(models, monkeypatch, str(images), "--json")
+    assert found.exit_code == 1
+    told = json.loads(found.stdout)
+    assert [one["error"] for one in told["predictions"] if "error" in one] == [
+        f"{images / 'away.png'}: cannot be read: is a link that leads out of the source"
+    ]
+    assert len(told["predictions"]) == 71 and told["skipped"] == [str(images / "pipe.png")]
+    (images / "01.png").unlink()
+    by_name = predict(models, monkeypatch, str(images / "away.png"), "--json")
+    assert by_name.exit_code == 0, "who names a link means what it leads to"
 
 
 @pytest.mark.parametrize("name", ["nowhere.png", "empty"])

@@ -64,7 +64,9 @@ def take_batch(
             neighbours=neighbours,
         )
         try:
-            published = publisher.publish(reading.folder, batch, Stated(project.drop.format), reading.address)
+            # Whoever may write to a drop may not have files read that only this user may read.
+            stated = Stated(project.drop.format, no_links=True)
+            published = publisher.publish(reading.folder, batch, stated, reading.address)
         except BatchRefused as refused:
             say(str(refused))
             return Taken("refused", refused.images, refused.branch, None, refused.findings)

@@ -103,7 +103,7 @@ class Publisher:
             if plan.ok and self._is_published(plan, base, claims):
                 return Published(batch, "unchanged", len(plan.uploads), None, plan.findings, plan.sums)
             plan = plan.also(self._of_others(plan, claims))
-            branch = self._write(plan, base, self._where(source, address, claims), claims)
+            branch = self._write(plan, base, self._where(source, address, claims, plan.source.linked), claims)
             if not plan.ok:
                 raise BatchRefused(
                     f"batch {batch} is refused, {MAIN} is as it was:\n"
@@ -185,10 +185,11 @@ class Publisher:
         # Not the bytes: another version of the library may have written them.
         return table_content_digest(written) == table_content_digest(plan.annotations)
 
-    def _where(self, source: Path, address: str | None, claims: Claims) -> str | None:
-        """Where images may stay for good, if the project says so. An archive is unpacked, hence copied; and lakeFS
-        would put references in the place of all that a batch has, also of others' images."""
-        if not self.project.source_is_immutable or not source.is_dir() or claims.sha256s:
+    def _where(self, source: Path, address: str | None, claims: Claims, linked: bool) -> str | None:
+        """Where images may stay for good, if the project says so. An archive is unpacked, hence copied, and so is what
+        has links, which lakeFS follows none of; and it would put references in the place of all that a batch has, also
+        of others' images."""
+        if not self.project.source_is_immutable or not source.is_dir() or claims.sha256s or linked:
             return None
         if address is None or address.startswith("local://"):
             self.lakefs.allow_imports(source)

@@ -222,7 +222,7 @@ async def _receive(server: Server, incoming: Incoming, chunks: AsyncIterator[byt
 def _contents(server: Server, entry: Entry, first: int, length: int) -> bytes | AsyncIterator[bytes]:
     path = entry.location if entry.blob is None else server.store.blobs.path(entry.blob)
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = server.store.open_content(entry)
     except OSError:
         raise Gone(f"No data: {Path(path).name} is no longer there") from None
     if os.fstat(file).st_size != entry.size:

@@ -1,8 +1,8 @@
 """The files of a source, walked through once and listed without an object for each: a batch may have any number."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.portions import MadeInPortions
-from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES
+from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES, SourceError
+from visionops_assets.dataset.importing.source_files import Folder, SourceFile
 from visionops_assets.dataset.importing.text_column import TextColumn, decoded, in_order
 
+# Folders in folders; people have a few.
+_DEEPEST, _SHOWN = 200, 80
 _SYSTEM = frozenset(
     {
         "__macosx",
@@ -69,18 +72,32 @@ class Index:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files below `root`, by their paths from there, sorted as paths are: `images`, by their names, and `others`.
+    """The files below a folder, by their paths from there, sorted as paths are: `images`, by their names, and `others`.
 
     What is no part of any format, hidden files and what systems leave behind, is counted in `passed`. `links` lead out
-    of the source, `broken` ones lead nowhere; they are not read.
+    of the source, `broken` ones lead nowhere, `special` are pipes, sockets and devices; they are not read. `again` are
+    links to files that are listed anyway, with the names that count.
     """
 
-    root: Path
+    folder: Folder
     images: Names
     others: Names
     passed: int = 0
     links: Sequence[str] = ()
     broken: Sequence[str] = ()
+    special: Sequence[str] = ()
+    again: Mapping[str, str] = field(default_factory=dict)
+    # Whether any of the files is reached by a link.
+    linked: bool = False
+
+    @property
+    def root(self) -> Path:
+        """Where the folder lies."""
+        return self.folder.path
+
+    def file(self, name: str) -> SourceFile:
+        """A file of it."""
+        return self.folder.file(name)
 
     def ending(self, *suffixes: str) -> list[str]:
         """The other files whose names end so, whatever their case."""
@@ -91,65 +108,154 @@ class Listing:
         left = sorted_names(name for name in self.images if not wanted(name))
         return self if len(left) == len(self.images) else replace(self, images=left)
 
+    def not_followed(self) -> int:
+        """How many files were seen that are none: they are left out, and told by `link_findings`."""
+        return len(self.links) + len(self.broken) + len(self.special) + len(self.again)
+
     def link_findings(self) -> list[Finding]:
-        """That links lead out of the source."""
+        """That links lead out of the source, or nowhere, and what is no file."""
         what, why = (
             "is a link that leads out of the source",
             "put a copy there, or allow it with --follow-links",
         )
+        if self.folder.links == "none":
+            what, why = "is a link, and nothing here may be one", "put the file itself there"
         broken = "is a link to what is not there", "put the file there, or remove the link"
+        special = "is a pipe, socket or device", "it is not read; remove it"
+        once = "it counts once"
         return [
             *(Finding("inside the source", name, what, why) for name in self.links),
             *(Finding("complete", name, *broken) for name in self.broken),
+            *(Finding("images read", name, *special, "WARN") for name in self.special),
+            *(
+                Finding("counted once", name, f"is a link to {other}", once, "WARN")
+                for name, other in self.again.items()
+            ),
         ]
 
 
-def list_files(root: Path, follow_links: bool = False) -> Listing:
-    """Walk through a source once. Links are followed where they stay inside, or where that is allowed."""
-    walk = _Walk(root.resolve(), follow_links)
+def list_files(root: Path | Folder) -> Listing:
+    """Walk through a folder once. Links are followed where they stay inside the source, or where that is allowed; what
+    is reached twice counts once, by the name that needs no link. Raises `SourceError` for folders without end."""
+    folder = root if isinstance(root, Folder) else Folder(str(root))
+    walk = _Walk(folder)
     images, others = TextColumn(), TextColumn()
-    for name in walk.below(str(root), "", ()):
+    for name in walk.files():
         (images if is_image_name(name) else others).add(name)
-    links, broken = (sorted(names, key=lambda name: name.split("/")) for names in (walk.outside, walk.broken))
-    return Listing(root, _sorted(images), _sorted(others), walk.passed, links, broken)
+    outside, broken, special = (
+        sorted(names, key=lambda name: name.split("/")) for names in (walk.outside, walk.broken, walk.special)
+    )
+    again = dict(sorted(walk.again.items()))
+    return Listing(
+        folder,
+        _sorted(images),
+        _sorted(others),
+        walk.passed,
+        outside,
+        broken,
+        special,
+        again,
+        walk.linked,
+    )
 
 
 class _Walk:
-    def __init__(self, root: Path, follow_links: bool) -> None:
-        self._root, self._follow = root, follow_links
-        self.passed, self.outside, self.broken = 0, list[str](), list[str]()
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.passed, self.linked = 0, False
+        self.outside, self.broken, self.special = list[str](), list[str](), list[str]()
+        self.again: dict[str, str] = {}
+        # Folders by device and inode: links that lead to one again have no end, or are the same files twice.
+        self._folders: dict[tuple[int, int], str] = {}
+        self._links: list[str] = []
 
-    def below(self, folder: str, before: str, around: tuple[str, ...]) -> Iterator[str]:
-        """The files of a folder and the folders in it, in no order. One that may not be read is passed over."""
-        folders = []
+    def files(self) -> Iterator[str]:
+        """Every file, in no order. Links come last, so that what needs none keeps its name."""
+        yield from self._below("")
+        to_files: list[str] = []
+        while self._links:
+            links, self._links = sorted(self._links), []
+            for name in links:
+                if self._is_folder(name):
+                    yield from self._below(name)
+                else:
+                    to_files.append(name)
+        yield from self._linked_files(sorted(to_files))
+
+    def _below(self, start: str) -> Iterator[str]:
+        """The files of a folder and the folders in it. One that may not be read is passed over."""
+        waiting = [(start, False)]
+        while waiting:
+            folder, passed = waiting.pop()
+            if folder.count("/") >= _DEEPEST:
+                raise SourceError(
+                    f"{self._folder.path}: {folder[:_SHOWN]}… is more than {_DEEPEST} folders deep; move what is "
+                    "meant up"
+                )
+            before = f"{folder}/" if folder else ""
+            try:
+                with self._folder.entries(folder) as (state, entries):
+                    if not passed:
+                        identity = (state.st_dev, state.st_ino)
+                        if identity in self._folders:
+                            continue
+                        self._folders[identity] = folder
+                        self.linked |= bool(start)
+                    for entry in entries:
+                        name, no_part = before + entry.name, passed or is_no_part(entry.name)
+                        if entry.is_folder:
+                            waiting.append((name, no_part))
+                        elif no_part:
+                            self.passed += 1
+                        elif entry.is_link:
+                            self._links.append(name)
+                        elif entry.is_file:
+                            yield name
+                        else:
+                            self.special.append(name)
+            except (PermissionError, NotADirectoryError, FileNotFoundError):
+                continue
+
+    def _is_folder(self, name: str) -> bool:
         try:
-            entries = os.scandir(folder)
-        except (PermissionError, NotADirectoryError, FileNotFoundError):
-            return
-        with entries:
-            for entry in entries:
-                linked = entry.is_symlink()
-                if is_no_part(entry.name):
-                    self.passed += _files_in(entry)
-                elif linked and not self._allowed(entry):
-                    self.outside.append(before + entry.name)
-                elif linked and not Path(entry.path).exists():
-                    self.broken.append(before + entry.name)
-                elif entry.is_dir():
-                    place = os.path.realpath(entry.path) if linked else entry.path
-                    # A link to a folder around it has no end.
-                    if not (linked and any(f"{one}/".startswith(f"{place}/") for one in (*around, folder))):
-                        folders.append(entry.name)
-                elif entry.is_file():
-                    yield before + entry.name
-        for name in folders:
-            inside = os.path.realpath(f"{folder}/{name}") if around or Path(folder, name).is_symlink() else ""
-            yield from self.below(
-                f"{folder}/{name}", f"{before}{name}/", (*around, inside or os.path.realpath(folder))
-            )
+            with self._folder.entries(name):
+                return True
+        except OSError:
+            return False
 
-    def _allowed(self, entry: os.DirEntry[str]) -> bool:
-        return self._follow or Path(entry.path).resolve().is_relative_to(self._root)
+    def _linked_files(self, names: Sequence[str]) -> Iterator[str]:
+        reached: dict[str, str] = {}
+        for name in names:
+            try:
+                target = self._folder.target(name)
+            except OSError:
+                self.outside.append(name)
+                continue
+            try:
+                self._folder.open(name).close()
+            except PermissionError:
+                pass
+            except OSError as error:
+                (self.special if error.errno == errno.EINVAL else self.broken).append(name)
+                continue
+            first = self._listed(target) or reached.setdefault(target, name)
+            if first == name:
+                self.linked = True
+                yield name
+            else:
+                self.again[name] = first
+
+    def _listed(self, target: str) -> str | None:
+        """The name by which the file at a path is listed anyway, if it is."""
+        around, _, name = target.rpartition("/")
+        try:
+            state = Path(around or "/").stat()
+        except OSError:
+            return None
+        folder = self._folders.get((state.st_dev, state.st_ino))
+        if folder is None or is_no_part(name):
+            return None
+        return f"{folder}/{name}" if folder else name
 
 
 def is_no_part(name: str) -> bool:
@@ -157,21 +263,9 @@ def is_no_part(name: str) -> bool:
     return name.startswith((".", "~$")) or name.lower() in _SYSTEM
 
 
-def _files_in(entry: os.DirEntry[str]) -> int:
-    if not entry.is_dir(follow_symlinks=False):
-        return 1
-    return sum(len(files) for _, _, files in os.walk(entry.path))
-
-
 def is_image_name(name: str) -> bool:
     """Whether a file's name is that of an image."""
     return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def paths_in(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[Path]:
-    """The few files and folders in a folder whose names are wanted, sorted."""
-    with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if wanted(entry.name))
 
 
 def sorted_names(names: Iterable[str]) -> Names:

@@ -4,11 +4,12 @@ Text is UTF-8, or what a byte order mark says; any other encoding has to be stat
 """
 
 import codecs
+import io
 import unicodedata
-from pathlib import Path
 from typing import Any, TextIO
 
 from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 
 # The longer ones first: UTF-32's begins with UTF-16's.
 _MARKS = (
@@ -21,14 +22,13 @@ _MARKS = (
 _SHOWN = 12
 
 
-def encoding_of(path: Path, stated: str | None) -> str:
+def encoding_of(path: SourceFile, stated: str | None) -> str:
     """The encoding of a file by its mark, else the one that was stated, else UTF-8."""
-    with path.open("rb") as file:
-        head = file.read(4)
+    head = path.head(4)
     return next((name for mark, name in _MARKS if head.startswith(mark)), stated or "utf-8")
 
 
-def read_text(path: Path, stated: str | None = None) -> str:
+def read_text(path: SourceFile, stated: str | None = None) -> str:
     """A whole file. Raises `SourceError` naming the place that is no such text."""
     encoding = encoding_of(path, stated)
     try:
@@ -37,12 +37,12 @@ def read_text(path: Path, stated: str | None = None) -> str:
         raise not_text(path, encoding) from error
 
 
-def open_text(path: Path, stated: str | None = None, newline: str | None = None) -> TextIO:
+def open_text(path: SourceFile, stated: str | None = None, newline: str | None = None) -> TextIO:
     """A file to be read line by line; what is wrong with it comes as `UnicodeError` then."""
-    return path.open(encoding=encoding_of(path, stated), newline=newline)
+    return io.TextIOWrapper(path.open(), encoding=encoding_of(path, stated), newline=newline)
 
 
-def not_text(path: Path, encoding: str) -> SourceError:
+def not_text(path: SourceFile, encoding: str) -> SourceError:
     """What to say of a file that is not in its encoding: the first place, and the fix."""
     data = path.read_bytes()
     try:

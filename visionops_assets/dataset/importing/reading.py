@@ -1,6 +1,5 @@
 """Reading a source: which format it has and why, what its files say, and what became of all of them."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +33,13 @@ from visionops_assets.dataset.importing.listing import (
     is_image_name,
     is_no_part,
     list_files,
-    paths_in,
     sorted_names,
 )
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.resolving import resolved
 from visionops_assets.dataset.importing.said import Made, Said
-from visionops_assets.dataset.importing.source import Folder, Recognised, Source, SourceError
+from visionops_assets.dataset.importing.source import Recognised, Source, SourceError
+from visionops_assets.dataset.importing.source_files import Entry, Folder
 from visionops_assets.dataset.importing.stated_splits import split_of
 from visionops_assets.dataset.importing.sums import Sums
 from visionops_assets.dataset.importing.unpacked import kind_of, suffix_of
@@ -103,20 +102,32 @@ class _Place:
             # Settings of YOLO name what lies around them.
             source = source.parent
         if source.is_file():
-            whole = list_files(source.parent, stated.follow_links)
+            whole = list_files(Folder(str(source.parent), links=stated.links))
             return cls(replace(whole, others=sorted_names([source.name])), [], Counter())
-        around, inside = Counter[str](), source
-        listing = list_files(inside, stated.follow_links)
+        around = Counter[str]()
+        if stated.no_links:
+            # Nor may the folder itself be one.
+            inside = outer = Folder(str(source.absolute().parent), source.name, stated.links)
+            try:
+                with inside.entries():
+                    pass
+            except NotADirectoryError as error:
+                raise SourceError(f"{source}: {error.strerror}; put the folder itself there") from error
+        else:
+            inside = outer = Folder(str(source), links=stated.links)
+        listing = list_files(inside)
         # An archive is unwrapped once in any case; what a format fits as it lies keeps its names.
         wrapped = not said
         while (folder := _only_folder(inside)) is not None and (wrapped or not _fits(listing, stated)):
-            for entry in paths_in(inside, lambda name: name != folder.name):
-                around[kind_of_file(entry.name)] += 1
-            inside, wrapped = folder, False
-            listing = list_files(inside, stated.follow_links)
+            with inside.entries() as (_, entries):
+                for entry in entries:
+                    if entry.name != folder:
+                        around[kind_of_file(entry.name)] += 1
+            inside, wrapped = inside.within(folder), False
+            listing = list_files(inside)
         findings = []
-        if inside != source and said:
-            name = inside.relative_to(source).as_posix()
+        if inside != outer and said:
+            name = inside.path.relative_to(outer.path).as_posix()
             what = "is the only folder of the source"
             findings.append(Finding("read inside", f"{name}/", what, "what lies in it is read", "WARN"))
         return cls(listing, findings, around)
@@ -128,16 +139,24 @@ def _fits(listing: Listing, stated: Stated) -> bool:
     return any(FORMATS[name].recognises(listing) for name in names if name != folders.NAME)
 
 
-def _only_folder(folder: Path) -> Path | None:
+def _only_folder(folder: Folder) -> str | None:
     """The one folder with everything in it. One with nothing but images is a class, one called after a split that."""
-    entries = paths_in(folder, lambda name: not is_no_part(name) and not folders.is_document(name))
-    if len(entries) != 1 or not entries[0].is_dir() or entries[0].is_symlink():
+    only: Entry | None = None
+    with folder.entries() as (_, entries):
+        for entry in entries:
+            if is_no_part(entry.name) or folders.is_document(entry.name):
+                continue
+            if only is not None:
+                return None
+            only = entry
+    if only is None or not only.is_folder or split_of(only.name) is not None:
         return None
-    if split_of(entries[0].name) is not None:
+    try:
+        with folder.entries(only.name) as (_, inside):
+            images_only = all(is_image_name(entry.name) or is_no_part(entry.name) for entry in inside)
+    except OSError:
         return None
-    with os.scandir(entries[0]) as inside:
-        images_only = all(is_image_name(entry.name) or is_no_part(entry.name) for entry in inside)
-    return None if images_only else entries[0]
+    return None if images_only else only.name
 
 
 def _recognised(listing: Listing, source: Path, stated: Stated) -> Recognised:
@@ -190,7 +209,7 @@ def _read(
         if found.unpacked is not None:
             within, beside = list_files(found.unpacked.folder), len(listing.images)
             keeps = (unpacked, found.unpacked)
-        one = resolved(found, within, Folder(str(within.root)), stated)
+        one = resolved(found, within, within.folder, stated)
         supposed = one.supposed
         images, seen = one.images, len(within.images) + beside
         images_left, annotations, left_out = one.images_left_out, one.annotations, one.annotations_left_out
@@ -221,10 +240,19 @@ def _read(
         rest["hidden or of the system"] += listing.passed
     rest += place.around
     links = len(listing.links) + len(listing.broken)
-    if links:
-        files_left["is a link that is not followed"] += links
+    for why, times in (
+        ("is a link that is not followed", links),
+        ("is a pipe, socket or device", len(listing.special)),
+        ("is a link to a file that counts already", len(listing.again)),
+    ):
+        if times:
+            files_left[why] += times
     sums = Sums(
-        len(listing.images) + len(listing.others) + listing.passed + place.around.total() + links,
+        len(listing.images)
+        + len(listing.others)
+        + listing.passed
+        + place.around.total()
+        + listing.not_followed(),
         len(listing.images),
         len(read),
         rest,
@@ -242,7 +270,18 @@ def _read(
             images = replace(images, split=np.full(len(images), NO_SPLIT, np.int8))
         images = _with_holdout(with_copies_as_groups(images), held_elsewhere)
     told = findings_table(findings)
-    return Source(recognised.format, images, told, keeps, sums, recognised, none_labelled, not_read, supposed)
+    return Source(
+        recognised.format,
+        images,
+        told,
+        keeps,
+        sums,
+        recognised,
+        none_labelled,
+        not_read,
+        supposed,
+        listing.linked or listing.not_followed() > 0,
+    )
 
 
 def _special(listing: Listing, known: set[str]) -> Iterator[tuple[str, str]]:
@@ -254,8 +293,7 @@ def _special(listing: Listing, known: set[str]) -> Iterator[tuple[str, str]]:
         if reason is not None:
             yield name, reason
         elif suffix_of(name) is None:
-            with (listing.root / name).open("rb") as file:
-                kind = kind_of(file.read(16))
+            kind = kind_of(listing.file(name).head(16))
             if kind is not None:
                 yield name, f"has no suffix; it is an image, rename it to {name.rpartition('/')[2]}{kind}"
 

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from io import FileIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
@@ -40,17 +39,6 @@ class Box(TypedDict):
     w: float
     h: float
     label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Reads the file of a name below a folder when called."""
-
-    path: str
-
-    def __call__(self, name: str) -> bytes:
-        with FileIO(f"{self.path}/{name}") as file:
-            return file.readall()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +80,8 @@ class Source:
     not_read: Mapping[str, str] = field(default_factory=dict)
     # Images of which nothing is said, and that count as such without objects though nobody said so.
     supposed: int = 0
+    # Whether anything is a link, or no file, so that the whole cannot stay where it lies.
+    linked: bool = False
 
 
 def unchanged(image: SourceImage, sha256: str) -> bytes:

@@ -4,10 +4,8 @@ A batch is a folder with `images/` and one table of annotations (`annotations.py
 an image keeps its name; of several, it gets that of its batch in front.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,37 +17,39 @@ from visionops_assets.dataset.importing.listing import Listing, list_files
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.resolving import resolved
 from visionops_assets.dataset.importing.said import Made
-from visionops_assets.dataset.importing.source import Folder, SourceError
+from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import Folder, SourceFile
 
 NAME = "batches"
 
 
 def recognises(listing: Listing) -> str | None:
     """Whether the source is a batch, or a folder of batches."""
-    found = _batches(listing.root)
-    return f"{found[0].name}/ has images/ and annotations/*.parquet" if found else None
+    found = _batches(listing)
+    if not found:
+        return None
+    return f"{next(iter(found)) or listing.root.name}/ has images/ and annotations/*.parquet"
 
 
 def read(listing: Listing, stated: Stated) -> Made:
     """Every image with its annotations. Raises `SourceError` naming a batch whose annotations are not one table."""
-    source = listing.root
-    batches = _batches(source)
+    source, batches = listing.folder, _batches(listing)
     images: list[Images] = []
-    made = Made(Gathering(Folder(str(source))).images())
-    for batch in batches:
-        before = "" if batch == source else f"{batch.name}/"
-        inside = list_files(batch / "images", stated.follow_links)
-        table = _table(batch)
-        found = resolved(read_table(table, stated), inside, Folder(str(batch / "images")), stated)
+    made = Made(Gathering(source).images())
+    for batch, tables in batches.items():
+        before = f"{batch}/" if batch else ""
+        inside = list_files(source.within(f"{before}images"))
+        table = _table(listing, batch, tables)
+        found = resolved(read_table(table, stated), inside, inside.folder, stated)
         images.append(replace(found.images, name=_behind(before, found.images.name)))
         made.findings += [
             one._replace(image=before + one.image) for one in found.findings + inside.link_findings()
         ]
-        made.read.add(table.relative_to(source).as_posix())
+        made.read.add(table.path)
         made.left_out += found.images_left_out
         made.annotations += found.annotations
         made.annotations_left_out += found.annotations_left_out
-    opened = Folder(str(source / "images")) if batches == [source] else _of_batches(source)
+    opened = source.within("images") if "" in batches else _of_batches(source)
     made.images = joined(opened, images).by_name()
     return made
 
@@ -59,33 +59,34 @@ def _behind(before: str, names: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(prefix, names, b"") if before else names
 
 
-def _of_batches(source: Path) -> Callable[[str], bytes]:
-    inside = Folder(str(source))
-
+def _of_batches(source: Folder) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         batch, _, image = name.partition("/")
-        return inside(f"{batch}/images/{image}")
+        return source(f"{batch}/images/{image}")
 
     return read
 
 
-def _batches(source: Path) -> list[Path]:
-    if not source.is_dir():
-        return []
-    with os.scandir(source) as entries:
-        folders = sorted(source / entry.name for entry in entries if entry.is_dir())
-    candidates = [source, *folders]
-    found = [path for path in candidates if (path / "images").is_dir() and _tables(path)]
-    return [source] if source in found else found
+def _batches(listing: Listing) -> dict[str, list[str]]:
+    """The tables of annotations of each batch, by its folder: the source itself, or those in it."""
+    with_images = set[str]()
+    for name in listing.images:
+        parts = name.split("/")
+        with_images |= {
+            "/".join(parts[:at]) for at in (0, 1) if parts[at:][:1] == ["images"] and parts[at + 1 :]
+        }
+    found: dict[str, list[str]] = {}
+    for name in listing.ending(".parquet"):
+        *batch, folder, _ = ("", *name.split("/"))
+        if folder == "annotations" and len(batch) < 3 and "".join(batch) in with_images:
+            found.setdefault("".join(batch), []).append(name)
+    return {"": found[""]} if "" in found else dict(sorted(found.items()))
 
 
-def _tables(batch: Path) -> list[Path]:
-    return sorted((batch / "annotations").glob("*.parquet"))
-
-
-def _table(batch: Path) -> Path:
-    found = _tables(batch)
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise SourceError(f"{batch}: has several tables of annotations ({names}): keep the one that is meant")
-    return found[0]
+def _table(listing: Listing, batch: str, tables: list[str]) -> SourceFile:
+    if len(tables) > 1:
+        names = ", ".join(name.rpartition("/")[2] for name in tables)
+        raise SourceError(
+            f"{listing.root / batch}: has several tables of annotations ({names}): keep the one that is meant"
+        )
+    return listing.file(tables[0])

@@ -5,8 +5,6 @@ The test images are the holdout; of CIFAR-100 the fine labels are the labels, th
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +12,13 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Listing, paths_in
+from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
+from visionops_assets.dataset.importing.plain_text import read_text
 from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 
 NAME = "cifar"
 
@@ -49,81 +49,97 @@ def read(listing: Listing, stated: Stated) -> Made:
         raise SourceError(
             f"{listing.root}: holds no CIFAR data set (batches.meta or meta, with data_batch_1 or train)"
         )
-    names, coarse_names = _class_names(home)
-    parts = {part.name: part for part in _parts(home)}
+    names, coarse_names = _class_names(listing, home)
+    parts = {part.name: part for part in _parts(listing, home)}
     # Stored as three planes, red first.
     pixels = {name: part.pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for name, part in parts.items()}
     images = Gathering(NumberedImages(pixels))
     for part in parts.values():
         if part.labels.max(initial=0) >= len(names):
             raise SourceError(
-                f"{home / part.name}: has label {part.labels.max()}, but there are {len(names)} classes"
+                f"{listing.root / home / part.name}: has label {part.labels.max()}, but there are {len(names)} classes"
             )
         if part.coarse is not None and part.coarse.max(initial=0) >= len(coarse_names):
             raise SourceError(
-                f"{home / part.name}: has coarse label {part.coarse.max()}, but there are {len(coarse_names)} names"
+                f"{listing.root / home / part.name}: has coarse label {part.coarse.max()}, but there are "
+                f"{len(coarse_names)} names"
             )
         for number, label in enumerate(part.labels):
             extra = {"coarse": coarse_names[part.coarse[number]]} if part.coarse is not None else {}
             images.add(f"{part.name}/{number:05}.png", names[label], split=part.split, extra=extra)
-    read = {path.relative_to(listing.root).as_posix() for path, _ in _files(home)}
-    read |= {name for name in listing.others if name.rpartition("/")[2] in _MARKERS}
+    read = {file.path for file, _ in _files(listing, home)}
+    read |= {name for name in listing.others if _last(name) in _MARKERS}
     return Made(images.images().by_name(), read=read, images_in_files=True)
 
 
-def _home(listing: Listing) -> Path | None:
-    found = [listing.root / name for name in listing.others if name.rpartition("/")[2] in _MARKERS]
-    found.sort(key=lambda path: _MARKERS.index(path.name))
-    return next((path.parent for path in found if list(_files(path.parent))), None)
+def _home(listing: Listing) -> str | None:
+    """The folder in which it lies."""
+    found = [name for name in listing.others if _last(name) in _MARKERS]
+    found.sort(key=lambda name: _MARKERS.index(_last(name)))
+    homes = (name.removesuffix(_last(name)) for name in found)
+    return next((home for home in homes if any(_files(listing, home))), None)
 
 
-def _files(home: Path) -> Iterator[tuple[Path, str]]:
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _files(listing: Listing, home: str) -> Iterator[tuple[SourceFile, str]]:
+    there = {name.removeprefix(home) for name in listing.others if name.startswith(home)}
     for pattern, split in (("data_batch_*", "train"), ("train", "train"), ("train.bin", "train")):
-        named = paths_in(home, partial(fnmatchcase, pat=pattern))
-        yield from ((path, split) for path in named if path.is_file())
+        named = sorted(name for name in there if "/" not in name and fnmatchcase(name, pattern))
+        yield from ((listing.file(home + name), split) for name in named)
     for name in ("test_batch", "test_batch.bin", "test", "test.bin"):
-        if (home / name).is_file():
-            yield home / name, "holdout"
+        if name in there:
+            yield listing.file(home + name), "holdout"
 
 
-def _class_names(home: Path) -> tuple[list[str], list[str]]:
-    if (home / "batches.meta.txt").is_file():
-        return (home / "batches.meta.txt").read_text().split(), []
-    if (home / "fine_label_names.txt").is_file():
-        return tuple((home / f"{kind}_label_names.txt").read_text().split() for kind in ("fine", "coarse"))  # type: ignore[return-value]
-    meta = _unpickle(home / ("batches.meta" if (home / "batches.meta").is_file() else "meta"))
-    names = _names(home, meta.get("label_names", meta.get("fine_label_names", [])))
+def _class_names(listing: Listing, home: str) -> tuple[list[str], list[str]]:
+    there = {_last(name) for name in listing.others if name == home + _last(name)}
+
+    def names_in(name: str) -> list[str]:
+        file = listing.file(home + name)
+        return _names(file, read_text(file).split())
+
+    if "batches.meta.txt" in there:
+        return names_in("batches.meta.txt"), []
+    if "fine_label_names.txt" in there:
+        coarse = "coarse_label_names.txt"
+        return names_in("fine_label_names.txt"), names_in(coarse) if coarse in there else []
+    file = listing.file(home + ("batches.meta" if "batches.meta" in there else "meta"))
+    meta = _unpickle(file)
+    names = _names(file, meta.get("label_names", meta.get("fine_label_names", [])))
     if not names:
-        raise SourceError(f"{home}: its meta file names no classes")
-    return names, _names(home, meta.get("coarse_label_names", []))
+        raise SourceError(f"{file}: names no classes")
+    return names, _names(file, meta.get("coarse_label_names", []))
 
 
-def _parts(home: Path) -> Iterator[_Part]:
-    for path, split in _files(home):
-        name = path.name.removesuffix(".bin")
-        if path.suffix == ".bin":
-            yield _Part(
-                name, split, *_binary(path, fine_and_coarse=(home / "fine_label_names.txt").is_file())
-            )
+def _parts(listing: Listing, home: str) -> Iterator[_Part]:
+    fine_and_coarse = f"{home}fine_label_names.txt" in set(listing.others)
+    for file, split in _files(listing, home):
+        name = file.name.removesuffix(".bin")
+        if file.suffix == ".bin":
+            yield _Part(name, split, *_binary(file, fine_and_coarse))
         else:
-            yield _Part(name, split, *_python(path))
+            yield _Part(name, split, *_python(file))
 
 
 def _binary(
-    path: Path, fine_and_coarse: bool
+    path: SourceFile, fine_and_coarse: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64] | None]:
     labels = 2 if fine_and_coarse else 1
-    size = path.stat().st_size
-    if size == 0 or size % (labels + _PIXELS):
+    # Not mapped: one that is cut off meanwhile would end this process.
+    content = path.read_bytes()
+    if not content or len(content) % (labels + _PIXELS):
         raise SourceError(
-            f"{path}: is {size:,} bytes, no whole number of images of {labels + _PIXELS}; is it complete?"
+            f"{path}: is {len(content):,} bytes, no whole number of images of {labels + _PIXELS}; is it complete?"
         )
-    rows = np.memmap(path, np.uint8, "r").view(np.ndarray).reshape(-1, labels + _PIXELS)
+    rows = np.frombuffer(content, np.uint8).reshape(-1, labels + _PIXELS)
     coarse = rows[:, 0].astype(np.int64) if fine_and_coarse else None
     return rows[:, labels:], rows[:, labels - 1].astype(np.int64), coarse
 
 
-def _python(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64] | None]:
+def _python(path: SourceFile) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64] | None]:
     content = _unpickle(path)
     pixels = content.get("data")
     if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "iu" or pixels.shape[1:] != (_PIXELS,):
@@ -137,7 +153,7 @@ def _python(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[n
     )
 
 
-def _unpickle(path: Path) -> Mapping[str, Any]:
+def _unpickle(path: SourceFile) -> Mapping[str, Any]:
     try:
         content = read_pickle(path.read_bytes())
     except PickleRefused as error:
@@ -147,7 +163,7 @@ def _unpickle(path: Path) -> Mapping[str, Any]:
     return {_text(key): value for key, value in content.items()}
 
 
-def _numbers(path: Path, found: Any, expected: int) -> NDArray[np.int64]:
+def _numbers(path: SourceFile, found: Any, expected: int) -> NDArray[np.int64]:
     """A list, or row, of so many labels."""
     if isinstance(found, np.ndarray) and found.ndim == 1 and found.dtype.kind in "iu":
         found = found.tolist()
@@ -160,7 +176,7 @@ def _numbers(path: Path, found: Any, expected: int) -> NDArray[np.int64]:
     return np.asarray(found, np.int64)
 
 
-def _names(path: Path, found: Any) -> list[str]:
+def _names(path: SourceFile, found: Any) -> list[str]:
     if (
         not isinstance(found, list)
         or len(found) > _MOST_CLASSES

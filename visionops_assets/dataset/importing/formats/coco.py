@@ -5,10 +5,10 @@ and of a segmentation without one the box around it. Crowd regions, which outlin
 the official files the instances are read; key points, captions and panoptic ones are named.
 """
 
+import os
 from array import array
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import stem
 
 NAME = "coco"
@@ -48,7 +49,7 @@ def read(listing: Listing, stated: Stated) -> Said:
             said.not_read[name] = f"is COCO's file of {other.replace('_', ' ')}"
         else:
             said.read.add(name)
-            _Reading(said, name, listing.root / name, stated).read()
+            _Reading(said, name, listing.file(name), stated).read()
     for name, reason in said.not_read.items():
         why = "it is not read" + ("; the instances are" if instances else "")
         said.findings.append(Finding("all read", name, reason, why, "WARN"))
@@ -60,14 +61,14 @@ def read(listing: Listing, stated: Stated) -> Said:
 
 
 def _files(listing: Listing) -> list[str]:
-    return [name for name in listing.ending(".json") if _looks_like_coco(listing.root / name)]
+    return [name for name in listing.ending(".json") if _looks_like_coco(listing.file(name))]
 
 
-def _looks_like_coco(path: Path) -> bool:
+def _looks_like_coco(path: SourceFile) -> bool:
     # Without reading hundreds of megabytes: a JSON object that has the keys, whichever comes first.
-    with path.open("rb") as stream:
+    with path.open() as stream:
         head = stream.read(1 << 16)
-        stream.seek(max(0, path.stat().st_size - (1 << 16)))
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - (1 << 16)))
         ends = head + stream.read()
     for mark in _MARKS:
         head = head.removeprefix(mark)
@@ -92,7 +93,7 @@ class _Boxes:
 
 
 class _Reading:
-    def __init__(self, said: Said, name: str, path: Path, stated: Stated) -> None:
+    def __init__(self, said: Said, name: str, path: SourceFile, stated: Stated) -> None:
         self._said, self._name, self._path = said, name, path
         self._json = JSONFile(path, stated.encoding)
         self._names: dict[str, str] = {}

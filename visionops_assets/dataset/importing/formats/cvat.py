@@ -7,7 +7,6 @@ of an image where there are no outlines. The subset is the split.
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from pathlib import Path
 
 from visionops_assets.dataset.importing.formats.plain_xml import elements, root_is
 from visionops_assets.dataset.importing.formats.regions import around, ellipse, turned_corners
@@ -16,6 +15,7 @@ from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import split_of
 
 NAME = "cvat"
@@ -37,7 +37,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     said = Said(kept_by="image")
     for name in _files(listing):
         said.read.add(name)
-        images = [*_images(listing.root / name, stated.encoding)]
+        images = [*_images(listing.file(name), stated.encoding)]
         shapes = any(boxes for _, boxes, _ in images)
         tagged = any(tags for *_, tags in images)
         for number, (image, boxes, tags) in enumerate(images):
@@ -68,10 +68,10 @@ def read(listing: Listing, stated: Stated) -> Said:
 
 
 def _files(listing: Listing) -> list[str]:
-    return [name for name in listing.ending(".xml") if root_is(listing.root / name, "annotations")]
+    return [name for name in listing.ending(".xml") if root_is(listing.file(name), "annotations")]
 
 
-def _images(path: Path, encoding: str | None) -> Iterator[tuple[dict[str, str], list[Box], list[str]]]:
+def _images(path: SourceFile, encoding: str | None) -> Iterator[tuple[dict[str, str], list[Box], list[str]]]:
     """Each image's attributes, the boxes around its outlines, and its tags."""
     for element in elements(path, encoding):
         if element.tag == "track":

@@ -5,13 +5,14 @@ The last guess: a folder that other formats have is never a class, nor is a tree
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.listing import Listing, is_image_name
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Made
-from visionops_assets.dataset.importing.source import Folder, SourceError
+from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.stated_splits import split_of
 
 NAME = "folders"
@@ -72,7 +73,7 @@ def read(listing: Listing, stated: Stated) -> Made:
         for name in listing.images
         if name.count("/") > 1 and split_of(name.partition("/")[0]) is not None
     }
-    images, findings, left_out = Gathering(Folder(str(listing.root))), listing.link_findings(), Counter[str]()
+    images, findings, left_out = Gathering(listing.folder), listing.link_findings(), Counter[str]()
     for name in listing.images:
         parts = name.split("/")
         why, label, split = "", "", None
@@ -91,7 +92,22 @@ def read(listing: Listing, stated: Stated) -> Made:
             findings.append(Finding("annotated", name, why, "it has no label and is left out", "WARN"))
         else:
             images.add(name, label, split=split)
+    findings += _contradictions(listing, by_split)
     return Made(images.images(), findings, left_out)
+
+
+def _contradictions(listing: Listing, by_split: set[str]) -> Iterator[Finding]:
+    """Images that a link puts into another class than they are in."""
+
+    def class_of(name: str) -> str:
+        parts = name.split("/")
+        return parts[bool(by_split)] if len(parts) > 1 + bool(by_split) else ""
+
+    classes = {class_of(name) for name in listing.images}
+    for name, other in listing.again.items():
+        if is_image_name(name) and class_of(name) in classes - {"", class_of(other)}:
+            what = f"is {class_of(name)} by its folder, and a link to {other}, which is {class_of(other)}"
+            yield Finding("one label an image", name, what, "keep the one that is right")
 
 
 def is_document(name: str) -> bool:

@@ -1,7 +1,6 @@
 """Formats that are recognised and not read, each with what converts it."""
 
 import re
-from pathlib import Path
 
 from visionops_assets.dataset.importing.listing import Listing
 
@@ -57,12 +56,12 @@ def recognised(listing: Listing, alone: bool) -> str | None:
     """Which format that is not read a source is in, and how it is converted; `alone` also by files that may lie beside
     other data."""
     for name in listing.ending(".json"):
-        head = _head(listing.root / name)
+        head = listing.file(name).head(_HEAD)
         for sign, format_name, tool in _JSON:
             if re.search(sign, head):
                 return f"{name} is a file of {format_name}, which is not read; convert it with {tool}"
     for name in listing.ending(".csv"):
-        first = _head(listing.root / name).partition(b"\n")[0].lower()
+        first = listing.file(name).head(_HEAD).partition(b"\n")[0].lower()
         if b"imageid" in first and b"labelname" in first:
             tool = _DATUM.format("open_images")
             return f"{name} is a table of Open Images, which is not read; convert it with {tool}"
@@ -84,14 +83,9 @@ def pointer(listing: Listing) -> str | None:
     """A file that only points to where Git LFS keeps it."""
 
     def points(name: str) -> bool:
-        return _head(listing.root / name, 64).startswith(_POINTER)
+        return listing.file(name).head(64).startswith(_POINTER)
 
     images = listing.images[:20]
     if images and all(points(name) for name in images):
         return images[0]
     return next((name for name in listing.others[:200] if points(name)), None)
-
-
-def _head(path: Path, size: int = _HEAD) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size)

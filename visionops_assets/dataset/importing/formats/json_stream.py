@@ -3,11 +3,11 @@
 import codecs
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text
 from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 
 _AT_ONCE = 1 << 20
 _SPACE = " \t\n\r"
@@ -18,14 +18,14 @@ _LONGEST = 1 << 28
 class JSONFile:
     """The members of the object that a JSON file holds, in their order."""
 
-    def __init__(self, path: Path, encoding: str | None = None) -> None:
+    def __init__(self, path: SourceFile, encoding: str | None = None) -> None:
         self._path, self._encoding = path, encoding_of(path, encoding)
         self._decode = json.JSONDecoder().raw_decode
 
     def members(self, streamed: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
         """Each member as (key, -1, value); of a list whose key is `streamed`, each item as (key, its number, item), and
         before them (key, -1, [])."""
-        with self._path.open("rb") as file:
+        with self._path.open() as file:
             text = _Text(self._path, file, self._encoding)
             text.expect("{")
             if text.peek() == "}":
@@ -43,14 +43,14 @@ class JSONFile:
 
     def items(self) -> Iterator[tuple[int, Any]]:
         """The items of the list that the file holds."""
-        with self._path.open("rb") as file:
+        with self._path.open() as file:
             yield from enumerate(_Text(self._path, file, self._encoding).items(self._decode))
 
 
 class _Text:
     """The text of a file, a part at a time."""
 
-    def __init__(self, path: Path, file: Any, encoding: str) -> None:
+    def __init__(self, path: SourceFile, file: Any, encoding: str) -> None:
         self._path, self._file, self._name = path, file, encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._text, self._at, self._before, self._ended = "", 0, 0, False

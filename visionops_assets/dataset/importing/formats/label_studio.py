@@ -5,7 +5,6 @@ task without a result shows no object where others have boxes, and is not labell
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +15,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 
 NAME = "label-studio"
 
@@ -38,8 +38,8 @@ def read(listing: Listing, stated: Stated) -> Said:
     for name in _files(listing):
         said.read.add(name)
         tasks = [
-            _Task(task, f"{listing.root / name}: task {number}")
-            for number, task in _tasks(listing.root / name, stated)
+            _Task(task, f"{listing.file(name)}: task {number}")
+            for number, task in _tasks(listing.file(name), stated)
         ]
         classifies = any(task.choices for task in tasks) and not any(task.boxes for task in tasks)
         for number, task in enumerate(tasks):
@@ -147,12 +147,11 @@ def _image(data: dict[str, Any], where: str) -> str:
 
 
 def _files(listing: Listing) -> list[str]:
-    return [name for name in listing.ending(".json") if _is_tasks(listing.root / name)]
+    return [name for name in listing.ending(".json") if _is_tasks(listing.file(name))]
 
 
-def _is_tasks(path: Path) -> bool:
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf")
+def _is_tasks(path: SourceFile) -> bool:
+    head = path.head(_HEAD).removeprefix(b"\xef\xbb\xbf")
     return (
         head.lstrip().startswith(b"[")
         and b'"data"' in head
@@ -160,5 +159,5 @@ def _is_tasks(path: Path) -> bool:
     )
 
 
-def _tasks(path: Path, stated: Stated) -> Iterator[tuple[int, Any]]:
+def _tasks(path: SourceFile, stated: Stated) -> Iterator[tuple[int, Any]]:
     yield from JSONFile(path, stated.encoding).items()

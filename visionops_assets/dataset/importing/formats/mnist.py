@@ -3,7 +3,6 @@
 import gzip
 import struct
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 
 NAME = "mnist"
 
@@ -38,34 +38,36 @@ def read(listing: Listing, stated: Stated) -> Made:
             )
         for number, label in enumerate(labels):
             images.add(f"{part}/{number:05}.png", str(label), split=split)
-        read |= {file.relative_to(listing.root).as_posix() for file in (image_file, label_file)}
+        read |= {file.path for file in (image_file, label_file)}
     return Made(images.images().by_name(), read=read, images_in_files=True)
 
 
-def _pairs(listing: Listing) -> list[tuple[str, str, Path, Path]]:
+def _pairs(listing: Listing) -> list[tuple[str, str, SourceFile, SourceFile]]:
     found = []
-    candidates = [listing.root / name for name in listing.others if "idx3-ubyte" in name]
+    there = set(listing.others)
+    candidates = sorted(name for name in there if "idx3-ubyte" in name)
     for part, split in _PARTS:
         pattern = f"{part}-images*idx3-ubyte*"
-        image_files = [path for path in candidates if fnmatchcase(path.name, pattern) and path.is_file()]
-        for image_file in image_files:
+        for name in candidates:
+            if not fnmatchcase(name.rpartition("/")[2], pattern):
+                continue
+            image_file = listing.file(name)
             label_name = image_file.name.replace("images", "labels").replace("idx3", "idx1")
-            label_file = next(
-                (path for path in _plain_or_zipped(image_file.with_name(label_name)) if path.is_file()), None
-            )
-            if label_file is None:
+            beside = image_file.beside(label_name).path
+            label = next((path for path in _plain_or_zipped(beside) if path in there), None)
+            if label is None:
                 raise SourceError(f"{image_file}: its labels {label_name} are not beside it")
-            found.append((part, split, image_file, label_file))
+            found.append((part, split, image_file, listing.file(label)))
             break
     return found
 
 
-def _plain_or_zipped(path: Path) -> tuple[Path, Path]:
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    return plain, plain.with_name(plain.name + ".gz")
+def _plain_or_zipped(path: str) -> tuple[str, str]:
+    plain = path.removesuffix(".gz")
+    return plain, f"{plain}.gz"
 
 
-def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+def _idx(path: SourceFile, dimensions: int) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic, sizes as big-endian uint32, values."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

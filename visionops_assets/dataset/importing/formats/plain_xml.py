@@ -3,22 +3,22 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from pathlib import Path
 
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, open_text
 from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 
 _DECLARED = re.compile(rb"\s*<\?xml[^>]*encoding")
 _HEAD = 1 << 16
 _AT_ONCE = 1 << 16
 
 
-def root_is(path: Path, name: str) -> bool:
+def root_is(path: SourceFile, name: str) -> bool:
     """Whether the root of an XML file may be called so, by its beginning."""
-    return re.search(rb"<" + name.encode() + rb"[\s>/]", _head(path).replace(b"\0", b"")) is not None
+    return re.search(rb"<" + name.encode() + rb"[\s>/]", path.head(_HEAD).replace(b"\0", b"")) is not None
 
 
-def read_xml(path: Path, encoding: str | None) -> ElementTree.Element:
+def read_xml(path: SourceFile, encoding: str | None) -> ElementTree.Element:
     """A whole file. Raises `SourceError` naming it."""
     root = None
     for element in elements(path, encoding):
@@ -28,16 +28,16 @@ def read_xml(path: Path, encoding: str | None) -> ElementTree.Element:
     return root
 
 
-def elements(path: Path, encoding: str | None) -> Iterator[ElementTree.Element]:
+def elements(path: SourceFile, encoding: str | None) -> Iterator[ElementTree.Element]:
     """Each element once it has ended, the root last. Raises `SourceError`."""
-    head = _head(path).replace(b"\0", b"")
+    head = path.head(_HEAD).replace(b"\0", b"")
     if b"<!DOCTYPE" in head or b"<!ENTITY" in head:
         raise SourceError(f"{path}: declares entities, which annotations do not need; it is not read")
     parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("end",))
     # What the file declares itself comes before what is stated of all of them.
     own = encoding is None or _DECLARED.match(head) is not None
     try:
-        with path.open("rb") if own else open_text(path, encoding) as stream:
+        with path.open() if own else open_text(path, encoding) as stream:
             while part := stream.read(_AT_ONCE):
                 parser.feed(part)
                 yield from _ended(parser)
@@ -55,12 +55,7 @@ def _ended(parser: "ElementTree.XMLPullParser[ElementTree.Element]") -> Iterator
         yield event[1]  # type: ignore[misc]
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(_HEAD)
-
-
-def _is_text(path: Path, encoding: str) -> bool:
+def _is_text(path: SourceFile, encoding: str) -> bool:
     try:
         path.read_bytes().decode(encoding)
     except UnicodeError:

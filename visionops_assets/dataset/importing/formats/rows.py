@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, open_text
 from visionops_assets.dataset.importing.portions import AT_ONCE
 from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 
 _DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
@@ -36,7 +36,7 @@ class Rows:
         return self.read()
 
 
-def read_rows(table: Path, encoding: str | None = None) -> Rows:
+def read_rows(table: SourceFile, encoding: str | None = None) -> Rows:
     """A table by its suffix. Raises `SourceError` naming file and fix."""
     suffix = table.suffix.lower()
     if suffix == ".parquet":
@@ -47,7 +47,7 @@ def read_rows(table: Path, encoding: str | None = None) -> Rows:
         raise not_text(table, encoding_of(table, encoding)) from error
 
 
-def _csv_rows(table: Path, encoding: str | None) -> Rows:
+def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
     """A CSV table, whose delimiter the first line tells."""
     with open_text(table, encoding) as stream:
         head = stream.readline()
@@ -95,7 +95,7 @@ def _csv_rows(table: Path, encoding: str | None) -> Rows:
     return Rows(columns, read, {}, empty)
 
 
-def _json_rows(table: Path, encoding: str | None) -> Rows:
+def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
     def read() -> Iterator[tuple[int, dict[str, Any]]]:
         with open_text(table, encoding) as stream:
             for number, line in enumerate(stream, start=1):
@@ -114,9 +114,9 @@ def _json_rows(table: Path, encoding: str | None) -> Rows:
     return Rows(list(columns), read, {})
 
 
-def _parquet_rows(table: Path) -> Rows:
+def _parquet_rows(table: SourceFile) -> Rows:
     try:
-        file = pq.ParquetFile(table)
+        file = pq.ParquetFile(table.open())
         columns, names = file.schema_arrow.names, _class_names(file.schema_arrow)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(table, error) from error
@@ -124,7 +124,7 @@ def _parquet_rows(table: Path) -> Rows:
     def read() -> Iterator[tuple[int, dict[str, Any]]]:
         number = 0
         try:
-            for batch in pq.ParquetFile(table).iter_batches(AT_ONCE):
+            for batch in pq.ParquetFile(table.open()).iter_batches(AT_ONCE):
                 # One row after the other: images may be among them.
                 for place in range(len(batch)):
                     yield (
@@ -163,7 +163,7 @@ def _names_in(feature: Any) -> list[str] | None:
     return None
 
 
-def _unreadable(table: Path, error: Exception) -> SourceError:
+def _unreadable(table: SourceFile, error: Exception) -> SourceError:
     return SourceError(f"{table}: is not a Parquet file that can be read: {error}")
 
 

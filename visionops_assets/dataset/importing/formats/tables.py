@@ -8,7 +8,6 @@ in a column are unpacked.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -36,6 +35,7 @@ from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, split_of, stem
 from visionops_assets.dataset.importing.unpacked import UnpackedImages
 from visionops_assets.dataset.layout import BATCHES
@@ -92,9 +92,9 @@ def read(listing: Listing, stated: Stated) -> Said:
     found = tables_in(listing)
     problems: list[SourceError] = []
     for name in found:
-        rows = read_rows(listing.root / name, stated.encoding)
+        rows = read_rows(listing.file(name), stated.encoding)
         try:
-            table = _Table(said, name, str(listing.root / name), rows, stated, len(found) > 1)
+            table = _Table(said, name, str(listing.file(name)), rows, stated, len(found) > 1)
         except SourceError as error:
             problems.append(error)
             said.not_read[name] = "names no image, or no label"
@@ -116,7 +116,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     return said
 
 
-def read_table(table: Path, stated: Stated) -> Said:
+def read_table(table: SourceFile, stated: Stated) -> Said:
     """What one table of annotations of ours says, whose paths lead from the repository's root."""
     said = Said(kept_by="row", why_unlabelled=f"is not in {table.name}")
     _Table(said, table.name, str(table), read_rows(table, stated.encoding), stated, False, ours=True).read()

@@ -5,7 +5,6 @@ VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 
 
 import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 from visionops_assets.dataset.importing.formats.plain_xml import read_xml, root_is
 from visionops_assets.dataset.importing.listing import Listing
@@ -13,6 +12,7 @@ from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import read_text, stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, stem
 
 NAME = "voc"
@@ -23,9 +23,7 @@ _MASKS = ("segmentationclass", "segmentationobject", "segmentationclassraw")
 
 def recognises(listing: Listing) -> str | None:
     """Whether there is an XML file with VOC's root."""
-    first = next(
-        (name for name in listing.ending(".xml") if root_is(listing.root / name, "annotation")), None
-    )
+    first = next((name for name in listing.ending(".xml") if root_is(listing.file(name), "annotation")), None)
     return None if first is None else f"{first} is an annotation of Pascal VOC"
 
 
@@ -33,7 +31,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     """What every XML file says of its image. Raises `SourceError` naming the file that cannot be read."""
     said = Said(one_each=True, kept_by="file", why_unlabelled="has no XML file", no_data=_mask)
     for name in listing.ending(".xml"):
-        path = listing.root / name
+        path = listing.file(name)
         root = read_xml(path, stated.encoding)
         if root.tag != "annotation":
             continue
@@ -48,7 +46,7 @@ def read(listing: Listing, stated: Stated) -> Said:
         )
     for name, split in _lists(listing):
         said.read.add(name)
-        lines = enumerate(read_text(listing.root / name, stated.encoding).splitlines(), start=1)
+        lines = enumerate(read_text(listing.file(name), stated.encoding).splitlines(), start=1)
         said.listed += [(line.split()[0], split, name, number) for number, line in lines if line.strip()]
     return said
 
@@ -76,7 +74,7 @@ def _mask(name: str) -> str | None:
     return None if folder is None else f"masks in {folder}"
 
 
-def _box(entry: ElementTree.Element, xml: Path) -> Box:
+def _box(entry: ElementTree.Element, xml: SourceFile) -> Box:
     label = (entry.findtext("name") or "").strip()
     try:
         left, top, right, bottom = (

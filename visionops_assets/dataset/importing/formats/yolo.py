@@ -9,7 +9,6 @@ file shows no object. Splits are folders and lists of `data.yaml`, the lists of 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from visionops_assets.dataset.findings import Finding
@@ -21,6 +20,7 @@ from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import read_text, whole
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import stem
 
 NAME = "yolo"
@@ -58,7 +58,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     said.read |= known
     for name in _label_files(listing, known):
         said.read.add(name)
-        boxes = _boxes(listing.root / name, classes, stated)
+        boxes = _boxes(listing.file(name), classes, stated)
         said.add(stem(name.rpartition("/")[2]), name, boxes=boxes, frame=SHARES)
     _take(splits, said)
     return said
@@ -79,7 +79,7 @@ def _names_files(listing: Listing) -> list[str]:
     yamls = [
         name
         for name in listing.ending(".yaml", ".yml")
-        if _NAMES.search((listing.root / name).read_bytes().replace(b"\0", b""))
+        if _NAMES.search(listing.file(name).read_bytes().replace(b"\0", b""))
     ]
     darknet = listing.ending(".names")
     plain = [name for name in listing.ending(".txt") if name.rpartition("/")[2].lower() == "classes.txt"]
@@ -110,7 +110,7 @@ def _classes(listing: Listing, found: Sequence[str], stated: Stated, said: Said)
     settings: dict[str, Any] = {}
     named: dict[str, dict[int, str]] = {}
     for name in found:
-        path = listing.root / name
+        path = listing.file(name)
         if name.lower().endswith((".yaml", ".yml")):
             content = read_yaml(path, stated.encoding)
             settings = settings or content
@@ -124,10 +124,10 @@ def _classes(listing: Listing, found: Sequence[str], stated: Stated, said: Said)
                 f"{listing.root}: {first} names the classes {_few(named[first])}, {other} names {_few(named[other])}; "
                 "keep the one that is right"
             )
-    return _Classes(first, named[first], _points(settings, listing.root / first), settings)
+    return _Classes(first, named[first], _points(settings, listing.file(first)), settings)
 
 
-def _of_lines(path: Path, name: str, stated: Stated, said: Said) -> dict[int, str]:
+def _of_lines(path: SourceFile, name: str, stated: Stated, said: Said) -> dict[int, str]:
     lines = [line.strip() for line in read_text(path, stated.encoding).splitlines()]
     while lines and not lines[-1]:
         lines.pop()
@@ -139,7 +139,7 @@ def _of_lines(path: Path, name: str, stated: Stated, said: Said) -> dict[int, st
     return {number: line for number, line in enumerate(lines) if line}
 
 
-def _of_yaml(content: dict[str, Any], path: Path) -> dict[int, str]:
+def _of_yaml(content: dict[str, Any], path: SourceFile) -> dict[int, str]:
     names, found = content.get("names"), dict[int, str]()
     if isinstance(names, list):
         found = {number: str(name) for number, name in enumerate(names) if name is not None}
@@ -160,7 +160,7 @@ def _of_yaml(content: dict[str, Any], path: Path) -> dict[int, str]:
     return found
 
 
-def _points(settings: dict[str, Any], path: Path) -> int | None:
+def _points(settings: dict[str, Any], path: SourceFile) -> int | None:
     shape = settings.get("kpt_shape")
     if shape is None:
         return None
@@ -170,7 +170,7 @@ def _points(settings: dict[str, Any], path: Path) -> int | None:
     return 4 + (sizes[0] or 0) * (sizes[1] or 0)
 
 
-def _boxes(file: Path, classes: _Classes, stated: Stated) -> list[Box]:
+def _boxes(file: SourceFile, classes: _Classes, stated: Stated) -> list[Box]:
     # With their numbers in the file, as editors count.
     lines = enumerate(read_text(file, stated.encoding).splitlines(), start=1)
     return [_box(line.split(), classes, f"{file}, line {number}") for number, line in lines if line.strip()]

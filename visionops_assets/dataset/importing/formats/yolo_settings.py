@@ -5,7 +5,6 @@ Scalars of YAML are text as they stand: `off`, `007` and `1.10` are names of cla
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +14,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import read_text
 from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES
 
 _KEYS = ("train", "val", "valid", "validation", "test")
@@ -35,7 +35,7 @@ def lists_of(listing: Listing, settings: dict[str, Any], file: str, stated: Stat
     """What the settings of YOLO say of splits."""
     splits = Splits()
     for name in listing.ending(".data"):
-        settings = {**_pairs(read_text(listing.root / name, stated.encoding)), **settings}
+        settings = {**_pairs(read_text(listing.file(name), stated.encoding)), **settings}
         splits.read.add(name)
         file = name
     folders = {""} | {
@@ -86,7 +86,7 @@ def _one(
         splits.folders[place] = split
         return
     splits.read.add(place)
-    for number, line in enumerate(read_text(listing.root / place, stated.encoding).splitlines(), start=1):
+    for number, line in enumerate(read_text(listing.file(place), stated.encoding).splitlines(), start=1):
         if line.strip():
             splits.listed.append((line.strip(), split, place, number))
 
@@ -119,7 +119,7 @@ def _pairs(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def read_yaml(path: Path, encoding: str | None = None) -> dict[str, Any]:
+def read_yaml(path: SourceFile, encoding: str | None = None) -> dict[str, Any]:
     """A mapping whose scalars are text; nothing at all is an empty one. Raises `SourceError`."""
     text = read_text(path, encoding)
     try:
@@ -137,7 +137,7 @@ def read_yaml(path: Path, encoding: str | None = None) -> dict[str, Any]:
     return found
 
 
-def _value(node: yaml.Node, path: Path) -> Any:
+def _value(node: yaml.Node, path: SourceFile) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_value(one, path) for one in node.value]
     if isinstance(node, yaml.MappingNode):
