@@ -20,7 +20,6 @@ PNG is decoded in this process, everything else by a worker (`decode_pool`); wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,6 +38,7 @@ from edge.image_header import (
     upright,
 )
 from edge.image_limits import ImageLimits, image_limits
+from edge.jpeg_segments import normalised, without_left_over
 from edge.pillow_images import header_by_pillow, open_image, orientation_by_pillow, said
 from edge.png import decode_png
 
@@ -60,6 +60,8 @@ class Target(NamedTuple):
 
 
 _STRIP_PIXELS = 1 << 20
+# As many scans as a progressive JPEG usually has, padded each.
+_MENDED_AT_MOST = 12
 _TURNED_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -126,7 +128,9 @@ def header_here(data: bytes, path: str, limits: ImageLimits) -> Header:
         if data.startswith(PNG_MAGIC):
             width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
             header = Header("PNG", height, width)
-        elif data.startswith(JPEG_MAGIC):
+        elif (data := normalised(data)).startswith(JPEG_MAGIC):
+            if (header := look(data, path, limits)) is not None:
+                return header
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
             header = Header("JPEG", height, width)
         else:
@@ -215,27 +219,38 @@ def _decode(
 def _decode_jpeg(
     data: bytes, path: str, channels: int, target: tuple[int, int] | None
 ) -> tuple[Pixels, tuple[float, float] | None]:
+    waiting, attempts, problem = [data], 0, ""
+    while waiting and attempts < _MENDED_AT_MOST:
+        data = waiting.pop()
+        try:
+            return _decode_strictly(data, path, channels, target)
+        except UnreadableImage:
+            raise
+        except ValueError as error:
+            warning = str(error)
+        waiting += [normalised(data)] if attempts == 0 else without_left_over(data, warning)[::-1]
+        problem = warning if attempts < 2 else problem
+        attempts += 1
+    raise UnreadableImage(path, f"is a truncated or corrupt JPEG: {problem}")
+
+
+def _decode_strictly(
+    data: bytes, path: str, channels: int, target: tuple[int, int] | None
+) -> tuple[Pixels, tuple[float, float] | None]:
+    """Raises `ValueError` for whatever a decoder warns of."""
     height, width, own_colourspace, _ = simplejpeg.decode_jpeg_header(data)
     if own_colourspace in ("CMYK", "YCCK"):
-        return _decode_with_pillow(data, path, channels), None
+        return _decode_with_pillow(normalised(data), path, channels), None
     most = min(height // target[0], width // target[1]) if target else 1
     divisor = next((divisor for divisor in (8, 4, 2) if divisor <= most), 1)
-    decoded = partial(
-        simplejpeg.decode_jpeg,
+    pixels = simplejpeg.decode_jpeg(
         data,
         "GRAY" if channels == 1 else "RGB",
         min_height=-(-height // divisor),
         min_width=-(-width // divisor),
     )
     # A side that the divisor does not divide ends within its last pixel.
-    covered = (height / divisor, width / divisor) if height % divisor or width % divisor else None
-    try:
-        return decoded(), covered
-    except ValueError as error:
-        # Many cameras pad the end; every decoder reads these, and nothing of the image is missing.
-        if "extraneous bytes before marker 0xd9" in str(error):
-            return decoded(strict=False), covered
-        raise UnreadableImage(path, f"is a truncated or corrupt JPEG: {error}") from error
+    return pixels, (height / divisor, width / divisor) if height % divisor or width % divisor else None
 
 
 def _decode_png(data: bytes, path: str, channels: int) -> Pixels:

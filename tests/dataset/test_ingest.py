@@ -216,6 +216,37 @@ def test_odd_but_usable_images_are_told_and_taken(repository, drop, picture):
     assert findings(plan, "single image")["what"].tolist() == ["has 2 frames"]
 
 
+@pytest.mark.parametrize(
+    ("colour", "format_name", "what"),
+    [
+        ((0, 0, 0, 0), "PNG", "white or transparent"),
+        ((9, 80, 7, 0), "WEBP", "white or transparent"),
+        ((255, 255, 255), "JPEG", "white or transparent"),
+        ((0, 0, 0), "JPEG", "black"),
+        ((0, 0, 0), "BMP", "black"),
+        ((40, 180, 60), "JPEG", "of one colour"),
+        (90, "PNG", "of one colour"),
+    ],
+)
+def test_an_image_that_shows_nothing_is_told_and_taken(repository, drop, colour, format_name, what):
+    source = drop("week", a=range(6), b=range(6, 12))
+    mode = "L" if isinstance(colour, int) else ("RGB", "RGBA")[len(colour) - 3]
+    write(source / "a/lens-cap", encode(Image.new(mode, (40, 30), colour), format_name))
+    (source / "a/lens-cap").rename(source / f"a/lens-cap.{format_name.lower()}")
+    plan = repository.plan(source, "week-1")
+    assert plan.ok and plan.annotations.num_rows == 13
+    told = findings(plan, "shows something")
+    assert told[["what", "severity"]].to_numpy().tolist() == [[f"is {what} throughout", "WARN"]]
+
+
+def test_two_colours_that_are_as_bright_are_no_empty_image(repository, drop):
+    source = drop("week", a=range(6), b=range(6, 12))
+    sides = np.zeros((20, 40, 3), np.uint8)
+    sides[:, :20, 0], sides[:, 20:, 2] = 76, 200
+    write(source / "a/flags.png", encode(Image.fromarray(sides), "PNG"))
+    assert findings(repository.plan(source, "week-1"), "shows something").empty
+
+
 def test_copies_are_told_and_copies_with_another_label_refuse_the_batch(repository, drop, png):
     repository.publish(repository.plan(drop("one", a=range(5), b=range(5, 10)), "week-1"))
     source = drop("two", a=range(20, 25), b=range(25, 30))

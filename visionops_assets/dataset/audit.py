@@ -40,7 +40,7 @@ LIMITS = Limits()
 
 
 def check_decodable(examined: Iterable[Examined], limits: Limits = LIMITS) -> pd.DataFrame:
-    """Every image is readable, of sensible measures, and what its name says (else WARN)."""
+    """Every image is readable, of sensible measures, what its name says and not of one colour (else WARN)."""
     findings = []
     for one in examined:
         if one.error:
@@ -66,6 +66,9 @@ def check_decodable(examined: Iterable[Examined], limits: Limits = LIMITS) -> pd
         if suffix not in _SUFFIXES.get(one.format, {suffix}):
             why = "it is read as what it is; rename it where other programs will read it"
             findings.append(Finding("named rightly", one.name, f"is a {one.format} image", why, "WARN"))
+        if one.blank:
+            why = "it shows nothing; leave it out, unless it is meant to be so"
+            findings.append(Finding("shows something", one.name, f"is {one.blank} throughout", why, "WARN"))
         if one.frames > 1:
             findings.append(
                 Finding(

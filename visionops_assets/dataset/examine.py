@@ -4,21 +4,24 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import decode_with_header
+from edge.decode import Pixels, decode_whole, decode_with_header
 from edge.image_header import UnreadableImage
 from visionops_assets.dataset.duplicates import BITS, hashed
 from visionops_assets.dataset.importing.source import SourceImage
 from visionops_assets.dataset.views import in_a_file
 
 _AT_ONCE = 16
+_ROUNDED = 2
 
 
-class Examined(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Examined:
     """What an image is; `error` says why it cannot be used, and then the rest may be empty."""
 
     name: str
@@ -32,6 +35,8 @@ class Examined(NamedTuple):
     size: int = 0
     orientation: int = 1
     error: str | None = None
+    # Where it is of one colour throughout: which one.
+    blank: str = ""
 
 
 class Looks(NamedTuple):
@@ -125,4 +130,22 @@ def examine_one(name: str, read: Callable[[], bytes]) -> Examined:
         header.width,
         len(data),
         header.orientation,
+        blank=_one_colour(data, name) if _flat(pixels) else "",
     )
+
+
+def _flat(pixels: Pixels) -> bool:
+    """Whether all pixels (H, W, 1) are as bright, up to a JPEG's rounding. A few tell nearly all others apart."""
+    return bool(np.ptp(pixels[::16, ::16]) <= _ROUNDED) and bool(np.ptp(pixels) <= _ROUNDED)
+
+
+def _one_colour(data: bytes, name: str) -> str:
+    """The colour of all pixels; empty where there are several that are as bright."""
+    pixels = decode_whole(data, name, 3)
+    lowest, highest = pixels.min(axis=(0, 1)), pixels.max(axis=(0, 1))
+    if (highest - lowest).max() > _ROUNDED:
+        return ""
+    if highest.max() <= _ROUNDED:
+        return "black"
+    # Transparent pixels are laid over white.
+    return "white or transparent" if lowest.min() == 255 else "of one colour"

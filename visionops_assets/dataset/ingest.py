@@ -237,7 +237,7 @@ def _named(images: Images, batch: str) -> tuple[Images, pa.Array, pd.DataFrame]:
 def _at(paths: pa.Array, examined: Iterable[Examined]) -> Iterator[Examined]:
     """What was seen, under its path in the repository."""
     for place, one in enumerate(examined):
-        yield one._replace(name=paths[place].as_py())
+        yield replace(one, name=paths[place].as_py())
 
 
 def _check_rows(
