@@ -28,8 +28,8 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 PLAIN_PIXELS = 4_000_000
 _PLAIN_WORK = 40_000_000
 _PLAIN_PARTS = 1000
-# A thousand times as much comes of compressed text at most.
-_PLAIN_TEXT = 16 << 10
+# A thousand times as much comes of what is compressed at most: of text, and of pixels beyond those that are stated.
+_PLAIN_TEXT, _PLAIN_PIXEL_DATA = 16 << 10, 2 << 20
 
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
 _PROGRESSIVE = 0xC2
@@ -210,6 +210,7 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     end, place = len(data), 33
     text, has_text, exif, colours = 0, False, b"", _PNG_CHANNELS.get(colour, 4)
+    stored, uncompressed = 0, height * (8 + width * colours * depth // 8)
     check_claims(path, height, width, colours * (2 if depth == 16 else 1), limits)
     for _ in range(_PLAIN_PARTS):
         if place + 12 > end:
@@ -219,7 +220,7 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
         if kind == b"IEND":
             break
         if kind == b"IDAT":
-            pass
+            stored += length
         elif kind in _COMPRESSED_TEXT:
             text, has_text = text + length, True
         elif kind == b"tEXt":
@@ -239,7 +240,8 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
     orientation = _orientation_in(exif, unclear=has_text) if exif else 1
     if orientation is None or text > _PLAIN_TEXT:
         return None
-    return upright(Header("PNG", height, width, plain=height * width <= PLAIN_PIXELS), orientation)
+    is_plain = height * width <= PLAIN_PIXELS and stored <= min(_PLAIN_PIXEL_DATA, 2 * uncompressed + 1024)
+    return upright(Header("PNG", height, width, plain=is_plain), orientation)
 
 
 def _orientation_in(exif: bytes, unclear: bool) -> int | None:

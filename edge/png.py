@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,26 +20,72 @@ from PIL import Image
 from edge.image_header import PNG_MAGIC, UnreadableImage
 
 _CHUNK = struct.Struct(">I4s")
-_SIZE = struct.Struct(">IIBBBBB")
+_CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+# The bit of a name's first letter that says whether a reader may leave it out, and must be 0 in its third.
+_ANCILLARY = 0x20
+_PIECE = 1 << 16
+_IHDR = struct.Struct(">IIBBBBB")
 _GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
+_CHANNELS = {_GREY: 1, _COLOUR: 3, _PALETTE: 1, _GREY_ALPHA: 2, _COLOUR_ALPHA: 4}
+_BITS = {
+    _GREY: (1, 2, 4, 8, 16),
+    _COLOUR: (8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    _GREY_ALPHA: (8, 16),
+    _COLOUR_ALPHA: (8, 16),
+}
+# Where the pixels of each pass begin, and how far apart they are: left, top, across, down (PNG, section 8.1).
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 # A palette that ends early goes on in black.
 _COLOURS = 256
 
 
 class _Parts(NamedTuple):
-    """Width, height, bits, colour type, compression, filter and interlace; palette, transparency, pixels."""
+    """What pixels are made of: the size, the palette of a PNG that has one, the transparent colour or the alpha of
+    the palette, and the rows with their filters."""
 
-    size: tuple[int, int, int, int, int, int, int]
+    size: _Size
     palette: bytes
     transparent: bytes
-    pixels: bytes
+    rows: bytes
+
+
+class _Size(NamedTuple):
+    width: int
+    height: int
+    bits: int
+    colour: int
+    compression: int
+    filters: int
+    interlace: int
+
+    @property
+    def possible(self) -> bool:
+        return (
+            self.width > 0
+            and self.height > 0
+            and self.bits in _BITS.get(self.colour, ())
+            and (self.compression, self.filters) == (0, 0)
+            and self.interlace in (0, 1)
+        )
+
+    @property
+    def bytes_of_rows(self) -> int:
+        """How many bytes all rows have, each with its filter."""
+        passes = _ADAM7 if self.interlace else ((0, 0, 1, 1),)
+        sides = (
+            ((self.width - left + across - 1) // across, (self.height - top + down - 1) // down)
+            for left, top, across, down in passes
+        )
+        bits = self.bits * _CHANNELS[self.colour]
+        return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sides if columns > 0)
 
 
 def decode_png(data: bytes, path: str) -> NDArray[Any]:
     """Pixels uint8 or uint16 [H, W] or [H, W, C], C with alpha last when even. Raises `UnreadableImage`, and whatever
     Pillow raises."""
     parts = _parts(data, path)
-    _, _, bits, colour, *_ = parts.size
+    bits, colour = parts.size.bits, parts.size.colour
     if colour == _PALETTE:
         return _of_palette(parts)
     if bits < 16:
@@ -47,7 +94,8 @@ def decode_png(data: bytes, path: str) -> NDArray[Any]:
         return _with_alpha(parts, _opened(parts, bits, colour).astype(np.uint16))
     if colour == _GREY_ALPHA:
         # Two numbers of 16 bits are four of 8.
-        return _deep(_opened(parts, 8, _COLOUR_ALPHA)[..., ::2], _opened(parts, 8, _COLOUR_ALPHA)[..., 1::2])
+        stored = _opened(parts, 8, _COLOUR_ALPHA)
+        return _deep(stored[..., ::2], stored[..., 1::2])
     order = "RGB;16" if colour == _COLOUR else "RGBA;16"
     upper, lower = (_opened(parts, bits, colour, order + each) for each in "BL")
     return _with_alpha(parts, _deep(upper, lower))
@@ -59,12 +107,17 @@ def _deep(upper: NDArray[np.uint8], lower: NDArray[np.uint8]) -> NDArray[np.uint
 
 def _opened(parts: _Parts, bits: int, colour: int, order: str | None = None) -> NDArray[Any]:
     """The pixels as Pillow reads them; `order` is how it is told that they are stored."""
-    width, height, *_, interlace = parts.size
-    size = _SIZE.pack(width, height, bits, colour, 0, 0, interlace)
-    palette = parts.palette if colour == _PALETTE else b""
+    size = _IHDR.pack(*parts.size._replace(bits=bits, colour=colour))
+    # The palette is applied here; Pillow opens none without. Its pixels are not compressed again.
+    palette = bytes(3 * _COLOURS) if colour == _PALETTE else b""
     file = PNG_MAGIC + b"".join(
         _CHUNK.pack(len(content), name) + content + zlib.crc32(name + content).to_bytes(4, "big")
-        for name, content in ((b"IHDR", size), (b"PLTE", palette), (b"IDAT", parts.pixels), (b"IEND", b""))
+        for name, content in (
+            (b"IHDR", size),
+            (b"PLTE", palette),
+            (b"IDAT", zlib.compress(parts.rows, 0)),
+            (b"IEND", b""),
+        )
         if content or name == b"IEND"
     )
     with Image.open(io.BytesIO(file), formats=("PNG",)) as image:
@@ -79,14 +132,14 @@ def _of_palette(parts: _Parts) -> NDArray[np.uint8]:
     if parts.transparent:
         alpha = np.frombuffer(parts.transparent.ljust(_COLOURS, b"\xff"), np.uint8)
         colours = np.hstack([colours, alpha[:, None]])
-    return colours[_opened(parts, parts.size[2], _PALETTE)]
+    return colours[_opened(parts, parts.size.bits, _PALETTE)]
 
 
 def _with_alpha(parts: _Parts, pixels: NDArray[Any]) -> NDArray[Any]:
     """The pixels, those of the transparent colour transparent."""
-    _, _, bits, colour, *_ = parts.size
-    if not parts.transparent or colour not in (_GREY, _COLOUR):
+    if not parts.transparent:
         return pixels
+    bits = parts.size.bits
     most = np.iinfo(pixels.dtype).max
     key = np.frombuffer(parts.transparent, ">u2").astype(np.uint32) & ((1 << bits) - 1)
     if bits < 8:
@@ -97,34 +150,70 @@ def _with_alpha(parts: _Parts, pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _parts(data: bytes, path: str) -> _Parts:
-    """What the pixels are made of. Raises `UnreadableImage` where libpng would find it damaged."""
-    place, end = len(PNG_MAGIC), len(data)
-    size: Any = None
+    """What the pixels are made of. Raises `UnreadableImage` where libpng would not read on."""
+
+    def damaged(what: str) -> UnreadableImage:
+        return UnreadableImage(path, f"is a truncated or corrupt PNG: {what}")
+
+    size: _Size | None = None
     palette = transparent = b""
     pixels: list[bytes] = []
-    while True:
-        if place + 12 > end:
-            raise UnreadableImage(path, "is a truncated PNG: its end is missing")
-        length, name = _CHUNK.unpack_from(data, place)
-        content = data[place + 8 : place + 8 + length]
-        checked = data[place + 8 + length : place + 12 + length]
-        place += 12 + length
-        whole = zlib.crc32(name + content).to_bytes(4, "big") == checked
-        if name == b"IEND":
+    for name, content, whole in _chunks(data):
+        if name != b"IDAT" and pixels:
+            # What follows the pixels is not read.
             break
-        if not name[0] & 0x20 and (not whole or name not in (b"IHDR", b"PLTE", b"IDAT")):
-            raise UnreadableImage(path, f"is a truncated or corrupt PNG: its {name!r} is damaged")
+        critical = not name[0] & _ANCILLARY
+        wrong = critical and (not whole or name not in _CRITICAL or (size is None) != (name == b"IHDR"))
+        if wrong or not name.isalpha() or name[2] & _ANCILLARY:
+            raise damaged(f"its part {name!r} is damaged or out of place")
         if name == b"IHDR":
-            size = _SIZE.unpack(content)
-        elif name == b"PLTE":
-            palette = content
-        elif name == b"tRNS" and whole and not pixels:
-            transparent = content
+            size = _Size(*_IHDR.unpack(content))
+            if not size.possible:
+                raise damaged("its size or kind is none of a PNG")
+        elif name == b"PLTE" and size is not None and size.colour == _PALETTE:
+            if palette or not content or len(content) % 3 or len(content) > 3 * _COLOURS:
+                raise damaged("its palette is none")
+            palette = content[: 3 << size.bits]
+        elif name == b"tRNS" and whole and size is not None and not transparent:
+            most = {_GREY: 2, _COLOUR: 6, _PALETTE: len(palette) // 3}.get(size.colour, 0)
+            if len(content) == most or (size.colour == _PALETTE and len(content) < most):
+                transparent = content
         elif name == b"IDAT":
             pixels.append(content)
-    if size is None or not pixels:
-        raise UnreadableImage(path, "is a truncated or corrupt PNG: it has no pixels")
-    most = {_GREY: 2, _COLOUR: 6, _PALETTE: len(palette) // 3}.get(size[3], 0)
-    if len(transparent) > most or (size[3] != _PALETTE and len(transparent) != most):
-        transparent = b""
-    return _Parts(size, palette, transparent, b"".join(pixels))
+    if size is None or not pixels or (size.colour == _PALETTE and not palette):
+        raise damaged("it has no pixels")
+    try:
+        rows = _inflated(b"".join(pixels), size.bytes_of_rows)
+    except zlib.error as error:
+        raise damaged(str(error)) from error
+    if rows is None:
+        raise damaged("Not enough image data")
+    return _Parts(size, palette, transparent, rows)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """The parts of a file: name, content, and whether its check is right."""
+    place = len(PNG_MAGIC)
+    while place + 12 <= len(data):
+        length, name = _CHUNK.unpack_from(data, place)
+        end = place + 8 + length
+        content = data[place + 8 : end]
+        yield name, content, zlib.crc32(name + content).to_bytes(4, "big") == data[end : end + 4]
+        place = end + 4
+
+
+def _inflated(compressed: bytes, length: int) -> bytes | None:
+    """So many bytes of a stream; None where it does not have them, or does not end. Raises `zlib.error`.
+
+    What follows them is read and dropped, whatever it is; only its end has to be there.
+    """
+    stream = zlib.decompressobj()
+    rows = stream.decompress(compressed, length)
+    if len(rows) < length:
+        return None
+    try:
+        while not stream.eof and stream.unconsumed_tail:
+            stream.decompress(stream.unconsumed_tail, _PIECE)
+    except zlib.error:
+        return rows
+    return rows if stream.eof else None

@@ -27,11 +27,12 @@ Sink = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Frame:
-    """One image as it came; `key` tells it from another of the same name."""
+    """One image as it came; `key` tells it from another of the same name. `refused` says why it is not looked at."""
 
     name: str
     key: str
     data: bytes
+    refused: str | None = None
 
 
 class Source(Protocol):
@@ -72,7 +73,7 @@ class FolderSource:
         self._seen = {path.name: key for path, key in found.items()}
         for path in alike:
             with contextlib.suppress(OSError):
-                yield Frame(path.name, found[path], path.read_bytes())
+                yield _frame(path, found[path])
 
     def done(self, frame: Frame) -> None:
         if self._remove:
@@ -114,8 +115,19 @@ class FolderSource:
             self._files.write(ANSWERED, kept.encode(errors="surrogateescape"))
 
 
+def _frame(path: Path, key: str) -> Frame:
+    """A file of a folder, no more of it than an image may have. Raises OSError."""
+    with path.open("rb") as stream:
+        data = stream.read(MOST_IMAGE_BYTES + 1)
+    if len(data) > MOST_IMAGE_BYTES:
+        return Frame(path.name, key, b"", f"the image has more than {MOST_IMAGE_BYTES >> 20} MiB")
+    return Frame(path.name, key, data)
+
+
 def answer_frame(answer: Answer, frame: Frame, at: str) -> dict[str, Any]:
     """What a sink is given of one image. Raises what `answer` raises but for an image that cannot be decoded."""
+    if frame.refused is not None:
+        return {"at": at, "name": frame.name, "error": frame.refused}
     told = {"at": at, "name": frame.name, "image_sha256": hashlib.sha256(frame.data).hexdigest()}
     try:
         return {**told, **answer(frame.data)}

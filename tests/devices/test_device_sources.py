@@ -71,6 +71,24 @@ def test_an_image_that_cannot_be_read_is_told_and_not_asked_again(tmp_path: Path
     assert told["error"] == "is no image" and told["name"] == "x.png" and len(told["image_sha256"]) == 64
 
 
+def test_a_file_that_is_too_large_for_an_image_is_told_and_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(_: bytes) -> dict[str, Any]:
+        raise AssertionError("a model was asked")
+
+    monkeypatch.setattr("edge.sources.MOST_IMAGE_BYTES", 1 << 20)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "camera").mkdir()
+    with (tmp_path / "camera" / "film.mp4").open("wb") as stream:
+        stream.truncate(1 << 40)
+    source = FolderSource(tmp_path / "camera", Files(tmp_path / "state"))
+    assert list(source.frames()) == []
+    (found,) = source.frames()
+    told = answer_frame(asked, found, "now")
+    assert told == {"at": "now", "name": "film.mp4", "error": "the image has more than 1 MiB"}
+
+
 def test_lines_are_kept_up_to_a_size(tmp_path: Path) -> None:
     sink = LinesSink(tmp_path / "deep" / "answers.jsonl", max_mb=0.001)
     for number in range(100):
