@@ -32,7 +32,7 @@ def hostile_frames() -> dict[str, bytes]:
 def test_a_hostile_frame_is_unreadable_and_neither_model_nor_agent_notice(
     fleet: Fleet, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISIONOPS_IMAGE_SECONDS", "0.1")
+    monkeypatch.setenv("VISIONOPS_IMAGE_SECONDS", "0.02")
     fleet.publish(fleet.bundle(2))
     device.open_runner = ProcessRunner
     agent = device.start()
