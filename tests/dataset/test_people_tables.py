@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, plan_of
+from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, check_said, plan_of
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
@@ -369,3 +369,38 @@ def test_a_column_of_ones_own_may_hold_numbers_and_texts(tmp_path):
     plan = plan_of(files.root)
     assert plan.ok, plan.findings.to_string()
     assert plan.annotations["serial"].to_pylist() == ["0", "1", "A12", '["x", 2]']
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [
+        ({"bbox": None, "categories": None}, r"metadata.jsonl, row 1: expected objects with as many `bbox`"),
+        ({"bbox": [[1, 2, 3, 4]], "categories": "bolt"}, "expected objects with as many `bbox`"),
+        ({"bbox": "1 2 3 4", "categories": [1, 2, 3, 4, 5, 6, 7]}, "expected objects with as many `bbox`"),
+        ({"bbox": [[1, 2, 3, 4]], "categories": [None]}, "an object has the class 'None'; give each a name"),
+        ({"bbox": [[1, 2, 3, 4]], "categories": [{"id": 1}]}, "an object has the class \"{'id': 1}\""),
+        ({"bbox": [None], "categories": ["bolt"]}, "'None' is no box of four numbers"),
+        ("none", "expected objects with as many `bbox` as `categories`, found 'none'"),
+        (["none"], "expected objects"),
+        ([None], "expected objects"),
+        (7, "found 7"),
+    ],
+)
+def test_objects_that_are_none_are_named_with_their_row(tmp_path, objects, said):
+    files = Files(tmp_path / "data")
+    files.images("a.png")
+    files.text("metadata.jsonl", json.dumps({"file_name": "a.png", "objects": objects}))
+    with pytest.raises(SourceError, match=said) as caught:
+        read_source(files.root)
+    check_said(str(caught.value))
+
+
+def test_labels_of_images_beside_boxes_are_no_one_source(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images("a.png", "b.png")
+    files.text("boxes.csv", "path,label,x1,y1,x2,y2\na.png,bolt,1,1,5,5\n")
+    files.text("labels.csv", "path,label\nb.png,good\n")
+    with pytest.raises(
+        SourceError, match=r"labels.csv, row 2 labels a whole image, boxes.csv, row 2 has boxes"
+    ):
+        read_source(files.root)

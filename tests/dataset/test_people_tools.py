@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, plan_of, voc
+from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, check_said, plan_of, voc
 from visionops_assets.dataset.first_look import first_look
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
@@ -194,6 +194,16 @@ def label_studio_ellipse(files: Files) -> Comes:
     return Comes({"images/0.png": [("bolt", 13, 4, 6, 16)]})
 
 
+def cvat_tags_in_another_file(files: Files) -> Comes:
+    files.images("images/0.png", "images/1.png")
+    box = '<box label="bolt" xtl="2" ytl="3" xbr="12" ybr="11"/>'
+    files.text("boxes.xml", f'<annotations><image id="0" name="0.png">{box}</image></annotations>')
+    tag = '<image id="1" name="1.png"><tag label="good"/></image>'
+    files.text("tags.xml", f"<annotations>{tag}</annotations>")
+    told = [("WARN", "tags.xml has 1 tags, where others have boxes; they are not read")]
+    return Comes({"images/0.png": [BOX], "images/1.png": []}, told=told)
+
+
 def cvat_tags(files: Files) -> Comes:
     files.images("images/0.png", "images/1.png", "images/2.png")
     images = "".join(f'<image id="{n}" name="{n}.png"><tag label="{"ab"[n]}"/></image>' for n in range(2))
@@ -227,6 +237,141 @@ def label_studio_choices(files: Files) -> Comes:
     return Comes({"images/0.png": "a", "images/1.png": "b"}, told=[("WARN", "begin with another folder")])
 
 
+def result(kind: str, identity: str | None = None, turned: int = 0, **value: Any) -> dict[str, Any]:
+    """A result of Label Studio; `sides` are those of a box in pixels of 32 x 24."""
+    if (sides := value.pop("sides", None)) is not None:
+        value |= dict(zip(("x", "y", "width", "height"), _hundredths(*sides), strict=True))
+    told = {
+        "type": kind,
+        "original_width": 32,
+        "original_height": 24,
+        "image_rotation": turned,
+        "value": value,
+    }
+    return told if identity is None else told | {"id": identity}
+
+
+def _hundredths(x: float, y: float, w: float, h: float) -> tuple[float, ...]:
+    return x / 0.32, y / 0.24, w / 0.32, h / 0.24
+
+
+def rectangle(identity: str | None = None, turned: int = 0, **more: Any) -> dict[str, Any]:
+    return result("rectanglelabels", identity, turned, sides=BOX[1:], **{"rectanglelabels": ["bolt"], **more})
+
+
+def tasks(files: Files, *results: list[dict[str, Any]], name: str = "export.json", first: int = 0) -> None:
+    numbered = list(enumerate(results, start=first))
+    files.images(*(f"images/{n}.png" for n, _ in numbered if not (files.root / f"images/{n}.png").exists()))
+    files.json(name, [task(f"/data/local-files/?d=images/{n}.png", *some) for n, some in numbered])
+
+
+def choices_of_regions(files: Files) -> Comes:
+    chosen = result("choices", "r", sides=BOX[1:], choices=["bolt"])
+    tasks(
+        files,
+        [result("rectangle", "r", sides=BOX[1:]), chosen],
+        [result("rectangle", "r", sides=BOX[1:]), result("labels", "r", sides=BOX[1:], labels=["bolt"])],
+        [rectangle("r"), result("choices", "r", sides=BOX[1:], choices=["rusty"])],
+        [rectangle("r"), result("textarea", "r", sides=BOX[1:], text=["M8"])],
+        [rectangle("r"), result("rectangle", "s", sides=(1, 1, 4, 4))],
+    )
+    told = [
+        ("WARN", "images/2.png has 1 results of kind choices of a region"),
+        ("WARN", "images/3.png has 1 results of kind textarea"),
+        ("WARN", "images/4.png has 1 results of kind rectangle without a label"),
+    ]
+    return Comes({f"images/{n}.png": [BOX] for n in range(5)}, told=told)
+
+
+def tasks_with_other_results_only(files: Files) -> Comes:
+    mask = result("brushlabels", "m", format="rle", rle=[0, 1], brushlabels=["bolt"])
+    point = result("keypointlabels", "k", x=20, y=20, width=0.3, keypointlabels=["head"])
+    tasks(
+        files, [rectangle()], [result("choices", choices=["good"])], [mask], [point], [rectangle(), point], []
+    )
+    told = [
+        (
+            "WARN",
+            r"has 3 tasks with results but no box \(1 of kind .*\); their images are not annotated by them",
+        ),
+        *(("WARN", f"images/{n}.png has no annotation that is read; it is left out") for n in (1, 2, 3)),
+        ("WARN", "images/4.png has 1 results of kind keypointlabels"),
+        ("WARN", "images/5.png has an empty annotation"),
+    ]
+    return Comes({"images/0.png": [BOX], "images/4.png": [BOX], "images/5.png": []}, told=told)
+
+
+def boxes_in_one_file_and_choices_in_the_other(files: Files) -> Comes:
+    tasks(files, [rectangle()], [rectangle()], name="boxes.json")
+    tasks(files, *([result("choices", choices=["good"])] for _ in range(2)), name="choices.json", first=1)
+    told = [
+        ("WARN", "choices.json has 2 tasks with results but no box"),
+        ("WARN", "images/2.png has no annotation"),
+    ]
+    return Comes({"images/0.png": [BOX], "images/1.png": [BOX]}, told=told)
+
+
+def names_of_uploads(files: Files) -> Comes:
+    files.images("images/a.png", "images/ab12cd34-b.png", "images/c.png")
+    names = ("ab12cd34-a.png", "ab12cd34-b.png", "c.png")
+    files.json("export.json", [task(f"/data/upload/1/{name}", rectangle()) for name in names])
+    told = [
+        ("WARN", "a.png is called 'ab12cd34-a.png' there: 1 names of images begin with"),
+        ("WARN", "another folder"),
+    ]
+    return Comes({f"images/{name}": [BOX] for name in ("a.png", "ab12cd34-b.png", "c.png")}, told=told)
+
+
+def shown_turned(files: Files) -> Comes:
+    tasks(files, [rectangle(turned=90)], [rectangle()])
+    told = [("WARN", "images/0.png was shown turned in Label Studio")]
+    return Comes({f"images/{n}.png": [BOX] for n in range(2)}, told=told)
+
+
+def drawn_on_another_image(files: Files) -> Comes:
+    tasks(files, [rectangle() | {"original_width": 24, "original_height": 32}], [rectangle()])
+    told = [("ERROR", "images/0.png measures 32×24, its annotation says 24×32")]
+    return Comes(
+        {f"images/{n}.png": [BOX] for n in range(2)} | {"images/0.png": [("bolt", 1.5, 4, 7.5, 10.667)]},
+        told=told,
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"annotations": [{"result": [None]}]}, r"task 0: its result is no list of objects \('\[None\]'\)"),
+        ({"annotations": [{"result": "none"}]}, r"task 0: its result is no list of objects \('none'\)"),
+        ({"annotations": "none"}, "task 0: its annotations is no list of objects"),
+        (
+            {"annotations": [{"result": [{"type": "choices", "value": "a"}]}]},
+            "has the value 'a', which is no object",
+        ),
+        ({"annotations": [{"result": [result("choices", choices=[None])]}]}, r"its choices are '\[None\]'"),
+        (
+            {"annotations": [{"result": [rectangle() | {"value": {"points": [1], "labels": ["a"]}}]}]},
+            "no usable coord",
+        ),
+    ],
+)
+def test_a_result_that_is_none_is_named_with_its_task(tmp_path, broken, said):
+    files = Files(tmp_path / "data")
+    files.images("images/0.png")
+    files.json("export.json", [{"data": {"image": "images/0.png"}, **broken}])
+    with pytest.raises(SourceError, match=said) as caught:
+        read_source(files.root)
+    check_said(str(caught.value))
+
+
+def test_masks_alone_are_no_backgrounds(tmp_path):
+    files = Files(tmp_path / "data")
+    mask = result("brushlabels", "m", format="rle", rle=[0, 1], brushlabels=["bolt"])
+    tasks(files, [mask], [mask])
+    with pytest.raises(SourceError, match=r"2 tasks, none labelled with a box or choice; .* brushlabels"):
+        first_look(read_source(files.root))
+    assert not len(read_source(files.root).images)
+
+
 CASES = [
     *(sizes_that_say_nothing, sizes_that_are_wrong, floats, corners_the_wrong_way, parts, lists),
     *(
@@ -244,10 +389,12 @@ CASES = [
         cvat_images,
         cvat_shapes,
         cvat_tags,
+        cvat_tags_in_another_file,
         label_studio_boxes,
         label_studio_ellipse,
     ),
-    label_studio_choices,
+    *(label_studio_choices, choices_of_regions, tasks_with_other_results_only, names_of_uploads),
+    *(boxes_in_one_file_and_choices_in_the_other, shown_turned, drawn_on_another_image),
 ]
 
 
@@ -276,6 +423,16 @@ LABELME = {"version": "5.0", "shapes": [{"label": "a", "points": [[1, 1], [5, 5]
     [
         ("0.json", LABELME, "0.json is a file of LabelMe, which is not read; convert it with"),
         ("via.json", {"0.png": {"regions": [{"shape_attributes": {}}]}}, "the VGG Image Annotator"),
+        (
+            "min.json",
+            [{"image": "/data/upload/1/0.png", "id": 1, "choice": "a", "annotator": 1, "annotation_id": 1}],
+            "min.json is a file of Label Studio's JSON-MIN, which is not read; convert it with its own export as JSON",
+        ),
+        (
+            "min.json",
+            [{"ocr": "0.png", "label": [{"x": 1, "width": 2, "rectanglelabels": ["a"]}], "annotation_id": 1}],
+            "Label Studio's JSON-MIN",
+        ),
         ("samples.json", {"samples": [{"ground_truth": {"_cls": "Detections"}}]}, "FiftyOne"),
         ("a.csv", "ImageID,Source,LabelName,XMin,XMax,YMin,YMax\n0,x,y,0,1,0,1\n", "a table of Open Images"),
         ("train.tfrecord", "x", "TFRecord"),

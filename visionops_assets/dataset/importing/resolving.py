@@ -20,6 +20,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX, SUFFIX, Finder, Meant
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.stated_splits import split_of_file, stem
 
 _TOLD = {
@@ -77,6 +78,7 @@ class _Resolving:
             )
             for reason, times in self._images_left_out.items()
         ]
+        self._check_one_kind()
         self._match_rows()
         splits = self._splits()
         images = self._gathered(splits)
@@ -85,6 +87,20 @@ class _Resolving:
         return Resolved(
             images, self._findings, self._images_left_out, self._seen, self._left_out, self._supposed
         )
+
+    def _check_one_kind(self) -> None:
+        """Raise `SourceError` where some rows label whole images and others draw boxes."""
+        label, boxes = self._rows.label, self._rows.boxes
+        if label is None or boxes is None:
+            return
+        labelled, drawn = (
+            np.flatnonzero(one.is_valid().to_numpy(zero_copy_only=False)) for one in (label, boxes)
+        )
+        if len(labelled) and len(drawn):
+            raise SourceError(
+                f"{self._said.where(int(labelled[0]))} labels a whole image, {self._said.where(int(drawn[0]))} has "
+                "boxes; a project is about one of them: give a source with labels or one with boxes"
+            )
 
     def _match_rows(self) -> None:
         unmatched: dict[str, list[int]] = defaultdict(list)

@@ -8,6 +8,7 @@ of an image where there are no outlines. The subset is the split.
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
+from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.formats.plain_xml import elements, root_is
 from visionops_assets.dataset.importing.formats.regions import around, ellipse, turned_corners
 from visionops_assets.dataset.importing.listing import Listing
@@ -35,11 +36,16 @@ def recognises(listing: Listing) -> str | None:
 def read(listing: Listing, stated: Stated) -> Said:
     """What CVAT's files say of their images. Raises `SourceError` naming file and image."""
     said = Said(kept_by="image")
-    for name in _files(listing):
+    files = {name: [*_images(listing.file(name), stated.encoding)] for name in _files(listing)}
+    # One source is about objects or about whole images.
+    shapes = any(boxes for images in files.values() for _, boxes, _ in images)
+    tagged = any(tags for images in files.values() for *_, tags in images)
+    for name, images in files.items():
         said.read.add(name)
-        images = [*_images(listing.file(name), stated.encoding)]
-        shapes = any(boxes for _, boxes, _ in images)
-        tagged = any(tags for *_, tags in images)
+        beside = sum(len(tags) for *_, tags in images) if shapes else 0
+        if beside:
+            what = f"has {beside:,} tags, where others have boxes"
+            said.findings.append(Finding("all read", name, what, "they are not read", "WARN"))
         for number, (image, boxes, tags) in enumerate(images):
             split = split_of(image.get("subset") or "")
             size = stated_size(image.get("width"), image.get("height"))

@@ -8,6 +8,11 @@ _HEAD = 1 << 14
 _DATUM = "`datum convert -i FOLDER -if {} -f coco -o OUT -- --save-media`"
 # By what stands at the beginning of a JSON file.
 _JSON = (
+    (
+        rb'"annotation_id"|"rectanglelabels"|"polygonlabels"',
+        "Label Studio's JSON-MIN",
+        "its own export as JSON",
+    ),
     (rb'"dm_format_version"|"dm_format"', "Datumaro", _DATUM.format("datumaro")),
     (rb'"imagePath"[\s\S]*"shapes"|"shapes"[\s\S]*"imagePath"', "LabelMe", _DATUM.format("label_me")),
     (

@@ -1,17 +1,21 @@
-"""Label Studio's own JSON: a list of tasks with rectangles, polygons and choices.
+"""Label Studio's own JSON: a list of tasks with rectangles, polygons, ellipses and choices.
 
-Coordinates are hundredths of the image. Of several annotations of a task the last one that was not cancelled counts. A
-task without a result shows no object where others have boxes, and is not labelled elsewhere.
+Coordinates are hundredths of the image as it is stored, also where it was shown turned (`image_rotation`). Of several
+annotations of a task the last one that was not cancelled counts. A source with boxes is about objects: a task without
+a result shows none then, and one with other results only is not annotated. Elsewhere choices label whole images.
 """
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.columns import SHARES
 from visionops_assets.dataset.importing.formats.json_stream import JSONFile
-from visionops_assets.dataset.importing.formats.regions import around, ellipse, turned_box
-from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.formats.label_studio_regions import Region, regions_of
+from visionops_assets.dataset.importing.listing import Index, Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
@@ -20,9 +24,9 @@ from visionops_assets.dataset.importing.source_files import SourceFile
 NAME = "label-studio"
 
 _HEAD = 1 << 14
-_OUTLINES = ("rectanglelabels", "polygonlabels", "ellipselabels")
-_NAMED = ("labels", *_OUTLINES)
-_UPLOADED = "?d="
+_LOCAL = "?d="
+# What is put before the name of a file that is uploaded.
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 def recognises(listing: Listing) -> str | None:
@@ -33,52 +37,76 @@ def recognises(listing: Listing) -> str | None:
 
 def read(listing: Listing, stated: Stated) -> Said:
     """What the tasks say of their images. Raises `SourceError` naming file and task."""
-    said = Said(kept_by="task", why_unlabelled="has no annotation")
-    unlabelled = total = 0
-    for name in _files(listing):
+    said = Said(kept_by="task", why_unlabelled="has no annotation that is read")
+    files = {name: [*_tasks(listing.file(name), stated)] for name in _files(listing)}
+    tasks = [task for some in files.values() for task in some]
+    _name_as_stored(tasks, listing, said)
+    detects = any(task.boxes for task in tasks)
+    classifies = not detects and any(task.choices for task in tasks)
+    for name, some in files.items():
         said.read.add(name)
-        tasks = [
-            _Task(task, f"{listing.file(name)}: task {number}")
-            for number, task in _tasks(listing.file(name), stated)
-        ]
-        classifies = any(task.choices for task in tasks) and not any(task.boxes for task in tasks)
-        for number, task in enumerate(tasks):
-            if not task.result:
-                unlabelled += 1
-            if (classifies and not task.choices) or (not classifies and not task.answered):
+        passed, kinds = 0, Counter[str]()
+        for number, task in enumerate(some):
+            if not task.answered or (classifies and task.is_empty):
                 continue
-            if task.more:
-                said.tell(
-                    "annotated once",
-                    f"has {task.more + 1} annotations ({name})",
-                    "the last one counts",
-                    "WARN",
-                )
-            for kind, times in task.not_read.items():
-                said.left_out[f"of kind {kind}"] += times
-                said.tell("all read", f"has {times} results of kind {kind}", "they are not read", "WARN")
-            if classifies:
-                chosen = sorted(set(task.choices))
-                if len(chosen) > 1:
-                    said.tell(
-                        "one label an image", f"has the choices {', '.join(chosen)} ({name})", "keep one"
-                    )
-                said.left_out["other choices of the image"] += len(task.choices) - 1
-                said.add(task.image, name, number, label=task.choices[0])
+            if task.choices if classifies else task.boxes or task.is_empty:
+                _add(said, task, name, number, classifies)
             else:
-                if not task.boxes:
-                    why = "it is taken for an image without objects"
-                    said.tell("annotated", "has an empty annotation", why, "WARN")
-                said.add(task.image, name, number, boxes=task.boxes, frame=SHARES)
-        total += len(tasks)
-    if total == unlabelled:
-        said.none_labelled = f"{', '.join(sorted(said.read))}: {total:,} tasks, none labelled"
+                passed += 1
+                kinds += task.kinds()
+        if passed:
+            said.left_out.update({f"of kind {kind}": times for kind, times in kinds.items()})
+            said.findings.append(_passed(name, passed, kinds, "choice" if classifies else "box"))
+    said.none_labelled = _none_labelled(said, tasks)
     said.left_out = +said.left_out
     return said
 
 
+def _add(said: Said, task: "_Task", file: str, number: int, classifies: bool) -> None:
+    """A task whose image is taken, and what is told of it."""
+    if task.more:
+        said.tell(
+            "annotated once", f"has {task.more + 1} annotations ({file})", "the last one counts", "WARN"
+        )
+    for kind, times in task.others.items():
+        said.left_out[f"of kind {kind}"] += times
+        said.tell("all read", f"has {times} results of kind {kind}", "they are not read", "WARN")
+    if task.turned:
+        what, why = (
+            "was shown turned in Label Studio",
+            "its boxes are taken as those of the image as it is stored",
+        )
+        said.tell("size as stated", f"{what} ({file})", why, "WARN")
+    if classifies:
+        chosen = sorted(set(task.choices))
+        if len(chosen) > 1:
+            said.tell("one label an image", f"has the choices {', '.join(chosen)} ({file})", "keep one")
+        said.left_out["other choices of the image"] += len(task.choices) - 1
+        said.add(task.image, file, number, label=task.choices[0])
+        return
+    if not task.boxes:
+        why = "it is taken for an image without objects"
+        said.tell("annotated", "has an empty annotation", why, "WARN")
+    said.left_out["choices of an image with boxes"] += len(task.choices)
+    said.add(task.image, file, number, boxes=task.boxes, frame=task.frame)
+
+
+def _passed(file: str, times: int, kinds: Counter[str], lacking: str) -> Finding:
+    found = ", ".join(f"{number:,} of kind {kind}" for kind, number in kinds.most_common(4))
+    what = f"has {times:,} tasks with results but no {lacking} ({found})"
+    return Finding("annotated", file, what, "their images are not annotated by them", "WARN")
+
+
+def _none_labelled(said: Said, tasks: Sequence["_Task"]) -> str | None:
+    if any(task.boxes or task.choices for task in tasks):
+        return None
+    kinds = sum((task.kinds() for task in tasks), Counter[str]())
+    others = f" with a box or choice; there are results of kind {', '.join(sorted(kinds))}" if kinds else ""
+    return f"{', '.join(sorted(said.read))}: {len(tasks):,} tasks, none labelled{others}"
+
+
 class _Task:
-    """A task: its image, its boxes as shares and its choices."""
+    """A task: its image, its boxes in the frame that they say (or as shares), its choices, other results by kind."""
 
     def __init__(self, task: Any, where: str) -> None:
         data = task.get("data") if isinstance(task, dict) else None
@@ -87,53 +115,62 @@ class _Task:
         self.image = _image(data, where)
         given = [
             one
-            for one in task.get("annotations") or task.get("completions") or ()
-            if isinstance(one, dict) and not one.get("was_cancelled")
+            for one in _listed(task.get("annotations") or task.get("completions"), "annotations", where)
+            if not one.get("was_cancelled")
         ]
         self.answered, self.more = bool(given), max(0, len(given) - 1)
-        self.result = given[-1].get("result") or [] if given else []
+        results = _listed(given[-1].get("result"), "result", where) if given else []
+        regions, self.choices = regions_of(results, where)
+        self.others, self.turned = Counter[str](), any(region.turned for region in regions)
+        sizes = {region.size for region in regions}
+        self.frame = sizes.pop() if len(sizes) == 1 and (0, 0) not in sizes else SHARES
         self.boxes: list[Box] = []
-        self.choices: list[str] = []
-        self.not_read: dict[str, int] = {}
-        for one in self.result:
-            self._take(one, where)
+        for region in regions:
+            self._take(region)
 
-    def _take(self, one: dict[str, Any], where: str) -> None:
-        value, kind = one.get("value") or {}, str(one.get("type"))
-        if "choices" in value:
-            self.choices += [str(choice) for choice in value["choices"]]
+    def _take(self, region: Region) -> None:
+        for kind in region.beside:
+            self.others[kind] += 1
+        if region.box is None or not region.names:
+            self.others[region.kind if region.box is None else f"{region.kind} without a label"] += 1
             return
-        labels = next((value[name] for name in _NAMED if value.get(name)), None)
-        try:
-            box = _outline(value, int(one.get("original_width") or 0), int(one.get("original_height") or 0))
-        except (TypeError, ValueError, KeyError) as error:
-            raise SourceError(f"{where}: a {kind} has no usable coordinates") from error
-        if box is None or not labels:
-            if one.get("type") in ("rectangle", "relation"):
-                return
-            self.not_read[kind] = self.not_read.get(kind, 0) + 1
-            return
-        x, y, w, h = (side / 100 for side in box)
-        self.boxes += [{"x": x, "y": y, "w": w, "h": h, "label": str(label)} for label in labels]
+        width, height = (1, 1) if self.frame == SHARES else self.frame
+        x, y, w, h = (side / 100 * by for side, by in zip(region.box, (width, height) * 2, strict=True))
+        self.boxes += [{"x": x, "y": y, "w": w, "h": h, "label": name} for name in region.names]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all was said of its image."""
+        return not (self.boxes or self.choices or self.others)
+
+    def kinds(self) -> Counter[str]:
+        """Its results that are no boxes, by kind."""
+        return self.others + Counter(choices=len(self.choices))
 
 
-def _outline(value: dict[str, Any], width: int, height: int) -> tuple[float, float, float, float] | None:
-    """Left, top, width and height of what is drawn, in hundredths."""
-    if "points" in value:
-        return around([(float(x), float(y)) for x, y in value["points"]])
-    if "radiusX" in value:
-        x, y, rx, ry = (float(value[side]) for side in ("x", "y", "radiusX", "radiusY"))
-        # In hundredths of the sides, which are not equally long.
-        across, down = (width or 100) / 100, (height or 100) / 100
-        left, top, w, h = ellipse(
-            x * across, y * down, rx * across, ry * down, float(value.get("rotation") or 0)
-        )
-        return left / across, top / down, w / across, h / down
-    if "width" not in value:
-        return None
-    x, y, w, h = (float(value[side]) for side in ("x", "y", "width", "height"))
-    degrees = float(value.get("rotation") or 0)
-    return turned_box(x, y, w, h, degrees, width, height) if degrees else (x, y, w, h)
+def _listed(value: Any, what: str, where: str) -> list[dict[str, Any]]:
+    """A list of objects; empty where there is none. Raises `SourceError`."""
+    if value in (None, []):
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise SourceError(f"{where}: its {what} is no list of objects ({str(value)[:60]!r})")
+    return value
+
+
+def _name_as_stored(tasks: Sequence[_Task], listing: Listing, said: Said) -> None:
+    """Take off what Label Studio puts before the names of uploads, where the images do not have it."""
+    if not any(_UPLOADED.match(task.image.rpartition("/")[2]) for task in tasks):
+        return
+    there, first, times = Index(listing.images, lambda name: name.rpartition("/")[2]), "", 0
+    for task in tasks:
+        last = task.image.rpartition("/")[2]
+        own = _UPLOADED.sub("", last, count=1) if _UPLOADED.match(last) else last
+        if own != last and there.first(last) is None and there.first(own) is not None:
+            first, times, task.image = first or last, times + 1, own
+    if times:
+        what = f"is called {first!r} there: {times:,} names of images begin with what Label Studio puts before uploads"
+        name = _UPLOADED.sub("", first, count=1)
+        said.findings.append(Finding("named as written", name, what, "they are read without it", "WARN"))
 
 
 def _image(data: dict[str, Any], where: str) -> str:
@@ -141,9 +178,11 @@ def _image(data: dict[str, Any], where: str) -> str:
     text = next((data[name] for name in names if isinstance(data.get(name), str)), None)
     text = text or next((one for one in data.values() if isinstance(one, str)), None)
     if text is None:
-        raise SourceError(f"{where} names no image in its data ({', '.join(data)})")
-    # Of local files the path comes as a query.
-    return unquote(text.partition(_UPLOADED)[2]) if _UPLOADED in text else text
+        raise SourceError(f"{where} names no image in its data ({', '.join(data)[:200]})")
+    # Of local files the path comes as a query; a signed address has one that says nothing of it.
+    if _LOCAL in text:
+        return unquote(text.partition(_LOCAL)[2])
+    return text.partition("?")[0] if text.startswith(("http://", "https://")) else text
 
 
 def _files(listing: Listing) -> list[str]:
@@ -159,5 +198,6 @@ def _is_tasks(path: SourceFile) -> bool:
     )
 
 
-def _tasks(path: SourceFile, stated: Stated) -> Iterator[tuple[int, Any]]:
-    yield from JSONFile(path, stated.encoding).items()
+def _tasks(path: SourceFile, stated: Stated) -> Iterator[_Task]:
+    for number, task in JSONFile(path, stated.encoding).items():
+        yield _Task(task, f"{path}: task {number}")

@@ -258,15 +258,15 @@ class _Table:
         """Objects as Hugging Face has them: lists of boxes and of their classes."""
         if absent(value) or value == []:
             return []
-        if isinstance(value, list):
-            value = {key: [one.get(key) for one in value] for key in value[0]}
+        value, shown = _by_key(value), ", ".join(value) if isinstance(value, dict) else repr(value)[:60]
         boxes = next((value[key] for key in ("bbox", "bboxes", "boxes") if key in value), None)
-        key = next(
-            (key for key in ("categories", "category", "labels", "label", "classes") if key in value), None
-        )
-        if boxes is None or key is None or len(boxes) != len(value[key]):
+        named_by = ("categories", "category", "labels", "label", "classes")
+        classes = next((value[key] for key in named_by if key in value), None)
+        if not isinstance(boxes, list) or not isinstance(classes, list) or len(boxes) != len(classes):
+            raise SourceError(f"{where}: expected objects with as many `bbox` as `categories`, found {shown}")
+        if any(absent(one) or isinstance(one, (list, dict)) for one in classes):
             raise SourceError(
-                f"{where}: expected objects with as many `bbox` as `categories`, found {', '.join(value)}"
+                f"{where}: an object has the class {_odd(classes)!r}; give each a name or number"
             )
         # Hugging Face documents COCO's order for these folders; nobody does for Parquet.
         order = self._order or ("xywh" if self._name.rpartition("/")[2].startswith("metadata.") else None)
@@ -275,7 +275,7 @@ class _Table:
         named = self._rows.names.get(self._objects or "", [])
         return [
             box_of(four_numbers(four, where), class_of(one, named), order or "xywh")
-            for four, one in zip(boxes, value[key], strict=True)
+            for four, one in zip(boxes, classes, strict=True)
         ]
 
     def _class(self, value: Any, column: str) -> str:
@@ -329,6 +329,17 @@ def _column(lowered: Mapping[str, str], names: tuple[str, ...], rows: Rows, show
         f"{shown}: none of its columns ({', '.join(rows.columns)[:400]}) is called {', '.join(names)}; rename one, or "
         "add a first line that names them"
     )
+
+
+def _by_key(value: Any) -> dict[str, Any]:
+    """Objects as lists by what they say of each; nothing where it is neither that nor a list of objects."""
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return {key: [one.get(key) for one in value] for key in value[0]}
+    return value if isinstance(value, dict) else {}
+
+
+def _odd(classes: list[Any]) -> str:
+    return str(next(one for one in classes if absent(one) or isinstance(one, (list, dict))))[:60]
 
 
 def _own(box: Any, where: str) -> Box:
