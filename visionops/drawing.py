@@ -33,21 +33,16 @@ _LOSSLESS_PIXELS = 1 << 20
 
 
 class Drawings:
-    """A new folder of pictures, one for each image that was answered.
+    """Pictures in a new folder, one for each image that was answered. They are written to `made`, which becomes
+    `folder` when it is whole."""
 
-    Raises FileExistsError for a folder with something in it: no image may be written over.
-    """
-
-    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise FileExistsError(f"{folder} is there already and not empty: name a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+    def __init__(self, folder: Path, made: Path, classes: Sequence[str]) -> None:
+        self._folder, self._made = folder, made
         self._colours = {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(classes)}
         self._taken: dict[str, int] = {}
 
     def draw(self, file: Path, data: bytes, told: Mapping[str, Any]) -> Path:
-        """Draw one answer as `predict` gives it; where it was written."""
+        """Draw one answer as `predict` gives it; where it will be."""
         pixels = decode_whole(data, str(file), 3)
         height, width = pixels.shape[:2]
         boxes = told.get("boxes")
@@ -66,13 +61,11 @@ class Drawings:
         number = self._taken[file.stem] = self._taken.get(file.stem, 0) + 1
         name = file.stem if number == 1 else f"{file.stem} ({number})"
         if picture.width * picture.height > _LOSSLESS_PIXELS:
-            target = self._folder / f"{name}.jpeg"
-            picture.save(target, "JPEG", quality=90)
-            return target
+            picture.save(self._made / f"{name}.jpeg", "JPEG", quality=90)
+            return self._folder / f"{name}.jpeg"
         content = encoded(picture)
-        target = self._folder / f"{name}.{kind_of(content)}"
-        target.write_bytes(content)
-        return target
+        (self._made / f"{name}.{kind_of(content)}").write_bytes(content)
+        return self._folder / f"{name}.{kind_of(content)}"
 
 
 def in_words(told: Mapping[str, Any]) -> str:

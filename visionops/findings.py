@@ -65,9 +65,13 @@ def command(
 
 
 def write_csv(findings: "pd.DataFrame", file: Path) -> None:
-    """All findings as CSV, the box in a column a side. Raises ValueError for a file of another kind."""
+    """All findings as CSV, whole or not at all, the box in a column a side.
+
+    Raises ValueError for a file of another kind, and OSError.
+    """
     import pandas as pd
 
+    from resources.whole_outputs import whole_file
     from visionops_assets.dataset.findings_file import all_columns, for_spreadsheets
 
     if file.suffix.lower() != ".csv":
@@ -82,7 +86,10 @@ def write_csv(findings: "pd.DataFrame", file: Path) -> None:
     )
     first = ["image", "check", "severity", "label", "suspected", "confidence"]
     ordered = table[first + [name for name in table if name not in first]]
-    pd.concat([for_spreadsheets(ordered), sides], axis=1).to_csv(file, index=False, encoding="utf-8")
+    with whole_file(file) as unfinished:
+        pd.concat([for_spreadsheets(ordered), sides], axis=1).to_csv(
+            unfinished, index=False, encoding="utf-8"
+        )
 
 
 def _plain(row: dict[Any, Any]) -> dict[str, Any]:

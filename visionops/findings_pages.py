@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from edge.decode import decode_whole
 from edge.image_header import UnreadableImage
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
+from resources.whole_outputs import whole_folder
 from visionops_assets.dataset.annotations import read_annotations
 from visionops_assets.dataset.findings_file import boxes_in_words
 from visionops_assets.dataset.layout import annotations_path, batch_of, is_image
@@ -48,20 +48,13 @@ def write_pages(
 
     Raises FileExistsError for a folder that is not empty, and what lakeFS raises.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already and not empty: name a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        made = Path(scratch) / "pages"
-        (made / PICTURES).mkdir(parents=True)
+    with whole_folder(folder) as made:
+        (made / PICTURES).mkdir()
         labels = _labels(lakefs, project, found)
         pictures = _Pictures(lakefs, project.repository, found.commit.id, labels, made, progress)
         pictures.write(found.table)
         for name, page in _pages(project, found, labels, pictures.written):
             (made / name).write_text(to_html(page), encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        made.rename(folder)
 
 
 def _labels(lakefs: LakeFSResource, project: Project, found: BatchFindings) -> dict[str, Labelled]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,7 @@ def command(
     read; the others are answered.
     """
     interruption.keep("what was logged is kept")
+    from resources.whole_outputs import whole_folder
     from visionops import services
     from visionops.drawing import Drawings, in_words
     from visionops.prediction_log import PredictionLog, this_machine
@@ -59,17 +61,19 @@ def command(
     if note is not None:
         typer.echo(note, err=True)
     least, source = _least_score(model, min_score)
-    drawings = Drawings(draw, model.shipped.classes) if draw is not None else None
     written = None
     if log:
         written = PredictionLog(services.spool(), found, device or this_machine(), group)
-    answers = [
-        told
-        for start in range(0, len(files), BATCH)
-        for told in _batch(model, files[start : start + BATCH], written, least, drawings)
-    ]
-    if written is not None:
-        written.flush()
+    with whole_folder(draw) if draw is not None else nullcontext() as made:
+        drawings = Drawings(draw, made, model.shipped.classes) if draw is not None and made else None
+        answers = [
+            told
+            for start in range(0, len(files), BATCH)
+            for told in _batch(model, files[start : start + BATCH], written, least, drawings)
+        ]
+        # Before the drawings have their name: where the log cannot be written, nothing is in the way of the next try.
+        if written is not None:
+            written.flush()
     if as_json:
         told = {
             "project": project,

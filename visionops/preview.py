@@ -14,22 +14,21 @@ _COLUMNS, _SIDE = 5, 256
 
 
 def write_preview(source: "Source", folder: Path) -> None:
-    """Write sheets of up to 60 images, evenly spread, and a page of them into a new folder.
+    """Write sheets of up to 60 images, evenly spread, and a page of them into a new folder, which is there whole or not
+    at all.
 
-    Raises FileExistsError for a folder with something in it.
+    Raises FileExistsError for a folder with something else in it.
     """
     import numpy as np
 
     from edge.decode import decode_whole
     from edge.image_header import UnreadableImage, probe
+    from resources.whole_outputs import whole_folder
     from visionops.drawing import PALETTE
     from visionops_assets.dataset.findings import sides_of
     from visionops_assets.dataset.importing.frames import settled
     from visionops_assets.dataset.pictures import Captioned, Mark, contact_sheet, marked
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already and not empty: name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
     annotated = np.flatnonzero(source.images.annotated)
     chosen = source.images.take(
         annotated[np.linspace(0, len(annotated) - 1, min(SHOWN, len(annotated))).astype(int)]
@@ -59,12 +58,15 @@ def write_preview(source: "Source", folder: Path) -> None:
         drawn = np.asarray(marked(values, marks, scale))
         what = image.label or f"{len(boxes)} {'box' if len(boxes) == 1 else 'boxes'}"
         shown.append(Captioned(drawn, f"{image.name.rpartition('/')[2]}: {what}"))
-    names = []
-    for start in range(0, len(shown), _ON_A_SHEET):
-        names.append(f"sheet-{start // _ON_A_SHEET + 1}.png")
-        (folder / names[-1]).write_bytes(contact_sheet(shown[start : start + _ON_A_SHEET], _COLUMNS, _SIDE))
     title = f"{len(shown)} of {len(source.images):,} images ({html.escape(source.format)})"
-    sheets = "".join(f'<p><img src="{name}" alt="{name}"></p>\n' for name in names)
-    (folder / "index.html").write_text(
-        f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<h1>{title}</h1>\n{sheets}'
-    )
+    # An import that was ended after it had drawn them is typed again.
+    with whole_folder(folder, or_the_same=True) as made:
+        names = []
+        for start in range(0, len(shown), _ON_A_SHEET):
+            names.append(f"sheet-{start // _ON_A_SHEET + 1}.png")
+            sheet = contact_sheet(shown[start : start + _ON_A_SHEET], _COLUMNS, _SIDE)
+            (made / names[-1]).write_bytes(sheet)
+        sheets = "".join(f'<p><img src="{name}" alt="{name}"></p>\n' for name in names)
+        (made / "index.html").write_text(
+            f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<h1>{title}</h1>\n{sheets}'
+        )

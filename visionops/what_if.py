@@ -120,6 +120,7 @@ def _outcome(project: "Project", partition: str) -> "tuple[Verdict, Comparison |
 
 
 def _add(report: Path | None, text: str) -> None:
+    from resources.whole_outputs import append
+
     if report is not None:
-        with report.open("a", encoding="utf-8") as stream:
-            stream.write(f"{text}\n")
+        append(report, f"{text}\n")

@@ -18,6 +18,7 @@ import pandas as pd
 from edge.image_header import probe
 from resources.artifact_store import ArtifactStore
 from resources.escaping import cell
+from resources.whole_outputs import whole_folder
 from visionops_assets.dataset.importing.source import Box
 from visionops_assets.dataset.label_files import ImageToLabel, label_formats, write_label_files
 from visionops_assets.monitoring.labels_wanted import BY_LOT, WANTED_COLUMNS
@@ -62,6 +63,7 @@ def export_images(
     blind: bool = False,
 ) -> int:
     """Write the frames of wanted rows, (capture, bytes) each, and what is to be labelled; returns how many images.
+    The folder is there whole or not at all.
 
     `boxes` are the model's, by image digest (detection); `format_` is one of `label_formats`, by default the first.
     The model's answers go along as a start, unless `blind`. Images that were drawn by lot never have them: they say
@@ -73,7 +75,24 @@ def export_images(
         raise ValueError(f"{format_} holds no labels of {task}: name one of {', '.join(label_formats(task))}")
     if folder.exists() and any(folder.iterdir()):
         raise FolderNotEmpty(f"{folder} is not empty: name a new folder, labels in it might be lost")
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    with whole_folder(folder) as made:
+        return _write(
+            made, wanted, frames, task=task, classes=classes, boxes=boxes, format_=format_, blind=blind
+        )
+
+
+def _write(
+    folder: Path,
+    wanted: pd.DataFrame,
+    frames: Iterable[tuple[str, bytes]],
+    *,
+    task: str,
+    classes: Sequence[str],
+    boxes: Mapping[str, Sequence[Mapping[str, Any]]],
+    format_: str,
+    blind: bool,
+) -> int:
+    (folder / "images").mkdir()
     rows = {row["capture"]: row for row in wanted.to_dict("records")}
     written: list[ImageToLabel] = []
     for capture, content in frames:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.escaping import visible
+from resources.whole_outputs import whole_file
 from visionops_assets.promotion.page import Gallery, Heading, Page, Picture
 
 STYLE = """
@@ -128,7 +129,5 @@ def write_html(page: Page, file: Path) -> None:
     """Write a page as HTML, whole or not at all. Raises ValueError for a file of another kind, and OSError."""
     if file.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{file}: the page is HTML; name it {file.with_suffix('.html').name}")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    unfinished.write_text(to_html(page), encoding="utf-8")
-    unfinished.replace(file)
+    with whole_file(file) as unfinished:
+        unfinished.write_text(to_html(page), encoding="utf-8")

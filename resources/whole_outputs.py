@@ -1,0 +1,159 @@
+"""Files and folders that people name: whole under their name, or not there, whatever ends the writer.
+
+What is written lies beside its name, hidden, and is renamed when it is whole. Who writes holds a lock on it; what
+nobody holds a lock on was left by a writer that was killed, and the next one to write there removes it.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_SUFFIX = ".unfinished"
+# Folders that cannot be replaced: where a disk is mounted, or beside which nothing may be written.
+_STAYS = {errno.EBUSY, errno.EXDEV, errno.ENOTDIR}
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A path to write a file to, which is `target` at the end of the block, in place of what lay there.
+
+    Raises what the block raises, and OSError, naming `target`; then what lay there is as it was.
+    """
+    with _named(target):
+        # What a link leads to is what is written.
+        place = target.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_file():
+            # A device or a pipe takes what it is given.
+            yield place
+            return
+        unfinished = _beside(place)
+        with _locked(unfinished, os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)):
+            yield unfinished
+            with unfinished.open("rb") as stream:
+                os.fsync(stream.fileno())
+            if place.exists():
+                unfinished.chmod(place.stat().st_mode & 0o7777)
+            unfinished.replace(place)
+
+
+def append(target: Path, text: str) -> None:
+    """Add text to a file, all of it or none. Raises OSError naming the file."""
+    with _named(target), target.open("ab", buffering=0) as stream:
+        before, content = os.fstat(stream.fileno()), text.encode()
+        try:
+            while content:
+                content = content[stream.write(content) :]
+        except OSError:
+            if stat.S_ISREG(before.st_mode):
+                stream.truncate(before.st_size)
+            raise
+
+
+@contextmanager
+def whole_folder(target: Path, *, or_the_same: bool = False) -> Iterator[Path]:
+    """An empty folder to write to, which is `target` at the end of the block: a new folder, or one without anything.
+    `or_the_same`, it may hold just what the block writes, as after a command that was ended later on.
+
+    Raises FileExistsError for a folder with something in it, what the block raises, and OSError naming `target`.
+    """
+    if not or_the_same:
+        require_new_folder(target)
+    with _named(target):
+        place = target.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = _beside(place)
+        unfinished.mkdir()
+        with _locked(unfinished, os.open(unfinished, os.O_RDONLY | os.O_DIRECTORY)):
+            yield unfinished
+            if or_the_same and _content(place) == _content(unfinished):
+                return
+            require_new_folder(target)
+            try:
+                unfinished.rename(place)
+            except OSError as error:
+                if error.errno not in _STAYS or not place.is_dir():
+                    raise
+                for entry in sorted(unfinished.iterdir()):
+                    shutil.move(entry, place / entry.name)
+
+
+def require_new_folder(target: Path) -> None:
+    """Raise FileExistsError where a folder is not new, nor empty: something in it might be lost."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is there already and not empty: name a new folder")
+
+
+def discard(place: Path) -> None:
+    """Remove a file or a folder that is whole: it is gone from its name at once, whatever ends this process."""
+    gone = _beside(place)
+    place.rename(gone)
+    _remove(gone)
+
+
+def remove_left(place: Path) -> None:
+    """Remove what writers of a place left that were killed."""
+    for left in place.parent.glob(f".{_quoted(place.name)}.*{_SUFFIX}"):
+        with suppress(OSError):
+            lock = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(left)
+            finally:
+                os.close(lock)
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder by its path there."""
+    files = folder.rglob("*") if folder.is_dir() else ()
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
+
+
+def _beside(place: Path) -> Path:
+    """A new hidden name beside a place, from which what was left behind is removed first."""
+    remove_left(place)
+    return place.with_name(f".{place.name}.{uuid.uuid4().hex}{_SUFFIX}")
+
+
+@contextmanager
+def _locked(unfinished: Path, lock: int) -> Iterator[None]:
+    """Hold a lock on what is being written; gone at the end, where it was not renamed."""
+    try:
+        # A file system without locks has nobody's leftovers removed.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
+        _remove(unfinished)
+
+
+def _remove(left: Path) -> None:
+    if left.is_dir():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
+
+
+def _quoted(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """An error of the system's about a hidden name, or about none, is one about what was asked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.strerror != os.strerror(error.errno):
+            raise
+        about = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        if about and _SUFFIX not in about:
+            raise
+        raise type(error)(error.errno, error.strerror, str(target)) from error

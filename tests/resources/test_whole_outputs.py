@@ -1,0 +1,122 @@
+"""What people name to be written is there whole or not at all, whatever ends the writer."""
+
+import errno
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources.whole_outputs import append, whole_file, whole_folder
+from tests import processes
+
+
+def write_and_die(folder: str, target: str) -> None:
+    """Be killed half way."""
+    os.chdir(folder)
+    if target.endswith("/"):
+        with whole_folder(Path(target)) as made:
+            (made / "one").write_bytes(b"one")
+            os.kill(os.getpid(), signal.SIGKILL)
+    with whole_file(Path(target)) as made:
+        made.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("target", ["page.html", "pages/", "a [b]*.csv", "new/below/pages/"])
+def test_a_killed_writer_leaves_nothing_under_the_name_and_the_next_one_takes_its_rest_away(
+    tmp_path: Path, target: str
+) -> None:
+    said = tmp_path.with_name("said")
+    for _ in range(2):
+        ended = processes.run(write_and_die, str(tmp_path), target, environment=os.environ, said=said)
+        assert ended.code == -signal.SIGKILL, ended.said
+        assert not (tmp_path / target).exists()
+    place = tmp_path / target
+    if target.endswith("/"):
+        with whole_folder(place) as made:
+            (made / "one").write_bytes(b"whole")
+        assert (place / "one").read_bytes() == b"whole"
+    else:
+        with whole_file(place) as made:
+            made.write_bytes(b"whole")
+        assert place.read_bytes() == b"whole"
+    assert list(place.parent.iterdir()) == [place], "what the killed ones left is gone"
+
+
+def test_one_that_writes_takes_nothing_away_from_another(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a.csv") as first, whole_file(tmp_path / "a.csv") as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert (tmp_path / "a.csv").read_bytes() == b"first", "the last to be whole"
+    with pytest.raises(FileExistsError, match="not empty"), whole_folder(tmp_path / "f") as one:
+        (one / "x").touch()
+        with whole_folder(tmp_path / "f") as other:
+            (other / "y").touch()
+    assert [path.name for path in (tmp_path / "f").iterdir()] == ["y"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "f"]
+
+
+def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"before")
+    file.chmod(0o640)
+    with pytest.raises(RuntimeError, match="the reason"), whole_file(file) as made:
+        made.write_bytes(b"half")
+        raise RuntimeError("the reason")
+    assert file.read_bytes() == b"before" and list(tmp_path.iterdir()) == [file]
+    with whole_file(file) as made:
+        made.write_bytes(b"after")
+    assert file.read_bytes() == b"after" and file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_stays_one_and_a_device_takes_what_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere.csv")
+    with whole_file(tmp_path / "link") as made:
+        made.write_bytes(b"content")
+    assert (tmp_path / "elsewhere.csv").read_bytes() == b"content" and (tmp_path / "link").is_symlink()
+    with whole_file(Path(os.devnull)) as made:
+        made.write_bytes(b"content")
+    assert not Path(os.devnull).is_file()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder").symlink_to(tmp_path / "empty")
+    with whole_folder(tmp_path / "folder") as made:
+        (made / "one").touch()
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["one"]
+
+
+def test_the_same_again_is_fine_where_it_is_asked_for(tmp_path: Path) -> None:
+    for content, fits in ((b"1", True), (b"1", True), (b"2", False)):
+        try:
+            with whole_folder(tmp_path / "f", or_the_same=True) as made:
+                (made / "one").write_bytes(content)
+        except FileExistsError:
+            assert not fits
+    assert (tmp_path / "f" / "one").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.fixture
+def at_most_4096_bytes() -> Iterator[None]:
+    """No file may become larger."""
+    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, heard)
+
+
+@pytest.mark.usefixtures("at_most_4096_bytes")
+def test_an_error_of_the_disk_names_what_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as raised, whole_file(tmp_path / "a.csv") as made:
+        made.write_bytes(bytes(8192))
+    assert raised.value.errno == errno.EFBIG and raised.value.filename == str(tmp_path / "a.csv")
+    (tmp_path / "report.md").write_bytes(b"before")
+    with pytest.raises(OSError) as raised:
+        append(tmp_path / "report.md", "x" * 8192)
+    assert raised.value.filename == str(tmp_path / "report.md")
+    assert (tmp_path / "report.md").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
