@@ -1,6 +1,8 @@
 """A home that was copied or moved is a home of its own: nothing in it points at where it was."""
 
+import errno
 import hashlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 from desk import Desk
 
 from lakefs_local import discovery
+from resources.machine_errors import in_words
 from resources.model_addresses import ADDRESSES
 from resources.model_connection import open_client
 from tests.world import write_batch
@@ -100,3 +103,84 @@ def test_a_link_to_a_home_is_that_home(desk_of_promoted: Desk, copy: Path, tmp_p
     link.symlink_to(desk_of_promoted.world.root)
     open_client(f"sqlite:///{link / 'mlflow' / 'mlflow.db'}")
     assert addresses(desk_of_promoted.world.root) == old
+
+
+@pytest.fixture
+def on_another_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be renamed, since it lies on another disk: a home."""
+    rename = Path.rename
+
+    def renamed(path: Path, target: Path) -> Path:
+        if path.name == "home" and target.name == "elsewhere":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(function, die)
+
+
+# Where a move to another disk may be killed, in its order.
+MOVES = [
+    "shutil.copy2",
+    "resources.whole_outputs.discard",
+    "resources.whole_outputs._remove",
+    "visionops.home._arrived",
+]
+
+
+@pytest.mark.usefixtures("on_another_disk")
+@pytest.mark.parametrize("place", MOVES)
+def test_a_move_to_another_disk_killed_anywhere_goes_on_and_leaves_one_home(copy: Path, place: str) -> None:
+    target, made = copy.with_name("elsewhere"), content(copy)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, place)
+        move_home(copy, target)
+    assert any(whole.is_dir() and content(whole) == made for whole in (copy, target)), "one of them is whole"
+    if not copy.exists():
+        # What every command makes in the home that it is told of.
+        (copy / "dagster").mkdir(parents=True)
+        (copy / "dagster" / "dagster.yaml").symlink_to(__file__)
+    assert move_home(copy, target) == target
+    assert content(target) == made and all(value.startswith(target.as_uri()) for value in addresses(target))
+    assert [path.name for path in copy.parent.iterdir()] == ["elsewhere"]
+
+
+@pytest.mark.usefixtures("on_another_disk")
+def test_a_copy_that_somebody_worked_in_is_not_thrown_away(copy: Path) -> None:
+    target = copy.with_name("elsewhere")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, "resources.whole_outputs.discard")
+        move_home(copy, target)
+    (target / "artifacts" / "new").write_bytes(b"work")
+    with pytest.raises(HomeNotMoved, match=f"export VISIONOPS_HOME={target}"):
+        move_home(copy, target)
+    assert (target / "artifacts" / "new").exists() and (copy / "mlflow").is_dir()
+
+
+@pytest.mark.usefixtures("on_another_disk")
+def test_a_disk_without_room_for_a_home_is_named_and_the_home_stays(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, target = content(copy), copy.with_name("elsewhere")
+
+    def full(source: str, to: str, **_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError) as raised:
+        patch.setattr(shutil, "copy2", full)
+        move_home(copy, target)
+    assert in_words(raised.value).startswith(f"no room is left on the disk of {target}: ")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(HomeNotMoved, match="1 are free"):
+        move_home(copy, target)
+    assert content(copy) == made and [path.name for path in copy.parent.iterdir()] == ["home"]
