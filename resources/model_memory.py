@@ -89,12 +89,14 @@ class ModelMemory:
             self.write(project, (self.read(project) or Remembered()).with_these(**seen))
 
     def rename(self, project: str, name: str) -> None:
-        """What is remembered of a project is another name's."""
+        """What is remembered of a project is another name's, beside what was seen under that since."""
         known = self.read(project)
         if known is None or self.root is None:
             return
         versions = {number: _record(name, number, _version(each)) for number, each in known.versions.items()}
-        self.write(name, Remembered(known.tags, known.aliases, versions))
+        since = self.read(name) or Remembered()
+        renamed = Remembered(known.tags, known.aliases, versions)
+        self.write(name, renamed.with_these(since.tags, since.aliases, since.versions))
         ArtifactStore(root=self.root).path(_key(project)).unlink(missing_ok=True)
 
 

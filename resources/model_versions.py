@@ -69,15 +69,17 @@ class Models:
                     return sorted(found)
 
     def rename(self, project: str, name: str) -> None:
-        """Give a registered model another name, with its versions, tags and aliases. Raises `ModelNotFound`.
+        """Give a registered model another name, with its versions, tags and aliases, and what is remembered of it.
 
-        An entry without versions that has the name already makes room.
+        An entry without versions that has the name already makes room. Raises `ModelNotFound` where there is neither
+        name; one that was renamed, and its memory not, is completed.
         """
         with self._connection.client(f"registered model {project}", missing=ModelNotFound) as client:
-            taken = name in self.projects() and not self.versions(name)
-            if taken:
-                client.delete_registered_model(name)
-            client.rename_registered_model(project, name)
+            known = self.projects()
+            if project in known or name not in known:
+                if name in known and not self.versions(name):
+                    client.delete_registered_model(name)
+                client.rename_registered_model(project, name)
         self._memory.rename(project, name)
 
     def ensure(self, project: str) -> None:

@@ -18,6 +18,7 @@ from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_registry import ModelRegistry
 from resources.nearest import there_are
+from resources.whole_outputs import whole_file
 from visionops_assets import run_tags
 from visionops_assets.history import production, read_history
 from visionops_assets.monitoring.inference_log import belongs_to, production_repository
@@ -87,8 +88,10 @@ class Renaming:
                 if _move(root, old, new):
                     self.say(f"{root.root}: the folder is {new} now")
             self._runs(old, new)
-            if old in self.registry.models.projects():
+            known = self.registry.models.projects()
+            if old in known or new in known:
                 self.registry.models.rename(old, new)
+            if old in known:
                 self.say(f"registered model: versions, history and champion are {new}'s")
         if file is not None and _declare(file, old, new):
             self.say(f"{file} declares {new}")
@@ -132,13 +135,14 @@ class Renaming:
 
     def _production(self, repository: str, old: str, new: str) -> None:
         try:
+            # Of a rename that was killed, which may have deleted what it had not committed under the new name.
+            if any(self.lakefs.uncommitted(repository, MAIN)):
+                self.lakefs.reset(repository, MAIN)
             entries = [one.path for one in self.lakefs.objects(repository, MAIN) if belongs_to(one.path, old)]
         except LakeFSNotFound:
             return
         if not entries:
             return
-        if any(self.lakefs.uncommitted(repository, MAIN)):
-            self.lakefs.reset(repository, MAIN)
         contents = self.lakefs.read_many(repository, f"{MAIN}@", entries)
         renamed = ((_renamed(path, old, new), partial(bytes, content)) for path, content in contents)
         self.lakefs.write_many(repository, MAIN, renamed)
@@ -207,11 +211,10 @@ def _declare(path: Path, old: str, new: str) -> bool:
     changed = re.sub(
         rf"^(project:\s*[\"']?){re.escape(old)}\b", rf"\g<1>{new}", text, count=1, flags=re.MULTILINE
     )
-    if changed == text:
-        return False
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(changed)
-    temporary.replace(path)
-    if path.stem == old and not path.with_stem(new).exists():
+    if changed != text:
+        with whole_file(path) as unfinished:
+            unfinished.write_text(changed)
+    renamed = path.stem == old and not path.with_stem(new).exists()
+    if renamed:
         path.rename(path.with_stem(new))
-    return True
+    return renamed or changed != text

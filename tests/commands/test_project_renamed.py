@@ -1,9 +1,13 @@
 """A project under another name keeps what it has, and one that was renamed in its file alone is told of."""
 
+from pathlib import Path
+
 import pytest
 from desk import Desk
 
 from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.model_memory import ModelMemory
 from resources.model_registry import ModelRegistry
 from tests.world import write_batch
 from visionops import renaming
@@ -75,6 +79,9 @@ def test_a_renamed_project_keeps_its_champion_runs_and_log(desk_of_promoted: Des
     [
         "_production",
         "rename",
+        "save",
+        "memory",
+        "the file's name",
         pytest.param("_tables", marks=pytest.mark.stated),
         pytest.param("_runs", marks=pytest.mark.stated),
     ],
@@ -89,14 +96,24 @@ def test_a_rename_that_was_killed_goes_on(
         raise Killed
 
     with monkeypatch.context() as patched:
-        if dies_at == "rename":
-            models = type(ModelRegistry(tracking_uri="sqlite:///none").models)
-            patched.setattr(models, "rename", die)
+        owner, name = {
+            "rename": (type(ModelRegistry(tracking_uri="sqlite:///none").models), "rename"),
+            "save": (LakeFSResource, "save"),
+            "memory": (ModelMemory, "rename"),
+            "the file's name": (Path, "rename"),
+        }.get(dies_at, (renaming.Renaming, dies_at))
+        if name == "rename" and owner is Path:
+            rename = Path.rename
+            patched.setattr(
+                Path, "rename", lambda path, to: die() if path.suffix == ".yaml" else rename(path, to)
+            )
         else:
-            patched.setattr(renaming.Renaming, dies_at, die)
+            patched.setattr(owner, name, die)
         with pytest.raises(Killed):
             desk.run("project", "rename", "shapes", "signs")
     desk.run("project", "rename", "shapes", "signs")
+    assert [path.name for path in (desk.world.root / "projects").iterdir()] == ["signs.yaml"]
+    assert desk.world.artifacts.names("registry") == ["signs.json"]
     whole(desk, "signs")
 
 
