@@ -1,5 +1,6 @@
 """`visionops rollback`: take a bad model out of production at once."""
 
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ import typer
 from visionops import interruption
 
 if TYPE_CHECKING:
+    from resources.model_registry import ModelRegistry
     from visionops_assets.promotion.change import Change
 
 # What `--to` names where no version is to run.
@@ -50,6 +52,8 @@ def command(
     registry = services.registry()
     try:
         who, when = services.actor(), datetime.now(UTC)
+        if to is None and leaving is None:
+            leaving = _left_by_a_killed_one(registry, project, who, why, group)
         if to == NOTHING:
             change = retire(registry, project=project, who=who, why=why, when=when, group=group)
         else:
@@ -81,6 +85,29 @@ def command(
         typer.echo(f"promotion is on hold; `visionops release {project} --why TEXT` lifts it")
     if change.version is None:
         typer.echo("nothing is in production; the next challenger that holds the floors is a first champion")
+
+
+def _left_by_a_killed_one(
+    registry: "ModelRegistry", project: str, who: str, why: str, group: str
+) -> int | None:
+    """The version that this very command got away from when it was killed before it told Dagster: typed again, it is
+    not to go back twice. None where Dagster was told, or cannot say."""
+    from visionops import services
+    from visionops_assets.history import production
+
+    made = production(registry.models.get(project), group).since
+    if made is None or (made.kind, made.who, made.why) != ("rollback", who, why):
+        return None
+    # Nothing that Dagster does may block a rollback.
+    with contextlib.suppress(Exception), services.dagster() as instance:
+        from dagster import AssetKey
+
+        from visionops_assets.asset_options import IN_PRODUCTION
+        from visionops_assets.promotion.presentation import untold_change
+
+        untold = untold_change(instance, registry, project, AssetKey([project, IN_PRODUCTION]))
+        return made.from_version if untold is not None and untold.number == made.number else None
+    return None
 
 
 def _version(text: str | None) -> int | None:

@@ -5,10 +5,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from promotion_world import PROJECT, hour, judged
 from test_killed_on_mlflow import trained_on
+from typer.testing import CliRunner
 
 from tests.world import World, shapes_project
+from visionops import rollback
 from visionops_assets.promotion.promote import promote
 
 
@@ -59,3 +62,36 @@ def test_executed_again_it_does_not_go_back_twice(promoted: World) -> None:
     copied = {name: value for name, value in run.tags.items() if name.startswith("visionops/")}
     assert launch(promoted, tags=copied, why="scratches", actor="ada").success
     assert running(promoted) == 2
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+def test_a_command_killed_before_it_told_dagster_does_not_go_back_twice_when_it_is_typed_again(
+    promoted: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionops.command_line import app
+
+    for name in ("LAKEFS_ENDPOINT", "MLFLOW_TRACKING_URI", "VISIONOPS_ARTIFACTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VISIONOPS_HOME", str(promoted.root))
+    monkeypatch.setenv("DAGSTER_HOME", str(promoted.root / "instance"))
+    monkeypatch.setenv("VISIONOPS_PROJECTS", str(promoted.root / "projects"))
+    monkeypatch.setenv("VISIONOPS_ACTOR", "ada@example.com")
+    (promoted.root / "projects").mkdir()
+    declared = promoted.project.model_dump(mode="json", exclude_none=True)
+    (promoted.root / "projects" / f"{PROJECT}.yaml").write_text(yaml.safe_dump(declared))
+    typed = ["rollback", PROJECT, "--why", "scratches"]
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(rollback, "_tell", die)
+        CliRunner().invoke(app, typed, catch_exceptions=False)
+    assert running(promoted) == 2
+    again = CliRunner().invoke(app, typed, catch_exceptions=False)
+    assert "it was so already" in again.stdout and running(promoted) == 2
+    further = CliRunner().invoke(app, typed, catch_exceptions=False)
+    assert further.exit_code == 0 and running(promoted) == 1, "it was told, so this is another one"
