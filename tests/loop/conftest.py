@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from homes import Home
+from verbs import IMAGES, Verb
 
 from lakefs_local import discovery
 from tests.world import copy_registry, shapes_project, write_batch
@@ -49,3 +50,51 @@ def undisturbed(new_home: Callable[[], Home]) -> tuple[str, int]:
     done = home.visionops("tick")
     assert done.code == 0, done.said
     return home.champion()
+
+
+@pytest.fixture(scope="module")
+def grown(new_home: Callable[[], Home]) -> Home:
+    """A home with two versions of which the second is in production, an experiment, and a day with wanted labels."""
+    home = new_home()
+    declared = shapes_project(production={"captures": {"share": 1.0}}).model_dump(
+        mode="json", exclude_none=True
+    )
+    (home.root / "projects" / "shapes.yaml").write_text(yaml.safe_dump(declared))
+    week = write_batch(home.root / "week-02", 120, 2)
+    seen = write_batch(home.root / "seen", 60, 9)
+    for arguments in (
+        ("tick",),
+        ("import", "shapes", str(week), "--batch", "week-02"),
+        ("tick",),
+        ("promote", "shapes", "--override", "--why", "a second version"),
+        ("train", "shapes", "--set", "epochs=5"),
+        ("predict", "shapes", str(seen), "--log"),
+        ("tick",),
+    ):
+        done = home.visionops(*arguments)
+        assert done.code == 0, done.said
+    discovery.stop(home.root / "home" / "lakefs")
+    return home
+
+
+@pytest.fixture
+def home_of(
+    tmp_path: Path, new_home: Callable[[], Home], request: pytest.FixtureRequest
+) -> Iterator[Callable[[Verb], Home]]:
+    made: list[Home] = []
+
+    def make(verb: Verb) -> Home:
+        if verb.grown:
+            root = tmp_path / str(len(made))
+            home = Home(shutil.copytree(request.getfixturevalue("grown").root, root, symlinks=True))
+        else:
+            home = new_home()
+        if verb.name == "demo":
+            del home.environment["VISIONOPS_PROJECTS"]
+        made.append(home)
+        write_batch(home.root / "week-03", IMAGES, 3)
+        return home
+
+    yield make
+    for home in made:
+        discovery.stop(home.root / "home" / "lakefs")

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,18 +13,16 @@ from pathlib import Path
 
 import pytest
 from homes import Home
+from verbs import VERBS, Verb, marked
 
-from lakefs_local import discovery
 from resources.model_registry import ModelRegistry
 from tests import processes
-from tests.world import write_batch
 from visionops import interruption
 from visionops_assets import run_tags
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 # Python's own start hears SIGINT with a traceback, and dies of SIGTERM; nobody can tell it otherwise.
 BY_PYTHON = {-signal.SIGINT, -signal.SIGTERM, 1}
-IMAGES = 240
 
 
 @dataclass(frozen=True)
@@ -46,105 +43,12 @@ class Waits:
         FileLock.acquire = acquire  # type: ignore[assignment, method-assign]
 
 
-@dataclass(frozen=True)
-class Verb:
-    """A command line; `{}` stands for the folder of the home. `grown`, it needs a home with two versions."""
-
-    line: str
-    grown: bool = False
-    stated: bool = True
-    # Never ends by itself.
-    serves: bool = False
-    # May be told, at the second time, that it is done.
-    again: tuple[int, ...] = (0,)
-
-    @property
-    def name(self) -> str:
-        return self.line.split()[0]
-
-
-VERBS = (
-    Verb("tick", stated=False),
-    Verb("import shapes {}/week-03 --batch week-03", stated=False),
-    Verb("export shapes main --dvc {}/exported"),
-    Verb("train shapes --set epochs=9"),
-    Verb("init more --from {}/week-03 --yes --floor 0.3", again=(0, 1)),
-    Verb("what-if shapes"),
-    Verb("submit {run}", grown=True),
-    Verb("compare shapes 1 2", grown=True),
-    Verb("findings shapes week-01 --html {}/pages", again=(0, 1)),
-    Verb("predict shapes {}/week-03 --log", grown=True),
-    Verb("rollback shapes --why tried", grown=True, again=(0, 1)),
-    Verb("reproduce shapes --present-versions", grown=True),
-    Verb("serve shapes --port 0", grown=True, serves=True),
-    Verb("verify shapes"),
-    Verb("why shapes", grown=True),
-    Verb("status shapes", grown=True),
-    Verb("doctor", again=(0, 1)),
-    # Of the projects of this repository.
-    Verb("demo --days 0"),
-)
-MARKED = [
-    pytest.param(verb, id=verb.name, marks=[pytest.mark.stated] if verb.stated else []) for verb in VERBS
-]
-
-
-@pytest.fixture(scope="module")
-def grown(new_home: Callable[[], Home]) -> Home:
-    """A home with two versions of which the second is in production, and an experiment."""
-    home = new_home()
-    week = write_batch(home.root / "week-02", 120, 2)
-    for arguments in (
-        ("tick",),
-        ("import", "shapes", str(week), "--batch", "week-02"),
-        ("tick",),
-        ("promote", "shapes", "--override", "--why", "a second version"),
-        ("train", "shapes", "--set", "epochs=5"),
-    ):
-        done = home.visionops(*arguments)
-        assert done.code == 0, done.said
-    discovery.stop(home.root / "home" / "lakefs")
-    return home
-
-
-@pytest.fixture
-def home_of(
-    tmp_path: Path, new_home: Callable[[], Home], request: pytest.FixtureRequest
-) -> Iterator[Callable[[Verb], Home]]:
-    made: list[Home] = []
-
-    def make(verb: Verb) -> Home:
-        if verb.grown:
-            root = tmp_path / str(len(made))
-            home = Home(shutil.copytree(request.getfixturevalue("grown").root, root, symlinks=True))
-        else:
-            home = new_home()
-        if verb.name == "demo":
-            del home.environment["VISIONOPS_PROJECTS"]
-        made.append(home)
-        write_batch(home.root / "week-03", IMAGES, 3)
-        return home
-
-    yield make
-    for home in made:
-        discovery.stop(home.root / "home" / "lakefs")
-
-
-def arguments(verb: Verb, home: Home) -> list[str]:
-    line = verb.line.replace("{}", str(home.root))
-    if "{run}" in line:
-        registry = ModelRegistry(tracking_uri=f"sqlite:///{home.root / 'home' / 'mlflow' / 'mlflow.db'}")
-        runs = registry.runs.search("shapes")
-        line = line.replace("{run}", next(run.id for run in runs if "epochs=5" in run.name))
-    return line.split()
-
-
 @contextlib.contextmanager
 def command(verb: Verb, home: Home) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
     said = home.root / "said"
     with said.open("wb") as file:
         child = subprocess.Popen(
-            [sys.executable, "-m", "visionops", *arguments(verb, home)],
+            [sys.executable, "-m", "visionops", *verb.inputs(home)],
             stdout=file,
             stderr=file,
             stdin=subprocess.DEVNULL,
@@ -216,7 +120,7 @@ def holds(home: Home, production: bool) -> None:
             assert run.tags.get(run_tags.ATTEMPT, "1") == "1"
 
 
-@pytest.mark.parametrize("verb", MARKED)
+@pytest.mark.parametrize("verb", marked("tick", "import"))
 def test_a_command_may_be_ended_at_any_moment_and_goes_on(
     verb: Verb, home_of: Callable[[Verb], Home], count: Callable[[int, int], int]
 ) -> None:
@@ -259,7 +163,7 @@ def test_a_command_that_waits_for_another_ends_and_has_done_nothing(
     before, waits = home.champion(), tmp_path / "waits"
     registry = ModelRegistry(tracking_uri=f"sqlite:///{home.root / 'home' / 'mlflow' / 'mlflow.db'}")
     with registry.lock("shapes"):
-        running = home.start(*arguments(verb, home), before=Waits(waits))
+        running = home.start(*verb.inputs(home), before=Waits(waits))
         while not waits.exists():
             assert running.child.is_alive(), running.said
             time.sleep(0.01)
