@@ -4,8 +4,10 @@ Images of which neither a miniature nor details show anything, tiny or plain one
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from edge.decode import Pixels
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.duplicates import BITS, correlation, hashed
 from visionops_assets.dataset.groups import numbered
-from visionops_assets.dataset.proposals import Hashes, Pairs
+from visionops_assets.dataset.proposals import Block, Hashes, Pairs
 from visionops_assets.dataset.scenes import Scenes
 from visionops_assets.dataset.views import Views, portions
 
@@ -30,6 +32,7 @@ MIN_CORRELATION = 0.99
 Pair = tuple[int, int]
 Copies = tuple[int, int, float]
 Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
+Item = TypeVar("Item")
 
 
 class NearDuplicate(NamedTuple):
@@ -64,19 +67,20 @@ def find_near_duplicates(
         sureties = _sureties(first_new, sizes, load)
     comparison = Comparison(sizes, load)
     copied: list[Pair] = []
-    for number, some in enumerate(Hashes(phashes, sureties, sizes, first_new).proposed()):
-        if number % _PARTS_UNTIL_GIVEN_BACK == 0:
-            give_back()
-        newer, older = some.newer, some.older
-        if isinstance(some, Pairs):
-            alike = same[newer] == same[older]
-            copied += zip(newer[alike].tolist(), older[alike].tolist(), strict=True)
-            comparison.add_pairs(newer[~alike], older[~alike])
-        else:
-            rows, columns = np.nonzero(some.maybe & (same[newer][:, None] == same[older]))
-            some.maybe[rows, columns] = False
-            copied += zip(newer[rows].tolist(), older[columns].tolist(), strict=True)
-            comparison.add(newer, older, some.maybe)
+
+    def told_apart() -> Iterator[Block | Pairs]:
+        """What is proposed without copies, each image looked at."""
+        for some in Hashes(phashes, sureties, sizes, first_new).proposed():
+            rest, copies = _without_copies(some, same)
+            copied.extend(copies)
+            comparison.prepare(rest)
+            yield rest
+
+    with closing(_one_ahead(told_apart())) as looked_at:
+        for number, some in enumerate(looked_at):
+            if number % _PARTS_UNTIL_GIVEN_BACK == 0:
+                give_back()
+            comparison.add(some)
     found = [(*pair, 1.0) for pair in copied] + comparison.copies()
     return sorted(
         NearDuplicate(new, old, int(np.bitwise_count(phashes[new] ^ phashes[old])), alike)
@@ -91,7 +95,10 @@ def near_duplicates_among(
 ) -> list[Copies]:
     """Those of pairs of images (P,) that are near duplicates, in order; `pixels` and `load` as above."""
     comparison = Comparison(pixels, load)
-    comparison.add_pairs(ones, others)
+    older, newer = np.unique(np.sort(np.stack([ones, others], axis=1), axis=1), axis=0).T
+    pairs = Pairs(newer, older)
+    comparison.prepare(pairs)
+    comparison.add(pairs)
     return comparison.copies()
 
 
@@ -104,17 +111,14 @@ class Comparison:
         self._scenes = Scenes(len(pixels), self._views)
         self._plain: list[Copies] = []
 
-    def add(self, newer: NDArray[np.int64], older: NDArray[np.int64], maybe: NDArray[np.bool_]) -> None:
-        """Look at the pairs that `maybe` (N, M) has of images `newer` (N,) and `older` (M,)."""
-        rows, columns = np.nonzero(self._scenes.add(newer, older, maybe))
-        self._plain += self._correlated(newer[rows], older[columns])
+    def prepare(self, some: Block | Pairs) -> None:
+        """Look at the images of what is proposed."""
+        self._scenes.prepare(some)
 
-    def add_pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> None:
-        """Look at pairs (P,)."""
-        pairs = np.unique(np.sort(np.stack([ones, others], axis=1), axis=1), axis=0)
-        older, newer = pairs.T
-        left = self._scenes.add_pairs(newer, older)
-        self._plain += self._correlated(newer[left], older[left])
+    def add(self, some: Block | Pairs) -> None:
+        """Look at what is proposed, each pair once."""
+        left = self._scenes.add(some)
+        self._plain += self._correlated(left.newer, left.older)
 
     def copies(self) -> list[Copies]:
         """The near duplicates as (newer, older, correlation), in order."""
@@ -133,6 +137,30 @@ class Comparison:
                     value = correlation(one, other)
                     if value >= MIN_CORRELATION:
                         yield new, old, value
+
+
+def _without_copies(some: Block | Pairs, same: NDArray[np.int32]) -> tuple[Block | Pairs, list[Pair]]:
+    """What is proposed but for images with the same bytes, which have the same number; and these, as pairs."""
+    newer, older = some.newer, some.older
+    if isinstance(some, Pairs):
+        equal = same[newer] == same[older]
+        left: Block | Pairs = Pairs(newer[~equal], older[~equal])
+        newer, older = newer[equal], older[equal]
+    else:
+        equal = some.maybe & (same[newer][:, None] == same[older])
+        left = Block(newer, older, some.maybe & ~equal)
+        rows, columns = np.divmod(np.flatnonzero(equal), len(older))
+        newer, older = newer[rows], older[columns]
+    return left, list(zip(newer.tolist(), older.tolist(), strict=True))
+
+
+def _one_ahead(items: Iterator[Item]) -> Generator[Item]:
+    """The items, each made while the one before is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="near-duplicates") as other:
+        coming = other.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = other.submit(next, items, None)
+            yield item
 
 
 def _sureties(first_new: int, pixels: NDArray[np.int64], load: Load) -> NDArray[np.int8]:

@@ -25,8 +25,8 @@ _ALIKE, _ALIKE_WHERE_TINY = 0.88, 0.75
 # Images that are compared with one another at once, and up to how many pairs all are.
 _ROWS, _COLUMNS = 256, 512
 _COMPARED_AT_MOST = 20_000_000_000
-# One pair of so many is worth a product of its own.
-_FEW = 50
+# One pair of so many is worth a look of its own.
+FEW = 50
 _PAIRS_AT_ONCE = 1 << 14
 
 
@@ -87,14 +87,15 @@ class Hashes:
                 older = np.arange(place, min(place + _COLUMNS, int(newer[-1])))
                 near = self._near(newer, older, weighed)
                 # Of a flat array numpy finds a few faster.
-                at = np.flatnonzero(near)
-                rows, columns = at // len(older), at % len(older)
-                earlier = older[columns] < newer[rows]
-                rows, columns = rows[earlier], columns[earlier]
-                alike = self._alike(newer, older, rows, columns)
-                rows, columns = rows[alike], columns[alike]
-                if len(rows):
-                    yield _arranged(newer, older, rows, columns)
+                if np.count_nonzero(near) * FEW < near.size:
+                    rows, columns = np.divmod(np.flatnonzero(near), len(older))
+                    pairs = self._alike(newer[rows], older[columns])
+                    if len(pairs.newer):
+                        yield pairs
+                    continue
+                self._keep_alike(newer, older, near)
+                if near.any():
+                    yield Block(newer, older, near)
 
     def _weighed(self, newer: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The bits of new images by their weight, and the sum of the weights."""
@@ -124,34 +125,32 @@ class Hashes:
     def _tiny(self, images: NDArray[np.int64]) -> NDArray[np.bool_]:
         return self.pixels[images] < _TINY
 
-    def _alike(
-        self,
-        newer: NDArray[np.int64],
-        older: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
-    ) -> NDArray[np.bool_]:
-        """Of which pairs, given by their places in `newer` and `older`, the sureties correlate; an older image that is
-        not new has none to tell by."""
-        alike = np.ones(len(rows), bool)
-        told = np.flatnonzero(older[columns] >= self.first_new)
-        if not len(told):
-            return alike
-        rows, columns = rows[told], columns[told]
-        # Where most pairs are near, as in a scene, all products are made at once.
-        if len(rows) * _FEW > len(newer) * len(older):
-            first = int(np.searchsorted(older, self.first_new))
-            a, b = self._sureties(newer), self._sureties(older[first:])
-            products = (a @ b.T)[rows, columns - first]
-            squares = np.einsum("ij,ij->i", a, a)[rows] * np.einsum("ij,ij->i", b, b)[columns - first]
-        else:
-            a, b = self._sureties(newer[rows]), self._sureties(older[columns])
-            products = np.einsum("ij,ij->i", a, b)
-            squares = np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b)
-        tiny = self._tiny(newer[rows]) | self._tiny(older[columns])
-        least = np.where(tiny, _ALIKE_WHERE_TINY, _ALIKE).astype(np.float32)
-        alike[told] = products >= least * np.sqrt(squares)
-        return alike
+    def _alike(self, newer: NDArray[np.int64], older: NDArray[np.int64]) -> Pairs:
+        """Those of pairs (P,) of which the second is older, and of whose new images the sureties correlate."""
+        earlier = older < newer
+        newer, older = newer[earlier], older[earlier]
+        alike = np.ones(len(newer), bool)
+        new = np.flatnonzero(older >= self.first_new)
+        a, b = self._sureties(newer[new]), self._sureties(older[new])
+        squares = np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b)
+        tiny = self._tiny(newer[new]) | self._tiny(older[new])
+        alike[new] = np.einsum("ij,ij->i", a, b) >= _least(tiny) * np.sqrt(squares)
+        return Pairs(newer[alike], older[alike])
+
+    def _keep_alike(
+        self, newer: NDArray[np.int64], older: NDArray[np.int64], near: NDArray[np.bool_]
+    ) -> None:
+        """Take from `near` (N, M) the pairs out that are no such: for where there are many, as in a scene."""
+        if older[-1] >= newer[0]:
+            near &= older < newer[:, None]
+        first = int(np.searchsorted(older, self.first_new))
+        if first == len(older):
+            return
+        a, b = self._sureties(newer), self._sureties(older[first:])
+        squares = np.outer(np.einsum("ij,ij->i", a, a), np.einsum("ij,ij->i", b, b))
+        tiny = self._tiny(newer)[:, None] | self._tiny(older[first:])
+        least: NDArray[np.float32] = _least(tiny if tiny.any() else tiny[:1, :1])
+        near[:, first:] &= a @ b.T >= least * np.sqrt(squares)
 
     def _sureties(self, images: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.sureties[images - self.first_new].astype(np.float32)
@@ -171,11 +170,16 @@ def _arranged(
     newer: NDArray[np.int64], older: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> Block | Pairs:
     """Pairs, given by their places in `newer` and `older`, as a block if they are many of all that these make."""
-    if len(rows) * _FEW < len(newer) * len(older):
+    if len(rows) * FEW < len(newer) * len(older):
         return Pairs(newer[rows], older[columns])
     maybe = np.zeros((len(newer), len(older)), bool)
     maybe[rows, columns] = True
     return Block(newer, older, maybe)
+
+
+def _least(tiny: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What the sureties of copies correlate by at least."""
+    return np.where(tiny, _ALIKE_WHERE_TINY, _ALIKE).astype(np.float32)
 
 
 def _signs(phashes: NDArray[np.uint64]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset import details
+from visionops_assets.dataset.proposals import FEW, Block, Pairs
 from visionops_assets.dataset.views import LEVELS, NO_LEVEL, UNSEEN, Views
 
 # Neighbours that are kept of each image, and the rank of the one that the others are compared with.
@@ -59,8 +60,6 @@ _FITTED_FROM = 0.8
 _IMAGES_AT_ONCE = 1 << 6
 _NO_SCENE = 1e-6
 _ROWS_AT_FIRST = 256
-# One pair of so many is worth a look of its own.
-_FEW = 50
 
 
 @dataclass
@@ -103,14 +102,18 @@ class Neighbours:
         self, ones: NDArray[np.int64], others: NDArray[np.int64], maybe: NDArray[np.bool_], views: Views
     ) -> None:
         """Look at the pairs that `maybe` (N, M) has of images `ones` (N,) and `others` (M,)."""
-        products = views.unit(ones, self.level) @ views.unit(others, self.level).T
-        np.copyto(products, -np.inf, where=~maybe)
+        alike = views.likeness_of_all(ones, others, self.level)
+        if not maybe.all():
+            np.copyto(alike, -np.inf, where=~maybe)
         # Of each image the nearest of this block are enough.
         at_ones, at_others = self._rows_of(ones), self._rows_of(others)
-        of_ones = np.maximum(self.likeness[at_ones, -1], _least_kept(products))
-        of_others = np.maximum(self.likeness[at_others, -1], _least_kept(products.T))
-        rows, columns = np.nonzero(maybe & ((products >= of_ones[:, None]) | (products >= of_others)))
-        self.add(ones[rows], others[columns], products[rows, columns])
+        of_ones = _least_kept(self.likeness[at_ones, -1], alike)
+        of_others = _least_kept(self.likeness[at_others, -1], alike.T)
+        near = alike >= of_ones[:, None]
+        near |= alike >= of_others
+        near &= maybe
+        rows, columns = np.divmod(np.flatnonzero(near), len(others))
+        self.add(ones[rows], others[columns], alike[rows, columns])
 
     def copies(self, views: Views) -> NDArray[np.int64]:
         """The pairs of copies as (newer, older), in order, (P, 2)."""
@@ -218,11 +221,12 @@ def _show_the_same(pairs: NDArray[np.int64], views: Views) -> NDArray[np.bool_]:
     return same
 
 
-def _least_kept(products: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The least of the `KEPT` largest of each row (N, M); any where there are no more."""
-    if products.shape[1] <= KEPT:
-        return np.full(len(products), -np.inf, np.float32)
-    return np.partition(products, -KEPT, axis=1)[:, -KEPT]
+def _least_kept(known: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is kept of each row (N, M), whose neighbours are `known` down to this, (N,), is no less."""
+    # Of most rows, those that are known leave so few that a look at all would take longer.
+    if products.shape[1] <= KEPT or np.isfinite(known).all():
+        return known
+    return np.maximum(known, np.partition(products, -KEPT, axis=1)[:, -KEPT])
 
 
 class Scenes:
@@ -232,31 +236,41 @@ class Scenes:
         self._count, self._views = count, views
         self._levels: dict[int, Neighbours] = {}
 
-    def add(
-        self, ones: NDArray[np.int64], others: NDArray[np.int64], maybe: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Look at the pairs that `maybe` (N, M) has; returns those of images that have nothing to be compared by."""
-        self._views.prepare(np.union1d(ones[maybe.any(axis=1)], others[maybe.any(axis=0)]))
-        levels = np.where(maybe, self._views.levels(ones[:, None], others), UNSEEN)
-        for level in np.intersect1d(levels, LEVELS).tolist():
-            here = levels == level
-            rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
-            if here.sum() * _FEW < len(rows) * len(columns):
-                row, column = np.nonzero(here)
-                self._add_pairs(ones[row], others[column], level)
-            else:
-                part = here[np.ix_(rows, columns)]
-                self._level(level).add_block(ones[rows], others[columns], part, self._views)
-        return levels == NO_LEVEL
+    def prepare(self, some: Block | Pairs) -> None:
+        """Look at the images of pairs. May be done by another thread than what else is here."""
+        newer, older = some.newer, some.older
+        if isinstance(some, Block):
+            newer, older = newer[some.maybe.any(axis=1)], older[some.maybe.any(axis=0)]
+        self._views.prepare(np.union1d(newer, older))
 
-    def add_pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Look at pairs (P,), each pair once; returns those of images that have nothing to be compared by."""
-        self._views.prepare(np.union1d(ones, others))
-        levels = self._views.levels(ones, others)
+    def add(self, some: Block | Pairs) -> Pairs:
+        """Compare pairs of images that were looked at; returns those that have nothing to be compared by."""
+        if isinstance(some, Block):
+            return self._add_block(some)
+        levels = self._views.levels(some.newer, some.older)
         for level in np.intersect1d(levels, LEVELS).tolist():
             here = levels == level
-            self._add_pairs(ones[here], others[here], level)
-        return levels == NO_LEVEL
+            self._add_pairs(some.newer[here], some.older[here], level)
+        left = levels == NO_LEVEL
+        return Pairs(some.newer[left], some.older[left])
+
+    def _add_block(self, block: Block) -> Pairs:
+        newer, older = block.newer, block.older
+        levels = np.where(block.maybe, self._views.levels(newer[:, None], older), UNSEEN)
+        for level in LEVELS:
+            here = levels == level
+            pairs = np.count_nonzero(here)
+            if not pairs:
+                continue
+            rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
+            if pairs * FEW < len(rows) * len(columns):
+                row, column = np.divmod(np.flatnonzero(here), len(older))
+                self._add_pairs(newer[row], older[column], level)
+            else:
+                part = here if here.shape == (len(rows), len(columns)) else here[np.ix_(rows, columns)]
+                self._level(level).add_block(newer[rows], older[columns], part, self._views)
+        rows, columns = np.divmod(np.flatnonzero(levels == NO_LEVEL), len(older))
+        return Pairs(newer[rows], older[columns])
 
     def _add_pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int) -> None:
         self._level(level).add(ones, others, self._views.likeness(ones, others, level))

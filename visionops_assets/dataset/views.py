@@ -15,7 +15,7 @@ Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 LEVELS = (*details.LEVELS, *miniatures.SIDES)
 NO_LEVEL, UNSEEN = 0, 255
 
-_PAIRS_AT_ONCE = 1 << 12
+_PAIRS_AT_ONCE = 1 << 9
 
 
 def in_a_file(rows: int, values: int) -> NDArray[np.int8]:
@@ -37,6 +37,7 @@ class Views:
         # Of each image the largest level of either kind that it has.
         self._details, self._miniature = (np.full(len(self._pixels), UNSEEN, np.uint8) for _ in range(2))
         self._vectors: dict[int, NDArray[np.int8]] = {}
+        self._lengths: dict[int, NDArray[np.float32]] = {}
 
     def prepare(self, numbers: NDArray[np.int64]) -> None:
         """Look at those that were not looked at yet; what `load` leaves out has no views."""
@@ -47,7 +48,7 @@ class Views:
             for number, pixels in self._load(part):
                 fine, small = (of(pixels[..., 0]) for of in (details.details_of, miniatures.miniatures_of))
                 for level, vector in (fine | small).items():
-                    self._of_level(level)[number] = vector
+                    self._keep(number, level, vector)
                 self._details[number] = max(fine, default=NO_LEVEL)
                 self._miniature[number] = max(small, default=NO_LEVEL)
 
@@ -76,9 +77,17 @@ class Views:
         found = np.empty(len(ones), np.float32)
         for start in range(0, len(ones), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
-            a, b = self.unit(ones[part], level), self.unit(others[part], level)
+            a, b = self._whole(ones[part], level), self._whole(others[part], level)
             found[part] = np.einsum("ij,ij->i", a, b)
-        return found
+        return found / (self._lengths[level][ones] * self._lengths[level][others])
+
+    def likeness_of_all(
+        self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int
+    ) -> NDArray[np.float32]:
+        """The correlation of each of images (N,) with each of others (M,) on a level that all have, (N, M)."""
+        products = self._whole(ones, level) @ self._whole(others, level).T
+        products /= np.outer(self._lengths[level][ones], self._lengths[level][others])
+        return products
 
     def differences(
         self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int
@@ -93,14 +102,19 @@ class Views:
 
     def unit(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
         """The views of images as vectors of length 1, (N, values)."""
-        values = np.asarray(self._vectors[level][numbers]).astype(np.float32)
-        return values / np.sqrt(np.einsum("ij,ij->i", values, values))[:, None]
+        return self._whole(numbers, level) / self._lengths[level][numbers][:, None]
 
-    def _of_level(self, level: int) -> NDArray[np.int8]:
+    def _whole(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
+        """The views of images as whole numbers, (N, values), of which float32 holds every sum of products."""
+        return self._vectors[level][numbers].astype(np.float32)
+
+    def _keep(self, number: int, level: int, vector: NDArray[np.int8]) -> None:
         if level not in self._vectors:
-            values = details.VALUES if level in details.LEVELS else level**2
-            self._vectors[level] = in_a_file(len(self._pixels), values)
-        return self._vectors[level]
+            self._vectors[level] = in_a_file(len(self._pixels), len(vector))
+            self._lengths[level] = np.ones(len(self._pixels), np.float32)
+        self._vectors[level][number] = vector
+        whole = vector.astype(np.float32)
+        self._lengths[level][number] = np.sqrt(whole @ whole)
 
 
 def portions(
