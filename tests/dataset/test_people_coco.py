@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, coco, plan_of
+from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, check_said, coco, plan_of
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
@@ -363,3 +363,39 @@ def test_what_is_wrong_is_left_out_and_counted_where_that_is_wanted(tmp_path):
     assert plan.sums.images_left_out == {"not usable": 2}
     assert plan.sums.annotations == 6 and plan.sums.kept == 2
     assert json.dumps(plan.sums.as_dict())
+
+
+def test_boxes_that_cvat_says_are_turned_are_turned(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images("0.png", "1.png")
+    content = coco([(n, f"{n}.png") for n in range(2)], [(0, 1, (2, 3, 10, 8)), (1, 1, (2, 3, 10, 8))])
+    content["annotations"][0] |= {"attributes": {"rotation": 90.0, "occluded": False}, "segmentation": []}
+    content["annotations"][1] |= {"attributes": {"rotation": 0.0}}
+    files.json("instances.json", content)
+    told = [("WARN", r"instances.json has 1 boxes that are turned \(attributes.rotation\)")]
+    check(
+        plan_of(files.root),
+        Comes({"0.png": [("bolt", 3, 2, 8, 10)], "1.png": [("bolt", 2, 3, 10, 8)]}, told=told),
+    )
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        {"size": [24, 32], "counts": [5, -10, 773]},
+        {"size": [24, 32], "counts": [700, 700]},
+        {"size": [24, 32], "counts": []},
+        {"size": [24, 32], "counts": "never a run"},
+        {"size": [24, 32], "counts": "\u00e9\u00e9"},
+        {"size": [24], "counts": [5, 10]},
+    ],
+)
+def test_runs_that_are_not_of_the_image_are_no_box(tmp_path, runs):
+    files = Files(tmp_path / "data")
+    files.images("0.png")
+    content = coco([(0, "0.png")], [(0, 1, ())])
+    content["annotations"][0]["segmentation"] = runs
+    files.json("instances.json", content)
+    with pytest.raises(SourceError, match=r"no usable bbox.*its segmentation outlines nothing") as caught:
+        read_source(files.root)
+    check_said(str(caught.value))

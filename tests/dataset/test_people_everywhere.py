@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset.as_people_have_it import Comes, Files, check, coco, plan_of, voc
+from tests.dataset.as_people_have_it import Comes, Files, check, check_said, coco, plan_of, voc
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
@@ -249,3 +249,89 @@ def test_boxes_drawn_before_an_image_was_turned_are_turned_with_it(tmp_path, wri
     write(files, ["1.jpg"], size=(32, 24))
     told = [("WARN", "1.jpg has boxes drawn before it was turned upright")]
     check(plan_of(files.root), Comes({"1.jpg": [("bolt", 13, 2, 8, 10)]}, told=told))
+
+
+def yolo(files: Files, names: Sequence[str]) -> None:
+    x, y, w, h = SIDES
+    box = f"0 {(x + w / 2) / 32} {(y + h / 2) / 24} {w / 32} {h / 24}\n"
+    files.text("classes.txt", "bolt\n")
+    for name in names:
+        files.text(name.replace("images/", "labels/").replace(".png", ".txt"), box)
+
+
+def _broken(files: Files, writer: Writer) -> str:
+    """Make what is said of one image of four unreadable; the pattern that names it."""
+    names = [f"images/{n}.png" for n in range(4)]
+    files.images(*names)
+    writer(files, names)
+    breaks = {
+        as_coco: ("i.json", '"bbox": [2', '"bbox": ["left"', "annotation 1"),
+        as_voc: ("xml/note0.xml", "<xmin>3", "<xmin>left", "the object 'bolt' has no bndbox"),
+        cvat: ("annotations.xml", 'xtl="2"', 'xtl="left"', "has no usable coordinates"),
+        label_studio: ("tasks.json", '"x": 6.25', '"x": "left"', "has no usable coordinates"),
+        boxes_csv: ("boxes.csv", "bolt,2,", "bolt,left,", "is no box of four numbers"),
+        jsonl: ("metadata.jsonl", "[2, ", '["left", ', "is no box of four numbers"),
+        yolo: ("labels/0.txt", "0 ", "0 left ", "'left' is no number"),
+    }
+    name, before, after, said = breaks[writer]
+    text = (files.root / name).read_text()
+    assert before in text, text[:400]
+    files.text(name, text.replace(before, after, 1))
+    return said
+
+
+@pytest.mark.parametrize("writer", [*BOXED, yolo], ids=lambda writer: writer.__name__)
+def test_what_cannot_be_read_of_one_image_leaves_that_image_out(tmp_path, writer):
+    files = Files(tmp_path / "data")
+    said = _broken(files, writer)
+    with pytest.raises(SourceError, match=said) as caught:
+        read_source(files.root)
+    check_said(str(caught.value))
+    plan = plan_of(files.root, Stated(leave_out_errors=True))
+    kept = [row["path"].rpartition("/")[2] for row in plan.annotations.to_pylist()]
+    assert plan.ok and kept == ["1.png", "2.png", "3.png"]
+    assert plan.sums.add_up() and plan.sums.kept == 3, plan.sums.as_dict()
+    told = plan.findings[plan.findings["check"] == "left out"]
+    assert any(said in text for text in told["what"]), plan.findings.to_string()
+
+
+@by_name
+def test_images_that_one_name_fits_are_left_out_and_never_without_objects(tmp_path, write):
+    files = Files(tmp_path / "data")
+    files.images("a/1.png", "b/1.png", "a/2.png")
+    write(files, ["1.png", "2.png"])
+    plan = plan_of(files.root, Stated(leave_out_errors=True, unlabelled="background"))
+    assert [row["path"].removeprefix("batches/b/images/") for row in plan.annotations.to_pylist()] == [
+        "a/2.png"
+    ]
+    assert plan.ok and plan.sums.add_up()
+    assert plan.sums.images_left_out["an annotation fits it and others"] == 2
+
+
+def test_a_label_that_fits_two_images_leaves_both_out(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images("images/a/1.png", "images/b/1.png", "images/a/2.png", "images/b/3.png")
+    yolo(files, ["labels/1.txt", "labels/2.txt"])
+    plan = plan_of(files.root, Stated(leave_out_errors=True))
+    names = [row["path"].removeprefix("batches/b/images/images/") for row in plan.annotations.to_pylist()]
+    assert names == ["a/2.png", "b/3.png"] and plan.ok and plan.sums.add_up()
+
+
+def test_the_part_of_the_data_tells_images_apart_that_are_called_alike(tmp_path):
+    for write, subsets in (
+        (cvat, ("Train", "Validation")),
+        (cvat, ("line 1", "line 2")),
+        (as_coco, ("x", "y")),
+    ):
+        files = Files(tmp_path / f"{write.__name__} {subsets[0]}")
+        files.images(*(f"images/{subset}/0001.png" for subset in subsets))
+        for subset in subsets:
+            write(files, ["0001.png"], label=f"bolt {subset}")
+            if write is cvat:
+                text = (files.root / "annotations.xml").read_text()
+                files.text(f"{subset}.xml", text.replace("<image ", f'<image subset="{subset}" '))
+                (files.root / "annotations.xml").unlink()
+            else:
+                (files.root / "i.json").rename(files.root / f"instances_{subset}.json")
+        truth = {f"images/{subset}/0001.png": [(f"bolt {subset}", *SIDES)] for subset in subsets}
+        check(plan_of(files.root), Comes(truth))

@@ -404,3 +404,25 @@ def test_labels_of_images_beside_boxes_are_no_one_source(tmp_path):
         SourceError, match=r"labels.csv, row 2 labels a whole image, boxes.csv, row 2 has boxes"
     ):
         read_source(files.root)
+
+
+def test_decimal_commas_are_read_where_another_delimiter_says_so(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images("a.png", "b.png")
+    files.text("boxes.csv", "path;label;x;y;w;h\na.png;bolt;2,0;3;10,0;8\nb.png;bolt;2,5;3,25;10;8\n")
+    truth = {"a.png": [BOX], "b.png": [("bolt", 2.5, 3.25, 10, 8)]}
+    check(plan_of(files.root), Comes(truth, told=[("WARN", "boxes.csv has 2 boxes with decimal commas")]))
+    files.text("boxes.csv", 'path,label,x,y,w,h\na.png,bolt,"2,500",3,10,8\n')
+    with pytest.raises(SourceError, match="is no box of four numbers"):
+        read_source(files.root)
+
+
+@pytest.mark.parametrize("line", ["a.png,cat", "1;photos/a.JPG;cat", "a.png,2,3,10,8,bolt"])
+def test_a_table_without_a_first_line_of_names_is_told_so(tmp_path, line):
+    files = Files(tmp_path / "data")
+    files.images("a.png", "photos/a.JPG")
+    files.text("labels.csv", f"{line}\n{line.replace('a.', 'b.')}\n")
+    with pytest.raises(
+        SourceError, match=r"its first line .* is of an image, and names no columns; add one before it"
+    ):
+        read_source(files.root)

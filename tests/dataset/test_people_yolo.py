@@ -124,6 +124,11 @@ def commas(files: Files) -> Comes:
     return Comes(refused="labels/0.txt, line 1: expected numbers")
 
 
+def decimal_commas(files: Files) -> Comes:
+    named(files, of=lambda n: line(n).replace("0.", "0,"))
+    return Comes(refused="labels/0.txt, line 1: .*'0,.*' is no number; write decimals with a point")
+
+
 def confidences(files: Files) -> Comes:
     named(files, of=lambda n: line(n).strip() + " 0.91\n")
     return Comes(refused="labels/0.txt, line 1: has 5 numbers after the class")
@@ -358,6 +363,7 @@ CASES = [
         class_beyond,
         class_as_float,
         commas,
+        decimal_commas,
     ),
     *(
         confidences,

@@ -49,12 +49,14 @@ class Finder:
         self.images = images
         self._indices: dict[tuple[Key, bool], Index] = {}
 
-    def meant(self, text: str, folder: str, split: str | None = None, bare: bool = False) -> Meant:
-        """The images that a text in a file of this folder means, but for rung 5. `split` chooses among images that
-        are called alike."""
+    def meant(
+        self, text: str, folder: str, split: str | None = None, bare: bool = False, part: str = ""
+    ) -> Meant:
+        """The images that a text in a file of this folder means, but for rung 5. Among images that are called alike
+        those in a folder called as the `part` of the data are meant, else those of the `split`."""
         for rung in _BARE if bare else _RUNGS:
             for written in _written(text, folder, rung):
-                if places := self._fitting(written, folder, rung, split):
+                if places := self._fitting(written, folder, rung, split, part):
                     return Meant(places, rung.how)
         return Meant()
 
@@ -92,7 +94,7 @@ class Finder:
                 found["".join(f"{part}/" for part in parts[: -1 - wanted.count("/")])].append(place)
         return found
 
-    def _fitting(self, text: str, folder: str, rung: "Rung", split: str | None) -> list[int]:
+    def _fitting(self, text: str, folder: str, rung: "Rung", split: str | None, part: str) -> list[int]:
         whole, wanted = self._index(rung.of_image, last=False), rung.of_text(text)
         for before in self._folders(folder):
             if places := whole.all(rung.of_text(f"{before}/{text}" if before else text)):
@@ -104,6 +106,13 @@ class Finder:
             for place in self._index(rung.of_image, last=True).all(wanted.rpartition("/")[2])
             if rung.of_image(self.images[place]).endswith(f"/{wanted}")
         ]
+        if len(places) > 1 and part:
+            within = [
+                place
+                for place in places
+                if part.casefold() in _folder(self.images[place]).casefold().split("/")
+            ]
+            places = within or places
         if len(places) > 1 and split is not None:
             of_split = [place for place in places if split_in_folders(_folder(self.images[place])) == split]
             return of_split or places

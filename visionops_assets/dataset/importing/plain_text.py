@@ -84,6 +84,15 @@ def stated_size(width: Any, height: Any) -> tuple[int, int]:
     return sides[0] or 0, sides[1] or 0
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number, `nan` included."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def whole(value: Any) -> int | None:
     """A whole number, also written as text or as 3.0; None for anything else. Never through floating point."""
     if isinstance(value, bool) or value is None:

@@ -80,10 +80,8 @@ def _as_strangers_have_it(source: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, UnicodeError) as error:
-        said = " ".join(str(error).split())[:200]
         raise SourceError(
-            f"{source}: has something where its format has something else ({type(error).__name__}: {said}); "
-            "--debug shows where"
+            f"{source}: has something where its format has something else; --debug shows where"
         ) from error
 
 

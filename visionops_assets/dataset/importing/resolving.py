@@ -21,7 +21,7 @@ from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX,
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.importing.stated_splits import split_of_file, stem
+from visionops_assets.dataset.importing.stated_splits import part_of_file, split_of_file, stem
 
 _TOLD = {
     OTHERWISE: "differ from the paths only in how they are written",
@@ -53,7 +53,7 @@ class _Resolving:
     def __init__(self, said: Said, listing: Listing, open_: Callable[[str], bytes], stated: Stated) -> None:
         self._said, self._open, self._stated = said, open_, stated
         self._rows, self._texts = said.rows.images(), said.texts.array()
-        self._also = said.also.array_if_any()
+        self._also, self._parts = said.also.array_if_any(), said.parts.array_if_any()
         self._findings = list(said.findings)
         self._images_left_out = Counter[str]()
         self._left_out, self._seen = Counter(said.left_out), said.seen + said.left_out.total()
@@ -64,6 +64,8 @@ class _Resolving:
         self._told: dict[str, tuple[int, str, str, str]] = {}
         self._finder = Finder(self._data.images)
         self._supposed = 0
+        # Images that an annotation means which means others too: what they show is not known.
+        self._contested: set[int] = set()
         # The row of each image, or -1.
         self._row_of = np.full(len(self._data.images), -1, np.int64)
 
@@ -127,12 +129,16 @@ class _Resolving:
         said = self._said
         file = said.files[said.file_of[row]]
         folder, split = file.rpartition("/")[0], split_of_file(file)
+        if self._rows.split[row] != NO_SPLIT:
+            split = SPLITS[self._rows.split[row]]
+        part = None if self._parts is None else self._parts[row].as_py()
+        part = part_of_file(file) if part is None else part.decode("utf-8", "surrogatepass")
         text = self._text(row)
-        meant = self._finder.meant(text, folder, split, said.bare) if text else Meant()
+        meant = self._finder.meant(text, folder, split, said.bare, part) if text else Meant()
         other = None if self._also is None else self._also[row].as_py()
         if other is None:
             return meant
-        by_name = self._finder.meant(other.decode("utf-8", "surrogatepass"), folder, split, bare=True)
+        by_name = self._finder.meant(other.decode("utf-8", "surrogatepass"), folder, split, True, part)
         if not by_name.places or by_name.how:
             return meant if meant.places else by_name
         if not meant.places or meant.how or set(meant.places) & set(by_name.places):
@@ -161,6 +167,7 @@ class _Resolving:
                     "one image", self._text(row) or "an empty name", what, "name the image by its path"
                 )
                 self._left_out["it fits several images"] += self._weight(row)
+                self._contested.update(places)
                 return
             what = f"is about {named}, which differ in their suffix only"
             self._findings.append(
@@ -297,7 +304,11 @@ class _Resolving:
         for place in np.flatnonzero(self._row_of == -1).tolist():
             name = self._data.images[place]
             what = self._said.why_unlabelled
-            if policy == "background" and (
+            if place in self._contested:
+                what, why = "is one of several that an annotation fits", "it is left out"
+                self._findings.append(Finding("annotated", name, what, why, "WARN"))
+                self._images_left_out["an annotation fits it and others"] += 1
+            elif policy == "background" and (
                 self._stated.unlabelled or name.rpartition("/")[0] in folders or self._said.among_data(name)
             ):
                 why = "it is taken for an image without objects"

@@ -10,7 +10,7 @@ from typing import Literal
 from visionops_assets.dataset.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import NOTHING, Images
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.source import Box
+from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.importing.unpacked import UnpackedImages
 
@@ -63,6 +63,7 @@ class Said:
     rows: Gathering = field(default_factory=lambda: Gathering(_nowhere))
     texts: TextColumn = field(default_factory=TextColumn)
     also: TextColumn = field(default_factory=TextColumn)
+    parts: TextColumn = field(default_factory=TextColumn)
     files: list[str] = field(default_factory=list)
     file_of: "array[int]" = field(default_factory=lambda: array("i"))
     place: "array[int]" = field(default_factory=lambda: array("i"))
@@ -74,6 +75,7 @@ class Said:
         place: int = -1,
         *,
         also: str | None = None,
+        part: str | None = None,
         label: str | None = None,
         boxes: Sequence[Box] | None = None,
         split: str | None = None,
@@ -83,15 +85,33 @@ class Said:
         extra: Mapping[str, object] = NOTHING,
         frame: tuple[int, int] = (0, 0),
     ) -> None:
-        """One more row; `also` names the same image in another way, without its suffix."""
+        """One more row; `also` names the same image in another way, without its suffix; `part` the part of the data
+        that it is of, whose folder tells images apart that are called alike."""
         if not self.files or self.files[-1] != file:
             self.files.append(file)
         self.file_of.append(len(self.files) - 1)
         self.place.append(place)
         self.texts.add(text)
         self.also.add(also)
+        self.parts.add(part or None)
         self.seen += len(boxes) if boxes is not None else label is not None
         self.rows.add("", label, boxes, split, group, captured_at, source, extra, frame)
+
+    def refuse(
+        self,
+        text: str,
+        file: str,
+        place: int,
+        problem: SourceError,
+        also: str | None = None,
+        counts: bool = True,
+    ) -> None:
+        """One more row of which nothing can be read; its image is left out with what is wrong. `counts` says that it
+        is an annotation that was not counted yet."""
+        what, why = str(problem).removeprefix(f"{file}: "), "correct it"
+        self.tell("annotation readable", f"has an annotation that cannot be read: {what}", why)
+        self.left_out["cannot be read"] += counts
+        self.add(text, file, place, also=also)
 
     def tell(self, check: str, what: str, why: str, severity: Severity = "ERROR") -> None:
         """A finding on the image of the row that is added next; its name is not known yet."""

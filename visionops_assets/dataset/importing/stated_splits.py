@@ -1,5 +1,6 @@
 """Splits that come with the data: what a name says, what lists and folders of a source say."""
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -39,10 +40,17 @@ def splits_in_folders(folder: str) -> list[str]:
     return sorted({split for part in folder.split("/") if (split := split_of(part))})
 
 
+@functools.lru_cache(maxsize=64)
 def split_of_file(path: str) -> str | None:
     """The split that an annotation file is about: by its name, else by the folders that it lies in."""
     folder, _, name = path.rpartition("/")
     return split_of(stem(name)) or split_in_folders(folder)
+
+
+@functools.lru_cache(maxsize=64)
+def part_of_file(path: str) -> str:
+    """The part of the data that an annotation file is called after: `x` of `instances_x.json`."""
+    return _BESIDE.sub("", stem(path.rpartition("/")[2]).lower()).strip(_BETWEEN)
 
 
 def stem(name: str) -> str:

@@ -35,6 +35,10 @@ _LETTERS = {
 }
 
 
+class OrderUnknown(SourceError):
+    """Nothing says which numbers a box is made of."""
+
+
 @dataclass(frozen=True)
 class BoxColumns:
     """`columns` of the four numbers, or one of lists of them; `order` is None where nothing says it. `shares` says that
@@ -87,10 +91,10 @@ def four_numbers(value: Any, where: str) -> list[float]:
     return numbers
 
 
-def ask_for_order(where: str, column: str) -> SourceError:
+def ask_for_order(where: str, column: str) -> OrderUnknown:
     """That nothing says which numbers a box is made of."""
     ways = "; ".join(f"--boxes {order} ({meaning})" for order, meaning in _LETTERS.items())
-    return SourceError(
+    return OrderUnknown(
         f"{where}: nothing says in which order the four numbers of {column!r} are, and more than one fits; say it: "
         f"{ways}"
     )

@@ -5,6 +5,7 @@ and of a segmentation without one the box around it. Crowd regions, which outlin
 the official files the instances are read; key points, captions and panoptic ones are named.
 """
 
+import math
 import os
 from array import array
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.formats.json_stream import JSONFile
-from visionops_assets.dataset.importing.formats.regions import box_around
+from visionops_assets.dataset.importing.formats.regions import around, box_around, turned_corners
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
@@ -100,7 +101,10 @@ class _Reading:
         self._categories: dict[str, int] = {}
         self._boxes = _Boxes()
         self._seen: set[str] = set()
-        self._crowds, self._around = 0, 0
+        self._crowds, self._around, self._turned = 0, 0, 0
+        self._leaves_out = stated.leave_out_errors
+        # Images with an annotation that cannot be read, and what it is.
+        self._unusable: dict[str, str] = {}
         self._there: set[str] = set()
 
     def read(self) -> None:
@@ -144,10 +148,17 @@ class _Reading:
         box = _box(item)
         if box is None or image is None or category is None:
             lacking = "bbox" if box is None else "image_id" if image is None else "category_id"
-            raise SourceError(
-                f"{self._path}: annotation {shown} has no usable bbox, image_id or category_id: its {lacking} is "
-                f"{str(item.get(lacking))[:40]!r}"
-            )
+            what = f"its {lacking} is {str(item.get(lacking))[:40]!r}"
+            if lacking == "bbox" and item.get("bbox") in (None, []):
+                what = "it has no bbox, and its segmentation outlines nothing"
+            if image is None or not self._leaves_out:
+                raise SourceError(
+                    f"{self._path}: annotation {shown} has no usable bbox, image_id or category_id: {what}"
+                )
+            self._unusable.setdefault(image, f"annotation {shown}: {what}")
+            self._said.left_out["cannot be read"] += 1
+            return
+        self._turned += bool(_degrees(item))
         self._around += "bbox" not in item or item["bbox"] in (None, [])
         boxes = self._boxes
         boxes.image.append(boxes.images.setdefault(image, len(boxes.images)))
@@ -180,6 +191,10 @@ class _Reading:
             what = f"has {self._around:,} annotations without a bbox"
             self._tell_of_file("boxes given", what, "the box around their segmentation is taken")
 
+        if self._turned:
+            what = f"has {self._turned:,} boxes that are turned (attributes.rotation)"
+            self._tell_of_file("boxes given", what, "the box around the turned one is taken")
+
     def _tell_of_file(self, check: str, what: str, why: str) -> None:
         self._said.findings.append(Finding(check, self._name.rpartition("/")[2], what, why, "WARN"))
 
@@ -204,6 +219,11 @@ class _Reading:
                     x, y, w, h = corners[one].tolist()
                     mine.append({"x": x, "y": y, "w": w, "h": h, "label": named[category[one]]})
             own = entry["id"]
+            if identity in self._unusable:
+                self._said.left_out["their image has one that cannot be read"] += len(mine)
+                problem = SourceError(f"{self._unusable[identity]} ({self._name})")
+                self._said.refuse(str(entry.get("file_name") or ""), self._name, -1, problem, counts=False)
+                continue
             self._said.add(
                 str(entry.get("file_name") or ""),
                 self._name,
@@ -248,10 +268,21 @@ def _box(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
     try:
         if item.get("bbox") not in (None, []):
             x, y, w, h = (float(value) for value in item["bbox"])
+            if degrees := _degrees(item):
+                return around(turned_corners(x, y, x + w, y + h, degrees))
             return x, y, w, h
         return box_around(item.get("segmentation"))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
         return None
+
+
+def _degrees(item: dict[str, Any]) -> float:
+    """By how much a box is turned about its centre, as CVAT says it; an outline beside it says it better."""
+    attributes = item.get("attributes")
+    turned = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if item.get("segmentation") or isinstance(turned, bool) or not isinstance(turned, (int, float)):
+        return 0.0
+    return float(turned) % 360 if math.isfinite(turned) else math.nan
 
 
 def _few(values: list[str]) -> str:

@@ -7,6 +7,7 @@ of an image where there are no outlines. The subset is the split.
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.formats.plain_xml import elements, root_is
@@ -36,17 +37,20 @@ def recognises(listing: Listing) -> str | None:
 def read(listing: Listing, stated: Stated) -> Said:
     """What CVAT's files say of their images. Raises `SourceError` naming file and image."""
     said = Said(kept_by="image")
-    files = {name: [*_images(listing.file(name), stated.encoding)] for name in _files(listing)}
+    files = {name: [*_images(listing.file(name), stated)] for name in _files(listing)}
     # One source is about objects or about whole images.
-    shapes = any(boxes for images in files.values() for _, boxes, _ in images)
-    tagged = any(tags for images in files.values() for *_, tags in images)
+    shapes = any(image.boxes for images in files.values() for image in images)
+    tagged = any(image.tags for images in files.values() for image in images)
     for name, images in files.items():
         said.read.add(name)
-        beside = sum(len(tags) for *_, tags in images) if shapes else 0
+        beside = sum(len(image.tags) for image in images) if shapes else 0
         if beside:
             what = f"has {beside:,} tags, where others have boxes"
             said.findings.append(Finding("all read", name, what, "they are not read", "WARN"))
-        for number, (image, boxes, tags) in enumerate(images):
+        for number, (image, boxes, tags, problem) in enumerate(images):
+            if problem is not None:
+                said.refuse(image.get("name") or "", name, number, problem)
+                continue
             split = split_of(image.get("subset") or "")
             size = stated_size(image.get("width"), image.get("height"))
             label = None
@@ -66,6 +70,7 @@ def read(listing: Listing, stated: Stated) -> Said:
                 number,
                 label=label,
                 boxes=None if label is not None else boxes,
+                part=image.get("subset"),
                 split=split,
                 frame=size,
             )
@@ -77,18 +82,31 @@ def _files(listing: Listing) -> list[str]:
     return [name for name in listing.ending(".xml") if root_is(listing.file(name), "annotations")]
 
 
-def _images(path: SourceFile, encoding: str | None) -> Iterator[tuple[dict[str, str], list[Box], list[str]]]:
-    """Each image's attributes, the boxes around its outlines, and its tags."""
-    for element in elements(path, encoding):
+class _Image(NamedTuple):
+    """An image's attributes, the boxes around its outlines and its tags, or why these cannot be read."""
+
+    attributes: dict[str, str]
+    boxes: list[Box]
+    tags: list[str]
+    problem: SourceError | None = None
+
+
+def _images(path: SourceFile, stated: Stated) -> Iterator[_Image]:
+    for element in elements(path, stated.encoding):
         if element.tag == "track":
             raise SourceError(
                 f"{path}: is CVAT's format for videos; export the task as `CVAT for images 1.1` with its images"
             )
         if element.tag == "image":
             where = f"{path}: image {element.get('name')}"
-            boxes = [box for one in element if (box := _box(one, where)) is not None]
-            tags = [one.get("label", "").strip() for one in element if one.tag == "tag"]
-            yield dict(element.attrib), boxes, tags
+            try:
+                boxes = [box for one in element if (box := _box(one, where)) is not None]
+                tags = [one.get("label", "").strip() for one in element if one.tag == "tag"]
+                yield _Image(dict(element.attrib), boxes, tags)
+            except SourceError as error:
+                if not stated.leave_out_errors:
+                    raise
+                yield _Image(dict(element.attrib), [], [], error)
             element.clear()
 
 

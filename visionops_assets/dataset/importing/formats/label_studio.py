@@ -47,6 +47,9 @@ def read(listing: Listing, stated: Stated) -> Said:
         said.read.add(name)
         passed, kinds = 0, Counter[str]()
         for number, task in enumerate(some):
+            if task.problem is not None:
+                said.refuse(task.image, name, number, task.problem)
+                continue
             if not task.answered or (classifies and task.is_empty):
                 continue
             if task.choices if classifies else task.boxes or task.is_empty:
@@ -112,7 +115,20 @@ class _Task:
         data = task.get("data") if isinstance(task, dict) else None
         if not isinstance(data, dict):
             raise SourceError(f"{where} has no data; expected Label Studio's tasks, exported as JSON")
-        self.image = _image(data, where)
+        self.image, self._where = _image(data, where), where
+        self.problem: SourceError | None = None
+        self.forget(None)
+
+    def forget(self, problem: SourceError | None) -> None:
+        """Nothing was said of its image that can be read."""
+        self.answered, self.more, self.turned, self.frame, self.problem = False, 0, False, SHARES, problem
+        self.boxes: list[Box] = []
+        self.choices: list[str] = []
+        self.others = Counter[str]()
+
+    def take_results(self, task: dict[str, Any]) -> None:
+        """What its annotation says. Raises `SourceError`."""
+        where = self._where
         given = [
             one
             for one in _listed(task.get("annotations") or task.get("completions"), "annotations", where)
@@ -121,10 +137,9 @@ class _Task:
         self.answered, self.more = bool(given), max(0, len(given) - 1)
         results = _listed(given[-1].get("result"), "result", where) if given else []
         regions, self.choices = regions_of(results, where)
-        self.others, self.turned = Counter[str](), any(region.turned for region in regions)
+        self.turned = any(region.turned for region in regions)
         sizes = {region.size for region in regions}
         self.frame = sizes.pop() if len(sizes) == 1 and (0, 0) not in sizes else SHARES
-        self.boxes: list[Box] = []
         for region in regions:
             self._take(region)
 
@@ -199,5 +214,12 @@ def _is_tasks(path: SourceFile) -> bool:
 
 
 def _tasks(path: SourceFile, stated: Stated) -> Iterator[_Task]:
-    for number, task in JSONFile(path, stated.encoding).items():
-        yield _Task(task, f"{path}: task {number}")
+    for number, content in JSONFile(path, stated.encoding).items():
+        task = _Task(content, f"{path}: task {number}")
+        try:
+            task.take_results(content)
+        except SourceError as error:
+            if not stated.leave_out_errors:
+                raise
+            task.forget(error)
+        yield task

@@ -69,9 +69,12 @@ def turned_box(
 
 def _of_runs(region: dict[str, Any]) -> tuple[float, float, float, float] | None:
     """Runs go down the columns, of pixels that are outside and inside by turns, outside first."""
-    height, counts = int(region["size"][0]), region["counts"]
+    height, width, counts = int(region["size"][0]), int(region["size"][1]), region["counts"]
     runs = np.array(_runs(counts) if isinstance(counts, str) else counts, np.int64)
     ends = np.cumsum(runs)
+    # What is outside at the end may be left out.
+    if not len(runs) or runs.min() < 0 or ends[-1] > height * width:
+        raise ValueError("the runs are not of as many pixels as the image has")
     starts, ends = ends[:-1][::2] if len(ends) > 1 else ends[:0], ends[1::2]
     inside = ends > starts
     starts, ends = starts[inside], ends[inside] - 1
@@ -93,6 +96,8 @@ def _runs(text: str) -> list[int]:
         value, shift, more = 0, 0, True
         while more:
             bits = ord(text[at]) - 48
+            if not 0 <= bits < 64:
+                raise ValueError("a character that is none of a run")
             value |= (bits & 0x1F) << shift
             more, at, shift = bool(bits & 0x20), at + 1, shift + 5
             if not more and bits & 0x10:

@@ -31,6 +31,8 @@ class Rows:
     names: dict[str, list[str]]
     # Rows without anything in them.
     empty: int = 0
+    # Its delimiter is no comma, so that one in a number is a decimal comma.
+    commas_are_decimal: bool = False
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         return self.read()
@@ -92,7 +94,7 @@ def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
             if any(field.strip() for field in row):
                 yield number, dict(zip(columns, row, strict=True))
 
-    return Rows(columns, read, {}, empty)
+    return Rows(columns, read, {}, empty, delimiter != ",")
 
 
 def _json_rows(table: SourceFile, encoding: str | None) -> Rows:

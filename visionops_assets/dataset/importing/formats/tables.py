@@ -6,6 +6,7 @@ unless it says otherwise) and `source` are understood; any other column of one r
 in a column are unpacked.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.columns import SHARES
 from visionops_assets.dataset.importing.formats.box_columns import (
     BoxColumns,
+    OrderUnknown,
     ask_for_order,
     box_columns,
     box_of,
@@ -30,7 +32,7 @@ from visionops_assets.dataset.importing.formats.rows import (
     read_rows,
     text_of,
 )
-from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.listing import Listing, is_image_name
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said
@@ -42,6 +44,7 @@ from visionops_assets.dataset.layout import BATCHES
 
 NAME = "table"
 
+_DECIMAL = re.compile(r"\s*-?\d*,\d+\s*")
 _SAY_THE_SAME = "say the same in all rows of an image"
 
 _IMAGE = (
@@ -134,7 +137,7 @@ class _Table:
         self._objects = next((lowered[one] for one in _OBJECTS if one in lowered), None)
         self._own_boxes = lowered.get("boxes") if "boxes" in rows.columns else None
         self._boxes = None if self._objects else box_columns(rows.columns, stated.boxes)
-        self._order = stated.boxes
+        self._order, self._stated, self._commas = stated.boxes, stated, 0
         needs = self._objects is None and not (self._own_boxes and self._struct())
         self._label = _column(lowered, _LABEL, rows, shown) if needs else None
         self._known = {column: lowered.get(column) for column in ("split", "group", "captured_at", "source")}
@@ -162,17 +165,13 @@ class _Table:
         for number, row in self._rows:
             where = f"{self._name}, row {number}"
             name = self._named_image(row.pop(self._image, None), number)
-            label, boxes, frame = None, None, (0, 0)
-            if self._objects is not None:
-                boxes = self._boxes_of_objects(row.pop(self._objects, None), where)
-                frame = stated_size(row.pop("width", None), row.pop("height", None))
-            elif self._label is None:
-                boxes = [_own(box, where) for box in row.pop(self._own_boxes or "", None) or ()]
-            else:
-                value = row.pop(self._label, None)
-                label = self._class(value, self._label) or None
-                if label is None:
-                    self._said.tell("annotated", f"has no label ({where})", "give it one, or remove its row")
+            try:
+                label, boxes, frame = self._truth(row, where)
+            except SourceError as error:
+                if not self._leaves_out(error):
+                    raise
+                self._said.refuse(name, self._name, number, error)
+                continue
             facts = self._facts(row, where)
             self._said.add(
                 name,
@@ -185,12 +184,29 @@ class _Table:
                 **facts,
             )
 
+    def _truth(self, row: dict[str, Any], where: str) -> tuple[str | None, list[Box] | None, tuple[int, int]]:
+        """Label or boxes of an image, and the size that is stated of it, taken from its row."""
+        if self._objects is not None:
+            boxes = self._boxes_of_objects(row.pop(self._objects, None), where)
+            return None, boxes, stated_size(row.pop("width", None), row.pop("height", None))
+        if self._label is None:
+            return None, [_own(box, where) for box in row.pop(self._own_boxes or "", None) or ()], (0, 0)
+        label = self._class(row.pop(self._label, None), self._label) or None
+        if label is None:
+            self._said.tell("annotated", f"has no label ({where})", "give it one, or remove its row")
+        return label, None, (0, 0)
+
+    def _leaves_out(self, error: SourceError) -> bool:
+        """Whether what is wrong with one row leaves its image out."""
+        return self._stated.leave_out_errors and not isinstance(error, OrderUnknown)
+
     def _one_row_a_box(self, columns: BoxColumns) -> None:
         boxes: dict[str, list[Box]] = {}
         first: dict[str, tuple[int, dict[str, Any], tuple[int, int]]] = {}
         sizes: dict[str, tuple[int, int]] = {}
         others: dict[str, dict[str, tuple[int, Any]]] = {}
         known = [column for column in self._known.values() if column]
+        problems: dict[str, SourceError] = {}
         for number, row in self._rows:
             name = self._named_image(row.get(self._image), number)
             size = stated_size(*(row.get(side) for side in columns.size)) if columns.size else (0, 0)
@@ -200,11 +216,23 @@ class _Table:
             for column in known:
                 if row.get(column) != first[name][1][column]:
                     others.setdefault(name, {}).setdefault(column, (number, row.get(column)))
-            boxes.setdefault(name, []).extend(
-                self._boxes_of_row(row, columns, f"{self._shown}, row {number}")
-            )
+            mine = boxes.setdefault(name, [])
+            try:
+                mine += self._boxes_of_row(row, columns, f"{self._shown}, row {number}")
+            except SourceError as error:
+                if not self._leaves_out(error):
+                    raise
+                self._said.left_out["cannot be read"] += 1
+                problems.setdefault(name, error)
+        if self._commas:
+            what = f"has {self._commas:,} boxes with decimal commas"
+            self._said.findings.append(Finding("numbers", self._name, what, "they are read as such", "WARN"))
         for name, mine in boxes.items():
             number, row, size = first[name]
+            if name in problems:
+                self._said.left_out["their image has one that cannot be read"] += len(mine)
+                self._said.refuse(name, self._name, number, problems[name], counts=False)
+                continue
             for column, (place, other) in others.get(name, {}).items():
                 what = f"has the {column} {row[column]!r} in row {number}, {other!r} in row {place} ({self._name})"
                 self._said.tell(
@@ -252,7 +280,17 @@ class _Table:
             raise SourceError(f"{where}: a box has no class")
         if columns.order is None:
             raise ask_for_order(self._shown, columns.columns[0])
-        return [box_of(four_numbers(four, where), label, columns.order) for four in listed]
+        return [box_of(four_numbers(self._plain(four), where), label, columns.order) for four in listed]
+
+    def _plain(self, four: Any) -> Any:
+        """Four fields with points for decimal commas, where the table's delimiter is another."""
+        if not self._rows.commas_are_decimal or not isinstance(four, list):
+            return four
+        plain = [
+            one.replace(",", ".") if isinstance(one, str) and _DECIMAL.fullmatch(one) else one for one in four
+        ]
+        self._commas += plain != four
+        return plain
 
     def _boxes_of_objects(self, value: Any, where: str) -> list[Box]:
         """Objects as Hugging Face has them: lists of boxes and of their classes."""
@@ -325,6 +363,12 @@ def _column(lowered: Mapping[str, str], names: tuple[str, ...], rows: Rows, show
     for name in names:
         if name in lowered:
             return lowered[name]
+    if any(is_image_name(column) for column in rows.columns):
+        first = ", ".join(rows.columns)[:80]
+        raise SourceError(
+            f"{shown}: its first line ({first}) is of an image, and names no columns; add one before it, for example "
+            "path,label"
+        )
     raise SourceError(
         f"{shown}: none of its columns ({', '.join(rows.columns)[:400]}) is called {', '.join(names)}; rename one, or "
         "add a first line that names them"

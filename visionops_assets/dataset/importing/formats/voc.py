@@ -31,17 +31,24 @@ def read(listing: Listing, stated: Stated) -> Said:
     """What every XML file says of its image. Raises `SourceError` naming the file that cannot be read."""
     said = Said(one_each=True, kept_by="file", why_unlabelled="has no XML file", no_data=_mask)
     for name in listing.ending(".xml"):
-        path = listing.file(name)
-        root = read_xml(path, stated.encoding)
+        path, own = listing.file(name), stem(name.rpartition("/")[2])
+        try:
+            root = read_xml(path, stated.encoding)
+            boxes = [_box(entry, path) for entry in root.iter("object")]
+        except SourceError as error:
+            if not stated.leave_out_errors or not root_is(path, "annotation"):
+                raise
+            said.read.add(name)
+            said.refuse(own, name, -1, error, also=own)
+            continue
         if root.tag != "annotation":
             continue
         said.read.add(name)
-        own = stem(name.rpartition("/")[2])
         said.add(
             (root.findtext("filename") or "").strip() or own,
             name,
             also=own,
-            boxes=[_box(entry, path) for entry in root.iter("object")],
+            boxes=boxes,
             frame=stated_size(root.findtext("size/width"), root.findtext("size/height")),
         )
     for name, split in _lists(listing):

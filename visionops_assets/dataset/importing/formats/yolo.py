@@ -17,7 +17,7 @@ from visionops_assets.dataset.importing.formats.folders import is_document
 from visionops_assets.dataset.importing.formats.yolo_settings import Splits, lists_of, read_yaml
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.plain_text import read_text, whole
+from visionops_assets.dataset.importing.plain_text import is_number, read_text, whole
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
@@ -58,8 +58,15 @@ def read(listing: Listing, stated: Stated) -> Said:
     said.read |= known
     for name in _label_files(listing, known):
         said.read.add(name)
-        boxes = _boxes(listing.file(name), classes, stated)
-        said.add(stem(name.rpartition("/")[2]), name, boxes=boxes, frame=SHARES)
+        own = stem(name.rpartition("/")[2])
+        try:
+            boxes = _boxes(listing.file(name), classes, stated)
+        except SourceError as error:
+            if not stated.leave_out_errors:
+                raise
+            said.refuse(own, name, -1, error)
+        else:
+            said.add(own, name, boxes=boxes, frame=SHARES)
     _take(splits, said)
     return said
 
@@ -177,13 +184,13 @@ def _boxes(file: SourceFile, classes: _Classes, stated: Stated) -> list[Box]:
 
 
 def _box(fields: Sequence[str], classes: _Classes, where: str) -> Box:
-    number = whole(fields[0])
-    try:
-        values = [float(field) for field in fields[1:]]
-        if number is None:
-            raise ValueError(f"the class {fields[0]!r} is no whole number")
-    except ValueError as error:
-        raise SourceError(f"{where}: expected numbers, `class x y w h`: {error}") from error
+    number, odd = whole(fields[0]), next((field for field in fields[1:] if not is_number(field)), None)
+    if number is None or odd is not None:
+        shown = fields[0] if number is None else odd or ""
+        comma = "; write decimals with a point, and spaces between numbers" if "," in shown else ""
+        what = "is no whole number for a class" if number is None else "is no number"
+        raise SourceError(f"{where}: expected numbers, `class x y w h`, but {shown[:40]!r} {what}{comma}")
+    values = [float(field) for field in fields[1:]]
     if number not in classes.names:
         raise SourceError(f"{where}: class {number} has no name; there are {_few(classes.names)}")
     if classes.with_points is not None and len(values) not in (4, classes.with_points):
