@@ -228,3 +228,23 @@ def test_nothing_but_shell_and_the_forges_own_is_used_and_no_secret_reaches_a_co
         subprocess.run(["bash", "-n", "-c", script], check=True)
     included = yaml.safe_load((GITHUB.parents[2] / ".gitlab-ci.yml").read_text())["include"]
     assert [GITHUB.parents[2] / each["local"] for each in included] == [GITLAB]
+
+
+@pytest.mark.parametrize("file", sorted(GITHUB.parent.glob("*.yml")), ids=lambda file: file.stem)
+def test_a_workflow_uses_commits_and_only_what_it_is_given(file: Path) -> None:
+    text = file.read_text()
+    workflow: Mapping[str, Any] = yaml.safe_load(text)
+    assert workflow["permissions"] == {}, "each job states what it may"
+    used = re.findall(r"uses: (.+)", text)
+    assert used and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", each) for each in used)
+    assert "secrets." not in str(workflow.get("env", {})), "a key is for the steps that need it"
+    for name, job in workflow["jobs"].items():
+        assert job["permissions"]["contents"] == "read", name
+        assert set(job["permissions"]) <= {"contents", "pull-requests"}, name
+        assert "secrets." not in str(job.get("env", {})), name
+        keys = [step for step in job["steps"] if "secrets." in str(step)]
+        assert not [step for step in keys if "uses" in step or "make" in step["run"]], name
+        # An environment's reviewers and branches stand before its keys.
+        assert bool(keys) == ("environment" in job), name
+        checkouts = [step for step in job["steps"] if step.get("uses", "").startswith("actions/checkout")]
+        assert all(step["with"]["persist-credentials"] is False for step in checkouts), name

@@ -15,8 +15,11 @@ from resources.home import ROOT
 
 GITHUB = ROOT / ".github" / "workflows" / "visionops.yml"
 GITLAB = ROOT / "deploy" / "gitlab" / "visionops.yml"
-# What may be used besides shell: GitHub's own, which every user has.
-ACTIONS = ("actions/checkout@v4", "actions/setup-python@v5")
+# What may be used besides shell: GitHub's own, which every user has, by the commit of a release, which nobody can move.
+ACTIONS = (
+    "actions/checkout@34e114876b0b11c390a56381ad16ebd13914f8d5",
+    "actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065",
+)
 
 
 def clone(target: Path) -> Path:
