@@ -123,9 +123,13 @@ class Agent:
             self.kept.good_is_corrupt(good)
 
     def deliver(self) -> None:
-        """Bring waiting events where they are collected. Raises `Unreachable`: they wait on."""
+        """Bring waiting events where they are collected, what is wrong among them. Raises `Unreachable`: they wait."""
+        if self._reporter is None:
+            return
+        # That reports do not arrive is no news once they do.
+        self.kept.change(states.told_of, self._problem(without="reports"), self._now())
         events = self.state.outbox
-        if self._reporter is None or not events:
+        if not events:
             return
         self._reporter.deliver(events, self.status())
         self.kept.change(states.delivered, int(events[-1]["id"]))
@@ -133,7 +137,6 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """What the device is now, for `status` and reports."""
         state = self.state
-        problems = sorted(dict(self.problems).items())
         return {
             "device": self._device,
             "group": state.group,
@@ -143,12 +146,16 @@ class Agent:
             "previous": _short(state.previous),
             "candidate": _short(state.candidate),
             "quarantine": {id: why for id, why, _ in state.quarantine},
-            "problem": "; ".join(f"{name}: {said}" for name, said in problems) or None,
+            "problem": self._problem(),
             "waiting_events": len(state.outbox),
             "dropped_events": state.dropped,
             "agent": __version__,
             "runtime": str(self._facts()["onnxruntime"]),
         }
+
+    def _problem(self, without: str = "") -> str | None:
+        found = sorted(each for each in dict(self.problems).items() if each[0] != without)
+        return "; ".join(f"{name}: {said}" for name, said in found) or None
 
     def write_status(self) -> None:
         """Leave what `status` tells beside the state, for `visionops-edge status`."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import random
@@ -73,11 +74,15 @@ class Device:
                 wrong[name] = str(error)
                 return None
 
+        # Passed on all the same: without the CA that is asked for no other is believed.
+        tls = {}
+        for option, setting in (("ca", "ca"), ("certificate", "certificate"), ("key", "certificate_key")):
+            file = settings.optional(setting)
+            tls[option] = str(file) if file is not None else None
+            found(setting, functools.partial(settings.check_readable, setting))
         client = Client(
             token=found("token", settings.token),
-            ca=_optional(settings, settings.ca),
-            certificate=_optional(settings, settings.certificate),
-            key=_optional(settings, settings.certificate_key),
+            **tls,
             proxy=settings.proxy,
             max_kbps=settings.max_kbps,
         )
@@ -243,10 +248,6 @@ class Device:
         if "lines" in declared:
             return LinesSink(self.settings.path(declared["lines"]), float(declared.get("max_mb", 100)))
         return HttpSink(self.client, declared["http"]) if "http" in declared else None
-
-
-def _optional(settings: Settings, name: str | None) -> str | None:
-    return str(settings.path(name)) if name else None
 
 
 def _now() -> str:

@@ -132,6 +132,22 @@ class Settings:
             return None
         return self._read(self.token_file, "the bearer token").decode().strip()
 
+    def optional(self, setting: str) -> Path | None:
+        """The file of a setting that names one, if it does."""
+        name = getattr(self, setting)
+        return self.path(name) if name else None
+
+    def check_readable(self, setting: str) -> None:
+        """Raise `SettingsError` where a setting names a file that cannot be read."""
+        file = self.optional(setting)
+        try:
+            if file is not None:
+                file.open("rb").close()
+        except OSError as error:
+            raise SettingsError(
+                f"{file}, the `{setting}` of device.json, cannot be read ({error.strerror})"
+            ) from error
+
     def _read(self, name: str, what: str) -> bytes:
         try:
             return self.path(name).read_bytes()

@@ -47,6 +47,8 @@ class State:
     seq: int = 0
     outbox: tuple[Mapping[str, Any], ...] = ()
     dropped: int = 0
+    # What was wrong when that was last told.
+    told: str = ""
     boots: int = 0
     boot_id: str = ""
 

@@ -15,6 +15,7 @@ reads it and goes on:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -31,6 +32,7 @@ MOST_WRONG_DIGESTS = 3
 MOST_TRANSITIONS = 40
 MOST_QUARANTINED = 16
 MOST_EVENTS = 256
+_NUMBER = re.compile(r"\d[\d,.]*")
 
 # What may have been the device's own trouble is tried again after this time.
 LAPSES_AFTER = timedelta(hours=24)
@@ -189,6 +191,18 @@ def moved(state: State, group: str, now: datetime) -> State:
 def delivered(state: State, last: int) -> State:
     """Events up to this number arrived where they are collected."""
     return replace(state, outbox=tuple(each for each in state.outbox if each["id"] > last))
+
+
+def told_of(state: State, problem: str | None, now: datetime) -> State:
+    """What is wrong with a device, or that nothing is any more, is an event where it is another than was told.
+
+    Numbers alone make no other: room on a disk, seconds and bytes change all the time.
+    """
+    kind = _NUMBER.sub("", problem or "")
+    if kind == state.told:
+        return state
+    event = _told(state, "problem", now, detail=problem) if problem else _told(state, "well", now)
+    return replace(event, told=kind)
 
 
 def _goal(state: State, wanted: Assigned) -> tuple[Bundle, Arm]:

@@ -12,6 +12,7 @@ import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from desk import Desk
 
+from edge.selftest import Golden
 from resources.home import ROOT
 from tests.world import CLASSES, draw
 from visionops_assets.delivery import signers
@@ -68,6 +69,7 @@ def test_a_promoted_version_answers_on_a_device(desk_of_promoted: Desk, tmp_path
 
     said = desk.run("fleet", "publish", "shapes", "--group", "line-1", "--observe", "5")
     assert "version 1 of shapes as release 1 is assigned to line-1" in said
+    bundle_holds_what_it_says(desk)
     truth = {f"{seed:04d}.png": photograph(camera, seed) for seed in range(12)}
     said = agent("once", device)
     assert "IDLE" in said and "release 1" in said
@@ -89,6 +91,20 @@ def test_a_promoted_version_answers_on_a_device(desk_of_promoted: Desk, tmp_path
     status = json.loads(agent("status", device, "--json"))
     assert status["phase"] == "IDLE" and status["problem"] is None and status["waiting_events"] == 0
     assert list((tmp_path / "reports" / "shapes" / "cam-17").glob("*.jsonl.gz"))
+
+
+def bundle_holds_what_it_says(desk: Desk) -> None:
+    """A manifest names where the model comes from, and golden images that a device has time and room for."""
+    root = desk.world.root / "edge" / "repository" / "shapes"
+    (manifest,) = (json.loads(file.read_text()) for file in (root / "targets" / "bundles").glob("*.json"))
+    assert len(manifest["model"]["provenance_sha256"]) == len(manifest["model"]["weights_sha256"]) == 64
+    assert manifest["requires"]["providers"] == ["CPUExecutionProvider"]
+    golden = (root / "blobs" / manifest["files"]["golden.npz"]["sha256"]).read_bytes()
+    assert len(golden) <= 2_000_000
+    images = Golden.read(golden).images
+    assert 4 <= len(images) <= 64 and {0, 255} <= {int(each.max()) for each in images}
+    # Of what it was validated with, never of the holdout.
+    assert manifest["model"]["partition"]
 
 
 def fails(desk: Desk, *arguments: str) -> str:

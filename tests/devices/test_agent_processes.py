@@ -1,102 +1,22 @@
 """The agent as it ships, in processes of its own, killed by the system at any time."""
 
-import json
 import os
 import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
+import psutil
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from PIL import Image
 
-from edge.outbox import read_report
-from edge.state_file import State, from_json
-from resources.artifact_store import ArtifactStore
 from resources.home import ROOT
-from tests.devices.small_fleet import DEVICE, GROUP, PROJECT, Fleet, frame
-from visionops_assets.delivery.enrolment import Enrolled, enrolled, provision
-
-ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-class Cabinet:
-    """A provisioned device, its camera, and the agent as a process."""
-
-    def __init__(self, fleet: Fleet, **settings: Any) -> None:
-        self.fleet, self.folder, self.camera = fleet, fleet.root / DEVICE, fleet.root / "camera"
-        self.camera.mkdir()
-        self.artifacts = ArtifactStore(root=str(fleet.root / "artifacts"))
-        provision(
-            self.artifacts,
-            project=PROJECT,
-            group=GROUP,
-            device=DEVICE,
-            to=self.folder,
-            root=fleet.repository.bootstrap(),
-            settings={
-                "repository": fleet.url,
-                "reports": str(fleet.root / "reports"),
-                "source": {"folder": str(self.camera)},
-                "sink": {"lines": "answers.jsonl"},
-                **settings,
-            },
-            who="ada@example.com",
-            when=datetime.now(UTC),
-        )
-
-    def photograph(self, number: int) -> None:
-        for each in range(number):
-            name = f"{len(list(self.camera.iterdir())):05d}.png"
-            (self.camera / f".{name}").write_bytes(frame(each))
-            (self.camera / f".{name}").replace(self.camera / name)
-
-    def start(self, command: str, **environment: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "edge", command, "--device", str(self.folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**ENVIRONMENT, **environment},
-        )
-
-    def run(self, command: str) -> tuple[int, str]:
-        process = self.start(command)
-        said, _ = process.communicate()
-        return process.returncode, said
-
-    def state(self) -> State:
-        return from_json(json.loads((self.folder / "state" / "state.json").read_text()))
-
-    def whole(self) -> None:
-        """What answers is there and right by its digest."""
-        import hashlib
-
-        good = self.state().good
-        assert good is not None
-        for _, sha256, _ in good.files:
-            content = (self.folder / "state" / "blobs" / sha256).read_bytes()
-            assert hashlib.sha256(content).hexdigest() == sha256
-
-    def answers(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "answers.jsonl").read_text().splitlines()]
-
-    def events(self) -> dict[int, dict[str, Any]]:
-        record = enrolled(self.artifacts, PROJECT, DEVICE)
-        assert isinstance(record, Enrolled)
-        public = load_pem_public_key(record.public_key.encode())
-        found: dict[int, dict[str, Any]] = {}
-        for file in sorted((self.fleet.root / "reports" / PROJECT / DEVICE).glob("*.jsonl.gz")):
-            for event in read_report(file.read_bytes(), public)[1]:  # type: ignore[arg-type]
-                assert found.setdefault(event["id"], event) == event
-        return found
+from tests.devices.cabinet import Cabinet
+from tests.devices.small_fleet import Fleet, frame
 
 
 @pytest.fixture
@@ -163,6 +83,29 @@ def test_run_answers_follows_and_ends_at_a_signal(cabinet: Cabinet, tmp_path: Pa
     finally:
         killed(process)
         listening.close()
+
+
+def proportional_set_size(pid: int) -> int:
+    """Bytes of memory of a process and all that it started, what they share counted once."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(each.memory_full_info().pss for each in processes)
+
+
+def test_all_processes_of_a_device_have_little_memory(cabinet: Cabinet, tmp_path: Path) -> None:
+    # As on a device, where no such package is.
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "absent" / "imagecodecs.py").write_text("raise ImportError('not on a device')\n")
+    cabinet.photograph(3)
+    Image.new("RGB", (640, 480), "green").save(cabinet.camera / "odd.bmp")
+    process = cabinet.start("run", PYTHONPATH=f"{tmp_path / 'absent'}{os.pathsep}{ROOT}")
+    try:
+        until(lambda: (cabinet.folder / "answers.jsonl").exists() and len(cabinet.answers()) == 4, process)
+        assert {each["name"]: each["prediction"] for each in cabinet.answers()}["odd.bmp"] in ("bar", "ring")
+        # The agent, the model's process, and the one that decoded the bitmap.
+        assert len(psutil.Process(process.pid).children(recursive=True)) == 2
+        assert proportional_set_size(process.pid) <= 130_000_000
+    finally:
+        killed(process)
 
 
 def test_images_over_http_and_a_model_that_kills_its_process(tmp_path: Path) -> None:
