@@ -75,7 +75,7 @@ class Device:
                 return None
 
         # Passed on all the same: without the CA that is asked for no other is believed.
-        tls = {}
+        tls: dict[str, Any] = {}
         for option, setting in (("ca", "ca"), ("certificate", "certificate"), ("key", "certificate_key")):
             file = settings.optional(setting)
             tls[option] = str(file) if file is not None else None
