@@ -6,10 +6,12 @@ Text is UTF-8, or what a byte order mark says; any other encoding has to be stat
 import codecs
 import io
 import unicodedata
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_limits import TEXT, VALUE, source_limits, too_much
 
 # The longer ones first: UTF-32's begins with UTF-16's.
 _MARKS = (
@@ -19,7 +21,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SHOWN = 12
+_SHOWN, _AT_ONCE = 12, 1 << 20
 
 
 def encoding_of(path: SourceFile, stated: str | None) -> str:
@@ -28,13 +30,30 @@ def encoding_of(path: SourceFile, stated: str | None) -> str:
     return next((name for mark, name in _MARKS if head.startswith(mark)), stated or "utf-8")
 
 
-def read_text(path: SourceFile, stated: str | None = None) -> str:
-    """A whole file. Raises `SourceError` naming the place that is no such text."""
-    encoding = encoding_of(path, stated)
+def read_text(
+    path: SourceFile, stated: str | None = None, most: int | None = None, setting: str = TEXT
+) -> str:
+    """A whole file of at most so many bytes, as `setting` says. Raises `SourceError` naming the place that is no such
+    text."""
+    encoding, most = encoding_of(path, stated), most or source_limits().text
+    with path.open() as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise too_much(path, f"has more than {most:,} bytes", setting)
     try:
-        return path.read_bytes().decode(encoding)
+        return content.decode(encoding)
     except UnicodeError as error:
         raise not_text(path, encoding) from error
+
+
+def lines_of(stream: TextIO, path: SourceFile) -> Iterator[str]:
+    """The lines of a text. Raises `SourceError` for one that is too long to be one."""
+    most, number = source_limits().value, 0
+    while line := stream.readline(most + 1):
+        number += 1
+        if len(line) > most:
+            raise too_much(path, f"line {number} has more than {most:,} characters", VALUE)
+        yield line
 
 
 def open_text(path: SourceFile, stated: str | None = None, newline: str | None = None) -> TextIO:
@@ -44,18 +63,29 @@ def open_text(path: SourceFile, stated: str | None = None, newline: str | None =
 
 def not_text(path: SourceFile, encoding: str) -> SourceError:
     """What to say of a file that is not in its encoding: the first place, and the fix."""
-    data = path.read_bytes()
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        begin = max(data.rfind(b"\n", 0, error.start) + 1, error.start - _SHOWN)
-        around = data[begin : error.end + _SHOWN].split(b"\n")[0].rstrip(b"\r")
-        shown = around.decode("ascii", "backslashreplace")
-        return SourceError(
-            f"{path}: line {line}, byte {error.start}: '{shown}' is not {encoding.upper()}; say what the text is, for "
-            "example --encoding cp1252, or save it as UTF-8"
-        )
+    decoder = codecs.getincrementaldecoder(encoding)()
+    before = lines = 0
+    with path.open() as stream:
+        while True:
+            part = stream.read(_AT_ONCE)
+            try:
+                decoder.decode(part, final=not part)
+            except UnicodeDecodeError as error:
+                # With what was left of the part before.
+                data, begins = bytes(error.object), before + len(part) - len(error.object)
+                line = lines + data.count(b"\n", 0, error.start) + 1
+                begin = max(data.rfind(b"\n", 0, error.start) + 1, error.start - _SHOWN)
+                around = data[begin : error.end + _SHOWN].split(b"\n")[0].rstrip(b"\r")
+                shown = around.decode("ascii", "backslashreplace")
+                return SourceError(
+                    f"{path}: line {line}, byte {begins + error.start}: '{shown}' is not {encoding.upper()}; say what "
+                    "the text is, for example --encoding cp1252, or save it as UTF-8"
+                )
+            except UnicodeError:
+                break
+            if not part:
+                break
+            before, lines = before + len(part), lines + part.count(b"\n")
     return SourceError(f"{path}: is not {encoding.upper()}; say what it is with --encoding")
 
 

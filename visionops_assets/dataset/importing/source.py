@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import pandas as pd
 
+from resources.escaping import one_line
 from visionops_assets.dataset.findings import findings_table
 from visionops_assets.dataset.importing.sums import Sums
 
@@ -20,6 +21,7 @@ IMAGE_SUFFIXES = (
     *(".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif", ".jp2", ".j2k"),
 )
 
+LONGEST_QUOTE = 80
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
@@ -39,6 +41,12 @@ class Box(TypedDict):
     w: float
     h: float
     label: str
+
+
+def quoted(value: object, *, plain: bool = False) -> str:
+    """What stands in somebody's file, as a message shows it: on one line, escaped, and no more than 80 characters."""
+    shown = one_line(value, LONGEST_QUOTE)
+    return shown if plain else f"'{shown}'"
 
 
 @dataclass(frozen=True, slots=True)

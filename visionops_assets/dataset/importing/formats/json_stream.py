@@ -8,11 +8,10 @@ from typing import Any
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_limits import VALUE, source_limits, too_much
 
 _AT_ONCE = 1 << 20
 _SPACE = " \t\n\r"
-# One value outside of the lists that are streamed, such as `info`.
-_LONGEST = 1 << 28
 
 
 class JSONFile:
@@ -24,7 +23,7 @@ class JSONFile:
 
     def members(self, streamed: frozenset[str]) -> Iterator[tuple[str, int, Any]]:
         """Each member as (key, -1, value); of a list whose key is `streamed`, each item as (key, its number, item), and
-        before them (key, -1, [])."""
+        before them (key, -1, []), as of any other list."""
         with self._path.open() as file:
             text = _Text(self._path, file, self._encoding)
             text.expect("{")
@@ -33,9 +32,12 @@ class JSONFile:
             while True:
                 key = text.value(self._decode)
                 text.expect(":")
-                if key in streamed and text.peek() == "[":
+                if text.peek() == "[":
                     yield key, -1, []
-                    yield from ((key, number, item) for number, item in enumerate(text.items(self._decode)))
+                    # Others are passed over, however long they are.
+                    for number, item in enumerate(text.items(self._decode)):
+                        if key in streamed:
+                            yield key, number, item
                 else:
                     yield key, -1, text.value(self._decode)
                 if text.next_of(",}") == "}":
@@ -93,9 +95,16 @@ class _Text:
             try:
                 value, end = decode(self._text, self._at)
             except ValueError as error:
-                if len(self._text) - self._at > _LONGEST or not self._more():
+                most = source_limits().value
+                if len(self._text) - self._at > most:
+                    raise too_much(
+                        self._path, f"has a value of more than {most:,} characters", VALUE
+                    ) from None
+                if not self._more():
                     raise self.broken(str(error).partition(":")[0]) from None
                 continue
+            except RecursionError:
+                raise SourceError(f"{self._path}: nests deeper than is read; flatten it") from None
             # A number may go on in the next part.
             if end < len(self._text) or not self._more():
                 self._at = end

@@ -1,7 +1,9 @@
 """MNIST's IDX files (also Fashion-MNIST, KMNIST), plain or gzipped; its test images are the holdout."""
 
 import gzip
+import math
 import struct
+import zlib
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -14,6 +16,7 @@ from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_limits import TIMES, source_limits, too_much
 
 NAME = "mnist"
 
@@ -68,17 +71,27 @@ def _plain_or_zipped(path: str) -> tuple[str, str]:
 
 
 def _idx(path: SourceFile, dimensions: int) -> NDArray[np.uint8]:
-    """An IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic, sizes as big-endian uint32, values."""
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise SourceError(f"{path}: cannot be read: {error}; is it complete?") from error
+    """An IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic, sizes as big-endian uint32, values; of a packed
+    one no more is unpacked than its header says."""
+    size, limits = path.size(), source_limits()
     header = 4 + 4 * dimensions
-    if len(data) < header or data[:4] != bytes([0, 0, 8, dimensions]):
-        raise SourceError(f"{path}: is no IDX file of bytes in {dimensions} dimensions")
-    shape = struct.unpack(f">{dimensions}I", data[4:header])
-    if len(data) - header != int(np.prod(shape)):
-        raise SourceError(
-            f"{path}: holds {len(data) - header:,} values, its header says {shape}; is it complete?"
-        )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    with path.open() as raw:
+        stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+        try:
+            head = stream.read(header)
+            if len(head) < header or head[:4] != bytes([0, 0, 8, dimensions]):
+                raise SourceError(f"{path}: is no IDX file of bytes in {dimensions} dimensions")
+            shape = struct.unpack(f">{dimensions}I", head[4:])
+            promised = math.prod(shape)
+            if promised > limits.in_memory(size) or shape[0] > limits.rows(size):
+                has = f"says that it has {' × '.join(map(str, shape))} values, which is not believed of {size:,} bytes"
+                raise too_much(path, has, TIMES)
+            if shape[0] and not promised:
+                raise SourceError(f"{path}: has images without pixels")
+            data = stream.read(promised + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(f"{path}: cannot be read: {error}; is it complete?") from error
+    if len(data) != promised:
+        held = "more" if len(data) > promised else f"{len(data):,} values"
+        raise SourceError(f"{path}: holds {held}, its header says {shape}; is it complete?")
+    return np.frombuffer(data, np.uint8).reshape(shape)

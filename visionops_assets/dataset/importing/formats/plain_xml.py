@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, open_text
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_limits import DEPTH, source_limits, too_much
 
 _DECLARED = re.compile(rb"\s*<\?xml[^>]*encoding")
 _HEAD = 1 << 16
@@ -31,18 +32,17 @@ def read_xml(path: SourceFile, encoding: str | None) -> ElementTree.Element:
 def elements(path: SourceFile, encoding: str | None) -> Iterator[ElementTree.Element]:
     """Each element once it has ended, the root last. Raises `SourceError`."""
     head = path.head(_HEAD).replace(b"\0", b"")
-    if b"<!DOCTYPE" in head or b"<!ENTITY" in head:
-        raise SourceError(f"{path}: declares entities, which annotations do not need; it is not read")
-    parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("end",))
+    target = _Plain(path)
+    parser = ElementTree.XMLParser(target=target)
     # What the file declares itself comes before what is stated of all of them.
     own = encoding is None or _DECLARED.match(head) is not None
     try:
         with path.open() if own else open_text(path, encoding) as stream:
             while part := stream.read(_AT_ONCE):
                 parser.feed(part)
-                yield from _ended(parser)
+                yield from target.taken()
         parser.close()
-        yield from _ended(parser)
+        yield from target.taken()
     except (ElementTree.ParseError, UnicodeError, LookupError) as error:
         supposed = encoding_of(path, None if own else encoding)
         if not _DECLARED.match(head) and not _is_text(path, supposed):
@@ -50,14 +50,44 @@ def elements(path: SourceFile, encoding: str | None) -> Iterator[ElementTree.Ele
         raise SourceError(f"{path}: is not XML that can be read: {error}") from error
 
 
-def _ended(parser: "ElementTree.XMLPullParser[ElementTree.Element]") -> Iterator[ElementTree.Element]:
-    for event in parser.read_events():
-        yield event[1]  # type: ignore[misc]
+class _Plain(ElementTree.TreeBuilder):
+    """Elements that have ended, of a document without declarations, which annotations do not need: an entity of a few
+    bytes may stand for gigabytes, or for another file."""
+
+    def __init__(self, path: SourceFile) -> None:
+        super().__init__()
+        self._path, self._deepest, self._depth = path, source_limits().depth, 0
+        self._ended: list[ElementTree.Element] = []
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Called where a declaration begins, before what stands in it."""
+        raise SourceError(f"{self._path}: declares entities, which annotations do not need; it is not read")
+
+    def start(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:  # type: ignore[override]
+        """An element begins."""
+        self._depth += 1
+        if self._depth > self._deepest:
+            raise too_much(self._path, f"nests more than {self._deepest} deep", DEPTH)
+        return super().start(tag, attributes)
+
+    def end(self, tag: str) -> ElementTree.Element:
+        """An element has ended."""
+        self._depth -= 1
+        found = super().end(tag)
+        self._ended.append(found)
+        return found
+
+    def taken(self) -> list[ElementTree.Element]:
+        """Those that ended since it was asked before."""
+        ended, self._ended = self._ended, []
+        return ended
 
 
 def _is_text(path: SourceFile, encoding: str) -> bool:
     try:
-        path.read_bytes().decode(encoding)
+        with open_text(path, encoding) as stream:
+            while stream.read(1 << 20):
+                pass
     except UnicodeError:
         return False
     return True

@@ -4,18 +4,20 @@ import csv
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, open_text
-from visionops_assets.dataset.importing.portions import AT_ONCE
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.parquet_process import Bounds, TableRefused, read_parquet
+from visionops_assets.dataset.importing.plain_text import encoding_of, lines_of, not_text, open_text
+from visionops_assets.dataset.importing.source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_limits import COLUMNS, TABLE, TIMES, source_limits, too_much
 
 _DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
@@ -52,7 +54,7 @@ def read_rows(table: SourceFile, encoding: str | None = None) -> Rows:
 def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
     """A CSV table, whose delimiter the first line tells."""
     with open_text(table, encoding) as stream:
-        head = stream.readline()
+        head = next(lines_of(stream, table), "")
         while stream.read(1 << 20):
             pass
     # Excel says its delimiter in a line before the table.
@@ -61,7 +63,7 @@ def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
 
     def lines() -> Iterator[tuple[int, list[str]]]:
         with open_text(table, encoding) as stream:
-            reader = csv.reader(stream, delimiter=delimiter, strict=True)
+            reader = csv.reader(lines_of(stream, table), delimiter=delimiter, strict=True)
             # Rows are counted as spreadsheets show them.
             yield from itertools.islice(
                 enumerate((row for row in reader if row), start=1), int(said is not None), None
@@ -72,6 +74,8 @@ def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
         for number, row in lines():
             if header is None:
                 header = [name.strip() for name in row]
+                if len(header) > source_limits().columns:
+                    raise too_much(table, f"has {len(header):,} columns", COLUMNS)
             elif not any(field.strip() for field in row):
                 empty += 1
             elif len(row) != len(header) and not broken:
@@ -83,9 +87,9 @@ def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
     if broken:
         raise SourceError(f"{table}: {broken}")
     columns = header
-    twice = next((name for name in columns if name and columns.count(name) > 1), None)
+    twice = next((name for name, times in Counter(columns).items() if name and times > 1), None)
     if twice is not None:
-        raise SourceError(f"{table}: has two columns called {twice!r}; rename one")
+        raise SourceError(f"{table}: has two columns called {quoted(twice)}; rename one")
 
     def read() -> Iterator[tuple[int, dict[str, Any]]]:
         rows = lines()
@@ -100,12 +104,16 @@ def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
 def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
     def read() -> Iterator[tuple[int, dict[str, Any]]]:
         with open_text(table, encoding) as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(lines_of(stream, table), start=1):
                 if line.strip():
                     try:
                         row = json.loads(line)
                     except ValueError as error:
                         raise SourceError(f"{table}: line {number} is not JSON: {error}") from error
+                    except RecursionError as error:
+                        raise SourceError(
+                            f"{table}: line {number} nests deeper than is read; flatten it"
+                        ) from error
                     if not isinstance(row, dict):
                         raise SourceError(f"{table}: line {number} is no JSON object; expected one a line")
                     yield number, row
@@ -113,20 +121,23 @@ def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
     columns: dict[str, None] = {}
     for _, row in read():
         columns |= dict.fromkeys(row)
+        if len(columns) > source_limits().columns:
+            raise too_much(table, f"has more than {source_limits().columns:,} columns", COLUMNS)
     return Rows(list(columns), read, {})
 
 
 def _parquet_rows(table: SourceFile) -> Rows:
-    try:
-        file = pq.ParquetFile(table.open())
-        columns, names = file.schema_arrow.names, _class_names(file.schema_arrow)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(table, error) from error
+    with _batches(table) as batches:
+        schema = next(batches)
+    columns, names = schema.names, _class_names(schema)
+    if len(columns) > source_limits().columns:
+        raise too_much(table, f"has {len(columns):,} columns", COLUMNS)
 
     def read() -> Iterator[tuple[int, dict[str, Any]]]:
         number = 0
-        try:
-            for batch in pq.ParquetFile(table.open()).iter_batches(AT_ONCE):
+        with _batches(table) as batches:
+            next(batches)
+            for batch in batches:
                 # One row after the other: images may be among them.
                 for place in range(len(batch)):
                     yield (
@@ -139,10 +150,24 @@ def _parquet_rows(table: SourceFile) -> Rows:
                         },
                     )
                     number += 1
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _unreadable(table, error) from error
 
     return Rows([name for name in columns if not name.startswith("__index_level_")], read, names)
+
+
+@contextmanager
+def _batches(table: SourceFile) -> Iterator[Iterator[Any]]:
+    """The schema of a Parquet table, then its rows. Raises `SourceError` naming it, and the setting it is beyond."""
+    limits, settings = source_limits(), {"times": TIMES, "memory": TABLE}
+    with table.open() as stream:
+        size = table.size()
+        bounds = Bounds(limits.rows(size), limits.in_memory(size), limits.table)
+        try:
+            with closing(read_parquet(stream.fileno(), bounds)) as batches:
+                yield batches
+        except TableRefused as error:
+            if error.setting:
+                raise too_much(table, str(error), settings[error.setting]) from error
+            raise SourceError(f"{table}: {error}") from error
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
@@ -163,10 +188,6 @@ def _names_in(feature: Any) -> list[str] | None:
     if isinstance(feature, list):
         return next((names for one in feature if (names := _names_in(one))), None)
     return None
-
-
-def _unreadable(table: SourceFile, error: Exception) -> SourceError:
-    return SourceError(f"{table}: is not a Parquet file that can be read: {error}")
 
 
 def class_of(value: Any, names: list[str]) -> str:

@@ -21,6 +21,7 @@ from visionops_assets.dataset.importing.plain_text import is_number, read_text, 
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_limits import source_limits
 from visionops_assets.dataset.importing.stated_splits import stem
 
 NAME = "yolo"
@@ -86,7 +87,7 @@ def _names_files(listing: Listing) -> list[str]:
     yamls = [
         name
         for name in listing.ending(".yaml", ".yml")
-        if _NAMES.search(listing.file(name).read_bytes().replace(b"\0", b""))
+        if _NAMES.search(listing.file(name).head(source_limits().settings).replace(b"\0", b""))
     ]
     darknet = listing.ending(".names")
     plain = [name for name in listing.ending(".txt") if name.rpartition("/")[2].lower() == "classes.txt"]

@@ -13,10 +13,13 @@ from visionops_assets.dataset.findings import Finding
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import read_text
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_limits import DEPTH, SETTINGS, source_limits, too_much
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES
 
+# In C where it is built: a settings file of a megabyte would take minutes else.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS = ("train", "val", "valid", "validation", "test")
 
 
@@ -121,13 +124,15 @@ def _pairs(text: str) -> dict[str, str]:
 
 def read_yaml(path: SourceFile, encoding: str | None = None) -> dict[str, Any]:
     """A mapping whose scalars are text; nothing at all is an empty one. Raises `SourceError`."""
-    text = read_text(path, encoding)
+    limits = source_limits()
+    text = read_text(path, encoding, limits.settings, SETTINGS)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_plain(text, path, limits.depth)
+        node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
+        problem = quoted(getattr(error, "problem", None) or "it cannot be read", plain=True)
         raise SourceError(f"{path}: is not YAML with a mapping: {problem}{place}") from error
     if node is None:
         return {}
@@ -135,6 +140,22 @@ def read_yaml(path: SourceFile, encoding: str | None = None) -> dict[str, Any]:
         raise SourceError(f"{path}: is not YAML with a mapping")
     found: dict[str, Any] = _value(node, path)
     return found
+
+
+def _check_plain(text: str, path: SourceFile, deepest: int) -> None:
+    """Refuse what makes much of little, before anything is made of it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            alias = quoted(f"*{event.anchor}")
+            raise SourceError(
+                f"{path}: line {line} has the alias {alias}, which is not followed; write out what it stands for"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > deepest:
+            raise too_much(path, f"nests more than {deepest} deep", DEPTH)
 
 
 def _value(node: yaml.Node, path: SourceFile) -> Any:
@@ -146,9 +167,9 @@ def _value(node: yaml.Node, path: SourceFile) -> Any:
             name = str(_value(key, path))
             if name in found:
                 line = key.start_mark.line + 1
-                raise SourceError(f"{path}: line {line}: {name!r} stands twice; keep one")
+                raise SourceError(f"{path}: line {line}: {quoted(name)} stands twice; keep one")
             found[name] = _value(value, path)
         return found
     # Nothing written, or written as YAML writes nothing.
-    plain = isinstance(node, yaml.ScalarNode) and node.style is None and node.value in ("", "~")
+    plain = isinstance(node, yaml.ScalarNode) and node.style in (None, "") and node.value in ("", "~")
     return None if plain else node.value
