@@ -331,6 +331,32 @@ def test_cifar_is_read_in_every_version_unpacked_or_not(tmp_path, make, packed):
     check_cifar(read_source(folder), "100" in make.__name__)
 
 
+@pytest.mark.parametrize("make", [cifar_10_python, cifar_100_binary, lambda folder: mnist(folder, True)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_with_images_in_them_add_up_and_tell_what_lies_beside(tmp_path, png, make, packed):
+    source = make(tmp_path / "set")
+    write(source / "readme.html", "x")
+    write(source / "photo.png", png(1))
+    if packed:
+        archive = tmp_path / "set.tar.gz"
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(source, "set")
+    sums = read_source(archive if packed else source).sums
+    assert sums.add_up() and sums.stored == sums.kept == 12
+    assert sums.images_left_out == {"beside files with the images in them": 1}
+    told = read_source(source).findings
+    assert told["what"].tolist() == ["1 images lie beside files with images in them"]
+
+
+def test_pixels_that_are_no_bytes_are_no_image(tmp_path):
+    folder = cifar_10_python(tmp_path / "c")
+    rows = PIXELS[:5].reshape(5, -1).astype(np.int64)
+    rows[0, 0] = 256
+    write(folder / "data_batch_1", pickle.dumps({b"data": rows, b"labels": [0, 1, 0, 1, 0]}, protocol=2))
+    with pytest.raises(SourceError, match=r"data_batch_1: has pixels from \d+ to 256, expected 0 to 255"):
+        read_source(folder)
+
+
 def test_python_and_binary_cifar_give_the_same_images(tmp_path):
     one, other = (read_source(make(tmp_path / make.__name__)) for make in (cifar_10_python, cifar_10_binary))
     assert [(image.name, image.read(), image.label) for image in one.images] == [

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dataset.as_people_have_it import Comes, Files, check, check_case, plan_of
+from tests.dataset.as_people_have_it import Comes, Files, check, check_case, coco, plan_of
+from tests.dataset.store import Repository
 from visionops_assets.dataset.first_look import first_look
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
@@ -347,3 +348,79 @@ def test_a_class_is_left_out_and_counted(tmp_path):
     plan = plan_of(files.root, Stated(dropped=frozenset({"bird"})))
     check(plan, Comes(CATS_AND_DOGS))
     assert plan.sums.images_left_out == {"of a class that is left out": 3}
+
+
+def test_a_picture_beside_the_only_folder_makes_no_class_of_it(tmp_path):
+    files = Files(tmp_path / "data")
+    files.classes("ds/cat", "ds/dog")
+    files.images("preview.png")
+    truth = {f"{label}/{n}.png": label for label in ("cat", "dog") for n in range(3)}
+    told = [
+        ("WARN", "preview.png lies beside the only folder of the source"),
+        ("WARN", "ds/ is the only folder"),
+    ]
+    plan = plan_of(files.root)
+    check(plan, Comes(truth, told=told))
+    assert plan.sums.images_left_out["beside the only folder"] == 1
+
+
+def test_a_hidden_folder_with_images_is_told(tmp_path):
+    files = Files(tmp_path / "data")
+    files.classes("cat", "dog", ".bolt", ".ipynb_checkpoints", "cat/.thumbnails")
+    files.images("cat/._0.png")
+    truth = {f"{label}/{n}.png": label for label in ("cat", "dog") for n in range(3)}
+    plan = plan_of(files.root)
+    check(plan, Comes(truth, told=[("WARN", r"\.bolt/ is a hidden folder with 3 images; they are not read")]))
+    assert (plan.findings["check"] == "images read").sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "severity", "said"),
+    [
+        (
+            ("bolt,nut", "bolt", "nut"),
+            "ERROR",
+            "class 'bolt,nut' is a list, of which 'bolt', 'nut' are classes",
+        ),
+        (("nut; bolt", "bolt", "nut"), "ERROR", "class 'nut; bolt' is a list"),
+        (
+            ("maillot, tank suit", "maillot", "b"),
+            "WARN",
+            "class 'maillot, tank suit' is a list, of which 'maillot' is",
+        ),
+        (("Three", "three", "b"), "WARN", "class 'Three' differs from 'three' in case or spaces only"),
+        (("tench, Tinca tinca", "goldfish, Carassius", "b"), "", ""),
+    ],
+)
+def test_classes_that_are_lists_or_twins_are_told_at_every_import(tmp_path, labels, severity, said):
+    files = Files(tmp_path / "data")
+    files.images("0.png", "1.png", "2.png")
+    files.text(
+        "labels.csv", "path,label\n" + "".join(f'{n}.png,"{label}"\n' for n, label in enumerate(labels))
+    )
+    check(
+        plan_of(files.root),
+        Comes({f"{n}.png": label for n, label in enumerate(labels)}, told=[(severity, said)] if said else []),
+    )
+    plan = plan_of(files.root, Stated(leave_out_errors=True))
+    assert plan.ok == (severity != "ERROR")
+
+
+def test_a_holdout_that_does_not_grow_is_told(tmp_path):
+    repository = Repository(("bolt",))
+    for name, batch in (("one", "a"), ("two", "b")):
+        files = Files(tmp_path / name)
+        for split in ("train", "valid"):
+            files.image(f"{split}/{name}.png")
+            files.json(
+                f"{split}/_annotations.coco.json",
+                coco([(1, f"{name}.png")], [(1, 1, (2, 3, 10, 8))], ((1, "bolt"),)),
+            )
+        plan = repository.plan(files.root, batch)
+        splits = sorted(row["split"] for row in plan.annotations.to_pylist())
+        told = plan.findings[plan.findings["check"] == "held out"]
+        if batch == "a":
+            assert splits == ["holdout", "train"] and told.empty
+        else:
+            assert splits == ["train", "val"] and "does not grow" in told["why"].item()
+        repository.publish(plan)

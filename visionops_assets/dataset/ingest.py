@@ -20,8 +20,13 @@ from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
 from visionops_assets.dataset.findings_file import with_labels
 from visionops_assets.dataset.groups import check_group_names
-from visionops_assets.dataset.importing.classes import as_the_project_calls_them
+from visionops_assets.dataset.importing.classes import (
+    as_the_project_calls_them,
+    class_names,
+    findings_on_names,
+)
 from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.formats import batches
 from visionops_assets.dataset.importing.frames import settled
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
@@ -44,7 +49,7 @@ from visionops_assets.dataset.uploads import Uploads
 
 AUDIT_RULES = AuditRules()
 # Findings on the batch as a whole, which stay though images are left out.
-_OF_ALL = ("groups whole", "holdout groups", "class balance", "labels plausible")
+_OF_ALL = ("classes apart", "groups whole", "holdout groups", "class balance", "labels plausible")
 _LEFT_OUT = "left out"
 _ANNOTATIONS = (
     ".json",
@@ -132,6 +137,7 @@ def plan_batch(
     told = join_findings(
         [
             _in_repository(found.findings, batch),
+            findings_table(_of_all(found, held)),
             *unusable,
             odd,
             check_group_names(usable.images.group, others),
@@ -165,6 +171,20 @@ def plan_batch(
     told = with_labels(checked, found.images, batch)
     sums = _sums(found, placed.table, left_out_boxes)
     return BatchPlan(batch, found.format, file, placed.table, uploads, told, sums, found)
+
+
+def _of_all(found: Source, held: bool) -> Iterator[Finding]:
+    """What is to be told of the source as a whole; `held` says that `main` has a holdout."""
+    yield from findings_on_names(class_names(found.images))
+    # Batches of ours come with the sides that they have.
+    if held and found.format != batches.NAME and "val" in found.images.splits() <= {"train", "val"}:
+        what, why = (
+            "comes with train and val only, and main has a holdout already",
+            (
+                "so the holdout does not grow by it, and an undecided gate stays so; --holdout 0.25 draws by lot"
+            ),
+        )
+        yield Finding("held out", "the source", what, why, "WARN")
 
 
 def _usable(

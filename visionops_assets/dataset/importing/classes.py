@@ -9,12 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionops_assets.dataset.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import composed
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.text_column import TextColumn, decoded
 
+# How people list several classes in one field.
+_LISTED = re.compile(r"[,;|]")
 # What Roboflow calls the copies of an image: `name_jpg.rf.<hash>.jpg`.
 _COPY = re.compile(r"(.+)\.rf\.[0-9a-zA-Z]{8,}\.[a-zA-Z]+")
 
@@ -77,11 +80,12 @@ def as_the_project_calls_them(images: Images, classes: Sequence[str]) -> Images:
 
 
 def check_apart(classes: Iterable[str], source: str) -> None:
-    """Raise `SourceError` where classes differ in case or white space only."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in classes:
-        alike["".join(name.split()).casefold()].append(name)
-    twins = [names for names in alike.values() if len(names) > 1]
+    """Raise `SourceError` where classes differ in case or white space only, or one is a list of others."""
+    classes = list(classes)
+    for finding in findings_on_names(classes):
+        if finding.severity == "ERROR":
+            raise SourceError(f"{finding.image} of this source ({source}) {finding.what}; {finding.why}")
+    twins = _alike(classes)
     if twins:
         shown = "; ".join(" and ".join(repr(name) for name in names) for names in twins[:3])
         first = twins[0]
@@ -89,6 +93,36 @@ def check_apart(classes: Iterable[str], source: str) -> None:
             f"classes of this source ({source}) differ only in case or spaces: {shown}. Where they are one, say it "
             f"with --map {first[1]!r}={first[0]!r}"
         )
+
+
+def findings_on_names(classes: Iterable[str]) -> list[Finding]:
+    """Classes that differ in case or white space only (WARN), and such that are lists of others (ERROR where all of
+    these are classes themselves)."""
+    classes = sorted(classes)
+    findings = []
+    for names in _alike(classes):
+        what = f"differs from {', '.join(map(repr, names[1:]))} in case or spaces only"
+        why = f"where they are one, say it with --map {names[1]!r}={names[0]!r}"
+        findings.append(Finding("classes apart", f"class {names[0]!r}", what, why, "WARN"))
+    known = {composed(name) for name in classes}
+    for name in classes:
+        parts = [composed(part.strip()) for part in _LISTED.split(name) if part.strip()]
+        there = [part for part in parts if part in known]
+        if len(parts) > 1 and there:
+            are = "is a class" if len(there) == 1 else "are classes"
+            what = f"is a list, of which {', '.join(map(repr, there))} {are}"
+            why = "an image has one label: keep one, leave it out with --drop-class, or call it otherwise with --map"
+            severity: Severity = "ERROR" if len(there) == len(parts) else "WARN"
+            findings.append(Finding("classes apart", f"class {name!r}", what, why, severity))
+    return findings
+
+
+def _alike(classes: Iterable[str]) -> list[list[str]]:
+    """Classes that differ in case or white space only."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike["".join(name.split()).casefold()].append(name)
+    return [names for names in alike.values() if len(names) > 1]
 
 
 def with_copies_as_groups(images: Images) -> Images:

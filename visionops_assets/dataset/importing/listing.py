@@ -1,6 +1,7 @@
 """The files of a source, walked through once and listed without an object for each: a batch may have any number."""
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,15 @@ _SYSTEM = frozenset(
         "@eadir",
         "$recycle.bin",
         "system volume information",
+    }
+)
+
+
+# Hidden folders that hold copies and small pictures of what tools show.
+_TOOLS = frozenset(
+    {
+        *(".git", ".dvc", ".hg", ".svn", ".cache", ".thumbnails", ".thumbs", ".ipynb_checkpoints", ".trash"),
+        *(".trashes", ".spotlight-v100", ".fseventsd", ".dropbox.cache", ".idea", ".vscode", ".venv"),
     }
 )
 
@@ -87,6 +97,8 @@ class Listing:
     broken: Sequence[str] = ()
     special: Sequence[str] = ()
     again: Mapping[str, str] = field(default_factory=dict)
+    # Images in hidden folders, by the folder: not among those that are `passed` without a word.
+    hidden: Mapping[str, int] = field(default_factory=dict)
     # Whether any of the files is reached by a link.
     linked: bool = False
 
@@ -155,6 +167,7 @@ def list_files(root: Path | Folder) -> Listing:
         broken,
         special,
         again,
+        walk.hidden,
         walk.linked,
     )
 
@@ -165,6 +178,7 @@ class _Walk:
         self.passed, self.linked = 0, False
         self.outside, self.broken, self.special = list[str](), list[str](), list[str]()
         self.again: dict[str, str] = {}
+        self.hidden = Counter[str]()
         # Folders by device and inode: links that lead to one again have no end, or are the same files twice.
         self._folders: dict[tuple[int, int], str] = {}
         self._links: list[str] = []
@@ -207,6 +221,8 @@ class _Walk:
                             waiting.append((name, no_part))
                         elif no_part:
                             self.passed += 1
+                            if passed and is_image_name(name) and not is_no_part(entry.name):
+                                self._hide(name)
                         elif entry.is_link:
                             self._links.append(name)
                         elif entry.is_file:
@@ -215,6 +231,13 @@ class _Walk:
                             self.special.append(name)
             except (PermissionError, NotADirectoryError, FileNotFoundError):
                 continue
+
+    def _hide(self, name: str) -> None:
+        """Count an image in a hidden folder; of folders that tools keep for themselves none is meant."""
+        parts = name.split("/")
+        at = next(place for place, part in enumerate(parts) if is_no_part(part))
+        if parts[at].startswith(".") and parts[at].lower() not in _TOOLS:
+            self.hidden["/".join(parts[: at + 1])] += 1
 
     def _is_folder(self, name: str) -> bool:
         try:

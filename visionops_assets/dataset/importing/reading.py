@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -91,8 +91,9 @@ class _Place:
 
     listing: Listing
     findings: list[Finding]
-    # Files around it, by kind.
+    # Files around it, by kind, and images among them.
     around: Counter[str]
+    images_around: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, source: Path, stated: Stated, *, said: bool) -> "_Place":
@@ -102,7 +103,7 @@ class _Place:
         if source.is_file():
             whole = list_files(Folder(str(source.parent), links=stated.links))
             return cls(replace(whole, others=sorted_names([source.name])), [], Counter())
-        around = Counter[str]()
+        around, images_around = Counter[str](), list[str]()
         if stated.no_links:
             # Nor may the folder itself be one.
             inside = outer = Folder(str(source.absolute().parent), source.name, stated.links)
@@ -119,7 +120,9 @@ class _Place:
         while (folder := _only_folder(inside)) is not None and (wrapped or not _fits(listing, stated)):
             with inside.entries() as (_, entries):
                 for entry in entries:
-                    if entry.name != folder:
+                    if is_image_name(entry.name) and not is_no_part(entry.name):
+                        images_around.append(entry.name)
+                    elif entry.name != folder:
                         around[kind_of_file(entry.name)] += 1
             inside, wrapped = inside.within(folder), False
             listing = list_files(inside)
@@ -128,7 +131,11 @@ class _Place:
             name = inside.path.relative_to(outer.path).as_posix()
             what = "is the only folder of the source"
             findings.append(Finding("read inside", f"{name}/", what, "what lies in it is read", "WARN"))
-        return cls(listing, findings, around)
+        findings += [
+            Finding("annotated", name, "lies beside the only folder of the source", "it is left out", "WARN")
+            for name in sorted(images_around)
+        ]
+        return cls(listing, findings, around, images_around)
 
 
 def _fits(listing: Listing, stated: Stated) -> bool:
@@ -138,16 +145,20 @@ def _fits(listing: Listing, stated: Stated) -> bool:
 
 
 def _only_folder(folder: Folder) -> str | None:
-    """The one folder with everything in it. One with nothing but images is a class, one called after a split that."""
+    """The one folder with everything in it. One with nothing but images is a class, one called after a split that; the
+    folders of a format are its own."""
     only: Entry | None = None
     with folder.entries() as (_, entries):
         for entry in entries:
             if is_no_part(entry.name) or folders.is_document(entry.name):
                 continue
+            if entry.is_file and is_image_name(entry.name):
+                # One or two pictures of the whole lie there, no class of its own.
+                continue
             if only is not None:
                 return None
             only = entry
-    if only is None or not only.is_folder or split_of(only.name) is not None:
+    if only is None or not only.is_folder or split_of(only.name) is not None or folders.is_layout(only.name):
         return None
     try:
         with folder.entries(only.name) as (_, inside):
@@ -223,6 +234,8 @@ def _read(
         if found.images_in_files and len(listing.images):
             seen += len(listing.images)
             images_left["beside files with the images in them"] += len(listing.images)
+            what = f"{len(listing.images):,} images lie beside files with images in them"
+            findings.append(Finding("annotated", listing.images[0], what, "they are left out", "WARN"))
         annotations = found.annotations or len(images)
         left_out = found.annotations_left_out
         findings += found.findings
@@ -237,6 +250,9 @@ def _read(
     if listing.passed:
         rest["hidden or of the system"] += listing.passed
     rest += place.around
+    if place.images_around:
+        seen += len(place.images_around)
+        images_left["beside the only folder"] += len(place.images_around)
     links = len(listing.links) + len(listing.broken)
     for why, times in (
         ("is a link that is not followed", links),
@@ -250,8 +266,9 @@ def _read(
         + len(listing.others)
         + listing.passed
         + place.around.total()
+        + len(place.images_around)
         + listing.not_followed(),
-        len(listing.images),
+        len(listing.images) + len(place.images_around),
         len(read),
         rest,
         files_left,
@@ -267,6 +284,7 @@ def _read(
         if stated.holdout is not None:
             images = replace(images, split=np.full(len(images), NO_SPLIT, np.int8))
         images = _with_holdout(with_copies_as_groups(images), held_elsewhere)
+    findings += _hidden(listing)
     told = findings_table(findings)
     return Source(
         recognised.format,
@@ -280,6 +298,15 @@ def _read(
         supposed,
         listing.linked or listing.not_followed() > 0,
     )
+
+
+def _hidden(listing: Listing) -> Iterator[Finding]:
+    """Images in folders that systems and tools hide: they may be meant."""
+    for folder, times in sorted(listing.hidden.items()):
+        what = f"is a hidden folder with {times:,} images"
+        yield Finding(
+            "images read", f"{folder}/", what, "they are not read; rename it where they are meant", "WARN"
+        )
 
 
 def _special(listing: Listing, known: set[str]) -> Iterator[tuple[str, str]]:

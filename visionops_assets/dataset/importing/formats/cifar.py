@@ -144,6 +144,8 @@ def _python(path: SourceFile) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDA
     pixels = content.get("data")
     if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "iu" or pixels.shape[1:] != (_PIXELS,):
         raise SourceError(f"{path}: is no batch of CIFAR images with labels")
+    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 255:
+        raise SourceError(f"{path}: has pixels from {pixels.min()} to {pixels.max()}, expected 0 to 255")
     labels = _numbers(path, content.get("labels", content.get("fine_labels")), len(pixels))
     coarse = content.get("coarse_labels")
     return (
