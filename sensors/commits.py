@@ -114,7 +114,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             )
         else:
             seen_at = clocks.FirstSeen(clocks.now(), seen.future)
-            unclear = _unclear(context, registry, project.project)
+            unclear = _unclear(registry, project.project)
             wanted = unclear or _wanted(context, lakefs, artifacts, registry, now.newest, seen_at)
             now = replace(now, future=seen_at.seen)
         return dg.SensorResult(
@@ -151,7 +151,9 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         standing = Standing(decided if decided and decided.training_version == version else None)
         try:
             standing = look_again(registry, project, standing.decided)
-        except (RegistryError, PromotionRefused) as error:
+        except RegistryError as error:
+            return skip_wrong(str(error))
+        except PromotionRefused as error:
             context.log.warning(str(error))
         since = [run for run in runs if standing.counts(run)]
         answer = readiness(
@@ -207,17 +209,14 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     return commits
 
 
-def _unclear(
-    context: dg.SensorEvaluationContext, registry: ModelRegistry, project: str
-) -> dg.SkipReason | None:
-    """That nothing is decided while it is not clear what runs; what MLflow does not answer is the run's to say."""
+def _unclear(registry: ModelRegistry, project: str) -> dg.SkipReason | None:
+    """That nothing is decided while it is not clear what runs, or while MLflow does not say: a run would only fail."""
     from visionops_assets.disagreements import disagreements
 
     try:
         wrong = [each for each in disagreements(registry, project) if each.wrong]
     except RegistryError as error:
-        context.log.warning(str(error))
-        return None
+        return skip_wrong(str(error))
     if not wrong:
         return None
     return waiting_for([Wait(each.sentence(), wrong=True) for each in wrong], "")

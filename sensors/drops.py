@@ -11,6 +11,8 @@ from resources import clocks
 from resources.drop import Drop
 from resources.drop_errors import DropError
 from resources.drop_listing import Sighting
+from resources.model_errors import RegistryUnavailable
+from resources.model_registry import ModelRegistry
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import Go, cancelled, given_up
 from sensors.stale_runs import end_stale_runs
@@ -60,13 +62,23 @@ def drop_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         owners=list(project.owners),
         tags={"project": project.project},
     )
-    def drops(context: dg.SensorEvaluationContext, drop: Drop) -> dg.SensorResult | dg.SkipReason:
+    def drops(
+        context: dg.SensorEvaluationContext, drop: Drop, registry: ModelRegistry
+    ) -> dg.SensorResult | dg.SkipReason:
         end_stale_runs(context.instance)
         try:
             seen = drop.look(drop.place(project.project, project.drop.address))
         except DropError as error:
             return skip_wrong(str(error))
-        return look(project, seen, Cursor.read(context.cursor), context.instance, clocks.now().timestamp())
+        found = look(project, seen, Cursor.read(context.cursor), context.instance, clocks.now().timestamp())
+        if found.run_requests:
+            try:
+                # The audit asks the champion: without an answer a run would only fail.
+                registry.models.get(project.project)
+            except RegistryUnavailable as error:
+                nothing = skip_wrong(str(error))
+                return found._replace(run_requests=[], dynamic_partitions_requests=[], skip_reason=nothing)
+        return found
 
     return drops
 

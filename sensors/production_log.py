@@ -10,7 +10,7 @@ from resources import clocks
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
-from resources.model_errors import RegistryError
+from resources.model_errors import RegistryError, RegistryUnavailable
 from resources.model_lock import PromotionLocked
 from resources.model_registry import ModelRegistry
 from resources.spool import Spool
@@ -85,10 +85,17 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         spool: Spool,
     ) -> dg.SensorResult:
         end_stale_runs(context.instance)
-        told, untold = untold_changes(context, project, lakefs, registry, artifacts)
+        away = False
+        try:
+            told, untold = untold_changes(context, project, lakefs, registry, artifacts)
+        except RegistryUnavailable as error:
+            told, untold, away = [], str(error), True
         found = _look(context, lakefs, registry, artifacts, spool)
         if isinstance(found, dg.SkipReason):
             found = dg.SensorResult(skip_reason=found)
+        if away:
+            # Rows are collected all the same; the days stay pending, and no attempt at them is used up.
+            found = found._replace(run_requests=[])
         if untold is not None:
             context.log.warning(untold)
             if not found.run_requests:

@@ -5,7 +5,7 @@ import dagster as dg
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSError
-from resources.model_errors import RegistryError
+from resources.model_errors import RegistryError, RegistryUnavailable
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
 from visionops_assets.asset_options import IN_PRODUCTION, asset_key
@@ -27,7 +27,10 @@ def untold_changes(
     registry: ModelRegistry,
     artifacts: ArtifactStore,
 ) -> tuple[list[dg.AssetMaterialization], str | None]:
-    """The event that is missing, or none; and why it cannot be told now, which is left to the next look."""
+    """The event that is missing, or none; and why it cannot be told now, which is left to the next look.
+
+    Raises `RegistryUnavailable`.
+    """
     from visionops_assets.promotion.presentation import production_materialisation, untold_change
 
     key = asset_key(project, IN_PRODUCTION)
@@ -48,6 +51,8 @@ def untold_changes(
             artifacts=artifacts,
         )
         return [event], None
+    except RegistryUnavailable:
+        raise
     except (LakeFSError, RegistryError, LookupError, OSError, ValueError) as error:
         return [], f"in_production cannot be told of what runs: {error}"
 

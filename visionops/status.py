@@ -30,7 +30,7 @@ def command(
         alpha=found.gate.alpha,
         approval=found.gate.approval,
         group=group,
-        rules=found.gate.digest(),
+        rules=found.gate,
     )
     actions = read_actions(registry.models.get(project).tags).entries
     wrong = what_is_wrong(found, registry)

@@ -42,6 +42,9 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
         elif step is not None and step.retry_number < MAX_RETRIES:
             wait = WAIT_SECONDS * 2**step.retry_number
             raise dg.RetryRequested(MAX_RETRIES, wait) from error
+        elif step is not None and isinstance(error, RegistryUnavailable):
+            # The sensors ask for nothing before MLflow answers again.
+            note_machine_error(step.instance, step.run.run_id, str(error))
         raise dg.Failure(description=without_secrets(str(error)), allow_retries=False) from error
     except Exception as error:
         said = machine_error(error)

@@ -63,6 +63,21 @@ def test_rules_that_go_to_and_fro_are_asked_once_each_and_another_claim_takes_a_
     assert desk.json("status", "shapes")["level_left"] < before
 
 
+def test_a_week_whose_holdout_is_too_small_spends_nothing_until_it_is_enough(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    first = places(desk)
+    desk.use(min_holdout=1000)
+    desk.world.publish("week-02", 90, seed=2)
+    (small,) = tick(desk)
+    assert small["outcome"] == "insufficient" and "the gate asks for at least 1000" in small["reason"]
+    state = desk.json("status", "shapes")
+    assert state["level_left"] == 0.025 and places(desk) == first
+    desk.use(min_holdout=10, approval="manual")
+    assert desk.json("status", "shapes")["level_left"] < 0.025, "it would have been enough"
+    assert tick(desk)[0]["outcome"] == "awaiting_approval"
+    assert outcomes(desk)[1:] == [("INSUFFICIENT", 1), ("PASS", 1)] and places(desk) == first + 1
+
+
 def test_what_an_earlier_release_decided_is_not_asked_again(desk_of_promoted: Desk) -> None:
     """It wrote neither rules beside the address nor a tag on the run; the verdict's own digest says which they were."""
     desk = desk_of_promoted

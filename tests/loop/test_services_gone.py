@@ -1,5 +1,6 @@
-"""A service that goes away costs an attempt, never a model: the run is asked for again without a human."""
+"""A service that goes away costs no model, and MLflow no attempt: the run is asked for again without a human."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from resources.lakefs import LakeFSResource
 from resources.model_errors import RegistryUnavailable
 from resources.model_registry import ModelRegistry
-from tests.world import World, shapes_project
+from tests.world import World, shapes_project, write_batch
+from visionops.tick import tick
+from visionops_assets import run_tags
 from visionops_assets.dataset.samples import load_samples
 from visionops_assets.promotion import promote as promoting
 from visionops_assets.training import preparation
@@ -55,11 +58,59 @@ def test_services_that_go_away_one_after_the_other_and_then_promoted_without_a_h
     assert world.champion() == 1
 
 
-def test_after_the_stated_number_of_errors_it_waits_for_a_human_and_says_so(world: World):
+def test_after_the_stated_number_of_errors_it_waits_for_a_human_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
     world.publish("week-01", 90, seed=1)
-    world.registry = ModelRegistry(tracking_uri=NOBODY)
+
+    def refused(*_: object) -> None:
+        raise ValueError("the recipe cannot be trained")
+
+    monkeypatch.setattr(preparation, "load_samples", refused)
     outcomes = [world.tick().outcome for _ in range(world.project.trigger.attempts)]
     waiting = world.tick()
     assert outcomes == ["error"] * 3
     assert waiting.run_id is None
     assert "failed 3 times" in waiting.reason
+
+
+def damaged(world: World) -> ModelRegistry:
+    file = world.root / "damaged" / "mlflow.db"
+    file.parent.mkdir()
+    file.write_bytes(b"no database" * 500)
+    return ModelRegistry(tracking_uri=f"sqlite:///{file}")
+
+
+@pytest.mark.parametrize("away", [lambda _: ModelRegistry(tracking_uri=NOBODY), damaged])
+def test_nothing_is_asked_for_while_mlflow_does_not_answer(
+    world: World, away: Callable[[World], ModelRegistry]
+):
+    """Neither for a commit nor for a batch of the drop, however often it is looked."""
+    world.publish("week-01", 90, seed=1)
+    dropped = write_batch(world.root / "dropped" / "shapes" / "week-02", 45, seed=2)
+    (dropped / "_SUCCESS").touch()
+    there = world.registry
+    world.registry = away(world)
+    for _ in range(world.project.trigger.attempts + 1):
+        ticks = tick(world.definitions, world.instance, [world.project])
+        assert {(found.outcome, found.run_id) for found in ticks} == {("error", None)}
+        assert all("MLflow" in found.reason for found in ticks)
+    assert world.instance.get_runs_count() == 0
+    world.registry = there
+    ticks = tick(world.definitions, world.instance, [world.project])
+    assert [found.outcome for found in ticks] == ["published", "promoted"]
+    assert {run.tags[run_tags.ATTEMPT] for run in world.instance.get_runs()} == {"1"}
+
+
+def test_a_run_that_mlflow_left_alone_is_no_attempt(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.publish("week-01", 90, seed=1)
+
+    def gone(*_: object, **__: object) -> None:
+        raise RegistryUnavailable("MLflow at http://mlflow does not answer: start it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(promoting, "promote", gone)
+        for _ in range(world.project.trigger.attempts + 1):
+            assert world.tick().outcome == "error"
+    assert world.tick().outcome == "promoted"
+    assert {run.tags[run_tags.ATTEMPT] for run in world.instance.get_runs()} == {"1"}

@@ -12,6 +12,7 @@ from logged import file_of, row
 from production_world import ProductionWorld
 
 from resources.model_records import ONNX_ARTIFACT
+from resources.model_registry import ModelRegistry
 from sensors.production_log import Cursor, look
 from tests.world import World, shapes_project
 from visionops.exporter.work import run_samples
@@ -78,6 +79,18 @@ def test_a_day_whose_later_steps_fail_is_an_error_and_is_redone_once_they_can(wo
     run = world.instance.get_run_by_id(done.run_id)
     assert run is not None and run_outcome(run) == run_tags.LOGGED
     assert ticked(world) == []
+
+
+def test_while_mlflow_does_not_answer_rows_are_collected_and_no_day_is_tried(world: ProductionWorld) -> None:
+    there, runs = world.registry, world.instance.get_runs_count()
+    world.registry = ModelRegistry(tracking_uri="http://127.0.0.1:9")
+    for _ in range(world.project.production.attempts + 1):
+        found = ticked(world)
+        assert {each.run_id for each in found} == {None}
+        assert any("127.0.0.1:9" in each.reason for each in found)
+    assert not list(world.spool.files("shapes")) and world.instance.get_runs_count() == runs
+    world.registry = there
+    assert [(each.partition, each.outcome) for each in ticked(world)] == [(DAY, run_tags.LOGGED)]
 
 
 def test_each_attempt_beyond_the_stated_ones_waits_longer_and_none_is_the_last(world: ProductionWorld):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from resources.nearest import there_are
+from visionops_assets.evaluation.ledger import HoldoutSize
 from visionops_assets.evaluation.power import rows_for_no_loss
 
 # The slices that projects have without declaring them, the last one in detection only.
@@ -225,6 +226,11 @@ class GateRules(_Section):
         if self.require == "non_inferior":
             names.append("min_improvement")
         return _digest({name: self.bearing()[name] for name in names})
+
+    def can_pass_on(self, holdout: HoldoutSize) -> bool:
+        """Whether a holdout could show what these rules ask for, whatever the models answer."""
+        superior = self.require == "superior"
+        return holdout.can_show(min_holdout=self.min_holdout, alpha=self.alpha, superior=superior)
 
     def check_task(self, task: str) -> None:
         """Raise ValueError if a rule means nothing in the project's task."""

@@ -8,6 +8,7 @@ from typing import Any
 from resources.model_errors import ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
 from visionops_assets.evaluation.ledger import level_left, next_turn
+from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
 from visionops_assets.history import (
     CHANGES,
@@ -193,10 +194,9 @@ def status(
     alpha: float,
     approval: Approval = "auto",
     group: str = EVERYWHERE,
-    rules: str | None = None,
+    rules: GateRules | None = None,
 ) -> Status:
-    """Read a project's state. `alpha`, `approval` and the digest of `rules` are those of its gate. Raises
-    `RegistryUnavailable`."""
+    """Read a project's state. `alpha`, `approval` and `rules` are those of its gate. Raises `RegistryUnavailable`."""
     model = registry.models.get(project)
     now, champion = production(model, group), _champion(registry, model, group)
     sha256 = champion.weights_sha256 if champion is not None else None
@@ -219,9 +219,9 @@ def status(
         answers=waiting.answers,
         waiting=waiting.unanswered() if approval == "manual" and not now.foreign else (),
         ready=waiting.ready(approval) if group == EVERYWHERE and not now.foreign else None,
-        level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags))),
+        level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags, rules))),
         labels_needed=asked[-1] if asked else None,
-        rules=rules,
+        rules=rules.digest() if rules is not None else None,
     )
 
 
