@@ -22,11 +22,21 @@ _NO_CHANGE = ("hold", "release")
 
 @dataclass(frozen=True)
 class Remembered:
-    """A project's entry as it was last seen. `aliases` are those that agreed with the history."""
+    """A project's entry as it was last seen. `aliases` are those that agreed with the history.
+
+    `assumed` are those of them that only the history says: they named something else when they were seen first.
+    """
 
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[int, ModelVersion] = field(default_factory=dict)
+    assumed: frozenset[str] = frozenset()
+
+    @classmethod
+    def seen_first(cls, tags: Mapping[str, str], aliases: Mapping[str, int]) -> "Remembered":
+        """What is taken for known of a project that was never seen: that its changes arrived, as nearly all do."""
+        newest = {alias: version for alias, version in _newest(tags).items() if version is not None}
+        return cls({}, newest, {}, frozenset(newest) - frozenset(agreed(tags, aliases)))
 
     def with_these(
         self,
@@ -44,6 +54,7 @@ class Remembered:
                 **self.versions,
                 **{number: replace(each, tags=_ours(each.tags)) for number, each in seen.items()},
             },
+            self.assumed - frozenset(aliases or {}),
         )
 
     def filled(self, version: ModelVersion) -> ModelVersion:
@@ -95,14 +106,20 @@ class ModelMemory:
             return
         versions = {number: _record(name, number, _version(each)) for number, each in known.versions.items()}
         since = self.read(name) or Remembered()
-        renamed = Remembered(known.tags, known.aliases, versions)
+        renamed = replace(known, versions=versions)
         self.write(name, renamed.with_these(since.tags, since.aliases, since.versions))
         ArtifactStore(root=self.root).path(_key(project)).unlink(missing_ok=True)
 
 
 def agreed(tags: Mapping[str, str], aliases: Mapping[str, int]) -> dict[str, int]:
     """The aliases that name what the newest change in the history says."""
-    newest: dict[str, Any] = {}
+    newest = _newest(tags)
+    return {alias: version for alias, version in aliases.items() if newest.get(alias) == version}
+
+
+def _newest(tags: Mapping[str, str]) -> dict[str, int | None]:
+    """What each alias named after the newest change in the history."""
+    newest: dict[str, int | None] = {}
     for name in sorted(tag for tag in tags if tag.startswith(HISTORY)):
         try:
             entry = json.loads(tags[name])
@@ -110,7 +127,7 @@ def agreed(tags: Mapping[str, str], aliases: Mapping[str, int]) -> dict[str, int
                 newest[alias_of(entry.get("group", EVERYWHERE))] = entry["to"]
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-    return {alias: version for alias, version in aliases.items() if newest.get(alias) == version}
+    return newest
 
 
 def _ours(tags: Mapping[str, str]) -> dict[str, str]:
@@ -127,6 +144,7 @@ def _content(remembered: Remembered) -> dict[str, Any]:
         "tags": dict(remembered.tags),
         "aliases": dict(remembered.aliases),
         "versions": {str(number): _version(each) for number, each in remembered.versions.items()},
+        **({"assumed": sorted(remembered.assumed)} if remembered.assumed else {}),
     }
 
 
@@ -140,7 +158,8 @@ def _remembered(project: str, content: Any) -> Remembered | None:
     versions = {
         int(number): _record(project, int(number), each) for number, each in content["versions"].items()
     }
-    return Remembered(content["tags"], content["aliases"], versions)
+    assumed = frozenset(content.get("assumed", ()))
+    return Remembered(content["tags"], content["aliases"], versions, assumed)
 
 
 def _record(project: str, number: int, each: Mapping[str, Any]) -> ModelVersion:

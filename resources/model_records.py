@@ -25,6 +25,8 @@ TAG_SWEEP = "visionops.sweep"
 # What MLflow shows as a run's description, and the outcome of the newest verdict on its model.
 TAG_DESCRIPTION = "mlflow.note.content"
 TAG_VERDICT = "visionops.verdict"
+# Of a run whose record MLflow lost, and that was recorded again.
+TAG_RESTORED = "visionops.restored"
 # Of a version: what its last reproduction found, when, and which artifact of its run says so.
 TAG_REPRODUCTION = "visionops.reproduction.result"
 TAG_REPRODUCTION_WHEN = "visionops.reproduction.when"
@@ -104,8 +106,8 @@ class RegisteredModel:
 
     What follows is known where a memory is kept (`resources.model_memory`), and else None or empty: `there` are the
     versions that MLflow has now; `remembered` all that it ever had; `confirmed` what each alias named when it last
-    agreed with the history; `recalled` the tags that MLflow has no more, which `tags` has all the same. `gone` is set
-    where MLflow does not know the project any more.
+    agreed with the history, of which `assumed` never did where it was seen; `recalled` the tags that MLflow has no
+    more, which `tags` has all the same. `gone` is set where MLflow does not know the project any more.
     """
 
     project: str
@@ -114,6 +116,7 @@ class RegisteredModel:
     there: frozenset[int] | None = None
     remembered: Mapping[int, ModelVersion] = field(default_factory=dict)
     confirmed: Mapping[str, int] | None = None
+    assumed: frozenset[str] = frozenset()
     recalled: frozenset[str] = frozenset()
     gone: bool = False
 

@@ -8,9 +8,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resources.escaping import LONGEST_NAME, one_line, storable
+from resources.lost_runs import LostRuns
 from resources.model_connection import ModelConnection
 from resources.model_errors import RunNotFound
-from resources.model_records import FAILED, FINISHED, KILLED, RUNNING, TAG_IDENTITY, TAG_PROJECT, Run
+from resources.model_records import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    RUNNING,
+    TAG_IDENTITY,
+    TAG_PROJECT,
+    ModelVersion,
+    Run,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -120,6 +130,31 @@ class Runs:
             token = page.token
             if not token or len(found) >= limit:
                 return found[:limit]
+
+    def restore(
+        self,
+        version: ModelVersion,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        dataset: tuple[str, str, str] | None,
+    ) -> None:
+        """Record again the run of a version, which MLflow lost; `lost.lacking` says whether its files suffice.
+
+        `dataset` is what `log_dataset` takes. Done again, as after a kill, it adds what is missing.
+        """
+        try:
+            self.get(version.run_id)
+        except RunNotFound:
+            self.lost.record(version, self._experiment(version.project, create=True))
+        self.log_params(version.run_id, params)
+        self.log_points(version.run_id, {name: {0: value} for name, value in metrics.items()})
+        if dataset is not None:
+            self.log_dataset(version.run_id, *dataset)
+
+    @property
+    def lost(self) -> LostRuns:
+        """Runs that MLflow does not know any more."""
+        return LostRuns(self._connection, self._artifact_root)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags, each at most 8,000 characters."""

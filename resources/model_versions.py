@@ -41,7 +41,7 @@ class Models:
         if self._memory.root is None:
             return model
         there = {each.version: each for each in self.versions(project)}
-        before = known or Remembered()
+        before = known or Remembered.seen_first(model.tags, aliases)
         now = before.with_these(model.tags, agreed({**before.tags, **model.tags}, aliases), there)
         if now != known:
             self._memory.write(project, now)
@@ -197,6 +197,7 @@ def _remembering(
         there=frozenset(there),
         remembered=known.versions,
         confirmed=known.aliases,
+        assumed=known.assumed,
         recalled=frozenset(known.tags) - frozenset(model.tags),
         gone=gone,
     )

@@ -4,6 +4,7 @@ Each in a sentence, with the command that leads back.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from resources.artifact_store import ArtifactStore
@@ -29,14 +30,29 @@ from visionops_assets.project import Project
 _LISTED, _ASKED = 1000, 16
 
 
-def what_is_wrong(project: Project, registry: ModelRegistry) -> list[str]:
-    """All of it. Raises what MLflow raises where it does not answer."""
-    from visionops import services
-    from visionops_assets.disagreements import disagreements
+@dataclass(frozen=True)
+class State:
+    """What is `wrong` with a project's state, and what is `gone` and changes nothing that runs; each a sentence."""
 
-    unclear = [each.sentence() for each in disagreements(registry, project.project) if each.wrong]
-    pieces = missing_pieces(project, registry, services.lakefs(), services.artifacts())
-    return [*unclear, *pieces, *not_done(project)]
+    wrong: list[str]
+    gone: list[str]
+
+
+def state_of(project: Project, registry: ModelRegistry, *, data: bool = True) -> State:
+    """All of it, as `status` and `doctor` tell it; without `data` lakeFS is not asked.
+
+    Raises what MLflow raises where it does not answer.
+    """
+    from visionops import services
+    from visionops_assets.disagreements import disagreements, unfinished
+
+    told = disagreements(registry, project.project)
+    found = [each for each in told if each.wrong] + unfinished(registry, project.project)
+    pieces = missing_pieces(project, registry, services.lakefs(), services.artifacts()) if data else []
+    return State(
+        [*(each.sentence() for each in found), *pieces, *not_done(project)],
+        [each.sentence() for each in told if not each.wrong],
+    )
 
 
 def not_done(project: Project) -> list[str]:

@@ -87,5 +87,7 @@ def command(
         for file in made.restored:
             typer.echo(f"put back: {file} of version {made.certificate.version}")
         typer.echo(f"kept: {registry.run_url(registry.runs.get(made.run_id), made.page)}")
+        if (need := services.pages_need()) is not None:
+            typer.echo(need)
     if not made.certificate.holds:
         raise typer.Exit(1)

@@ -72,8 +72,7 @@ def command(
         if project in registered:
             raise
         raise NothingToRollBackTo(f"{refusal}; {there_are(project, registered)}") from refusal
-    if change.version is not None:
-        _tell(project, change, why, group)
+    _tell(project, change, why, group)
     if as_json:
         typer.echo(json.dumps(change.to_json(), indent=1))
         return
@@ -118,8 +117,10 @@ def _version(text: str | None) -> int | None:
 
 def _tell(project: str, change: "Change", why: str, group: str) -> None:
     """Have `in_production` tell of a change. Raises RuntimeError where that fails: the change itself stands."""
-    again = f"`visionops rollback {project} --to {change.version} --why TEXT` tells it again"
-    done = f"version {change.version} of {project} is champion again, but"
+    to = NOTHING if change.version is None else change.version
+    again = f"`visionops rollback {project} --to {to} --why TEXT` tells it again"
+    now = "nothing" if change.version is None else f"version {change.version}"
+    done = f"{now} of {project} is in production now, but"
     try:
         error = _tell_dagster(project, change, why, group)
     except Exception as problem:
@@ -129,9 +130,16 @@ def _tell(project: str, change: "Change", why: str, group: str) -> None:
 
 
 def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str | None:
-    """Materialise `in_production` by the project's rollback job, which finds the alias set; returns its error."""
-    import definitions
+    """Materialise `in_production` by the project's rollback job, which finds the alias set; returns its error.
+
+    That nothing runs is told without a job: none takes a model out of production.
+    """
     from visionops import services
+
+    if change.version is None:
+        _tell_of_nothing(project, group)
+        return None
+    import definitions
     from visionops.runs import run_job
 
     config = {"to": change.version, "why": why, "actor": services.actor(), "group": group}
@@ -140,3 +148,22 @@ def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str |
     with services.dagster() as instance:
         job = f"{project}_rollback"
         return run_job(definitions.defs, instance, job, config={f"{project}_roll_back": config}).error
+
+
+def _tell_of_nothing(project: str, group: str) -> None:
+    from visionops import services
+    from visionops_assets.asset_options import IN_PRODUCTION, asset_key
+    from visionops_assets.promotion.presentation import production_materialisation
+
+    found = services.project(project)
+    with services.dagster() as instance:
+        event = production_materialisation(
+            instance,
+            found,
+            asset_key(found, IN_PRODUCTION),
+            group,
+            lakefs=services.lakefs(),
+            registry=services.registry(),
+            artifacts=services.artifacts(),
+        )
+        instance.report_runless_asset_event(event)

@@ -107,6 +107,19 @@ def _open_dagster() -> "dg.DagsterInstance":
         ) from error
 
 
+def pages_need() -> str | None:
+    """What has to run for MLflow's and lakeFS's pages to open; None where both have servers of their own."""
+    local = [
+        name
+        for name, served in (
+            ("MLflow", home.mlflow_uri().startswith("http") or os.environ.get("MLFLOW_UI_URL")),
+            ("lakeFS", os.environ.get("LAKEFS_ENDPOINT") or os.environ.get("LAKEFS_UI_URL")),
+        )
+        if not served
+    ]
+    return f"The pages of {' and '.join(local)} open while `visionops up` runs." if local else None
+
+
 def check_group(registry: ModelRegistry, project: str, group: str) -> str | None:
     """What to know of a device group before it is answered: None where it has a champion of its own.
 

@@ -14,9 +14,8 @@ def command(
     """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
     from resources import home
     from visionops import services
-    from visionops.missing_pieces import what_is_wrong
+    from visionops.missing_pieces import state_of
     from visionops.renaming import left_behind
-    from visionops_assets.disagreements import disagreements
     from visionops_assets.monitoring.acting.actions import read_actions
     from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
     from visionops_assets.project import load_projects
@@ -33,11 +32,13 @@ def command(
         rules=found.gate,
     )
     actions = read_actions(registry.models.get(project).tags).entries
-    wrong = what_is_wrong(found, registry)
-    gone = [each.sentence() for each in disagreements(registry, project) if not each.wrong]
+    told = state_of(found, registry)
+    wrong, gone = told.wrong, told.gone
     if state.champion is None and not state.now.foreign:
         # Of a project that was renamed in its file alone, the champion is still the old name's.
-        wrong += [each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))]
+        wrong = wrong + [
+            each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))
+        ]
     if as_json:
         content = {**state.to_json(), "actions": actions_json(actions), "wrong": wrong, "gone": gone}
         typer.echo(json.dumps(content, indent=1))

@@ -40,5 +40,7 @@ def command(
     how = f"`visionops why {project} --html FILE` shows them."
     words = tuple(listed(turned[0], turned[1], how)) if turned is not None else ()
     typer.echo(Page(page.title, (*page.blocks, *words)).to_text())
+    if (need := services.pages_need()) is not None:
+        typer.echo(need)
     if html is not None:
         typer.echo(f"written: {html}")

@@ -6,6 +6,7 @@ which nothing is promoted: what runs, and what a challenger is compared with, wo
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from resources.model_errors import RunNotFound
 from resources.model_records import (
@@ -17,12 +18,12 @@ from resources.model_records import (
     RegisteredModel,
     alias_of,
 )
-from visionops_assets.history import Production, groups, production, read_history
+from visionops_assets.history import PROMOTIONS, HistoryEntry, Production, groups, production, read_history
 from visionops_assets.refusals import ChampionUnclear
 from visionops_assets.registry import Registry
 
-# Of a change that was stopped half way, those that the next tick does not do again by itself.
-_BY_HAND = ("rollback", "restoration", "retirement")
+# What keeps a version that was deleted from being registered again, in words; None for nothing.
+Lacks = Callable[[ModelVersion], str | None]
 
 
 @dataclass(frozen=True)
@@ -41,30 +42,32 @@ class Disagreement:
 def disagreements(registry: Registry, project: str, group: str | None = None) -> list[Disagreement]:
     """All of a project, or those of one device group. Raises what MLflow raises."""
     model = registry.models.get(project)
-    return list(compare(model, lambda version: has_files(registry, version), group))
+    return list(compare(model, partial(lacking, registry), group))
 
 
-def compare(
-    model: RegisteredModel, has_files: Callable[[ModelVersion], bool], group: str | None = None
-) -> Iterator[Disagreement]:
-    """The same of what was read. `has_files` says whether a version that was deleted can be registered again."""
+def compare(model: RegisteredModel, lacks: Lacks, group: str | None = None) -> Iterator[Disagreement]:
+    """The same of what was read. `lacks` says what keeps a version that was deleted from being registered again."""
     named = set()
     for each in groups(model) if group is None else [group]:
         now = production(model, each)
-        found = _of_production(model, now, has_files)
+        found = _of_production(model, now, lacks)
         if found is not None:
             named |= {now.named, now.version}
             yield found
     if group is None:
-        yield from _of_the_rest(model, named, has_files)
+        yield from _of_the_rest(model, named, lacks)
+
+
+def unfinished(registry: Registry, project: str) -> list[Disagreement]:
+    """Promotions that were recorded and did not complete, of every device group; other changes are disagreements."""
+    model = registry.models.get(project)
+    found = [production(model, group).incomplete for group in groups(model)]
+    return [incomplete(project, entry) for entry in found if entry is not None and entry.kind in PROMOTIONS]
 
 
 def require_agreement(registry: Registry, model: RegisteredModel, group: str = EVERYWHERE) -> None:
     """Raise `ChampionUnclear` where the history names another champion than MLflow, or MLflow one that is not ours."""
-
-    def files(version: ModelVersion) -> bool:
-        return has_files(registry, version)
-
+    files = partial(lacking, registry)
     now = production(model, group)
     found = _of_production(model, now, files) if now.foreign else None
     if found is not None:
@@ -76,46 +79,68 @@ def require_agreement(registry: Registry, model: RegisteredModel, group: str = E
         )
 
 
-def has_files(registry: Registry, version: ModelVersion) -> bool:
-    """Whether what a version is made of is still there."""
+def lacking(registry: Registry, version: ModelVersion) -> str | None:
+    """What keeps a version from being registered again, in words; None where all that it is made of is still there."""
     try:
-        return all(
-            registry.artifacts.exists(version.run_id, name) for name in (ONNX_ARTIFACT, WEIGHTS_ARTIFACT)
-        )
+        gone = [
+            name
+            for name in (ONNX_ARTIFACT, WEIGHTS_ARTIFACT)
+            if not registry.artifacts.exists(version.run_id, name)
+        ]
+    except RunNotFound:
+        return registry.runs.lost.lacking(version)
+    return f"run {version.run_id} has no {' and no '.join(gone)}" if gone else None
+
+
+def has_files(registry: Registry, version: ModelVersion) -> bool:
+    """Whether what a version is made of can be read now."""
+    try:
+        registry.runs.get(version.run_id)
     except RunNotFound:
         return False
+    return lacking(registry, version) is None
 
 
-def way_back(
-    model: RegisteredModel,
-    group: str,
-    has_files: Callable[[ModelVersion], bool],
-    without: int | None = None,
-) -> str:
-    """The command that puts in production what the history names, or else a version before it, or else nothing.
+def way_back(model: RegisteredModel, group: str, lacks: Lacks, without: int | None = None) -> str:
+    """The command that puts in production what the history names, or else a version before it, or else nothing; and
+    what keeps the one that is named from it.
 
     `without` is a version that cannot be used.
     """
     now = production(model, group)
     on = "" if group == EVERYWHERE else f" --group {group}"
     begin = f"visionops rollback {model.project} --to"
+    unusable = ""
     for version in _candidates(now):
         if version == without:
             continue
         registered, known = model.has(version), model.remembered.get(version)
         # What is gone back to because of missing files must have its own.
-        if (not registered or without is not None) and (known is None or not has_files(known)):
-            continue
+        if not registered or without is not None:
+            lack = lacks(known) if known is not None else "it is not remembered"
+            if lack is not None:
+                unusable = unusable or f"version {version} cannot be registered again ({lack}): "
+                continue
         command = f"`{begin} {version}{on} --why …`"
         if version != now.named:
-            return f"{command} goes back to version {version}"
+            return f"{unusable}{command} goes back to version {version}"
         return f"{command} {'sets it again' if registered else 'registers it again'}"
     instead = (
         "the floors alone then decide on the next challenger"
         if group == EVERYWHERE
         else "that of all then runs"
     )
-    return f"`{begin} none{on} --why …` records that nothing is in production: {instead}"
+    return f"{unusable}`{begin} none{on} --why …` records that nothing is in production: {instead}"
+
+
+def incomplete(project: str, entry: HistoryEntry) -> Disagreement:
+    """A change that was recorded and never arrived. The next tick does a promotion again by itself."""
+    what = f"a change was recorded and did not complete: {entry.sentence()}"
+    if entry.kind in PROMOTIONS:
+        return Disagreement(what, f"`visionops tick {project}` does it again", wrong=False)
+    to = "none" if entry.to_version is None else entry.to_version
+    on = "" if entry.group == EVERYWHERE else f" --group {entry.group}"
+    return Disagreement(what, f"`visionops rollback {project} --to {to}{on} --why …` does it again")
 
 
 def _candidates(now: Production) -> Iterable[int]:
@@ -125,20 +150,13 @@ def _candidates(now: Production) -> Iterable[int]:
     return dict.fromkeys([now.named, *(each.version for each in reversed(now.intervals))])
 
 
-def _of_production(
-    model: RegisteredModel, now: Production, has_files: Callable[[ModelVersion], bool]
-) -> Disagreement | None:
+def _of_production(model: RegisteredModel, now: Production, lacks: Lacks) -> Disagreement | None:
     where = "" if now.group == EVERYWHERE else f" on {now.group}"
-    if now.incomplete is not None and now.incomplete.kind in _BY_HAND:
-        to = "none" if now.incomplete.to_version is None else now.incomplete.to_version
-        on = "" if now.group == EVERYWHERE else f" --group {now.group}"
-        return Disagreement(
-            f"a change was recorded and did not complete: {now.incomplete.sentence()}",
-            f"`visionops rollback {model.project} --to {to}{on} --why …` does it again",
-        )
+    if now.incomplete is not None and (found := incomplete(model.project, now.incomplete)).wrong:
+        return found
     if not now.foreign:
         return None
-    return Disagreement(_moved(model, now, where), way_back(model, now.group, has_files))
+    return Disagreement(_moved(model, now, where), way_back(model, now.group, lacks))
 
 
 def _moved(model: RegisteredModel, now: Production, where: str) -> str:
@@ -147,15 +165,18 @@ def _moved(model: RegisteredModel, now: Production, where: str) -> str:
     if now.named is not None and now.named_since is not None:
         since = f"{now.named_since.when:%Y-%m-%d %H:%M} UTC"
         ran = f"by the history version {now.named} is in production{where} since {since}"
+    # Whether that change ever arrived was seen by nobody who remembers it.
+    or_never = " or that change never reached it" if alias_of(now.group) in model.assumed else ""
     if now.version is not None:
         if now.named is None:
             return f"{alias} was set by hand to version {now.version}, though the history names no champion{where}"
-        return f"{alias} was moved by hand to version {now.version}{_which(now)}, though {ran}"
+        to = f"version {now.version}{_which(now)}"
+        return f"{alias} was moved by hand to {to}, though {ran}{',' if or_never else ''}{or_never}"
     if model.gone:
         return f"MLflow has no registered model {model.project} any more, though {ran}"
     if now.named is not None and not model.has(now.named):
         return f"version {now.named} of {model.project} was deleted in MLflow, though {ran}"
-    return f"{alias} was removed by hand, though {ran}"
+    return f"{alias} was removed by hand, though {ran}{',' if or_never else ''}{or_never}"
 
 
 def _which(now: Production) -> str:
@@ -164,11 +185,16 @@ def _which(now: Production) -> str:
     return ", which was never in production"
 
 
-def _of_the_rest(
-    model: RegisteredModel, named: set[int | None], has_files: Callable[[ModelVersion], bool]
-) -> Iterator[Disagreement]:
+def _of_the_rest(model: RegisteredModel, named: set[int | None], lacks: Lacks) -> Iterator[Disagreement]:
     """What is gone and changes nothing that runs."""
     if model.gone:
+        if model.recalled and not named - {None}:
+            yield Disagreement(
+                f"MLflow has no registered model {model.project} any more; its history, its decisions and the level "
+                "that they spent are remembered here",
+                "the next change that VisionOps makes writes them back",
+                wrong=False,
+            )
         return
     ran = {entry.to_version for entry in read_history(model.tags).entries}
     for number, version in sorted(model.remembered.items()):
@@ -177,8 +203,8 @@ def _of_the_rest(
         yield Disagreement(
             f"version {number} of {model.project}, which was in production once, was deleted in MLflow",
             f"`visionops rollback {model.project} --to {number} --why …` registers it again and goes back to it"
-            if has_files(version)
-            else "its files are gone too, so nothing can go back to it",
+            if (lack := lacks(version)) is None
+            else f"nothing can go back to it: {lack}",
             wrong=False,
         )
     if model.recalled:

@@ -153,10 +153,9 @@ def groups(model: RegisteredModel) -> list[str]:
 
 
 def newest_change(model: RegisteredModel) -> HistoryEntry | None:
-    """The last complete change of what runs, on whatever device group; None before the first, and where none runs."""
-    every = [production(model, group) for group in groups(model)]
-    found = [now.since for now in every if now.since is not None and now.version is not None]
-    return max(found, key=lambda entry: entry.number if entry is not None else 0, default=None)
+    """The last complete change of what runs, on whatever device group, a retirement too; None before the first."""
+    found = [production(model, group).since for group in groups(model)]
+    return max(filter(None, found), key=lambda entry: entry.number, default=None)
 
 
 def nothing_runs(model: RegisteredModel, group: str = EVERYWHERE) -> str:

@@ -2,15 +2,32 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from resources.model_records import ModelVersion, RegisteredModel, Run
+
+
+class LostRuns(Protocol):
+    """Runs that MLflow does not know any more."""
+
+    def lacking(self, version: ModelVersion) -> str | None: ...
 
 
 class Runs(Protocol):
     """Training runs."""
 
+    @property
+    def lost(self) -> LostRuns: ...
+
     def get(self, run_id: str) -> Run: ...
+
+    def restore(
+        self,
+        version: ModelVersion,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        dataset: tuple[str, str, str] | None,
+    ) -> None: ...
 
 
 class Artifacts(Protocol):

@@ -63,6 +63,16 @@ def test_what_is_missing_is_a_warning_with_its_fix(desk: Desk, monkeypatch: pyte
     assert "visionops import shapes" in lines["repository shapes"]["fix"]
 
 
+def test_project_files_that_init_would_make_are_no_fault(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("VISIONOPS_PROJECTS", str(tmp_path / "not yet"))
+    told = machine._projects(lambda _: None)
+    assert told.state == "warning" and "visionops init" in told.fix
+    (tmp_path / "not yet").touch()
+    assert machine._projects(lambda _: None).state == "broken"
+
+
 def test_each_service_that_does_not_answer_is_broken_and_the_rest_is_checked(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ):

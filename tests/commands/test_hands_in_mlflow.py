@@ -3,17 +3,21 @@
 import json
 import re
 import shutil
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from dagster import AssetKey
 from desk import Desk
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from resources import model_artifacts
-from resources.model_records import alias_of
+from resources.model_records import ONNX_ARTIFACT, TAG_VERDICT, alias_of
 from tests.world import copy_registry, write_batch
+from visionops import services
 from visionops.doctor import diagnose
 from visionops_assets.history import production
 from visionops_assets.monitoring.prediction import NothingInProduction
@@ -42,6 +46,12 @@ def emptied(desk: Desk, template: Path) -> None:
     for run in (desk.world.root / "mlflow" / "artifacts").glob("*/*"):
         shutil.rmtree(run)
     # Into the same file: connections of this process stay, where each command would have its own.
+    copy_registry(template, desk.world.root / "mlflow")
+    model_artifacts._artifact_uri.cache_clear()
+
+
+def database_lost(desk: Desk, template: Path) -> None:
+    """MLflow's database was deleted and made anew by the next command; the files of its runs are still there."""
     copy_registry(template, desk.world.root / "mlflow")
     model_artifacts._artifact_uri.cache_clear()
 
@@ -198,6 +208,7 @@ def test_a_pass_whose_registration_is_missing_is_asked_again(
     emptied(desk, mlflow_template)
     told = named(desk)
     assert ways_back(told) == [["rollback", "shapes", "--to", "none", "--why", "…"]]
+    assert "cannot be registered again" in told and "none of its files is left" in told
     desk.run(*ways_back(told)[0])
     code, said = tick(desk)
     assert code == 0 and "promoted" in said
@@ -209,6 +220,130 @@ def test_a_pass_whose_registration_is_missing_is_asked_again(
         file.unlink()
     row = next(row for row in diagnose() if row.subject == "state of shapes")
     assert row.state == "broken" and "mlflow.db is gone" in row.what
+
+
+def test_a_lost_database_comes_back_from_the_files_by_one_command(
+    desk_of_promoted: Desk, mlflow_template: Path
+) -> None:
+    desk = desk_of_promoted
+    desk.world.publish("week-02", 90, seed=2)
+    assert tick(desk)[0] == 0
+    before, runs = desk.json("status", "shapes"), desk.world.registry.runs
+    versions = desk.world.registry.models.versions("shapes")
+    was = {each.run_id: runs.get(each.run_id) for each in versions}
+    explained = desk.run("why", "shapes")
+    assert "open while `visionops up` runs" in explained
+    database_lost(desk, mlflow_template)
+    (command,) = ways_back(named(desk))
+    assert command[:4] == ["rollback", "shapes", "--to", "2"]
+    assert "recorded again from their files" in desk.run(*command)
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and state["verdicts"] == before["verdicts"]
+    assert state["champion"] == {**before["champion"], "since": state["champion"]["since"]}
+    for run_id, run in was.items():
+        now = runs.get(run_id)
+        assert now.finished and now.artifact_uri == run.artifact_uri
+        assert now.params.keys() == run.params.keys()
+        assert {key: value for key, value in run.tags.items() if key.startswith("visionops.")}.items() - (
+            now.tags.items()
+        ) <= {(TAG_VERDICT, "PASS")}
+    again = desk.run("why", "shapes")
+    facts = ("labelled images", "training images", "holdout images", "commit ", "model ", "code revision")
+    for line in explained.splitlines():
+        assert not line.startswith(facts) or line in again
+    assert "cannot be compared" not in again and "PASS" in again
+    desk.run("reproduce", "shapes", "--inputs-only")
+    assert tick(desk)[0] == 0, "nothing is trained or asked again"
+    assert len(desk.json("status", "shapes")["verdicts"]) == 2
+
+
+@pytest.mark.parametrize("spoilt", ["altered", "deleted"])
+def test_files_that_do_not_suffice_are_named_and_the_version_before_is_advised(
+    desk_of_promoted: Desk, mlflow_template: Path, spoilt: str
+) -> None:
+    desk = desk_of_promoted
+    desk.world.publish("week-02", 90, seed=2)
+    desk.run("tick", "shapes")
+    run = desk.world.registry.models.version("shapes", 2).run_id
+    (file,) = (desk.world.root / "mlflow" / "artifacts").glob(f"*/{run}/artifacts/{ONNX_ARTIFACT}")
+    file.write_bytes(b"another") if spoilt == "altered" else file.unlink()
+    database_lost(desk, mlflow_template)
+    told = named(desk)
+    assert ONNX_ARTIFACT in told and "version 2 cannot be registered again" in told
+    (command,) = ways_back(told)
+    desk.run(*command)
+    state = desk.json("status", "shapes")
+    assert state["champion"]["version"] == 1 and state["wrong"] == []
+    assert ONNX_ARTIFACT in state["gone"][0] and "visionops rollback" not in state["gone"][0]
+
+
+def test_a_run_that_was_purged_is_recorded_again_from_its_files(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    run = desk.world.registry.models.version("shapes", 1).run_id
+    with closing(sqlite3.connect(desk.world.root / "mlflow" / "mlflow.db")) as database, database:
+        for table in ("tags", "params", "metrics", "latest_metrics"):
+            database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run,))
+        database.execute("DELETE FROM runs WHERE run_uuid = ?", (run,))
+    model_artifacts._artifact_uri.cache_clear()
+    (wrong,) = desk.json("status", "shapes")["wrong"]
+    command = ways_back(wrong)[0]
+    assert command[:4] == ["rollback", "shapes", "--to", "1"]
+    desk.run(*command)
+    assert desk.json("status", "shapes")["wrong"] == []
+
+
+def test_what_a_registry_lost_of_a_project_without_champion_is_named(
+    desk: Desk, mlflow_template: Path
+) -> None:
+    desk.use(floors={"overall": 0.999999, "batch": 0.4, "min_samples": 10})
+    desk.world.publish("week-01", 90, seed=1, wrong=0.2)
+    assert desk.json("tick", "shapes", "--quiet")[0]["outcome"] == "refused"
+    database_lost(desk, mlflow_template)
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and "no registered model shapes any more" in state["gone"][0]
+    assert len(state["verdicts"]) == 1
+    row = next(row for row in diagnose() if row.subject == "state of shapes")
+    assert row.state == "warning" and state["gone"][0] in row.what
+
+
+@pytest.mark.parametrize("hand", ["removed", "moved"])
+def test_an_alias_moved_before_anything_was_remembered_is_not_believed(
+    desk_of_promoted: Desk, hand: str
+) -> None:
+    """A home of an earlier release has a history and no memory of it."""
+    desk = desk_of_promoted
+    if hand == "moved":
+        desk.world.publish("week-02", 90, seed=2)
+        desk.run("tick", "shapes")
+        moved(desk, 1)
+    else:
+        alias_removed(desk)
+    named_by_history = 2 if hand == "moved" else 1
+    (desk.world.root / "artifacts" / "registry" / "shapes.json").unlink()
+    told = named(desk)
+    assert hand in told and "or that change never reached it" in told
+    assert "NOT COMPLETED" not in desk.run("status", "shapes")
+    (command,) = ways_back(told)
+    assert command[3] == str(named_by_history)
+    desk.run(*command)
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and state["champion"]["version"] == named_by_history
+    alias_removed(desk)
+    assert "or that change" not in named(desk), "by then it was seen"
+
+
+def test_that_nothing_runs_is_told_in_dagster(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.run("rollback", "shapes", "--to", "none", "--why", "starting over")
+    with services.dagster() as instance:
+        event = instance.get_latest_materialization_event(AssetKey(["shapes", "in_production"]))
+    assert event is not None and event.asset_materialization is not None
+    assert "judged by the floors alone" in desk.run("status", "shapes")
+    told = event.asset_materialization
+    assert "no model in production" in (told.description or "") and "starting over" in (
+        told.description or ""
+    )
+    assert "version" not in told.metadata
 
 
 def test_what_else_is_deleted_in_mlflow_is_named_and_stays_known(desk_of_promoted: Desk) -> None:

@@ -93,6 +93,17 @@ class FakeRuns:
             raise RunNotFound(f"run {run_id} does not exist")
         return self.world.run_records[run_id]
 
+    @property
+    def lost(self) -> "FakeRuns":
+        return self
+
+    def lacking(self, version: ModelVersion) -> str | None:
+        """Here a run that is lost is lost with its files."""
+        return f"run {version.run_id} is gone"
+
+    def restore(self, version: ModelVersion, *_: object) -> None:
+        raise AssertionError(f"run {version.run_id} cannot be recorded again")
+
 
 @dataclass
 class FakeArtifacts:

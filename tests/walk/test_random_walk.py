@@ -21,7 +21,7 @@ from resources import model_artifacts
 from resources.model_artifacts import RunArtifacts
 from resources.model_records import HISTORY, alias_of
 from resources.model_versions import Models
-from tests.world import World, copied_world, shapes_project, write_batch
+from tests.world import World, copied_world, copy_registry, shapes_project, write_batch
 from visionops.tick import Tick, tick
 from visionops_assets import journal
 from visionops_assets.disagreements import Disagreement, disagreements
@@ -62,6 +62,7 @@ class Walk(RuleBasedStateMachine):
     """One project of a team that does not keep to its tools."""
 
     template: ClassVar[Path]
+    empty: ClassVar[Path]
     root: ClassVar[Path]
     number: ClassVar["itertools.count[int]"] = itertools.count()
 
@@ -147,6 +148,12 @@ class Walk(RuleBasedStateMachine):
     def registered_model_deleted(self) -> None:
         """Somebody deletes the project in MLflow, history and all."""
         self._mlflow(lambda client: client.delete_registered_model("shapes"))
+
+    @rule()
+    def registry_lost(self) -> None:
+        """Somebody deletes MLflow's database, and the next command makes an empty one; its runs' files stay."""
+        copy_registry(self.empty / "mlflow" / "mlflow.db", self.world.root / "mlflow")
+        model_artifacts._artifact_uri.cache_clear()
 
     @rule()
     def history_deleted(self) -> None:
@@ -305,9 +312,9 @@ class Walk(RuleBasedStateMachine):
 
 
 def test_no_order_of_hands_and_kills_promotes_loses_or_hides_anything(
-    promoted_template: Path, tmp_path: Path, count: Callable[[int, int], int]
+    promoted_template: Path, empty_template: Path, tmp_path: Path, count: Callable[[int, int], int]
 ) -> None:
-    Walk.template, Walk.root = promoted_template, tmp_path
+    Walk.template, Walk.empty, Walk.root = promoted_template, empty_template, tmp_path
     run_state_machine_as_test(
         Walk,
         settings=settings(

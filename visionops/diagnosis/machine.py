@@ -172,8 +172,13 @@ def _projects(take: Callable[[Projects], None]) -> Finding:
     from visionops_assets.project import clashes, load_projects
 
     folder = home.projects_folder()
-    if os.environ.get("VISIONOPS_PROJECTS") and not folder.is_dir():
-        return broken(f"{folder} is no folder", "make it, or correct VISIONOPS_PROJECTS")
+    if folder.exists() and not folder.is_dir():
+        return broken(f"{folder} is no folder", "move the file away, or correct VISIONOPS_PROJECTS")
+    if not folder.exists():
+        return warning(
+            f"{folder} is not there yet, so no project is declared",
+            "visionops init NAME --from FOLDER makes it; or correct VISIONOPS_PROJECTS",
+        )
     found = load_projects(folder)
     take(found)
     if not found and found.unusable:

@@ -32,29 +32,20 @@ def checks(projects: Projects) -> Iterator[Check]:
 
 def _state(project: Project) -> Finding:
     from visionops import services
-    from visionops.missing_pieces import missing_pieces, not_done
-    from visionops_assets.disagreements import disagreements
-    from visionops_assets.history import production
+    from visionops.missing_pieces import not_done, state_of
 
-    failed, fix = not_done(project), f"visionops status {project.project}"
+    fix = f"visionops status {project.project}"
     if not _registered():
+        failed = not_done(project)
         if ModelMemory(home.artifacts()).read(project.project) is not None:
             gone = f"MLflow's database {home.mlflow_uri()} is gone, which had versions of {project.project}"
             return broken("; ".join([gone, *failed]), f"restore it from a backup, or {fix}")
         return broken("; ".join(failed), fix) if failed else ok("nothing was registered yet")
-    registry = services.registry()
-    told = disagreements(registry, project.project)
-    wrong = [each.sentence() for each in told if each.wrong]
-    now = production(registry.models.get(project.project))
-    if now.incomplete is not None and not wrong:
-        wrong.append(f"a change was not completed: {now.incomplete.sentence()}")
-    if not embedded_sleeps():
-        wrong += missing_pieces(project, registry, services.lakefs(), services.artifacts())
-    wrong += failed
-    if wrong:
-        return broken("; ".join(wrong), fix)
-    if told:
-        return warning("; ".join(each.sentence() for each in told), fix)
+    found = state_of(project, services.registry(), data=not embedded_sleeps())
+    if found.wrong:
+        return broken("; ".join(found.wrong), fix)
+    if found.gone:
+        return warning("; ".join(found.gone), fix)
     return ok("they agree")
 
 

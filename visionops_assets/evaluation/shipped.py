@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edge import model as edge_model
 from edge.model import ModelFileError
 from resources.model_errors import ModelNotFound, RunNotFound
 from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, TAG_PROVENANCE, alias_of
-from visionops_assets.disagreements import has_files, way_back
+from visionops_assets.disagreements import lacking, way_back
 from visionops_assets.history import groups
 from visionops_assets.registry import Registry
 from visionops_assets.training.recipe import InputSpec
@@ -80,7 +81,10 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
         else ""
     )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
-    other = way_back(model, group, lambda each: has_files(registry, each), without=version)
+    if isinstance(error, RunNotFound) and known is not None and registry.runs.lost.lacking(known) is None:
+        on = "" if group == EVERYWHERE else f" --group {group}"
+        again = f"`visionops rollback {project} --to {version}{on} --why …` records the run again from its files; "
+    other = way_back(model, group, partial(lacking, registry), without=version)
     return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"
 
 

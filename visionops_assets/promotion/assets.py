@@ -9,7 +9,7 @@ from pydantic import Field
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
-from resources.model_records import EVERYWHERE
+from resources.model_records import EVERYWHERE, version_on
 from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
 from visionops_assets.asset_options import IN_PRODUCTION, asset_key, asset_options, versioned
@@ -110,10 +110,15 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
         registry: ModelRegistry,
         artifacts: ArtifactStore,
     ) -> dg.MaterializeResult:
-        from visionops_assets.promotion.presentation import production_metadata
+        from visionops_assets.promotion.presentation import NOTHING, nothing_metadata, production_metadata
         from visionops_assets.promotion.production_report import report_on_production
 
         with clear_failures(context):
+            model = registry.models.get(project.project)
+            if version_on(model) is None:
+                return dg.MaterializeResult(
+                    data_version=dg.DataVersion(NOTHING), metadata=nothing_metadata(registry, model)
+                )
             report = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(report.weights_sha256),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from resources.model_records import EVERYWHERE, TAG_REPRODUCTION, TAG_REPRODUCTION_WHEN, ModelVersion
 from visionops_assets.dataset.manifest import Store
 from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
+from visionops_assets.disagreements import incomplete
 from visionops_assets.evaluation.phrases import amount, points, probability
 from visionops_assets.evaluation.rules import GateRules, differences
 from visionops_assets.evaluation.verdict import Comparison, Verdict
@@ -115,7 +116,7 @@ def _standing(evidence: Evidence, links: Links) -> Iterator[Block]:
         yield Paragraph(f"What runs is not clear: {evidence.unclear}")
     if now.incomplete is not None:
         yield Paragraph(
-            f"Not completed: {now.incomplete.sentence()}. The next promotion or rollback says so."
+            f"Not completed: {now.incomplete.sentence()}. {incomplete(version.project, now.incomplete).way_back}."
         )
     if now.held_by is not None:
         yield Paragraph(f"Promotion is on hold. {now.held_by.sentence()}")

@@ -16,15 +16,18 @@ from dagster._core.definitions.data_version import (
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
 from resources.model_records import (
+    EVERYWHERE,
     MODEL_CARD_ARTIFACT,
     TAG_REPRODUCTION,
     TAG_REPRODUCTION_PAGE,
     ModelVersion,
+    RegisteredModel,
+    version_on,
 )
 from resources.model_registry import ModelRegistry
 from visionops_assets.asset_options import asset_key
 from visionops_assets.evaluation.verdicts import ListedVerdict
-from visionops_assets.history import HistoryEntry, groups, newest_change, production
+from visionops_assets.history import HistoryEntry, groups, newest_change, nothing_runs, production
 from visionops_assets.metadata import lines
 from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change
@@ -33,11 +36,14 @@ from visionops_assets.promotion.model_card import About, keep_model_card
 from visionops_assets.promotion.production_report import ProductionReport, report_on_production
 
 CHANGE = "change"
+# The data version of `in_production` where no model runs.
+NOTHING = "none"
 _HOW = {
     "promotion": "promoted",
     "override": "promoted against its verdict",
     "rollback": "rolled back to",
     "restoration": "set again",
+    "retirement": "taken out of production",
 }
 
 
@@ -111,7 +117,16 @@ def production_materialisation(
     registry: ModelRegistry,
     artifacts: ArtifactStore,
 ) -> dg.AssetMaterialization:
-    """The event that says in the UI what runs after a change. Raises what MLflow and lakeFS raise."""
+    """The event that says in the UI what runs after a change, or that nothing does. Raises what MLflow and lakeFS
+    raise."""
+    model = registry.models.get(project.project)
+    if version_on(model, group) is None:
+        return dg.AssetMaterialization(
+            asset_key=key,
+            description=nothing_in_words(model, group),
+            metadata=nothing_metadata(registry, model, group),
+            tags={DATA_VERSION_TAG: NOTHING, **_provenance(instance, project)},
+        )
     found = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts, group=group)
     return dg.AssetMaterialization(
         asset_key=key,
@@ -119,6 +134,26 @@ def production_materialisation(
         metadata=production_metadata(registry, project.project, found),
         tags={DATA_VERSION_TAG: found.weights_sha256, **_provenance(instance, project)},
     )
+
+
+def nothing_in_words(model: RegisteredModel, group: str = EVERYWHERE) -> str:
+    """That nothing runs, since when, and who says why."""
+    since = production(model, group).since
+    return f"{nothing_runs(model, group)}. {since.sentence() if since is not None else 'None ever was.'}"
+
+
+def nothing_metadata(
+    registry: ModelRegistry, model: RegisteredModel, group: str = EVERYWHERE
+) -> dict[str, Any]:
+    """The same where a model's numbers and links would stand."""
+    known, said = newest_change(model), nothing_in_words(model, group)
+    return {
+        "reason": lines("reason", said),
+        "why": said,
+        "group": group,
+        CHANGE: known.number if known is not None else 0,
+        "history": history_table(registry, model.project),
+    }
 
 
 def _provenance(instance: dg.DagsterInstance, project: Project) -> dict[str, str]:

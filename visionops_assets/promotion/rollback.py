@@ -3,10 +3,19 @@
 None of this looks at verdicts or files: what takes a bad model out of production must never be blocked.
 """
 
+import hashlib
 from datetime import datetime
 
-from resources.model_records import EVERYWHERE, RegisteredModel, alias_of
-from visionops_assets.disagreements import has_files, require_agreement
+from resources.model_errors import ArtifactMissing, RunNotFound
+from resources.model_records import (
+    EVERYWHERE,
+    PROVENANCE_ARTIFACT,
+    TAG_PROVENANCE,
+    ModelVersion,
+    RegisteredModel,
+    alias_of,
+)
+from visionops_assets.disagreements import lacking, require_agreement
 from visionops_assets.history import Production, groups, nothing_runs, production
 from visionops_assets.promotion.answers import require_reason
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
@@ -30,7 +39,8 @@ def rollback(
 
     `to` is any version that was in production before, by default the one that the present champion replaced; where
     somebody moved or deleted the alias, the version that the history names. That one is set again without a hold:
-    nobody found it bad. A version that was deleted is registered again from its run.
+    nobody found it bad. A version that was deleted is registered again from its run, and a run that MLflow lost is
+    recorded again from its files.
     `leaving` is the version to get away from: if another is champion by now, nothing happens, so a rollback
     that is repeated does not go back twice. The hold begins with the history entry: a rollback killed half way
     keeps the next challenger out, and can be run again at once.
@@ -54,9 +64,10 @@ def rollback(
                 f"version {now.version} of {project} replaced none; name one with --to that ran before: "
                 f"{_earlier(now)}, or `--to none`"
             )
+        restored = _record_lost_runs(registry, model, target)
         if target == now.version and not now.foreign:
             registry.models.recall(project)
-            return Change(now.version, changed=False, entry=now.since)
+            return Change(now.version, changed=False, entry=now.since, note=restored)
         if target not in _ever_in_production(model):
             raise NothingToRollBackTo(
                 f"version {target} of {project} was never in production; those that were before: {_earlier(now)}"
@@ -78,7 +89,8 @@ def rollback(
         )
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)
-        return Change(registered, changed=True, entry=entry, note=_note(model, group, target, registered))
+        note = "; ".join(filter(None, [_note(model, group, target, registered), restored]))
+        return Change(registered, changed=True, entry=entry, note=note)
 
 
 def retire(
@@ -166,12 +178,56 @@ def _registered(registry: Registry, model: RegisteredModel, version: int) -> int
     if model.has(version):
         return registry.models.version(model.project, version).version
     remembered = model.remembered.get(version)
-    if remembered is None or not has_files(registry, remembered):
+    lack = "it is not remembered" if remembered is None else lacking(registry, remembered)
+    if remembered is None or lack is not None:
         raise NothingToRollBackTo(
-            f"version {version} of {model.project} was deleted, and its files are gone too: "
+            f"version {version} of {model.project} was deleted and cannot be registered again ({lack}): "
             f"`visionops status {model.project}` names what can be gone back to, or `--to none`"
         )
     return registry.models.create_version(model.project, remembered.run_id, remembered.tags).version
+
+
+def _record_lost_runs(registry: Registry, model: RegisteredModel, wanted: int) -> str:
+    """Where MLflow lost the run of the version that is wanted, record it again, and those of all others whose files are
+    there: what it is compared with. Says so in words, or nothing."""
+    ours = [each for each in model.remembered.values() if each.run_id and each.weights_sha256]
+    lost = [each for each in ours if not _is_recorded(registry, each)]
+    usable = [each for each in lost if registry.runs.lost.lacking(each) is None]
+    if wanted not in [each.version for each in usable]:
+        return ""
+    # The one that is wanted last: a kill before leaves it lost, and all is done again.
+    for version in sorted(usable, key=lambda each: each.version == wanted):
+        registry.runs.restore(version, {}, {}, None)
+        _describe(registry, version)
+    numbers = ", ".join(str(each.version) for each in usable)
+    if len(usable) == 1:
+        return f"MLflow had lost the run of version {numbers}; it is recorded again from its files"
+    return f"MLflow had lost the runs of versions {numbers}; they are recorded again from their files"
+
+
+def _is_recorded(registry: Registry, version: ModelVersion) -> bool:
+    try:
+        registry.runs.get(version.run_id)
+    except RunNotFound:
+        return False
+    return True
+
+
+def _describe(registry: Registry, version: ModelVersion) -> None:
+    """Give a run that was recorded again what its provenance says of it, where that is as it was registered."""
+    from visionops_assets.training.provenance import Provenance
+    from visionops_assets.training.recording import flattened
+
+    try:
+        content = registry.artifacts.read_bytes(version.run_id, PROVENANCE_ARTIFACT)
+        if hashlib.sha256(content).hexdigest() != version.tags.get(TAG_PROVENANCE):
+            return
+        made = Provenance.from_json(content.decode())
+    except (ArtifactMissing, ValueError):
+        return
+    address = f"lakefs://{made.data.repository}/{made.data.commit}/"
+    dataset = (address, made.data.repository, made.data.manifest_digest)
+    registry.runs.restore(version, flattened(made.made_with), made.metrics, dataset)
 
 
 def _note(model: RegisteredModel, group: str, wanted: int, registered: int) -> str:

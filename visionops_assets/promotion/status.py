@@ -7,12 +7,12 @@ from typing import Any
 
 from resources.model_errors import ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
+from visionops_assets.disagreements import incomplete
 from visionops_assets.evaluation.ledger import level_left, next_turn
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
 from visionops_assets.history import (
     CHANGES,
-    PROMOTIONS,
     HistoryEntry,
     Interval,
     Production,
@@ -115,7 +115,10 @@ class Status:
                 ("dataset version", self.champion.partition or "not recorded"),
                 ("weights", self.champion.weights_sha256),
             ]
-        facts.append(("significance left", f"{self.level_left:.3g} for the next challenger"))
+        if self.champion is None and not self.now.foreign:
+            facts.append(("next challenger", "judged by the floors alone, as a first champion"))
+        else:
+            facts.append(("significance left", f"{self.level_left:.3g} for the next challenger"))
         if self.labels_needed is not None:
             facts.append(("labels asked for", f"{self.labels_needed:,} more"))
         facts += [
@@ -158,13 +161,8 @@ class Status:
                 f"`visionops release {self.project} --why TEXT` lifts it{self._next()}."
             )
         if self.now.incomplete is not None:
-            to = "none" if self.now.incomplete.to_version is None else self.now.incomplete.to_version
-            again = (
-                "visionops tick"
-                if self.now.incomplete.kind in PROMOTIONS
-                else f"visionops rollback {self.project} --to {to} --why …"
-            )
-            notices.append(f"NOT COMPLETED. {self.now.incomplete.sentence()}. `{again}` does it again.")
+            unfinished = incomplete(self.project, self.now.incomplete)
+            notices.append(f"NOT COMPLETED. {self.now.incomplete.sentence()}. {unfinished.way_back}.")
         if self.now.foreign:
             notices.append("MOVED BY HAND. MLflow says something else than the history of changes.")
         notices += [
