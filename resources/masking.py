@@ -11,7 +11,7 @@ _PATHS = ("sqlite", "file", "local", "dvc", "s3", "gs", "gcs", "abfs", "abfss", 
 # Of these, what follows the place is a path too; of all others only the place has an `@` before it.
 _WEB = ("", "http", "https", "ssh", "git")
 _SECRET_NAME = re.compile(
-    r"SECRET|PASSWORD|PASSWD|TOKEN|API_?KEY|ACCESS_KEY|_WEBHOOK$|CREDENTIAL", re.IGNORECASE
+    r"SECRET|PASSWORD|PASSWD|TOKEN|API_?KEY|ACCESS_KEY|_WEBHOOK$|CREDENTIAL|_PIN$", re.IGNORECASE
 )
 _SECRET_QUERY = re.compile(
     r"([?&;][^=&;#\s]*(?:secret|passw|token|signature|credential|sslkey|api_?key|access_?key)[^=&;#\s]*=)[^&;#\s]+",

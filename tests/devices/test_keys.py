@@ -1,6 +1,12 @@
 """Keys by address: files with care, a key service by a stand-in, and a repository in a bucket."""
 
+import io
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +79,84 @@ def test_online_roles_at_a_key_service(tmp_path: Path, service: None) -> None:
     fleet.publish(fleet.bundle(1))
     device = fleet.device(url=(tmp_path / "repository" / PROJECT).as_uri())
     assert update(device.start())["model"]["release"] == 1
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a key in a token: SoftHSM behind PKCS#11, as a YubiHSM or a network HSM is."""
+    pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed: pip install python-pkcs11")
+    program = shutil.which("softhsm2-util")
+    found = [
+        Path(each)
+        for each in (os.environ.get("PYKCS11LIB", ""), "/usr/lib/softhsm/libsofthsm2.so")
+        if each and Path(each).is_file()
+    ]
+    if not found or program is None:
+        pytest.skip("SoftHSM is not installed: apt install softhsm2, or PYKCS11LIB names libsofthsm2.so")
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
+    monkeypatch.setenv("PYKCS11LIB", str(found[0]))
+    made = [
+        "--module",
+        str(found[0]),
+        "--init-token",
+        "--free",
+        "--label",
+        "Approver 1",
+        "--so-pin",
+        "0000",
+        "--pin",
+        "1234",
+    ]
+    subprocess.run([program, *made], check=True, capture_output=True)
+    script = (
+        "import pkcs11, pkcs11.util.ec as ec; from pkcs11 import Attribute, KeyType\n"
+        f"token = pkcs11.lib({str(found[0])!r}).get_token(token_label='Approver 1')\n"
+        "with token.open(rw=True, user_pin='1234') as opened:\n"
+        "    curve = {Attribute.EC_PARAMS: ec.encode_named_curve_parameters('secp256r1')}\n"
+        "    named = opened.create_domain_parameters(KeyType.EC, curve, local=True)\n"
+        "    named.generate_keypair(id=bytes([2]), store=True, label='bundles')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    signers._secret.cache_clear()
+    return "hsm:2?label=Approver+1"
+
+
+def test_an_approvers_key_in_a_token(token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(signers.PIN, "1234")
+    fleet = Fleet(tmp_path / "fleet")
+    fleet.keys = signers.declared_keys(declared(tmp_path, bundles=[token]))
+    fleet.store = ArtifactStore(root=str(tmp_path / "repository"))
+    fleet.repository = Repository(fleet.store, PROJECT, fleet.keys, fleet.clock)
+    fleet.repository.create()
+    fleet.repository.add_group(GROUP)
+    fleet.publish(fleet.bundle(1))
+    device = fleet.device(url=(tmp_path / "repository" / PROJECT).as_uri())
+    assert update(device.start())["model"]["release"] == 1
+    signers._secret.cache_clear()
+    monkeypatch.setenv(signers.PIN, "4321")
+    with pytest.raises(Exception, match=r"hsm:2\?label=Approver\+1 does not sign: PinIncorrect") as raised:
+        fleet.repository.add_bundle(fleet.bundle(2).manifest, fleet.bundle(2).blobs)
+    assert "4321" not in str(raised.value)
+
+
+def test_a_pin_is_asked_for_and_never_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    signers._secret.cache_clear()
+    monkeypatch.delenv(signers.PIN, raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO("1234\n"))
+    with pytest.raises(KeyProblem, match="its pin is asked for: VISIONOPS_EDGE_PIN_FILE names a file"):
+        signers._secret("pin")
+    monkeypatch.setenv(signers.PIN, "1234")
+    assert signers._secret("pin") == "1234"
+    signers._secret.cache_clear()
+
+
+@pytest.mark.parametrize("address", ["hsm:x", "hsm:2?label=none", "hsm:"])
+def test_a_token_that_is_not_there_is_named(address: str, tmp_path: Path) -> None:
+    with pytest.raises(KeyProblem, match=f"public key of {re.escape(address)} cannot be had"):
+        signers.declared_keys(declared(tmp_path, bundles=[address]))
 
 
 @pytest.mark.parametrize(

@@ -7,24 +7,38 @@ by its owner alone. Each role is a list of keys, or a threshold and a list:
     timestamp: ["awskms:alias/visionops-timestamp"]
 
 A key is an address that securesystemslib opens, or only its public half (`public`, PEM), where somebody else holds it.
+A token's PIN (`hsm:2?label=Name`) is `VISIONOPS_EDGE_PIN`, or typed.
 """
 
+import functools
+import getpass
 import os
 import stat
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
+from securesystemslib.signer import (
+    SIGNER_FOR_URI_SCHEME,
+    CryptoSigner,
+    Key,
+    SecretsHandler,
+    Signature,
+    Signer,
+    SSlibKey,
+)
 
 from edge.files import System
 from resources import home
 
 VARIABLE = "VISIONOPS_EDGE_KEYS"
+PIN = "VISIONOPS_EDGE_PIN"
 ROLES = ("root", "targets", "bundles", "assign", "snapshot", "timestamp")
 WHAT = {
     "root": "the keys of all other roles",
@@ -56,9 +70,50 @@ class HeldKey:
                 f"key {self.public.keyid[:12]} is held by somebody else: they sign with their own"
             )
         try:
-            return Signer.from_priv_key_uri(self.address, self.public)
+            opened = Signer.from_priv_key_uri(self.address, self.public, _secret)
         except Exception as error:  # Each scheme raises its own.
-            raise KeyProblem(f"{self.address} cannot sign: {error or type(error).__name__}") from error
+            raise KeyProblem(f"{self.address} cannot sign: {_said(error)}") from error
+        return _NamedSigner(self.address, opened)
+
+
+class _NamedSigner(Signer):
+    """A signer whose errors name its address."""
+
+    def __init__(self, address: str, opened: Signer) -> None:
+        self._address, self._opened = address, opened
+
+    @classmethod
+    def from_priv_key_uri(
+        cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
+    ) -> "_NamedSigner":
+        return cls(priv_key_uri, Signer.from_priv_key_uri(priv_key_uri, public_key, secrets_handler))
+
+    @property
+    def public_key(self) -> Key:
+        return self._opened.public_key
+
+    def sign(self, payload: bytes) -> Signature:
+        try:
+            return self._opened.sign(payload)
+        except Exception as error:  # Each scheme raises its own.
+            raise KeyProblem(f"{self._address} does not sign: {_said(error)}") from error
+
+
+@functools.cache
+def _secret(what: str) -> str:
+    """The PIN of a token that signs: a setting, or typed once. Raises `KeyProblem`."""
+    known = os.environ.get(PIN, "")
+    if known:
+        return known
+    if not sys.stdin.isatty():
+        raise KeyProblem(
+            f"its {what} is asked for: {PIN}_FILE names a file with it, or run this at a terminal"
+        )
+    return getpass.getpass(f"{what} of the token that signs: ")
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -258,14 +313,21 @@ def _of_address(address: str, folder: Path, public: Key | None, *, readable: boo
 def _imported(scheme: str, rest: str, address: str) -> Key:
     """The public half of a key in a service, which tells it."""
     try:
-        _, public = SIGNER_FOR_URI_SCHEME[scheme].import_(rest)  # type: ignore[attr-defined]
+        _, public = SIGNER_FOR_URI_SCHEME[scheme].import_(*_asked(scheme, rest))  # type: ignore[attr-defined]
     except Exception as error:  # Each service raises its own.
         raise KeyProblem(
-            f"the public key of {address} cannot be had ({error or type(error).__name__}): name its PEM file "
-            "as `public`"
+            f"the public key of {address} cannot be had ({_said(error)}): name its PEM file as `public`"
         ) from error
     found: Key = public
     return found
+
+
+def _asked(scheme: str, rest: str) -> tuple[Any, ...]:
+    """What a service is asked for by an address; a token by the number of its key, its label, and who tells its PIN."""
+    if scheme != "hsm":
+        return (rest,)
+    number, _, query = rest.partition("?")
+    return (int(number) if number else None, dict(parse_qsl(query)).get("label"), _secret)
 
 
 def _public(file: Path) -> Key:
