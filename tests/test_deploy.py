@@ -1,6 +1,9 @@
 """deploy/compose.yaml against the code: what can be held to without a container engine."""
 
+import json
+import os
 import re
+import subprocess
 import tomllib
 from functools import cache
 from importlib import metadata, util
@@ -29,6 +32,35 @@ READ_BY_LIBRARIES = {
     "MLFLOW_BACKEND_STORE_URI": "mlflow/server/__init__.py",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow/environment_variables.py",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "mlflow/environment_variables.py",
+}
+# Who is known to MinIO, and the buckets of each.
+S3_USERS = {
+    "lakefs": {"lakefs"},
+    "mlflow": {"mlflow"},
+    "visionops": {"visionops-artifacts", "visionops-drop", "visionops-spool"},
+}
+# Which services may know a secret; the others have no use for it.
+KNOWN_TO = {
+    "POSTGRES_PASSWORD": {"postgres"},
+    "MINIO_ROOT_PASSWORD": {"minio", "buckets"},
+    "MLFLOW_DATABASE_PASSWORD": {"postgres", "mlflow"},
+    "LAKEFS_DATABASE_PASSWORD": {"postgres", "lakefs"},
+    "LAKEFS_S3_SECRET": {"buckets", "lakefs"},
+    "MLFLOW_S3_SECRET": {"buckets", "mlflow"},
+    "LAKEFS_AUTH_ENCRYPT_SECRET_KEY": {"lakefs"},
+    "GRAFANA_PASSWORD": {"grafana"},
+    "VISIONOPS_WEBHOOK_TOKEN": {"lakefs", "code", "webhook"},
+}
+# What is below has holes that are mended above.
+FLOORS = {
+    "postgres": (15, 18),
+    "minio/minio": (2025, 9, 7),
+    "minio/mc": (2025, 8, 13),
+    "treeverse/lakefs": (1, 84, 0),
+    "prom/prometheus": (3, 5, 0),
+    "prom/alertmanager": (0, 28, 1),
+    "grafana/grafana": (12, 4, 0),
+    "python": (3, 11, 14),
 }
 SET_FROM_OUTSIDE = re.compile(r"\$\{(\w+)(:\?|:-[^}]*)\}")
 
@@ -87,9 +119,11 @@ def test_secrets_come_from_outside_and_are_asked_for():
     assert {name for name, _ in SET_FROM_OUTSIDE.findall(text)} == set(example)
     required = {name for name, default in SET_FROM_OUTSIDE.findall(text) if default == ":?"}
     assert {name: value for name, value in example.items() if name in required and value} == {}
-    secret = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|WEBHOOK$|ROOT_USER")
+    secret = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|WEBHOOK$")
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
+            if variable.endswith("ACCESS_KEY_ID") and value in S3_USERS:
+                continue
             if secret.search(variable):
                 assert SET_FROM_OUTSIDE.fullmatch(value), f"{name}: {variable}"
             elif "@" in str(value):
@@ -176,3 +210,98 @@ def test_the_document_names_every_service_and_only_variables_that_are_read():
     assert {name for name in ours if name.startswith("VISIONOPS_")} == set(KNOWN), "`doctor` knows each"
     given = {name for service in OURS.values() for name in service["environment"]}
     assert {name for name in given if not name.startswith("MLFLOW_")} <= told
+
+
+def test_images_are_of_one_version_each_and_none_with_known_holes():
+    image = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text(), re.M)
+    named = [*image, *(service["image"] for service in SERVICES.values() if "build" not in service)]
+    found = {}
+    for each in named:
+        name, _, tag = each.partition(":")
+        found[name] = tuple(int(part) for part in re.findall(r"\d+", tag)[: len(FLOORS[name])])
+    assert set(found) == set(FLOORS)
+    assert {name for name, version in found.items() if version < FLOORS[name]} == set()
+
+
+def test_each_service_knows_its_own_secrets():
+    ours = set(OURS) - {"mlflow"}
+    for secret in re.findall(r"^(\w+)=$", (DEPLOY / "env.example").read_text(), re.M):
+        if re.search(r"WEBHOOK$|_ACTOR$", secret):
+            continue
+        knowing = {
+            name
+            for name, service in SERVICES.items()
+            if f"${{{secret}:?}}" in str(service.get("environment", {}))
+        }
+        least = {"DAGSTER_DATABASE_PASSWORD": ours | {"postgres"}, "VISIONOPS_S3_SECRET": ours | {"buckets"}}
+        lakefs = ours | {"lakefs"} if secret.startswith("LAKEFS") else set()
+        assert knowing == (KNOWN_TO.get(secret) or least.get(secret) or lakefs), secret
+    for name, service in SERVICES.items():
+        users = re.findall(r"postgres(?:ql)?://(\w+):\S+/(\w+)", str(service.get("environment", {})))
+        owner = name if name in ("mlflow", "lakefs") else "dagster"
+        assert all(user == database == owner for user, database in users), name
+
+
+def test_a_database_is_its_services_own():
+    from tests import postgres
+
+    with postgres.running() as url:
+        programs = postgres.programs()
+        assert programs is not None
+
+        def psql(*arguments: str, user: str = "postgres", database: str = "postgres") -> str:
+            address = f"{url}/{database}".replace("postgres@", f"{user}@")
+            done = subprocess.run(
+                [programs / "psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", *arguments, address],
+                env={
+                    **os.environ,
+                    **{f"{each.upper()}_DATABASE_PASSWORD": f"p'{each}" for each in databases},
+                },
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            return done.stdout + done.stderr
+
+        databases = ("dagster", "mlflow", "lakefs")
+        assert "ERROR" not in psql("-f", str(DEPLOY / "postgres" / "databases.sql"))
+        assert psql("-c", "SELECT count(*) FROM pg_authid WHERE rolpassword IS NOT NULL") == "3\n"
+        for user in databases:
+            assert "CREATE TABLE" in psql("-c", "CREATE TABLE own (a int)", user=user, database=user)
+            for other in {*databases, "postgres", "template1"} - {user}:
+                assert "permission denied" in psql("-c", "SELECT 1", user=user, database=other), (user, other)
+
+
+def test_an_s3_key_reaches_its_services_buckets(tmp_path: Path):
+    """`mc` is stood in for: what it is told, and each policy as it is at that moment."""
+    stand_in = tmp_path / "mc"
+    stand_in.write_text(
+        '#!/bin/sh\necho "$@" >>"$SAID"\n'
+        'case "$*" in "admin user add"*) cat >>"$SAID";; '
+        '"admin policy create"*) cat "$6" >"$POLICIES/$5.json";; "admin policy detach"*) exit 1;; esac\n'
+    )
+    stand_in.chmod(0o755)
+    said = tmp_path / "said"
+    secrets = {f"{user.upper()}_S3_SECRET": f"secret-of-{user}" for user in S3_USERS}
+    subprocess.run(
+        ["sh", DEPLOY / "minio" / "buckets.sh"],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SAID": str(said),
+            "POLICIES": str(tmp_path),
+            **secrets,
+        },
+        check=True,
+        timeout=60,
+    )
+    told = said.read_text().splitlines()
+    made = {line.removeprefix("mb --ignore-existing store/") for line in told if line.startswith("mb ")}
+    assert made == set().union(*S3_USERS.values())
+    assert made >= set(re.findall(r"s3://([\w-]+)", str(SERVICES)))
+    for user, buckets in S3_USERS.items():
+        assert f"secret-of-{user}" in told, "by standard input, not as an argument"
+        assert f"admin policy attach store {user} --user {user}" in told
+        (statement,) = json.loads((tmp_path / f"{user}.json").read_text())["Statement"]
+        wanted = {f"arn:aws:s3:::{bucket}{what}" for bucket in buckets for what in ("", "/*")}
+        assert set(statement["Resource"]) == wanted
+        assert not [action for action in statement["Action"] if "*" in action]

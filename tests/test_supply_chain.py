@@ -53,7 +53,7 @@ PERMITS = {"MIT": "Permission is hereby granted, free of charge", "Apache": "Apa
 def locked(name: str) -> dict[str, tuple[Version, tuple[str, ...]]]:
     """Version and hashes of each package of a lock, as pip reads the file: joined lines, comments left out."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / name).read_text(), flags=re.M).replace("\\\n", " ")
-    found = {}
+    found: dict[str, tuple[Version, tuple[str, ...]]] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         pinned, *hashes = line.split()
         package, _, version = pinned.partition("==")
@@ -70,7 +70,7 @@ def everything() -> dict[str, Version]:
 def pinned() -> dict[str, Version]:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pairs = [line.split("==") for line in lines]
-    found = {canonicalize_name(package): Version(version) for package, version in pairs}
+    found: dict[str, Version] = {canonicalize_name(package): Version(version) for package, version in pairs}
     assert len(found) == len(lines), "constraints.txt pins each package once"
     return found
 
