@@ -6,6 +6,7 @@
 import contextlib
 import importlib.util
 import os
+import struct
 import sys
 import uuid
 from pathlib import Path
@@ -20,6 +21,11 @@ POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
 # What tools would leave in the home of whoever runs them, or among the system's temporary files.
 _CACHES = {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
+# An access control list for what is made in a folder (Linux, include/uapi/linux/posix_acl_xattr.h): its version, then
+# tag, permission and no identity of the owner, the group and all others.
+_OWNER_ALONE = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, permission, 0xFFFFFFFF) for tag, permission in ((0x01, 7), (0x04, 0), (0x20, 0))
+)
 _WRITTEN = "# Written by VisionOps from its dagster.yaml and the environment; delete this line to keep your changes.\n"
 
 
@@ -39,8 +45,7 @@ def prepare() -> Path:
     try:
         for wanted in (folder, dagster):
             wanted.parent.mkdir(parents=True, exist_ok=True)
-            # Keys, images and models; one that is there may be shared on purpose.
-            wanted.mkdir(mode=0o700, exist_ok=True)
+            _make_private(wanted)
         if services:
             _write(home.ROOT / "dagster.yaml", services, dagster / "dagster.yaml")
         else:
@@ -56,6 +61,21 @@ def prepare() -> Path:
     for name, place in _CACHES.items():
         os.environ.setdefault(name, str(home.cache() / place))
     return folder
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder for keys, images and models that is its owner's alone, and so is what anybody makes in it, whatever
+    their umask. One that is there may be shared on purpose."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    # Not every file system has such lists, and not every system: the folder itself keeps others out.
+    if hasattr(os, "setxattr"):
+        with contextlib.suppress(OSError):
+            os.setxattr(folder, "system.posix_acl_default", _OWNER_ALONE)
 
 
 def _services_of_dagster() -> dict[str, Any]:

@@ -1,14 +1,20 @@
 """A setting may stand in a file, and what it says is in no message."""
 
+import contextlib
 import os
+import re
+import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 
-from resources.secret_files import SecretFileUnusable, read_secret_files
+from resources.home import ROOT
+from resources.masking import is_secret
+from resources.secret_files import OTHERS, SecretFileUnusable, read_secret_files
 from tests import processes
 from visionops import bootstrap
+from visionops.diagnosis import machine
 
 SECRET = "hunter2-hunter2"
 
@@ -93,3 +99,53 @@ def test_a_home_is_made_for_its_owner_alone_and_one_that_is_there_stays_as_it_is
             assert stat.S_IMODE(home.stat().st_mode) == mode
     finally:
         os.umask(before)
+
+
+def test_what_is_made_in_a_home_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases, artifacts and logs too, whichever tool writes them."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("VISIONOPS_HOME", str(home))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    before = os.umask(0o022)
+    try:
+        bootstrap.prepare()
+        if "system.posix_acl_default" not in os.listxattr(home):
+            pytest.skip("this file system has no lists of access")
+        for made in (home / "mlflow" / "mlflow.db", tmp_path / "dagster" / "history" / "runs.db"):
+            made.parent.mkdir()
+            with contextlib.closing(sqlite3.connect(made)) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+                database.execute("CREATE TABLE t (x)")
+                found = {path: stat.S_IMODE(path.stat().st_mode) for path in made.parent.iterdir()}
+            assert len(found) == 3 and set(found.values()) == {0o600}
+            assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
+    finally:
+        os.umask(before)
+
+
+def test_doctor_says_that_a_home_is_open_to_others_and_what_closes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "my home"))
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    bootstrap.prepare()
+    look = next(check.look for check in machine.checks() if check.subject == "home")
+    assert look().state == "ok"
+    (tmp_path / "my home").chmod(0o750)
+    told = look()
+    assert told.state == "warning" and f"chmod -R go= '{tmp_path}/my home'" in told.fix
+
+
+def test_every_secret_that_the_code_reads_may_stand_in_a_file() -> None:
+    """By their names in the sources; a path and an address of a service that signs no one in are none."""
+    named = re.compile(r"""["']([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)["']""")
+    read = {
+        name
+        for top in ("visionops", "visionops_assets", "resources", "sensors", "lakefs_local", "webserver")
+        for file in (ROOT / top).rglob("*.py")
+        for name in named.findall(file.read_text())
+        if is_secret(name)
+    }
+    unlisted = {name for name in read - set(OTHERS) if not name.startswith("VISIONOPS_")}
+    assert read > {"LAKEFS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"}
+    assert not unlisted, unlisted

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -155,6 +156,12 @@ def _home() -> Finding:
         folder = bootstrap.prepare()
     except bootstrap.SettingUnusable as error:
         return broken(str(error), "correct the variable")
+    for place in (folder, home.dagster_home()):
+        if place.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            return warning(
+                f"{place} is open to others of this machine: it has keys, images and models",
+                f"chmod -R go= {shlex.quote(str(place))}, unless you share it on purpose",
+            )
     return ok(f"{folder} is there, Dagster's configuration in {home.dagster_home()}")
 
 
