@@ -82,20 +82,21 @@ def command(
             if findings_to is not None:
                 write_csv(refused.findings, findings_to)
             if as_json:
-                typer.echo(_told(project, batch, "refused", None, refused))
+                typer.echo(told(project, batch, "refused", None, refused))
                 raise typer.Exit(1) from refused
             raise
     if findings_to is not None:
         write_csv(published.findings, findings_to)
     interruption.keep(f"{batch} is published", "tick", project)
     if as_json:
-        typer.echo(_told(project, batch, published.outcome, published.commit, published))
+        typer.echo(told(project, batch, published.outcome, published.commit, published))
         return
     if not published.findings.empty:
         typer.echo(findings_in_words(published.findings, lines=LINES))
         if published.outcome == "published":
             typer.echo(f"`visionops findings {project} {batch} --html FOLDER` shows them with the images")
     typer.echo(published.sums.in_words())
+    typer.echo(published.splits.in_words())
     if published.outcome == "unchanged":
         typer.echo(f"{batch}: {published.images} images are on main already, nothing changed")
     else:
@@ -103,12 +104,19 @@ def command(
         typer.echo(f"`visionops tick {project}`, or the sensor of `visionops up`, does the rest")
 
 
-def _told(
-    project: str, batch: str, outcome: str, commit: str | None, came: "Published | BatchRefused"
+def told(
+    project: str,
+    batch: str,
+    outcome: str,
+    commit: str | None,
+    came: "Published | BatchRefused",
+    **more: object,
 ) -> str:
+    """What came of a batch, whole, as JSON; of what is refused `main` has nothing, hence no splits."""
     from visionops_assets.dataset.findings import grouped
+    from visionops_assets.dataset.publishing import Published
 
-    told = {"project": project, "batch": batch, "outcome": outcome, "commit": commit}
-    return json.dumps(
-        {**told, **came.sums.as_dict(), "findings": grouped(came.findings)}, indent=1, ensure_ascii=False
-    )
+    splits = {"splits": came.splits.as_dict()} if isinstance(came, Published) else {}
+    content = {"project": project, "batch": batch, "outcome": outcome, "commit": commit, **more}
+    content |= {**came.sums.as_dict(), **splits, "findings": grouped(came.findings)}
+    return json.dumps(content, indent=1, ensure_ascii=False)

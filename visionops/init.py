@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import functools
 import re
 import shlex
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from visionops_assets.dataset.first_look import FirstLook
     from visionops_assets.dataset.importing.options import Stated
     from visionops_assets.dataset.importing.source import Source
+    from visionops_assets.dataset.publishing import Published
     from visionops_assets.project import Project
 
 
@@ -67,18 +69,26 @@ def command(
         bool, typer.Option("--yes", help="Ask nothing; what no flag says is the default.")
     ] = False,
     run: Annotated[bool, typer.Option(help="Train and judge at once.")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what came of it as JSON, whole, and all else as errors are.")
+    ] = False,
 ) -> None:
     """Look at images and labels, write a commented project file, import the batch, and run to the first verdict.
 
     Asks what it cannot know, unless a flag says it. Never overwrites a project file.
     """
     from visionops.first_choice import first_choice, holding_out
+    from visionops.import_batch import told
     from visionops.progress import progress_line
     from visionops.sources import opened
     from visionops_assets.dataset.first_look import first_look
     from visionops_assets.dataset.importing.reading import read_source
     from visionops_assets.dataset.layout import check_batch_name
+    from visionops_assets.dataset.publishing import BatchRefused
 
+    if as_json and not yes:
+        raise ValueError("--json asks nothing: give --yes too, and flags for what is not to be the default")
+    say = functools.partial(typer.echo, err=as_json)
     interruption.keep("nothing was made yet")
     check_batch_name(batch)
     path = _free_path(name)
@@ -89,42 +99,57 @@ def command(
         with progress_line(name) as progress:
             one = stack.enter_context(opened(source, progress))
         found = read_source(one.path, stated)
-        stated, found = _unlabelled(one.path, found, stated, yes)
+        stated, found = _unlabelled(one.path, found, stated, yes, say)
         look = first_look(found)
         if preview is not None:
             from visionops.preview import write_preview
 
             write_preview(found, preview)
-            typer.echo(f"written: {preview / 'index.html'}")
+            say(f"written: {preview / 'index.html'}")
         choice = first_choice(look) if holdout is None else holding_out(first_choice(look), holdout)
-        typer.echo(_seen(look))
-        typer.echo(_chosen(choice))
+        say(_seen(look))
+        say(_chosen(choice))
         answers = _answers(yes, look, choice, owner=owner, licence=licence, floor=floor, approval=approval)
         project = _write(path, name, look, choice, description, *answers)
-        typer.echo(f"project file: {path}")
+        say(f"project file: {path}")
         flags = source_options.typed(stated)
         onwards = ("import", name, without_secrets(source), "--batch", batch, *flags)
         interruption.keep(f"the project file is kept, and {batch} is published whole or not at all", *onwards)
-        with progress_line(name) as progress:
-            _publish(project, one, batch, stated, onwards, progress)
+        made = functools.partial(told, name, batch, file=str(path))
+        try:
+            with progress_line(name) as progress:
+                published = _publish(project, one, batch, stated, onwards, progress)
+        except BatchRefused as refused:
+            if as_json:
+                typer.echo(made("refused", None, refused, verdict=None))
+                raise typer.Exit(1) from refused
+            raise
+        _say_published(published, say)
+        made = functools.partial(made, published.outcome, published.commit, published)
     interruption.keep(
         "project file and batch are kept, and a training up to its last checkpoint", "tick", name
     )
     if look.splits == {"train": look.images}:
-        typer.echo(
+        say(
             "every image came as train, so nothing is held out and no model can be judged. To hold out a quarter, by "
             f"group: `visionops {shlex.join(onwards)} --holdout 0.25`, then `visionops tick {name}`"
         )
+        if as_json:
+            typer.echo(made(verdict=None))
         return
     if not run:
-        typer.echo(f"`visionops tick {name}`, or the sensor of `visionops up`, trains and judges")
+        say(f"`visionops tick {name}`, or the sensor of `visionops up`, trains and judges")
+        if as_json:
+            typer.echo(made(verdict=None))
         return
-    outcome = _first_verdict(name)
+    outcome = _first_verdict(name, say)
+    if as_json:
+        typer.echo(made(verdict=outcome))
     if outcome == "error":
         raise typer.Exit(1)
     explains = "why" if outcome == "promoted" else "status"
-    typer.echo(f"`visionops {explains} {name}` explains it; `visionops up` shows it. The next batch: ")
-    typer.echo(f"  visionops import {name} SOURCE --batch NAME, or put it into {_drop(project)}/NAME")
+    say(f"`visionops {explains} {name}` explains it; `visionops up` shows it. The next batch: ")
+    say(f"  visionops import {name} SOURCE --batch NAME, or put it into {_drop(project)}/NAME")
 
 
 def _free_path(name: str) -> Path:
@@ -142,7 +167,9 @@ def _free_path(name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
-def _unlabelled(path: Path, found: "Source", stated: "Stated", yes: bool) -> tuple["Stated", "Source"]:
+def _unlabelled(
+    path: Path, found: "Source", stated: "Stated", yes: bool, say: Callable[[str], None]
+) -> tuple["Stated", "Source"]:
     """Where nothing is said of many images, ask what they are."""
     from visionops_assets.dataset.importing.options import UNLABELLED
     from visionops_assets.dataset.importing.reading import read_source
@@ -154,7 +181,7 @@ def _unlabelled(path: Path, found: "Source", stated: "Stated", yes: bool) -> tup
     default = "background" if found.supposed else "leave-out"
     told = f"{missing:,} of {found.sums.images:,} images have no annotation"
     if yes:
-        typer.echo(f"{told}: --unlabelled {default} is the default")
+        say(f"{told}: --unlabelled {default} is the default")
         return stated, found
     if not _at_a_terminal():
         raise ValueError(f"{told}: say what they are with --unlabelled {', '.join(UNLABELLED)}")
@@ -282,10 +309,9 @@ def _publish(
     stated: "Stated",
     onwards: Sequence[str],
     progress: Callable[[str, int, int], None],
-) -> None:
+) -> "Published":
     from visionops import services
-    from visionops_assets.dataset.findings import findings_in_words
-    from visionops_assets.dataset.publishing import LINES, BatchRefused, Publisher
+    from visionops_assets.dataset.publishing import BatchRefused, Publisher
 
     publisher = Publisher(
         project,
@@ -297,7 +323,7 @@ def _publish(
         neighbours=services.neighbours(project),
     )
     try:
-        published = publisher.publish(one.path, batch, stated, one.address)
+        return publisher.publish(one.path, batch, stated, one.address)
     except BatchRefused as refused:
         raise BatchRefused(
             f"{refused}\nThe project file stays. Then: `visionops {shlex.join(onwards)}`",
@@ -306,14 +332,20 @@ def _publish(
             refused.findings,
             refused.sums,
         ) from refused
+
+
+def _say_published(published: "Published", say: Callable[[str], None]) -> None:
+    from visionops_assets.dataset.findings import findings_in_words
+    from visionops_assets.dataset.publishing import LINES
+
     if not published.findings.empty:
-        typer.echo(findings_in_words(published.findings, lines=LINES))
-    typer.echo(published.sums.in_words())
-    typer.echo(f"{batch}: {published.images:,} images {published.outcome}")
+        say(findings_in_words(published.findings, lines=LINES))
+    say(published.sums.in_words())
+    say(published.splits.in_words())
+    say(f"{published.batch}: {published.images:,} images {published.outcome}")
 
 
-def _first_verdict(name: str) -> str | None:
-
+def _first_verdict(name: str, say: Callable[[str], None]) -> str | None:
     import definitions
     from visionops import services
     from visionops.run_progress import shown_progress
@@ -321,9 +353,9 @@ def _first_verdict(name: str) -> str | None:
     from visionops_assets.project import find_project
 
     project = find_project(definitions.projects, name)
-    typer.echo("training and judging; this can take minutes")
+    say("training and judging; this can take minutes")
     with services.dagster() as instance, shown_progress():
-        ticks = tick(definitions.defs, instance, [project], say=typer.echo, wait=True)
+        ticks = tick(definitions.defs, instance, [project], say=say, wait=True)
     return ticks[-1].outcome
 
 

@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Show what a source is: its format and why, what it holds, what is wrong with it, and what would be left out.
 
-    Nothing is imported.
+    Nothing is imported. Ends with 1 where something is wrong that would keep it from being published.
     """
     interruption.keep("nothing was made")
     from visionops.progress import progress_line
@@ -52,7 +52,8 @@ def command(
         format_name, encoding, boxes, unlabelled, renamed, dropped, leave_out_errors, follow_links
     )
     with progress_line("inspect") as progress, opened(source, progress) as one:
-        found = read_source(one.path, stated)
+        # The splits as the source has them: what becomes of val is said by what main has.
+        found = read_source(one.path, stated, held_elsewhere=True)
         plan = plan_batch(
             one.path,
             "inspected",
@@ -70,10 +71,12 @@ def command(
             write_preview(found, preview)
     if as_json:
         typer.echo(json.dumps(_told(source, found, plan), indent=1, ensure_ascii=False))
-        return
-    typer.echo(_in_words(source, found, plan))
-    if preview is not None:
-        typer.echo(f"written: {preview / 'index.html'}")
+    else:
+        typer.echo(_in_words(source, found, plan))
+        if preview is not None:
+            typer.echo(f"written: {preview / 'index.html'}")
+    if not plan.ok:
+        raise typer.Exit(1)
 
 
 def _in_words(source: str, found: "Source", plan: "BatchPlan") -> str:
@@ -83,7 +86,10 @@ def _in_words(source: str, found: "Source", plan: "BatchPlan") -> str:
     lines = [f"{source}: {recognised.format}, since {recognised.reason}"]
     lines += [f"  {name} fits too ({reason}); {_lost(name)}" for name, reason in recognised.others[:2]]
     lines += [f"{len(plan.uploads):,} images; classes: {_few(_classes(plan))}"]
-    lines += [f"splits that come with it: {_few(_splits(found))}"]
+    splits = _splits(found)
+    only_val = "val" in splits and splits.keys() <= {"train", "val"}
+    held = "; val is held out where main has no holdout yet" if only_val else ""
+    lines += [f"splits that come with it: {_few(splits)}{held}"]
     lines += [f"not read: {name} {reason}" for name, reason in list(found.not_read.items())[:2]]
     lines += [plan.sums.in_words(), findings_in_words(_of_source(plan), lines=_LINES)]
     return "\n".join(lines)

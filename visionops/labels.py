@@ -56,8 +56,8 @@ def export(
     wanted, boxes = wanted_days(services.artifacts(), found.project, sorted(days), found.task)
     if wanted.empty:
         raise LookupError(
-            f"no image of {project} is wanted on {', '.join(str(each) for each in sorted(days))}: materialise "
-            "`labels_wanted` of a day with captures, or name another with --day"
+            f"no image of {project} waits for a label {_shown(days)}. Production keeps images where `captures` of the "
+            f"project file says so; `visionops tick {project}` chooses among those of each day. Other days: --day"
         )
     frames = kept_frames(lakefs, found, wanted["capture"])
     count = export_images(
@@ -68,6 +68,11 @@ def export(
         f"{count} images in {to}" + (f"; {gone} more are wanted, but their frames are gone" if gone else "")
     )
     typer.echo(f"when labelled: `visionops import {project} {to} --batch NAME`")
+
+
+def _shown(days: list[date]) -> str:
+    first, last = min(days), max(days)
+    return f"of {first}" if first == last else f"from {first} to {last}"
 
 
 def _day(text: str) -> date:

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from visionops_assets.dataset.importing.source import Source
 
+# A sheet is wider than many windows.
+_STYLE = "<style>body { margin: 1rem; font-family: sans-serif } img { max-width: 100%; height: auto }</style>"
 SHOWN = 60
 _ON_A_SHEET = 20
 _COLUMNS, _SIDE = 5, 256
+_LONGEST = 28
+
+
+def _short(name: str) -> str:
+    """A name with its end, in which names of many images differ."""
+    return name if len(name) <= _LONGEST else f"…{name[-_LONGEST:]}"
 
 
 def write_preview(source: "Source", folder: Path) -> None:
@@ -57,7 +65,7 @@ def write_preview(source: "Source", folder: Path) -> None:
         marks = [Mark(sides_of(box), box["label"], colours[box["label"]]) for box in boxes]
         drawn = np.asarray(marked(values, marks, scale))
         what = image.label or f"{len(boxes)} {'box' if len(boxes) == 1 else 'boxes'}"
-        shown.append(Captioned(drawn, f"{image.name.rpartition('/')[2]}: {what}"))
+        shown.append(Captioned(drawn, f"{what}: {_short(image.name.rpartition('/')[2])}"))
     title = f"{len(shown)} of {len(source.images):,} images ({html.escape(source.format)})"
     # An import that was ended after it had drawn them is typed again.
     with whole_folder(folder, or_the_same=True) as made:
@@ -68,5 +76,5 @@ def write_preview(source: "Source", folder: Path) -> None:
             (made / names[-1]).write_bytes(sheet)
         sheets = "".join(f'<p><img src="{name}" alt="{name}"></p>\n' for name in names)
         (made / "index.html").write_text(
-            f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n<h1>{title}</h1>\n{sheets}'
+            f'<!doctype html>\n<meta charset="utf-8">\n<title>{title}</title>\n{_STYLE}\n<h1>{title}</h1>\n{sheets}'
         )

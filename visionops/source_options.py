@@ -46,7 +46,8 @@ Holdout = Annotated[
     typer.Option(
         min=0.01,
         max=0.9,
-        help="Draw the splits by lot, by group, whatever the source says: so much is held out.",
+        help="Draw the splits by lot, by group, whatever the source says: so much of main, with this batch, is held "
+        "out.",
     ),
 ]
 Preview = Annotated[

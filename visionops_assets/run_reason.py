@@ -95,9 +95,10 @@ def _of_a_batch(event: dg.AssetMaterialization) -> str | None:
     count = (
         f"{images.value:,} images" if images is not None and isinstance(images.value, int) else "its images"
     )
-    outcome = event.metadata.get("outcome")
+    outcome, warned = event.metadata.get("outcome"), event.metadata.get("warnings")
+    told = f"; {warned.value}" if warned is not None and warned.value else ""
     said = {
-        run_tags.PUBLISHED: f"batch {event.partition}: {count} are on main now",
+        run_tags.PUBLISHED: f"batch {event.partition}: {count} are on main now{told}",
         run_tags.UNCHANGED: f"batch {event.partition}: {count} were on main already",
     }
     return said.get(str(outcome.value)) if outcome is not None else None

@@ -22,7 +22,7 @@ def drawn(folder: Path) -> Path:
 
 
 def test_a_source_is_shown_with_what_is_wrong_and_nothing_is_made(desk: Desk, tmp_path: Path):
-    told = desk.run("inspect", str(drawn(tmp_path / "mine")), "--preview", str(tmp_path / "seen"))
+    told = desk.run("inspect", str(drawn(tmp_path / "mine")), "--preview", str(tmp_path / "seen"), code=1)
     assert "coco, since instances.json has COCO's images, annotations and categories" in told
     assert "6 images; classes: bolt (3), nut (3)" in told
     assert "annotations 7 = 6 kept + 1 left out: no image has their image_id" in told
@@ -31,10 +31,12 @@ def test_a_source_is_shown_with_what_is_wrong_and_nothing_is_made(desk: Desk, tm
     assert (tmp_path / "seen/index.html").is_file()
     with Image.open(tmp_path / "seen/sheet-1.png") as sheet:
         assert sheet.width > 1000
+    # Sheets are wider than many windows, which then show all of them.
+    assert "img { max-width: 100%" in (tmp_path / "seen/index.html").read_text()
 
 
 def test_all_of_it_is_there_for_programs(desk: Desk, tmp_path: Path):
-    told = desk.json("inspect", str(drawn(tmp_path / "mine")))
+    told = desk.json("inspect", str(drawn(tmp_path / "mine")), code=1)
     assert (told["format"], told["task"], told["publishable"]) == ("coco", "detection", False)
     assert [other["format"] for other in told["others"]] == ["folders"]
     assert set(told["not_read"]) == {"captions.json", "clip.mp4"}
@@ -64,6 +66,52 @@ def test_what_is_wrong_is_left_out_and_where_all_is_train_nothing_is_trained(des
         "stored": 6,
         "left_out": {"without annotation": 1},
     }
+
+
+def split_by_folder(folder: Path, number: int, splits: tuple[str, ...] = ("train", "valid")) -> Path:
+    files = Files(folder)
+    for split in splits:
+        names = [f"{number}-{split}-{n}.png" for n in range(2)]
+        files.images(*(f"{split}/{name}" for name in names))
+        entries, boxes = (
+            [(n, name, 32, 24) for n, name in enumerate(names)],
+            [(n, 1, BOXES[0][2]) for n in range(2)],
+        )
+        files.json(f"{split}/_annotations.coco.json", coco(entries, boxes))
+    return folder
+
+
+def test_splits_are_shown_as_they_come_and_as_they_become(desk: Desk, tmp_path: Path):
+    first = split_by_folder(tmp_path / "first", 1)
+    told = desk.run("inspect", str(first))
+    assert (
+        "splits that come with it: train (2), val (2); val is held out where main has no holdout yet" in told
+    )
+    assert desk.json("inspect", str(first))["splits"] == {"train": 2, "val": 2}
+    told = desk.run("init", "parts", "--from", str(first), "--yes", "--no-run")
+    assert "splits: train 2, val 0, holdout 2; with it main holds out 2 of 4 images (50%)" in told
+    second = split_by_folder(tmp_path / "second", 2)
+    told = desk.run("import", "parts", str(second), "--batch", "batch-02")
+    assert "splits: train 2, val 2, holdout 0; with it main holds out 2 of 8 images (25%)" in told
+    assert "the holdout does not grow by it" in told and len(told.splitlines()) <= 24
+    came = desk.json("import", "parts", str(second), "--batch", "batch-02", "--holdout", "0.5")
+    held = came["splits"]["batch"]["holdout"]
+    assert held > 0 and came["splits"]["main"]["holdout"] == 2 + held
+    assert sum(came["splits"]["main"].values()) == 8
+
+
+def test_what_init_made_is_there_for_programs(desk: Desk, tmp_path: Path):
+    source = split_by_folder(tmp_path / "mine", 1, ("train", "valid", "test"))
+    with pytest.raises(ValueError, match="--json asks nothing: give --yes"):
+        desk.run("init", "parts", "--from", str(source), "--json")
+    told = desk.json("init", "parts", "--from", str(source), "--yes", "--no-run")
+    assert (told["project"], told["outcome"], told["verdict"]) == ("parts", "published", None)
+    assert Path(told["file"]).is_file() and told["images"]["stored"] == 6
+    assert told["splits"]["batch"] == {"train": 2, "val": 2, "holdout": 2}
+    broken = drawn(tmp_path / "broken")
+    refused = desk.json("init", "others", "--from", str(broken), "--yes", "--no-run", code=1)
+    assert refused["outcome"] == "refused" and "splits" not in refused
+    assert sum(one["number"] for one in refused["findings"] if one["severity"] == "ERROR") == 1
 
 
 def test_options_that_cannot_be_are_named(desk: Desk, tmp_path: Path):

@@ -74,6 +74,25 @@ def test_a_complete_batch_is_published_once(world: World, labelling_team: Folder
     assert world.partitions(), "its commit became a dataset version"
 
 
+def test_what_is_told_of_a_batch_is_told_by_the_tick(
+    world: World, labelling_team: FolderDrop, tmp_path: Path
+):
+    source = write_batch(tmp_path / "week", 30, seed=1)
+    rows = (source / "labels.csv").read_text().splitlines()
+    for row in rows[1:4]:
+        name = row.partition(",")[0]
+        (source / f"copy-{name}").write_bytes((source / name).read_bytes())
+        rows.append(f"copy-{row}")
+    (source / "labels.csv").write_text("\n".join(rows))
+    fill(labelling_team, "week-01", source)
+
+    (taken,) = take(world)
+
+    assert taken.outcome == "published" and "33 images are on main now; " in taken.reason
+    assert "no copies 3" in taken.reason
+    assert taken.reason.endswith("`visionops findings shapes week-01` shows them")
+
+
 def test_a_batch_dropped_again_changes_nothing(world: World, labelling_team: FolderDrop, tmp_path: Path):
     folder = write_batch(tmp_path / "week", 30, seed=1)
     fill(labelling_team, "week-01", folder)

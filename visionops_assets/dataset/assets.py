@@ -68,6 +68,7 @@ def incoming_batch_asset(
                 "outcome": taken.outcome,
                 "images": taken.images,
                 "findings": len(taken.findings),
+                "warnings": taken.warnings(f"visionops findings {project.project} {context.partition_key}"),
                 "lakefs": dg.MetadataValue.url(lakefs.link(project.repository, page, **where)),
             },
             check_results=incoming_results(

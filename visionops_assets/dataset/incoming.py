@@ -16,6 +16,7 @@ from visionops_assets.dataset.suspects import Opinion
 from visionops_assets.project import Neighbours, Project
 
 _SAID_EVERY = 1000
+_CHECKS_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Taken:
     reference: str
     commit: str | None
     findings: pd.DataFrame
+
+    def warnings(self, command: str) -> str:
+        """What was told though it kept nothing from `main`: how often each check, and the command that shows it."""
+        told = self.findings["check"][self.findings["severity"] == "WARN"].value_counts()
+        if told.empty:
+            return ""
+        shown = [f"{check} {times:,}" for check, times in told.head(_CHECKS_SHOWN).items()]
+        more = [f"{len(told) - len(shown)} more checks"] if len(told) > len(shown) else []
+        return f"{told.sum():,} warnings ({', '.join([*shown, *more])}): `{command}` shows them"
 
 
 def take_batch(

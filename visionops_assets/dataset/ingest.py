@@ -31,7 +31,7 @@ from visionops_assets.dataset.importing.frames import settled
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import Source
-from visionops_assets.dataset.importing.sums import Sums
+from visionops_assets.dataset.importing.sums import SplitSums, Sums
 from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.layout import (
     annotations_path,
@@ -81,6 +81,7 @@ class BatchPlan:
     uploads: Uploads
     findings: pd.DataFrame
     sums: Sums
+    splits: SplitSums
     # What an archive was unpacked into goes when its last holder goes.
     source: Source = field(repr=False)
 
@@ -170,7 +171,8 @@ def plan_batch(
     give_back()
     told = with_labels(checked, found.images, batch)
     sums = _sums(found, placed.table, left_out_boxes)
-    return BatchPlan(batch, found.format, file, placed.table, uploads, told, sums, found)
+    splits = _splits(placed.table, others)
+    return BatchPlan(batch, found.format, file, placed.table, uploads, told, sums, splits, found)
 
 
 def _of_all(found: Source, held: bool) -> Iterator[Finding]:
@@ -235,6 +237,18 @@ def _sums(found: Source, table: pa.Table, left_out: Counter[str]) -> Sums:
     return replace(
         sums, stored=len(table), images_left_out=+images, kept=kept, annotations_left_out=+annotations
     )
+
+
+def _splits(table: pa.Table, others: pa.Table) -> SplitSums:
+    """How many images of the batch, and of `main` with it, are of each split."""
+    mine, theirs = (Counter(dict(zip(*_counted(one), strict=True))) for one in (table, others))
+    excluded = int(pc.sum(table["excluded"]).as_py() or 0) if "excluded" in table.column_names else 0
+    return SplitSums(mine, mine + theirs, excluded)
+
+
+def _counted(table: pa.Table) -> tuple[list[str], list[int]]:
+    counts = table["split"].combine_chunks().value_counts()
+    return counts.field("values").to_pylist(), counts.field("counts").to_pylist()
 
 
 def _named(images: Images, batch: str) -> tuple[Images, pa.Array, pd.DataFrame]:

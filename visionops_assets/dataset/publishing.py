@@ -23,7 +23,7 @@ from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.findings_file import FORMAT, all_columns, for_spreadsheets, write_findings
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
-from visionops_assets.dataset.importing.sums import Sums
+from visionops_assets.dataset.importing.sums import SplitSums, Sums
 from visionops_assets.dataset.ingest import BatchPlan, plan_batch
 from visionops_assets.dataset.integrity import check_holdout_groups
 from visionops_assets.dataset.layout import findings_path, images_prefix, ingest_branch
@@ -59,6 +59,7 @@ class Published:
     commit: str | None
     findings: pd.DataFrame
     sums: Sums
+    splits: SplitSums
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ class Publisher:
             self.check_source()
             claims = claims_of_others(self.lakefs, repository, base, batch, self.project.annotations)
             if plan.ok and self._is_published(plan, base, claims):
-                return Published(batch, "unchanged", len(plan.uploads), None, plan.findings, plan.sums)
+                return Published(
+                    batch, "unchanged", len(plan.uploads), None, plan.findings, plan.sums, plan.splits
+                )
             plan = plan.also(self._of_others(plan, claims))
             branch = self._write(plan, base, self._where(source, address, claims, plan.source.linked), claims)
             if not plan.ok:
@@ -126,7 +129,9 @@ class Publisher:
             except LakeFSConflict:
                 continue
             self.lakefs.delete_branch(repository, branch)
-            return Published(batch, "published", len(plan.uploads), merged, plan.findings, plan.sums)
+            return Published(
+                batch, "published", len(plan.uploads), merged, plan.findings, plan.sums, plan.splits
+            )
         raise LakeFSConflict(
             f"{repository}/{MAIN} moved {ATTEMPTS} times while batch {batch} was imported: import it again"
         )

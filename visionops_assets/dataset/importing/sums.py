@@ -70,6 +70,30 @@ class Sums:
         )
 
 
+@dataclass(frozen=True)
+class SplitSums:
+    """Images by split: those of a batch, and of all of `main` with it; `excluded` of the batch leak between splits."""
+
+    batch: Counter[str]
+    main: Counter[str]
+    excluded: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {"batch": _ordered(self.batch), "main": _ordered(self.main), "excluded": self.excluded}
+
+    def in_words(self) -> str:
+        """One line for people."""
+        shown = ", ".join(f"{name} {times:,}" for name, times in _ordered(self.batch).items())
+        left = f", {self.excluded:,} of them excluded" if self.excluded else ""
+        held, of = self.main["holdout"], self.main.total()
+        return f"splits: {shown}{left}; with it main holds out {held:,} of {of:,} images ({held / max(1, of):.0%})"
+
+
+def _ordered(splits: Counter[str]) -> dict[str, int]:
+    return {name: splits[name] for name in ("train", "val", "holdout")}
+
+
 def _each(counts: Counter[str], before: str, most: int = 4) -> list[str]:
     shown = [f"{times:,} {before}{what}" for what, times in counts.most_common(most)]
     rest = counts.total() - sum(times for _, times in counts.most_common(most))
