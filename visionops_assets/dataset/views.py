@@ -1,5 +1,6 @@
 """What images are compared by: fine details where they have any, else what they show at a small size."""
 
+import mmap
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,6 +28,12 @@ def in_a_file(rows: int, values: int) -> NDArray[np.int8]:
         return np.asarray(np.memmap(file, np.int8, "w+", shape=(rows, values)))
 
 
+def _let_go(values: NDArray[np.int8]) -> None:
+    """Let the system take the memory of an array in a file, of which it keeps what is written."""
+    if isinstance(values.base, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+        values.base._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
 class Views:
     """The views of images by number and level, made when they are first asked for."""
 
@@ -36,6 +43,9 @@ class Views:
         self._pixels = np.asarray(pixels, np.int64)
         # Of each image the largest level of either kind that it has.
         self._details, self._miniature = (np.full(len(self._pixels), UNSEEN, np.uint8) for _ in range(2))
+        # Images stand in the order in which they were looked at, so that a few take few pages.
+        self._places = np.zeros(len(self._pixels), np.int32)
+        self._known = 0
         self._vectors: dict[int, NDArray[np.int8]] = {}
         self._lengths: dict[int, NDArray[np.float32]] = {}
 
@@ -46,11 +56,14 @@ class Views:
             part = some.tolist()
             self._details[part] = self._miniature[part] = NO_LEVEL
             for number, pixels in self._load(part):
+                self._places[number], self._known = self._known, self._known + 1
                 fine, small = (of(pixels[..., 0]) for of in (details.details_of, miniatures.miniatures_of))
                 for level, vector in (fine | small).items():
-                    self._keep(number, level, vector)
+                    self._keep(self._known - 1, level, vector)
                 self._details[number] = max(fine, default=NO_LEVEL)
                 self._miniature[number] = max(small, default=NO_LEVEL)
+            for vectors in self._vectors.values():
+                _let_go(vectors)
 
     def levels(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The level that images are compared on, of the shape that both broadcast to."""
@@ -79,14 +92,14 @@ class Views:
             part = slice(start, start + _PAIRS_AT_ONCE)
             a, b = self._whole(ones[part], level), self._whole(others[part], level)
             found[part] = np.einsum("ij,ij->i", a, b)
-        return found / (self._lengths[level][ones] * self._lengths[level][others])
+        return found / (self._length(ones, level) * self._length(others, level))
 
     def likeness_of_all(
         self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int
     ) -> NDArray[np.float32]:
         """The correlation of each of images (N,) with each of others (M,) on a level that all have, (N, M)."""
         products = self._whole(ones, level) @ self._whole(others, level).T
-        products /= np.outer(self._lengths[level][ones], self._lengths[level][others])
+        products /= np.outer(self._length(ones, level), self._length(others, level))
         return products
 
     def differences(
@@ -96,25 +109,34 @@ class Views:
         found = np.empty(len(ones))
         for start in range(0, len(ones), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
-            a, b = (np.asarray(self._vectors[level][numbers[part]]) for numbers in (ones, others))
+            a, b = (self._kept(numbers[part], level) for numbers in (ones, others))
             found[part] = miniatures.differences(a, b)
         return found
 
     def unit(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
         """The views of images as vectors of length 1, (N, values)."""
-        return self._whole(numbers, level) / self._lengths[level][numbers][:, None]
+        return self._whole(numbers, level) / self._length(numbers, level)[:, None]
 
     def _whole(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
         """The views of images as whole numbers, (N, values), of which float32 holds every sum of products."""
-        return self._vectors[level][numbers].astype(np.float32)
+        return self._kept(numbers, level).astype(np.float32)
 
-    def _keep(self, number: int, level: int, vector: NDArray[np.int8]) -> None:
+    def _kept(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.int8]:
+        vectors = self._vectors[level]
+        found = vectors[self._places[numbers]]
+        _let_go(vectors)
+        return found
+
+    def _length(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
+        return self._lengths[level][self._places[numbers]]
+
+    def _keep(self, place: int, level: int, vector: NDArray[np.int8]) -> None:
         if level not in self._vectors:
-            self._vectors[level] = in_a_file(len(self._pixels), len(vector))
             self._lengths[level] = np.ones(len(self._pixels), np.float32)
-        self._vectors[level][number] = vector
+            self._vectors[level] = in_a_file(len(self._pixels), len(vector))
+        self._vectors[level][place] = vector
         whole = vector.astype(np.float32)
-        self._lengths[level][number] = np.sqrt(whole @ whole)
+        self._lengths[level][place] = np.sqrt(whole @ whole)
 
 
 def portions(
