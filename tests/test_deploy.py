@@ -281,14 +281,16 @@ def test_an_s3_key_reaches_its_services_buckets(tmp_path: Path):
         '"admin policy create"*) cat "$6" >"$POLICIES/$5.json";; "admin policy detach"*) exit 1;; esac\n'
     )
     stand_in.chmod(0o755)
-    said = tmp_path / "said"
+    said, kept = tmp_path / "said", tmp_path / "policies"
+    kept.mkdir()
     secrets = {f"{user.upper()}_S3_SECRET": f"secret-of-{user}" for user in S3_USERS}
     subprocess.run(
         ["sh", DEPLOY / "minio" / "buckets.sh"],
         env={
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "SAID": str(said),
-            "POLICIES": str(tmp_path),
+            "POLICIES": str(kept),
+            "TMPDIR": str(tmp_path),
             **secrets,
         },
         check=True,
@@ -301,7 +303,7 @@ def test_an_s3_key_reaches_its_services_buckets(tmp_path: Path):
     for user, buckets in S3_USERS.items():
         assert f"secret-of-{user}" in told, "by standard input, not as an argument"
         assert f"admin policy attach store {user} --user {user}" in told
-        (statement,) = json.loads((tmp_path / f"{user}.json").read_text())["Statement"]
+        (statement,) = json.loads((kept / f"{user}.json").read_text())["Statement"]
         wanted = {f"arn:aws:s3:::{bucket}{what}" for bucket in buckets for what in ("", "/*")}
         assert set(statement["Resource"]) == wanted
         assert not [action for action in statement["Action"] if "*" in action]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from logged import sha256
 
-from visionops_assets.monitoring.captures import Candidate, Captures, why_keep
+from visionops_assets.monitoring.captures import REMEMBERED, Candidate, Captures, why_keep
 from visionops_assets.monitoring.rules import CaptureRules
 
 DAY = date(2026, 6, 10)
@@ -77,3 +77,26 @@ def test_an_embedding_that_points_nowhere_is_not_novel(embedding: list[float] | 
     captures = Captures(CaptureRules(share=0, below_confidence=0.6, novelty=0.3))
     captures.keep(frame(0, confidence=0.1, embedding=[1.0, 0.0, 0.0, 0.0]), DAY)
     assert captures.keep(frame(1, embedding=embedding), DAY) is None
+
+
+def test_a_model_of_other_embeddings_comes_and_goes():
+    """A promotion and its rollback: what was kept for one model is nothing to compare the other's frames with."""
+    captures = Captures(CaptureRules(share=0, below_confidence=0.6, novelty=0.3))
+    for length in (4, 8, 4, 8):
+        usual, strange = np.eye(length)[:2].tolist()
+        assert captures.keep(frame(length, confidence=0.1, embedding=usual), DAY) == "unsure"
+        assert captures.keep(frame(length + 1, embedding=usual), DAY) is None
+        assert captures.keep(frame(length + 2, embedding=strange), DAY) == "novel"
+
+
+def test_novelty_is_measured_against_the_frames_kept_last():
+    captures = Captures(CaptureRules(share=0, below_confidence=0.6, novelty=0.3))
+    directions = np.eye(REMEMBERED + 1).tolist()
+    captures.keep(frame(1, confidence=0.1, embedding=directions[1]), DAY)
+    for number, each in enumerate(directions[2:], 2):
+        assert captures.keep(frame(number, embedding=each), DAY) == "novel"
+    first, last = directions[1], directions[-1]
+    assert captures.keep(frame(1, embedding=first), DAY) is None, "it is still remembered"
+    assert captures.keep(frame(0, embedding=directions[0]), DAY) == "novel"
+    assert captures.keep(frame(2, embedding=last), DAY) is None
+    assert captures.keep(frame(3, embedding=first), DAY) == "novel", "the oldest made room"
