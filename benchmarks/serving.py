@@ -10,12 +10,13 @@ their own see, on the machine that serves.
 
 import argparse
 import asyncio
+import contextlib
 import io
 import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +163,9 @@ def clients(port: int, images: Sequence[bytes], rate: float, length: float, answ
     answers.put((alone, together, asyncio.run(open_loop(port, images, rate, length)) if rate else []))
 
 
-def served(
-    model: Any, images: Sequence[bytes], rate: float, length: float
-) -> tuple[float, float, list[float]]:
-    """Requests a second of one client and of 64, and latencies at a stated load, of a server that logs."""
+@contextlib.contextmanager
+def serving(model: Any) -> Iterator[int]:
+    """The port of a server in this process that logs."""
     from resources.spool import Spool
     from visionops.prediction_log import BackgroundLog, PredictionLog
     from visionops.serving.app import PredictionApp
@@ -188,13 +188,20 @@ def served(
         log = BackgroundLog(PredictionLog(Spool(root=spool), project, "bench", "all"))
         app = PredictionApp("bench", "all", current, log, batch=64, look_every=3600)
         with in_thread(app.asgi) as server:
-            context = multiprocessing.get_context("spawn")
-            answers = context.Queue()
-            port = int(server.address.rpartition(":")[2])
-            process = context.Process(target=clients, args=(port, images, rate, length, answers))
-            process.start()
-            found = answers.get()
-            process.join()
+            yield int(server.address.rpartition(":")[2])
+
+
+def served(
+    model: Any, images: Sequence[bytes], rate: float, length: float
+) -> tuple[float, float, list[float]]:
+    """Requests a second of one client and of 64, and latencies at a stated load, of a server that logs."""
+    with serving(model) as port:
+        context = multiprocessing.get_context("spawn")
+        answers = context.Queue()
+        process = context.Process(target=clients, args=(port, images, rate, length, answers))
+        process.start()
+        found = answers.get()
+        process.join()
     return found
 
 
