@@ -97,6 +97,19 @@ def test_copies_of_tiny_images_are_found(images: dict[str, list[Grey]], kind: st
     assert len(wanted - found([*some, *copies], len(some))) <= 0.002 * len(some)
 
 
+@pytest.mark.parametrize("quality", [50, 60])
+@pytest.mark.parametrize("name", ["digits", "tiny digits"])
+def test_copies_that_were_encoded_hard_are_found(
+    images: dict[str, list[Grey]], name: str, quality: int
+) -> None:
+    some = images[name]
+    copies = [encoded(image, "JPEG", quality) for image in some]
+    pairs = found([*some, *copies], len(some))
+    assert sum((len(some) + number, number) in pairs for number in range(len(some))) >= 0.95 * len(some)
+    others = [pair for pair in pairs if pair[1] < len(some) and pair[0] - len(some) != pair[1]]
+    assert len(others) <= 2
+
+
 def test_several_copies_of_an_image_are_all_found(images: dict[str, list[Grey]]) -> None:
     some = images["digits"][:30]
     copies = [COPIES[kind](image) for kind in COPIES for image in some]

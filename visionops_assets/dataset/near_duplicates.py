@@ -1,4 +1,5 @@
-"""Near duplicates among images: proposed by pHash (`proposals.py`), decided by what they show (`scenes.py`).
+"""Near duplicates among images: proposed by pHash (`proposals.py`), decided by what they show (`scenes.py`), and what
+is in doubt by whether one is the other encoded or resized (`exposures.py`).
 
 Images of which neither a miniature nor details show anything, tiny or plain ones, are decided by their grey values.
 """
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from edge.decode import Pixels
+from visionops_assets.dataset import exposures
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.duplicates import BITS, correlation, hashed
 from visionops_assets.dataset.groups import numbered
 from visionops_assets.dataset.proposals import Block, Hashes, Pairs
-from visionops_assets.dataset.scenes import Scenes
+from visionops_assets.dataset.scenes import COMPARED_WITH, Scenes
 from visionops_assets.dataset.views import Views, portions
 
 # Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
@@ -27,6 +29,8 @@ _KEPT_IMAGES = 512
 _PARTS_UNTIL_GIVEN_BACK = 16
 # Of grey values, where nothing else shows.
 MIN_CORRELATION = 0.99
+# Neighbours that say how far other exposures are from an image.
+_OTHERS = 8
 
 # Newer, older; and how they correlate.
 Pair = tuple[int, int]
@@ -122,9 +126,53 @@ class Comparison:
 
     def copies(self) -> list[Copies]:
         """The near duplicates as (newer, older, correlation), in order."""
-        newer, older = self._scenes.copies().T
+        newer, older = np.concatenate([self._scenes.copies(), self._made_over()]).T
         alike = self._views.correlation(newer, older)
         return sorted([*self._plain, *zip(newer.tolist(), older.tolist(), alike.tolist(), strict=True)])
+
+    def _made_over(self) -> NDArray[np.int64]:
+        """Those pairs in doubt of which one is the other encoded or resized, (P, 2)."""
+        found = []
+        doubtful = [(int(newer), int(older)) for newer, older in self._scenes.doubtful()]
+        for some in _portions(doubtful, self._pixels):
+            self._kept.prepare([one for pair in some for one in pair])
+            # Most are told without a look at their neighbours.
+            found += [pair for pair in some if self._evidence(*pair, None, None) >= 0]
+        maybe, found = found, []
+        usual = self._usual_differences(maybe)
+        for some in _portions(maybe, self._pixels):
+            self._kept.prepare([one for pair in some for one in pair])
+            for new, old in some:
+                if self._evidence(new, old, usual[new], usual[old]) >= exposures.ENOUGH:
+                    found.append((new, old))
+        return np.array(found, np.int64).reshape(-1, 2)
+
+    def _usual_differences(self, maybe: Sequence[Pair]) -> dict[int, NDArray[np.float64] | None]:
+        """How far each image of pairs is from its neighbours but those that it may be a copy of."""
+        partners: dict[int, set[int]] = {}
+        for new, old in maybe:
+            partners.setdefault(new, {new}).add(old)
+            partners.setdefault(old, {old}).add(new)
+        found: dict[int, NDArray[np.float64] | None] = {}
+        for image in sorted(partners):
+            near = [one for one in self._scenes.nearest(image, _OTHERS) if one not in partners[image]]
+            self._kept.prepare([image, *near])
+            shown = self._grey(image)
+            others = [grey for one in near if (grey := self._grey(one)) is not None]
+            found[image] = None if shown is None else exposures.usual_difference(shown, others, COMPARED_WITH)
+        return found
+
+    def _evidence(
+        self, new: int, old: int, of_new: NDArray[np.float64] | None, of_old: NDArray[np.float64] | None
+    ) -> float:
+        one, other = self._grey(new), self._grey(old)
+        if one is None or other is None:
+            return exposures.NO_EVIDENCE
+        return exposures.evidence(one, other, of_new, of_old)
+
+    def _grey(self, number: int) -> Pixels | None:
+        pixels = self._kept.get(number)
+        return None if pixels is None else pixels[..., 0]
 
     def _correlated(self, newer: NDArray[np.int64], older: NDArray[np.int64]) -> Iterator[Copies]:
         """Those of the pairs, of which nothing else can be compared, whose grey values correlate."""

@@ -55,6 +55,8 @@ BEHIND_COPIES, BEHIND_NEARER = 12, 0.5
 MORE_THAN_THE_FOURTH, WHERE_FEW, ALWAYS = 0.2, 0.36, 0.9
 # Copies whose details agree are apart by no more than this in their miniatures.
 _SHOWS_ANOTHER = 0.7
+# Neighbours of an image that are doubted, and how alike they are at least.
+DOUBTED, DOUBTED_FROM = 2, 0.5
 # Miniatures that correlate by less are not fitted to each other.
 _FITTED_FROM = 0.8
 _IMAGES_AT_ONCE = 1 << 6
@@ -117,12 +119,35 @@ class Neighbours:
 
     def copies(self, views: Views) -> NDArray[np.int64]:
         """The pairs of copies as (newer, older), in order, (P, 2)."""
+        return (pairs := self._pairs(self._near(views)))[_show_the_same(pairs, views)]
+
+    def doubtful(self, views: Views) -> NDArray[np.int64]:
+        """The pairs (newer, older) that may be copies by their rank but are not by their view, in order, (P, 2)."""
+        known = len(self.images)
+        # An image of which a copy was found is in its group already.
+        found = np.isin(self.images, self._pairs(self._near(views)))
+        alike = np.where(found[:, None], -np.inf, self.likeness[:known])
+        order = np.argsort(-alike, axis=1, kind="stable")[:, :DOUBTED]
+        some = np.zeros(alike.shape, bool)
+        np.put_along_axis(some, order, np.take_along_axis(alike, order, axis=1) >= DOUBTED_FROM, axis=1)
+        pairs = self._pairs(some)
+        return pairs[views.may_be_made_over(pairs[:, 0], pairs[:, 1])]
+
+    def nearest(self, image: int) -> NDArray[np.int32]:
+        """The neighbours of an image, the most alike first."""
+        row = self.rows[image]
+        return self.numbers[row][self.numbers[row] >= 0] if row >= 0 else self.numbers[:0, 0]
+
+    def _near(self, views: Views) -> NDArray[np.bool_]:
+        """Which neighbours of the images that have any are copies by their views, (R, KEPT)."""
         known = len(self.images)
         near = self._near_in_details if self.level in details.LEVELS else self._near_in_miniatures
-        rows, ranks = np.nonzero(near(self.numbers[:known], self.likeness[:known], views))
+        return near(self.numbers[:known], self.likeness[:known], views)
+
+    def _pairs(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        rows, ranks = np.nonzero(chosen)
         pairs = np.stack([self.images[rows], self.numbers[rows, ranks]], axis=1)
-        pairs = np.unique(np.sort(pairs, axis=1)[:, ::-1], axis=0)
-        return pairs[_show_the_same(pairs, views)]
+        return np.unique(np.sort(pairs, axis=1)[:, ::-1], axis=0)
 
     def _near_in_details(
         self, numbers: NDArray[np.int32], likeness: NDArray[np.float32], views: Views
@@ -284,3 +309,13 @@ class Scenes:
         """The pairs of copies as (newer, older), (P, 2)."""
         found = [neighbours.copies(self._views) for neighbours in self._levels.values()]
         return np.concatenate([np.zeros((0, 2), np.int64), *found])
+
+    def doubtful(self) -> NDArray[np.int64]:
+        """The pairs (newer, older) that only a look at the images decides, (P, 2)."""
+        found = [neighbours.doubtful(self._views) for neighbours in self._levels.values()]
+        return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
+
+    def nearest(self, image: int, most: int) -> list[int]:
+        """Some of the most alike neighbours of an image, from the level where it has most."""
+        found = [neighbours.nearest(image) for neighbours in self._levels.values()]
+        return max(found, key=len, default=np.zeros(0, np.int32))[:most].tolist()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.decode import Pixels
-from visionops_assets.dataset import details, miniatures
+from visionops_assets.dataset import details, exposures, miniatures
 
 Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 
@@ -46,6 +46,7 @@ class Views:
         # Images stand in the order in which they were looked at, so that a few take few pages.
         self._places = np.zeros(len(self._pixels), np.int32)
         self._known = 0
+        self._quantised = np.zeros(len(self._pixels), bool)
         self._vectors: dict[int, NDArray[np.int8]] = {}
         self._lengths: dict[int, NDArray[np.float32]] = {}
 
@@ -60,6 +61,7 @@ class Views:
                 fine, small = (of(pixels[..., 0]) for of in (details.details_of, miniatures.miniatures_of))
                 for level, vector in (fine | small).items():
                     self._keep(self._known - 1, level, vector)
+                self._quantised[number] = exposures.quantised(pixels[..., 0])
                 self._details[number] = max(fine, default=NO_LEVEL)
                 self._miniature[number] = max(small, default=NO_LEVEL)
             for vectors in self._vectors.values():
@@ -73,6 +75,11 @@ class Views:
     def shared_miniature(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The largest miniature that both have, of the shape that both broadcast to."""
         return np.minimum(self._miniature[ones], self._miniature[others])
+
+    def may_be_made_over(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether either of pairs (P,) may have been quantised or resized."""
+        quantised = self._quantised[ones] | self._quantised[others]
+        return quantised | (self._pixels[ones] != self._pixels[others])
 
     def correlation(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
         """The correlation of pairs (P,) of images that have a level, at the largest miniature that both have."""

@@ -1,0 +1,106 @@
+"""A copy and its original are told from two exposures of one scene by what encoding and resizing make of them."""
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionops_assets.dataset.exposures import ENOUGH, evidence, quantised, usual_difference
+
+Grey = NDArray[np.uint8]
+
+
+def exposures(count: int, noise: float, seed: int, height: int = 88, width: int = 112) -> list[Grey]:
+    """One scene of smooth shades, edges and texture that does not move, under a light that does not change."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(60, 180, (6, 7), dtype=np.uint8))
+    scene = np.array(coarse.resize((width, height), Image.Resampling.BICUBIC), float)
+    scene[height // 3 : height // 2, width // 4 : width // 2] += 40
+    scene += random.normal(0, 4, scene.shape)
+    made = (scene + random.normal(0, noise, scene.shape) for _ in range(count))
+    return [np.rint(one).clip(0, 255).astype(np.uint8) for one in made]
+
+
+def jpeg(image: Grey, quality: int) -> Grey:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def resized(image: Grey, scale: float, how: Image.Resampling) -> Grey:
+    height, width = (round(side * scale) for side in image.shape)
+    return np.asarray(Image.fromarray(image).resize((width, height), how))
+
+
+def shown(one: Grey, other: Grey, others: list[Grey]) -> float:
+    """The evidence, given so many other exposures."""
+    return evidence(one, other, *(usual_difference(image, others, 4) for image in (one, other)))
+
+
+@pytest.mark.parametrize("others", [0, 6])
+@pytest.mark.parametrize("quality", [85, 75, 50])
+def test_encoded_exposures_are_told_from_each_other(quality: int, others: int) -> None:
+    images = exposures(16, noise=1, seed=1)
+    rest = images[:others]
+    for number in range(others, 15):
+        copy = jpeg(images[number], quality)
+        assert shown(copy, images[number], rest) >= ENOUGH
+        assert shown(copy, images[number + 1], rest) < 0
+
+
+@pytest.mark.parametrize("how", [Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
+@pytest.mark.parametrize("scale", [0.7, 1.5])
+@pytest.mark.parametrize("quality", [None, 85])
+def test_resized_exposures_are_told_from_each_other(
+    scale: float, how: Image.Resampling, quality: int | None
+) -> None:
+    images = exposures(10, noise=2, seed=2)
+    for number in range(6, 9):
+        copy = resized(images[number], scale, how)
+        copy = copy if quality is None else jpeg(copy, quality)
+        assert shown(copy, images[number], images[:6]) >= ENOUGH
+        assert shown(copy, images[number + 1], images[:6]) < 0
+
+
+@pytest.mark.parametrize("quality", [95, 90, 75, 50])
+def test_what_a_camera_encoded_already_is_no_copy(quality: int) -> None:
+    images = [jpeg(image, quality) for image in exposures(16, noise=1, seed=3)]
+    for others in ([], images[:6]):
+        found = [shown(images[number], images[number + 1], others) for number in range(6, 15)]
+        assert max(found) < ENOUGH
+
+
+def test_an_exposure_that_shows_one_thing_more_is_no_copy() -> None:
+    image, *others = exposures(8, noise=1, seed=4)
+    marked = image.copy()
+    marked[60:64, 70:84] = 20
+    assert shown(jpeg(marked, 75), image, others) < 0
+    assert shown(marked, image, others) < 0
+
+
+@pytest.mark.parametrize("height", [11, 15, 20, 30])
+def test_the_edge_counts_too(height: int) -> None:
+    image = exposures(1, noise=1, seed=7)[0][:height, : height + 2]
+    other = image.copy()
+    other[height - 3 :, height - 5 :] += 40
+    for quality in (85, 50):
+        assert shown(jpeg(image, quality), image, []) >= 0
+        # So few pixels may not tell, encoded as hard.
+        assert shown(jpeg(other, quality), image, []) < ENOUGH
+    assert shown(other, image, []) < ENOUGH
+
+
+def test_a_brighter_copy_is_told_though_it_was_encoded() -> None:
+    images = exposures(12, noise=2, seed=5)
+    for number in range(6, 11):
+        copy = jpeg((images[number] * 0.8).astype(np.uint8), 85)
+        assert shown(copy, images[number], images[:6]) >= ENOUGH
+        assert shown(copy, images[number + 1], images[:6]) < ENOUGH
+
+
+def test_what_was_encoded_is_known() -> None:
+    image = exposures(1, noise=1, seed=6)[0]
+    assert not quantised(image)
+    assert all(quantised(jpeg(image, quality)) for quality in (90, 75, 50, 30))
