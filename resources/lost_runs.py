@@ -26,6 +26,8 @@ from resources.model_records import (
 
 _DIGESTS = {WEIGHTS_ARTIFACT: TAG_WEIGHTS, ONNX_ARTIFACT: TAG_ONNX}
 _NAME = "mlflow.runName"
+# Values of TAG_RESTORED: what the run says of itself is not written yet, or is.
+BEGUN, DONE = "begun", "from its files"
 
 
 class LostRuns:
@@ -53,8 +55,17 @@ class LostRuns:
                     return f"{lost}, and {file} is not the file that was registered"
         return None
 
+    def read(self, version: ModelVersion, path: str) -> bytes | None:
+        """A file of the run of a version; None where it is not there."""
+        kept = self._kept(version.run_id)
+        try:
+            return (kept / path).read_bytes() if kept is not None else None
+        except FileNotFoundError:
+            return None
+
     def record(self, version: ModelVersion, experiment_id: str) -> None:
-        """Record the run of a version, whose files suffice, in an experiment: finished, with the version's tags.
+        """Record the run of a version, whose files suffice, in an experiment: finished, with the version's tags, and
+        `BEGUN`.
 
         Raises what `ModelConnection.client` raises.
         """
@@ -62,7 +73,7 @@ class LostRuns:
         assert database is not None and kept is not None
         when = round(version.created.timestamp() * 1000)
         name = version.partition or version.run_id[:12]
-        tags = {**version.tags, _NAME: name, TAG_RESTORED: "from its files"}
+        tags = {**version.tags, _NAME: name, TAG_RESTORED: BEGUN}
         with self._connection.client(f"run {version.run_id}"):
             connection = sqlite3.connect(database)
             with contextlib.closing(connection), connection:

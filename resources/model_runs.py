@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resources.escaping import LONGEST_NAME, one_line, storable
-from resources.lost_runs import LostRuns
+from resources.lost_runs import DONE, LostRuns
 from resources.model_connection import ModelConnection
 from resources.model_errors import RunNotFound
 from resources.model_records import (
@@ -18,6 +18,7 @@ from resources.model_records import (
     RUNNING,
     TAG_IDENTITY,
     TAG_PROJECT,
+    TAG_RESTORED,
     ModelVersion,
     Run,
 )
@@ -150,6 +151,7 @@ class Runs:
         self.log_points(version.run_id, {name: {0: value} for name, value in metrics.items()})
         if dataset is not None:
             self.log_dataset(version.run_id, *dataset)
+        self.set_tags(version.run_id, {TAG_RESTORED: DONE})
 
     @property
     def lost(self) -> LostRuns:

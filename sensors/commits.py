@@ -114,7 +114,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             )
         else:
             seen_at = clocks.FirstSeen(clocks.now(), seen.future)
-            unclear = _unclear(registry, project.project)
+            unclear = _unclear(registry, graph)
             wanted = unclear or _wanted(context, lakefs, artifacts, registry, now.newest, seen_at)
             now = replace(now, future=seen_at.seen)
         return dg.SensorResult(
@@ -209,14 +209,17 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     return commits
 
 
-def _unclear(registry: ModelRegistry, project: str) -> dg.SkipReason | None:
+def _unclear(registry: ModelRegistry, graph: ProjectGraph) -> dg.SkipReason | None:
     """That nothing is decided while it is not clear what runs, or while MLflow does not say: a run would only fail."""
-    from visionops_assets.disagreements import disagreements
+    from visionops_assets.disagreements import disagreements, former_name
 
     try:
-        wrong = [each for each in disagreements(registry, project) if each.wrong]
+        wrong = [each for each in disagreements(registry, graph.project.project) if each.wrong]
+        former = former_name(registry, graph.project, graph.neighbours)
     except RegistryError as error:
         return skip_wrong(str(error))
+    if former is not None:
+        wrong.append(former)
     if not wrong:
         return None
     return waiting_for([Wait(each.sentence(), wrong=True) for each in wrong], "")

@@ -151,10 +151,17 @@ def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str |
 
 
 def _tell_of_nothing(project: str, group: str) -> None:
+    from resources import home
     from visionops import services
     from visionops_assets.asset_options import IN_PRODUCTION, asset_key
+    from visionops_assets.project import load_projects
     from visionops_assets.promotion.presentation import production_materialisation
 
+    declared = load_projects(home.projects_folder())
+    named = {one.project for one in declared.usable} | {file.project for file in declared.unusable}
+    if project not in named:
+        # What no file declares is no asset.
+        return
     found = services.project(project)
     with services.dagster() as instance:
         event = production_materialisation(

@@ -4,14 +4,16 @@ Whoever removes or moves an alias, or deletes a version, the registered model or
 which nothing is promoted: what runs, and what a challenger is compared with, would be somebody's guess.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from resources.model_errors import RunNotFound
+from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.model_records import (
     EVERYWHERE,
     ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
     TAG_WEIGHTS,
     WEIGHTS_ARTIFACT,
     ModelVersion,
@@ -19,6 +21,7 @@ from resources.model_records import (
     alias_of,
 )
 from visionops_assets.history import PROMOTIONS, HistoryEntry, Production, groups, production, read_history
+from visionops_assets.project import Project
 from visionops_assets.refusals import ChampionUnclear
 from visionops_assets.registry import Registry
 
@@ -63,6 +66,40 @@ def unfinished(registry: Registry, project: str) -> list[Disagreement]:
     model = registry.models.get(project)
     found = [production(model, group).incomplete for group in groups(model)]
     return [incomplete(project, entry) for entry in found if entry is not None and entry.kind in PROMOTIONS]
+
+
+def former_name(registry: Registry, project: Project, declared: Collection[str]) -> Disagreement | None:
+    """That a project without a history of its own has the annotations of one that has a champion and that no file
+    declares any more: it was renamed in its file alone, and its next challenger would be no first champion.
+
+    `declared` are the names of other projects. Raises what MLflow raises.
+    """
+    if read_history(registry.models.get(project.project).tags).entries:
+        return None
+    for name in registry.models.projects():
+        if name == project.project or name in declared:
+            continue
+        model = registry.models.get(name)
+        now = production(model)
+        known = model.remembered.get(now.version if now.version is not None else now.named or 0)
+        if known is None or _annotations(registry, known) != (project.repository, project.annotations):
+            continue
+        return Disagreement(
+            f"version {known.version} of {name}, which no project file declares any more, is in production for "
+            f"annotations {project.annotations} of {project.repository}",
+            f"`visionops project rename {name} {project.project}` takes it over; where {project.project} is to start "
+            f"anew, `visionops rollback {name} --to none --why …`",
+        )
+    return None
+
+
+def _annotations(registry: Registry, version: ModelVersion) -> tuple[str, str] | None:
+    """The repository and annotations that a version was trained on, where its provenance says so."""
+    try:
+        data = json.loads(registry.artifacts.read_bytes(version.run_id, PROVENANCE_ARTIFACT))["data"]
+        return data["repository"], data["annotations"]
+    except (ArtifactMissing, RunNotFound, ValueError, KeyError, TypeError):
+        return None
 
 
 def require_agreement(registry: Registry, model: RegisteredModel, group: str = EVERYWHERE) -> None:

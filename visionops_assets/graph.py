@@ -35,9 +35,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProjectGraph:
-    """What a sensor needs to know of a project's graph, and the definitions of all of it, without resources."""
+    """What a sensor needs to know of a project's graph, and the definitions of all of it, without resources.
+
+    `neighbours` are the names of the other projects that files declare for its repository.
+    """
 
     project: Project
+    neighbours: frozenset[str]
     images: dg.AssetSpec
     take: "UnresolvedAssetJobDefinition"
     verify: "UnresolvedAssetJobDefinition"
@@ -96,6 +100,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
     )
     return ProjectGraph(
         project,
+        frozenset(neighbours or {}),
         images,
         take,
         verify,

@@ -12,6 +12,8 @@ class LostRuns(Protocol):
 
     def lacking(self, version: ModelVersion) -> str | None: ...
 
+    def read(self, version: ModelVersion, path: str) -> bytes | None: ...
+
 
 class Runs(Protocol):
     """Training runs."""
@@ -46,6 +48,8 @@ class Models(Protocol):
     """Registered models; each call is atomic, several are not."""
 
     def get(self, project: str) -> RegisteredModel: ...
+
+    def projects(self) -> list[str]: ...
 
     def set_tag(self, project: str, key: str, value: str) -> None: ...
 

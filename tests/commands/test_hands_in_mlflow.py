@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from resources import model_artifacts
 from resources.model_records import ONNX_ARTIFACT, TAG_VERDICT, alias_of
+from resources.model_runs import Runs
 from tests.world import copy_registry, write_batch
 from visionops import services
 from visionops.doctor import diagnose
@@ -23,6 +24,10 @@ from visionops_assets.history import production
 from visionops_assets.monitoring.prediction import NothingInProduction
 
 ALIAS = alias_of("all")
+
+
+class Killed(BaseException):
+    """A process that ends here."""
 
 
 def client(desk: Desk) -> MlflowClient:
@@ -277,7 +282,9 @@ def test_files_that_do_not_suffice_are_named_and_the_version_before_is_advised(
     assert ONNX_ARTIFACT in state["gone"][0] and "visionops rollback" not in state["gone"][0]
 
 
-def test_a_run_that_was_purged_is_recorded_again_from_its_files(desk_of_promoted: Desk) -> None:
+def test_a_run_that_was_purged_is_recorded_again_from_its_files_after_a_kill_too(
+    desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = desk_of_promoted
     run = desk.world.registry.models.version("shapes", 1).run_id
     with closing(sqlite3.connect(desk.world.root / "mlflow" / "mlflow.db")) as database, database:
@@ -288,8 +295,17 @@ def test_a_run_that_was_purged_is_recorded_again_from_its_files(desk_of_promoted
     (wrong,) = desk.json("status", "shapes")["wrong"]
     command = ways_back(wrong)[0]
     assert command[:4] == ["rollback", "shapes", "--to", "1"]
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Runs, "log_params", die)
+        desk.run(*command)
     desk.run(*command)
     assert desk.json("status", "shapes")["wrong"] == []
+    assert desk.world.registry.runs.get(run).params["batch_size"] == "16"
+    assert "lost" not in desk.run(*command), "it is found now"
 
 
 def test_what_a_registry_lost_of_a_project_without_champion_is_named(

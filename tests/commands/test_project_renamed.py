@@ -74,6 +74,28 @@ def test_a_renamed_project_keeps_its_champion_runs_and_log(desk_of_promoted: Des
     assert [one["project"] for one in desk.json("project", "list")["projects"]] == ["signs"]
 
 
+def test_the_challenger_of_a_project_renamed_in_its_file_alone_is_no_first_champion(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    rename_in_file(desk, "signs")
+    (told,) = [found["reason"] for found in desk.json("tick", "signs", "--quiet", code=1) if found["outcome"]]
+    assert "version 1 of shapes" in told and "`visionops project rename shapes signs` takes it over" in told
+    assert desk.json("status", "signs")["champion"] is None
+    desk.run("project", "rename", "shapes", "signs")
+    assert desk.json("status", "signs")["champion"]["version"] == 1
+    assert {found["outcome"] for found in desk.json("tick", "signs", "--quiet")} == {None}
+
+
+def test_a_project_that_takes_the_annotations_of_another_anew_says_so(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    rename_in_file(desk, "signs")
+    desk.json("tick", "signs", "--quiet", code=1)
+    desk.run("rollback", "shapes", "--to", "none", "--why", "signs starts anew")
+    (found,) = [each for each in desk.json("tick", "signs", "--quiet") if each["outcome"]]
+    assert found["outcome"] == "promoted"
+
+
 @pytest.mark.parametrize(
     "dies_at",
     [

@@ -101,6 +101,9 @@ class FakeRuns:
         """Here a run that is lost is lost with its files."""
         return f"run {version.run_id} is gone"
 
+    def read(self, version: ModelVersion, path: str) -> bytes | None:
+        return None
+
     def restore(self, version: ModelVersion, *_: object) -> None:
         raise AssertionError(f"run {version.run_id} cannot be recorded again")
 
@@ -130,6 +133,9 @@ class FakeModels:
 
     def get(self, project: str) -> RegisteredModel:
         return self.world.records.get(project, RegisteredModel(project))
+
+    def projects(self) -> list[str]:
+        return sorted(self.world.records)
 
     def set_tag(self, project: str, key: str, value: str) -> None:
         model = self.get(project)

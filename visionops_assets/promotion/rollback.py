@@ -5,12 +5,15 @@ None of this looks at verdicts or files: what takes a bad model out of productio
 
 import hashlib
 from datetime import datetime
+from typing import Any
 
-from resources.model_errors import ArtifactMissing, RunNotFound
+from resources.lost_runs import BEGUN
+from resources.model_errors import RunNotFound
 from resources.model_records import (
     EVERYWHERE,
     PROVENANCE_ARTIFACT,
     TAG_PROVENANCE,
+    TAG_RESTORED,
     ModelVersion,
     RegisteredModel,
     alias_of,
@@ -197,8 +200,7 @@ def _record_lost_runs(registry: Registry, model: RegisteredModel, wanted: int) -
         return ""
     # The one that is wanted last: a kill before leaves it lost, and all is done again.
     for version in sorted(usable, key=lambda each: each.version == wanted):
-        registry.runs.restore(version, {}, {}, None)
-        _describe(registry, version)
+        registry.runs.restore(version, *_described(registry, version))
     numbers = ", ".join(str(each.version) for each in usable)
     if len(usable) == 1:
         return f"MLflow had lost the run of version {numbers}; it is recorded again from its files"
@@ -207,27 +209,28 @@ def _record_lost_runs(registry: Registry, model: RegisteredModel, wanted: int) -
 
 def _is_recorded(registry: Registry, version: ModelVersion) -> bool:
     try:
-        registry.runs.get(version.run_id)
+        return registry.runs.get(version.run_id).tags.get(TAG_RESTORED) != BEGUN
     except RunNotFound:
         return False
-    return True
 
 
-def _describe(registry: Registry, version: ModelVersion) -> None:
-    """Give a run that was recorded again what its provenance says of it, where that is as it was registered."""
+def _described(
+    registry: Registry, version: ModelVersion
+) -> tuple[dict[str, Any], dict[str, float], tuple[str, str, str] | None]:
+    """Parameters, metrics and dataset of a lost run by its provenance, where that is as it was registered."""
     from visionops_assets.training.provenance import Provenance
     from visionops_assets.training.recording import flattened
 
+    content = registry.runs.lost.read(version, PROVENANCE_ARTIFACT) or b""
+    if hashlib.sha256(content).hexdigest() != version.tags.get(TAG_PROVENANCE):
+        return {}, {}, None
     try:
-        content = registry.artifacts.read_bytes(version.run_id, PROVENANCE_ARTIFACT)
-        if hashlib.sha256(content).hexdigest() != version.tags.get(TAG_PROVENANCE):
-            return
         made = Provenance.from_json(content.decode())
-    except (ArtifactMissing, ValueError):
-        return
+    except ValueError:
+        return {}, {}, None
     address = f"lakefs://{made.data.repository}/{made.data.commit}/"
     dataset = (address, made.data.repository, made.data.manifest_digest)
-    registry.runs.restore(version, flattened(made.made_with), made.metrics, dataset)
+    return flattened(made.made_with), made.metrics, dataset
 
 
 def _note(model: RegisteredModel, group: str, wanted: int, registered: int) -> str:
