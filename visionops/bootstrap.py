@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from resources import home
+from resources import home, reserve
 from resources.databases import with_driver
 from resources.machine_errors import machine_error
 from resources.secret_files import read_secret_files
@@ -57,6 +57,7 @@ def prepare() -> Path:
             if "VISIONOPS_HOME" in said
             else f"{said}; set VISIONOPS_HOME to a folder that can be written"
         ) from error
+    reserve.keep(dagster)
     os.environ["DAGSTER_HOME"] = str(dagster)
     for name, place in _CACHES.items():
         os.environ.setdefault(name, str(home.cache() / place))

@@ -47,7 +47,7 @@ def run_job(
     from dagster._core.execution.execute_in_process import merge_run_tags
     from dagster._core.utils import make_new_run_id
 
-    from visionops_assets.failures import end_interrupted
+    from visionops_assets.failures import end_for_the_machine, end_interrupted
     from visionops_assets.run_process import process_tags
     from visionops_assets.run_reason import run_outcome
 
@@ -76,6 +76,9 @@ def run_job(
                 remote_job_origin=repository_origin(defs).get_job_origin(job),
             )
             events = list(execute_run_iterator(InMemoryJob(found), run, instance))
+        except Exception as error:
+            end_for_the_machine(instance, run_id, error)
+            raise
         finally:
             if interruption.asked():
                 end_interrupted(instance, run_id)

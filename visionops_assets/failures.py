@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from resources import reserve
 from resources.drop_errors import DropUnavailable
 from resources.lakefs_errors import LakeFSUnavailable
 from resources.machine_errors import in_words, machine_error
@@ -58,9 +59,23 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
 
 
 def note_machine_error(instance: dg.DagsterInstance, run_id: str, said: str) -> None:
-    """Note of a run that its machine is to blame: it is an error, and no attempt. A full disk may not take the note."""
+    """Note of a run that its machine is to blame: it is an error, and no attempt. What was kept for it on a disk that
+    is full is used up, and where there was none the note may not be taken."""
+    reserve.give_up()
     with contextlib.suppress(Exception):
         instance.add_run_tags(run_id, {run_tags.MACHINE: said[:200]})
+
+
+def end_for_the_machine(instance: dg.DagsterInstance, run_id: str, error: BaseException) -> None:
+    """Have a run end that Dagster itself could not go on with, where its machine is to blame, as on a full disk."""
+    said = machine_error(error)
+    if said is None:
+        return
+    note_machine_error(instance, run_id, said)
+    with contextlib.suppress(Exception):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, message=said)
 
 
 def note_interruption(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -66,7 +66,7 @@ def stays_lawful(home: Home, verb: Verb, whole: Mapping[str, bytes]) -> None:
         told = json.loads(said.said[said.said.index("{\n") :])
         assert told["champion"]["version"] == now.version
         assert bool(told["incomplete"]) == (now.incomplete is not None), told
-    left = verb.outputs(home)
+    left = verb.outputs(home.root)
     for name in verb.writes:
         part = {
             path: content for path, content in left.items() if path == name or path.startswith(f"{name}/")
@@ -101,7 +101,7 @@ def end_of(home: Home, verb: Verb) -> tuple[object, ...]:
         decided = sorted({(each.outcome, each.challenger) for each in listed(model.tags).values()})
         champions.append((name, weights, len(now.intervals), now.incomplete, decided))
     beside = sorted(path.name for path in home.root.iterdir() if not path.name.startswith(("said", "trace")))
-    return champions, sorted(verb.outputs(home)), beside
+    return champions, sorted(verb.outputs(home.root)), beside
 
 
 @pytest.mark.parametrize("verb", marked("findings", without=WITHOUT))
@@ -113,7 +113,7 @@ def test_a_command_killed_before_anything_it_does_goes_on_when_it_is_typed_again
         *verb.inputs(undisturbed), before=Ended(undisturbed.root, undisturbed.root / "trace")
     )
     assert done.code == 0, done.said
-    found, whole = effects(undisturbed.root / "trace"), verb.outputs(undisturbed)
+    found, whole = effects(undisturbed.root / "trace"), verb.outputs(undisturbed.root)
     ending = end_of(undisturbed, verb)
     generator = random.Random(f"kills of {verb.line}")
     for number in moments(found, count(2, 12), generator):

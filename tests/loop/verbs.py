@@ -1,6 +1,7 @@
 """Every command that changes something, as what it needs and what it leaves: for kills, signals and full disks."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,15 +42,15 @@ class Verb:
         """Its arguments in a home."""
         return filled(self.line, home)
 
-    def outputs(self, home: Home) -> dict[str, bytes]:
+    def outputs(self, root: Path) -> dict[str, bytes]:
         """What lies beside the home by its doing: every file by its path from the root."""
         found: dict[str, bytes] = {}
         for name in self.writes:
-            place = home.root / name
+            place = root / name
             files = (
                 [place] if place.is_file() else sorted(each for each in place.rglob("*") if each.is_file())
             )
-            found |= {str(file.relative_to(home.root)): file.read_bytes() for file in files}
+            found |= {str(file.relative_to(root)): file.read_bytes() for file in files}
         return found
 
 
