@@ -58,7 +58,7 @@ class PredictionLog:
             self._measure()
 
     def flush(self) -> None:
-        """Write what is gathered as files. Raises OSError where the spool takes nothing; then the rows stay here."""
+        """Write what is gathered as files. Raises what the spool raises; then the rows stay here."""
         self._measure()
         while self._rows:
             part = self._rows[:FLUSH_ROWS]
@@ -68,29 +68,42 @@ class PredictionLog:
             self.captured += sum("frame" in row for row in part)
 
     def _measure(self) -> None:
-        """Make rows of what was seen. Another model may take images of another size."""
+        """Make rows of what was seen. Another model may take images of another size. What no row can be made of is
+        counted as dropped, and raised."""
         seen, self._seen = self._seen, []
-        for _, alike in itertools.groupby(seen, key=lambda each: each[0].pixels.shape):
-            batch, answers, times = zip(*alike, strict=True)
-            rows = log_rows(batch, answers, device=self.device, group=self._group, times=times)
-            for row, picture in zip(rows, batch, strict=True):
-                candidate = Candidate(picture.sha256, row["confidence"], row["embedding"], len(picture.data))
-                if self._captures.keep(candidate, row["timestamp"].date()) is not None:
-                    row["frame"] = picture.data
+        rows: list[dict[str, Any]] = []
+        try:
+            for _, alike in itertools.groupby(seen, key=lambda each: each[0].pixels.shape):
+                rows += self._rows_of(list(alike))
+        finally:
+            self.dropped += len(seen) - len(rows)
             self._rows += rows
-        if len(self._rows) > MOST_ROWS:
-            self.dropped += len(self._rows) - MOST_ROWS
-            self._rows = self._rows[-MOST_ROWS:]
+            if len(self._rows) > MOST_ROWS:
+                self.dropped += len(self._rows) - MOST_ROWS
+                self._rows = self._rows[-MOST_ROWS:]
+
+    def _rows_of(self, alike: Sequence[tuple[Picture, Answer, datetime]]) -> list[dict[str, Any]]:
+        """The rows of images of one size, with the frames that are kept."""
+        batch, answers, times = zip(*alike, strict=True)
+        rows = log_rows(batch, answers, device=self.device, group=self._group, times=times)
+        for row, picture in zip(rows, batch, strict=True):
+            candidate = Candidate(picture.sha256, row["confidence"], row["embedding"], len(picture.data))
+            if self._captures.keep(candidate, row["timestamp"].date()) is not None:
+                row["frame"] = picture.data
+        return rows
 
 
 class BackgroundLog:
-    """A log that is written by a thread, so that no answer waits for it. `close` writes what is left."""
+    """A log that is written by a thread, so that no answer waits for it. `close` writes what is left.
+
+    Nothing that happens to the log stops who answers, nor the log: what could not be kept is counted and said.
+    """
 
     def __init__(self, log: PredictionLog, every: float = FLUSH_SECONDS) -> None:
         self._log, self._every = log, every
         self._batches: queue.Queue[tuple[Sequence[Picture], Sequence[Answer], datetime] | None]
         self._batches = queue.Queue(MOST_BATCHES)
-        self._dropped = 0
+        self._dropped = self._told = 0
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
@@ -102,10 +115,17 @@ class BackgroundLog:
         except queue.Full:
             self._dropped += len(batch)
 
+    @property
+    def dropped(self) -> int:
+        """Rows that were not kept, and will not be."""
+        return self._log.dropped + self._dropped
+
     def close(self) -> None:
-        """Write what is left and end the thread."""
+        """Write what is left and end the thread. What cannot be written is dropped, and said."""
         self._batches.put(None)
         self._thread.join()
+        self._dropped += len(self._log)
+        self._tell_dropped()
 
     def to_json(self) -> dict[str, Any]:
         """How the log does."""
@@ -114,7 +134,7 @@ class BackgroundLog:
             "written": self._log.written,
             "captured": self._log.captured,
             "waiting": len(self._log),
-            "dropped": self._log.dropped + self._dropped,
+            "dropped": self.dropped,
             "problem": self._problem,
         }
 
@@ -131,17 +151,31 @@ class BackgroundLog:
                 self._write()
                 return
             batch, answers, when = found
-            self._log.add(batch, answers, when)
+            try:
+                self._log.add(batch, answers, when)
+            except Exception:
+                _log.exception("a batch could not be logged")
             if len(self._log) >= FLUSH_ROWS or time.monotonic() >= due:
                 self._write()
                 due = time.monotonic() + self._every
 
     def _write(self) -> None:
+        before, written = self._problem, self._log.written
         try:
             self._log.flush()
             self._problem = None
-        except OSError as error:
+            if before is not None:
+                _log.warning("the prediction log goes on: %d rows are written", self._log.written - written)
+        except Exception as error:  # A bucket's errors share no base.
             # Serving goes on; /health and the metrics say so, and the next flush tries again.
-            before, self._problem = self._problem, in_words(error)
+            self._problem = in_words(error)
             if before is None:
                 _log.warning("the prediction log waits: %s", self._problem)
+        self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        """Say what was lost since it was said last."""
+        lost, self._told = self.dropped - self._told, self.dropped
+        if lost:
+            why = self._problem or "they came faster than they could be written"
+            _log.error("%d rows of the prediction log are lost, %d in all: %s", lost, self._told, why)

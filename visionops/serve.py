@@ -74,3 +74,5 @@ def command(
             f"`curl -F file=@image.png {server.address}/predict`; Ctrl-C stops it"
         )
     )
+    if written is not None and written.dropped:
+        interruption.keep(f"{written.dropped:,} rows of what was answered are lost to the log")

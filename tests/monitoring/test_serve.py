@@ -1,6 +1,8 @@
 """The prediction server: every request is answered by one named model, while models come and go."""
 
+import errno
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import pytest
 from logged import png, project, sha256
 from production_world import ProductionWorld
 
+from visionops import prediction_log
 from visionops.prediction_log import BackgroundLog, PredictionLog
 from visionops.serving import app as serving_app
 from visionops.serving.app import PredictionApp
@@ -26,10 +29,12 @@ CAPTURE_ALL = {"captures": {"share": 1.0}}
 
 
 @contextmanager
-def serving(world: ProductionWorld, **options: Any) -> Iterator[httpx.Client]:
+def serving(
+    world: ProductionWorld, log: BackgroundLog | None = None, **options: Any
+) -> Iterator[httpx.Client]:
     """What `visionops serve` runs, in a thread of this process."""
     current = CurrentModel(world.registry, "shapes", "all", threads=1)
-    log = BackgroundLog(PredictionLog(world.spool, world.project, "server-1", "all"))
+    log = log or BackgroundLog(PredictionLog(world.spool, world.project, "server-1", "all"))
     app = PredictionApp("shapes", "all", current, log, batch=64, look_every=0.05, **options)
     with in_thread(app.asgi) as server, httpx.Client(base_url=server.address, timeout=30) as client:
         yield client
@@ -256,3 +261,69 @@ def test_an_address_that_is_taken_is_named(models: ProductionWorld):
         )
         with pytest.raises(CannotListen, match=f"port {port}"):
             PredictionServer(app.asgi, "127.0.0.1", port)
+
+
+class Full:
+    """A spool on a disk without room, until there is some."""
+
+    def __init__(self, world: ProductionWorld, error: Exception) -> None:
+        self.spool, self.error = world.spool, error
+        self.is_full, self.refused = True, threading.Event()
+
+    def put(self, *arguments: Any) -> str:
+        if self.is_full:
+            self.refused.set()
+            raise self.error
+        return self.spool.put(*arguments)
+
+
+class NoSuchBucket(Exception):
+    """An error of a bucket's client, which is no OSError."""
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/spool"), NoSuchBucket("no such bucket")]
+)
+@pytest.mark.parametrize("room_again", [True, False])
+def test_on_a_full_disk_answers_go_on_and_rows_wait_or_are_told_as_lost(
+    models: ProductionWorld, caplog: pytest.LogCaptureFixture, error: Exception, room_again: bool
+) -> None:
+    models.put_in_production(models.register(1))
+    full = Full(models, error)
+    log = BackgroundLog(PredictionLog(full, models.project, "server-1", "all"), every=0.01)  # type: ignore[arg-type]
+    with serving(models, log=log) as client:
+        for seed in range(5):
+            ask(client, png(seed))
+        assert full.refused.wait(60)
+        health, numbers = client.get("/health").json(), client.get("/metrics").text
+        assert health["status"] == "ok" and health["log"]["problem"] is not None
+        assert "visionops_serve_log_waiting_rows" in numbers
+        full.is_full = not room_again
+    kept, lost = len(spooled(models)), log.dropped
+    assert (kept, lost) == ((5, 0) if room_again else (0, 5))
+    assert log.to_json()["written"] == kept and log.to_json()["dropped"] == lost
+    said = [record.message for record in caplog.records]
+    assert len([line for line in said if "the prediction log waits: " in line]) == 1
+    assert any("goes on: 5 rows" in line for line in said) == room_again
+    assert any("5 rows of the prediction log are lost, 5 in all: " in line for line in said) != room_again
+
+
+def test_a_batch_that_cannot_be_logged_is_counted_and_the_log_goes_on(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.put_in_production(models.register(1))
+    log = BackgroundLog(PredictionLog(models.spool, models.project, "server-1", "all"), every=0.01)
+    failed = threading.Event()
+
+    def fails(*_: object, **__: object) -> None:
+        failed.set()
+        raise ArithmeticError("no row can be made of it")
+
+    with serving(models, log=log) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(prediction_log, "log_rows", fails)
+            ask(client, png(1))
+            assert failed.wait(60)
+        ask(client, png(2))
+    assert len(spooled(models)) == 1 and log.dropped == 1
+    assert "1 rows of the prediction log are lost" in caplog.text
