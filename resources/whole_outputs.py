@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,6 +85,25 @@ def whole_folder(target: Path, *, or_the_same: bool = False) -> Iterator[Path]:
                     shutil.move(entry, place / entry.name)
 
 
+class WorkingFolder:
+    """A folder of one's own for what is needed meanwhile, `path`, which goes with the block or its last holder."""
+
+    def __init__(self, parent: Path, name: str) -> None:
+        """Below `parent`; what holders of the same name left there that were killed goes first. Raises OSError."""
+        self.path = _beside(parent / name)
+        self.path.mkdir(mode=0o700)
+        lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.remove = weakref.finalize(self, _let_go, self.path, lock)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
 def require_new_folder(target: Path) -> None:
     """Raise FileExistsError where a folder is not new, nor empty: something in it might be lost."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -101,7 +121,7 @@ def remove_left(place: Path) -> None:
     """Remove what writers of a place left that were killed."""
     for left in place.parent.glob(f".{_quoted(place.name)}.*{_SUFFIX}"):
         with suppress(OSError):
-            lock = os.open(left, os.O_RDONLY)
+            lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(left)
@@ -130,8 +150,12 @@ def _locked(unfinished: Path, lock: int) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        os.close(lock)
-        _remove(unfinished)
+        _let_go(unfinished, lock)
+
+
+def _let_go(unfinished: Path, lock: int) -> None:
+    os.close(lock)
+    _remove(unfinished)
 
 
 def _remove(left: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.whole_outputs import append, whole_file, whole_folder
+from resources.whole_outputs import WorkingFolder, append, whole_file, whole_folder
 from tests import processes
 
 
@@ -44,6 +44,26 @@ def test_a_killed_writer_leaves_nothing_under_the_name_and_the_next_one_takes_it
             made.write_bytes(b"whole")
         assert place.read_bytes() == b"whole"
     assert list(place.parent.iterdir()) == [place], "what the killed ones left is gone"
+
+
+def work_and_die(folder: str) -> None:
+    with WorkingFolder(Path(folder), "reproduction") as made:
+        (made / "large").mkdir()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_worked_with_goes_with_the_next_and_what_another_works_with_stays(
+    tmp_path: Path,
+) -> None:
+    ended = processes.run(
+        work_and_die, str(tmp_path), environment=os.environ, said=tmp_path.with_name("said")
+    )
+    assert ended.code == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 1
+    with WorkingFolder(tmp_path, "reproduction") as one:
+        assert list(tmp_path.iterdir()) == [one] and not list(one.iterdir())
+        with WorkingFolder(tmp_path, "reproduction") as other:
+            assert sorted(tmp_path.iterdir()) == sorted([one, other])
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_that_writes_takes_nothing_away_from_another(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Make a registered version again from its recorded world, and keep the certificate with the version."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +18,7 @@ from resources.model_records import (
     ModelVersion,
     version_on,
 )
+from resources.whole_outputs import WorkingFolder
 from visionops_assets.promotion.model_card import wilson
 from visionops_assets.registry import Registry
 from visionops_assets.reproduction.certificate import Certificate, certify, certify_missing, compare_inputs
@@ -64,8 +64,8 @@ def reproduce(
     planned = present_plan() if here else plan(original.packages, installed_packages())
     restored: tuple[str, ...] = ()
     scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="reproduction-") as name:
-        folder = Path(name)
+    # What a reproduction that was killed left goes first.
+    with WorkingFolder(scratch, "reproduction") as folder:
         try:
             with recorded_sources(original.code, _patch(registry, made), folder / "code", ROOT) as sources:
                 say(f"code: {original.code.revision or 'no revision recorded, the present code'}")

@@ -1,10 +1,9 @@
 """Files that are unpacked into a folder of their own, for as long as anybody holds it."""
 
-import shutil
 import tempfile
-import weakref
 from pathlib import Path, PurePosixPath
 
+from resources.whole_outputs import WorkingFolder
 from visionops_assets.dataset.importing.source import SourceError
 
 _KINDS = (
@@ -22,8 +21,9 @@ class UnpackedFolder:
     """A temporary folder that goes with its last holder."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="visionops-unpacked-"))
-        self.remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        # What an import that was killed had unpacked goes first.
+        self._held = WorkingFolder(Path(tempfile.gettempdir()), "visionops-unpacked")
+        self.folder, self.remove = self._held.path, self._held.remove
 
 
 class UnpackedImages(UnpackedFolder):
