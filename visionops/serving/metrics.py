@@ -58,7 +58,10 @@ class Metrics:
         for state, description in (
             ("written", "Rows of the log that were spooled"),
             ("waiting", "Rows of the log that wait for the spool"),
-            ("dropped", "Rows of the log that were lost: too many waited, or the spool took none until the end"),
+            (
+                "dropped",
+                "Rows of the log that were lost: too many waited, or the spool took none until the end",
+            ),
             ("captured", "Frames that were spooled with their row"),
         ):
             gauge = Gauge(f"visionops_serve_log_{state}_rows", description, names, registry=self._registry)
