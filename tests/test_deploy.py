@@ -69,7 +69,7 @@ SET_FROM_OUTSIDE = re.compile(r"\$\{(\w+)(:\?|:-[^}]*)\}")
 def names_in_code() -> frozenset[str]:
     """Every string in our modules that is the name of a variable of ours, of Dagster's, MLflow's or lakeFS's."""
     name = re.compile(r'"((?:VISIONOPS|DAGSTER|MLFLOW|LAKEFS|LAKEFSACTION)_[A-Z_]+)"')
-    tops = ("visionops", "visionops_assets", "resources", "sensors")
+    tops = ("visionops", "visionops_assets", "resources", "sensors", "edge", "webserver", "lakefs_local")
     files = [ROOT / "definitions.py", *(file for top in tops for file in (ROOT / top).rglob("*.py"))]
     return frozenset(found for file in files for found in name.findall(file.read_text()))
 
