@@ -1,7 +1,7 @@
 """A device sees pixel for pixel what training saw, though it has no fast decoder for PNG."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from edge.image_header import UnreadableImage
 from edge.image_limits import ImageLimits
 
 LIMITS = ImageLimits()
-SIZES = ((8, 8), (33, 57), (97, 141), (1, 5))
+SIZES = ((8, 8), (97, 141), (1, 5), (33, 57))
 TARGETS: tuple[tuple[int, int, Resize], ...] = ((8, 8, "stretch"), (32, 24, "fit"), (33, 57, "stretch"))
 
 
@@ -26,10 +26,10 @@ def on_a_device(data: bytes, target: Target | None, channels: int) -> Pixels:
         return decode_here(data, "a frame", header, target, channels)
 
 
-def corpus() -> Iterator[tuple[str, bytes]]:
+def corpus(sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[tuple[str, bytes]]:
     """Images of every mode, format, orientation and kind of JPEG that cameras write."""
     generator = np.random.default_rng(7)
-    for height, width in SIZES:
+    for height, width in sizes:
         grey = Image.fromarray(generator.integers(0, 255, (height, width), dtype=np.uint8))
         colour = Image.fromarray(generator.integers(0, 255, (height, width, 3), dtype=np.uint8))
         smooth = Image.fromarray(np.add.outer(np.arange(height), np.arange(width)).astype(np.uint8))
@@ -74,9 +74,9 @@ def corpus() -> Iterator[tuple[str, bytes]]:
             yield f"{kind} {size}", buffer.getvalue()
 
 
-def test_the_same_pixels_bit_for_bit() -> None:
+def test_the_same_pixels_bit_for_bit(count: Callable[[int, int], int]) -> None:
     decoded = 0
-    for name, data in corpus():
+    for name, data in corpus(SIZES[-count(1, len(SIZES)) :]):
         for height, width, mode in TARGETS:
             for channels in (1, 3):
                 ours = decode(data, name, height, width, channels, mode)
@@ -84,16 +84,15 @@ def test_the_same_pixels_bit_for_bit() -> None:
                 assert theirs.shape == ours.shape and theirs.dtype == ours.dtype
                 assert np.array_equal(theirs, ours), (name, height, width, channels, mode)
                 decoded += 1
-    assert decoded > 1000
+    assert decoded > count(300, 1000)
 
 
 def broken() -> Iterator[tuple[str, bytes]]:
     yield "nothing", b""
     yield "noise", bytes(range(256))
-    for name, data in corpus():
-        if "33" in name:
-            yield f"half of {name}", data[: len(data) // 2]
-            yield f"little of {name}", data[:20]
+    for name, data in corpus(SIZES[-1:]):
+        yield f"half of {name}", data[: len(data) // 2]
+        yield f"little of {name}", data[:20]
 
 
 def test_what_training_cannot_read_a_device_does_not_guess() -> None:
