@@ -24,12 +24,18 @@ class Frame(Protocol):
     def resize(self) -> Resize: ...
 
 
-def classified(classes: Sequence[str], probabilities: NDArray[np.float32]) -> dict[str, Any]:
-    """A classifier's answer: the first class of the highest of its probabilities [classes], and all of them."""
+def likeliest(classes: Sequence[str], probabilities: NDArray[np.float32]) -> tuple[str, float]:
+    """The first class of the highest of its probabilities [classes], and that probability."""
     best = int(probabilities.argmax())
+    return classes[best], float(probabilities[best])
+
+
+def classified(classes: Sequence[str], probabilities: NDArray[np.float32]) -> dict[str, Any]:
+    """A classifier's answer: its likeliest class, and the probabilities [classes] of all."""
+    prediction, confidence = likeliest(classes, probabilities)
     return {
-        "prediction": classes[best],
-        "confidence": float(probabilities[best]),
+        "prediction": prediction,
+        "confidence": confidence,
         "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
     }
 

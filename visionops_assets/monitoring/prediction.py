@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.answers import classified, detected
+from edge.answers import classified, detected, likeliest
 from edge.decode import Target, decode_with_header
 from edge.image_header import UnreadableImage
 from edge.image_limits import ImageLimits
@@ -188,8 +188,7 @@ def log_rows(
 
 
 def _classified(model: RunningModel, probabilities: NDArray[np.float32], embedding: Any) -> Answer:
-    told = classified(model.shipped.classes, probabilities)
-    return Answer(model, told["prediction"], told["confidence"], probabilities, None, embedding)
+    return Answer(model, *likeliest(model.shipped.classes, probabilities), probabilities, None, embedding)
 
 
 def _detected(model: RunningModel, boxes: list[dict[str, Any]], embedding: Any) -> Answer:
