@@ -350,14 +350,15 @@ def test_a_class_is_left_out_and_counted(tmp_path):
     assert plan.sums.images_left_out == {"of a class that is left out": 3}
 
 
-def test_a_picture_beside_the_only_folder_makes_no_class_of_it(tmp_path):
+@pytest.mark.parametrize("folder", ["ds", "images"])
+def test_a_picture_beside_the_only_folder_makes_no_class_of_it(tmp_path, folder):
     files = Files(tmp_path / "data")
-    files.classes("ds/cat", "ds/dog")
+    files.classes(f"{folder}/cat", f"{folder}/dog")
     files.images("preview.png")
     truth = {f"{label}/{n}.png": label for label in ("cat", "dog") for n in range(3)}
     told = [
         ("WARN", "preview.png lies beside the only folder of the source"),
-        ("WARN", "ds/ is the only folder"),
+        ("WARN", f"{folder}/ is the only folder"),
     ]
     plan = plan_of(files.root)
     check(plan, Comes(truth, told=told))

@@ -145,8 +145,7 @@ def _fits(listing: Listing, stated: Stated) -> bool:
 
 
 def _only_folder(folder: Folder) -> str | None:
-    """The one folder with everything in it. One with nothing but images is a class, one called after a split that; the
-    folders of a format are its own."""
+    """The one folder with everything in it. One with nothing but images is a class, one called after a split that."""
     only: Entry | None = None
     with folder.entries() as (_, entries):
         for entry in entries:
@@ -158,7 +157,7 @@ def _only_folder(folder: Folder) -> str | None:
             if only is not None:
                 return None
             only = entry
-    if only is None or not only.is_folder or split_of(only.name) is not None or folders.is_layout(only.name):
+    if only is None or not only.is_folder or split_of(only.name) is not None:
         return None
     try:
         with folder.entries(only.name) as (_, inside):

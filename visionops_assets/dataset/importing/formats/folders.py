@@ -110,11 +110,6 @@ def _contradictions(listing: Listing, by_split: set[str]) -> Iterator[Finding]:
             yield Finding("one label an image", name, what, "keep the one that is right")
 
 
-def is_layout(name: str) -> bool:
-    """Whether a folder is called as those of formats are, and no class."""
-    return name.lower() in _LAYOUT
-
-
 def is_document(name: str) -> bool:
     """Whether a file tells people about the data, and nothing of its images."""
     last = name.rpartition("/")[2].lower()
