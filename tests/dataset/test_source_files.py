@@ -4,10 +4,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from tests.dataset.store import Repository
+from visionops_assets.dataset.importing.compact_columns import TextColumn, decoded
 from visionops_assets.dataset.importing.gathering import Gathering, joined
 from visionops_assets.dataset.importing.listing import Index, list_files
 from visionops_assets.dataset.importing.source_files import Folder
-from visionops_assets.dataset.importing.text_column import TextColumn, decoded
 
 
 def touch(path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.batch_images import NO_BOXES
-from visionops_assets.dataset.texts import bytes_of_hex
+from visionops_assets.dataset.importing.compact_columns import bytes_of_hex
 
 Rows = NDArray[np.int64]
 

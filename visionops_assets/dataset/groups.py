@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.importing.compact_columns import decoded
 from visionops_assets.dataset.importing.plain_text import key_of
-from visionops_assets.dataset.importing.text_column import decoded
 
 _AT_ONCE = 4096
 _HEX = re.compile("[0-9a-f]{64}")

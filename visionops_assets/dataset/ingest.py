@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from visionops_assets.dataset import audit, candidates, integrity
 from visionops_assets.dataset.annotations import write_annotations
 from visionops_assets.dataset.arrow_memory import from_the_system, give_back
-from visionops_assets.dataset.batch_images import BatchImages
+from visionops_assets.dataset.batch_images import BatchImages, Uploads
 from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
 from visionops_assets.dataset.copy_findings import check_near_duplicates
 from visionops_assets.dataset.examine import Examined, Looks, examine
@@ -26,13 +26,13 @@ from visionops_assets.dataset.importing.classes import (
     findings_on_names,
 )
 from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.compact_columns import TextColumn
 from visionops_assets.dataset.importing.formats import batches
 from visionops_assets.dataset.importing.frames import settled
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import Source
 from visionops_assets.dataset.importing.sums import SplitSums, Sums
-from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.layout import (
     annotations_path,
     batch_of,
@@ -41,11 +41,9 @@ from visionops_assets.dataset.layout import (
     images_prefix,
 )
 from visionops_assets.dataset.manifest import manifest_rows
-from visionops_assets.dataset.opinions import check_plausible
 from visionops_assets.dataset.rules import AuditRules
 from visionops_assets.dataset.shares import with_holdout
-from visionops_assets.dataset.suspects import Opinion
-from visionops_assets.dataset.uploads import Uploads
+from visionops_assets.dataset.suspects import Opinion, check_plausible
 
 AUDIT_RULES = AuditRules()
 # Findings on the batch as a whole, which stay though images are left out.

@@ -1,4 +1,7 @@
-"""Labels of a new batch that the champion confidently disagrees with."""
+"""Labels of a new batch that the champion confidently disagrees with.
+
+Its opinion is asked for a bounded number of images at once.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,15 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from visionops_assets.dataset.batch_images import Uploads
 from visionops_assets.dataset.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.overlaps import overlaps
+from visionops_assets.dataset.rules import AuditRules
 
 # The check, in findings.
 PLAUSIBLE = "labels plausible"
 CONFIDENT = 0.9
 # What two boxes of the same thing share at least, as in mAP@0.5.
 SAME_THING = 0.5
+# A multiple of what models are given at once, so that they are given the same.
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -159,3 +168,33 @@ def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: f
         why = f"at most {max_disagreement:.1%} is allowed (audit.max_disagreement); correct the labels listed"
         findings.insert(0, Finding(PLAUSIBLE, "the batch", what, why))
     return findings_table(findings)
+
+
+def check_plausible(
+    uploads: Uploads, table: pa.Table, opinion: Opinion | None, rules: AuditRules
+) -> pd.DataFrame:
+    """The labels of a batch's images, in its annotations `table`, against what the champion says. A class that it
+    never learnt is no disagreement."""
+    if opinion is None:
+        return findings_table([])
+    if opinion.unheard is not None:
+        return suspects_unheard(opinion.unheard)
+    judged, detects = np.arange(len(uploads)), "boxes" in table.column_names
+    if not detects:
+        learnt = pc.is_in(table["label"], value_set=pa.array(opinion.classes, pa.string())).to_numpy()
+        judged = judged[learnt[uploads.rows]]
+    suspects: list[Suspect] = []
+    number = 0
+    for start in range(0, len(judged), _AT_ONCE):
+        places = judged[start : start + _AT_ONCE]
+        annotated = table.take(pa.array(uploads.rows[places])).to_pandas()
+        images = ((one.path, one.read()) for one in (uploads[place] for place in places.tolist()))
+        predictions = opinion.predict(images)
+        found, seen = (
+            suspect_boxes(annotated, predictions, opinion.classes, rules.confidence)
+            if detects
+            else suspect_labels(annotated, predictions, rules.confidence)
+        )
+        suspects += found
+        number += seen
+    return suspects_table(suspects, number, rules.max_disagreement)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.batch_images import BatchImages, label_sets_of, numbers_of
 from visionops_assets.dataset.groups import group_keys, numbered
+from visionops_assets.dataset.importing.compact_columns import bytes_of_hex
 from visionops_assets.dataset.importing.listing import ascending
 from visionops_assets.dataset.splits import Samples
-from visionops_assets.dataset.texts import bytes_of_hex
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from visionops_assets.dataset.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.compact_columns import TextColumn, decoded
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import composed
 from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.importing.text_column import TextColumn, decoded
 
 # How people list several classes in one field.
 _LISTED = re.compile(r"[,;|]")

@@ -10,10 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
+from visionops_assets.dataset.importing.compact_columns import MadeInPortions, decoded, in_order
 from visionops_assets.dataset.importing.listing import Names, ascending
-from visionops_assets.dataset.importing.portions import MadeInPortions
 from visionops_assets.dataset.importing.source import SourceImage
-from visionops_assets.dataset.importing.text_column import decoded, in_order
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 NO_SPLIT = -1
@@ -25,7 +24,7 @@ SHARES = (-1, -1)
 class Images(MadeInPortions[SourceImage]):
     """Images as Arrow columns, made into a `SourceImage` one at a time; a column that no image has is None.
 
-    `open` gives an image's bytes by its name. Texts are bytes (`texts.TextColumn`), `split` numbers of
+    `open` gives an image's bytes by its name. Texts are bytes (`compact_columns.TextColumn`), `split` numbers of
     `annotations.SPLITS` or -1, int8 (N,). `extra` may lack images, by its null values in `told` (None: has all).
     `frame` is the width and height that boxes refer to as their source says it, int32 (N, 2): 0 says nothing, and
     `SHARES` that boxes are shares of the image; None once `frames.settled` has brought them to pixels.

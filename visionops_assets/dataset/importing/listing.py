@@ -11,10 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.findings import Finding
-from visionops_assets.dataset.importing.portions import MadeInPortions
+from visionops_assets.dataset.importing.compact_columns import MadeInPortions, TextColumn, decoded, in_order
 from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES, SourceError
 from visionops_assets.dataset.importing.source_files import Folder, SourceFile
-from visionops_assets.dataset.importing.text_column import TextColumn, decoded, in_order
 
 # Folders in folders; people have a few.
 _DEEPEST, _SHOWN = 200, 80

@@ -9,9 +9,9 @@ from typing import Literal
 
 from visionops_assets.dataset.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import NOTHING, Images
+from visionops_assets.dataset.importing.compact_columns import TextColumn
 from visionops_assets.dataset.importing.gathering import Gathering
 from visionops_assets.dataset.importing.source import Box, SourceError
-from visionops_assets.dataset.importing.text_column import TextColumn
 from visionops_assets.dataset.importing.unpacked import UnpackedImages
 
 Unlabelled = Literal["background", "leave-out", "error"]

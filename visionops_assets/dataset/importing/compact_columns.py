@@ -1,0 +1,108 @@
+"""Long columns that take little memory: texts and hex digits without an object for each, items made when asked for."""
+
+import binascii
+from abc import abstractmethod
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+AT_ONCE = 512
+_DIGITS_AT_ONCE = 4096
+Item = TypeVar("Item", covariant=True)
+
+
+class TextColumn:
+    """Takes texts one by one, or None; also texts that are no Unicode, as names of files may be."""
+
+    def __init__(self, texts: Iterable[str | None] = ()) -> None:
+        # What came before the first text takes no room.
+        self._none_before = 0
+        self._content, self._ends, self._known = bytearray(), array("i", [0]), bytearray()
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: str | None) -> None:
+        """One more."""
+        if text is None and not self._known:
+            self._none_before += 1
+            return
+        if not self._known:
+            self._begin()
+        if text is not None:
+            self._content += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._content))
+        self._known.append(text is not None)
+
+    def array(self) -> pa.Array:
+        """All of them as bytes, None as null. Takes no more after that."""
+        if not self._known:
+            self._begin()
+        known = None
+        if 0 in self._known:
+            known = pa.py_buffer(np.packbits(np.frombuffer(self._known, bool), bitorder="little"))
+        buffers = [known, pa.py_buffer(self._ends), pa.py_buffer(self._content)]
+        return pa.Array.from_buffers(pa.binary(), len(self._known), buffers)
+
+    def array_if_any(self) -> pa.Array | None:
+        """The same, or None where no text came."""
+        return self.array() if self._known else None
+
+    def _begin(self) -> None:
+        self._ends.extend([0] * self._none_before)
+        self._known += bytes(self._none_before)
+
+
+def decoded(text: bytes) -> str:
+    """What a `TextColumn` encoded."""
+    return text.decode("utf-8", "surrogatepass")
+
+
+def in_order(texts: pa.Array) -> NDArray[np.int64]:
+    """The places of texts, sorted by their bytes, int64 (N,)."""
+    return pc.sort_indices(texts).to_numpy().view(np.int64)
+
+
+def hex_texts(raw: NDArray[np.uint8]) -> pa.Array:
+    """uint8 (N, B) as text of 2·B hex digits each."""
+    rows, width = raw.shape
+    ends = np.arange(0, 2 * width * rows + 1, 2 * width, dtype=np.int32)
+    content = binascii.hexlify(np.ascontiguousarray(raw).data) if rows else b""
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(ends), pa.py_buffer(content))
+
+
+def bytes_of_hex(texts: pa.Array | pa.ChunkedArray, width: int) -> NDArray[np.uint8]:
+    """Texts of 2·B hex digits as uint8 (N, B); `width` is B."""
+    raw = np.empty((len(texts), width), np.uint8)
+    for start in range(0, len(texts), _DIGITS_AT_ONCE):
+        some = "".join(texts[start : start + _DIGITS_AT_ONCE].to_pylist())
+        raw[start : start + _DIGITS_AT_ONCE] = np.frombuffer(bytes.fromhex(some), np.uint8).reshape(-1, width)
+    return raw
+
+
+class MadeInPortions(Sequence[Item]):
+    """A sequence that keeps columns; `portion` makes the items of some neighbouring places."""
+
+    @abstractmethod
+    def portion(self, start: int, stop: int) -> list[Item]:
+        """The items from `start` to before `stop`, both within the sequence."""
+
+    @overload
+    def __getitem__(self, key: int) -> Item: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[Item]: ...
+    def __getitem__(self, key: int | slice) -> Item | list[Item]:
+        places = range(len(self))[key]
+        if isinstance(places, int):
+            return self.portion(places, places + 1)[0]
+        if places.step == 1:
+            return self.portion(places.start, max(places.start, places.stop))
+        return [self[place] for place in places]
+
+    def __iter__(self) -> Iterator[Item]:
+        for start in range(0, len(self), AT_ONCE):
+            yield from self.portion(start, min(start + AT_ONCE, len(self)))
