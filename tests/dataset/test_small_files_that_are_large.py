@@ -385,3 +385,50 @@ def test_rows_with_line_ends_in_their_fields_are_still_rows(tmp_path: Path):
         csv.writer(stream).writerows([["path", "label", "note"], ["0.png", "a", "x\ny"], ["1.png", "b", ""]])
     assert [image.label for image in read_source(files.root).images] == ["a", "b"]
     assert json.dumps(read_source(files.root).images[0].extra) == json.dumps({"note": "x\ny"})
+
+
+LONG = "x" * 5000 + "\x1b[31m\n"
+QUOTES: dict[str, dict[str, str]] = {
+    "voc": {"labels/0.xml": f"<annotation><object><name>{'x' * 5000}</name></object></annotation>"},
+    "voc entity": {"labels/0.xml": f"<annotation>&{'x' * 5000};</annotation>"},
+    "cvat": {
+        "a.xml": f'<annotations><image name="{"x" * 5000}"><{"x" * 5000} label="b"/></image></annotations>'
+    },
+    "cvat box": {
+        "a.xml": f'<annotations><image name="0.png"><box label="{"x" * 5000}" xtl="a"/></image></annotations>'
+    },
+    "coco": {
+        "a.json": json.dumps(
+            {"images": [], "annotations": [], "categories": [{"id": LONG, "name": LONG}] * 2}
+        )
+    },
+    "coco box": {
+        "a.json": json.dumps(
+            {
+                "images": [],
+                "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": LONG}],
+                "categories": [{"id": 1, "name": LONG}],
+            }
+        )
+    },
+    "yolo": {"data.yaml": f"names: [a, {'x' * 5000}]\n", "labels/0.txt": f"{'x' * 5000} 0.5 0.5 0.2 0.2\n"},
+    "yolo names": {"data.yaml": f"names: [a, {'x' * 5000}]\n", "labels/0.txt": "7 0.5 0.5 0.2 0.2\n"},
+    "yaml": {
+        "data.yaml": f"names: [a]\n? {'x' * 900}\n? {'x' * 900}\n",
+        "labels/0.txt": "0 0.5 0.5 0.2 0.2\n",
+    },
+    "table": {"labels.csv": f"path,{'x' * 5000},{'x' * 5000}\n0.png,a,b\n"},
+    "json lines": {"metadata.jsonl": f'{{"file_name": "0.png", "label": {{"{"x" * 5000}": 1}}}}\n'},
+}
+
+
+@pytest.mark.parametrize("kind", QUOTES)
+def test_a_refusal_quotes_little_of_a_file_and_nothing_that_acts(kind: str, tmp_path: Path):
+    files = Files(tmp_path / "data")
+    files.classes("images", each=2)
+    for name, content in QUOTES[kind].items():
+        files.text(name, content)
+    with pytest.raises(SourceError) as caught:
+        read_source(files.root)
+    said = str(caught.value)
+    assert "x" * 81 not in said and len(said) < 1000 and said.isprintable(), said

@@ -1,13 +1,15 @@
 """Altered annotations and archives of every format are read, or refused as a source; nothing else is raised."""
 
+import gzip
 import io
 import json
 import shutil
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,9 +65,9 @@ def table() -> bytes:
     return buffer.getvalue()
 
 
-def tar() -> bytes:
+def tar(packing: Literal["gz", "bz2", "xz"]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode=f"w:{packing}") as archive:  # type: ignore[call-overload]
         for name, content in IMAGES.items():
             member = tarfile.TarInfo(f"cat/{name}")
             member.size = len(content)
@@ -81,6 +83,28 @@ def packed() -> bytes:
     return buffer.getvalue()
 
 
+def images_in_table() -> bytes:
+    buffer = io.BytesIO()
+    images = [{"bytes": content, "path": name} for name, content in IMAGES.items()]
+    pq.write_table(pa.table({"image": images, "label": ["cat", "dog", "cat"]}), buffer)
+    return buffer.getvalue()
+
+
+def cvat() -> bytes:
+    images = "".join(
+        f'<image id="{number}" name="{name}" width="20" height="10" subset="train">'
+        '<box label="cat" xtl="1" ytl="2" xbr="9" ybr="8" rotation="5"/><tag label="dog"/></image>'
+        for number, name in enumerate(IMAGES)
+    )
+    return f"<annotations><version>1.1</version>{images}</annotations>".encode()
+
+
+LINES = "".join(
+    json.dumps({"file_name": name, "objects": {"bbox": [[1, 2, 3, 4]], "categories": ["cat"]}}) + "\n"
+    for name in IMAGES
+).encode()
+IDX = bytes([0, 0, 8, 3]) + struct.pack(">3I", 3, 4, 5) + bytes(range(60))
+IDX_LABELS = bytes([0, 0, 8, 1]) + struct.pack(">I", 3) + bytes([0, 1, 0])
 LABELS = tuple((f"labels/{number}.txt", b"0 0.5 0.5 0.2 0.2\n") for number in range(3))
 YAML = b"path: .\ntrain: images\nval: images\nnc: 2\nnames: [cat, dog]\n"
 JSON_WORDS = (
@@ -103,6 +127,10 @@ YAML_WORDS = (
 )  # fmt: skip
 XML_WORDS = (b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"<object>", b"</object>", b"<name/>", b"nan", b"\0")
 CSV_WORDS = (b'"', b",", b"\n", b"\r", b"\0", b"../", b"\xff", b";", b"\t")
+ARCHIVE_WORDS = (
+    b"PK\3\4", b"PK\1\2", b"PK\5\6", b"ustar\x0000", b"ustar  \0", b"././@LongLink", b"\x80" + b"\xff" * 11,
+    b"30 path=../../x\n", b"22 GNU.sparse.major=1\n", b"../", b"\0" * 512,
+)  # fmt: skip
 NUMBER_WORDS = (b"nan ", b"inf ", b"-1 ", b"1e99 ", b"\0")
 STUDIO = json.dumps(
     [
@@ -134,6 +162,13 @@ KINDS = {
     "label studio": Kind("export.json", STUDIO, words=JSON_WORDS),
     "boxes": Kind("labels.csv", CORNERS, words=(*CSV_WORDS, *NUMBER_WORDS, b"1" * 400)),
     "parquet": Kind("labels.parquet", table()),
+    "images in parquet": Kind("train.parquet", images_in_table(), others=(("labels/0.txt", b""),)),
+    "cvat": Kind("annotations.xml", cvat(), words=XML_WORDS),
+    "json lines": Kind("metadata.jsonl", LINES, words=(*JSON_WORDS, b"\n")),
+    "idx": Kind("train-images-idx3-ubyte", IDX, others=(("train-labels-idx1-ubyte", IDX_LABELS),)),
+    "packed idx": Kind(
+        "train-images-idx3-ubyte.gz", gzip.compress(IDX), others=(("train-labels-idx1-ubyte", IDX_LABELS),)
+    ),
 }  # fmt: skip
 
 
@@ -162,10 +197,18 @@ def test_altered_annotations_are_read_or_refused(kind: str, tmp_path: Path, coun
         assert all_hold(kind, many(4, count(60, 10_000), [content], words), read_or_refused)
 
 
-@pytest.mark.parametrize(("suffix", "make"), [(".tar.gz", tar), (".zip", packed)])
-def test_altered_archives_are_read_or_refused(
-    suffix: str, make: Callable[[], bytes], tmp_path: Path, count: Callable[[int, int], int]
-):
+ARCHIVES: dict[str, Callable[[], bytes]] = {
+    ".tar": lambda: gzip.decompress(tar("gz")),
+    ".tar.gz": lambda: tar("gz"),
+    ".tar.bz2": lambda: tar("bz2"),
+    ".tar.xz": lambda: tar("xz"),
+    ".zip": packed,
+}
+
+
+@pytest.mark.parametrize("suffix", ARCHIVES)
+def test_altered_archives_are_read_or_refused(suffix: str, tmp_path: Path, count: Callable[[int, int], int]):
+    make = ARCHIVES[suffix]
     archive = tmp_path / f"source{suffix}"
 
     def read_or_refused(data: bytes) -> None:
@@ -174,7 +217,7 @@ def test_altered_archives_are_read_or_refused(
 
     read_or_refused(make())
     with bounded_memory(1 << 30):
-        assert all_hold(suffix[1:], many(5, count(60, 5_000), [make()]), read_or_refused)
+        assert all_hold(suffix[1:], many(5, count(40, 10_000), [make()], ARCHIVE_WORDS), read_or_refused)
 
 
 def read(source: Path) -> None:

@@ -1,5 +1,6 @@
 """The prediction server among clients of whom one means harm: everybody else is answered."""
 
+import contextlib
 import io
 import struct
 import threading
@@ -16,6 +17,7 @@ from PIL import Image
 from production_world import ProductionWorld
 from test_serve import ask, serving
 
+from edge.image_limits import image_limits, image_workers
 from visionops.serving.app import PredictionApp
 from visionops.serving.current import CurrentModel
 from visionops_assets.evaluation.shipped import ShippedModel
@@ -57,6 +59,44 @@ def test_an_image_that_takes_long_delays_nobody_and_ends_at_its_deadline(models:
     for answer in (each.result() for each in refused):
         assert answer.status_code == 400
         assert "raise --decode-seconds" in answer.json()["error"]
+
+
+def large_webp() -> bytes:
+    """A few kilobytes that are 244 MiB once they are decoded."""
+    buffer = io.BytesIO()
+    Image.new("RGBA", (8000, 8000)).save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    return buffer.getvalue()
+
+
+def held() -> int:
+    """The bytes of memory that this process and its workers have to themselves, and their part of what they share."""
+    here, found = psutil.Process(), 0
+    for each in (here, *here.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            found += each.memory_full_info().pss
+    return found
+
+
+def test_among_hostile_images_all_good_ones_are_answered_within_the_memory_of_the_workers(
+    models: ProductionWorld,
+):
+    models.put_in_production(models.register(1))
+    bad = [POISON, slow_webp(2500), large_webp(), b"GIF89a" + struct.pack("<HH", 60_000, 60_000) + b"\0" * 20]
+    with serving(models, decode_seconds=0.3) as client, ThreadPoolExecutor(16) as clients:
+        client.timeout = httpx.Timeout(600)
+
+        def eight_good_ones() -> set[int]:
+            asked = [clients.submit(client.post, "/predict", content=png(number)) for number in range(8)]
+            return {each.result().status_code for each in asked}
+
+        assert eight_good_ones() == {200}
+        idle = most = held()
+        harm = [clients.submit(client.post, "/predict", content=bad[number % 4]) for number in range(8)]
+        while not all(each.done() for each in harm):
+            assert eight_good_ones() == {200}
+            most = max(most, held())
+    assert {each.result().status_code for each in harm} <= {200, 400, 429}
+    assert most <= idle + image_workers() * image_limits().worker_memory
 
 
 def test_a_full_queue_says_when_to_come_again_and_nobody_waits_for_ever(

@@ -17,7 +17,7 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.source_limits import (
     DEPTH,
@@ -72,7 +72,7 @@ def _unpack(archive: Path, folder: Path, encoding: str | None) -> None:
                 room.take(inside, size)
                 target = folder / inside
                 if is_zip and target.exists():
-                    raise SourceError(f"{archive}: has {name!r} twice; take one of them out")
+                    raise SourceError(f"{archive}: has {quoted(name)} twice; take one of them out")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with content, target.open("wb") as unpacked:
                     shutil.copyfileobj(content, unpacked, _AT_ONCE)
@@ -140,11 +140,13 @@ def _in_zip(
         for entry in entries:
             # The upper half of the attributes is the Unix mode; 0o120000 says symbolic link.
             if entry.external_attr >> 16 & 0o170000 == 0o120000:
-                raise SourceError(f"{archive}: {entry.filename[:80]} is a link; put the file itself there")
+                raise SourceError(
+                    f"{archive}: {quoted(entry.filename, plain=True)} is a link; put the file itself there"
+                )
             # The others are unpacked by the standard library in one go, however large they become.
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise SourceError(
-                    f"{archive}: {entry.filename[:80]!r} is packed in another way than zip's own (method "
+                    f"{archive}: {quoted(entry.filename)} is packed in another way than zip's own (method "
                     f"{entry.compress_type}); pack it as zip does by default, or as .tar.xz"
                 )
             if not entry.is_dir() and not entry.filename.endswith("\\"):
@@ -168,7 +170,7 @@ def _in_tar(archive: Path, stream: BufferedReader, room: _Room) -> Iterator[tupl
             file = packed.extractfile(member) if member.isreg() else None
             if file is None:
                 raise SourceError(
-                    f"{archive}: {member.name[:80]} is a link or a device; put the file itself there"
+                    f"{archive}: {quoted(member.name, plain=True)} is a link or a device; put the file itself there"
                 )
             content.in_data()
             yield member.name, member.size, file
@@ -293,7 +295,7 @@ def _inside(archive: Path, name: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     drive = path.parts[:1] and path.parts[0].endswith(":")
     if path.is_absolute() or ".." in path.parts or "\0" in name or not path.parts or drive:
-        raise SourceError(f"{archive}: {name!r} leads out of the archive; it is not unpacked")
+        raise SourceError(f"{archive}: {quoted(name)} leads out of the archive; it is not unpacked")
     return path.as_posix()
 
 

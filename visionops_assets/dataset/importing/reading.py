@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from resources.escaping import one_line
 from resources.nearest import did_you_mean, there_are
 from visionops_assets.dataset.arrow_memory import from_the_system
 from visionops_assets.dataset.findings import Finding, findings_table
@@ -51,6 +52,7 @@ FORMATS: dict[str, ModuleType] = {
 }
 
 
+_LONGEST_REFUSAL = 2000
 _SETTINGS = (".yaml", ".yml", ".data", ".names")
 
 
@@ -79,6 +81,11 @@ def _as_strangers_have_it(source: Path) -> Iterator[None]:
     """Files in which anything may stand: what a reader chokes on is the source's fault, and named as such."""
     try:
         yield
+    except SourceError as error:
+        if len(str(error)) <= _LONGEST_REFUSAL:
+            raise
+        # Names and numbers of theirs, however many there are.
+        raise type(error)(one_line(error, _LONGEST_REFUSAL)) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, UnicodeError) as error:
         raise SourceError(
             f"{source}: has something where its format has something else; --debug shows where"

@@ -45,8 +45,14 @@ class Box(TypedDict):
 
 def quoted(value: object, *, plain: bool = False) -> str:
     """What stands in somebody's file, as a message shows it: on one line, escaped, and no more than 80 characters."""
-    shown = one_line(value, LONGEST_QUOTE)
-    return shown if plain else f"'{shown}'"
+    # A text of gigabytes is not looked at whole.
+    if isinstance(value, str):
+        value = (
+            value
+            if len(value) <= LONGEST_QUOTE
+            else f"{value[: LONGEST_QUOTE // 2]}…{value[-LONGEST_QUOTE // 2 :]}"
+        )
+    return one_line(value if plain else repr(value), LONGEST_QUOTE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import stem
 
@@ -132,8 +132,8 @@ class _Reading:
             raise SourceError(f"{self._path}: category number {number} has no id or no name")
         if key in self._names:
             raise SourceError(
-                f"{self._path}: two categories have the id {key}, {self._names[key]!r} and {str(name)!r}; each needs "
-                "its own"
+                f"{self._path}: two categories have the id {quoted(key, plain=True)}, {quoted(self._names[key])} and "
+                f"{quoted(str(name))}; each needs its own"
             )
         self._names[key] = str(name)
 
@@ -172,14 +172,14 @@ class _Reading:
                 first = self._boxes.identity[self._boxes.category.index(number)]
                 raise SourceError(
                     f"{self._path}: annotation {first} has no usable bbox, image_id or category_id: no category has "
-                    f"the id {key}; there are {_few([*self._names])}"
+                    f"the id {quoted(key, plain=True)}; there are {_few([*self._names])}"
                 )
         by_name: dict[str, list[str]] = {}
         for key, name in self._names.items():
             by_name.setdefault(name, []).append(key)
         for name, keys in by_name.items():
             if len(keys) > 1 and any(key in self._categories for key in keys):
-                what = f"has categories {' and '.join(keys)} that are both called {name!r}"
+                what = f"has categories {' and '.join(keys)} that are both called {quoted(name)}"
                 self._tell_of_file("one class a name", what, "they are taken for one class")
 
     def _tell(self) -> None:
@@ -286,7 +286,7 @@ def _degrees(item: dict[str, Any]) -> float:
 
 
 def _few(values: list[str]) -> str:
-    shown = ", ".join(values[:_SHOWN])
+    shown = ", ".join(quoted(value, plain=True) for value in values[:_SHOWN])
     return shown if len(values) <= _SHOWN else f"{shown} and {len(values) - _SHOWN:,} more"
 
 

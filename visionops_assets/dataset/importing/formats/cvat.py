@@ -16,7 +16,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import split_of
 
@@ -58,7 +58,8 @@ def read(listing: Listing, stated: Stated) -> Said:
                 if not tags:
                     continue
                 if len(set(tags)) > 1:
-                    what = f"has the tags {', '.join(sorted(set(tags)))} ({name})"
+                    shown = ", ".join(quoted(tag, plain=True) for tag in sorted(set(tags))[:12])
+                    what = f"has the tags {shown} ({name})"
                     said.tell("one label an image", what, "keep one, or draw boxes")
                 label = tags[0]
                 said.left_out["other tags of the image"] += len(tags) - 1
@@ -98,7 +99,7 @@ def _images(path: SourceFile, stated: Stated) -> Iterator[_Image]:
                 f"{path}: is CVAT's format for videos; export the task as `CVAT for images 1.1` with its images"
             )
         if element.tag == "image":
-            where = f"{path}: image {element.get('name')}"
+            where = f"{path}: image {quoted(element.get('name'), plain=True)}"
             try:
                 boxes = [box for one in element if (box := _box(one, where)) is not None]
                 tags = [one.get("label", "").strip() for one in element if one.tag == "tag"]
@@ -121,7 +122,7 @@ def _box(shape: ElementTree.Element, where: str) -> Box | None:
     if shape.tag == "tag":
         return None
     if shape.tag not in _SHAPES:
-        raise SourceError(f"{where}: {shape.tag!r} is no shape that is read; draw a box, or remove it")
+        raise SourceError(f"{where}: {quoted(shape.tag)} is no shape that is read; draw a box, or remove it")
     label = shape.get("label", "").strip()
     try:
         if shape.tag == "box":
@@ -138,7 +139,7 @@ def _box(shape: ElementTree.Element, where: str) -> Box | None:
             seen = [one for one in shape if one.tag == "points" and one.get("outside") != "1"]
             x, y, w, h = around([point for one in seen for point in _points(one)])
     except ValueError as error:
-        raise SourceError(f"{where}: its {shape.tag} {label!r} has no usable coordinates") from error
+        raise SourceError(f"{where}: its {shape.tag} {quoted(label)} has no usable coordinates") from error
     if not label:
         raise SourceError(f"{where}: its {shape.tag} has no label")
     return {"x": x, "y": y, "w": w, "h": h, "label": label}

@@ -18,7 +18,7 @@ from visionops_assets.dataset.importing.formats.label_studio_regions import Regi
 from visionops_assets.dataset.importing.listing import Index, Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 
 NAME = "label-studio"
@@ -83,7 +83,11 @@ def _add(said: Said, task: "_Task", file: str, number: int, classifies: bool) ->
     if classifies:
         chosen = sorted(set(task.choices))
         if len(chosen) > 1:
-            said.tell("one label an image", f"has the choices {', '.join(chosen)} ({file})", "keep one")
+            said.tell(
+                "one label an image",
+                f"has the choices {', '.join(quoted(one, plain=True) for one in chosen[:12])} ({file})",
+                "keep one",
+            )
         said.left_out["other choices of the image"] += len(task.choices) - 1
         said.add(task.image, file, number, label=task.choices[0])
         return

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, open_text
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.source_limits import DEPTH, source_limits, too_much
 
@@ -47,7 +47,7 @@ def elements(path: SourceFile, encoding: str | None) -> Iterator[ElementTree.Ele
         supposed = encoding_of(path, None if own else encoding)
         if not _DECLARED.match(head) and not _is_text(path, supposed):
             raise not_text(path, supposed) from error
-        raise SourceError(f"{path}: is not XML that can be read: {error}") from error
+        raise SourceError(f"{path}: is not XML that can be read: {quoted(error, plain=True)}") from error
 
 
 class _Plain(ElementTree.TreeBuilder):

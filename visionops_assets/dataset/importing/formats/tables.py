@@ -36,7 +36,7 @@ from visionops_assets.dataset.importing.listing import Listing, is_image_name
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, split_of, stem
 from visionops_assets.dataset.importing.unpacked import UnpackedImages
@@ -234,7 +234,8 @@ class _Table:
                 self._said.refuse(name, self._name, number, problems[name], counts=False)
                 continue
             for column, (place, other) in others.get(name, {}).items():
-                what = f"has the {column} {row[column]!r} in row {number}, {other!r} in row {place} ({self._name})"
+                one, two = quoted(row[column]), quoted(other)
+                what = f"has the {column} {one} in row {number}, {two} in row {place} ({self._name})"
                 self._said.tell(
                     "one split" if column == self._known["split"] else "said once", what, _SAY_THE_SAME
                 )
@@ -332,7 +333,7 @@ class _Table:
         side = None if split is None else split_of(split)
         if split is not None and side is None:
             known = ", ".join(SPLIT_NAMES)
-            self._said.tell("split known", f"has the split {split!r} ({where})", f"expected {known}")
+            self._said.tell("split known", f"has the split {quoted(split)} ({where})", f"expected {known}")
         return {
             "split": side,
             "group": None if absent(said["group"]) else identity_of(said["group"]),
@@ -353,7 +354,7 @@ class _Table:
         try:
             time: datetime = pd.Timestamp(value).to_pydatetime()
         except ValueError:
-            what = f"has captured_at {value!r} ({where})"
+            what = f"has captured_at {quoted(value)} ({where})"
             self._said.tell("time readable", what, "expected 2026-01-31T12:00:00Z")
             return None
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -11,7 +11,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import read_text, stated_size
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, stem
 
@@ -88,7 +88,9 @@ def _box(entry: ElementTree.Element, xml: SourceFile) -> Box:
             float(entry.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
         )
     except ValueError as error:
-        raise SourceError(f"{xml}: the object {label!r} has no bndbox with xmin, ymin, xmax, ymax") from error
+        raise SourceError(
+            f"{xml}: the object {quoted(label)} has no bndbox with xmin, ymin, xmax, ymax"
+        ) from error
     if not label:
         raise SourceError(f"{xml}: an object has no name")
     return {"x": left - 1, "y": top - 1, "w": right - left + 1, "h": bottom - top + 1, "label": label}

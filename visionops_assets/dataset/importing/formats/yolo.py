@@ -19,7 +19,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import is_number, read_text, whole
 from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.source_limits import source_limits
 from visionops_assets.dataset.importing.stated_splits import stem
@@ -212,5 +212,5 @@ def _box(fields: Sequence[str], classes: _Classes, where: str) -> Box:
 
 
 def _few(names: dict[int, str], most: int = 12) -> str:
-    shown = ", ".join(f"{number} {name}" for number, name in list(names.items())[:most])
+    shown = ", ".join(f"{number} {quoted(name, plain=True)}" for number, name in list(names.items())[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
