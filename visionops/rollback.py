@@ -119,8 +119,11 @@ def _tell(project: str, change: "Change", why: str, group: str) -> None:
     """Have `in_production` tell of a change. Raises RuntimeError where that fails: the change itself stands."""
     to = NOTHING if change.version is None else change.version
     again = f"`visionops rollback {project} --to {to} --why TEXT` tells it again"
-    now = "nothing" if change.version is None else f"version {change.version}"
-    done = f"{now} of {project} is in production now, but"
+    done = (
+        f"nothing of {project} is in production now, but"
+        if change.version is None
+        else f"version {change.version} of {project} is champion again, but"
+    )
     try:
         error = _tell_dagster(project, change, why, group)
     except Exception as problem:

@@ -131,7 +131,7 @@ def tick(
     for project in projects:
         with alone(instance, project, wait) as other:
             done = [_left_to(project, other)] if other else _tick_project(defs, instance, project)
-        for found in done:
+        for found in _each_once(done):
             ticks.append(found)
             if say is not None:
                 said = in_words(found.outcome or "nothing to do", found.reason)
@@ -219,6 +219,16 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
     ticks += _tick_days(defs, instance, project)
     _announce(defs, instance, project)
     return ticks
+
+
+def _each_once(ticks: "Sequence[Tick]") -> "Iterator[Tick]":
+    """Without what is told again: several sensors wait for one thing that is wrong."""
+    told: set[str] = set()
+    for found in ticks:
+        waits = found.run_id is None and found.outcome is not None
+        if not (waits and found.reason in told):
+            yield found
+        told |= {found.reason} if waits else set()
 
 
 def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> None:

@@ -95,6 +95,7 @@ def test_nothing_is_asked_for_while_mlflow_does_not_answer(
         ticks = tick(world.definitions, world.instance, [world.project])
         assert {(found.outcome, found.run_id) for found in ticks} == {("error", None)}
         assert all("MLflow" in found.reason for found in ticks)
+        assert len({found.reason for found in ticks}) == len(ticks), "what several wait for is told once"
     assert world.instance.get_runs_count() == 0
     world.registry = there
     ticks = tick(world.definitions, world.instance, [world.project])
