@@ -80,7 +80,7 @@ class FolderSource:
             (self._folder / frame.name).unlink(missing_ok=True)
             return
         self._answered[frame.name] = frame.key
-        self._new.append(f"{frame.key}\t{frame.name}\n")
+        self._new.append(_line(frame.key, frame.name))
 
     def settled(self) -> None:
         if self._new:
@@ -106,13 +106,20 @@ class FolderSource:
         """What was answered of what is still there; the rest is forgotten."""
         content = self._files.read(ANSWERED) or b""
         there = {path.name for path, _ in self._looks()} if self._folder.is_dir() else set()
-        for line in content.decode(errors="surrogateescape").splitlines():
-            key, _, name = line.partition("\t")
+        for line in content.decode(errors="surrogateescape").split("\n"):
+            key, _, written = line.partition("\t")
+            name = written.replace("%0A", "\n").replace("%25", "%")
             if name in there:
                 self._answered[name] = key
         if len(self._answered) < content.count(b"\n"):
-            kept = "".join(f"{key}\t{name}\n" for name, key in self._answered.items())
+            kept = "".join(_line(key, name) for name, key in self._answered.items())
             self._files.write(ANSWERED, kept.encode(errors="surrogateescape"))
+
+
+def _line(key: str, name: str) -> str:
+    """What was answered, in one line whatever the name of a file is."""
+    written = name.replace("%", "%25").replace("\n", "%0A")
+    return f"{key}\t{written}\n"
 
 
 def _frame(path: Path, key: str) -> Frame:
@@ -147,7 +154,8 @@ class LinesSink:
         with contextlib.suppress(FileNotFoundError):
             if self._file.stat().st_size + len(line) > self._most:
                 self._file.replace(self._file.with_name(f"{self._file.name}.1"))
-        with self._file.open("a", encoding="utf-8") as stream:
+        # A byte of a name that is no UTF-8 becomes what JSON escapes it to.
+        with self._file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(line)
 
 

@@ -47,6 +47,24 @@ def test_each_file_is_taken_once_and_only_when_it_is_whole(tmp_path: Path, then:
     assert [waiting(third), waiting(third)] == [[], []]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a\nb.png", "a\\nb.png", "100%0A.png", "tab\there.png", "line\u2028.png", "\x85.png", "\udcff.png"],
+)
+def test_whatever_a_file_is_called_it_is_answered_once(tmp_path: Path, name: str) -> None:
+    camera, files = tmp_path / "camera", Files(tmp_path / "state")
+    camera.mkdir()
+    (tmp_path / "state").mkdir()
+    (camera / name).write_bytes(b"picture")
+    source = FolderSource(camera, files)
+    assert waiting(source) + waiting(source) == [name]
+    for _ in range(2):
+        again = FolderSource(camera, files)
+        assert waiting(again) + waiting(again) == []
+    LinesSink(tmp_path / "answers.jsonl")({"name": name})
+    assert json.loads((tmp_path / "answers.jsonl").read_text()) == {"name": name}
+
+
 def test_what_was_answered_is_forgotten_with_its_file(tmp_path: Path) -> None:
     camera, files = tmp_path / "camera", Files(tmp_path / "state")
     camera.mkdir()
