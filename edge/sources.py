@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ ANSWERED = "answered.tsv"
 # Names of files that their writer has not finished.
 _UNFINISHED = (".tmp", ".part", ".new")
 MOST_IMAGE_BYTES = 64 << 20
+CLIENT_SECONDS = 60.0
 
 Answer = Callable[[bytes], "dict[str, Any]"]
 Sink = Callable[[Mapping[str, Any]], None]
@@ -176,15 +178,22 @@ def http_endpoint(address: str, answer: Answer, status: Callable[[], Mapping[str
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Who says nothing for so long is gone.
+        timeout = CLIENT_SECONDS
 
         def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
+            stated = self.headers.get("Content-Length") or ""
+            length = int(stated) if stated.isascii() and stated.isdigit() else 0
             if self.path != "/predict" or not 0 < length <= MOST_IMAGE_BYTES:
                 self.close_connection = True
                 self._say(404 if self.path != "/predict" else 400, {"error": "POST one image to /predict"})
                 return
+            image = self.rfile.read(length)
+            if len(image) < length:
+                self.close_connection = True
+                return
             try:
-                self._say(200, answer(self.rfile.read(length)))
+                self._say(200, answer(image))
             except BadImage as error:
                 self._say(400, {"error": str(error)})
             except Exception as error:
@@ -207,6 +216,11 @@ def http_endpoint(address: str, answer: Answer, status: Callable[[], Mapping[str
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            # Who left in the middle is nobody's error.
+            if not isinstance(sys.exc_info()[1], OSError):
+                super().handle_error(request, client_address)
 
     try:
         server = Server((host or "127.0.0.1", int(port)), Handler)

@@ -1,6 +1,7 @@
 """Images in and answers out: folders that a camera writes to, and sinks that fill or fail."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,31 @@ def test_answers_are_posted_and_a_sink_that_is_gone_is_a_problem(tmp_path: Path)
         HttpSink(Client(), f"{url}/predict")({})
     with pytest.raises(OSError, match="cannot listen on nowhere:x"), http_endpoint("nowhere:x", answer, dict):
         pass
+
+
+@pytest.mark.parametrize("stated", [b"many", b"-1", b"0", b"99999999999", "٣".encode()])
+def test_a_request_that_states_no_length_is_refused_and_the_next_is_answered(
+    stated: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[bytes] = []
+
+    def answer(image: bytes) -> dict[str, Any]:
+        seen.append(image)
+        return {"prediction": "ring"}
+
+    with http_endpoint("127.0.0.1:0", answer, dict) as url:
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + stated + b"\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+        # One that leaves in the middle of its image has none.
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b""
+        HttpSink(Client(), f"{url}/predict")({})
+    assert seen == [b"{}"]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_program_of_ones_own_gives_images_and_takes_answers(tmp_path: Path) -> None:
