@@ -10,7 +10,7 @@ USERS_EXTRAS := wandb dvc postgres
 LOCKED_PYTHONS := 3.11 3.12 3.13 3.14
 LOCKED_MACHINES := x86_64 aarch64
 UV := 0.13.9
-# Whether the locks fit this machine; what is nowhere is installed by its version from constraints.txt instead.
+# Whether the locks fit this machine; where they do not, all is installed by its version from constraints.txt instead.
 LOCKS_FIT := $(PYTHON) -c 'import platform, sys; sys.exit( \
 	(sys.platform, platform.libc_ver()[0], sys.implementation.name) != ("linux", "glibc", "cpython") \
 	or platform.machine() not in "$(LOCKED_MACHINES)".split() \
@@ -47,9 +47,10 @@ help:  ## Show this list
 $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	@echo "Installing VisionOps and some $$(grep -c == requirements.lock) packages (3 GB) into $(VENV), once: minutes."
 	$(PYTHON) -m venv $(VENV)
-	@$(LOCKS_FIT) || $(PIP) install --quiet --upgrade pip
+	@$(PIP) install --quiet --upgrade pip
 	$(call install,requirements.lock,.)
-	@if $(LOCKS_FIT); then $(PIP_INSTALL) --quiet --constraint constraints.txt torch \
+	@if $(LOCKS_FIT); then echo "  and torch, of the build that the index has for this machine"; \
+		$(PIP_INSTALL) --quiet --constraint constraints.txt torch \
 		&& $(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .; fi
 	touch $@
 
