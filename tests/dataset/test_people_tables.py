@@ -426,3 +426,21 @@ def test_a_table_without_a_first_line_of_names_is_told_so(tmp_path, line):
         SourceError, match=r"its first line .* is of an image, and names no columns; add one before it"
     ):
         read_source(files.root)
+
+
+def test_columns_that_are_a_class_each_are_read(tmp_path):
+    """As Roboflow writes its `_classes.csv`."""
+    files = Files(tmp_path / "data")
+    truth = {}
+    for split in ("train", "valid", "test"):
+        files.images(f"{split}/a.png", f"{split}/b.png")
+        files.text(f"{split}/_classes.csv", "filename, cat, dog\na.png, 1, 0\nb.png, 0, 1\n")
+        truth |= {f"{split}/a.png": "cat", f"{split}/b.png": "dog"}
+    splits = {"train/a.png": "train", "valid/a.png": "val", "test/b.png": "holdout"}
+    check(plan_of(files.root), Comes(truth, splits))
+    files.text("train/_classes.csv", "filename, cat, dog\na.png, 1, 1\nb.png, 0, 0\n")
+    told = [("ERROR", "train/a.png has the classes cat, dog"), ("ERROR", "train/b.png has no class")]
+    check(
+        plan_of(files.root),
+        Comes({name: one for name, one in truth.items() if name != "train/b.png"}, told=told),
+    )

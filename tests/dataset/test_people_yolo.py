@@ -124,6 +124,13 @@ def commas(files: Files) -> Comes:
     return Comes(refused="labels/0.txt, line 1: expected numbers")
 
 
+def tracks(files: Files) -> Comes:
+    named(files, of=lambda n: line(n).strip() + f" 0.91 {n + 1}\n")
+    return Comes(
+        refused="labels/0.txt, line 1: has 6 numbers after the class: a polygon of three points, or a box"
+    )
+
+
 def decimal_commas(files: Files) -> Comes:
     named(files, of=lambda n: line(n).replace("0.", "0,"))
     return Comes(refused="labels/0.txt, line 1: .*'0,.*' is no number; write decimals with a point")
@@ -364,6 +371,7 @@ CASES = [
         class_as_float,
         commas,
         decimal_commas,
+        tracks,
     ),
     *(
         confidences,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from visionops_assets.dataset.importing.formats.rows import absent
 from visionops_assets.dataset.importing.source import Box, SourceError
 
 # By the order of the numbers, the names of their columns, without spaces, `_`, `-`, and what stands for boxes.
@@ -28,6 +29,7 @@ _OF_BOXES = re.compile(r"^(?:bbox|box|boundingbox)(?=.)")
 _SHARE = re.compile(r"norm(?:alized|alised)?|^rel(?:ative)?|rel(?:ative)?$")
 _LISTS = ("bbox", "box", "boxes", "bboxes", "boundingbox")
 _SIZES = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "height"), ("imgw", "imgh"))
+_NO_ODD = object()
 _LETTERS = {
     "xywh": "left, top, width, height",
     "xyxy": "left, top, right, bottom",
@@ -89,6 +91,36 @@ def four_numbers(value: Any, where: str) -> list[float]:
     if len(numbers) != 4:
         raise SourceError(f"{where}: {str(value)[:60]!r} is no box of four numbers")
     return numbers
+
+
+def objects_of(value: Any, where: str) -> tuple[list[Any], list[Any]]:
+    """Boxes and classes of objects, as lists of each or as a list of objects. Raises `SourceError`."""
+    by_key = _by_key(value)
+    boxes = next((by_key[key] for key in ("bbox", "bboxes", "boxes") if key in by_key), None)
+    named_by = ("categories", "category", "labels", "label", "classes")
+    classes = next((by_key[key] for key in named_by if key in by_key), None)
+    if not isinstance(boxes, list) or not isinstance(classes, list) or len(boxes) != len(classes):
+        shown = ", ".join(by_key) if by_key else repr(value)[:60]
+        raise SourceError(f"{where}: expected objects with as many `bbox` as `categories`, found {shown}")
+    odd = next((one for one in classes if absent(one) or isinstance(one, (list, dict))), _NO_ODD)
+    if odd is not _NO_ODD:
+        raise SourceError(f"{where}: an object has the class {str(odd)[:60]!r}; give each a name or number")
+    return boxes, classes
+
+
+def _by_key(value: Any) -> dict[str, Any]:
+    """Objects as lists by what they say of each; nothing where it is neither that nor a list of objects."""
+    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        return {key: [one.get(key) for one in value] for key in value[0]}
+    return value if isinstance(value, dict) else {}
+
+
+def own_box(box: Any, where: str) -> Box:
+    """A box as annotations of ours keep it. Raises `SourceError`."""
+    try:
+        return {**{side: float(box[side]) for side in "xywh"}, "label": str(box["label"])}  # type: ignore[typeddict-item, return-value]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{where}: expected boxes with x, y, w, h and label") from error
 
 
 def ask_for_order(where: str, column: str) -> OrderUnknown:

@@ -79,6 +79,8 @@ def _looks_like_coco(path: SourceFile) -> bool:
     return (
         head.lstrip().startswith(b"{")
         and sum(key in ends for key in (b'"images"', b'"annotations"', b'"categories"')) >= 2
+        # Datumaro has items in their place.
+        and (b'"images"' in ends or b'"items"' not in ends)
     )
 
 

@@ -6,6 +6,7 @@ from visionops_assets.dataset.importing.listing import Listing
 
 _HEAD = 1 << 14
 _DATUM = "`datum convert -i FOLDER -if {} -f coco -o OUT -- --save-media`"
+_VIA = "its own export to COCO"
 # By what stands at the beginning of a JSON file.
 _JSON = (
     (
@@ -13,11 +14,26 @@ _JSON = (
         "Label Studio's JSON-MIN",
         "its own export as JSON",
     ),
-    (rb'"dm_format_version"|"dm_format"', "Datumaro", _DATUM.format("datumaro")),
+    (
+        rb'"dm_format_version"|"dm_format"|"categories"\s*:\s*\{[\s\S]*"items"\s*:\s*\[',
+        *("Datumaro", _DATUM.format("datumaro")),
+    ),
+    (rb'"boundingBox"[\s\S]*"regions"|"regions"[\s\S]*"boundingBox"', "VoTT", _DATUM.format("vott_json")),
+    (rb'"data_row"', "Labelbox", "`labelbox`'s converters, to COCO"),
+    (
+        rb'\A\s*\[\s*\{[^\[]*"image_id"[\s\S]*"bbox"',
+        "COCO's results (predictions)",
+        "FiftyOne and the COCO file of their images, to COCO",
+    ),
+    (rb'"classes"\s*:\s*\[\s*\{[^}]*"title"[^}]*"shape"', "Supervisely", "its own export to COCO"),
+    (
+        rb'"classes"\s*:\s*\[\s*"[^\]]*\]\s*,\s*"labels"\s*:\s*\{',
+        *("FiftyOne", "`dataset.export`, with the type ImageClassificationDirectoryTree"),
+    ),
     (rb'"imagePath"[\s\S]*"shapes"|"shapes"[\s\S]*"imagePath"', "LabelMe", _DATUM.format("label_me")),
     (
         rb'"_via_img_metadata"|"regions"[\s\S]*"shape_attributes"|"shape_attributes"',
-        *("the VGG Image Annotator", "its own export to COCO"),
+        *("the VGG Image Annotator", _VIA),
     ),
     (rb'"coordinates"[\s\S]*"height"', "CreateML", "FiftyOne or Roboflow, to COCO"),
     (rb'"classTitle"|"objectsInfo"', "Supervisely", "its own export to COCO"),
@@ -30,6 +46,7 @@ _JSON = (
 # By the suffixes of files.
 _SUFFIXES = (
     ((".tfrecord", ".tfrecords"), "TFRecord", _DATUM.format("tf_detection_api")),
+    ((".manifest",), "SageMaker Ground Truth", "its own tools, to a folder with a labels.csv"),
     ((".cls",), "WebDataset", "`webdataset`, to a folder with a labels.csv"),
 )
 # What may also lie beside other data.
@@ -60,13 +77,15 @@ _POINTER = b"version https://git-lfs"
 def recognised(listing: Listing, alone: bool) -> str | None:
     """Which format that is not read a source is in, and how it is converted; `alone` also by files that may lie beside
     other data."""
-    for name in listing.ending(".json"):
+    for name in listing.ending(".json", ".ndjson"):
         head = listing.file(name).head(_HEAD)
         for sign, format_name, tool in _JSON:
             if re.search(sign, head):
                 return f"{name} is a file of {format_name}, which is not read; convert it with {tool}"
     for name in listing.ending(".csv"):
         first = listing.file(name).head(_HEAD).partition(b"\n")[0].lower()
+        if b"region_shape_attributes" in first:
+            return f"{name} is a table of the VGG Image Annotator, which is not read; convert it with {_VIA}"
         if b"imageid" in first and b"labelname" in first:
             tool = _DATUM.format("open_images")
             return f"{name} is a table of Open Images, which is not read; convert it with {tool}"

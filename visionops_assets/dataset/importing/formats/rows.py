@@ -109,7 +109,9 @@ def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
                     try:
                         row = json.loads(line)
                     except ValueError as error:
-                        raise SourceError(f"{table}: line {number} is not JSON: {error}") from error
+                        raise SourceError(
+                            f"{table}: line {number} is not JSON that can be read; expected one object a line"
+                        ) from error
                     except RecursionError as error:
                         raise SourceError(
                             f"{table}: line {number} nests deeper than is read; flatten it"

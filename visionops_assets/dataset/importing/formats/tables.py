@@ -22,6 +22,8 @@ from visionops_assets.dataset.importing.formats.box_columns import (
     box_columns,
     box_of,
     four_numbers,
+    objects_of,
+    own_box,
 )
 from visionops_assets.dataset.importing.formats.rows import (
     SUFFIXES,
@@ -34,7 +36,7 @@ from visionops_assets.dataset.importing.formats.rows import (
 )
 from visionops_assets.dataset.importing.listing import Listing, is_image_name
 from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.plain_text import stated_size
+from visionops_assets.dataset.importing.plain_text import says_yes, stated_size
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
@@ -73,6 +75,9 @@ _LABEL = (
     "category_name",
     "choice",
 )
+_KNOWN = ("split", "group", "captured_at", "source")
+# What stands in columns that are a class each.
+_MARKS = frozenset({"0", "1", "0.0", "1.0", "True", "False", "true", "false"})
 _OBJECTS = ("objects", "annotations")
 # Of the canonical annotations, what is found anew at the audit.
 _AUDITED = frozenset({"sha256", "phash", "width", "height", "size", "excluded", "batch"})
@@ -139,8 +144,9 @@ class _Table:
         self._boxes = None if self._objects else box_columns(rows.columns, stated.boxes)
         self._order, self._stated, self._commas = stated.boxes, stated, 0
         needs = self._objects is None and not (self._own_boxes and self._struct())
-        self._label = _column(lowered, _LABEL, rows, shown) if needs else None
-        self._known = {column: lowered.get(column) for column in ("split", "group", "captured_at", "source")}
+        self._marks = self._marked(lowered) if needs else []
+        self._label = _column(lowered, _LABEL, rows, shown) if needs and not self._marks else None
+        self._known = {column: lowered.get(column) for column in _KNOWN}
 
     def read(self) -> None:
         if self._rows.empty:
@@ -184,13 +190,33 @@ class _Table:
                 **facts,
             )
 
+    def _marked(self, lowered: Mapping[str, str]) -> list[str]:
+        """Columns that are a class each, with a 1 for the images of it, where all but the image's are such."""
+        if self._boxes is not None or any(name in lowered for name in _LABEL):
+            return []
+        others = {self._image, *(lowered.get(name) for name in _KNOWN)}
+        marks = [column for column in self._rows.columns if column not in others]
+        if len(marks) < 2:
+            return []
+        return (
+            marks
+            if all(str(row.get(mark)).strip() in _MARKS for _, row in self._rows for mark in marks)
+            else []
+        )
+
     def _truth(self, row: dict[str, Any], where: str) -> tuple[str | None, list[Box] | None, tuple[int, int]]:
         """Label or boxes of an image, and the size that is stated of it, taken from its row."""
         if self._objects is not None:
             boxes = self._boxes_of_objects(row.pop(self._objects, None), where)
             return None, boxes, stated_size(row.pop("width", None), row.pop("height", None))
+        if self._marks:
+            chosen = [mark for mark in self._marks if says_yes(row.pop(mark))]
+            if len(chosen) != 1:
+                what = f"has the classes {', '.join(chosen)}" if chosen else "has no class"
+                self._said.tell("one label an image", f"{what} ({where})", "mark one, or remove its row")
+            return chosen[0] if chosen else None, None, (0, 0)
         if self._label is None:
-            return None, [_own(box, where) for box in row.pop(self._own_boxes or "", None) or ()], (0, 0)
+            return None, [own_box(box, where) for box in row.pop(self._own_boxes or "", None) or ()], (0, 0)
         label = self._class(row.pop(self._label, None), self._label) or None
         if label is None:
             self._said.tell("annotated", f"has no label ({where})", "give it one, or remove its row")
@@ -297,16 +323,7 @@ class _Table:
         """Objects as Hugging Face has them: lists of boxes and of their classes."""
         if absent(value) or value == []:
             return []
-        value, shown = _by_key(value), ", ".join(value) if isinstance(value, dict) else repr(value)[:60]
-        boxes = next((value[key] for key in ("bbox", "bboxes", "boxes") if key in value), None)
-        named_by = ("categories", "category", "labels", "label", "classes")
-        classes = next((value[key] for key in named_by if key in value), None)
-        if not isinstance(boxes, list) or not isinstance(classes, list) or len(boxes) != len(classes):
-            raise SourceError(f"{where}: expected objects with as many `bbox` as `categories`, found {shown}")
-        if any(absent(one) or isinstance(one, (list, dict)) for one in classes):
-            raise SourceError(
-                f"{where}: an object has the class {_odd(classes)!r}; give each a name or number"
-            )
+        boxes, classes = objects_of(value, where)
         # Hugging Face documents COCO's order for these folders; nobody does for Parquet.
         order = self._order or ("xywh" if self._name.rpartition("/")[2].startswith("metadata.") else None)
         if order is None and boxes:
@@ -374,21 +391,3 @@ def _column(lowered: Mapping[str, str], names: tuple[str, ...], rows: Rows, show
         f"{shown}: none of its columns ({', '.join(rows.columns)[:400]}) is called {', '.join(names)}; rename one, or "
         "add a first line that names them"
     )
-
-
-def _by_key(value: Any) -> dict[str, Any]:
-    """Objects as lists by what they say of each; nothing where it is neither that nor a list of objects."""
-    if isinstance(value, list) and all(isinstance(one, dict) for one in value):
-        return {key: [one.get(key) for one in value] for key in value[0]}
-    return value if isinstance(value, dict) else {}
-
-
-def _odd(classes: list[Any]) -> str:
-    return str(next(one for one in classes if absent(one) or isinstance(one, (list, dict))))[:60]
-
-
-def _own(box: Any, where: str) -> Box:
-    try:
-        return {**{side: float(box[side]) for side in "xywh"}, "label": str(box["label"])}  # type: ignore[typeddict-item, return-value]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SourceError(f"{where}: expected boxes with x, y, w, h and label") from error

@@ -201,6 +201,11 @@ def _box(fields: Sequence[str], classes: _Classes, where: str) -> Box:
     if len(values) == 4 or len(values) == classes.with_points:
         x, y, w, h = values[:4]
         left, top, right, bottom = x - w / 2, y - h / 2, x + w / 2, y + h / 2
+    elif len(values) == 6 and values[5] >= 1 and fields[6].isdigit():
+        raise SourceError(
+            f"{where}: has 6 numbers after the class: a polygon of three points, or a box with a confidence and the "
+            "number of a track; take what follows the box away, or close the polygon by its first point"
+        )
     elif len(values) >= 6 and len(values) % 2 == 0:
         left, right = min(values[::2]), max(values[::2])
         top, bottom = min(values[1::2]), max(values[1::2])
