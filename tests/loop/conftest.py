@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from homes import Home
-from verbs import IMAGES, Verb
+from verbs import IMAGES, Verb, filled
 
 from lakefs_local import discovery
 from tests.world import copy_registry, shapes_project, write_batch
@@ -93,6 +93,9 @@ def home_of(
             del home.environment["VISIONOPS_PROJECTS"]
         made.append(home)
         write_batch(home.root / "week-03", IMAGES, 3)
+        for line in verb.first:
+            done = home.visionops(*filled(line, home))
+            assert done.code == 0, done.said
         return home
 
     yield make

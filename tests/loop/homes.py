@@ -44,11 +44,20 @@ class Home:
             event = instance.get_latest_materialization_event(dg.AssetKey(["shapes", asset]))
         return event.asset_materialization if event is not None else None
 
-    def champion(self) -> tuple[str, int]:
+    @property
+    def folder(self) -> Path:
+        """The folder of all local state."""
+        return Path(self.environment["VISIONOPS_HOME"])
+
+    def registry(self) -> ModelRegistry:
+        """MLflow's store in it."""
+        return ModelRegistry(tracking_uri=f"sqlite:///{self.folder / 'mlflow' / 'mlflow.db'}")
+
+    def champion(self, project: str = "shapes") -> tuple[str, int]:
         """Weights in production, and the number of versions that were ever in production."""
-        registry = ModelRegistry(tracking_uri=f"sqlite:///{self.root / 'home' / 'mlflow' / 'mlflow.db'}")
-        now = production(registry.models.get("shapes"))
+        registry = self.registry()
+        now = production(registry.models.get(project))
         assert now.version is not None
         assert not now.foreign
         assert now.incomplete is None
-        return registry.models.version("shapes", now.version).weights_sha256, len(now.intervals)
+        return registry.models.version(project, now.version).weights_sha256, len(now.intervals)

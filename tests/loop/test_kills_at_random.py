@@ -1,5 +1,6 @@
 """Killed before any single thing that it does: nothing is half there, nothing is promoted, the same command goes on."""
 
+import itertools
 import json
 import os
 import random
@@ -12,7 +13,6 @@ import pytest
 from homes import Home
 from verbs import Verb, marked
 
-from resources.model_registry import ModelRegistry
 from tests import processes
 from tests.effects import Effect, Ended, effects
 from visionops_assets.evaluation.verdicts import listed
@@ -20,6 +20,8 @@ from visionops_assets.history import production
 
 # Change nothing, never end, or are many of these.
 WITHOUT = ("serve", "verify", "why", "status", "doctor", "demo")
+# Half of them ask, and the command ends by itself.
+SENT = ((signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, 143))
 # Of what happens often, as of a training's files, no more is tried than of what happens once.
 BY_KIND = 0.5
 
@@ -38,20 +40,10 @@ def moments(found: Sequence[Effect], count: int, generator: random.Random) -> li
     return chosen
 
 
-def at(home: Home, verb: Verb) -> Home:
-    """The home where a command left it, which may have moved it."""
-    moved = Home(home.root)
-    if not (home.root / "home" / "mlflow").is_dir() and (home.root / verb.home).is_dir():
-        moved.environment["VISIONOPS_HOME"] = str(home.root / verb.home)
-    moved.environment["VISIONOPS_PROJECTS"] = home.environment.get("VISIONOPS_PROJECTS", "")
-    return moved
-
-
 def stays_lawful(home: Home, verb: Verb, whole: Mapping[str, bytes]) -> None:
     """What a kill left: it is named, nothing runs without a reason, and no output is there in part."""
-    here = at(home, verb)
-    folder = Path(here.environment["VISIONOPS_HOME"])
-    registry = ModelRegistry(tracking_uri=f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}")
+    here = verb.left(home)
+    registry = here.registry()
     for name in registry.models.projects():
         model = registry.models.get(name)
         now, verdicts = production(model), listed(model.tags)
@@ -90,9 +82,8 @@ def nothing_runs_on(home: Home) -> None:
 
 def end_of(home: Home, verb: Verb) -> tuple[object, ...]:
     """What an undisturbed command and one that was killed and typed again have in common."""
-    here = at(home, verb)
-    folder = Path(here.environment["VISIONOPS_HOME"])
-    registry = ModelRegistry(tracking_uri=f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}")
+    here = verb.left(home)
+    registry = here.registry()
     champions = []
     for name in sorted(registry.models.projects()):
         model = registry.models.get(name)
@@ -116,17 +107,19 @@ def test_a_command_killed_before_anything_it_does_goes_on_when_it_is_typed_again
     found, whole = effects(undisturbed.root / "trace"), verb.outputs(undisturbed.root)
     ending = end_of(undisturbed, verb)
     generator = random.Random(f"kills of {verb.line}")
-    for number in moments(found, count(2, 12), generator):
+    for number, (sent, code) in zip(
+        moments(found, count(2, 12), generator), itertools.cycle(SENT), strict=False
+    ):
         home = home_of(verb)
         line = verb.inputs(home)
-        killed = home.visionops(*line, before=Ended(home.root, home.root / "trace", number))
-        about = f"killed at {number}, {found[number - 1]}: "
+        killed = home.visionops(*line, before=Ended(home.root, home.root / "trace", number, sent))
+        about = f"{sent.name} at {number}, {found[number - 1]}: "
         # Of two runs, one may do a thing less.
-        assert killed.code in (0, -signal.SIGKILL), about + killed.said
+        assert killed.code in (0, code) and "Traceback" not in killed.said, about + killed.said
         nothing_runs_on(home)
         stays_lawful(home, verb, whole)
         again = home.visionops(*line)
         assert again.code in verb.again and "Traceback" not in again.said, about + again.said
         assert end_of(home, verb) == ending, about + again.said
-        after = at(home, verb).visionops("tick")
+        after = verb.left(home).visionops("tick")
         assert after.code == 0 and "error" not in after.said, about + after.said

@@ -107,13 +107,13 @@ def interrupted(verb: Verb, home: Home, moment: float, sent: signal.Signals, twi
     return True
 
 
-def holds(home: Home, production: bool) -> None:
+def holds(home: Home, project: str | None) -> None:
     """Nothing is half published, no run is under way, and none of those that were interrupted counted."""
     import dagster as dg
 
-    if production:
-        home.champion()
-    with dg.DagsterInstance.from_config(str(home.root / "home" / "dagster")) as instance:
+    if project is not None:
+        home.champion(project)
+    with dg.DagsterInstance.from_config(str(home.folder / "dagster")) as instance:
         for run in instance.get_runs():
             assert run.is_finished, run.status
             assert run.status != dg.DagsterRunStatus.FAILURE or run_tags.OUTCOME in run.tags
@@ -136,7 +136,8 @@ def test_a_command_may_be_ended_at_any_moment_and_goes_on(
             if ended == 3:
                 break
     to_the_end(verb, home)
-    holds(home, production=verb.grown or verb.name == "tick")
+    promoted = verb.grown or verb.name == "tick"
+    holds(verb.left(home), verb.project if promoted else None)
 
 
 def test_ctrl_c_at_a_terminal_reaches_all_that_a_run_started_and_one_line_is_said(

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from homes import Home
 
-from resources.model_registry import ModelRegistry
-
 IMAGES = 240
 
 
@@ -42,6 +40,14 @@ class Verb:
         """Its arguments in a home."""
         return filled(self.line, home)
 
+    def left(self, home: Home) -> Home:
+        """The home where the command left it, which may have moved it."""
+        if (home.root / "home" / "mlflow").is_dir() or not (home.root / self.home).is_dir():
+            return home
+        moved = Home(home.root)
+        moved.environment = {**home.environment, "VISIONOPS_HOME": str(home.root / self.home)}
+        return moved
+
     def outputs(self, root: Path) -> dict[str, bytes]:
         """What lies beside the home by its doing: every file by its path from the root."""
         found: dict[str, bytes] = {}
@@ -58,8 +64,7 @@ def filled(line: str, home: Home) -> list[str]:
     """The arguments of a line in a home."""
     line = line.replace("{}", str(home.root))
     if "{run}" in line:
-        registry = ModelRegistry(tracking_uri=f"sqlite:///{home.root / 'home' / 'mlflow' / 'mlflow.db'}")
-        runs = registry.runs.search("shapes")
+        runs = home.registry().runs.search("shapes")
         line = line.replace("{run}", next(run.id for run in runs if "epochs=5" in run.name))
     return line.split()
 
