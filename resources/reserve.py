@@ -12,6 +12,7 @@ from resources import home
 
 # Several times what a run's tags and its failure, with a traceback, take in Dagster's databases.
 BYTES = 1 << 20
+NAME = "reserve"
 # Nobody is to run out of room because of it.
 _TIMES_AS_MUCH = 16
 
@@ -40,4 +41,4 @@ def give_up(folder: Path | None = None) -> None:
 
 
 def _file(folder: Path | None) -> Path:
-    return (folder or home.dagster_home()) / "reserve"
+    return (folder or home.dagster_home()) / NAME

@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
-from resources import home
+from resources import home, reserve
 
 # In the copy of a home, until the home that it was copied from is gone.
 _RECORD = "moved-from.json"
+# What every command puts into the home that it is told of.
+_EVERYWHERE = ("dagster.yaml", reserve.NAME)
 
 app = typer.Typer(help="Where local state lives, and moving it.", no_args_is_help=True)
 
@@ -87,7 +89,7 @@ def _holds_state(folder: Path) -> bool:
 def _require_bare(source: Path, target: Path) -> None:
     """Raise `HomeNotMoved` where there is more in a home than every command puts there."""
     for file in source.rglob("*"):
-        if file.is_file() and not file.is_relative_to(source / "cache") and file.name != "dagster.yaml":
+        if file.is_file() and not file.is_relative_to(source / "cache") and file.name not in _EVERYWHERE:
             raise HomeNotMoved(
                 f"{target} is there already, and {source} holds {file.relative_to(source)} but no local state: "
                 f"`export VISIONOPS_HOME={target}` where that is your home, or name a folder that is not there"

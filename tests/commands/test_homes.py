@@ -17,6 +17,7 @@ from resources.machine_errors import in_words
 from resources.model_addresses import ADDRESSES
 from resources.model_connection import open_client
 from tests.world import write_batch
+from visionops import bootstrap
 from visionops.home import HomeNotMoved, move_home
 
 
@@ -140,7 +141,9 @@ MOVES = [
 
 @pytest.mark.usefixtures("on_another_disk")
 @pytest.mark.parametrize("place", MOVES)
-def test_a_move_to_another_disk_killed_anywhere_goes_on_and_leaves_one_home(copy: Path, place: str) -> None:
+def test_a_move_to_another_disk_killed_anywhere_goes_on_and_leaves_one_home(
+    copy: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target, made = copy.with_name("elsewhere"), content(copy)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, place)
@@ -148,8 +151,12 @@ def test_a_move_to_another_disk_killed_anywhere_goes_on_and_leaves_one_home(copy
     assert any(whole.is_dir() and content(whole) == made for whole in (copy, target)), "one of them is whole"
     if not copy.exists():
         # What every command makes in the home that it is told of.
-        (copy / "dagster").mkdir(parents=True)
-        (copy / "dagster" / "dagster.yaml").symlink_to(__file__)
+        monkeypatch.setenv("VISIONOPS_HOME", str(copy))
+        monkeypatch.setenv("DAGSTER_HOME", str(copy / "dagster"))
+        for name in bootstrap._CACHES:
+            monkeypatch.setenv(name, "")
+        bootstrap.prepare()
+        assert copy.is_dir()
     assert move_home(copy, target) == target
     assert content(target) == made and all(value.startswith(target.as_uri()) for value in addresses(target))
     assert [path.name for path in copy.parent.iterdir()] == ["elsewhere"]
