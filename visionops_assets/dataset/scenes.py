@@ -75,6 +75,8 @@ class Neighbours:
     images: NDArray[np.int64] = field(init=False)
     numbers: NDArray[np.int32] = field(init=False)
     likeness: NDArray[np.float32] = field(init=False)
+    # Which of them are copies, as soon as that is asked for.
+    _copies: NDArray[np.bool_] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.rows = np.full(self.count, -1, np.int32)
@@ -83,6 +85,7 @@ class Neighbours:
 
     def add(self, ones: NDArray[np.int64], others: NDArray[np.int64], likeness: NDArray[np.float32]) -> None:
         """Look at pairs (P,), each pair once."""
+        self._copies = None
         numbers, alike = np.concatenate([others, ones]), np.concatenate([likeness, likeness])
         rows = self._rows_of(np.concatenate([ones, others]))
         nearer = alike > self.likeness[rows, -1]
@@ -140,9 +143,11 @@ class Neighbours:
 
     def _near(self, views: Views) -> NDArray[np.bool_]:
         """Which neighbours of the images that have any are copies by their views, (R, KEPT)."""
-        known = len(self.images)
-        near = self._near_in_details if self.level in details.LEVELS else self._near_in_miniatures
-        return near(self.numbers[:known], self.likeness[:known], views)
+        if self._copies is None:
+            known = len(self.images)
+            near = self._near_in_details if self.level in details.LEVELS else self._near_in_miniatures
+            self._copies = near(self.numbers[:known], self.likeness[:known], views)
+        return self._copies
 
     def _pairs(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         rows, ranks = np.nonzero(chosen)
