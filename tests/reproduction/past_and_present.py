@@ -13,7 +13,7 @@ from typing import Any
 from resources.home import ROOT
 from tests.world import World
 
-OURS = ("visionops", "visionops_assets", "resources", "sensors", "lakefs_local", "projects")
+OURS = ("visionops", "visionops_assets", "resources", "sensors", "lakefs_local", "edge", "projects")
 FILES = ("definitions.py", "dagster.yaml", "pyproject.toml")
 MODEL = """
 from scaling import FACTOR
