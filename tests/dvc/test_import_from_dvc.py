@@ -285,6 +285,14 @@ def no_mapping(repository: DVCRepository, secret: Path) -> None:
     (repository.root / "mix" / "labels.csv.dvc").write_text("- " * 2000)
 
 
+def aliases(repository: DVCRepository, secret: Path) -> None:
+    """Some hundred bytes that DVC would write out as gigabytes."""
+    lines = ["vars:", "- a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"  a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    lines += ["stages:", "  made:", "    cmd: echo ${a8}"]
+    (repository.root / "dvc.yaml").write_text("\n".join(lines))
+
+
 @pytest.mark.parametrize("kind", ["local", "cloned"])
 @pytest.mark.parametrize(
     "harm",
@@ -301,6 +309,7 @@ def no_mapping(repository: DVCRepository, secret: Path) -> None:
         linked_folder,
         imported,
         no_mapping,
+        aliases,
     ],
 )
 def test_a_repository_of_somebody_else_takes_nothing_from_outside_of_it(
