@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from edge.image_header import UnreadableImage, probe
 from edge.jpeg_segments import normalised
 from tests.dataset.conftest import encode
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "baseline": {},
     "grey": {"grey": True},
     "progressive": {"progressive": True},

@@ -43,8 +43,8 @@ def test_each_pair_whose_hashes_agree_is_proposed_once(noise, first_new, monkeyp
     monkeypatch.setattr(proposals, "_PAIRS_AT_ONCE", 32)
     generator = np.random.default_rng(noise)
     scenes = generator.normal(0, 42, (3, 64))
-    sureties = scenes[generator.integers(0, 3, 90)] + generator.normal(0, noise, (90, 64))
-    sureties = np.clip(np.rint(sureties), -127, 127).astype(np.int8)
+    seen = scenes[generator.integers(0, 3, 90)] + generator.normal(0, noise, (90, 64))
+    sureties = np.clip(np.rint(seen), -127, 127).astype(np.int8)
     bits = sureties > 0
     pixels = np.where(np.arange(90) % 7, 32 * 32, 8 * 8)
     hashes = proposals.Hashes(

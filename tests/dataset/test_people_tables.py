@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, check_said, plan_of
+from tests.dataset.as_people_have_it import BOX, Boxes, Comes, Files, check, check_case, check_said, plan_of
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
@@ -410,7 +410,7 @@ def test_decimal_commas_are_read_where_another_delimiter_says_so(tmp_path):
     files = Files(tmp_path / "data")
     files.images("a.png", "b.png")
     files.text("boxes.csv", "path;label;x;y;w;h\na.png;bolt;2,0;3;10,0;8\nb.png;bolt;2,5;3,25;10;8\n")
-    truth = {"a.png": [BOX], "b.png": [("bolt", 2.5, 3.25, 10, 8)]}
+    truth: dict[str, str | Boxes] = {"a.png": [BOX], "b.png": [("bolt", 2.5, 3.25, 10, 8)]}
     check(plan_of(files.root), Comes(truth, told=[("WARN", "boxes.csv has 2 boxes with decimal commas")]))
     files.text("boxes.csv", 'path,label,x,y,w,h\na.png,bolt,"2,500",3,10,8\n')
     with pytest.raises(SourceError, match="is no box of four numbers"):
@@ -431,7 +431,7 @@ def test_a_table_without_a_first_line_of_names_is_told_so(tmp_path, line):
 def test_columns_that_are_a_class_each_are_read(tmp_path):
     """As Roboflow writes its `_classes.csv`."""
     files = Files(tmp_path / "data")
-    truth = {}
+    truth: dict[str, str | Boxes] = {}
     for split in ("train", "valid", "test"):
         files.images(f"{split}/a.png", f"{split}/b.png")
         files.text(f"{split}/_classes.csv", "filename, cat, dog\na.png, 1, 0\nb.png, 0, 1\n")
