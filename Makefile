@@ -51,7 +51,7 @@ $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	$(call install,requirements.lock,.)
 	@if $(LOCKS_FIT); then echo "  and torch, of the build that the index has for this machine"; \
 		$(PIP_INSTALL) --quiet --constraint constraints.txt torch \
-		&& $(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .; fi
+		&& PYTHONWARNINGS=ignore $(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .; fi
 	touch $@
 
 $(INSTALLED_EXTRAS): $(INSTALLED) requirements-extras.lock
