@@ -29,7 +29,7 @@ def command(
         alpha=found.gate.alpha,
         approval=found.gate.approval,
         group=group,
-        rules=found.gate,
+        rules=found.gate.digest(),
     )
     actions = read_actions(registry.models.get(project).tags).entries
     told = state_of(found, registry)

@@ -5,6 +5,8 @@ from typing import Any
 
 from desk import Desk
 
+from tests.world import write_batch
+from visionops_assets.dataset.publishing import Publisher
 from visionops_assets.evaluation.verdicts import read_ledger
 
 FLOORS = {"overall": 0.4, "batch": 0.4, "min_samples": 10}
@@ -63,19 +65,31 @@ def test_rules_that_go_to_and_fro_are_asked_once_each_and_another_claim_takes_a_
     assert desk.json("status", "shapes")["level_left"] < before
 
 
-def test_a_week_whose_holdout_is_too_small_spends_nothing_until_it_is_enough(desk_of_promoted: Desk) -> None:
+def test_a_week_that_was_seen_on_too_small_a_holdout_took_a_place(desk_of_promoted: Desk) -> None:
+    """Who is asked when it has grown may have been chosen by what was seen."""
     desk = desk_of_promoted
     first = places(desk)
     desk.use(min_holdout=1000)
     desk.world.publish("week-02", 90, seed=2)
     (small,) = tick(desk)
     assert small["outcome"] == "insufficient" and "the gate asks for at least 1000" in small["reason"]
-    state = desk.json("status", "shapes")
-    assert state["level_left"] == 0.025 and places(desk) == first
-    desk.use(min_holdout=10, approval="manual")
-    assert desk.json("status", "shapes")["level_left"] < 0.025, "it would have been enough"
-    assert tick(desk)[0]["outcome"] == "awaiting_approval"
-    assert outcomes(desk)[1:] == [("INSUFFICIENT", 1), ("PASS", 1)] and places(desk) == first + 1
+    assert desk.json("status", "shapes")["level_left"] < 0.025 and places(desk) == first + 1
+
+
+def test_the_same_model_asked_on_a_holdout_that_grew_takes_another_place(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.use(floors={**FLOORS, "overall": 0.999999, "batch": 0.999999})
+    desk.world.publish("week-02", 90, seed=2, wrong=0.15)
+    (first,) = tick(desk)
+    more = write_batch(desk.world.root / "more", 30, 3) / "labels.csv"
+    head, *rows = more.read_text().splitlines()
+    more.write_text("\n".join([f"{head},split", *(f"{row},holdout" for row in rows)]))
+    Publisher(desk.world.project, desk.world.lakefs, desk.world.artifacts).publish(more.parent, "week-03")
+    (again,) = tick(desk)
+    assert first["outcome"] == again["outcome"] == "refused" and first["partition"] != again["partition"]
+    asked = read_ledger(desk.world.registry.models.get("shapes").tags)[-2:]
+    assert asked[0].challenger_sha256 == asked[1].challenger_sha256, "no image to train on came"
+    assert outcomes(desk)[1:] == [("FAIL", 1), ("FAIL", 2)]
 
 
 def test_what_an_earlier_release_decided_is_not_asked_again(desk_of_promoted: Desk) -> None:

@@ -1,8 +1,10 @@
 """Who is the k-th challenger of a champion."""
 
+import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from visionops_assets.evaluation.ledger import Decision, HoldoutSize, level_left, next_turn, turn_of
+from visionops_assets.evaluation.ledger import Decision, level_left, next_turn, turn_of
 
 
 def test_each_new_challenger_takes_the_next_place() -> None:
@@ -62,27 +64,15 @@ def test_a_claim_that_was_not_written_down_is_the_first_one_that_is_made_after_i
     assert [turn_of("one", "champion", earlier, claim) for claim in ("a", "b")] == [1, 3]
 
 
-@pytest.mark.parametrize(
-    ("size", "superior", "can_show"),
-    [
-        (HoldoutSize(30, 30, True), True, True),
-        (HoldoutSize(29, 29, True), True, False),
-        (HoldoutSize(30, 30, False), True, False),
-        (HoldoutSize(300, 1, True), False, False),
-        # All of five groups won is p = 1/32, above the first level, 1/40.
-        (HoldoutSize(300, 5, True), True, False),
-        (HoldoutSize(300, 6, True), True, True),
-        (HoldoutSize(300, 5, True), False, True),
-    ],
-)
-def test_a_holdout_that_can_show_nothing_is_known_before_anybody_answers(
-    size: HoldoutSize, superior: bool, can_show: bool
-) -> None:
-    assert size.can_show(min_holdout=30, alpha=0.05, superior=superior) is can_show
-
-
-def test_what_was_seen_on_too_small_a_holdout_counts_once_it_is_enough() -> None:
-    seen = [Decision("champion", name, "a", 1, untested=True) for name in ("one", "two")]
-    assert next_turn("champion", seen) == 3 and turn_of("two", "champion", seen, "a") == 2
-    taken = [*seen, Decision("champion", "two", "a", 2)]
-    assert turn_of("four", "champion", taken, "a") == 3, "no place is given twice"
+def test_the_best_of_many_that_were_seen_on_too_few_groups_is_no_surer_when_one_more_is_there() -> None:
+    """Models no better than the champion win a group by a coin's throw; the best on five groups is asked on six."""
+    random, promoted, trials, groups = np.random.default_rng(0), 0, 400, 5
+    seen = [Decision("champion", str(name)) for name in range(50)]
+    for _ in range(trials):
+        won = random.integers(0, 2, (len(seen), groups)).sum(axis=1)
+        best = int(won.argmax())
+        wins = won[best] + random.integers(0, 2)
+        p = binomtest(int(wins), groups + 1, alternative="greater").pvalue
+        claim = "another holdout, so another claim"
+        promoted += p <= level_left(0.05, turn_of("again", "champion", seen, claim))
+    assert promoted / trials <= 0.05

@@ -7,8 +7,6 @@ from dataclasses import replace
 import pytest
 from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 
-from visionops_assets.evaluation.ledger import HoldoutSize
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdicts import read_ledger, reserve, store
 from visionops_assets.history import HistoryEntry, production, read_history
 from visionops_assets.promotion.change import Change
@@ -249,15 +247,7 @@ def test_places_are_reserved_once_per_pair_and_start_again_with_a_new_champion()
     a, b, c = ("a" * 64, "b" * 64, "c" * 64)
 
     def place(challenger: str, champion: str | None) -> tuple[int, bool]:
-        found = reserve(
-            world,
-            PROJECT,
-            challenger=challenger,
-            champion=champion,
-            verdict="v" * 64,
-            rules=GateRules(),
-            holdout=HoldoutSize(100, 100, True),
-        )
+        found = reserve(world, PROJECT, challenger=challenger, champion=champion, verdict="v" * 64)
         return found.k, found.new
 
     assert place(a, None) == (1, True)

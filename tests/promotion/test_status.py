@@ -6,8 +6,6 @@ import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_records import TAG_WEIGHTS
-from visionops_assets.evaluation.ledger import HoldoutSize
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded
 from visionops_assets.evaluation.verdicts import reserve
 from visionops_assets.promotion.answers import approve, reject
@@ -57,15 +55,7 @@ def test_level_left_falls_with_every_challenger_and_starts_again_with_a_new_cham
     champion = world.made[2].weights_sha256
     for name in ("three", "four"):
         challenger = trained(world, name).tags[TAG_WEIGHTS]
-        reserve(
-            world,
-            PROJECT,
-            challenger=challenger,
-            champion=champion,
-            verdict="v" * 64,
-            rules=GateRules(),
-            holdout=HoldoutSize(100, 100, True),
-        )
+        reserve(world, PROJECT, challenger=challenger, champion=champion, verdict="v" * 64)
     assert status(world, PROJECT, alpha=0.05).level_left == pytest.approx(0.05 / 12)
     verdict = judged(world, world.run_records["run-three"])
     promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(3))

@@ -187,7 +187,7 @@ class _Judging:
             holdout_share=len(self.holdout) / len(self.version.used),
             leaks=self._leaks(),
             kind=self.kind,
-            k=self._turn(predictions),
+            k=self._turn(),
             created_at=datetime.now(UTC),
             dagster_run_id=dagster_run_id,
             task=self.project.task,
@@ -220,9 +220,9 @@ class _Judging:
             published=publications(self.lakefs, self.project).standing,
         )
 
-    def _turn(self, predictions: pd.DataFrame) -> int:
+    def _turn(self) -> int:
         against = self.champion.weights_sha256 if self.champion else None
-        challenger, gate = self.challenger.weights_sha256, self.project.gate
+        challenger, claim = self.challenger.weights_sha256, self.project.gate.claim(self.holdout_digest)
         if self.kind == "decision":
             return verdicts.reserve(
                 self.registry,
@@ -230,11 +230,10 @@ class _Judging:
                 challenger=challenger,
                 champion=against,
                 verdict=self.identity,
-                rules=gate,
-                holdout=self.task.size(predictions, self.project.classes),
+                claim=claim,
             ).k
-        tags = self.registry.models.get(self.project.project).tags
-        return turn_of(challenger, against, verdicts.read_ledger(tags, gate), gate.claim())
+        ledger = verdicts.read_ledger(self.registry.models.get(self.project.project).tags)
+        return turn_of(challenger, against, ledger, claim)
 
     def _score(self, run_id: str, onnx_sha256: str, who: str) -> Any:
         answers = self.scorer.answers(self.holdout, run_id, onnx_sha256, who)

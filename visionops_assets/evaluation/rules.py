@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from resources.nearest import there_are
-from visionops_assets.evaluation.ledger import HoldoutSize
 from visionops_assets.evaluation.power import rows_for_no_loss
 
 # The slices that projects have without declaring them, the last one in detection only.
@@ -215,22 +214,18 @@ class GateRules(_Section):
         """What bears on a verdict, as JSON."""
         return self.model_dump(mode="json", exclude={"approval"})
 
-    def claim(self) -> str:
+    def claim(self, holdout_sha256: str) -> str:
         """SHA-256 of what is claimed of a challenger: the test that a wrong promotion has to survive.
 
-        Floors, slices and the size of the holdout only refuse, and a level that is raised gives the same p another
-        limit: under those the same claim is asked again. Another metric, null or draw of the bootstrap is another
-        claim.
+        Floors, slices and the least size of the holdout only refuse, and a level that is raised gives the same p
+        another limit: under those the same claim is asked again. Another metric, null or draw of the bootstrap is
+        another claim, and so are other images: asked on a holdout again and again while it grows, a model that is no
+        better would pass one day at any one level (Robbins 1952).
         """
         names = ["require", "costs", "bootstrap"]
         if self.require == "non_inferior":
             names.append("min_improvement")
-        return _digest({name: self.bearing()[name] for name in names})
-
-    def can_pass_on(self, holdout: HoldoutSize) -> bool:
-        """Whether a holdout could show what these rules ask for, whatever the models answer."""
-        superior = self.require == "superior"
-        return holdout.can_show(min_holdout=self.min_holdout, alpha=self.alpha, superior=superior)
+        return _digest({"holdout": holdout_sha256, **{name: self.bearing()[name] for name in names}})
 
     def check_task(self, task: str) -> None:
         """Raise ValueError if a rule means nothing in the project's task."""

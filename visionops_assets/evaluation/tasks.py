@@ -15,7 +15,6 @@ from visionops_assets.evaluation.detection_pictures import examples_picture
 from visionops_assets.evaluation.detections import detect, detections_table
 from visionops_assets.evaluation.evidence import measure
 from visionops_assets.evaluation.faults import table_faults
-from visionops_assets.evaluation.ledger import HoldoutSize
 from visionops_assets.evaluation.predictions import predictions_table, scores_of
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
@@ -55,15 +54,6 @@ class EvaluationTask(ABC):
     def absence(self, predictions: pd.DataFrame) -> str | None:
         """What a sound table lacks altogether, so that nothing can be judged; None where it does not."""
         return "the holdout has no image." if predictions.empty else None
-
-    def size(self, predictions: pd.DataFrame, classes: Sequence[str]) -> HoldoutSize:
-        """How much the table's holdout can show, whatever the models answered."""
-        present = len(self._labels(predictions) & set(classes))
-        several = present >= min(2, len(classes))
-        return HoldoutSize(len(predictions), int(predictions["group"].nunique()), several)
-
-    def _labels(self, predictions: pd.DataFrame) -> set[str]:
-        return set(predictions["label"])
 
     @abstractmethod
     def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
@@ -112,9 +102,6 @@ class _Detection(EvaluationTask):
         if not predictions.empty and predictions["boxes"].map(len).sum() == 0:
             return "the holdout has no box to find."
         return super().absence(predictions)
-
-    def _labels(self, predictions: pd.DataFrame) -> set[str]:
-        return {box["label"] for boxes in predictions["boxes"] for box in boxes}
 
     def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
         return measure_detection(predictions, rules, context)

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.nearest import there_are
 from visionops_assets import journal
-from visionops_assets.evaluation.ledger import Decision, HoldoutSize, turn_of
-from visionops_assets.evaluation.rules import GateRules
+from visionops_assets.evaluation.ledger import Decision, turn_of
 from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
 from visionops_assets.journal import Entry
 from visionops_assets.refusals import VerdictMissing
@@ -29,10 +28,7 @@ _SHORT = 12
 
 
 class DecisionEntry(Entry):
-    """Format 1: a challenger that was given its place k before it was judged, and what was claimed of it.
-
-    `holdout` is set where it could not show anything under the rules of then: the place was not taken.
-    """
+    """Format 1: a challenger that was given its place k before it was judged, and what was claimed of it."""
 
     format: Literal[1] = 1
     champion: str | None
@@ -40,7 +36,6 @@ class DecisionEntry(Entry):
     k: int
     verdict: str
     claim: str | None = None
-    holdout: HoldoutSize | None = None
 
 
 class ListedVerdict(BaseModel):
@@ -82,24 +77,18 @@ def reserve(
     challenger: str,
     champion: str | None,
     verdict: str,
-    rules: GateRules,
-    holdout: HoldoutSize,
+    claim: str | None = None,
 ) -> Reservation:
     """Take the next place for a claim before it is judged; one that was made of this challenger before keeps its own.
 
-    A model judged against itself takes none: it can replace nothing. Nor does one on a `holdout` that cannot show
-    anything under `rules`, which is written down.
+    A model judged against itself takes none: it can replace nothing.
 
-    `challenger` and `champion` are SHA-256 of weights, `verdict` the identity that the verdict will have. Only
-    decisions reserve. Raises `PromotionLocked`, `RegistryUnavailable`.
+    `challenger` and `champion` are SHA-256 of weights, `verdict` the identity that the verdict will have, `claim` that
+    of the rules. Only decisions reserve. Raises `PromotionLocked`, `RegistryUnavailable`.
     """
-    claim, untested = rules.claim(), not rules.can_pass_on(holdout)
     with registry.lock(project):
         ledger = journal.read(registry.models.get(project).tags, journal.DECISIONS, DecisionEntry)
-        against = [
-            each for each in ledger.entries if (each.champion, each.challenger) == (champion, challenger)
-        ]
-        same = [each for each in against if each.holdout is None]
+        same = [each for each in ledger.entries if (each.champion, each.challenger) == (champion, challenger)]
         for entry in same:
             if claim in (entry.claim, None):
                 return Reservation(entry.k, new=False)
@@ -108,9 +97,8 @@ def reserve(
         kept = next((each.k for each in same if each.claim is None and each.k not in written), None)
         # A place that cannot be read was still spent, perhaps against this champion.
         spent = len(ledger.unreadable)
-        k = kept or turn_of(challenger, champion, decisions(ledger.entries, rules), claim, spent)
-        known = any((each.claim, each.holdout) == (claim, holdout) for each in against)
-        if challenger == champion or (untested and known):
+        k = kept or turn_of(challenger, champion, decisions(ledger.entries), claim) + spent
+        if challenger == champion:
             return Reservation(k, new=False)
         entry = DecisionEntry(
             number=ledger.next_number,
@@ -119,24 +107,19 @@ def reserve(
             k=k,
             verdict=verdict,
             claim=claim,
-            holdout=holdout if untested else None,
         )
         registry.models.set_tag(project, journal.tag_name(journal.DECISIONS, entry.number), entry.to_json())
-        return Reservation(k, new=kept is None and not untested)
+        return Reservation(k, new=kept is None)
 
 
-def decisions(entries: tuple[DecisionEntry, ...], rules: GateRules | None = None) -> list[Decision]:
-    """The ledger as `evaluation.ledger` takes it, oldest first: what took a place, and what counts under `rules`."""
-    return [
-        Decision(entry.champion, entry.challenger, entry.claim, entry.k, entry.holdout is not None)
-        for entry in entries
-        if entry.holdout is None or (rules is not None and rules.can_pass_on(entry.holdout))
-    ]
+def decisions(entries: tuple[DecisionEntry, ...]) -> list[Decision]:
+    """The ledger as `evaluation.ledger` takes it, oldest first."""
+    return [Decision(entry.champion, entry.challenger, entry.claim) for entry in entries]
 
 
-def read_ledger(tags: Mapping[str, str], rules: GateRules | None = None) -> list[Decision]:
-    """All decisions of a project that count under `rules`, oldest first, from its registered model's tags."""
-    return decisions(journal.read(tags, journal.DECISIONS, DecisionEntry).entries, rules)
+def read_ledger(tags: Mapping[str, str]) -> list[Decision]:
+    """All decisions of a project, oldest first, from its registered model's tags."""
+    return decisions(journal.read(tags, journal.DECISIONS, DecisionEntry).entries)
 
 
 def verdict_path(identity: str, kind: Kind) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from resources.escaping import markdown, sentence
-from visionops_assets.evaluation.ledger import HoldoutSize
 from visionops_assets.evaluation.phrases import amount, loss_found, percent, points, probability
 from visionops_assets.evaluation.verdict import Comparison, Reason, SliceRow, Verdict
 
@@ -121,19 +120,8 @@ def _lines(verdict: Verdict, rows: int | None) -> Iterator[str]:
 def _kind(verdict: Verdict) -> str:
     if verdict.kind == "what_if":
         return "a what-if, which spends nothing and cannot promote"
-    level = f"level {verdict.alpha_k:.3g}" if verdict.champion and _tests(verdict) else "no level spent"
+    level = f"level {verdict.alpha_k:.3g}" if verdict.champion else "no level spent"
     return f"decision number {verdict.k} against this champion ({level})"
-
-
-def _tests(verdict: Verdict) -> bool:
-    """Whether the holdout could show anything; an earlier release did not write its rules down."""
-    evidence, rules = verdict.evidence, verdict.rules
-    if evidence is None or rules is None:
-        return evidence is not None
-    several = evidence.present_classes >= min(2, evidence.present_classes + len(evidence.absent_classes))
-    return HoldoutSize(evidence.rows, evidence.groups, several).can_show(
-        min_holdout=rules["min_holdout"], alpha=rules["alpha"], superior=rules["require"] == "superior"
-    )
 
 
 def _comparison(comparison: Comparison) -> str:

@@ -9,7 +9,6 @@ from resources.model_errors import ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
 from visionops_assets.disagreements import incomplete
 from visionops_assets.evaluation.ledger import level_left, next_turn
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
 from visionops_assets.history import (
     CHANGES,
@@ -192,9 +191,10 @@ def status(
     alpha: float,
     approval: Approval = "auto",
     group: str = EVERYWHERE,
-    rules: GateRules | None = None,
+    rules: str | None = None,
 ) -> Status:
-    """Read a project's state. `alpha`, `approval` and `rules` are those of its gate. Raises `RegistryUnavailable`."""
+    """Read a project's state. `alpha`, `approval` and the digest of `rules` are those of its gate. Raises
+    `RegistryUnavailable`."""
     model = registry.models.get(project)
     now, champion = production(model, group), _champion(registry, model, group)
     sha256 = champion.weights_sha256 if champion is not None else None
@@ -217,9 +217,9 @@ def status(
         answers=waiting.answers,
         waiting=waiting.unanswered() if approval == "manual" and not now.foreign else (),
         ready=waiting.ready(approval) if group == EVERYWHERE and not now.foreign else None,
-        level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags, rules))),
+        level_left=level_left(alpha, next_turn(sha256, read_ledger(model.tags))),
         labels_needed=asked[-1] if asked else None,
-        rules=rules.digest() if rules is not None else None,
+        rules=rules,
     )
 
 
