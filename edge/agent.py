@@ -13,6 +13,7 @@ from typing import Any
 
 from edge import __version__, machine, states
 from edge.answering import Answering
+from edge.engines import CPU, Engine, Prepare, prepare_in_a_process, tolerated
 from edge.fetch import Client, NoSpace, Unreachable, WrongDigest
 from edge.files import Files
 from edge.formats import GOLDEN, MODEL, Assignment, Manifest, arm_of
@@ -25,7 +26,8 @@ from edge.trust import Distrusted, Looked, Trust
 
 STATUS = "status.json"
 
-Examine = Callable[[Path, Path, Mapping[str, Any], Mapping[str, Any]], "tuple[str | None, str] | None"]
+# A model, its golden answers, rules, budget, and an engine where it has one.
+Examine = Callable[..., "tuple[str | None, str] | None"]
 
 
 class Agent:
@@ -42,6 +44,8 @@ class Agent:
         reporter: Reporter | None = None,
         open_runner: OpenRunner = ProcessRunner,
         examine: Examine = examine_in_a_process,
+        provider: str = CPU,
+        prepare: Prepare = prepare_in_a_process,
         threads: int = 1,
         lock_file: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
@@ -51,10 +55,11 @@ class Agent:
         """Raises `StateError` for a state that another agent wrote."""
         self._files, self._device, self._trust, self._client = files, device, trust, client
         self._reporter, self._examine, self._lock_file = reporter, examine, lock_file
+        self._prepare_model = prepare
         self._now, self._synchronised, self._facts = now, synchronised, facts
         self._own_kbps = client.max_kbps
         self._arm = "control"
-        self.kept = Kept(files, group, now)
+        self.kept = Kept(files, group, now, provider)
         self.answering = Answering(self.kept, device, open_runner, threads)
 
     @property
@@ -100,6 +105,9 @@ class Agent:
         if self.state.phase == "DOWNLOAD" and candidate is not None:
             self._download(candidate)
             return True
+        if self.state.phase == "PREPARE" and candidate is not None:
+            self._prepare(candidate)
+            return True
         if self.state.phase == "SELFTEST" and candidate is not None:
             self._test(candidate)
             return True
@@ -110,6 +118,7 @@ class Agent:
         """Advance as far as it goes without an image."""
         while self.advance():
             pass
+        self._prepare_what_serves()
         self.kept.tidy()
 
     def answer(self, image: bytes) -> dict[str, Any]:
@@ -151,6 +160,7 @@ class Agent:
             "dropped_events": state.dropped,
             "agent": __version__,
             "runtime": str(self._facts()["onnxruntime"]),
+            "provider": self._provider(),
         }
 
     def _problem(self, without: str = "") -> str | None:
@@ -187,7 +197,8 @@ class Agent:
 
     def _wanted(self, looked: Looked, now: datetime) -> Assigned:
         """An assignment as it is meant for this machine."""
-        asked, here = looked.assignment, self._facts()
+        asked, here = looked.assignment, dict(self._facts())
+        here["providers"] = {*here["providers"], self.kept.engines.provider}
         bundles = {id: _bundle(each) for id, each in looked.manifests.items()}
         reasons = {id: machine.unmet(each.requires, here) for id, each in looked.manifests.items()}
         return Assigned(
@@ -213,21 +224,86 @@ class Agent:
             except NoSpace as error:
                 self.kept.change(states.failed, "no_space", self._now(), str(error))
                 return
-        self.kept.change(states.fetched, self._now())
+        prepare = not self.kept.engines.has(candidate)
+        self.kept.change(lambda state: states.fetched(state, self._now(), prepare=prepare))
+
+    def _prepare(self, candidate: Bundle) -> None:
+        """Let the provider compile the candidate, while the good model answers."""
+        kept, engines = self.kept, self.kept.engines
+        if engines.has(candidate):
+            kept.change(states.prepared, self._now())
+            return
+        kept.change(states.prepare_starts, engines.name(candidate), self._now())
+        if self.state.phase != "PREPARE":
+            return
+        engine, said = self._compiled(candidate)
+        if said == "":
+            engines.keep(candidate, engine)
+            kept.change(states.prepared, self._now())
+            return
+        engines.discard(engine)
+        if said is not None:
+            kept.change(states.failed, "unprepared", self._now(), said)
+
+    def _prepare_what_serves(self) -> None:
+        """Another runtime or driver, or a bad disk: what answers by the CPU provider gets its engine, tested first."""
+        kept, serving = self.kept, self.state.serving
+        if serving is None or kept.engines.has(serving):
+            self.problems.pop("engine", None)
+            return
+        name = kept.engines.name(serving)
+        without = f"release {serving.release} answers by {CPU}"
+        if not states.may_prepare(self.state, name, self._now()):
+            self.problems.setdefault(
+                "engine", f"{without}: its engine could not be made, and is tried again a day later"
+            )
+            return
+        kept.change(states.prepare_starts, name, self._now())
+        engine, said = self._compiled(serving)
+        if said == "":
+            found = self._examined(serving, engine)
+            said = "its self-test died" if found is None else "" if found[0] is None else found[1]
+        if said != "":
+            kept.engines.discard(engine)
+            self.problems["engine"] = f"{without}: {said or 'its process died'}"
+            return
+        kept.engines.keep(serving, engine)
+        self.problems.pop("engine", None)
+        self.answering.reopen()
+
+    def _compiled(self, bundle: Bundle) -> tuple[Engine, str | None]:
+        engine = self.kept.engines.begin(bundle, f"{self.state.boots}-{self.state.preparing[1]}")
+        return engine, self._prepare_model(self._files.path(f"blobs/{bundle.digest(MODEL)}"), engine)
+
+    def _examined(self, bundle: Bundle, engine: Engine | None) -> tuple[str | None, str] | None:
+        manifest = self.kept.manifest(bundle)
+        model, golden = (self._files.path(f"blobs/{bundle.digest(name)}") for name in (MODEL, GOLDEN))
+        compiled = (engine,) if engine is not None else ()
+        return self._examine(model, golden, tolerated(manifest.golden, engine), manifest.budget, *compiled)
+
+    def _provider(self) -> str:
+        """By which what serves answers."""
+        serving, engines = self.state.serving, self.kept.engines
+        return engines.provider if serving is not None and engines.has(serving) else CPU
 
     def _test(self, candidate: Bundle) -> None:
         kept = self.kept
         # First: a window that cannot be read must not count as a test.
         may_swap = self.state.good is None or self._may_swap(self._now())
+        if not kept.engines.has(candidate):
+            kept.change(states.unprepared, self._now())
+            return
         kept.change(states.test_starts, self._now())
         if self.state.phase != "SELFTEST":
             return
         if not kept.is_whole(candidate):
             kept.change(states.failed, "bad_digest", self._now(), "its files changed on this disk")
             return
-        manifest = kept.manifest(candidate)
-        model, golden = (self._files.path(f"blobs/{candidate.digest(name)}") for name in (MODEL, GOLDEN))
-        found = self._examine(model, golden, manifest.golden, manifest.budget)
+        engine = kept.engines.of(candidate)
+        if engine is None and kept.engines.needed:
+            kept.change(states.unprepared, self._now())
+            return
+        found = self._examined(candidate, engine)
         if found is None:
             # The process died: the next attempt is counted before it runs, too.
             return

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from edge import states
+from edge.engines import Engine
 from edge.formats import MODEL, Assignment
 from edge.kept import Kept
 from edge.runner import BadImage, OpenRunner, Runner, RunnerDied
@@ -32,6 +33,7 @@ class _Open:
     bundle: Bundle
     runner: Runner
     content: Mapping[str, Any]
+    engine: Engine | None = None
 
 
 class Answering:
@@ -79,6 +81,10 @@ class Answering:
             if self._answered >= frames or age >= timedelta(seconds=seconds):
                 self._kept.change(states.observed, self._kept.now())
 
+    def reopen(self) -> None:
+        """Open what serves anew before the next image: its engine is there now."""
+        self.close()
+
     def close(self) -> None:
         """End what answers."""
         with self._lock:
@@ -107,19 +113,27 @@ class Answering:
             else:
                 kept.good_is_corrupt(serving)
             return None
+        engine = kept.engines.of(serving)
+        compiled = (engine,) if engine is not None else ()
         try:
-            runner = self.open_runner(kept.files.path(f"blobs/{digest}"), self._threads)
+            runner = self.open_runner(kept.files.path(f"blobs/{digest}"), self._threads, *compiled)
         except RunnerDied as error:
             kept.problems["model"] = f"the model of release {serving.release} cannot be opened: {error}"
+            if engine is not None:
+                # It answers without.
+                kept.engines.drop(serving)
             return None
         self._timed.clear()
-        self._open = _Open(serving, runner, kept.manifest(serving).content)
+        self._open = _Open(serving, runner, kept.manifest(serving).content, engine)
         return self._open
 
     def _died(self, opened: _Open, error: RunnerDied) -> None:
         self._close_runner()
         self._kept.problems["model"] = f"the model of release {opened.bundle.release}: {error}"
         self._kept.leave(opened.bundle, error.why, str(error))
+        if opened.engine is not None and self._kept.state.serving == opened.bundle:
+            # The good model answers without what may have killed it.
+            self._kept.engines.drop(opened.bundle)
 
     def _was_right(self, opened: _Open, found: Mapping[str, Any]) -> None:
         kept = self._kept
@@ -128,9 +142,11 @@ class Answering:
             return
         kept.change(states.first_answer)
         self._answered += 1
-        self._timed.append(float(found.get("cpu_ms", 0.0)))
+        if opened.engine is not None or not kept.engines.needed:
+            # The budget is for the provider that was meant.
+            self._timed.append(float(found.get("cpu_ms", 0.0)))
         allowed = float(opened.content["budget"].get("cpu_ms", "inf"))
-        median = statistics.median(self._timed)
+        median = statistics.median(self._timed or (0.0,))
         if len(self._timed) >= FEWEST_TIMED and median > allowed:
             kept.leave(
                 opened.bundle, "slow", f"{median:.1f} ms of processor an image, {allowed:g} are allowed"

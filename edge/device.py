@@ -103,6 +103,7 @@ class Device:
             client=client,
             reporter=reporter,
             threads=settings.threads,
+            provider=settings.provider,
             lock_file=settings.path(settings.lock_file) if settings.lock_file else None,
             **options,
         )

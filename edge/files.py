@@ -45,6 +45,10 @@ class System:
         """Remove a file."""
         path.unlink(missing_ok=True)
 
+    def remove_folder(self, path: Path) -> None:
+        """Remove an empty folder."""
+        path.rmdir()
+
     def make_folder(self, path: Path) -> None:
         """Make a folder and those above it."""
         path.mkdir(parents=True, exist_ok=True)
@@ -95,6 +99,13 @@ class Files:
         """The files right in a folder."""
         try:
             return sorted(each.name for each in self.path(folder).iterdir() if each.is_file())
+        except FileNotFoundError:
+            return []
+
+    def folders(self, folder: str) -> list[str]:
+        """The folders right in a folder."""
+        try:
+            return sorted(each.name for each in self.path(folder).iterdir() if each.is_dir())
         except FileNotFoundError:
             return []
 
@@ -167,3 +178,22 @@ class Files:
         if path.exists():
             self._system.remove(path)
             self._system.sync_folder(path.parent)
+
+    def sync_tree(self, name: str) -> list[str]:
+        """Wait until what another process wrote below a folder is on the disk. The files, relative to it."""
+        root = self.path(name)
+        found = sorted(path for path in root.rglob("*") if path.is_file())
+        for path in found:
+            self._system.sync(path)
+        for path in sorted(each for each in root.rglob("*") if each.is_dir()):
+            self._system.sync_folder(path)
+        self._system.sync_folder(root)
+        return [path.relative_to(root).as_posix() for path in found]
+
+    def remove_tree(self, name: str) -> None:
+        """Remove a folder and all below it."""
+        root = self.path(name)
+        for path in sorted(root.rglob("*"), reverse=True):
+            (self._system.remove_folder if path.is_dir() else self._system.remove)(path)
+        self._system.remove_folder(root)
+        self._system.sync_folder(root.parent)

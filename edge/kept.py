@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from edge import state_file, states
+from edge.engines import CPU, Engines
 from edge.fetch import PIECE
 from edge.files import Files
 from edge.formats import Manifest, canonical, manifest_of
@@ -21,9 +22,10 @@ STATE = "state.json"
 class Kept:
     """The state and files of one device. `problems` is what is wrong now, by who found it."""
 
-    def __init__(self, files: Files, group: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, files: Files, group: str, now: Callable[[], datetime], provider: str = CPU) -> None:
         """A process of the agent starts. Raises `StateError` for a state that another agent wrote."""
         self.files, self.now = files, now
+        self.engines = Engines(files, provider)
         self.problems: dict[str, str] = {}
         # Held while the state and what hangs on it must not be changed by another thread.
         self.changing = threading.RLock()
@@ -89,6 +91,7 @@ class Kept:
                 for name in self.files.names(folder):
                     if name not in kept:
                         self.files.remove(f"{folder}/{name}")
+            self.engines.tidy(held)
 
     def _read(self) -> State:
         content = self.files.read(STATE)

@@ -17,18 +17,31 @@ MACHINES = ("x86_64", "aarch64")
 # From which ONNX Runtime on an opset, and an IR version, can be read.
 RUNTIME_OF_OPSET = {17: "1.12", 18: "1.14", 19: "1.15", 20: "1.17", 21: "1.18", 22: "1.21", 23: "1.22"}
 RUNTIME_OF_IR = {8: "1.11", 9: "1.15", 10: "1.18", 11: "1.22"}
+# One for other providers takes the place of the plain one.
+_RUNTIMES = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 def facts() -> dict[str, Any]:
     """What `requires` of a bundle is held against."""
     return {
-        "onnxruntime": metadata.version("onnxruntime"),
+        "onnxruntime": _onnxruntime(),
         "machine": platform.machine(),
         "memory_mb": _memory_mb(),
         "providers": ["CPUExecutionProvider"],
         "python": platform.python_version(),
     }
+
+
+def engine_identity() -> str:
+    """What a compiled model depends on beside its provider: this machine, its runtime and its GPU's driver."""
+    parts = [platform.machine(), _onnxruntime()]
+    for file in ("/etc/machine-id", "/proc/driver/nvidia/version"):
+        try:
+            parts.append(Path(file).read_text(errors="replace").strip())
+        except OSError:
+            parts.append("")
+    return "\n".join(parts)
 
 
 def unsupported() -> str | None:
@@ -91,6 +104,16 @@ def in_window(window: Mapping[str, Any] | None, now: datetime) -> bool:
     if at >= first:
         return today in days
     return at < last and (here - timedelta(days=1)).weekday() in days
+
+
+def _onnxruntime() -> str:
+    """The version of ONNX Runtime, which is distributed by several names."""
+    for name in _RUNTIMES:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "0"
 
 
 def _memory_mb() -> float:

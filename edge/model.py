@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from edge.answers import boxes_in_image, classified, detected, unknown_class
 from edge.decode import Resize, Target, decode_with_header
 from edge.image_header import Header
+
+if TYPE_CHECKING:
+    from edge.engines import Engine
 
 _FORMAT = "1"
 TASKS = ("classification", "detection")
@@ -90,8 +93,12 @@ class Model:
         return detected([each for each in found if each["score"] >= least])
 
 
-def open_model(path: Path, threads: int = 1, *, spinning: bool = False) -> Model:
-    """Open a file of format 1; `threads` 0 lets ONNX Runtime choose. Raises `ModelFileError`, naming no file.
+def open_model(
+    path: Path, threads: int = 1, *, spinning: bool = False, engine: Engine | None = None
+) -> Model:
+    """Open a file of format 1, by the CPU provider or by that of an engine; `threads` 0 lets ONNX Runtime choose.
+
+    Raises `ModelFileError`, naming no file.
 
     Threads that spin while they wait answer sooner, and take the processor from whatever else runs, as a camera.
     """
@@ -104,10 +111,14 @@ def open_model(path: Path, threads: int = 1, *, spinning: bool = False) -> Model
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"] if engine is None else engine.providers()
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         described = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # ONNX Runtime's errors share no other base.
         raise ModelFileError(f"ONNX Runtime cannot open it ({error})"[:500]) from error
+    if engine is not None and engine.provider not in session.get_providers():
+        # ONNX Runtime takes another one without a word.
+        raise ModelFileError(f"this ONNX Runtime does not run it by {engine.provider}")
     if described.get("visionops.format") != _FORMAT:
         raise ModelFileError(
             f"its `visionops.format` should be {_FORMAT!r}, is {described.get('visionops.format')!r}"

@@ -12,12 +12,15 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.model import Model, ModelFileError, NotFinite, open_model
+
+if TYPE_CHECKING:
+    from edge.engines import Engine
 
 # Beyond it the process is ended by the system: a model that loops takes no machine down.
 MOST_CPU_SECONDS = 60
@@ -59,12 +62,16 @@ class Golden:
 
 
 def examine(
-    model: Path, golden: Path, rules: Mapping[str, Any], budget: Mapping[str, Any]
+    model: Path,
+    golden: Path,
+    rules: Mapping[str, Any],
+    budget: Mapping[str, Any],
+    engine: Engine | None = None,
 ) -> tuple[str | None, str]:
     """Why a file is refused, None if it is not, and what was measured, in words."""
     try:
         asked = Golden.read(golden.read_bytes())
-        opened = open_model(model)
+        opened = open_model(model, engine=engine)
         if len(asked.images) < FEWEST_IMAGES or set(asked.answers) != set(opened.outputs):
             return "selftest", "the golden images are not what this model answers"
         answers: list[list[NDArray[Any]]] = []
@@ -136,10 +143,13 @@ def _boxes_apart(
 
 def main() -> None:
     """Examine in this process, within limits, and say what was found as JSON."""
-    model, golden, rules, budget = json.loads(sys.argv[1])
+    from edge.engines import Engine
+
+    model, golden, rules, budget, *compiled = json.loads(sys.argv[1])
+    engine = Engine(compiled[0], Path(compiled[1])) if compiled else None
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    print(json.dumps(examine(Path(model), Path(golden), rules, budget)))
+    print(json.dumps(examine(Path(model), Path(golden), rules, budget, engine)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ FORMAT = 1
 _TEXT, _TEXT_OR_NONE, _TABLE_OR_NONE = (str,), (str, type(None)), (dict, type(None))
 # What JSON may say where.
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("project", "group", "device", "repository", "state"), _TEXT),
+    **dict.fromkeys(("project", "group", "device", "repository", "state", "provider"), _TEXT),
     **dict.fromkeys(
         ("reports", "token_file", "ca", "certificate", "certificate_key", "proxy", "lock_file"), _TEXT_OR_NONE
     ),
@@ -56,6 +56,8 @@ class Settings:
     max_kbps: float | None = None
     lock_file: str | None = None
     threads: int = 1
+    # Of ONNX Runtime; what it compiles is made before a model answers.
+    provider: str = "CPUExecutionProvider"
     key_readable_by_others: bool = False
 
     @classmethod

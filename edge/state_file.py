@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FORMAT = 1
-Phase = Literal["EMPTY", "IDLE", "DOWNLOAD", "SELFTEST", "SHADOW", "TRIAL"]
+Phase = Literal["EMPTY", "IDLE", "DOWNLOAD", "PREPARE", "SELFTEST", "SHADOW", "TRIAL"]
 
 
 class StateError(ValueError):
@@ -37,6 +37,8 @@ class State:
     phase: Phase = "EMPTY"
     rollout: str = ""
     group: str = ""
+    # The engine that is being made, how often that was begun, and when last.
+    preparing: tuple[str, int, str] = ("", 0, "")
     tests: int = 0
     starts: int = 0
     wrong_digests: int = 0
@@ -85,6 +87,8 @@ def from_json(content: Any) -> State:
         for name in ("good", "previous", "candidate"):
             known[name] = _bundle(known.get(name))
         known["quarantine"] = tuple((str(a), str(b), str(c)) for a, b, c in known.get("quarantine", ()))
+        name, count, at = known.get("preparing", State.preparing)
+        known["preparing"] = (str(name), int(count), str(at))
         known["outbox"] = tuple(dict(each) for each in known.get("outbox", ()))
         return State(**known)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -8,6 +8,7 @@ reads it and goes on:
 | EMPTY | nothing answers yet; an assignment leads to DOWNLOAD |
 | IDLE | `good` answers |
 | DOWNLOAD | `good` answers; the candidate's files are fetched |
+| PREPARE | `good` answers; the candidate is compiled for this machine, each attempt counted before it runs |
 | SELFTEST | `good` answers; the candidate answers its golden images in a process of its own, counted before it runs |
 | SHADOW | `good` answers; the candidate is whole and tested, and waits for its trial |
 | TRIAL | the candidate answers, each start counted before it loads; a failure leads back to `good` |
@@ -25,6 +26,7 @@ from edge.state_file import Bundle, Phase, State
 
 Arm = Literal["trial", "shadow", "control"]
 
+MOST_PREPARES = 3
 MOST_TESTS = 4
 MOST_STARTS = 3
 MOST_WRONG_DIGESTS = 3
@@ -36,7 +38,7 @@ _NUMBER = re.compile(r"\d[\d,.]*")
 
 # What may have been the device's own trouble is tried again after this time.
 LAPSES_AFTER = timedelta(hours=24)
-LAPSING = frozenset({"selftest_died", "no_space", "slow", "bad_digest"})
+LAPSING = frozenset({"unprepared", "selftest_died", "no_space", "slow", "bad_digest"})
 # These end as soon as what they were refused for is no longer so.
 RECHECKED = frozenset({"wrong_runtime", "below_floor", "revoked"})
 
@@ -89,6 +91,7 @@ def assigned(state: State, wanted: Assigned, now: datetime, *, previous_whole: b
         candidate=goal,
         phase="DOWNLOAD",
         rollout=wanted.rollout if goal == wanted.candidate else "",
+        preparing=State.preparing,
         tests=0,
         starts=0,
         wrong_digests=0,
@@ -98,9 +101,39 @@ def assigned(state: State, wanted: Assigned, now: datetime, *, previous_whole: b
     return _told(state, "assigned", now, bundle=goal.id)
 
 
-def fetched(state: State, now: datetime) -> State:
-    """All files of the candidate are there, right by digest."""
+def fetched(state: State, now: datetime, *, prepare: bool = False) -> State:
+    """All files of the candidate are there, right by digest; `prepare`: it has to be compiled for this machine."""
+    return _enter(state, "PREPARE" if prepare else "SELFTEST", now)
+
+
+def may_prepare(state: State, engine: str, now: datetime) -> bool:
+    """Whether an engine was not begun too often; what may have been a moment's trouble is forgotten after a day."""
+    name, count, at = state.preparing
+    if name != engine or count < MOST_PREPARES:
+        return True
+    return not timedelta(0) <= now - datetime.fromisoformat(at) < LAPSES_AFTER
+
+
+def prepare_starts(state: State, engine: str, now: datetime) -> State:
+    """Count an attempt before it runs: one that takes the whole machine down is counted too.
+
+    A candidate that cannot be prepared is left; what serves already answers without its engine.
+    """
+    if not may_prepare(state, engine, now):
+        return failed(state, "unprepared", now, "its process died") if state.phase == "PREPARE" else state
+    name, count, _ = state.preparing
+    again = name == engine and count < MOST_PREPARES
+    return replace(state, preparing=(engine, count + 1 if again else 1, _time(now)))
+
+
+def prepared(state: State, now: datetime) -> State:
+    """The candidate's engine is there, or none is needed any more."""
     return _enter(state, "SELFTEST", now)
+
+
+def unprepared(state: State, now: datetime) -> State:
+    """The engine of a candidate that is not tested yet is gone, as after another runtime was installed."""
+    return _enter(state, "PREPARE", now) if state.phase == "SELFTEST" else state
 
 
 def wrong_digest(state: State, now: datetime) -> State:

@@ -46,6 +46,15 @@ def publish(
     memory_mb: Annotated[
         float | None, typer.Option(min=1, help="The most memory the model's process may take on a device.")
     ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROVIDER=X",
+            help="The most an answer may differ by a provider of devices, such as TensorrtExecutionProvider=0.01; "
+            "several times. Default: 0.001.",
+            show_default=False,
+        ),
+    ] = None,
     observe: Annotated[
         int | None, typer.Option(min=1, help="Right answers until a device keeps the model; by default 200.")
     ] = None,
@@ -83,6 +92,10 @@ def publish(
     from visionops_assets.evaluation.shipped import fetch_model
     from visionops_assets.history import nothing_runs, read_history
 
+    budget = {
+        name: value for name, value in {"cpu_ms": cpu_ms, "memory_mb": memory_mb}.items() if value is not None
+    }
+    tolerances = dict(_tolerance(each) for each in tolerance or ())
     found, registry = services.project(project), services.registry()
     services.actor()
     model = registry.models.get(project)
@@ -110,13 +123,13 @@ def publish(
                 artifacts=services.artifacts(),
                 samples=home.cache() / "samples",
             )
-        budget = {"cpu_ms": cpu_ms, "memory_mb": memory_mb}
         return make_bundle(
             record,
             data,
             images,
             release=release,
-            budget={name: value for name, value in budget.items() if value is not None},
+            budget=budget,
+            tolerances=tolerances,
             verdict=next((each for each in reversed(verdicts) if each), None),
         )
 
@@ -128,7 +141,21 @@ def publish(
     }
     with changing(project) as repository:
         repository.add_group(check_group(group))
-        done = publish_model(repository, group, record.onnx_sha256, make, options, floor=floor, anew=anew)
+        done = publish_model(
+            repository,
+            group,
+            record.onnx_sha256,
+            make,
+            options,
+            floor=floor,
+            anew=anew,
+            signed={
+                "budget": budget,
+                "golden": {"providers": {name: {"tolerance": value} for name, value in tolerances.items()}}
+                if tolerances
+                else {},
+            },
+        )
         renewed = repository.refresh() if not done.changed else []
     _tell_published(project, number, done, renewed, as_json)
 
@@ -206,6 +233,20 @@ def _tell_published(
         typer.echo(f"{what} is what {done.group} runs already (serial {done.serial})")
         if renewed:
             typer.echo(f"signed anew: {', '.join(renewed)}")
+
+
+def _tolerance(text: str) -> tuple[str, float]:
+    """A provider, and how far its answers may differ, from `PROVIDER=X`."""
+    provider, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not provider.endswith("ExecutionProvider") or not 0 <= value < 1:
+        raise typer.BadParameter(
+            f"{text!r} is no tolerance such as TensorrtExecutionProvider=0.01", param_hint="--tolerance"
+        )
+    return provider, value
 
 
 def _window(text: str) -> dict[str, Any]:

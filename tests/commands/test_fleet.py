@@ -149,8 +149,18 @@ def test_what_cannot_be_done_is_said_in_one_line(
     said = fails(desk, "fleet", "publish", "shapes", "--group", "line-1", "--window", "tonight")
     assert "no window such as" in said
     assert "line-1" in desk.run("fleet", "publish", "shapes", "--group", "line-1", "--window", "22:00-05:00")
+    publish = ("fleet", "publish", "shapes", "--group", "line-1")
+    # What approvers signed is not changed by typing something else.
+    said = fails(desk, *publish, "--cpu-ms", "7")
+    assert "release 1 of this model is signed with budget cpu_ms unstated, not 7.0: --anew" in said
+    for wrong in ("tensorrt", "TensorrtExecutionProvider=much", "TensorrtExecutionProvider=1.5"):
+        assert "Invalid value for --tolerance" in fails(desk, *publish, "--tolerance", wrong)
+    tolerance = ("--tolerance", "TensorrtExecutionProvider=0.01")
+    assert "--anew" in fails(desk, *publish, *tolerance)
+    assert "as release 2" in desk.run(*publish, *tolerance, "--anew", "--cpu-ms", "70")
+    assert "runs already" in desk.run(*publish, *tolerance, "--cpu-ms", "70")
     said = fails(desk, "fleet", "publish", "shapes", "--group", "line-1", "--floor", "7")
-    assert "would refuse release 1 itself" in said
+    assert "would refuse release 2 itself" in said
     assert "belongs to line-2" in desk.run("fleet", "move", "shapes", "cam-17", "--group", "line-2")
     assert "is no role" in fails(desk, "fleet", "keys", "rotate", "toor")
     assert "timestamp is signed by" in desk.run("fleet", "keys", "rotate", "timestamp").replace(

@@ -37,6 +37,9 @@ class KilledAt(System):
     def remove(self, path: Path) -> None:
         self._do(lambda: super(KilledAt, self).remove(path))
 
+    def remove_folder(self, path: Path) -> None:
+        self._do(lambda: super(KilledAt, self).remove_folder(path))
+
     def make_folder(self, path: Path) -> None:
         self._do(lambda: super(KilledAt, self).make_folder(path))
 

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from edge.agent import Agent
+from edge.engines import CPU, prepare_in_a_process
 from edge.fetch import Client
 from edge.files import Files, System
 from edge.formats import GOLDEN, MODEL, canonical
@@ -163,6 +164,8 @@ class Device:
     system: System = field(default_factory=System)
     open_runner: Callable[..., Any] = OpenedHere
     examine: Callable[..., Any] = examine
+    provider: str = CPU
+    prepare: Callable[..., Any] = prepare_in_a_process
     facts: Mapping[str, Any] = field(
         default_factory=lambda: {
             "onnxruntime": "1.32.0",
@@ -198,6 +201,8 @@ class Device:
             ),
             open_runner=self.open_runner,
             examine=self.examine,
+            provider=self.provider,
+            prepare=self.prepare,
             now=self.fleet.clock,
             synchronised=lambda: self.synchronised,
             facts=lambda: self.facts,

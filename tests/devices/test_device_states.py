@@ -50,7 +50,7 @@ def test_a_new_device_takes_the_base_through_every_phase() -> None:
     assert events(state) == ["assigned", "trial", "committed"]
 
 
-@pytest.mark.parametrize("phase", ["DOWNLOAD", "SELFTEST", "SHADOW"])
+@pytest.mark.parametrize("phase", ["DOWNLOAD", "PREPARE", "SELFTEST", "SHADOW"])
 def test_only_a_trial_lets_a_candidate_answer(phase: state_file.Phase) -> None:
     assert replace(runs(ONE), candidate=TWO, phase=phase).serving == ONE
 
@@ -102,6 +102,32 @@ def test_self_tests_that_die_are_counted_before_and_lapse_after_a_day() -> None:
     assert asked(state, TWO).phase == "IDLE"
     later = states.assigned(state, Assigned(TWO), NOW + timedelta(hours=25), previous_whole=True)
     assert later.phase == "DOWNLOAD"
+
+
+def test_what_is_compiled_for_a_machine_is_counted_before_and_lapses_after_a_day() -> None:
+    state = states.fetched(asked(runs(ONE), TWO), NOW, prepare=True)
+    for count in range(1, states.MOST_PREPARES + 1):
+        state = states.prepare_starts(state, "engine-2", NOW)
+        assert (state.phase, state.serving, state.preparing[1]) == ("PREPARE", ONE, count)
+    assert states.prepared(state, NOW).phase == "SELFTEST"
+    left = states.prepare_starts(state, "engine-2", NOW)
+    assert (left.phase, left.serving, left.quarantined(TWO)) == ("IDLE", ONE, "unprepared")
+    assert asked(left, TWO).phase == "IDLE"
+    again = states.assigned(left, Assigned(TWO), NOW + timedelta(hours=25), previous_whole=True)
+    assert again.phase == "DOWNLOAD" and states.may_prepare(again, "engine-2", NOW)
+
+
+def test_what_serves_is_never_left_for_an_engine_that_cannot_be_made() -> None:
+    for serving in (runs(ONE), in_trial(runs(ONE), TWO), in_trial(State(), ONE)):
+        state = serving
+        for _ in range(states.MOST_PREPARES + 2):
+            state = states.prepare_starts(state, "engine", NOW)
+        assert state == replace(serving, preparing=state.preparing)
+        assert not states.may_prepare(state, "engine", NOW)
+        # A clock that went back holds nothing for years; another runtime is another engine.
+        assert states.may_prepare(state, "engine", NOW - timedelta(days=9))
+        assert states.may_prepare(state, "engine", NOW + timedelta(hours=25))
+        assert states.may_prepare(state, "other", NOW)
 
 
 @pytest.mark.parametrize("why", ["selftest", "crash", "not_finite", "start_limit", "memory", "loop"])
@@ -193,10 +219,12 @@ class Walk:
             what = {
                 "DOWNLOAD": [
                     states.fetched,
+                    lambda s, n: states.fetched(s, n, prepare=True),
                     states.wrong_digest,
                     lambda s, n: states.failed(s, "no_space", n),
                 ],
-                "SELFTEST": [states.test_starts, lambda s, n: states.tested(s, arm, n)],
+                "PREPARE": [lambda s, n: states.prepare_starts(s, "engine", n), states.prepared],
+                "SELFTEST": [states.test_starts, lambda s, n: states.tested(s, arm, n), states.unprepared],
                 "SHADOW": [lambda s, n: states.failed(s, "shadow_crash", n)],
                 "TRIAL": [states.starts, states.observed, lambda s, n: states.failed(s, "crash", n)],
             }[state.phase]

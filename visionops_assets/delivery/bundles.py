@@ -77,10 +77,14 @@ def make_bundle(
     *,
     release: int,
     budget: Mapping[str, float],
+    tolerances: Mapping[str, float] | None = None,
     verdict: str | None = None,
     variant: str = "fp32",
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A manifest, and the files it names. A black and a white image are added to those given."""
+    """A manifest, and the files it names. A black and a white image are added to those given.
+
+    `tolerances`: by provider of ONNX Runtime, the most that an answer may differ on a device.
+    """
     import onnx
 
     described = onnx.load_from_string(model)
@@ -100,6 +104,9 @@ def make_bundle(
             },
         }
     blobs = {MODEL: model, GOLDEN: golden}
+    rules: dict[str, Any] = {"tolerance": 0.001, "same_first_class": 1.0}
+    if tolerances:
+        rules["providers"] = {name: {"tolerance": value} for name, value in sorted(tolerances.items())}
     memory = RUNNER_MB + 4 * len(model) // 1_000_000
     manifest = {
         "format": FORMAT,
@@ -125,7 +132,7 @@ def make_bundle(
             "memory_mb": memory,
             "providers": ["CPUExecutionProvider"],
         },
-        "golden": {"tolerance": 0.001, "same_first_class": 1.0},
+        "golden": rules,
         "budget": dict(budget),
         "gate": {"verdict": verdict},
     }

@@ -32,12 +32,14 @@ def publish(
     *,
     floor: int | None = None,
     anew: bool = False,
+    signed: Mapping[str, Any] | None = None,
 ) -> Publication:
     """Let a group run the model of this file. `make` makes its bundle as a release, where none is signed yet.
 
     A bundle that was signed before is named again: a rollback takes no approver. `anew`: a new release of it all the
     same, for what lies below the floor. `options` replace those of the group's last assignment. The floor rises to
-    what the base replaces, and never passes it, so that the way back stays open.
+    what the base replaces, and never passes it, so that the way back stays open. `signed` is what of the manifest was
+    asked for, by part: what is signed already cannot be changed. Raises `CannotPublish`.
     """
     before = repository.assignment(group)
     waiting = repository.waiting()
@@ -57,6 +59,7 @@ def publish(
         listed = repository.bundles()
         known = [(id, each) for id, each in listed.items() if each["release"] == manifest["release"]]
     bundle, manifest = known[-1]
+    _require_as_signed(manifest, signed or {})
     release = int(manifest["release"])
     content = {name: value for name, value in (before or {}).items() if name in _KEPT}
     content |= {name: value for name, value in options.items() if value is not None}
@@ -107,6 +110,17 @@ _KEPT = frozenset(
 
 def _options(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in ("serial", "issued_at")}
+
+
+def _require_as_signed(manifest: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    for part, values in asked.items():
+        for name, value in values.items():
+            stated = manifest[part].get(name)
+            if stated != value:
+                raise CannotPublish(
+                    f"release {manifest['release']} of this model is signed with {part} {name} "
+                    f"{'unstated' if stated is None else stated}, not {value}: --anew ships it as another release"
+                )
 
 
 def _is_of(manifest: Mapping[str, Any], onnx_sha256: str) -> bool:
