@@ -7,7 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from visionops_assets.dataset.exposures import ENOUGH, evidence, quantised, usual_difference
+from visionops_assets.dataset.exposures import (
+    ENOUGH,
+    evidence,
+    quantised,
+    stored_as,
+    usual_difference,
+)
 
 Grey = NDArray[np.uint8]
 
@@ -104,3 +110,12 @@ def test_what_was_encoded_is_known() -> None:
     image = exposures(1, noise=1, seed=6)[0]
     assert not quantised(image)
     assert all(quantised(jpeg(image, quality)) for quality in (90, 75, 50, 30))
+
+
+@pytest.mark.parametrize("noise", [1, 3])
+@pytest.mark.parametrize("quality", [95, 92, 90, 85, 75, 60, 50, 30])
+def test_the_table_that_an_image_was_encoded_by_is_known(quality: int, noise: float) -> None:
+    for image in exposures(10, noise, seed=8):
+        image[:40] = 90 + np.arange(112) // 28
+        assert abs(stored_as(jpeg(image, quality)) - quality) <= 1
+        assert stored_as(image) not in range(1, 101)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from visionops_assets.dataset import exposures as exposures_module
 from visionops_assets.dataset.duplicates import correlation, phash
 from visionops_assets.dataset.near_duplicates import find_near_duplicates
 from visionops_assets.evaluation.leakage import perceptual_leaks
@@ -103,6 +105,41 @@ def test_copies_are_found_where_nothing_else_is_like_them(picture: Callable[...,
     images = [picture(seed, 128, 128)[..., 0] for seed in range(6)]
     copies = [COPIES[kind](image) for image in images]
     assert near_duplicates([*images, *copies]) == {(6 + n, n) for n in range(6)}
+
+
+@pytest.fixture
+def made_over(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number for each look at whether one image was made of another."""
+    looks: list[int] = []
+    evidence = exposures_module.evidence
+
+    def counted(*given: Any) -> float:
+        looks.append(len(looks))
+        return evidence(*given)
+
+    monkeypatch.setattr(exposures_module, "evidence", counted)
+    return looks
+
+
+@pytest.mark.parametrize("quality", [95, 90, 75])
+def test_what_a_camera_stores_by_one_table_is_not_made_over(quality: int, made_over: list[int]) -> None:
+    images = [encoded(image, "JPEG", quality=quality) for image in exposures(60, noise=3)]
+    assert near_duplicates(images) == set()
+    assert len(made_over) == 0
+
+
+def test_unlike_images_are_not_made_over(made_over: list[int]) -> None:
+    random = np.random.default_rng(3)
+    usual = random.integers(40, 216, (4, 4))
+    coarse = [usual + random.normal(0, 35, (4, 4)) for _ in range(150)]
+    images = [
+        np.asarray(
+            Image.fromarray(one.clip(0, 255).astype(np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
+        )
+        for one in coarse
+    ]
+    assert near_duplicates(images) == set()
+    assert len(made_over) <= len(images) / 10
 
 
 def test_what_is_found_does_not_depend_on_how_many_are_compared_at_once(

@@ -53,8 +53,11 @@ _ROUNDED = 0.4
 _OTHER = 2**0.5
 # A standard deviation of a normal distribution by its median absolute value.
 _DEVIATIONS = 1.4826
-# Mean square of grey values by which no copy differs; and how likely the coefficients of a JPEG are, in nats, each.
-_FAR, _ON_THE_TABLE = 20.0**2, 1.0
+# Mean square of grey values by which no copy differs.
+_FAR = 20.0**2
+# By how many nats the coefficients of a JPEG are likelier to be one's; and the share of those that lie beside a step,
+# since all grey values of a flat block were rounded the same way.
+_ON_THE_TABLE, _ROUNDED_ALIKE = 20.0, 0.1
 # Blocks on which a table is found, how many of these are to be unclipped, and on which evidence is.
 _BLOCKS_FOR_THE_TABLE, _ENOUGH, _BLOCKS_AT_FIRST, _BLOCKS = 64, 4, 32, 1024
 # Grey values by which decoders differ, and coefficients of a block that may have been rounded either way.
@@ -67,6 +70,8 @@ _TONES, _PIXELS_FOR_THE_TONE = (0, 1, 3), 4096
 _AGAINST = -60.0
 # Of an image that is not quantised few of the high frequencies are as small.
 _NOTHING = 0.3
+# How an image is stored: as it was exposed, quantised by none of the tables, or too clipped to say; else the quality.
+NO_TABLE, PLAIN, UNKNOWN = 128, 192, 255
 _HIGH = np.add.outer(np.arange(_BLOCK), np.arange(_BLOCK)).ravel() >= _BLOCK
 _NOISE_SIDE = 128
 NO_EVIDENCE = -1e9
@@ -99,11 +104,17 @@ def _tables() -> NDArray[np.float64]:
     return np.clip(made, 1, 255).astype(np.float64)
 
 
+def stored_as(grey: Pixels) -> int:
+    """The quality by whose table a grey image (H, W) was quantised, or `PLAIN`, `NO_TABLE`, `UNKNOWN`.
+
+    An image may come from a JPEG if its high frequencies are zero, or if it is clipped.
+    """
+    return _quality(_blocks(grey.astype(np.float64), _BLOCKS_FOR_THE_TABLE))
+
+
 def quantised(grey: Pixels) -> bool:
-    """Whether a grey image (H, W) may come from a JPEG: its high frequencies are zero, or it is clipped."""
-    some = _blocks(grey.astype(np.float64), _BLOCKS_FOR_THE_TABLE)
-    whole = some.coefficients[~_lost(some)]
-    return len(whole) < _ENOUGH or float(np.median(np.abs(whole[:, _HIGH]))) < _NOTHING
+    """Whether a grey image (H, W) may come from a JPEG."""
+    return stored_as(grey) != PLAIN
 
 
 def usual_difference(one: Pixels, others: Sequence[Pixels], rank: int) -> NDArray[np.float64] | None:
@@ -290,19 +301,30 @@ def _sum(each: NDArray[np.float64]) -> float:
 
 def _tables_of(b: _Blocks) -> NDArray[np.float64]:
     """The table that an image was quantised by, (1, 64), none, (0, 64), or all where it is clipped too much to say."""
+    quality = _quality(b)
+    if quality == UNKNOWN:
+        return _tables()
+    return _tables()[:0] if quality in (PLAIN, NO_TABLE) else _tables()[quality - 1 : quality]
+
+
+def _quality(b: _Blocks) -> int:
+    """As `stored_as`, by some of its blocks."""
     whole = b.coefficients[~_lost(b)]
     whole = whole[:: max(1, len(whole) // _BLOCKS_FOR_THE_TABLE)]
     if len(whole) < _ENOUGH:
-        return _tables()
+        return UNKNOWN
     if np.median(np.abs(whole[:, _HIGH])) >= _NOTHING:
-        return _tables()[:0]
+        return PLAIN
     row, place = np.nonzero(np.abs(whole) > 1)
+    if not len(row):
+        return NO_TABLE
     steps, shown = _tables()[:, place], whole[row, place]
-    # By how much it is likelier that coefficients lie at steps of a table than anywhere.
+    # By how much it is likelier that most coefficients lie at steps of a table than that all lie anywhere.
     off = (shown - np.rint(shown / steps) * steps) / _ROUNDED
-    likelier = np.mean(np.log(steps) - 0.5 * off * off, axis=1) if len(shown) else np.zeros(len(steps))
+    at_steps = steps * np.exp(-0.5 * off * off) / (_ROUNDED * (2 * np.pi) ** 0.5)
+    likelier = np.sum(np.log((1 - _ROUNDED_ALIKE) * at_steps + _ROUNDED_ALIKE), axis=1)
     likeliest = int(np.argmax(likelier))
-    return _tables()[likeliest : likeliest + (likelier[likeliest] >= _ON_THE_TABLE)]
+    return likeliest + 1 if likelier[likeliest] >= _ON_THE_TABLE else NO_TABLE
 
 
 def _likeliest(a: _Blocks, b: _Blocks, tables: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -11,13 +11,14 @@ one class are about equally far from each other, where a copy is much nearer. Ou
 decides too. An image is of a scene where it has more such neighbours than anybody makes copies.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset import details
+from visionops_assets.dataset import details, miniatures
 from visionops_assets.dataset.proposals import FEW, Block, Pairs
 from visionops_assets.dataset.views import LEVELS, NO_LEVEL, UNSEEN, Views
 
@@ -53,10 +54,12 @@ BEHIND_COPIES, BEHIND_NEARER = 12, 0.5
 # Correlation of details without the scene: that of copies, above the fourth of all; the second where an image has
 # fewer neighbours than are kept, so that the scene is known less well; and that of copies however many there are.
 MORE_THAN_THE_FOURTH, WHERE_FEW, ALWAYS = 0.2, 0.36, 0.9
-# Copies whose details agree are apart by no more than this in their miniatures.
-_SHOWS_ANOTHER = 0.7
+# Others with the same marks are farther apart in their miniatures.
+_SHOW_THE_SAME_WITHIN = dict.fromkeys(miniatures.SIDES, 0.7)
 # Neighbours of an image that are doubted, and how alike they are at least.
 DOUBTED, DOUBTED_FROM = 2, 0.5
+# How far copies are apart in the largest miniature that both have, however they were resized and encoded.
+_MADE_OVER_WITHIN = {32: 0.4, 16: 0.5, 8: 0.65, 6: 0.65}
 # Miniatures that correlate by less are not fitted to each other.
 _FITTED_FROM = 0.8
 _IMAGES_AT_ONCE = 1 << 6
@@ -122,7 +125,8 @@ class Neighbours:
 
     def copies(self, views: Views) -> NDArray[np.int64]:
         """The pairs of copies as (newer, older), in order, (P, 2)."""
-        return (pairs := self._pairs(self._near(views)))[_show_the_same(pairs, views)]
+        pairs = self._pairs(self._near(views))
+        return pairs[_within(_SHOW_THE_SAME_WITHIN, pairs, views)]
 
     def doubtful(self, views: Views) -> NDArray[np.int64]:
         """The pairs (newer, older) that may be copies by their rank but are not by their view, in order, (P, 2)."""
@@ -134,7 +138,8 @@ class Neighbours:
         some = np.zeros(alike.shape, bool)
         np.put_along_axis(some, order, np.take_along_axis(alike, order, axis=1) >= DOUBTED_FROM, axis=1)
         pairs = self._pairs(some)
-        return pairs[views.may_be_made_over(pairs[:, 0], pairs[:, 1])]
+        pairs = pairs[views.may_be_made_over(pairs[:, 0], pairs[:, 1], self.level)]
+        return pairs[_within(_MADE_OVER_WITHIN, pairs, views)]
 
     def nearest(self, image: int) -> NDArray[np.int32]:
         """The neighbours of an image, the most alike first."""
@@ -240,15 +245,15 @@ class Neighbours:
         return np.full((rows, KEPT), -1, np.int32), np.full((rows, KEPT), -np.inf, np.float32)
 
 
-def _show_the_same(pairs: NDArray[np.int64], views: Views) -> NDArray[np.bool_]:
-    """Whether pairs (P, 2) are no others with the same marks."""
-    same = np.ones(len(pairs), bool)
+def _within(limits: Mapping[int, float], pairs: NDArray[np.int64], views: Views) -> NDArray[np.bool_]:
+    """Whether the largest miniatures of pairs (P, 2) are no farther apart than the limit of their side, (P,); of those
+    that have none nothing says so."""
+    near = np.ones(len(pairs), bool)
     sides = views.shared_miniature(pairs[:, 0], pairs[:, 1])
     for side in np.unique(sides[sides > 0]).tolist():
         here = np.flatnonzero(sides == side)
-        apart = views.differences(pairs[here, 0], pairs[here, 1], side)
-        same[here] = apart <= _SHOWS_ANOTHER
-    return same
+        near[here] = views.differences(pairs[here, 0], pairs[here, 1], side) <= limits[side]
+    return near
 
 
 def _least_kept(known: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray[np.float32]:

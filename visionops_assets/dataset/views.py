@@ -16,6 +16,8 @@ Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 LEVELS = (*details.LEVELS, *miniatures.SIDES)
 NO_LEVEL, UNSEEN = 0, 255
 
+# Qualities by which the table of one image may be taken for another's.
+_TABLES_ALIKE = 2
 _PAIRS_AT_ONCE = 1 << 9
 
 
@@ -46,7 +48,7 @@ class Views:
         # Images stand in the order in which they were looked at, so that a few take few pages.
         self._places = np.zeros(len(self._pixels), np.int32)
         self._known = 0
-        self._quantised = np.zeros(len(self._pixels), bool)
+        self._stored = np.zeros(len(self._pixels), np.uint8)
         self._vectors: dict[int, NDArray[np.int8]] = {}
         self._lengths: dict[int, NDArray[np.float32]] = {}
 
@@ -61,7 +63,7 @@ class Views:
                 fine, small = (of(pixels[..., 0]) for of in (details.details_of, miniatures.miniatures_of))
                 for level, vector in (fine | small).items():
                     self._keep(self._known - 1, level, vector)
-                self._quantised[number] = exposures.quantised(pixels[..., 0])
+                self._stored[number] = exposures.stored_as(pixels[..., 0])
                 self._details[number] = max(fine, default=NO_LEVEL)
                 self._miniature[number] = max(small, default=NO_LEVEL)
             for vectors in self._vectors.values():
@@ -76,10 +78,16 @@ class Views:
         """The largest miniature that both have, of the shape that both broadcast to."""
         return np.minimum(self._miniature[ones], self._miniature[others])
 
-    def may_be_made_over(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether either of pairs (P,) may have been quantised or resized."""
-        quantised = self._quantised[ones] | self._quantised[others]
-        return quantised | (self._pixels[ones] != self._pixels[others])
+    def may_be_made_over(
+        self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int
+    ) -> NDArray[np.bool_]:
+        """Whether either of images compared on a level may be the other quantised or resized, of the shape that both
+        broadcast to: they differ in size or table. Encoded by its own table again a JPEG stays as it is."""
+        one, other = self._stored[ones], self._stored[others]
+        apart = np.abs(one.astype(np.int16) - other) > _TABLES_ALIKE
+        # Small images show their table less surely, and none that there is none.
+        sure = (one != exposures.UNKNOWN) & ((one != exposures.NO_TABLE) | (level in details.LEVELS))
+        return (self._pixels[ones] != self._pixels[others]) | apart | ((one != exposures.PLAIN) & ~sure)
 
     def correlation(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
         """The correlation of pairs (P,) of images that have a level, at the largest miniature that both have."""
