@@ -9,12 +9,13 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from edge import __version__, machine, states
 from edge.answering import Answering
 from edge.engines import CPU, Engine, Prepare, prepare_in_a_process, tolerated
-from edge.fetch import Client, NoSpace, Unreachable, WrongDigest
+from edge.fetch import Client, NoSpace, Paused, Unreachable, WrongDigest
 from edge.files import Files
 from edge.formats import GOLDEN, MODEL, Assignment, Manifest, arm_of
 from edge.kept import Kept
@@ -59,6 +60,9 @@ class Agent:
         self._now, self._synchronised, self._facts = now, synchronised, facts
         self._own_kbps = client.max_kbps
         self._arm = "control"
+        self._looked = monotonic()
+        # A download waits for a look that is due.
+        self.paused = False
         self.kept = Kept(files, group, now, provider)
         self.answering = Answering(self.kept, device, open_runner, threads)
 
@@ -79,7 +83,7 @@ class Agent:
 
     def look(self) -> None:
         """Ask the repository what this device is to run. Raises `Distrusted` and `Unreachable`; both change nothing."""
-        now = self._now()
+        now, self._looked = self._now(), monotonic()
         looked = self._trust.look(self.state.group, now, synchronised=self._synchronised())
         moved_to = looked.assignment.moved.get(self._device, self.state.group)
         if moved_to != self.state.group:
@@ -103,8 +107,7 @@ class Agent:
         """One step with the candidate; False where nothing is to be done. Raises `Unreachable`."""
         candidate = self.state.candidate
         if self.state.phase == "DOWNLOAD" and candidate is not None:
-            self._download(candidate)
-            return True
+            return self._download(candidate)
         if self.state.phase == "PREPARE" and candidate is not None:
             self._prepare(candidate)
             return True
@@ -116,6 +119,7 @@ class Agent:
 
     def settle(self) -> None:
         """Advance as far as it goes without an image."""
+        self.paused = False
         while self.advance():
             pass
         self._prepare_what_serves()
@@ -212,20 +216,29 @@ class Agent:
             may_swap=self._may_swap(now),
         )
 
-    def _download(self, candidate: Bundle) -> None:
+    def _look_is_not_due(self) -> bool:
+        return monotonic() - self._looked < self.poll_every
+
+    def _download(self, candidate: Bundle) -> bool:
+        """False where a look is due first: hours of a slow line keep no device from news."""
         for _, sha256, size in candidate.files:
             if self._files.sha256(f"blobs/{sha256}") == sha256:
                 continue
             try:
-                self._client.blob(self._files, self._trust.blob_url(sha256), sha256, size)
+                url = self._trust.blob_url(sha256)
+                self._client.blob(self._files, url, sha256, size, self._look_is_not_due)
+            except Paused:
+                self.paused = True
+                return False
             except WrongDigest:
                 self.kept.change(states.wrong_digest, self._now())
-                return
+                return True
             except NoSpace as error:
                 self.kept.change(states.failed, "no_space", self._now(), str(error))
-                return
+                return True
         prepare = not self.kept.engines.has(candidate)
         self.kept.change(lambda state: states.fetched(state, self._now(), prepare=prepare))
+        return True
 
     def _prepare(self, candidate: Bundle) -> None:
         """Let the provider compile the candidate, while the good model answers."""

@@ -151,7 +151,8 @@ class Device:
         agent = self.agent
         agent.attempt("disk", agent.check_good)
         agent.attempt("repository", agent.look)
-        agent.attempt("update", agent.settle)
+        while agent.attempt("update", agent.settle) and agent.paused:
+            agent.attempt("repository", agent.look)
         source = self._folder_source()
         if source is not None:
             sink = self._sink()
@@ -234,6 +235,8 @@ class Device:
                 # Devices that were switched on together must not ask together for ever.
                 look_at = now + agent.poll_every * random.uniform(0.9, 1.1)
             agent.attempt("update", agent.settle)
+            if agent.paused:
+                look_at = 0.0
             agent.attempt("reports", agent.deliver)
             agent.attempt("status", agent.write_status)
             self._stop.wait(max(0.05, min(look_at - time.monotonic(), RETRY_EVERY)))

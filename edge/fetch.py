@@ -33,6 +33,10 @@ class NoSpace(OSError):
     """The disk has no room for a file."""
 
 
+class Paused(Exception):
+    """Something else is due; what arrived is kept."""
+
+
 class WrongDigest(ValueError):
     """A file that was fetched whole is not the one that was signed."""
 
@@ -67,11 +71,13 @@ class Client(FetcherInterface):
                 raise DownloadHTTPError(f"{url} answers {status}", status)
             yield from body
 
-    def blob(self, files: Files, url: str, sha256: str, size: int) -> None:
+    def blob(
+        self, files: Files, url: str, sha256: str, size: int, go_on: Callable[[], bool] = lambda: True
+    ) -> None:
         """Fetch a file into `blobs/<sha256>`, going on where an earlier attempt ended.
 
-        Raises `NoSpace` before a byte is fetched where the disk is too small, `WrongDigest` (nothing is kept of it)
-        and `Unreachable` (what arrived is kept).
+        Raises `NoSpace` before a byte is fetched where the disk is too small, `WrongDigest` (nothing is kept of it),
+        `Unreachable` and, after a piece, where `go_on` says no, `Paused` (what arrived is kept).
         """
         part = f"incoming/{sha256}"
         have = files.size(part) or 0
@@ -85,7 +91,7 @@ class Client(FetcherInterface):
             while have < size:
                 before = have
                 try:
-                    have = self._more(files, part, url, have, size)
+                    have = self._more(files, part, url, have, size, go_on)
                 except Unreachable:
                     have = files.size(part) or 0
                     if have <= before:
@@ -113,7 +119,7 @@ class Client(FetcherInterface):
                 url,
                 body=content,
                 headers={**self._headers, "Content-Type": kind},
-                timeout=urllib3.Timeout(_CONNECT, _READ),
+                timeout=urllib3.Timeout(connect=_CONNECT, read=_READ),
                 retries=False,
             )
         except urllib3.exceptions.HTTPError as error:
@@ -121,7 +127,9 @@ class Client(FetcherInterface):
         if answer.status >= 300:
             raise Unreachable(f"{url} answers {answer.status}")
 
-    def _more(self, files: Files, part: str, url: str, have: int, size: int) -> int:
+    def _more(
+        self, files: Files, part: str, url: str, have: int, size: int, go_on: Callable[[], bool]
+    ) -> int:
         """Append what one connection gives, in chunks that are durable one by one."""
         waiting = bytearray()
 
@@ -149,6 +157,8 @@ class Client(FetcherInterface):
                         waiting += piece[:taken]
                         piece = piece[taken:]
                         keep()
+                        if have < size and not go_on():
+                            raise Paused
                     waiting += piece
                     if have + len(waiting) >= size:
                         break
@@ -192,7 +202,7 @@ class Client(FetcherInterface):
                 headers=headers,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(_CONNECT, _READ),
+                timeout=urllib3.Timeout(connect=_CONNECT, read=_READ),
                 # What did not arrive is asked for again by whoever asked; a repository may have moved.
                 retries=urllib3.Retry(3, connect=0, read=0, status=0, other=0, raise_on_redirect=False),
             )

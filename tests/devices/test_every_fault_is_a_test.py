@@ -123,6 +123,10 @@ CORRECTIONS = {
     "37 bad lines, systemd, key services": (
         "test_bad_lines_bring_the_file_all_the_same",
         "test_a_line_that_falls_silent_is_left_and_what_came_is_kept",
+        "test_an_update_comes_over_a_slow_line_without_a_byte_twice",
+        "test_a_line_that_stalls_for_longer_keeps_what_came_and_goes_on_there",
+        "test_a_download_of_hours_does_not_keep_a_device_from_news",
+        "test_each_key_service_is_opened_by_its_own_signer",
         "test_systemd_reads_the_unit",
         "test_run_answers_follows_and_ends_at_a_signal",
         "test_online_roles_at_a_key_service",
