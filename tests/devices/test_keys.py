@@ -1,5 +1,6 @@
 """Keys by address: files with care, a key service by a stand-in, and a repository in a bucket."""
 
+import inspect
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signature, Signer
 
 from resources.artifact_store import ArtifactStore
@@ -151,6 +153,87 @@ def test_a_pin_is_asked_for_and_never_guessed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(signers.PIN, "1234")
     assert signers._secret("pin") == "1234"
     signers._secret.cache_clear()
+
+
+ADDRESSES = {
+    # As it is written, as it signs, and what its signer is made with.
+    "awskms:alias/visionops": ("awskms:alias/visionops", "alias/visionops"),
+    "gcpkms:projects/p/cryptoKeyVersions/3": (
+        "gcpkms:projects/p/cryptoKeyVersions/3",
+        "projects/p/cryptoKeyVersions/3",
+    ),
+    "azurekms://v.vault.azure.net/keys/k": (
+        "azurekms://v.vault.azure.net/keys/k/9f",
+        "https://v.vault.azure.net/keys/k/9f",
+    ),
+    "azurekms://v.vault.azure.net/keys/k/9f": (
+        "azurekms://v.vault.azure.net/keys/k/9f",
+        "https://v.vault.azure.net/keys/k/9f",
+    ),
+    "hv:visionops": ("hv:visionops/4", "visionops"),
+    "hv:visionops/4": ("hv:visionops/4", "visionops"),
+    "hsm:2?label=Approver+1": ("hsm:2?label=Approver+1", 2),
+}
+EXTRAS = {"awskms": "awskms", "gcpkms": "gcpkms", "azurekms": "azurekms", "hv": "vault", "hsm": "hsm"}
+NEWEST = {"azurekms": "azurekms://v.vault.azure.net/keys/k/9f", "hv": "hv:visionops/4"}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_each_key_service_is_opened_by_its_own_signer(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the address alone, and by one beside its public half: no service is asked for here."""
+    scheme = address.partition(":")[0]
+    public, (signs, named) = CryptoSigner.generate_ecdsa().public_key, ADDRESSES[address]
+    made: list[Any] = []
+    asked: list[Any] = []
+
+    def import_(cls: type[Signer], *what: Any) -> tuple[str, Key]:
+        asked.append(inspect.signature(real).bind(*what))
+        return NEWEST.get(scheme, address), public
+
+    kind = SIGNER_FOR_URI_SCHEME[scheme]
+    real = kind.import_  # type: ignore[attr-defined]
+    monkeypatch.setattr(kind, "import_", classmethod(import_))
+    monkeypatch.setattr(kind, "__init__", lambda self, *what: made.append(what[0]))
+    key = signers.key_at(address)
+    assert (key.public, key.address) == (public, signs) and len(asked) == 1
+    opened = key.signer()
+    assert isinstance(opened, signers._NamedSigner) and type(opened._opened) is kind
+    assert made == [named]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_key_service_whose_library_is_missing_says_how_to_get_it(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> Any:
+        raise UnsupportedLibraryError("no such module")
+
+    scheme = address.partition(":")[0]
+    kind = SIGNER_FOR_URI_SCHEME[scheme]
+    monkeypatch.setattr(kind, "import_", missing)
+    monkeypatch.setattr(kind, "__init__", missing)
+    how = re.escape(f"pip install 'securesystemslib[{EXTRAS[scheme]}]'")
+    with pytest.raises(KeyProblem, match=f"^the public key of {re.escape(address)} cannot be had: .*{how}$"):
+        signers.key_at(address)
+    held = signers.HeldKey(CryptoSigner.generate_ecdsa().public_key, ADDRESSES[address][0])
+    with pytest.raises(KeyProblem, match=f"cannot sign: .*{how}$"):
+        held.signer()
+
+
+@pytest.mark.parametrize(
+    "address", ["azurekms:k", "azurekms://v.vault.azure.net/k", "azurekms:/keys/k", "hv:", "awskms:", "hv:/4"]
+)
+def test_an_address_that_no_service_has_is_told_how_it_reads(address: str) -> None:
+    with pytest.raises(KeyProblem, match=rf"it reads {address.partition(':')[0]}:") as raised:
+        signers.key_at(address)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_older_version_of_a_key_needs_its_public_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    public = CryptoSigner.generate_ecdsa().public_key
+    monkeypatch.setattr(SIGNER_FOR_URI_SCHEME["hv"], "import_", lambda *_: (NEWEST["hv"], public))
+    with pytest.raises(KeyProblem, match="hv:visionops/4 alone: name the PEM file of hv:visionops/3"):
+        signers.key_at("hv:visionops/3")
 
 
 @pytest.mark.parametrize("address", ["hsm:x", "hsm:2?label=none", "hsm:"])

@@ -20,10 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import (
     SIGNER_FOR_URI_SCHEME,
     CryptoSigner,
@@ -47,6 +48,15 @@ WHAT = {
     "assign": "which group runs what",
     "snapshot": "which files belong together",
     "timestamp": "what is newest",
+}
+# What a scheme's library comes with, and how its addresses read.
+_EXTRAS = {"awskms": "awskms", "azurekms": "azurekms", "gcpkms": "gcpkms", "hsm": "hsm", "hv": "vault"}
+_SHAPES = {
+    "awskms": "awskms:KEY or awskms:alias/NAME",
+    "azurekms": "azurekms://VAULT.vault.azure.net/keys/NAME[/VERSION]",
+    "gcpkms": "gcpkms:projects/P/locations/L/keyRings/R/cryptoKeys/K/cryptoKeyVersions/V",
+    "hsm": "hsm:NUMBER?label=TOKEN",
+    "hv": "hv:NAME[/VERSION]",
 }
 _FILE = f"{CryptoSigner.SCHEME}:"
 _DISK = System()
@@ -72,7 +82,7 @@ class HeldKey:
         try:
             opened = Signer.from_priv_key_uri(self.address, self.public, _secret)
         except Exception as error:  # Each scheme raises its own.
-            raise KeyProblem(f"{self.address} cannot sign: {_said(error)}") from error
+            raise KeyProblem(f"{self.address} cannot sign: {_why(self.address, error)}") from error
         return _NamedSigner(self.address, opened)
 
 
@@ -96,7 +106,7 @@ class _NamedSigner(Signer):
         try:
             return self._opened.sign(payload)
         except Exception as error:  # Each scheme raises its own.
-            raise KeyProblem(f"{self._address} does not sign: {_said(error)}") from error
+            raise KeyProblem(f"{self._address} does not sign: {_why(self._address, error)}") from error
 
 
 @functools.cache
@@ -112,8 +122,12 @@ def _secret(what: str) -> str:
     return getpass.getpass(f"{what} of the token that signs: ")
 
 
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _why(address: str, error: Exception) -> str:
+    """What a scheme's library said, in one line, or how to get it."""
+    scheme = address.partition(":")[0]
+    if isinstance(error, UnsupportedLibraryError) and scheme in _EXTRAS:
+        return f"its library is not installed: pip install 'securesystemslib[{_EXTRAS[scheme]}]'"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -286,7 +300,7 @@ def _of_address(address: str, folder: Path, public: Key | None, *, readable: boo
             f"{address} is no address of a key: {', '.join(sorted(SIGNER_FOR_URI_SCHEME))} are known"
         )
     if not address.startswith(_FILE):
-        return HeldKey(public or _imported(scheme, rest, address), address)
+        return HeldKey(public, address) if public is not None else _imported(scheme, rest, address)
     # As securesystemslib would read it, but from the folder of the file that names it.
     path = folder / Path(rest).expanduser()
     try:
@@ -310,24 +324,49 @@ def _of_address(address: str, folder: Path, public: Key | None, *, readable: boo
     return HeldKey(found, f"{_FILE}{path.absolute()}")
 
 
-def _imported(scheme: str, rest: str, address: str) -> Key:
-    """The public half of a key in a service, which tells it."""
+def _imported(scheme: str, rest: str, address: str) -> HeldKey:
+    """A key in a service, which tells its public half; Azure and Vault tell that of the newest version."""
+    asked = _asked(scheme, rest, address)
     try:
-        _, public = SIGNER_FOR_URI_SCHEME[scheme].import_(*_asked(scheme, rest))  # type: ignore[attr-defined]
+        found, public = SIGNER_FOR_URI_SCHEME[scheme].import_(*asked)  # type: ignore[attr-defined]
+    except UnsupportedLibraryError as error:
+        raise KeyProblem(f"the public key of {address} cannot be had: {_why(address, error)}") from error
     except Exception as error:  # Each service raises its own.
         raise KeyProblem(
-            f"the public key of {address} cannot be had ({_said(error)}): name its PEM file as `public`"
+            f"the public key of {address} cannot be had ({_why(address, error)}): name its PEM file as `public`"
         ) from error
-    found: Key = public
-    return found
+    if scheme not in ("azurekms", "hv"):
+        return HeldKey(public, address)
+    if found != address and not found.startswith(f"{address.rstrip('/')}/"):
+        raise KeyProblem(
+            f"the service tells the public key of {found} alone: name the PEM file of {address} as `public`"
+        )
+    return HeldKey(public, found)
 
 
-def _asked(scheme: str, rest: str) -> tuple[Any, ...]:
-    """What a service is asked for by an address; a token by the number of its key, its label, and who tells its PIN."""
-    if scheme != "hsm":
-        return (rest,)
-    number, _, query = rest.partition("?")
-    return (int(number) if number else None, dict(parse_qsl(query)).get("label"), _secret)
+def _asked(scheme: str, rest: str, address: str) -> tuple[Any, ...]:
+    """What a service is asked for by an address; a token by the number of its key, its label, and who tells its PIN.
+
+    Raises `KeyProblem`.
+    """
+    try:
+        if scheme == "hsm":
+            number, _, query = rest.partition("?")
+            return (int(number) if number else None, dict(parse_qsl(query)).get("label"), _secret)
+        if scheme == "azurekms":
+            parts = urlsplit(address)
+            _, keys, name, *_ = parts.path.split("/")
+            if keys != "keys" or not parts.netloc or not name:
+                raise ValueError
+            return (parts.netloc.partition(".")[0], name)
+        name = rest.partition("/")[0] if scheme == "hv" else rest
+        if not name:
+            raise ValueError
+        return (name,)
+    except ValueError as error:
+        raise KeyProblem(
+            f"the public key of {address} cannot be had: it reads {_SHAPES.get(scheme, scheme)}"
+        ) from error
 
 
 def _public(file: Path) -> Key:
