@@ -18,7 +18,9 @@ def sign(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     key: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Your key: file2:FILE, awskms:…, gcpkms:…, azurekms:…, hv:…, hsm:…."),
+        typer.Option(
+            metavar="ADDRESS", help="Your key: file2:FILE, awskms:…, gcpkms:…, azurekms:…, hv:…, hsm:…."
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Sign without asking once more.")] = False,
     withdraw: Annotated[

@@ -82,7 +82,7 @@ def fleet(tmp_path: Path) -> Fleet:
     return made
 
 
-def over(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, **how: float) -> tuple[Line, Device]:
+def over(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, **how: Any) -> tuple[Line, Device]:
     line = Line(fleet.root / "repository", **how)
     monkeypatch.setattr(Client, "_pool", lambda _: line)
     return line, fleet.device(url=f"{HOST}/shapes")
