@@ -18,7 +18,8 @@ from resources.databases import sqlite_path
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _FAILS = {errno.EIO: "fails (input/output error)", errno.ESTALE: "was mounted anew"}
-_SHARED_MEMORY = 32 * 1024
+# What SQLite took back, and what was kept in reserve, is free again by the time that an error is told.
+_HARDLY_ANY_ROOM = 16 << 20
 _DAMAGED = ("malformed", "not a database", "disk i/o error")
 
 
@@ -108,14 +109,14 @@ def _of_sqlite(error: sqlite3.Error) -> str | None:
         return None
     damaged = damaged_databases()
     if not damaged:
-        return None
+        return _of_system(OSError(errno.EIO, "fails")) if "disk i/o error" in said else None
     return f"{damaged[0]} is damaged: {way_back(damaged[0])}"
 
 
 def _without_room() -> bool:
-    """Whether SQLite could not even have its shared memory, which it calls an I/O error."""
+    """Whether SQLite could not have its shared memory or journal, which it calls an I/O error."""
     folders = {file.parent for file in _databases()}
-    return any(shutil.disk_usage(folder).free < _SHARED_MEMORY for folder in folders)
+    return any(shutil.disk_usage(folder).free < _HARDLY_ANY_ROOM for folder in folders)
 
 
 def _not_allowed(place: Path) -> str:

@@ -78,8 +78,9 @@ def test_a_disk_that_fills_is_named_uses_up_nothing_and_the_command_goes_on(
             break
         about = f"{free:,} bytes: {done.said}"
         assert done.code == 1 and "Traceback" not in done.said and len(done.said) < LONGEST, about
-        named = [said for said in done.said.splitlines() if "no room is left" in said or "is full" in said]
-        assert len(named) == 1, about
+        # Dagster itself says of each line of a log that it could not keep it.
+        ours = [said for said in done.said.splitlines() if "while writing logger call" not in said]
+        assert len([said for said in ours if "no room is left" in said or "is full" in said]) == 1, about
         for name in verb.writes:
             assert not (disk.seen / name).exists(), about
     disk.leave(PLENTY)

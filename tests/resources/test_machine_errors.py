@@ -134,3 +134,10 @@ def test_a_disk_without_room_for_shared_memory_is_full_and_not_broken(small_disk
     assert "no room is left on the disk" in in_words(raised.value)
     said = _unusable(small_disk / "metadata.db", raised.value)
     assert "metadata.db cannot be opened: no room is left on its disk" in said
+    (small_disk / "fill").unlink()
+    assert "no room is left on the disk" in in_words(raised.value), "what was kept in reserve is free by then"
+
+
+def test_an_input_output_error_on_a_disk_with_room_is_the_disks(place: Path) -> None:
+    said = in_words(sqlite3.OperationalError("disk I/O error"))
+    assert said == f"the disk of {place} fails (input/output error): `visionops doctor` tries it"
