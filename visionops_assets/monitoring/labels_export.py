@@ -76,55 +76,41 @@ def export_images(
     if folder.exists() and any(folder.iterdir()):
         raise FolderNotEmpty(f"{folder} is not empty: name a new folder, labels in it might be lost")
     with whole_folder(folder) as made:
-        return _write(
-            made, wanted, frames, task=task, classes=classes, boxes=boxes, format_=format_, blind=blind
-        )
-
-
-def _write(
-    folder: Path,
-    wanted: pd.DataFrame,
-    frames: Iterable[tuple[str, bytes]],
-    *,
-    task: str,
-    classes: Sequence[str],
-    boxes: Mapping[str, Sequence[Mapping[str, Any]]],
-    format_: str,
-    blind: bool,
-) -> int:
-    (folder / "images").mkdir()
-    rows = {row["capture"]: row for row in wanted.to_dict("records")}
-    written: list[ImageToLabel] = []
-    for capture, content in frames:
-        name, row = f"images/{PurePosixPath(capture).name}", rows[capture]
-        (folder / name).write_bytes(content)
-        header, shown = probe(content, capture), not blind and row["why"] != BY_LOT
-        confidence = row["confidence"] if shown and pd.notna(row["confidence"]) else None
-        notes = {
-            "confidence": "" if confidence is None else f"{confidence:.4f}",
-            "why": row["why"],
-            "device": row["device"] or "",
-        }
-        found = boxes.get(row["image_sha256"], ()) if shown and task == "detection" else ()
-        written.append(
-            ImageToLabel(
-                name,
-                header.width,
-                header.height,
-                label=row["prediction"] or None if shown else None,
-                boxes=[_box(box) for box in found if box["class"] in classes],
-                score=confidence,
-                notes=notes,
+        (made / "images").mkdir()
+        rows = {row["capture"]: row for row in wanted.to_dict("records")}
+        written: list[ImageToLabel] = []
+        for capture, content in frames:
+            name, row = f"images/{PurePosixPath(capture).name}", rows[capture]
+            (made / name).write_bytes(content)
+            header, shown = probe(content, capture), not blind and row["why"] != BY_LOT
+            confidence = row["confidence"] if shown and pd.notna(row["confidence"]) else None
+            notes = {
+                "confidence": "" if confidence is None else f"{confidence:.4f}",
+                "why": row["why"],
+                "device": row["device"] or "",
+            }
+            found = boxes.get(row["image_sha256"], ()) if shown and task == "detection" else ()
+            written.append(
+                ImageToLabel(
+                    name,
+                    header.width,
+                    header.height,
+                    label=row["prediction"] or None if shown else None,
+                    boxes=[_box(box) for box in found if box["class"] in classes],
+                    score=confidence,
+                    notes=notes,
+                )
             )
-        )
-    write_label_files(folder, written, classes, task=task, format_=format_)
-    if format_ not in ("csv", "label-studio"):
-        with (folder / "wanted.csv").open("w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream)
-            table.writerow(["path", *_NOTES])
-            # Nobody reads it back; what comes back as a batch keeps its text.
-            table.writerows([image.name, *(cell(image.notes[note]) for note in _NOTES)] for image in written)
-    return len(written)
+        write_label_files(made, written, classes, task=task, format_=format_)
+        if format_ not in ("csv", "label-studio"):
+            with (made / "wanted.csv").open("w", newline="", encoding="utf-8") as stream:
+                table = csv.writer(stream)
+                table.writerow(["path", *_NOTES])
+                # Nobody reads it back; what comes back as a batch keeps its text.
+                table.writerows(
+                    [image.name, *(cell(image.notes[note]) for note in _NOTES)] for image in written
+                )
+        return len(written)
 
 
 def _box(box: Mapping[str, Any]) -> Box:
