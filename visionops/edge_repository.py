@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,19 @@ def repository_of(project: str, keys: "Keys | None" = None) -> "Repository":
     from visionops_assets.delivery.signers import load_keys
 
     return Repository(ArtifactStore(root=home.edge()), project, keys or load_keys())
+
+
+def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
+    """Each project's repository, and when what a role signed there ends. Takes no key.
+
+    Raises `CannotPublish` for one that is damaged.
+    """
+    if "://" not in home.edge() and not Path(home.edge()).is_dir():
+        return
+    from visionops_assets.delivery.signers import Keys
+
+    for project in projects_with_repository():
+        yield project, repository_of(project, Keys({})).read().expiries()
 
 
 @contextmanager

@@ -166,11 +166,24 @@ def refresh(
         list[str] | None, typer.Argument(help="By default all that have a repository.")
     ] = None,
 ) -> None:
-    """Sign anew what has less than half of its life left: for cron, once a day. Devices say `expired` without it."""
+    """Sign anew what has less than half of its life left: for cron, once a day. Devices say `expired` without it.
+
+    Tells of what has to be signed with keys that are elsewhere, 90 days before it ends; ends with exit code 1 in its
+    last 7 days.
+    """
+    now, urgent = datetime.now(UTC), False
     for project in projects or projects_with_repository():
         with changing(project) as repository:
             renewed = repository.refresh()
+            ends = repository.read().expiries()
         typer.echo(f"{project}: {'signed anew: ' + ', '.join(renewed) if renewed else 'nothing is old'}")
+        for role, end in ends.items():
+            said, now_or_never = fleet_keys.ending(project, role, end, now)
+            urgent |= now_or_never
+            if said:
+                typer.echo(f"{project}: {said}", err=True)
+    if urgent:
+        raise typer.Exit(1)
 
 
 @app.command("serve")

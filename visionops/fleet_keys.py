@@ -2,7 +2,7 @@
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +12,15 @@ from visionops.edge_repository import changing, projects_with_repository, reposi
 
 app = typer.Typer(help="The keys that devices trust.", no_args_is_help=True)
 
-# Offline roles take people together: they are told of this long before.
-_WARN_DAYS = {"root": 90, "targets": 90, "bundles": 90}
+# Keys that are elsewhere take people together: they are told of this long before. Of the others, a quarter of a life.
+_OFFLINE = {
+    "root": "`visionops fleet keys rotate root` with the keys of its owners",
+    "targets": "`visionops fleet refresh {project}` with the keys of its owners",
+    "bundles": "`visionops fleet publish {project} --group GROUP --anew`, and its approvers",
+}
+_SOON, _LAST = timedelta(days=90), timedelta(days=7)
+_QUARTER = {"timestamp": timedelta(days=1.75)}
+_QUARTER_OF_A_MONTH = timedelta(days=7.5)
 
 
 @app.command("init")
@@ -67,15 +74,28 @@ def show(
         typer.echo(f"{role:<10} {each['what']}\n{'':<10} {each['keys']}")
     now = datetime.now(UTC)
     for role, end in sorted(ends.items(), key=lambda each: each[1]):
+        assert project is not None
+        soon, _ = ending(project, role, end, now)
         days = (end - now).total_seconds() / 86400
-        late = " — sign it anew soon" if days < _WARN_DAYS.get(role, 2) else ""
-        typer.echo(f"{role:<20} ends {end:%Y-%m-%d %H:%M} UTC, in {days:.1f} days{late}")
+        typer.echo(soon or f"{role:<20} ends {end:%Y-%m-%d %H:%M} UTC, in {days:.1f} days")
     if keys.embedded is not None and "://" in home.edge():
         typer.echo(
             f"warning: each role has one key, on this machine ({keys.embedded}): who has it ships to every device. "
             "docs/delivery.md tells how to keep them apart",
             err=True,
         )
+
+
+def ending(project: str, role: str, end: datetime, now: datetime) -> tuple[str, bool]:
+    """What to say of a role that ends soon, nothing of others; and whether devices take no news soon without it."""
+    how = _OFFLINE.get(role)
+    least = _SOON if how is not None else _QUARTER.get(role, _QUARTER_OF_A_MONTH)
+    if end - now >= least:
+        return "", False
+    days = (end - now).total_seconds() / 86400
+    when = f"ends {end:%Y-%m-%d %H:%M} UTC, in {days:.1f} days" if days > 0 else f"ended {-days:.1f} days ago"
+    signed = (how or "`visionops fleet refresh {project}` where its keys are").format(project=project)
+    return f"{role:<20} {when} — sign it anew: {signed}", how is None or end - now < _LAST
 
 
 @app.command("rotate")

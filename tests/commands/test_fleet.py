@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from desk import Desk
 
 from edge.selftest import Golden
 from resources.home import ROOT
+from tests.devices.small_fleet import PROJECT, Fleet
 from tests.world import CLASSES, draw
-from visionops_assets.delivery import signers
+from visionops_assets.delivery import signers, tuf_files
 
 
 def agent(command: str, device: Path, *arguments: str, fails: bool = False) -> str:
@@ -223,3 +225,52 @@ def test_two_approvers_sign_what_they_see(
     assert "signed by 2 of 2" in said and "is published" in said
     assert "is assigned to line-1" in desk.run(*publish)
     assert "no release of shapes waits" in desk.run("rollout", "sign", "shapes")
+
+
+@pytest.mark.parametrize(
+    ("days", "told", "code"),
+    [
+        # Half of root's life, but not of the others': nothing is said, and nothing is to be done.
+        (0, set(), 0),
+        (274, set(), 0),
+        # What this machine has keys for was signed anew; root takes its owners.
+        (276, {"root"}, 0),
+        (357, {"root"}, 0),
+        (359, {"root"}, 1),
+        (366, {"root"}, 1),
+    ],
+)
+def test_refresh_tells_of_what_takes_keys_that_are_elsewhere(
+    tmp_path: Path, days: int, told: set[str], code: int
+) -> None:
+    from visionops import fleet_keys
+
+    now = datetime.now(UTC)
+    fleet = Fleet(tmp_path)
+    later = now + timedelta(days=days)
+    fleet.clock.time = later
+    fleet.repository.refresh()
+    ends = fleet.repository.read().expiries()
+    found = {role: fleet_keys.ending(PROJECT, role, end, later) for role, end in ends.items()}
+    assert {role for role, (said, _) in found.items() if said} == told
+    assert any(urgent for _, urgent in found.values()) == (code == 1)
+    for role in told:
+        assert "`visionops fleet keys rotate root`" in found[role][0] and "\n" not in found[role][0]
+
+
+def test_a_refresh_that_comes_too_late_for_an_offline_role_fails(
+    desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from visionops.command_line import app
+
+    desk = desk_of_promoted
+    desk.run("fleet", "keys", "init", "shapes")
+    assert "nothing is old" in desk.run("fleet", "refresh")
+    monkeypatch.setitem(tuf_files.LIVES, "root", timedelta(days=6))
+    desk.run("fleet", "keys", "rotate", "root")
+    result = CliRunner().invoke(app, ["fleet", "refresh"])
+    assert result.exit_code == 1
+    assert "sign it anew: `visionops fleet keys rotate root`" in result.output
+    assert "sign it anew" in desk.run("fleet", "keys", "show", "shapes")

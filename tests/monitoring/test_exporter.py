@@ -16,6 +16,7 @@ from production_world import ProductionWorld
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from resources import home
 from resources.artifact_store import ArtifactStore
 from tests.world import shapes_project
 from visionops.exporter import families, work
@@ -27,6 +28,8 @@ from visionops.exporter.readings import Reading, readings
 from visionops.serving.server import CannotListen, PredictionServer, in_thread
 from visionops_assets import run_tags
 from visionops_assets.addresses import asset_key
+from visionops_assets.delivery import signers
+from visionops_assets.delivery.repository import Repository
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS
 from visionops_assets.monitoring.stored_days import typed
@@ -182,6 +185,10 @@ def test_performance_has_its_interval_and_what_is_not_known_is_left_out():
 def test_a_home_over_http(production: ProductionWorld, monkeypatch: pytest.MonkeyPatch):
     world, name = production, production.project.project
     model = fill(world, monkeypatch)
+    signers.make_keys(signers.keys_folder())
+    Repository(ArtifactStore(root=home.edge()), name, signers.load_keys()).create()
+    # To know when they end takes none of them.
+    (signers.keys_folder() / "root.pem").unlink()
     with in_thread(metrics_app(Exporter(readings(world.instance), keep=0))) as server:
         answer = httpx.get(f"{server.address}/metrics", timeout=60)
         assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -197,15 +204,17 @@ def test_a_home_over_http(production: ProductionWorld, monkeypatch: pytest.Monke
         taken = int(server.address.rpartition(":")[2])
         with pytest.raises(CannotListen, match="choose another --port"):
             PredictionServer(metrics_app(Exporter({})), "127.0.0.1", taken)
-    services = ("projects", "mlflow", "artifacts", "lakefs", "spool", "dagster")
+    services = ("projects", "mlflow", "artifacts", "lakefs", "spool", "edge", "dagster")
     up = {service: f'visionops_up{{service="{service}"}}' for service in services}
-    assert [before[up[service]] for service in services] == [1, 1, 1, 1, 1, 1]
-    assert [after[up[service]] for service in services] == [0, 1, 1, 1, 1, 1]
-    assert [without[up[service]] for service in services] == [0, 0, 1, 1, 1, 1]
+    assert [before[up[service]] for service in services] == [1, 1, 1, 1, 1, 1, 1]
+    assert [after[up[service]] for service in services] == [0, 1, 1, 1, 1, 1, 1]
+    assert [without[up[service]] for service in services] == [0, 0, 1, 1, 1, 1, 1]
     told_of = {key.partition("{")[0] for key in before}
     assert told_of == {family.name for family in FAMILIES}
     assert before[f'visionops_champion_version{{group="all",project="{name}"}}'] == 1
     assert not [key for key in without if key.startswith("visionops_champion")]
+    ends = f'visionops_edge_metadata_expires_timestamp_seconds{{project="{name}",role="timestamp"}}'
+    assert 6.9 < (before[ends] - datetime.now(UTC).timestamp()) / 86400 < 7
     in_production = f'group="all",model="{model}",project="{name}",signal="drift"'
     assert before[f"visionops_alarm_standing{{{in_production}}}"] == 1
     since = before[f'visionops_champion_since_timestamp_seconds{{group="all",project="{name}"}}']

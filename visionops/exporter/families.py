@@ -166,6 +166,12 @@ SPOOLED = Family(
     "Files of predictions and labels that wait to be committed",
     ("project",),
 )
+EDGE_EXPIRES = Family(
+    "visionops_edge_metadata_expires_timestamp_seconds",
+    "gauge",
+    "When what a role signed for a project's devices ends",
+    ("project", "role"),
+)
 RUNS = Family(
     "visionops_runs_total",
     "counter",

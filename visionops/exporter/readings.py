@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from resources import home
-from visionops import clocks, services
+from visionops import clocks, edge_repository, services
 from visionops.exporter import data, families, models
 from visionops.exporter.families import Sample
 from visionops_assets.project import Project, ProjectError, Projects, load_projects
@@ -110,5 +110,10 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
         "spool": lambda: list(
             chain.from_iterable(data.spool_samples(project, spool) for project in files.known())
         ),
+        "edge": lambda: [
+            families.EDGE_EXPIRES(end.timestamp(), project, role)
+            for project, ends in edge_repository.expiries()
+            for role, end in ends.items()
+        ],
         "dagster": lambda: list(dagster()),
     }
