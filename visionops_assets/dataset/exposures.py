@@ -11,7 +11,6 @@ most exp(−T) of all pairs (Neyman and Pearson, 1933), if they are no nearer th
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,20 @@ from PIL import Image
 from scipy.special import log_ndtr
 
 from edge.decode import Pixels
+from visionops_assets.dataset.jpeg_blocks import (
+    BLOCK,
+    BLOCKS_FOR_THE_TABLE,
+    NO_TABLE,
+    PLAIN,
+    ROUNDED,
+    UNKNOWN,
+    Blocks,
+    blocks_of,
+    decoded,
+    ijg_tables,
+    lost,
+    quality_of,
+)
 
 # Pillow's filters that average when they shrink, and those of other libraries that do not.
 _FILTERS = tuple(
@@ -33,83 +46,32 @@ _FILTERS = tuple(
         ("BICUBIC", False),
     )
 )
-# The luminance table of JPEG's annex K (ITU-T T.81, 1992), row by row.
-_ANNEX_K = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ]
-)
-_BLOCK = 8
-# Standard deviations of a coefficient: of a copy, by what was rounded on the way, and of other exposures before they
-# were resized; both have a noise of 1.
-_ROUNDED = 0.4
+# The standard deviation of a coefficient of other exposures, before they were resized: both have a noise of 1.
 _OTHER = 2**0.5
 # A standard deviation of a normal distribution by its median absolute value.
 _DEVIATIONS = 1.4826
 # Mean square of grey values by which no copy differs.
 _FAR = 20.0**2
-# By how many nats the coefficients of a JPEG are likelier to be one's; and the share of those that lie beside a step,
-# since all grey values of a flat block were rounded the same way.
-_ON_THE_TABLE, _ROUNDED_ALIKE = 20.0, 0.1
-# Blocks on which a table is found, how many of these are to be unclipped, and on which evidence is.
-_BLOCKS_FOR_THE_TABLE, _ENOUGH, _BLOCKS_AT_FIRST, _BLOCKS = 64, 4, 32, 1024
 # Grey values by which decoders differ, and coefficients of a block that may have been rounded either way.
 _DECODED_ALIKE, _DOUBTFUL = 2, 4
 # Of a clipped or cut block that is not known, so many coefficients may lie a step aside.
 _STEPS_ASIDE = 4
+# Blocks on which most are told, and on which evidence is.
+_BLOCKS_AT_FIRST, _BLOCKS = 32, 1024
 # Degrees of tone curves, and pixels that a tone curve is fitted to.
 _TONES, _PIXELS_FOR_THE_TONE = (0, 1, 3), 4096
-# What one block may say against a copy, in nats.
-_AGAINST = -60.0
-# Of an image that is not quantised few of the high frequencies are as small.
-_NOTHING = 0.3
-# How an image is stored: as it was exposed, quantised by none of the tables, or too clipped to say; else the quality.
-NO_TABLE, PLAIN, UNKNOWN = 128, 192, 255
-_HIGH = np.add.outer(np.arange(_BLOCK), np.arange(_BLOCK)).ravel() >= _BLOCK
+# What one block may say against a copy, in nats, and one coefficient against what is only sketched.
+_AGAINST, _AGAINST_A_COEFFICIENT = -60.0, 8.0
+_BLOCKS_OF_A_SKETCH = 32
 _NOISE_SIDE = 128
 NO_EVIDENCE = -1e9
 # Evidence that is enough: of other exposures at most one pair in a million has as much.
 ENOUGH = 14.0
 
 
-class _Blocks(NamedTuple):
-    """Blocks (N, 64) of grey values less 128, their coefficients, and which values the image has, bool (N, 64)."""
-
-    values: NDArray[np.float64]
-    coefficients: NDArray[np.float64]
-    visible: NDArray[np.bool_]
-
-
-@cache
-def _cosines() -> NDArray[np.float64]:
-    """The orthonormal DCT-II of a block, (64, 64): coefficients of values, both row by row."""
-    k, n = np.mgrid[0:_BLOCK, 0:_BLOCK]
-    one = np.cos(np.pi * k * (2 * n + 1) / (2 * _BLOCK)) * np.where(k == 0, 1, 2**0.5) / _BLOCK**0.5
-    return np.kron(one, one)
-
-
-@cache
-def _tables() -> NDArray[np.float64]:
-    """The tables of quality 1 to 100 as the IJG's library makes them, (100, 64)."""
-    quality = np.arange(1, 101)
-    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    made = (_ANNEX_K.ravel() * scale[:, None] + 50) // 100
-    return np.clip(made, 1, 255).astype(np.float64)
-
-
 def stored_as(grey: Pixels) -> int:
-    """The quality by whose table a grey image (H, W) was quantised, or `PLAIN`, `NO_TABLE`, `UNKNOWN`.
-
-    An image may come from a JPEG if its high frequencies are zero, or if it is clipped.
-    """
-    return _quality(_blocks(grey.astype(np.float64), _BLOCKS_FOR_THE_TABLE))
+    """The quality by whose table a grey image (H, W) was quantised, or `PLAIN`, `NO_TABLE`, `UNKNOWN`."""
+    return quality_of(blocks_of(grey.astype(np.float64), BLOCKS_FOR_THE_TABLE))
 
 
 def quantised(grey: Pixels) -> bool:
@@ -121,12 +83,12 @@ def usual_difference(one: Pixels, others: Sequence[Pixels], rank: int) -> NDArra
     """How far other exposures are from a grey image (H, W), as standard deviations of the coefficients of most of its
     blocks, (64,): of the others the one that is so near by rank, the nearest where there are fewer, None of none."""
     apart, wanted = [], one.astype(np.float64)
-    own = _blocks(wanted, _BLOCKS_AT_FIRST).coefficients
+    own = blocks_of(wanted, _BLOCKS_AT_FIRST).coefficients
     for other in others:
         for made, _ in _resized(other, one):
             toned = _toned(made, wanted, 1)
             predicted = made if toned is None else toned
-            off = np.abs(_blocks(predicted, _BLOCKS_AT_FIRST).coefficients - own)
+            off = np.abs(blocks_of(predicted, _BLOCKS_AT_FIRST).coefficients - own)
             apart.append((float(np.mean((predicted - wanted) ** 2)), np.median(off, axis=0) * _DEVIATIONS))
     if apart:
         apart.sort(key=lambda one: one[0])
@@ -150,26 +112,71 @@ def evidence(
     return max(_made_of(one, other, first), _made_of(other, one, second))
 
 
+def filter_of(source: Pixels, target: Pixels) -> int:
+    """The number of the filter that makes an image (H, W) most like another at the other's size; 0 where it has it."""
+    if source.shape == target.shape or not _of_one_shape(source, target):
+        return 0
+    height, width = target.shape
+    made = (_by_filter(source, height, width, number) for number in range(len(_FILTERS)))
+    return int(np.argmin([np.mean((one - target) ** 2) for one in made]))
+
+
+def sketch(source: Pixels, target: Pixels, number: int) -> NDArray[np.float32] | None:
+    """Some coefficients that a grey image (H, W) has at the size of a target, by a filter, float32 (N, 64); None where
+    it is of another shape."""
+    if not _of_one_shape(source, target):
+        return None
+    height, width = target.shape
+    made = source.astype(np.float64)
+    if source.shape != target.shape:
+        made = _by_filter(source, height, width, number)
+    return blocks_of(made, _BLOCKS_OF_A_SKETCH).coefficients.astype(np.float32)
+
+
+def nearest_by_sketch(target: NDArray[np.float32], others: NDArray[np.float32], stored: int) -> int:
+    """Which of the sketches of others (M, N, 64) is nearest to one (N, 64), quantised as that is stored: as it is, or
+    with the contrast and brightness that make it most like."""
+    table = ijg_tables()[stored - 1].astype(np.float32) if has_table(stored) else None
+    changing = others[..., 1:]
+    gain = np.sum(changing * target[:, 1:], axis=(1, 2)) / np.maximum(np.sum(changing**2, axis=(1, 2)), 1)
+    toned = others * gain[:, None, None]
+    toned[..., 0] += np.mean(target[:, 0] - toned[..., 0], axis=1, keepdims=True)
+    against = []
+    for made in (others, toned):
+        if table is None:
+            off = np.abs(made - target)
+        else:
+            off = np.maximum(np.abs(made - np.rint(target / table) * table) - table / 2, 0)
+        # A few that are far aside are marks, or were clipped.
+        against.append(np.minimum(off * off / (2 * ROUNDED**2), _AGAINST_A_COEFFICIENT).sum(axis=(1, 2)))
+    return int(np.argmin(np.min(against, axis=0)))
+
+
+def has_table(stored: int) -> bool:
+    """Whether `stored_as` is a quality."""
+    return stored not in (NO_TABLE, PLAIN, UNKNOWN)
+
+
 def _noise(grey: Pixels) -> NDArray[np.float64]:
-    own = _blocks(grey.astype(np.float64), _BLOCKS_AT_FIRST).coefficients
+    own = blocks_of(grey.astype(np.float64), _BLOCKS_AT_FIRST).coefficients
     return np.minimum(_OTHER, 2**0.5 * _DEVIATIONS * np.median(np.abs(own), axis=0))
 
 
 def _made_of(source: Pixels, target: Pixels, usual: NDArray[np.float64] | None) -> float:
     """The evidence that `target` was made of `source`."""
     wanted, best = target.astype(np.float64), NO_EVIDENCE
-    some, b = (_blocks(wanted, most) for most in (_BLOCKS_AT_FIRST, _BLOCKS))
+    some, b = (blocks_of(wanted, most) for most in (_BLOCKS_AT_FIRST, _BLOCKS))
     tables = _tables_of(b)
     usual = _noise(source) if usual is None else usual
     for predicted, gains in _resized(source, target, len(tables) > 0):
-        other = np.hypot(usual * gains, _ROUNDED)
+        other = np.hypot(usual * gains, ROUNDED)
         for degree in _TONES:
             toned = _toned(predicted, wanted, degree) if degree else predicted
             if toned is None or np.mean((toned - wanted) ** 2) >= _FAR:
                 continue
             # Most others are told by a few blocks.
-            if _given(_blocks(toned, _BLOCKS_AT_FIRST), some, tables, other) > 0:
-                best = max(best, _given(_blocks(toned, _BLOCKS), b, tables, other))
+            if _given(blocks_of(toned, _BLOCKS_AT_FIRST), some, tables, other) > 0:
+                best = max(best, _given(blocks_of(toned, _BLOCKS), b, tables, other))
             if best >= ENOUGH:
                 return best
     return best
@@ -181,15 +188,20 @@ def _resized(
     """The source at the target's size, by the filter that makes it most like it, or by all, since encoding takes away
     what tells filters apart; and how much of a noise is left by frequency, (64,)."""
     if source.shape == target.shape:
-        return [(source.astype(np.float64), np.ones(_BLOCK * _BLOCK))]
+        return [(source.astype(np.float64), np.ones(BLOCK * BLOCK))]
     (height, width), wanted = target.shape, target.astype(np.float64)
-    if abs(height * source.shape[1] / (width * source.shape[0]) - 1) > 2 / min(height, width):
+    if not _of_one_shape(source, target):
         return []
     made = [_by_filter(source, height, width, number) for number in range(len(_FILTERS))]
     off = [float(np.mean((one - one.mean() - wanted + wanted.mean()) ** 2)) for one in made]
     chosen = np.argsort(off, kind="stable")[: None if all_filters else 1].tolist()
     scale = round(height / source.shape[0], 2)
     return [(made[number], _noise_left(number, scale)) for number in chosen]
+
+
+def _of_one_shape(source: Pixels, target: Pixels) -> bool:
+    (height, width), (own_height, own_width) = target.shape, source.shape
+    return abs(height * own_width / (width * own_height) - 1) <= 2 / min(height, width)
 
 
 def _by_filter(source: Pixels, height: int, width: int, number: int) -> NDArray[np.float64]:
@@ -206,8 +218,8 @@ def _by_filter(source: Pixels, height: int, width: int, number: int) -> NDArray[
 def _noise_left(number: int, scale: float) -> NDArray[np.float64]:
     """The standard deviation by frequency of white noise of 1 that was resized, (64,)."""
     noise = np.random.default_rng(0).normal(128, 16, (_NOISE_SIDE, _NOISE_SIDE)).clip(0, 255).astype(np.uint8)
-    side = max(_BLOCK, round(_NOISE_SIDE * scale))
-    made = _blocks(_by_filter(noise, side, side, number), _BLOCKS).coefficients
+    side = max(BLOCK, round(_NOISE_SIDE * scale))
+    made = blocks_of(_by_filter(noise, side, side, number), _BLOCKS).coefficients
     return np.sqrt(np.mean((made - made.mean(axis=0)) ** 2, axis=0)) / 16
 
 
@@ -218,7 +230,7 @@ def _toned(
     every = max(1, wanted.size // _PIXELS_FOR_THE_TONE)
     some, like = predicted.ravel()[::every], wanted.ravel()[::every]
     inner = (like > 0) & (like < 255) & (some > 0) & (some < 255)
-    if inner.sum() < 4 * _BLOCK:
+    if inner.sum() < 4 * BLOCK:
         return None
     a, b = some[inner] / 255, like[inner]
     if np.ptp(a) * 255 < 2:
@@ -227,10 +239,10 @@ def _toned(
     return np.clip(np.polynomial.polynomial.polyval(predicted / 255, terms), 0, 255)
 
 
-def _given(a: _Blocks, b: _Blocks, tables: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _given(a: Blocks, b: Blocks, tables: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """The evidence of the second given the first, as it is or quantised by one of the tables."""
     off = (b.coefficients - a.coefficients) ** 2
-    each = 0.5 * off * (1 / other**2 - 1 / _ROUNDED**2) + np.log(other / _ROUNDED)
+    each = 0.5 * off * (1 / other**2 - 1 / ROUNDED**2) + np.log(other / ROUNDED)
     # What repeats the edge is no evidence of its own.
     each *= b.visible.mean(axis=1, keepdims=True)
     found = [_sum(each)]
@@ -238,16 +250,14 @@ def _given(a: _Blocks, b: _Blocks, tables: NDArray[np.float64], other: NDArray[n
         tables = tables[_likeliest(a, b, tables)]
     for table in tables:
         steps, unknown = _steps(a, b, table)
-        each = _log_share(steps, a.coefficients, table, _ROUNDED)
+        each = _log_share(steps, a.coefficients, table, ROUNDED)
         each -= _log_share(steps, a.coefficients, table, other)
         each[unknown] = 0
         found.append(_sum(each))
     return max(found)
 
 
-def _steps(
-    a: _Blocks, b: _Blocks, table: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _steps(a: Blocks, b: Blocks, table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """What the coefficients of the second were quantised to, (N, 64), and the blocks of which it is not known.
 
     Where grey values were clipped or cut off they are lost: they are those of the first, if these give the values, and
@@ -256,9 +266,9 @@ def _steps(
     steps, again = np.rint(b.coefficients / table), np.rint(a.coefficients / table)
 
     def alike(tried: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (np.abs(_decoded(tried, table) - b.values) * b.visible).max(axis=1) <= _DECODED_ALIKE
+        return (np.abs(decoded(tried, table) - b.values) * b.visible).max(axis=1) <= _DECODED_ALIKE
 
-    left = _lost(b) | alike(again)
+    left = lost(b) | alike(again)
     beside = a.coefficients / table - again
     beside_too = again + np.where(beside < 0, -1, 1)
     doubtful = np.argsort(-np.abs(beside), axis=1)[:, :_DOUBTFUL]
@@ -273,9 +283,9 @@ def _steps(
         left &= ~found
         if not left.any():
             break
-    some_steps = _STEPS_ASIDE * np.mean(table[:_BLOCK] ** 2) / _BLOCK**2
+    some_steps = _STEPS_ASIDE * np.mean(table[:BLOCK] ** 2) / BLOCK**2
     return steps, left & (
-        np.mean(((_decoded(again, table) - b.values) * b.visible) ** 2, axis=1) <= some_steps
+        np.mean(((decoded(again, table) - b.values) * b.visible) ** 2, axis=1) <= some_steps
     )
 
 
@@ -299,64 +309,16 @@ def _sum(each: NDArray[np.float64]) -> float:
     return float(of_blocks.sum()) if of_blocks.min() >= _AGAINST else NO_EVIDENCE
 
 
-def _tables_of(b: _Blocks) -> NDArray[np.float64]:
+def _tables_of(b: Blocks) -> NDArray[np.float64]:
     """The table that an image was quantised by, (1, 64), none, (0, 64), or all where it is clipped too much to say."""
-    quality = _quality(b)
+    quality = quality_of(b)
     if quality == UNKNOWN:
-        return _tables()
-    return _tables()[:0] if quality in (PLAIN, NO_TABLE) else _tables()[quality - 1 : quality]
+        return ijg_tables()
+    return ijg_tables()[quality - 1 : quality] if has_table(quality) else ijg_tables()[:0]
 
 
-def _quality(b: _Blocks) -> int:
-    """As `stored_as`, by some of its blocks."""
-    whole = b.coefficients[~_lost(b)]
-    whole = whole[:: max(1, len(whole) // _BLOCKS_FOR_THE_TABLE)]
-    if len(whole) < _ENOUGH:
-        return UNKNOWN
-    if np.median(np.abs(whole[:, _HIGH])) >= _NOTHING:
-        return PLAIN
-    row, place = np.nonzero(np.abs(whole) > 1)
-    if not len(row):
-        return NO_TABLE
-    steps, shown = _tables()[:, place], whole[row, place]
-    # By how much it is likelier that most coefficients lie at steps of a table than that all lie anywhere.
-    off = (shown - np.rint(shown / steps) * steps) / _ROUNDED
-    at_steps = steps * np.exp(-0.5 * off * off) / (_ROUNDED * (2 * np.pi) ** 0.5)
-    likelier = np.sum(np.log((1 - _ROUNDED_ALIKE) * at_steps + _ROUNDED_ALIKE), axis=1)
-    likeliest = int(np.argmax(likelier))
-    return likeliest + 1 if likelier[likeliest] >= _ON_THE_TABLE else NO_TABLE
-
-
-def _likeliest(a: _Blocks, b: _Blocks, tables: NDArray[np.float64]) -> NDArray[np.int64]:
+def _likeliest(a: Blocks, b: Blocks, tables: NDArray[np.float64]) -> NDArray[np.int64]:
     """The number of the table by which the first becomes most like the second, (1,)."""
-    some = np.argsort(-a.values.var(axis=1), kind="stable")[:_BLOCKS_FOR_THE_TABLE]
-    made = _decoded(np.rint(a.coefficients[some] / tables[:, None]), tables[:, None])
+    some = np.argsort(-a.values.var(axis=1), kind="stable")[:BLOCKS_FOR_THE_TABLE]
+    made = decoded(np.rint(a.coefficients[some] / tables[:, None]), tables[:, None])
     return np.array([np.argmin(np.mean(((made - b.values[some]) * b.visible[some]) ** 2, axis=(1, 2)))])
-
-
-def _lost(blocks: _Blocks) -> NDArray[np.bool_]:
-    """Which blocks do not say what their coefficients were: those that are clipped, or cut by the edge."""
-    clipped = (blocks.values <= -128) | (blocks.values >= 127)
-    return np.asarray((clipped | ~blocks.visible).any(axis=1))
-
-
-def _decoded(steps: NDArray[np.float64], table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The grey values less 128 that coefficients give, as whole numbers."""
-    return np.clip(np.rint((steps * table) @ _cosines()), -128, 127)
-
-
-def _blocks(values: NDArray[np.float64], most: int) -> _Blocks:
-    """The blocks of an image, evenly chosen where there are more; its edge is repeated until they are whole."""
-    height, width = values.shape
-    pad = ((0, -height % _BLOCK), (0, -width % _BLOCK))
-    values, visible = np.pad(values, pad, mode="edge"), np.pad(np.ones((height, width), bool), pad)
-    down, across = values.shape[0] // _BLOCK, values.shape[1] // _BLOCK
-    chosen = np.arange(down * across)
-    if len(chosen) > most:
-        chosen = np.linspace(0, len(chosen) - 1, most).astype(int)
-    blocks, seen = (
-        image.reshape(down, _BLOCK, across, _BLOCK).swapaxes(1, 2).reshape(-1, _BLOCK * _BLOCK)[chosen]
-        for image in (values, visible)
-    )
-    blocks = blocks - 128
-    return _Blocks(blocks, blocks @ _cosines().T, seen.astype(bool))

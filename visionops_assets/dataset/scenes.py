@@ -11,19 +11,21 @@ one class are about equally far from each other, where a copy is much nearer. Ou
 decides too. An image is of a scene where it has more such neighbours than anybody makes copies.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset import details, miniatures
+from visionops_assets.dataset.nearest import Nearest
 from visionops_assets.dataset.proposals import FEW, Block, Pairs
 from visionops_assets.dataset.views import LEVELS, NO_LEVEL, UNSEEN, Views
 
 # Neighbours that are kept of each image, and the rank of the one that the others are compared with.
 KEPT, COMPARED_WITH = 24, 4
+# And those that are stored another way, where details decide: copies by the same table crowd each other.
+KEPT_OTHERWISE = 64
 
 
 class Limits(NamedTuple):
@@ -64,87 +66,56 @@ _MADE_OVER_WITHIN = {32: 0.4, 16: 0.5, 8: 0.65, 6: 0.65}
 _FITTED_FROM = 0.8
 _IMAGES_AT_ONCE = 1 << 6
 _NO_SCENE = 1e-6
-_ROWS_AT_FIRST = 256
 
 
-@dataclass
-class Neighbours:
-    """The nearest of `count` images on one level, for those R images that have any: `numbers` int32 (R, KEPT), -1 where
-    there are fewer, and `likeness`; `rows` is where each image stands in these, -1 where it does not."""
+class Neighbours(Nearest):
+    """The nearest of so many images on one level, and those of them that are stored another way."""
 
-    count: int
-    level: int
-    rows: NDArray[np.int32] = field(init=False)
-    images: NDArray[np.int64] = field(init=False)
-    numbers: NDArray[np.int32] = field(init=False)
-    likeness: NDArray[np.float32] = field(init=False)
-    # Which of them are copies, as soon as that is asked for.
-    _copies: NDArray[np.bool_] | None = field(init=False, default=None)
+    def __init__(self, count: int, level: int) -> None:
+        super().__init__(count, KEPT)
+        self.level = level
+        self.otherwise = Nearest(count, KEPT_OTHERWISE if level in details.LEVELS else DOUBTED)
+        # Which of them are copies, as soon as that is asked for.
+        self._copies: NDArray[np.bool_] | None = None
 
-    def __post_init__(self) -> None:
-        self.rows = np.full(self.count, -1, np.int32)
-        self.images = np.zeros(0, np.int64)
-        self.numbers, self.likeness = self._empty(_ROWS_AT_FIRST)
-
-    def add(self, ones: NDArray[np.int64], others: NDArray[np.int64], likeness: NDArray[np.float32]) -> None:
+    def look_at(self, ones: NDArray[np.int64], others: NDArray[np.int64], views: Views) -> None:
         """Look at pairs (P,), each pair once."""
         self._copies = None
-        numbers, alike = np.concatenate([others, ones]), np.concatenate([likeness, likeness])
-        rows = self._rows_of(np.concatenate([ones, others]))
-        nearer = alike > self.likeness[rows, -1]
-        rows, numbers, alike = rows[nearer], numbers[nearer], alike[nearer]
-        touched = np.unique(rows)
-        old = self.numbers[touched] >= 0
-        rows = np.concatenate([np.repeat(touched, old.sum(axis=1)), rows])
-        numbers = np.concatenate([self.numbers[touched][old], numbers])
-        alike = np.concatenate([self.likeness[touched][old], alike])
-        # By number where equally near, so that the order in which they are looked at does not matter.
-        order = np.lexsort((numbers, -alike, rows))
-        rows, numbers, alike = rows[order], numbers[order], alike[order]
-        rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-        kept = rank < KEPT
-        self.numbers[rows[kept], rank[kept]] = numbers[kept]
-        self.likeness[rows[kept], rank[kept]] = alike[kept]
+        alike = views.likeness(ones, others, self.level)
+        self.add(ones, others, alike)
+        apart = views.may_be_made_over(ones, others, self.level)
+        if apart.any():
+            self.otherwise.add(ones[apart], others[apart], alike[apart])
 
-    def add_block(
+    def look_at_block(
         self, ones: NDArray[np.int64], others: NDArray[np.int64], maybe: NDArray[np.bool_], views: Views
     ) -> None:
-        """Look at the pairs that `maybe` (N, M) has of images `ones` (N,) and `others` (M,)."""
+        """Look at the pairs that `maybe` (N, M) has of images `ones` (N,) and `others` (M,), each pair once."""
+        self._copies = None
         alike = views.likeness_of_all(ones, others, self.level)
-        if not maybe.all():
-            np.copyto(alike, -np.inf, where=~maybe)
-        # Of each image the nearest of this block are enough.
-        at_ones, at_others = self._rows_of(ones), self._rows_of(others)
-        of_ones = _least_kept(self.likeness[at_ones, -1], alike)
-        of_others = _least_kept(self.likeness[at_others, -1], alike.T)
-        near = alike >= of_ones[:, None]
-        near |= alike >= of_others
-        near &= maybe
-        rows, columns = np.divmod(np.flatnonzero(near), len(others))
-        self.add(ones[rows], others[columns], alike[rows, columns])
+        self.add_block(ones, others, alike, maybe)
+        apart = maybe & views.may_be_made_over(ones[:, None], others, self.level)
+        if apart.any():
+            self.otherwise.add_block(ones, others, alike, apart)
 
     def copies(self, views: Views) -> NDArray[np.int64]:
         """The pairs of copies as (newer, older), in order, (P, 2)."""
         pairs = self._pairs(self._near(views))
         return pairs[_within(_SHOW_THE_SAME_WITHIN, pairs, views)]
 
-    def doubtful(self, views: Views) -> NDArray[np.int64]:
-        """The pairs (newer, older) that may be copies by their rank but are not by their view, in order, (P, 2)."""
-        known = len(self.images)
-        # An image of which a copy was found is in its group already.
-        found = np.isin(self.images, self._pairs(self._near(views)))
-        alike = np.where(found[:, None], -np.inf, self.likeness[:known])
-        order = np.argsort(-alike, axis=1, kind="stable")[:, :DOUBTED]
-        some = np.zeros(alike.shape, bool)
-        np.put_along_axis(some, order, np.take_along_axis(alike, order, axis=1) >= DOUBTED_FROM, axis=1)
-        pairs = self._pairs(some)
-        pairs = pairs[views.may_be_made_over(pairs[:, 0], pairs[:, 1], self.level)]
-        return pairs[_within(_MADE_OVER_WITHIN, pairs, views)]
-
-    def nearest(self, image: int) -> NDArray[np.int32]:
-        """The neighbours of an image, the most alike first."""
-        row = self.rows[image]
-        return self.numbers[row][self.numbers[row] >= 0] if row >= 0 else self.numbers[:0, 0]
+    def doubtful(self, views: Views) -> Iterator[tuple[int, list[int]]]:
+        """Images that have no copy by their view, or may have a better one, with their most alike neighbours that are
+        stored another way."""
+        images, known = self.otherwise.images, len(self.otherwise.images)
+        # An image that was found to be a copy of one stored another way is in its group already.
+        pairs = self._pairs(self._near(views))
+        found = np.isin(images, pairs[views.may_be_made_over(pairs[:, 0], pairs[:, 1], self.level)])
+        if self.level in details.LEVELS:
+            # Unless that is another copy, or an exposure that was encoded until it was the same.
+            found &= ~views.show_their_table(images)
+        may_be = self.otherwise.likeness[:known] >= DOUBTED_FROM
+        for row in np.flatnonzero(may_be[:, 0] & ~found).tolist():
+            yield int(images[row]), self.otherwise.numbers[row, may_be[row]].tolist()
 
     def _near(self, views: Views) -> NDArray[np.bool_]:
         """Which neighbours of the images that have any are copies by their views, (R, KEPT)."""
@@ -229,21 +200,6 @@ class Neighbours:
         nearer = np.minimum(nearer, limits.far)
         return distance <= np.maximum(np.maximum(nearer, alike), limits.always)
 
-    def _rows_of(self, images: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Where images stand, with room made for those that did not yet."""
-        new = np.unique(images[self.rows[images] < 0])
-        if len(new):
-            self.rows[new] = np.arange(len(self.images), len(self.images) + len(new))
-            self.images = np.concatenate([self.images, new])
-            if len(self.images) > len(self.numbers):
-                more = self._empty(max(len(self.images) - len(self.numbers), len(self.numbers)))
-                self.numbers = np.concatenate([self.numbers, more[0]])
-                self.likeness = np.concatenate([self.likeness, more[1]])
-        return self.rows[images]
-
-    def _empty(self, rows: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return np.full((rows, KEPT), -1, np.int32), np.full((rows, KEPT), -np.inf, np.float32)
-
 
 def _within(limits: Mapping[int, float], pairs: NDArray[np.int64], views: Views) -> NDArray[np.bool_]:
     """Whether the largest miniatures of pairs (P, 2) are no farther apart than the limit of their side, (P,); of those
@@ -254,14 +210,6 @@ def _within(limits: Mapping[int, float], pairs: NDArray[np.int64], views: Views)
         here = np.flatnonzero(sides == side)
         near[here] = views.differences(pairs[here, 0], pairs[here, 1], side) <= limits[side]
     return near
-
-
-def _least_kept(known: NDArray[np.float32], products: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What is kept of each row (N, M), whose neighbours are `known` down to this, (N,), is no less."""
-    # Of most rows, those that are known leave so few that a look at all would take longer.
-    if products.shape[1] <= KEPT or np.isfinite(known).all():
-        return known
-    return np.maximum(known, np.partition(products, -KEPT, axis=1)[:, -KEPT])
 
 
 class Scenes:
@@ -303,12 +251,12 @@ class Scenes:
                 self._add_pairs(newer[row], older[column], level)
             else:
                 part = here if here.shape == (len(rows), len(columns)) else here[np.ix_(rows, columns)]
-                self._level(level).add_block(newer[rows], older[columns], part, self._views)
+                self._level(level).look_at_block(newer[rows], older[columns], part, self._views)
         rows, columns = np.divmod(np.flatnonzero(levels == NO_LEVEL), len(older))
         return Pairs(newer[rows], older[columns])
 
     def _add_pairs(self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int) -> None:
-        self._level(level).add(ones, others, self._views.likeness(ones, others, level))
+        self._level(level).look_at(ones, others, self._views)
 
     def _level(self, level: int) -> Neighbours:
         if level not in self._levels:
@@ -320,12 +268,17 @@ class Scenes:
         found = [neighbours.copies(self._views) for neighbours in self._levels.values()]
         return np.concatenate([np.zeros((0, 2), np.int64), *found])
 
-    def doubtful(self) -> NDArray[np.int64]:
-        """The pairs (newer, older) that only a look at the images decides, (P, 2)."""
-        found = [neighbours.doubtful(self._views) for neighbours in self._levels.values()]
-        return np.unique(np.concatenate([np.zeros((0, 2), np.int64), *found]), axis=0)
+    def doubtful(self) -> Iterator[tuple[int, list[int]]]:
+        """Images that only a look at them decides about, with those that each may be a copy of or have as its copy, the
+        most alike first; an image may come on several levels."""
+        for level in sorted(self._levels):
+            yield from self._levels[level].doubtful(self._views)
+
+    def not_too_far(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of pairs (P, 2) that encoding and resizing may have taken so far apart."""
+        return pairs[_within(_MADE_OVER_WITHIN, pairs, self._views)]
 
     def nearest(self, image: int, most: int) -> list[int]:
         """Some of the most alike neighbours of an image, from the level where it has most."""
-        found = [neighbours.nearest(image) for neighbours in self._levels.values()]
+        found = [neighbours.of(image) for neighbours in self._levels.values()]
         return max(found, key=len, default=np.zeros(0, np.int32))[:most].tolist()

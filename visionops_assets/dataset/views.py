@@ -89,6 +89,19 @@ class Views:
         sure = (one != exposures.UNKNOWN) & ((one != exposures.NO_TABLE) | (level in details.LEVELS))
         return (self._pixels[ones] != self._pixels[others]) | apart | ((one != exposures.PLAIN) & ~sure)
 
+    def show_their_table(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which images (N,) were quantised by a table that is known."""
+        stored = self._stored[numbers]
+        return ~np.isin(stored, (exposures.NO_TABLE, exposures.PLAIN, exposures.UNKNOWN))
+
+    def stored_as(self, number: int) -> int:
+        """How an image that was looked at is stored, as `exposures.stored_as`."""
+        return int(self._stored[number])
+
+    def differ_in_size(self, one: int, other: int) -> bool:
+        """Whether two images have different numbers of pixels."""
+        return bool(self._pixels[one] != self._pixels[other])
+
     def correlation(self, ones: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
         """The correlation of pairs (P,) of images that have a level, at the largest miniature that both have."""
         sides = self.shared_miniature(ones, others)
