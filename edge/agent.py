@@ -85,9 +85,10 @@ class Agent:
         """Ask the repository what this device is to run. Raises `Distrusted` and `Unreachable`; both change nothing."""
         now, self._looked = self._now(), monotonic()
         looked = self._trust.look(self.state.group, now, synchronised=self._synchronised())
-        moved_to = looked.assignment.moved.get(self._device, self.state.group)
-        if moved_to != self.state.group:
-            # Once a look: two groups that send a device to one another do not keep it from its work.
+        # Each group once: two that send a device to one another do not keep it from its work.
+        seen = {self.state.group}
+        while (moved_to := looked.assignment.moved.get(self._device, self.state.group)) not in seen:
+            seen.add(moved_to)
             self.kept.change(states.moved, moved_to, now)
             looked = self._trust.look(moved_to, now, synchronised=self._synchronised())
         asked = looked.assignment

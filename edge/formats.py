@@ -21,6 +21,9 @@ GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 DEVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 # They mean every device, and what a repository calls its own.
 RESERVED_GROUPS = frozenset({"all", "production"})
+# Between two looks, and the least that is downloaded meanwhile: what a stolen key asks for ends with the key, so every
+# device looks on.
+MOST_SECONDS, LEAST_KBPS, MOST_OBSERVED = 86400.0, 1.0, 365 * 86400.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,6 +92,10 @@ def manifest_of(data: bytes, bundle: str | None = None) -> Manifest:
             raise FormatError(f"a bundle has {MODEL} and {GOLDEN}, this one {[each[0] for each in files]}")
         if not all(_SHA256.fullmatch(sha256) and size >= 0 for _, sha256, size in files):
             raise FormatError("a file of a bundle is named by its SHA-256 and size")
+        for part in ("golden", "budget"):
+            for name, value in content[part].items():
+                if not isinstance(value, int | float) and name != "providers":
+                    raise FormatError(f"{name} in the {part} of a bundle is a number, not {value!r}")
         return Manifest(
             id=found,
             project=str(content["project"]),
@@ -100,7 +107,7 @@ def manifest_of(data: bytes, bundle: str | None = None) -> Manifest:
             budget=dict(content["budget"]),
             content=content,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken("manifest", error) from error
 
 
@@ -124,13 +131,13 @@ def assignment_of(data: bytes) -> Assignment:
             trial=dict(content.get("trial") or {}),
             shadow=dict(content.get("shadow") or {}),
             observe_frames=int(observe.get("frames", 200)),
-            observe_seconds=float(observe.get("seconds", 86400)),
+            observe_seconds=min(MOST_OBSERVED, max(0.0, float(observe.get("seconds", 86400)))),
             floor=int(content.get("floor", 0)),
             revoked=frozenset(map(str, content.get("revoked", ()))),
-            poll_every=max(1.0, float(content.get("poll_every", 300))),
-            report_every=max(1.0, float(content.get("report_every", 300))),
+            poll_every=_seconds(content.get("poll_every", 300)),
+            report_every=_seconds(content.get("report_every", 300)),
             window=dict(window) if window else None,
-            max_kbps=float(max_kbps) if max_kbps else None,
+            max_kbps=max(LEAST_KBPS, float(max_kbps)) if max_kbps else None,
             moved={str(device): str(group) for device, group in (content.get("moved") or {}).items()},
         )
         if found.issued_at.tzinfo is None:
@@ -141,7 +148,7 @@ def assignment_of(data: bytes) -> Assignment:
                 f"its floor {found.floor} is above the release {found.base_release} of its base"
             )
         return found
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken("assignment", error) from error
 
 
@@ -172,6 +179,11 @@ def check_device(device: str) -> str:
             f"{device!r} is no name for a device: letters, digits, `.`, `_` and `-`, at most 63; for example cam-17"
         )
     return device
+
+
+def _seconds(asked: Any) -> float:
+    # Of a number that is none, `max` gives the other.
+    return min(MOST_SECONDS, max(1.0, float(asked)))
 
 
 def _loaded(data: bytes, what: str) -> dict[str, Any]:

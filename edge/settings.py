@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edge.formats import check_device, check_group
+from edge.formats import LEAST_KBPS, check_device, check_group
 
 FORMAT = 1
 _TEXT, _TEXT_OR_NONE, _TABLE_OR_NONE = (str,), (str, type(None)), (dict, type(None))
@@ -86,6 +86,10 @@ class Settings:
             for name, kinds in _KINDS.items():
                 if not isinstance(getattr(found, name), kinds):
                     raise SettingsError(f"{file}: {name} is {getattr(found, name)!r}, which it cannot be")
+            if found.max_kbps is not None and not found.max_kbps >= LEAST_KBPS:
+                raise SettingsError(
+                    f"{file}: max_kbps is {found.max_kbps!r}, it is at least {LEAST_KBPS:g}, or null"
+                )
             check_device(found.device)
             check_group(found.group)
         except SettingsError:

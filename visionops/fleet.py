@@ -59,7 +59,8 @@ def publish(
         int | None, typer.Option(min=1, help="Right answers until a device keeps the model; by default 200.")
     ] = None,
     poll_every: Annotated[
-        float | None, typer.Option(min=1, help="Seconds between two looks of a device; by default 300.")
+        float | None,
+        typer.Option(min=1, max=86400, help="Seconds between two looks of a device; by default 300."),
     ] = None,
     window: Annotated[
         str | None,
@@ -140,7 +141,9 @@ def publish(
         "max_kbps": max_kbps,
     }
     with changing(project) as repository:
-        repository.add_group(check_group(group))
+        if repository.add_group(check_group(group)):
+            typer.echo(f"{project}: group {group} is new", err=True)
+        newest = repository.next_release()
         done = publish_model(
             repository,
             group,
@@ -157,6 +160,13 @@ def publish(
             },
         )
         renewed = repository.refresh() if not done.changed else []
+        # Also one that waits for approvers is made.
+        made = repository.next_release() > newest
+    if golden and not made:
+        typer.echo(
+            f"release {done.release} keeps the images it was signed with; --anew ships it with those of --golden",
+            err=True,
+        )
     _tell_published(project, number, done, renewed, as_json)
 
 
@@ -189,7 +199,9 @@ def refresh(
 @app.command("serve")
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8070,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8070,
 ) -> None:
     """Serve the repositories as static files with Range: for desks and tests. A bucket or nginx does it elsewhere."""
     from visionops.edge_server import EdgeFiles, repositories
@@ -219,8 +231,12 @@ def export(
     """
     from resources.artifact_store import ArtifactStore
 
+    folder = to.expanduser().absolute()
+    above = next(each for each in (folder, *folder.parents) if each.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file: name a folder with --to")
     with changing(project) as repository:
-        files = repository.export(ArtifactStore(root=str(to.expanduser().absolute())))
+        files = repository.export(ArtifactStore(root=str(folder)))
     typer.echo(f"{project}: {files} files written to {to / project}; what was there already is left as it is")
 
 

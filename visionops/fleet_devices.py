@@ -38,7 +38,15 @@ def provision(
 
     services.project(project)
     who = services.actor()
+    found, folder = repository or where(project), to.expanduser().absolute()
+    scheme, separator, _ = found.partition("://")
+    if separator and scheme not in ("http", "https", "file"):
+        raise typer.BadParameter(
+            f"devices fetch over http, https or from a folder, not from {found}: name the address that serves it",
+            param_hint="--repository",
+        )
     with changing(project) as held:
+        enrolment.require_new(services.artifacts(), project, group, device, folder, again=replace)
         root = held.bootstrap()
         if held.add_group(check_group(group)):
             typer.echo(f"{project}: group {group} is new")
@@ -47,10 +55,10 @@ def provision(
             project=project,
             group=group,
             device=device,
-            to=to.expanduser().absolute(),
+            to=folder,
             root=root,
             settings={
-                "repository": repository or where(project),
+                "repository": found,
                 **({"reports": reports} if reports else {}),
             },
             who=who,

@@ -29,13 +29,15 @@ CALL_LAKEFS_EVERY_SECONDS = 60
 
 def command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Dagster UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow's UI.")] = 5000,
     metrics: Annotated[bool, typer.Option(help="Answer Prometheus, as `visionops metrics` does.")] = True,
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            help=f"Port of the metrics; by default {metrics_verb.PORT}, or a free one where that is taken."
+            min=1,
+            max=65535,
+            help=f"Port of the metrics; by default {metrics_verb.PORT}, or a free one where that is taken.",
         ),
     ] = None,
     webhook: Annotated[
@@ -44,7 +46,9 @@ def command(
     webhook_port: Annotated[
         int | None,
         typer.Option(
-            help=f"Port of the webhook; by default {webhook_verb.PORT}, or a free one where that is taken."
+            min=1,
+            max=65535,
+            help=f"Port of the webhook; by default {webhook_verb.PORT}, or a free one where that is taken.",
         ),
     ] = None,
 ) -> None:

@@ -17,7 +17,9 @@ app = typer.Typer(help="Have the sensor look as soon as lakeFS commits.", no_arg
 @app.command("serve")
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = PORT,
     dagster: Annotated[
         str | None,
         typer.Option(help="Address of the Dagster webserver that takes runs; by default DAGSTER_UI_URL."),

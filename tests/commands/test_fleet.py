@@ -137,6 +137,17 @@ def test_what_cannot_be_done_is_said_in_one_line(
         assert "no name for a device group" in fails(
             desk, *cam, "--group", group, "--to", str(tmp_path / "a")
         )
+    # Nor is a group made, or anything, of what is refused.
+    (tmp_path / "note").write_text("in the way")
+    to = str(tmp_path / "note" / "a")
+    assert "note is a file: name a new folder" in fails(desk, *cam, "--group", "line-1", "--to", to)
+    assert "note is a file" in fails(desk, "fleet", "export", "shapes", "--to", to)
+    assert "no name for a device" in fails(
+        desk, *cam[:3], "--device", "a/b", "--group", "line-1", "--to", str(tmp_path / "a")
+    )
+    s3 = ("--repository", "s3://models/shapes")
+    assert "s3://models" in fails(desk, *cam, "--group", "line-1", "--to", str(tmp_path / "a"), *s3)
+    assert "assign-line-1" not in desk.run("fleet", "keys", "show", "shapes")
     desk.run(*cam, "--group", "line-1", "--to", str(tmp_path / "a"))
     said = fails(desk, *cam, "--group", "line-2", "--to", str(tmp_path / "b"))
     assert "is enrolled since" in said and "--replace" in said and "fleet move" in said
@@ -157,6 +168,9 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert "release 1 of this model is signed with budget cpu_ms unstated, not 7.0: --anew" in said
     for wrong in ("tensorrt", "TensorrtExecutionProvider=much", "TensorrtExecutionProvider=1.5"):
         assert "Invalid value for --tolerance" in fails(desk, *publish, "--tolerance", wrong)
+    for option, wrong in (("--poll-every", "inf"), ("--max-kbps", "0")):
+        assert f"Invalid value for '{option}'" in fails(desk, *publish, option, wrong)
+    assert "Invalid value for '--port'" in fails(desk, "fleet", "serve", "--port", "99999")
     tolerance = ("--tolerance", "TensorrtExecutionProvider=0.01")
     assert "--anew" in fails(desk, *publish, *tolerance)
     assert "as release 2" in desk.run(*publish, *tolerance, "--anew", "--cpu-ms", "70")

@@ -59,6 +59,25 @@ def devices(store: ArtifactStore, project: str) -> list[Enrolled]:
     return [each for each in found if each is not None]
 
 
+def require_new(
+    store: ArtifactStore, project: str, group: str, device: str, to: Path, *, again: bool = False
+) -> None:
+    """Raise `EnrolmentError` or ValueError where a device cannot be provisioned so; nothing is changed yet."""
+    check_group(group)
+    check_device(device)
+    known = enrolled(store, project, device)
+    if known is not None and not again:
+        raise EnrolmentError(
+            f"{device} of {project} is enrolled since {known.enrolled_at}, in group {known.group}: --replace gives it "
+            f"another key, `visionops fleet move {project} {device} --group {group}` another group"
+        )
+    above = next((each for each in (to, *to.parents) if each.exists()), to)
+    if not above.is_dir():
+        raise EnrolmentError(f"{above} is a file: name a new folder with --to")
+    if to.exists() and any(to.iterdir()) and not again:
+        raise EnrolmentError(f"{to} is not empty: name a new folder, or --replace what is there")
+
+
 def provision(
     store: ArtifactStore,
     *,
@@ -76,16 +95,7 @@ def provision(
 
     `settings` are those of `device.json` beside project, group and device. `again` replaces the device's key.
     """
-    check_group(group)
-    check_device(device)
-    known = enrolled(store, project, device)
-    if known is not None and not again:
-        raise EnrolmentError(
-            f"{device} of {project} is enrolled since {known.enrolled_at}, in group {known.group}: --replace gives it "
-            f"another key, `visionops fleet move {project} {device} --group {group}` another group"
-        )
-    if to.exists() and any(to.iterdir()) and not again:
-        raise EnrolmentError(f"{to} is not empty: name a new folder, or --replace what is there")
+    require_new(store, project, group, device, to, again=again)
     to.parent.mkdir(parents=True, exist_ok=True)
     partial = to.with_name(f".{to.name}.{uuid.uuid4().hex}")
     partial.mkdir(mode=0o700)
