@@ -93,6 +93,12 @@ def test_exposures_of_one_scene_are_no_duplicates(
     assert near_duplicates(images) == set()
 
 
+@pytest.mark.parametrize("side", [24, 40])
+def test_of_many_small_exposures_of_one_scene_hardly_any_are_duplicates(side: int) -> None:
+    # They have no details, and some are as alike as a copy.
+    assert len(near_duplicates(exposures(300, 3, side))) <= 0.003 * 300 * 299 / 2
+
+
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_are_found_among_exposures_of_their_scene(kind: str) -> None:
     images = exposures(80, noise=3)

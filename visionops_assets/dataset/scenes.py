@@ -191,8 +191,8 @@ class Neighbours(Nearest):
 
         # Where the fourth is a copy itself, those that come behind all copies tell, if there are any.
         fourth, behind = of_both(COMPARED_WITH), of_both(BEHIND_COPIES)
-        # As many neighbours as nobody makes copies.
-        crowded = distance.max(axis=1) <= limits.alike
+        # More neighbours than anybody makes copies.
+        crowded = ordered[:, BEHIND_COPIES - 1] <= limits.alike
         scene = crowded[:, None] | crowded[self.rows[numbers]]
         alike = np.where(scene, np.minimum(NEARER * fourth, limits.alike), limits.alike)
         shares = [limits.nearer * fourth, BEHIND_NEARER * behind]
