@@ -89,8 +89,15 @@ class Agent:
         seen = {self.state.group}
         while (moved_to := looked.assignment.moved.get(self._device, self.state.group)) not in seen:
             seen.add(moved_to)
+            try:
+                found = self._trust.look(moved_to, now, synchronised=self._synchronised())
+            except Distrusted as error:
+                if error.problem != "no_assignment":
+                    raise
+                # Nobody could send it back from there: it stays with the group that has news.
+                break
             self.kept.change(states.moved, moved_to, now)
-            looked = self._trust.look(moved_to, now, synchronised=self._synchronised())
+            looked = found
         asked = looked.assignment
         self.answering.assignment = asked
         self._arm = arm_of(asked, self._device)

@@ -80,13 +80,16 @@ def move(project: ProjectName, device: DeviceName, group: GroupName) -> None:
         repository.add_group(check_group(group))
         _, before = enrolment.move(services.artifacts(), project, device, group)
         told = before == group or move_device(repository, device, before, group)
+        waits = repository.assignment(group) is None
     typer.echo(
         f"{device} of {project} belongs to {group}, before to {before}"
         + (
             ""
             if told
-            else f"; {before} has no assignment yet that could tell it: provision it anew with --replace"
+            else f"; {before} has no assignment yet that could tell it: "
+            "publish to it, or provision it anew with --replace"
         )
+        + (f"; it goes once something is published to {group}" if told and waits else "")
     )
 
 

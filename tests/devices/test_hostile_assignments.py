@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from edge.formats import FormatError, assignment_of, canonical, manifest_of
-from tests.devices.small_fleet import Device, Fleet, update
+from tests.devices.small_fleet import GROUP, Device, Fleet, update
+from visionops_assets.delivery.publishing import move_device
 
 NUMBERS: list[Any] = [
     float("inf"),
@@ -81,3 +82,29 @@ def test_a_device_that_was_away_for_several_moves_arrives_at_one_look(fleet: Fle
     agent = device.start()
     assert update(agent)["model"]["release"] == second.manifest["release"]
     assert agent.state.group == "line-4"
+
+
+def test_a_device_goes_to_a_group_once_that_has_an_assignment_and_may_be_called_back(
+    fleet: Fleet, device: Device
+) -> None:
+    agent = device.start()
+    update(agent)
+    fleet.repository.add_group("line-2")
+    # Groups that are not there at all, and one that has nothing yet: news come as before.
+    for nowhere in ("line-9", "line-2"):
+        assert agent.state.good is not None
+        base = {"bundle": agent.state.good.id, "release": agent.state.good.release}
+        fleet.assign(base=base, moved={"cam-17": nowhere})
+        agent.look()
+        assert agent.state.group == GROUP and not agent.problems
+    second = fleet.bundle(2)
+    fleet.publish(second, moved={"cam-17": "line-2"})
+    assert update(agent)["model"]["release"] == second.manifest["release"]
+    # Called back before it went, by the group that it never left.
+    assert move_device(fleet.repository, "cam-17", "line-2", GROUP)
+    fleet.repository.assign("line-2", {"base": second.named})
+    agent.look()
+    assert agent.state.group == GROUP
+    move_device(fleet.repository, "cam-17", GROUP, "line-2")
+    agent.look()
+    assert agent.state.group == "line-2"

@@ -88,12 +88,18 @@ def publish(
 
 
 def move_device(repository: Repository, device: str, from_group: str, to_group: str) -> bool:
-    """Tell a device, by the assignment of the group it looks at, to look at another; False where nobody is told yet."""
+    """Tell a device, by the assignment of the group it looks at, to look at another; False where nobody is told yet.
+
+    A device stays where it is until the other group is assigned something.
+    """
     content = repository.assignment(from_group)
     back = repository.assignment(to_group)
     if back is not None and device in back.get("moved", {}):
         moved = {name: group for name, group in back["moved"].items() if name != device}
         repository.assign(to_group, {**_options(back), "moved": moved})
+        if content is None:
+            # It is still there: nothing could call it to where it was sent.
+            return True
     if content is None:
         return False
     repository.assign(
