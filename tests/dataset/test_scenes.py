@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from visionops_assets.dataset import exposures as exposures_module
+from visionops_assets.dataset import near_duplicates as near_duplicates_module
 from visionops_assets.dataset.duplicates import correlation, phash
 from visionops_assets.dataset.near_duplicates import find_near_duplicates
 from visionops_assets.evaluation.leakage import perceptual_leaks
@@ -65,10 +66,14 @@ COPIES: dict[str, Callable[[Grey], Grey]] = {
 }
 
 
-def near_duplicates(images: Sequence[Grey], first_new: int = 0) -> set[tuple[int, int]]:
-    """What is found, as (newer, older)."""
+def near_duplicates(
+    images: Sequence[Grey], first_new: int = 0, loaded: list[int] | None = None
+) -> set[tuple[int, int]]:
+    """What is found, as (newer, older); the images that were loaded for it are added to `loaded`."""
 
     def load(numbers: Sequence[int]) -> Iterator[tuple[int, Grey]]:
+        if loaded is not None:
+            loaded.extend(numbers)
         return ((number, images[number][..., None]) for number in numbers)
 
     found = find_near_duplicates(
@@ -141,6 +146,18 @@ def test_copies_of_several_kinds_of_one_exposure_are_found() -> None:
     for number in range(10):
         assert {50 + 10 * kind + number for kind in range(len(kinds))} <= groups[number]
         assert groups[number] & set(range(50)) == {number}
+
+
+def test_images_of_a_scene_are_not_loaded_again_for_each_that_they_may_be_made_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(near_duplicates_module, "_KEPT_IMAGES", 8)
+    images = exposures(50, noise=1)
+    images += [ENCODED["JPEG 75"](image) for image in images]
+    loaded: list[int] = []
+    assert len(near_duplicates(images, loaded=loaded)) == 50
+    # Some neighbours of each, not the fifty that are in question for it.
+    assert len(loaded) <= 17 * len(images)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import Pixels
 from visionops_assets.dataset import exposures
 from visionops_assets.dataset.images_at_hand import ImagesAtHand, Pair
 from visionops_assets.dataset.scenes import COMPARED_WITH, DOUBTED, Scenes
@@ -90,29 +89,26 @@ class MadeOver:
 
     def _nearest(self, image: int, others: Sequence[int], stored: int) -> list[int]:
         """The nearest of the others once they are resized and quantised as the image is; none of none."""
-        sketches: dict[int, NDArray[np.float32]] = {}
-        how: int | None = None
-        shown: Pixels | None = None
-        for _, other in self._at_hand.pairs([(image, other) for other in others]):
-            shown, pixels = self._at_hand.grey(image), self._at_hand.grey(other)
-            if shown is None or pixels is None:
-                continue
-            how = exposures.filter_of(pixels, shown) if how is None else how
-            if (made := self._sketch(other, pixels, shown, how)) is not None:
-                sketches[other] = made
-        own = None if shown is None else exposures.sketch(shown, shown, 0)
-        if own is None or not sketches:
+        if not others:
             return []
-        place = exposures.nearest_by_sketch(own, np.stack(list(sketches.values())), stored)
-        return [list(sketches)[place]]
-
-    def _sketch(self, other: int, pixels: Pixels, shown: Pixels, how: int) -> NDArray[np.float32] | None:
-        key = other, shown.shape, how
-        if key not in self._sketches:
-            if len(self._sketches) >= _SKETCHES:
-                self._sketches.clear()
-            self._sketches[key] = exposures.sketch(pixels, shown, how)
-        return self._sketches[key]
+        self._at_hand.prepare([image, others[0]])
+        shown, first = self._at_hand.grey(image), self._at_hand.grey(others[0])
+        if shown is None or first is None:
+            return []
+        shape, how = shown.shape, exposures.filter_of(first, shown)
+        if len(self._sketches) > _SKETCHES:
+            self._sketches.clear()
+        # What is sketched already is not loaded again.
+        missing = [(image, other) for other in others if (other, shape, how) not in self._sketches]
+        for _, other in self._at_hand.pairs(missing):
+            pixels = self._at_hand.grey(other)
+            made = None if pixels is None else exposures.sketch(pixels, shown, how)
+            self._sketches[other, shape, how] = made
+        known = {other: made for other in others if (made := self._sketches[other, shape, how]) is not None}
+        own = exposures.sketch(shown, shown, 0)
+        if own is None or not known:
+            return []
+        return [list(known)[exposures.nearest_by_sketch(own, np.stack(list(known.values())), stored)]]
 
     def _usual_differences(self, maybe: Sequence[Pair]) -> dict[int, NDArray[np.float64] | None]:
         """How far each image of pairs is from its neighbours but those that it may be a copy of."""
