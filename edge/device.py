@@ -147,7 +147,7 @@ class Device:
         return self.agent.answer(image)
 
     def once(self) -> bool:
-        """Look, update as far as it goes, answer what waits, and report. True if nothing is wrong."""
+        """Look, update, answer what waits, and report. True if nothing is wrong and a model answers."""
         agent = self.agent
         agent.attempt("disk", agent.check_good)
         agent.attempt("repository", agent.look)
@@ -163,7 +163,8 @@ class Device:
             agent.attempt("update", agent.settle)
         agent.attempt("reports", agent.deliver)
         agent.attempt("status", agent.write_status)
-        return not agent.problems
+        # A first model that was refused is no problem of a look.
+        return not agent.problems and agent.state.serving is not None
 
     def run(
         self, source: Source | None = None, sink: Sink | None = None, say: Callable[[str], None] = print

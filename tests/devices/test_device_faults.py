@@ -12,6 +12,7 @@ from edge import machine
 from edge.agent import Agent
 from edge.answering import NoModel
 from edge.device import Device as Running
+from edge.files import Files
 from edge.formats import check_device, check_group
 from edge.runner import BadImage, OpenedHere, RunnerDied
 from edge.settings import Settings, SettingsError
@@ -340,3 +341,20 @@ def test_names_that_are_none_of_a_group(name: str) -> None:
 def test_names_that_are_none_of_a_device(name: str) -> None:
     with pytest.raises(ValueError, match="no name for a device"):
         check_device(name)
+
+
+def test_once_does_not_end_well_where_nothing_answers(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first model that was refused is no problem of a look, and yet the device answers nothing."""
+    folder = settings_of(tmp_path / "device", repository=fleet.url)
+    (folder / "root.json").write_bytes(fleet.repository.bootstrap())
+    running = Running.open(folder)
+    try:
+        with monkeypatch.context() as full:
+            full.setattr(Files, "room", lambda _: 0)
+            assert not running.once()
+            status = running.agent.status()
+            assert list(status["quarantine"].values()) == ["no_space"] and status["serving"] is None
+    finally:
+        running.close()
