@@ -21,6 +21,8 @@ from visionops.exporter.work import run_samples
 from visionops.interruption import Interrupted
 from visionops.tick import have_tried_again
 from visionops_assets import run_tags
+from visionops_assets.evaluation.verdicts import listed
+from visionops_assets.history import production
 from visionops_assets.promotion import promote as promoting
 from visionops_assets.run_process import TAG, RunProcess
 from visionops_assets.run_reason import is_attempt, run_outcome
@@ -144,3 +146,15 @@ def test_a_run_that_was_made_and_never_began_is_over_with_its_process(world: Wor
     assert end_stale_runs(world.instance) == [made.run_id]
     assert ended(world, made).is_finished
     assert not ended(world, queued).is_finished
+
+
+def test_a_decision_asked_once_more_after_it_promoted_is_the_one_that_did(promoted: World) -> None:
+    """As after a run that was ended between the promotion and its own end."""
+    world = promoted
+    (partition,) = world.partitions()
+    before = listed(world.registry.models.get("shapes").tags)
+    done = world.run("evaluation", "champion", partition=partition, tags={run_tags.INTENT: run_tags.DECISION})
+    assert done.success
+    after = world.registry.models.get("shapes")
+    assert listed(after.tags) == before, "judged against itself it would be undecided"
+    assert len(production(after).intervals) == 1

@@ -132,6 +132,9 @@ class _Judging:
             self.holdout_digest,
             project.gate.digest(),
         )
+        promoted_by = self._promoted_by()
+        if promoted_by is not None:
+            self.identity = promoted_by
         self._predictions_path = verdicts.predictions_path(self.identity)
 
     def stored_predictions(self) -> pd.DataFrame | None:
@@ -208,6 +211,26 @@ class _Judging:
                 return known
         number = version_on(model)
         return None if number is None else self.registry.models.version(self.project.project, number)
+
+    def _promoted_by(self) -> str | None:
+        """The decision that made this challenger champion on this version, where its run was ended before it could
+        tell: asked once more, it would be judged against itself."""
+        if self.kind != "decision" or self.champion is None:
+            return None
+        if self.champion.weights_sha256 != self.challenger.weights_sha256:
+            return None
+        model = self.registry.models.get(self.project.project)
+        arrival = production(model).arrival(self.champion.version)
+        decided = verdicts.listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+        if decided is None or decided.outcome != "PASS" or decided.rules != self.project.gate.digest():
+            return None
+        mine = (self.challenger.run_id, self.version.partition)
+        if (decided.run_id, decided.partition) != mine:
+            return None
+        run_id, path = decided.run_id, verdicts.predictions_path(decided.identity)
+        found = verdicts.find(self.registry, self.project.project, run_id, decided.identity, self.kind)
+        there = found is not None and self.registry.artifacts.exists(run_id, path)
+        return decided.identity if there else None
 
     def _between(self) -> Between | None:
         if self.champion is None:
