@@ -91,10 +91,12 @@ def write_folder(
 
 
 def _quieten_dvc() -> None:
-    """It tells what to do next, which is done here. Imported first, since its import sets the level."""
+    """It tells what to do next, which is done here, and of each file that failed, where the error that it raises is
+    told. Imported first, since its import sets the level."""
     import dvc.repo  # noqa: F401
 
-    logging.getLogger("dvc").setLevel(logging.ERROR)
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager

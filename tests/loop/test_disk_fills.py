@@ -70,11 +70,13 @@ def test_a_disk_that_fills_is_named_uses_up_nothing_and_the_command_goes_on(
     home, line = begun(verb, disk, template)
     generator = random.Random(f"disks of {verb.line}")
     done = None
-    for number in range(count(1, 6)):
+    for number in range(count(1, 4)):
         free = int(LEAST * (MOST / LEAST) ** generator.random()) if number else BEGINS
         disk.leave(free)
         done = home.visionops(*line, before=disk)
         if done.code == 0:
+            break
+        if number and 1 in verb.again and "is there already" in done.said:
             break
         about = f"{free:,} bytes: {done.said}"
         assert done.code == 1 and "Traceback" not in done.said and len(done.said) < LONGEST, about
@@ -85,6 +87,8 @@ def test_a_disk_that_fills_is_named_uses_up_nothing_and_the_command_goes_on(
             assert not (disk.seen / name).exists(), about
     disk.leave(PLENTY)
     again = home.visionops(*line, before=disk)
-    assert again.code in ((0,) if done is None or done.code else verb.again), again.said
+    # `init` goes on by `import`, as it says.
+    failed = (done is None or done.code) and verb.name != "init"
+    assert again.code in ((0,) if failed else verb.again), again.said
     after = home.visionops("tick", before=disk)
     assert after.code == 0 and "error" not in after.said, after.said

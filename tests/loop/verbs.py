@@ -49,14 +49,21 @@ class Verb:
         return moved
 
     def outputs(self, root: Path) -> dict[str, bytes]:
-        """What lies beside the home by its doing: every file by its path from the root."""
+        """What lies beside the home by its doing: every file by its path from the root.
+
+        Not what git and DVC keep for themselves: git names its objects by the time of a commit.
+        """
         found: dict[str, bytes] = {}
         for name in self.writes:
             place = root / name
             files = (
                 [place] if place.is_file() else sorted(each for each in place.rglob("*") if each.is_file())
             )
-            found |= {str(file.relative_to(root)): file.read_bytes() for file in files}
+            found |= {
+                str(file.relative_to(root)): file.read_bytes()
+                for file in files
+                if not {".git", ".dvc"} & set(file.relative_to(place).parts)
+            }
         return found
 
 

@@ -1,7 +1,9 @@
 """The code that made a model, as files: its git revision in a temporary worktree, with the uncommitted change."""
 
 import contextlib
+import errno
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from visionops_assets.training.provenance import CodeOrigin
 
 # A hook of the user's must not run in a worktree that the user never sees.
 _QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
+_HARDLY_ANY_ROOM = 16 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -52,7 +55,7 @@ def recorded_sources(
     # What a killed reproduction left behind.
     git(top, "worktree", "prune")
     try:
-        git(top, *_QUIET, "worktree", "add", "--detach", "--force", str(folder), code.revision)
+        _check_out(top, folder, code.revision)
         if change:
             _apply(folder, code, change)
         yield folder / root.resolve().relative_to(top)
@@ -60,6 +63,18 @@ def recorded_sources(
         with contextlib.suppress(subprocess.CalledProcessError):
             git(top, "worktree", "remove", "--force", str(folder))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_out(top: Path, folder: Path, revision: str) -> None:
+    try:
+        git(top, *_QUIET, "worktree", "add", "--detach", "--force", str(folder), revision)
+    except subprocess.CalledProcessError as error:
+        said = str(error.stderr).strip()
+        # git does not always say why it could not write; it takes back what it wrote.
+        if os.strerror(errno.ENOSPC) in said or shutil.disk_usage(folder.parent).free < _HARDLY_ANY_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        reason = (said.splitlines() or ["no reason given"])[-1]
+        raise InputMissing("revision", revision, f"git cannot check it out: {reason}") from error
 
 
 def _top(root: Path) -> Path | None:
