@@ -30,6 +30,8 @@ def tables(project: str) -> tuple[str, pd.DataFrame, pd.DataFrame]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("name a project: read_tables.py digits")
     version, manifest, predictions = tables(sys.argv[1])
     print(f"{version}: images by batch and split")
     print(pd.crosstab(manifest["batch"], manifest["split"]))

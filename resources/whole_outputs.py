@@ -59,8 +59,8 @@ def append(target: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(target: Path, *, or_the_same: bool = False) -> Iterator[Path]:
-    """An empty folder to write to, which is `target` at the end of the block: a new folder, or one without anything.
-    `or_the_same`, it may hold just what the block writes, as after a command that was ended later on.
+    """An empty folder of the name of `target` to write to, which is `target` at the end of the block: a new folder, or
+    one without anything. `or_the_same`, it may hold just what the block writes, as where a command is typed again.
 
     Raises FileExistsError for a folder with something in it, what the block raises, and OSError naming `target`.
     """
@@ -70,18 +70,20 @@ def whole_folder(target: Path, *, or_the_same: bool = False) -> Iterator[Path]:
         place = target.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
         unfinished = _beside(place)
-        unfinished.mkdir()
+        # What is written may name the folder that it lies in.
+        written = unfinished / place.name
+        written.mkdir(parents=True)
         with _locked(unfinished, os.open(unfinished, os.O_RDONLY | os.O_DIRECTORY)):
-            yield unfinished
-            if or_the_same and _content(place) == _content(unfinished):
+            yield written
+            if or_the_same and _content(place) == _content(written):
                 return
             require_new_folder(target)
             try:
-                unfinished.rename(place)
+                written.rename(place)
             except OSError as error:
                 if error.errno not in _STAYS or not place.is_dir():
                     raise
-                for entry in sorted(unfinished.iterdir()):
+                for entry in sorted(written.iterdir()):
                     shutil.move(entry, place / entry.name)
 
 
@@ -105,7 +107,9 @@ class WorkingFolder:
 
 
 def require_new_folder(target: Path) -> None:
-    """Raise FileExistsError where a folder is not new, nor empty: something in it might be lost."""
+    """Raise FileExistsError where a folder is not new, nor empty: something in it might be lost. What a writer left
+    beside it that was killed goes in any case."""
+    remove_left(target.resolve())
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} is there already and not empty: name a new folder")
 

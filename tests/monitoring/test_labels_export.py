@@ -6,6 +6,7 @@ import json
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,27 @@ def test_a_detectors_boxes_go_out_as_a_start_and_come_back_as_a_batch(tmp_path: 
     source = read_source(tmp_path)
     assert len(source.images) == 3
     assert [len(image.boxes or ()) for image in source.images] == [1, 0, 0]
+
+
+def test_what_a_detector_hardly_says_is_no_start_and_boxes_end_with_the_image(tmp_path: Path):
+    rows, frames = wanted()
+    box = {"x": -2.0, "y": 3.0, "w": 10.0, "h": 800.0, "class": "nut", "score": 0.4}
+    boxes = {rows["image_sha256"][0]: [box, {**box, "score": 0.1}]}
+    export_images(tmp_path / "out", rows, frames, task="detection", classes=CLASSES, boxes=boxes)
+    source = read_source(tmp_path / "out")
+    (found,) = [image for image in source.images if image.boxes]
+    (kept,) = found.boxes or ()
+    height = json.loads((tmp_path / "out" / "annotations.json").read_text())["images"][0]["height"]
+    assert [kept[side] for side in "xywh"] == [0.0, 3.0, 8.0, height - 3.0]
+
+
+def test_label_studio_finds_the_images_in_the_folder_that_was_asked_for(tmp_path: Path):
+    rows, frames = wanted()
+    folder = tmp_path / "for label studio"
+    export_images(folder, rows, frames, task="detection", classes=CLASSES, boxes={}, format_="label-studio")
+    for task in json.loads((folder / "tasks.json").read_text()):
+        address = unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))
+        assert (tmp_path / address).is_file(), address
 
 
 def test_days_are_put_together_each_image_once(tmp_path: Path):

@@ -140,3 +140,17 @@ def test_an_error_of_the_disk_names_what_was_asked_for(tmp_path: Path) -> None:
     assert raised.value.filename == str(tmp_path / "report.md")
     assert (tmp_path / "report.md").read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_what_a_writer_left_that_was_killed_when_all_was_there_goes_though_the_folder_stays(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "pages"
+    with whole_folder(place) as made:
+        (made / "one").write_bytes(b"whole")
+    (tmp_path / f".pages.{'0' * 32}.unfinished").mkdir()
+    with pytest.raises(FileExistsError), whole_folder(place):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["pages"] and (
+        place / "one"
+    ).read_bytes() == b"whole"

@@ -18,10 +18,11 @@ import pandas as pd
 from edge.image_header import probe
 from resources.artifact_store import ArtifactStore
 from resources.escaping import cell
-from resources.whole_outputs import whole_folder
+from resources.whole_outputs import require_new_folder, whole_folder
 from visionops_assets.dataset.importing.source import Box
 from visionops_assets.dataset.label_files import ImageToLabel, label_formats, write_label_files
 from visionops_assets.monitoring.labels_wanted import BY_LOT, WANTED_COLUMNS
+from visionops_assets.monitoring.signals import LEAST_SCORE
 from visionops_assets.monitoring.stored_days import needed_day, stored_day
 
 _NOTES = ("confidence", "why", "device")
@@ -73,8 +74,12 @@ def export_images(
     format_ = format_ or next(iter(label_formats(task)))
     if format_ not in label_formats(task):
         raise ValueError(f"{format_} holds no labels of {task}: name one of {', '.join(label_formats(task))}")
-    if folder.exists() and any(folder.iterdir()):
-        raise FolderNotEmpty(f"{folder} is not empty: name a new folder, labels in it might be lost")
+    try:
+        require_new_folder(folder)
+    except FileExistsError as error:
+        raise FolderNotEmpty(
+            f"{folder} is not empty: name a new folder, labels in it might be lost"
+        ) from error
     with whole_folder(folder) as made:
         (made / "images").mkdir()
         rows = {row["capture"]: row for row in wanted.to_dict("records")}
@@ -96,7 +101,11 @@ def export_images(
                     header.width,
                     header.height,
                     label=row["prediction"] or None if shown else None,
-                    boxes=[_box(box) for box in found if box["class"] in classes],
+                    boxes=[
+                        _box(box, header.width, header.height)
+                        for box in found
+                        if box["class"] in classes and box["score"] >= LEAST_SCORE
+                    ],
                     score=confidence,
                     notes=notes,
                 )
@@ -113,11 +122,9 @@ def export_images(
         return len(written)
 
 
-def _box(box: Mapping[str, Any]) -> Box:
-    return {
-        "x": float(box["x"]),
-        "y": float(box["y"]),
-        "w": float(box["w"]),
-        "h": float(box["h"]),
-        "label": box["class"],
-    }
+def _box(box: Mapping[str, Any], width: int, height: int) -> Box:
+    """A model's box as far as it lies in the image, as who labels would draw it."""
+    left, top = max(float(box["x"]), 0.0), max(float(box["y"]), 0.0)
+    right = min(float(box["x"]) + float(box["w"]), width)
+    bottom = min(float(box["y"]) + float(box["h"]), height)
+    return {"x": left, "y": top, "w": right - left, "h": bottom - top, "label": box["class"]}
