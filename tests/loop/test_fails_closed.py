@@ -96,7 +96,7 @@ def test_the_champions_partition_materialised_again_changes_nothing(promoted: Wo
         partition=world.partitions()[0],
         tags={run_tags.INTENT: run_tags.DECISION},
     )
-    assert not result.success, "against itself the champion is not better"
+    assert result.success, "the decision that promoted it is found: against itself it would not be better"
     alone = world.run("champion", "in_production", partition=world.partitions()[0])
     model = world.registry.models.get("shapes")
     assert {name: value for name, value in model.tags.items() if "history" in name} == history

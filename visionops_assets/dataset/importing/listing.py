@@ -230,6 +230,11 @@ class _Walk:
                             self.special.append(name)
             except (PermissionError, NotADirectoryError, FileNotFoundError):
                 continue
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                # A folder when its own folder was read, a link that leads out by now.
+                self.outside.append(folder)
 
     def _hide(self, name: str) -> None:
         """Count an image in a hidden folder; of folders that tools keep for themselves none is meant."""
