@@ -88,7 +88,7 @@ def test_what_a_detector_hardly_says_is_no_start_and_boxes_end_with_the_image(tm
     (found,) = [image for image in source.images if image.boxes]
     (kept,) = found.boxes or ()
     height = json.loads((tmp_path / "out" / "annotations.json").read_text())["images"][0]["height"]
-    assert [kept[side] for side in "xywh"] == [0.0, 3.0, 8.0, height - 3.0]
+    assert [kept["x"], kept["y"], kept["w"], kept["h"]] == [0.0, 3.0, 8.0, height - 3.0]
 
 
 def test_label_studio_finds_the_images_in_the_folder_that_was_asked_for(tmp_path: Path):
