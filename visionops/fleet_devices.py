@@ -66,7 +66,10 @@ def provision(
             again=replace,
         )
     typer.echo(f"{device} of {project}, group {group}: {to} (key {record.key_id[:12]}; device.pem is secret)")
-    typer.echo(f"`visionops-edge once --device {to}` tries it here; copy the folder to the device for good")
+    typer.echo(
+        f"`visionops-edge once --device {to}` tries it here, after `pip install ./edge`; copy the folder to the device "
+        "for good"
+    )
 
 
 def move(project: ProjectName, device: DeviceName, group: GroupName) -> None:

@@ -56,8 +56,9 @@ def export(
     wanted, boxes = wanted_days(services.artifacts(), found.project, sorted(days), found.task)
     if wanted.empty:
         raise LookupError(
-            f"no image of {project} waits for a label {_shown(days)}. Production keeps images where `captures` of the "
-            f"project file says so; `visionops tick {project}` chooses among those of each day. Other days: --day"
+            f"no image of {project} waits for a label {_shown(days)}. Production keeps images where "
+            f"`production.captures` of the project file says so; `visionops tick {project}` chooses among those of "
+            "each day. Other days: --day"
         )
     frames = kept_frames(lakefs, found, wanted["capture"])
     count = export_images(
