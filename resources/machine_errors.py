@@ -18,7 +18,6 @@ from resources.databases import sqlite_path
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 _FAILS = {errno.EIO: "fails (input/output error)", errno.ESTALE: "was mounted anew"}
-# What SQLite took back, and what was kept in reserve, is free again by the time that an error is told.
 _HARDLY_ANY_ROOM = 16 << 20
 _DAMAGED = ("malformed", "not a database", "disk i/o error")
 
@@ -51,6 +50,12 @@ def in_words(error: BaseException) -> str:
         machine_error(error.__cause__) if isinstance(error, OSError) and error.__cause__ is not None else None
     )
     return f"{said}: {mends}" if mends is not None else said or type(error).__name__
+
+
+def hardly_any_room(folder: Path) -> bool:
+    """Whether the disk of a folder may have been full just now: what a program took back that could not go on, and what
+    was kept in reserve, is free again by the time that its error is told."""
+    return shutil.disk_usage(folder).free < _HARDLY_ANY_ROOM
 
 
 def damaged_databases(folder: Path | None = None) -> list[Path]:
@@ -115,8 +120,7 @@ def _of_sqlite(error: sqlite3.Error) -> str | None:
 
 def _without_room() -> bool:
     """Whether SQLite could not have its shared memory or journal, which it calls an I/O error."""
-    folders = {file.parent for file in _databases()}
-    return any(shutil.disk_usage(folder).free < _HARDLY_ANY_ROOM for folder in folders)
+    return any(hardly_any_room(folder) for folder in {file.parent for file in _databases()})
 
 
 def _not_allowed(place: Path) -> str:

@@ -133,6 +133,11 @@ class Artifact:
     size: int
 
 
+def group_option(group: str) -> str:
+    """How a command that is advised names a device group; nothing for all devices."""
+    return "" if group == EVERYWHERE else f" --group {group}"
+
+
 def alias_of(group: str) -> str:
     """The alias that names a device group's champion."""
     return "champion" if group == EVERYWHERE else f"champion-{group}"

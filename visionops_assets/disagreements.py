@@ -19,6 +19,7 @@ from resources.model_records import (
     ModelVersion,
     RegisteredModel,
     alias_of,
+    group_option,
 )
 from visionops_assets.history import PROMOTIONS, HistoryEntry, Production, groups, production, read_history
 from visionops_assets.project import Project
@@ -145,7 +146,7 @@ def way_back(model: RegisteredModel, group: str, lacks: Lacks, without: int | No
     `without` is a version that cannot be used.
     """
     now = production(model, group)
-    on = "" if group == EVERYWHERE else f" --group {group}"
+    on = group_option(group)
     begin = f"visionops rollback {model.project} --to"
     unusable = ""
     for version in _candidates(now):
@@ -176,7 +177,7 @@ def incomplete(project: str, entry: HistoryEntry) -> Disagreement:
     if entry.kind in PROMOTIONS:
         return Disagreement(what, f"`visionops tick {project}` does it again", wrong=False)
     to = "none" if entry.to_version is None else entry.to_version
-    on = "" if entry.group == EVERYWHERE else f" --group {entry.group}"
+    on = group_option(entry.group)
     return Disagreement(what, f"`visionops rollback {project} --to {to}{on} --why …` does it again")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge import model as edge_model
 from edge.model import ModelFileError
 from resources.model_errors import ModelNotFound, RunNotFound
-from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, TAG_PROVENANCE, alias_of
+from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, TAG_PROVENANCE, alias_of, group_option
 from visionops_assets.disagreements import lacking, way_back
 from visionops_assets.history import groups
 from visionops_assets.registry import Registry
@@ -82,8 +82,8 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
     )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
     if isinstance(error, RunNotFound) and known is not None and registry.runs.lost.lacking(known) is None:
-        on = "" if group == EVERYWHERE else f" --group {group}"
-        again = f"`visionops rollback {project} --to {version}{on} --why …` records the run again from its files; "
+        command = f"visionops rollback {project} --to {version}{group_option(group)} --why …"
+        again = f"`{command}` records the run again from its files; "
     other = way_back(model, group, partial(lacking, registry), without=version)
     return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"
 

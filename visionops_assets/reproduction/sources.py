@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resources.machine_errors import hardly_any_room
 from visionops_assets.training.code_digest import ROOT, git
 from visionops_assets.training.provenance import CodeOrigin
 
 # A hook of the user's must not run in a worktree that the user never sees.
 _QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
-_HARDLY_ANY_ROOM = 16 << 20
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -70,8 +70,8 @@ def _check_out(top: Path, folder: Path, revision: str) -> None:
         git(top, *_QUIET, "worktree", "add", "--detach", "--force", str(folder), revision)
     except subprocess.CalledProcessError as error:
         said = str(error.stderr).strip()
-        # git does not always say why it could not write; it takes back what it wrote.
-        if os.strerror(errno.ENOSPC) in said or shutil.disk_usage(folder.parent).free < _HARDLY_ANY_ROOM:
+        # git does not always say why it could not write.
+        if os.strerror(errno.ENOSPC) in said or hardly_any_room(folder.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         reason = (said.splitlines() or ["no reason given"])[-1]
         raise InputMissing("revision", revision, f"git cannot check it out: {reason}") from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from resources.model_records import EVERYWHERE
+from resources.model_records import group_option
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.monitoring.acting.actions import Kind
 from visionops_assets.monitoring.acting.standing import Champion
@@ -12,7 +12,7 @@ def done_in_words(
     project: str, kind: Kind, champion: Champion, days: Sequence[str] = (), images: int = 0
 ) -> str:
     """What follows from an action on a champion; of a request for labels, how many `images` of which `days`."""
-    on = "" if champion.group == EVERYWHERE else f" --group {champion.group}"
+    on = group_option(champion.group)
     version = champion.version.version
     if kind == "labels":
         named = " ".join(f"--day {day}" for day in days)
