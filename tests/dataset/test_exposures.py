@@ -7,13 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from visionops_assets.dataset.exposures import (
-    ENOUGH,
-    evidence,
-    quantised,
-    stored_as,
-    usual_difference,
-)
+from visionops_assets.dataset.exposures import ENOUGH, PLAIN, evidence, stored_as, usual_difference
 
 Grey = NDArray[np.uint8]
 
@@ -108,8 +102,8 @@ def test_a_brighter_copy_is_told_though_it_was_encoded() -> None:
 
 def test_what_was_encoded_is_known() -> None:
     image = exposures(1, noise=1, seed=6)[0]
-    assert not quantised(image)
-    assert all(quantised(jpeg(image, quality)) for quality in (90, 75, 50, 30))
+    assert stored_as(image) == PLAIN
+    assert all(stored_as(jpeg(image, quality)) != PLAIN for quality in (90, 75, 50, 30))
 
 
 @pytest.mark.parametrize("noise", [1, 3])

@@ -74,11 +74,6 @@ def stored_as(grey: Pixels) -> int:
     return quality_of(blocks_of(grey.astype(np.float64), BLOCKS_FOR_THE_TABLE))
 
 
-def quantised(grey: Pixels) -> bool:
-    """Whether a grey image (H, W) may come from a JPEG."""
-    return stored_as(grey) != PLAIN
-
-
 def usual_difference(one: Pixels, others: Sequence[Pixels], rank: int) -> NDArray[np.float64] | None:
     """How far other exposures are from a grey image (H, W), as standard deviations of the coefficients of most of its
     blocks, (64,): of the others the one that is so near by rank, the nearest where there are fewer, None of none."""
