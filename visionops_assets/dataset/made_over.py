@@ -79,12 +79,11 @@ class MadeOver:
     def _likeliest(self, image: int, others: Sequence[int]) -> list[int]:
         """Which of many others, the most alike first and stored another way, an image was most likely made of."""
         stored = self._views.stored_as(image)
-        resized = [other for other in others if self._views.differ_in_size(image, other)]
         if exposures.has_table(stored):
             return self._nearest(image, others, stored)
+        resized = [other for other in others if self._views.differ_in_size(image, other)]
         # Of its own size it is the others that may be made of it, where it was not quantised.
-        quantised = stored != exposures.PLAIN
-        alike = [other for other in others if quantised and not self._views.differ_in_size(image, other)]
+        alike = [] if stored == exposures.PLAIN else [other for other in others if other not in resized]
         return alike[:DOUBTED] + self._nearest(image, resized, stored)
 
     def _nearest(self, image: int, others: Sequence[int], stored: int) -> list[int]:
