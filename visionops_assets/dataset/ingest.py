@@ -178,11 +178,9 @@ def _of_all(found: Source, held: bool) -> Iterator[Finding]:
     yield from findings_on_names(class_names(found.images))
     # Batches of ours come with the sides that they have.
     if held and found.format != batches.NAME and "val" in found.images.splits() <= {"train", "val"}:
-        what, why = (
-            "comes with train and val only, and main has a holdout already",
-            (
-                "so the holdout does not grow by it, and an undecided gate stays so; --holdout 0.25 draws by lot"
-            ),
+        what = "comes with train and val only, and main has a holdout already"
+        why = (
+            "so the holdout does not grow by it, and an undecided gate stays so; --holdout 0.25 draws by lot"
         )
         yield Finding("held out", "the source", what, why, "WARN")
 
@@ -239,14 +237,11 @@ def _sums(found: Source, table: pa.Table, left_out: Counter[str]) -> Sums:
 
 def _splits(table: pa.Table, others: pa.Table) -> SplitSums:
     """How many images of the batch, and of `main` with it, are of each split."""
-    mine, theirs = (Counter(dict(zip(*_counted(one), strict=True))) for one in (table, others))
-    excluded = int(pc.sum(table["excluded"]).as_py() or 0) if "excluded" in table.column_names else 0
-    return SplitSums(mine, mine + theirs, excluded)
-
-
-def _counted(table: pa.Table) -> tuple[list[str], list[int]]:
-    counts = table["split"].combine_chunks().value_counts()
-    return counts.field("values").to_pylist(), counts.field("counts").to_pylist()
+    mine, theirs = (
+        Counter({each["values"]: each["counts"] for each in one["split"].value_counts().to_pylist()})
+        for one in (table, others)
+    )
+    return SplitSums(mine, mine + theirs, pc.sum(table["excluded"]).as_py() or 0)
 
 
 def _named(images: Images, batch: str) -> tuple[Images, pa.Array, pd.DataFrame]:
