@@ -58,23 +58,31 @@ class EagerSession:
         return [found[name].numpy() for name in outputs]
 
 
+def export(side: int, file: Path) -> tuple[Any, str]:
+    """Write a model to a file: the module that it was exported from, and the file's SHA-256."""
+    import torch
+
+    from visionops_assets.training.export import export_onnx
+    from visionops_assets.training.protocol import ShippedClassifier, build_model
+    from visionops_assets.training.recipe import InputSpec, ModelSpec
+
+    torch.manual_seed(0)
+    spec = InputSpec(height=side, width=side, channels=3)
+    module = ShippedClassifier(build_model(ModelSpec(), CLASSES, spec), CLASSES, spec)
+    return module, export_onnx(module, file)
+
+
 def models(side: int, threads: int) -> dict[str, Any]:
     """The same model twice: the file that ships, and the module it was exported from."""
     import torch
 
     from visionops_assets.evaluation.shipped import ShippedModel, open_model
     from visionops_assets.monitoring.prediction import RunningModel
-    from visionops_assets.training.export import export_onnx
-    from visionops_assets.training.protocol import ShippedClassifier, build_model
-    from visionops_assets.training.recipe import InputSpec, ModelSpec
 
-    torch.manual_seed(0)
     torch.set_num_threads(threads)
-    spec = InputSpec(height=side, width=side, channels=3)
-    module = ShippedClassifier(build_model(ModelSpec(), CLASSES, spec), CLASSES, spec)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        digest = export_onnx(module, file)
+        module, digest = export(side, file)
         opened = open_model(file, threads)
     eager = ShippedModel(opened.path, EagerSession(module), opened.task, opened.classes, opened.input)
     return {
@@ -121,19 +129,23 @@ def request_of(image: bytes) -> bytes:
     return b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % len(image) + image
 
 
-async def closed_loop(port: int, images: Sequence[bytes], clients: int, requests: int) -> float:
-    """Requests a second of clients that each ask again as soon as they are answered."""
-    left = iter(range(requests))
+async def closed_loop(
+    port: int, requests: Sequence[bytes], clients: int, count: int
+) -> tuple[float, list[float]]:
+    """Requests a second of clients that each ask again as soon as they are answered, and the seconds of each."""
+    left, taken = iter(range(count)), []
 
     async def client() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for number in left:
-            await ask(reader, writer, request_of(images[number % len(images)]))
+            began = time.perf_counter()
+            await ask(reader, writer, requests[number % len(requests)])
+            taken.append(time.perf_counter() - began)
         writer.close()
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    return requests / (time.perf_counter() - started)
+    return count / (time.perf_counter() - started), taken
 
 
 async def open_loop(port: int, images: Sequence[bytes], rate: float, length: float) -> list[float]:
@@ -157,9 +169,10 @@ async def open_loop(port: int, images: Sequence[bytes], rate: float, length: flo
 
 def clients(port: int, images: Sequence[bytes], rate: float, length: float, answers: Any) -> None:
     """All loads, one after the other, in a process of their own."""
-    asyncio.run(closed_loop(port, images, 4, 200))
-    alone = asyncio.run(closed_loop(port, images, 1, REQUESTS_ALONE))
-    together = asyncio.run(closed_loop(port, images, CLIENTS, REQUESTS_TOGETHER))
+    requests = [request_of(image) for image in images]
+    asyncio.run(closed_loop(port, requests, 4, 200))
+    alone, _ = asyncio.run(closed_loop(port, requests, 1, REQUESTS_ALONE))
+    together, _ = asyncio.run(closed_loop(port, requests, CLIENTS, REQUESTS_TOGETHER))
     answers.put((alone, together, asyncio.run(open_loop(port, images, rate, length)) if rate else []))
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import onnxruntime
 import psutil
 from PIL import Image
-from serving import CLASSES, ask, jpeg, request_of, serving
+from serving import CLASSES, closed_loop, export, jpeg, request_of, serving
 
 try:
     import litserve
@@ -51,19 +51,6 @@ class Round(NamedTuple):
     rate: float
     processor: float
     p99: float
-
-
-def export(file: Path) -> None:
-    """The model that all of them serve."""
-    import torch
-
-    from visionops_assets.training.export import export_onnx
-    from visionops_assets.training.protocol import ShippedClassifier, build_model
-    from visionops_assets.training.recipe import InputSpec, ModelSpec
-
-    torch.manual_seed(0)
-    spec = InputSpec(height=SIDE, width=SIDE, channels=3)
-    export_onnx(ShippedClassifier(build_model(ModelSpec(), CLASSES, spec), CLASSES, spec), file)
 
 
 def serve_ours(file: Path) -> None:
@@ -148,7 +135,7 @@ class Server:
     def round(self, clients: int) -> None:
         """A closed loop of clients."""
         before, (count, _) = self._processor(), LOADS[clients]
-        rate, taken = asyncio.run(self._load(clients, count))
+        rate, taken = asyncio.run(closed_loop(self._port, self._requests, clients, count))
         spent = self._processor() - before
         self.rounds[clients].append(Round(rate, spent / count * 1000, float(np.quantile(taken, 0.99)) * 1000))
 
@@ -160,21 +147,6 @@ class Server:
         """Seconds of the server and its children so far."""
         found = [self._process, *self._process.children(recursive=True)]
         return sum(times.user + times.system for times in (each.cpu_times() for each in found))
-
-    async def _load(self, clients: int, count: int) -> tuple[float, list[float]]:
-        left, taken = iter(range(count)), []
-
-        async def client() -> None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-            for number in left:
-                began = time.perf_counter()
-                await ask(reader, writer, self._requests[number % len(self._requests)])
-                taken.append(time.perf_counter() - began)
-            writer.close()
-
-        started = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(clients)))
-        return count / (time.perf_counter() - started), taken
 
 
 @contextlib.contextmanager
@@ -225,7 +197,7 @@ def main() -> None:
     images = [jpeg(SIDE, seed) for seed in range(256)]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         file = Path(folder) / "model.onnx"
-        export(file)
+        export(SIDE, file)
         ours = [request_of(image) for image in images]
         servers = {"serve": stack.enter_context(running("ours", ROOT, file, ours))}
         if options.before:
@@ -236,11 +208,8 @@ def main() -> None:
         else:
             print("LitServe is not installed: its lines are left out")
         for number in range(options.rounds + 1):
-            order = (
-                list(servers.values())[number % len(servers) :]
-                + list(servers.values())[: number % len(servers)]
-            )
-            for clients, server in itertools.product(LOADS, order):
+            first, each = number % len(servers), list(servers.values())
+            for clients, server in itertools.product(LOADS, [*each[first:], *each[:first]]):
                 server.round(clients)
                 if number == 0:
                     server.rounds[clients].clear()
