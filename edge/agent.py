@@ -28,7 +28,9 @@ from edge.trust import Distrusted, Looked, Trust
 STATUS = "status.json"
 
 # A model, its golden answers, rules, budget, and an engine where it has one.
-Examine = Callable[..., "tuple[str | None, str] | None"]
+Examine = Callable[
+    [Path, Path, Mapping[str, Any], Mapping[str, Any], Engine | None], "tuple[str | None, str] | None"
+]
 
 
 class Agent:
@@ -299,8 +301,7 @@ class Agent:
     def _examined(self, bundle: Bundle, engine: Engine | None) -> tuple[str | None, str] | None:
         manifest = self.kept.manifest(bundle)
         model, golden = (self._files.path(f"blobs/{bundle.digest(name)}") for name in (MODEL, GOLDEN))
-        compiled = (engine,) if engine is not None else ()
-        return self._examine(model, golden, tolerated(manifest.golden, engine), manifest.budget, *compiled)
+        return self._examine(model, golden, tolerated(manifest.golden, engine), manifest.budget, engine)
 
     def _provider(self) -> str:
         """By which what serves answers."""

@@ -114,9 +114,8 @@ class Answering:
                 kept.good_is_corrupt(serving)
             return None
         engine = kept.engines.of(serving)
-        compiled = (engine,) if engine is not None else ()
         try:
-            runner = self.open_runner(kept.files.path(f"blobs/{digest}"), self._threads, *compiled)
+            runner = self.open_runner(kept.files.path(f"blobs/{digest}"), self._threads, engine)
         except RunnerDied as error:
             kept.problems["model"] = f"the model of release {serving.release} cannot be opened: {error}"
             if engine is not None:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,16 @@ class Engine:
         """As a session of ONNX Runtime takes them."""
         cache = _CACHES.get(self.provider)
         return [(self.provider, cache(str(self.folder)) if cache is not None else {}), CPU]
+
+
+def to_arguments(engine: Engine | None) -> list[str]:
+    """An engine as a process of our own is given it; nothing for the CPU provider."""
+    return [engine.provider, str(engine.folder)] if engine is not None else []
+
+
+def from_arguments(given: Sequence[str]) -> Engine | None:
+    """What `to_arguments` said."""
+    return Engine(given[0], Path(given[1])) if given else None
 
 
 Prepare = Callable[[Path, Engine], "str | None"]
@@ -145,7 +155,7 @@ def prepare_in_a_process(model: Path, engine: Engine) -> str | None:
     ours, theirs = os.pipe()
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "edge.engines", str(model), engine.provider, str(engine.folder)],
+            [sys.executable, "-m", "edge.engines", str(model), *to_arguments(engine)],
             stdin=ours,
             stdout=subprocess.PIPE,
             timeout=PREPARE_SECONDS,

@@ -16,12 +16,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
+from edge.engines import Engine, from_arguments, to_arguments
 from edge.image_limits import image_limits
-
-if TYPE_CHECKING:
-    from edge.engines import Engine
 
 _LENGTH = struct.Struct(">Q")
 # One answer to a decoded image; loading may take longer. A model that does not come back in this time is taken for
@@ -57,16 +55,15 @@ class Runner(Protocol):
 
 
 # A model, its threads, and an engine where it has one.
-OpenRunner = Callable[..., Runner]
+OpenRunner = Callable[[Path, int, Engine | None], Runner]
 
 
 class ProcessRunner:
     """A model opened in a process. Raises `RunnerDied` where it cannot be."""
 
     def __init__(self, model: Path, threads: int = 1, engine: Engine | None = None) -> None:
-        compiled = [engine.provider, str(engine.folder)] if engine is not None else []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge.runner", str(model), str(threads), *compiled],
+            [sys.executable, "-m", "edge.runner", str(model), str(threads), *to_arguments(engine)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=str(Path(__file__).resolve().parent.parent),
@@ -137,8 +134,7 @@ def examine_in_a_process(
     engine: Engine | None = None,
 ) -> tuple[str | None, str] | None:
     """`edge.selftest` in its own process: why a file is refused, if it is, and what was measured; None if it died."""
-    compiled = [engine.provider, str(engine.folder)] if engine is not None else []
-    asked = json.dumps([str(model), str(golden), dict(rules), dict(budget), *compiled])
+    asked = json.dumps([str(model), str(golden), dict(rules), dict(budget), *to_arguments(engine)])
     try:
         done = subprocess.run(
             [sys.executable, "-m", "edge.selftest", asked],
@@ -199,8 +195,7 @@ def _told(model: Any, image: bytes) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"[:300], "why": "crash"}
 
 
-def _serve(model: Path, threads: int, compiled: list[str], requests: IO[bytes], answers: IO[bytes]) -> None:
-    from edge.engines import Engine
+def _serve(model: Path, threads: int, engine: Engine | None, requests: IO[bytes], answers: IO[bytes]) -> None:
     from edge.model import ModelFileError, open_model
 
     def say(told: dict[str, Any]) -> None:
@@ -209,7 +204,6 @@ def _serve(model: Path, threads: int, compiled: list[str], requests: IO[bytes], 
         answers.flush()
 
     try:
-        engine = Engine(compiled[0], Path(compiled[1])) if compiled else None
         opened = open_model(model, threads, engine=engine)
     except ModelFileError as error:
         say({"error": str(error), "why": "crash"})
@@ -226,7 +220,7 @@ def main() -> None:
     # What a library prints must not come between two answers.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        _serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:], sys.stdin.buffer, answers)
+        _serve(Path(sys.argv[1]), int(sys.argv[2]), from_arguments(sys.argv[3:]), sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

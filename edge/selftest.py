@@ -12,15 +12,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.engines import Engine, from_arguments
 from edge.model import Model, ModelFileError, NotFinite, open_model
-
-if TYPE_CHECKING:
-    from edge.engines import Engine
 
 # Beyond it the process is ended by the system: a model that loops takes no machine down.
 MOST_CPU_SECONDS = 60
@@ -143,13 +141,10 @@ def _boxes_apart(
 
 def main() -> None:
     """Examine in this process, within limits, and say what was found as JSON."""
-    from edge.engines import Engine
-
-    model, golden, rules, budget, *compiled = json.loads(sys.argv[1])
-    engine = Engine(compiled[0], Path(compiled[1])) if compiled else None
+    model, golden, rules, budget, *engine = json.loads(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    print(json.dumps(examine(Path(model), Path(golden), rules, budget, engine)))
+    print(json.dumps(examine(Path(model), Path(golden), rules, budget, from_arguments(engine))))
 
 
 if __name__ == "__main__":

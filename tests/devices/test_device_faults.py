@@ -12,6 +12,7 @@ from edge import machine
 from edge.agent import Agent
 from edge.answering import NoModel
 from edge.device import Device as Running
+from edge.engines import Engine
 from edge.files import Files
 from edge.formats import check_device, check_group
 from edge.runner import BadImage, OpenedHere, RunnerDied
@@ -76,8 +77,8 @@ def test_a_candidate_that_answers_nan_is_rolled_back_and_the_image_is_answered(
     bad = second.manifest["files"]["model.onnx"]["sha256"]
 
     class Nan(OpenedHere):
-        def __init__(self, model: Path, threads: int) -> None:
-            super().__init__(model, threads)
+        def __init__(self, model: Path, threads: int, engine: Engine | None) -> None:
+            super().__init__(model, threads, engine)
             self._bad = model.name == bad
 
         def answer(self, image: bytes) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def test_an_image_that_kills_every_model_is_given_up_and_the_next_is_answered(de
 
 
 def test_a_good_model_that_cannot_be_opened_is_a_problem_and_no_fault_of_the_image(device: Device) -> None:
-    def fails(model: Path, threads: int) -> OpenedHere:
+    def fails(model: Path, threads: int, engine: Engine | None) -> OpenedHere:
         raise RunnerDied("crash", "no memory")
 
     device.open_runner = fails

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edge.agent import Agent
+from edge.engines import Engine
 from edge.fetch import CHUNK, Client
 from edge.files import Files, System
 from edge.runner import OpenedHere, RunnerDied
@@ -73,10 +74,10 @@ def updated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     fleet.publish(second)
     bad = second.manifest["files"]["model.onnx"]["sha256"] if kind == "crashes on load" else None
 
-    def open_runner(model: Path, threads: int) -> OpenedHere:
+    def open_runner(model: Path, threads: int, engine: Engine | None) -> OpenedHere:
         if model.name == bad:
             raise RunnerDied("crash", "signal 11")
-        return OpenedHere(model, threads)
+        return OpenedHere(model, threads, engine)
 
     return Updated(fleet, first, second, kind == "good", agent.state.seq, open_runner, device.folder)
 
