@@ -17,11 +17,13 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from edge import limited_process
 from resources.home import ROOT
 from tests.dataset.as_people_have_it import Files
 from visionops_assets.dataset.importing.archives import Unpacked
@@ -374,6 +376,19 @@ def test_a_parquet_file_that_ends_its_reader_leaves_the_next_alone(tmp_path: Pat
             assert "labels.parquet" in str(refused)
     (files.root / "labels.parquet").write_bytes(content)
     assert len(read_source(files.root).images) == 2
+
+
+def test_tables_one_after_the_other_are_read_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = Files(tmp_path / "data")
+    for name in ("a", "b", "c"):
+        files.images(f"{name}/images/0.png")
+        (files.root / name / "annotations").mkdir()
+        pq.write_table(
+            pa.table({"path": ["0.png"], "label": [name]}), files.root / name / "annotations/labels.parquet"
+        )
+    start = Mock(wraps=limited_process.start)
+    monkeypatch.setattr(limited_process, "start", start)
+    assert len(read_source(files.root).images) == 3 and start.call_count <= 1
 
 
 def test_lists_of_other_keys_are_passed_over_however_long(tmp_path: Path):

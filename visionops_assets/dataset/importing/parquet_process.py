@@ -52,7 +52,7 @@ class Bounds:
     memory: int
 
 
-def read_parquet(file: int, bounds: Bounds) -> Generator[Any, None, None]:
+def read_parquet(file: int, bounds: Bounds, *, schema_only: bool = False) -> Generator[Any, None, None]:
     """First the schema of a table of which `file` is the handle, then its rows, some at a time, as record batches.
 
     Raises `TableRefused` for what is no Parquet or takes too much, and OSError where no process can be started.
@@ -61,7 +61,7 @@ def read_parquet(file: int, bounds: Bounds) -> Generator[Any, None, None]:
     reader = _idle.pop() if _idle else _Reader()
     done = False
     try:
-        yield from reader.read(file, size, bounds)
+        yield from reader.read(file, size, bounds, schema_only)
         done = True
     finally:
         # Also where nobody wants the rest: what comes next would be of this file.
@@ -85,12 +85,12 @@ class _Reader:
         self.end()
         raise OSError("the process that reads Parquet could not be started")
 
-    def read(self, file: int, size: int, bounds: Bounds) -> Iterator[Any]:
+    def read(self, file: int, size: int, bounds: Bounds, schema_only: bool) -> Iterator[Any]:
         seconds = _SECONDS + size * _SECONDS_A_BYTE
         memory = bounds.memory + 4 * size
-        job = json.dumps({**vars(bounds), "memory": memory, "seconds": seconds, "of": size}).encode()
+        job = {**vars(bounds), "memory": memory, "seconds": seconds, "of": size, "schema_only": schema_only}
         try:
-            socket.send_fds(self._socket, [job], [file])
+            socket.send_fds(self._socket, [json.dumps(job).encode()], [file])
             while True:
                 if not self._connection.poll(_WALL_TIMES_CPU * seconds):
                     raise TableRefused(f"took more than {_WALL_TIMES_CPU * seconds:.0f} s to read")
@@ -185,6 +185,8 @@ def _read(stream: Any, job: dict[str, Any]) -> Iterator[tuple[bytes, Any]]:
     claimed = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
     at_once = max(1, min(_MOST_ROWS, _BATCH_BYTES * max(1, rows) // max(1, claimed)))
     yield _DESCRIBED, _stream(schema.empty_table().to_batches() or [], schema)
+    if job["schema_only"]:
+        return
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     seen = taken = 0
     stream.seek(0)

@@ -129,8 +129,8 @@ def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
 
 
 def _parquet_rows(table: SourceFile) -> Rows:
-    with _batches(table) as batches:
-        schema = next(batches)
+    with _batches(table, schema_only=True) as batches:
+        (schema,) = batches
     columns, names = schema.names, _class_names(schema)
     if len(columns) > source_limits().columns:
         raise too_much(table, f"has {len(columns):,} columns", COLUMNS)
@@ -157,14 +157,14 @@ def _parquet_rows(table: SourceFile) -> Rows:
 
 
 @contextmanager
-def _batches(table: SourceFile) -> Iterator[Iterator[Any]]:
+def _batches(table: SourceFile, *, schema_only: bool = False) -> Iterator[Iterator[Any]]:
     """The schema of a Parquet table, then its rows. Raises `SourceError` naming it, and the setting it is beyond."""
     limits, settings = source_limits(), {"times": TIMES, "memory": TABLE}
     with table.open() as stream:
         size = table.size()
         bounds = Bounds(limits.rows(size), limits.in_memory(size), limits.table)
         try:
-            with closing(read_parquet(stream.fileno(), bounds)) as batches:
+            with closing(read_parquet(stream.fileno(), bounds, schema_only=schema_only)) as batches:
                 yield batches
         except TableRefused as error:
             if error.setting:
