@@ -58,15 +58,15 @@ class SourceLimits:
 def source_limits() -> SourceLimits:
     """The limits of this process, read from the environment once. Raises `ValueError` naming a setting."""
     return SourceLimits(
-        times=_whole(TIMES, 30, 1),
-        members=_whole(MEMBERS, 5_000_000, 1),
-        header=_whole(HEADER, 1024, 1) << 10,
-        text=_whole(TEXT, 256, 1) << 20,
-        value=_whole(VALUE, 16, 1) << 20,
-        settings=_whole(SETTINGS, 1024, 1) << 10,
-        columns=_whole(COLUMNS, 4096, 1),
-        depth=_whole(DEPTH, 100, 1),
-        table=_whole(TABLE, 512, 16) << 20,
+        times=_whole(TIMES, SourceLimits.times, 1),
+        members=_whole(MEMBERS, SourceLimits.members, 1),
+        header=_whole(HEADER, SourceLimits.header >> 10, 1) << 10,
+        text=_whole(TEXT, SourceLimits.text >> 20, 1) << 20,
+        value=_whole(VALUE, SourceLimits.value >> 20, 1) << 20,
+        settings=_whole(SETTINGS, SourceLimits.settings >> 10, 1) << 10,
+        columns=_whole(COLUMNS, SourceLimits.columns, 1),
+        depth=_whole(DEPTH, SourceLimits.depth, 1),
+        table=_whole(TABLE, SourceLimits.table >> 20, 16) << 20,
     )
 
 
