@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from visionops_assets.dataset.importing.source import SourceError, quoted
-from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_files import SourceFile, size_of
 from visionops_assets.dataset.importing.source_limits import (
     DEPTH,
     HEADER,
@@ -65,7 +65,7 @@ def _unpack(archive: Path, folder: Path, encoding: str | None) -> None:
     file = SourceFile.named(archive)
     try:
         with file.open() as stream:
-            room = _Room(archive, file.size(), folder)
+            room = _Room(archive, size_of(stream), folder)
             members = _in_zip(archive, stream, encoding, room) if is_zip else _in_tar(archive, stream, room)
             for name, size, content in members:
                 inside = _inside(archive, name)

@@ -118,10 +118,10 @@ class SourceFile:
         with self.open() as stream:
             return stream.read()
 
-    def size(self) -> int:
-        """How many bytes it has."""
-        with self.open() as stream:
-            return os.fstat(stream.fileno()).st_size
+
+def size_of(stream: BufferedReader) -> int:
+    """How many bytes an open file has; what its name stands for may be another by now."""
+    return os.fstat(stream.fileno()).st_size
 
 
 def _entry(entry: "os.DirEntry[str]") -> Entry:

@@ -15,7 +15,7 @@ from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_files import SourceFile, size_of
 from visionops_assets.dataset.importing.source_limits import TIMES, source_limits, too_much
 
 NAME = "mnist"
@@ -73,9 +73,9 @@ def _plain_or_zipped(path: str) -> tuple[str, str]:
 def _idx(path: SourceFile, dimensions: int) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): magic, sizes as big-endian uint32, values; of a packed
     one no more is unpacked than its header says."""
-    size, limits = path.size(), source_limits()
-    header = 4 + 4 * dimensions
+    header, limits = 4 + 4 * dimensions, source_limits()
     with path.open() as raw:
+        size = size_of(raw)
         stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
         try:
             head = stream.read(header)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from visionops_assets.dataset.importing.parquet_process import Bounds, TableRefused, read_parquet
 from visionops_assets.dataset.importing.plain_text import encoding_of, lines_of, not_text, open_text
 from visionops_assets.dataset.importing.source import SourceError, quoted
-from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.source_files import SourceFile, size_of
 from visionops_assets.dataset.importing.source_limits import COLUMNS, TABLE, TIMES, source_limits, too_much
 
 _DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
@@ -161,7 +161,7 @@ def _batches(table: SourceFile, *, schema_only: bool = False) -> Iterator[Iterat
     """The schema of a Parquet table, then its rows. Raises `SourceError` naming it, and the setting it is beyond."""
     limits, settings = source_limits(), {"times": TIMES, "memory": TABLE}
     with table.open() as stream:
-        size = table.size()
+        size = size_of(stream)
         bounds = Bounds(limits.rows(size), limits.in_memory(size), limits.table)
         try:
             with closing(read_parquet(stream.fileno(), bounds, schema_only=schema_only)) as batches:
