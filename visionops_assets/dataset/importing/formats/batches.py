@@ -69,18 +69,21 @@ def _of_batches(source: Folder) -> Callable[[str], bytes]:
 
 def _batches(listing: Listing) -> dict[str, list[str]]:
     """The tables of annotations of each batch, by its folder: the source itself, or those in it."""
-    with_images = set[str]()
-    for name in listing.images:
-        parts = name.split("/")
-        with_images |= {
-            "/".join(parts[:at]) for at in (0, 1) if parts[at:][:1] == ["images"] and parts[at + 1 :]
-        }
-    found: dict[str, list[str]] = {}
+    tables: dict[str, list[str]] = {}
     for name in listing.ending(".parquet"):
-        *batch, folder, _ = ("", *name.split("/"))
-        if folder == "annotations" and len(batch) < 3 and "".join(batch) in with_images:
-            found.setdefault("".join(batch), []).append(name)
-    return {"": found[""]} if "" in found else dict(sorted(found.items()))
+        batch, _, folder = name.rpartition("/")[0].rpartition("/")
+        if folder == "annotations" and "/" not in batch:
+            tables.setdefault(batch, []).append(name)
+    with_images = set[str]()
+    # Most sources have no such table: their images are not looked through.
+    for name in listing.images if tables else ():
+        first, _, rest = name.partition("/")
+        if first == "images" and rest:
+            with_images.add("")
+        if rest.startswith("images/"):
+            with_images.add(first)
+    found = {batch: tables[batch] for batch in sorted(tables) if batch in with_images}
+    return {"": found[""]} if "" in found else found
 
 
 def _table(listing: Listing, batch: str, tables: list[str]) -> SourceFile:
