@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
+from visionops_assets.dataset.importing.compact_columns import decoded
 from visionops_assets.dataset.importing.gathering import Gathering, joined
 from visionops_assets.dataset.importing.given_splits import GivenSplits
 from visionops_assets.dataset.importing.listing import Listing
@@ -132,13 +133,13 @@ class _Resolving:
         if self._rows.split[row] != NO_SPLIT:
             split = SPLITS[self._rows.split[row]]
         part = None if self._parts is None else self._parts[row].as_py()
-        part = part_of_file(file) if part is None else part.decode("utf-8", "surrogatepass")
+        part = part_of_file(file) if part is None else decoded(part)
         text = self._text(row)
         meant = self._finder.meant(text, folder, split, said.bare, part) if text else Meant()
         other = None if self._also is None else self._also[row].as_py()
         if other is None:
             return meant
-        by_name = self._finder.meant(other.decode("utf-8", "surrogatepass"), folder, split, True, part)
+        by_name = self._finder.meant(decoded(other), folder, split, True, part)
         if not by_name.places or by_name.how:
             return meant if meant.places else by_name
         if not meant.places or meant.how or set(meant.places) & set(by_name.places):
@@ -209,8 +210,7 @@ class _Resolving:
         return int(label is not None and label[row].is_valid)
 
     def _text(self, row: int) -> str:
-        text: bytes = self._texts[row].as_py()
-        return text.decode("utf-8", "surrogatepass")
+        return decoded(self._texts[row].as_py())
 
     def _tell(self, how: str, text: str, meant: Meant, times: int = 1, more: str = "") -> None:
         """Keep that a text is read otherwise than it is written; the first one is told."""
