@@ -120,8 +120,12 @@ class _Room:
     def check(self, more: int) -> None:
         """Raise `SourceError` where so many bytes more are not believed."""
         if self._bytes + more > self.allowed:
-            has = f"unpacks to more than {self.allowed:,} bytes, which is not believed of its size"
-            raise too_much(self._archive, has, TIMES)
+            raise self.too_large()
+
+    def too_large(self) -> SourceError:
+        """What to say of an archive that unpacks to more than is believed."""
+        has = f"unpacks to more than {self.allowed:,} bytes, which is not believed of its size"
+        return too_much(self._archive, has, TIMES)
 
     def check_members(self, count: int) -> None:
         """Raise `SourceError` for more files and folders than an archive may have."""
@@ -267,7 +271,7 @@ class _TarStream:
         self._at += len(found)
         # With their headers, and what is passed over.
         if self._at > 2 * self._room.allowed:
-            self._room.check(self._room.allowed + 1)
+            raise self._room.too_large()
         return found
 
 
