@@ -26,6 +26,7 @@ import pytest
 from edge import limited_process
 from resources.home import ROOT
 from tests.dataset.as_people_have_it import Files
+from visionops_assets.dataset.importing import parquet_process
 from visionops_assets.dataset.importing.archives import Unpacked
 from visionops_assets.dataset.importing.formats.plain_xml import read_xml
 from visionops_assets.dataset.importing.formats.yolo_settings import read_yaml
@@ -389,6 +390,17 @@ def test_tables_one_after_the_other_are_read_by_one_process(tmp_path: Path, monk
     start = Mock(wraps=limited_process.start)
     monkeypatch.setattr(limited_process, "start", start)
     assert len(read_source(files.root).images) == 3 and start.call_count <= 1
+
+
+def test_a_reader_that_was_ended_while_it_waited_is_no_files_fault(tmp_path: Path):
+    files = Files(tmp_path / "data")
+    files.images("0.png")
+    pq.write_table(pa.table({"path": ["0.png"], "label": ["a"]}), files.root / "labels.parquet")
+    read_source(files.root)
+    (waiting,) = parquet_process._idle
+    waiting._process.kill()
+    waiting._process.wait()
+    assert len(read_source(files.root).images) == 1
 
 
 def test_lists_of_other_keys_are_passed_over_however_long(tmp_path: Path):

@@ -58,8 +58,7 @@ def read_parquet(file: int, bounds: Bounds, *, schema_only: bool = False) -> Gen
     Raises `TableRefused` for what is no Parquet or takes too much, and OSError where no process can be started.
     """
     size = os.fstat(file).st_size
-    reader = _idle.pop() if _idle else _Reader()
-    done = False
+    reader, done = _ready(), False
     try:
         yield from reader.read(file, size, bounds, schema_only)
         done = True
@@ -113,6 +112,10 @@ class _Reader:
                 "memory",
             ) from error
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def end(self) -> None:
         self._connection.close()
         self._socket.close()
@@ -121,6 +124,16 @@ class _Reader:
 
 
 _idle: list[_Reader] = []
+
+
+def _ready() -> _Reader:
+    while _idle:
+        reader = _idle.pop()
+        if reader.alive:
+            return reader
+        # Ended by somebody else meanwhile, as where memory is short: no file's fault.
+        reader.end()
+    return _Reader()
 
 
 def _end_idle() -> None:
