@@ -10,7 +10,7 @@ pass through files, as they do in an import. Seeds are none of those that the li
 
 import argparse
 import io
-import resource
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
-from scipy.stats import beta
+from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 
 from edge.decode import Pixels, decode_whole
@@ -253,18 +253,6 @@ def near_duplicates(images: Sequence[Pixels], first_new: int) -> list[NearDuplic
     )
 
 
-def interval(found: int, of: int) -> tuple[float, float]:
-    """The 95% interval of a share (Clopper and Pearson, 1934)."""
-    low = beta.ppf(0.025, found, of - found + 1) if found else 0.0
-    high = beta.ppf(0.975, found + 1, of - found) if found < of else 1.0
-    return float(low), float(high)
-
-
-def _seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -283,10 +271,10 @@ def main() -> None:
         drawn = list(KINDS[kind](given.images, np.random.default_rng(seed)))
         images = [grey_of(_saved(image, "PNG")) for image in drawn]
         # A camera's JPEG has been through its file already.
-        started = _seconds()
+        started = time.process_time()
         false, pairs = near_duplicates(images, 0), len(images) * (len(images) - 1) / 2
-        each = 1000 * (_seconds() - started) / len(images)
-        low, high = interval(len(false), int(pairs))
+        each = 1000 * (time.process_time() - started) / len(images)
+        low, high = binomtest(len(false), int(pairs)).proportion_ci(method="exact")
         print(
             f"| {kind} | none | | {len(images):,} | | | {len(false)} | {len(false) / pairs * 1e6:.3g} "
             f"({low * 1e6:.2g} to {high * 1e6:.2g}) | {each:.1f} |",
@@ -297,12 +285,12 @@ def main() -> None:
         for change in given.changes:
             random = np.random.default_rng([*seed, zlib.crc32(change.encode())])
             copies = [grey_of(CHANGES[change](image, random)) for image in drawn]
-            started = _seconds()
+            started = time.process_time()
             near = near_duplicates([*images, *copies], len(images))
-            each = 1000 * (_seconds() - started) / len(images)
+            each = 1000 * (time.process_time() - started) / len(images)
             across = {(one.newer - len(images), one.older) for one in near if one.older < len(images)}
             found = sum((number, number) in across for number in range(len(images)))
-            low, high = interval(found, len(images))
+            low, high = binomtest(found, len(images)).proportion_ci(method="exact")
             print(
                 f"| {kind} | {change} | {found} | {len(images):,} | {found / len(images):.4f} "
                 f"| {low:.4f} to {high:.4f} | {len(across - alike)} | | {each:.1f} |",
