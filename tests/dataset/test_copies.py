@@ -1,36 +1,15 @@
 """Copies are found among images of every kind, and images of one kind are no copies of each other."""
 
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tests.dataset.grey_images import Grey, brighter, encoded, near_duplicates, resized
 from tests.world import CLASSES, draw
 from visionops.demo_parts import draw_batch
-from visionops_assets.dataset.duplicates import hashed
-from visionops_assets.dataset.near_duplicates import find_near_duplicates
-
-Grey = NDArray[np.uint8]
-
-
-def encoded(image: Grey, kind: str, quality: int) -> Grey:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, quality=quality)
-    return np.asarray(Image.open(buffer).convert("L"))
-
-
-def resized(image: Grey, scale: float, how: Image.Resampling) -> Grey:
-    height, width = (round(side * scale) for side in image.shape)
-    return np.asarray(Image.fromarray(image).resize((width, height), how))
-
-
-def brighter(image: Grey, factor: float) -> Grey:
-    return (image * factor).clip(0, 255).astype(np.uint8)
-
 
 COPIES: dict[str, Callable[[Grey], Grey]] = {
     "JPEG 95": lambda image: encoded(image, "JPEG", 95),
@@ -42,24 +21,6 @@ COPIES: dict[str, Callable[[Grey], Grey]] = {
     "darker": lambda image: brighter(image, 0.7),
     "brighter": lambda image: brighter(image, 1.2),
 }
-
-
-def found(images: Sequence[Grey], first_new: int = 0, given: bool = True) -> set[tuple[int, int]]:
-    """The near duplicates, as (newer, older)."""
-    hashes = [hashed(image[..., None]) for image in images]
-
-    def load(numbers: Sequence[int]) -> Iterator[tuple[int, Grey]]:
-        return ((number, images[number][..., None]) for number in numbers)
-
-    pairs = find_near_duplicates(
-        np.array([value for value, _ in hashes], np.uint64),
-        np.stack([np.frombuffer(number.to_bytes(32), np.uint8) for number in range(len(images))]),
-        [image.size for image in images],
-        first_new,
-        load,
-        np.stack([sureties for _, sureties in hashes])[first_new:] if given else None,
-    )
-    return {(one.newer, one.older) for one in pairs}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +38,7 @@ def test_images_of_a_kind_are_no_copies_of_each_other(images: dict[str, list[Gre
     some = images[name]
     # Handwriting repeats itself at 8×8 pixels: a few pairs in a million.
     most = max(2, 1e-5 * len(some) ** 2 / 2) if name == "tiny digits" else 1
-    assert len(found(some)) <= most
+    assert len(near_duplicates(some)) <= most
 
 
 @pytest.mark.parametrize("name", ["digits", "parts"])
@@ -86,7 +47,7 @@ def test_copies_are_found(images: dict[str, list[Grey]], name: str, kind: str) -
     some = images[name]
     copies = [COPIES[kind](image) for image in some]
     wanted = {(len(some) + number, number) for number in range(len(some))}
-    assert wanted - found([*some, *copies], len(some)) == set()
+    assert wanted - near_duplicates([*some, *copies], len(some)) == set()
 
 
 @pytest.mark.parametrize("kind", ["JPEG 95", "JPEG 75", "WebP 80", "darker", "brighter"])
@@ -94,7 +55,7 @@ def test_copies_of_tiny_images_are_found(images: dict[str, list[Grey]], kind: st
     some = images["tiny digits"]
     copies = [COPIES[kind](image) for image in some]
     wanted = {(len(some) + number, number) for number in range(len(some))}
-    assert len(wanted - found([*some, *copies], len(some))) <= 0.002 * len(some)
+    assert len(wanted - near_duplicates([*some, *copies], len(some))) <= 0.002 * len(some)
 
 
 @pytest.mark.parametrize("quality", [50, 60])
@@ -104,7 +65,7 @@ def test_copies_that_were_encoded_hard_are_found(
 ) -> None:
     some = images[name]
     copies = [encoded(image, "JPEG", quality) for image in some]
-    pairs = found([*some, *copies], len(some))
+    pairs = near_duplicates([*some, *copies], len(some))
     assert sum((len(some) + number, number) in pairs for number in range(len(some))) >= 0.95 * len(some)
     others = [pair for pair in pairs if pair[1] < len(some) and pair[0] - len(some) != pair[1]]
     assert len(others) <= 2
@@ -113,7 +74,7 @@ def test_copies_that_were_encoded_hard_are_found(
 def test_several_copies_of_an_image_are_all_found(images: dict[str, list[Grey]]) -> None:
     some = images["digits"][:30]
     copies = [COPIES[kind](image) for kind in COPIES for image in some]
-    pairs = found([*some, *copies], len(some))
+    pairs = near_duplicates([*some, *copies], len(some))
     assert {(newer % 30, older % 30) for newer, older in pairs} == {(number, number) for number in range(30)}
     assert {newer for newer, older in pairs if older < 30} == set(range(30, 30 + len(copies)))
 
@@ -123,10 +84,10 @@ def test_noisy_exposures_of_small_scenes_in_colour_are_no_copies(side: int) -> N
     random = np.random.default_rng(7)
     drawn = [draw(CLASSES[number % 3], random, side, 3) for number in range(200)]
     grey = [np.asarray(Image.fromarray(image).convert("L")) for image in drawn]
-    assert found(grey, 0) == set()
+    assert near_duplicates(grey, 0) == set()
 
 
 def test_sureties_that_are_not_given_are_made(images: dict[str, list[Grey]]) -> None:
     some = images["parts"][:20]
     copies = [COPIES["JPEG 75"](image) for image in some]
-    assert found([*some, *copies], 20, given=False) == found([*some, *copies], 20)
+    assert near_duplicates([*some, *copies], 20, given=False) == near_duplicates([*some, *copies], 20)

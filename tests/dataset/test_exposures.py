@@ -1,15 +1,11 @@
 """A copy and its original are told from two exposures of one scene by what encoding and resizing make of them."""
 
-import io
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
+from tests.dataset.grey_images import Grey, encoded, resized
 from visionops_assets.dataset.exposures import ENOUGH, PLAIN, evidence, stored_as, usual_difference
-
-Grey = NDArray[np.uint8]
 
 
 def exposures(count: int, noise: float, seed: int, height: int = 88, width: int = 112) -> list[Grey]:
@@ -23,17 +19,6 @@ def exposures(count: int, noise: float, seed: int, height: int = 88, width: int 
     return [np.rint(one).clip(0, 255).astype(np.uint8) for one in made]
 
 
-def jpeg(image: Grey, quality: int) -> Grey:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
-
-
-def resized(image: Grey, scale: float, how: Image.Resampling) -> Grey:
-    height, width = (round(side * scale) for side in image.shape)
-    return np.asarray(Image.fromarray(image).resize((width, height), how))
-
-
 def shown(one: Grey, other: Grey, others: list[Grey]) -> float:
     """The evidence, given so many other exposures."""
     return evidence(one, other, *(usual_difference(image, others, 4) for image in (one, other)))
@@ -45,7 +30,7 @@ def test_encoded_exposures_are_told_from_each_other(quality: int, others: int) -
     images = exposures(16, noise=1, seed=1)
     rest = images[:others]
     for number in range(others, 15):
-        copy = jpeg(images[number], quality)
+        copy = encoded(images[number], "JPEG", quality)
         assert shown(copy, images[number], rest) >= ENOUGH
         assert shown(copy, images[number + 1], rest) < 0
 
@@ -59,14 +44,14 @@ def test_resized_exposures_are_told_from_each_other(
     images = exposures(10, noise=2, seed=2)
     for number in range(6, 9):
         copy = resized(images[number], scale, how)
-        copy = copy if quality is None else jpeg(copy, quality)
+        copy = copy if quality is None else encoded(copy, "JPEG", quality)
         assert shown(copy, images[number], images[:6]) >= ENOUGH
         assert shown(copy, images[number + 1], images[:6]) < 0
 
 
 @pytest.mark.parametrize("quality", [95, 90, 75, 50])
 def test_what_a_camera_encoded_already_is_no_copy(quality: int) -> None:
-    images = [jpeg(image, quality) for image in exposures(16, noise=1, seed=3)]
+    images = [encoded(image, "JPEG", quality) for image in exposures(16, noise=1, seed=3)]
     for others in ([], images[:6]):
         found = [shown(images[number], images[number + 1], others) for number in range(6, 15)]
         assert max(found) < ENOUGH
@@ -76,7 +61,7 @@ def test_an_exposure_that_shows_one_thing_more_is_no_copy() -> None:
     image, *others = exposures(8, noise=1, seed=4)
     marked = image.copy()
     marked[60:64, 70:84] = 20
-    assert shown(jpeg(marked, 75), image, others) < 0
+    assert shown(encoded(marked, "JPEG", 75), image, others) < 0
     assert shown(marked, image, others) < 0
 
 
@@ -86,16 +71,16 @@ def test_the_edge_counts_too(height: int) -> None:
     other = image.copy()
     other[height - 3 :, height - 5 :] += 40
     for quality in (85, 50):
-        assert shown(jpeg(image, quality), image, []) >= 0
+        assert shown(encoded(image, "JPEG", quality), image, []) >= 0
         # So few pixels may not tell, encoded as hard.
-        assert shown(jpeg(other, quality), image, []) < ENOUGH
+        assert shown(encoded(other, "JPEG", quality), image, []) < ENOUGH
     assert shown(other, image, []) < ENOUGH
 
 
 def test_a_brighter_copy_is_told_though_it_was_encoded() -> None:
     images = exposures(12, noise=2, seed=5)
     for number in range(6, 11):
-        copy = jpeg((images[number] * 0.8).astype(np.uint8), 85)
+        copy = encoded((images[number] * 0.8).astype(np.uint8), "JPEG", 85)
         assert shown(copy, images[number], images[:6]) >= ENOUGH
         assert shown(copy, images[number + 1], images[:6]) < ENOUGH
 
@@ -103,7 +88,7 @@ def test_a_brighter_copy_is_told_though_it_was_encoded() -> None:
 def test_what_was_encoded_is_known() -> None:
     image = exposures(1, noise=1, seed=6)[0]
     assert stored_as(image) == PLAIN
-    assert all(stored_as(jpeg(image, quality)) != PLAIN for quality in (90, 75, 50, 30))
+    assert all(stored_as(encoded(image, "JPEG", quality)) != PLAIN for quality in (90, 75, 50, 30))
 
 
 @pytest.mark.parametrize("noise", [1, 3])
@@ -111,5 +96,5 @@ def test_what_was_encoded_is_known() -> None:
 def test_the_table_that_an_image_was_encoded_by_is_known(quality: int, noise: float) -> None:
     for image in exposures(10, noise, seed=8):
         image[:40] = 90 + np.arange(112) // 28
-        assert abs(stored_as(jpeg(image, quality)) - quality) <= 1
+        assert abs(stored_as(encoded(image, "JPEG", quality)) - quality) <= 1
         assert stored_as(image) not in range(1, 101)

@@ -1,0 +1,50 @@
+"""Grey images (H, W): what is done to copies, and which are found to be copies."""
+
+import io
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionops_assets.dataset.duplicates import hashed
+from visionops_assets.dataset.near_duplicates import find_near_duplicates
+
+Grey = NDArray[np.uint8]
+
+
+def encoded(image: Grey, kind: str, quality: int) -> Grey:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, quality=quality)
+    return np.asarray(Image.open(buffer).convert("L"))
+
+
+def resized(image: Grey, scale: float, how: Image.Resampling = Image.Resampling.LANCZOS) -> Grey:
+    height, width = (round(side * scale) for side in image.shape)
+    return np.asarray(Image.fromarray(image).resize((width, height), how))
+
+
+def brighter(image: Grey, factor: float) -> Grey:
+    return (image * factor).clip(0, 255).astype(np.uint8)
+
+
+def near_duplicates(
+    images: Sequence[Grey], first_new: int = 0, given: bool = True, loaded: list[int] | None = None
+) -> set[tuple[int, int]]:
+    """What is found, as (newer, older), the sureties `given` or not; images that are loaded are added to `loaded`."""
+    hashes = [hashed(image[..., None]) for image in images]
+
+    def load(numbers: Sequence[int]) -> Iterator[tuple[int, Grey]]:
+        if loaded is not None:
+            loaded.extend(numbers)
+        return ((number, images[number][..., None]) for number in numbers)
+
+    pairs = find_near_duplicates(
+        np.array([value for value, _ in hashes], np.uint64),
+        np.stack([np.frombuffer(number.to_bytes(32), np.uint8) for number in range(len(images))]),
+        [image.size for image in images],
+        first_new,
+        load,
+        np.stack([sureties for _, sureties in hashes])[first_new:] if given else None,
+    )
+    return {(one.newer, one.older) for one in pairs}
