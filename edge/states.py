@@ -111,7 +111,7 @@ def may_prepare(state: State, engine: str, now: datetime) -> bool:
     name, count, at = state.preparing
     if name != engine or count < MOST_PREPARES:
         return True
-    return not timedelta(0) <= now - datetime.fromisoformat(at) < LAPSES_AFTER
+    return _lapsed(at, now)
 
 
 def prepare_starts(state: State, engine: str, now: datetime) -> State:
@@ -303,14 +303,17 @@ def _quarantine(state: State, bundle: Bundle, why: str, now: datetime) -> State:
     return replace(state, quarantine=(*others, (bundle.id, why, _time(now)))[-MOST_QUARANTINED:])
 
 
+def _lapsed(at: str, now: datetime) -> bool:
+    # A clock that went back must hold nothing for years.
+    return not timedelta(0) <= now - datetime.fromisoformat(at) < LAPSES_AFTER
+
+
 def _lapse(state: State, wanted: Assigned, now: datetime) -> State:
     bundles = {each.id: each for each in (wanted.base, wanted.candidate) if each is not None}
 
     def holds(id: str, why: str, at: str) -> bool:
         if why in LAPSING:
-            age = now - datetime.fromisoformat(at)
-            # A clock that went back must not hold a bundle for years.
-            return timedelta(0) <= age < LAPSES_AFTER
+            return not _lapsed(at, now)
         if why in RECHECKED and id in bundles:
             refusal = _refusal(bundles[id], wanted)
             return refusal is not None and refusal[0] == why
