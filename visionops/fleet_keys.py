@@ -19,8 +19,6 @@ _OFFLINE = {
     "bundles": "`visionops fleet publish {project} --group GROUP --anew`, and its approvers",
 }
 _SOON, _LAST = timedelta(days=90), timedelta(days=7)
-_QUARTER = {"timestamp": timedelta(days=1.75)}
-_QUARTER_OF_A_MONTH = timedelta(days=7.5)
 
 
 @app.command("init")
@@ -88,8 +86,10 @@ def show(
 
 def ending(project: str, role: str, end: datetime, now: datetime) -> tuple[str, bool]:
     """What to say of a role that ends soon, nothing of others; and whether devices take no news soon without it."""
+    from visionops_assets.delivery.tuf_files import life
+
     how = _OFFLINE.get(role)
-    least = _SOON if how is not None else _QUARTER.get(role, _QUARTER_OF_A_MONTH)
+    least = _SOON if how is not None else life(role) / 4
     if end - now >= least:
         return "", False
     days = (end - now).total_seconds() / 86400

@@ -125,11 +125,7 @@ class TufFiles:
     def refresh(self, least: float = 0.5) -> list[str]:
         """Sign anew what this machine has keys for and has less than this share of its life left; returns which."""
         published, now = self.read(), self._now()
-        aged = [
-            name
-            for name, expires in published.expiries().items()
-            if expires - now < LIVES[_kind(name)] * least
-        ]
+        aged = [name for name, expires in published.expiries().items() if expires - now < life(name) * least]
         renewed = [name for name in aged if self._can_sign(published, name)]
         if renewed:
             self._publish(
@@ -237,6 +233,11 @@ def unborn(signed: S) -> S:
     """Before its first version, which signing it makes."""
     signed.version = 0
     return signed
+
+
+def life(name: str) -> timedelta:
+    """How long what a role signs is believed."""
+    return LIVES[_kind(name)]
 
 
 def _kind(name: str) -> str:
