@@ -87,7 +87,12 @@ def publish(
 
     from resources.model_records import version_on
     from visionops import services
-    from visionops_assets.delivery.bundles import images_of_files, make_bundle, validation_images
+    from visionops_assets.delivery.bundles import (
+        golden_by_provider,
+        images_of_files,
+        make_bundle,
+        validation_images,
+    )
     from visionops_assets.delivery.publishing import publish as publish_model
     from visionops_assets.disagreements import require_agreement
     from visionops_assets.evaluation.shipped import fetch_model
@@ -152,12 +157,7 @@ def publish(
             options,
             floor=floor,
             anew=anew,
-            signed={
-                "budget": budget,
-                "golden": {"providers": {name: {"tolerance": value} for name, value in tolerances.items()}}
-                if tolerances
-                else {},
-            },
+            signed={"budget": budget, "golden": golden_by_provider(tolerances)},
         )
         renewed = repository.refresh() if not done.changed else []
         # Also one that waits for approvers is made.
