@@ -60,13 +60,6 @@ class Compiler:
         return Device(fleet, folder or fleet.root / "devices" / "cam-17", "cam-17", **options)
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    made = Fleet(tmp_path / "fleet")
-    made.publish(made.bundle(1))
-    return made
-
-
 def engine_folders(agent: Agent) -> list[str]:
     return agent._files.folders("engines")
 

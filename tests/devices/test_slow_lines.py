@@ -75,13 +75,6 @@ class Answer:
     def close(self) -> None: ...
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    made = Fleet(tmp_path)
-    made.publish(made.bundle(1))
-    return made
-
-
 def over(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, **how: Any) -> tuple[Line, Device]:
     line = Line(fleet.root / "repository", **how)
     monkeypatch.setattr(Client, "_pool", lambda _: line)
