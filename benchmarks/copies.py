@@ -5,15 +5,17 @@ against all originals the share that is found, with its 95% interval (Clopper an
 pass through files, as they do in an import. Seeds are none of those that the limits were set on; images that say
 `other` are drawn in a way that no limit was set on.
 
-    PYTHONPATH=. python benchmarks/copies.py [--kinds KIND ...] [--changes CHANGE ...] [--images 1000] [--seed 9000]
+    python benchmarks/copies.py [--kinds KIND ...] [--changes CHANGE ...] [--images 1000] [--seed 9000]
 """
 
 import argparse
 import io
+import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,9 @@ from sklearn.datasets import load_digits
 
 from edge.decode import Pixels, decode_whole
 from visionops.demo_parts import draw_batch
-from visionops_assets.dataset.duplicates import hashed
-from visionops_assets.dataset.near_duplicates import NearDuplicate, find_near_duplicates
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 Random = np.random.Generator
 Change = Callable[[Image.Image, Random], bytes]
@@ -60,12 +63,9 @@ def parts(count: int, random: Random) -> Iterator[Image.Image]:
 
 def scene(count: int, random: Random, noise: float, side: int = 128) -> Iterator[Image.Image]:
     """A part under a camera that shakes by a pixel, every other one scratched; grey, the noise in grey values."""
-    base = Image.new("L", (128, 128), 70)
-    pen = ImageDraw.Draw(base)
-    pen.ellipse([20, 20, 108, 108], fill=170)
-    pen.ellipse([48, 48, 80, 80], fill=60)
-    pen.rectangle([60, 5, 68, 30], fill=200)
-    base = base.filter(ImageFilter.GaussianBlur(1.2)).resize((side, side))
+    from tests.dataset.grey_images import part
+
+    base = part(side)
     for number in range(count):
         image = base.copy()
         if number % 2:
@@ -235,25 +235,15 @@ CHANGES: dict[str, Change] = {
 
 
 def grey_of(data: bytes) -> Pixels:
-    """The pixels that the product sees of a file, (H, W, 1); WebP without a process of its own."""
+    """The pixels that the product sees of a file, (H, W); WebP without a process of its own."""
     if data.startswith(b"RIFF"):
-        return np.asarray(Image.open(io.BytesIO(data)).convert("L"))[..., None]
-    return decode_whole(data, "image", 1)
-
-
-def near_duplicates(images: Sequence[Pixels], first_new: int) -> list[NearDuplicate]:
-    hashes = [hashed(image) for image in images]
-    return find_near_duplicates(
-        np.array([value for value, _ in hashes], np.uint64),
-        np.stack([np.frombuffer(number.to_bytes(32), np.uint8) for number in range(len(images))]),
-        [image.size for image in images],
-        first_new,
-        lambda numbers: ((number, images[number]) for number in numbers),
-        np.stack([sureties for _, sureties in hashes])[first_new:],
-    )
+        return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    return decode_whole(data, "image", 1)[..., 0]
 
 
 def main() -> None:
+    from tests.dataset.grey_images import near_duplicates
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -272,7 +262,7 @@ def main() -> None:
         images = [grey_of(_saved(image, "PNG")) for image in drawn]
         # A camera's JPEG has been through its file already.
         started = time.process_time()
-        false, pairs = near_duplicates(images, 0), len(images) * (len(images) - 1) / 2
+        false, pairs = near_duplicates(images), len(images) * (len(images) - 1) / 2
         each = 1000 * (time.process_time() - started) / len(images)
         low, high = binomtest(len(false), int(pairs)).proportion_ci(method="exact")
         print(
@@ -280,15 +270,14 @@ def main() -> None:
             f"({low * 1e6:.2g} to {high * 1e6:.2g}) | {each:.1f} |",
             flush=True,
         )
-        already = {(one.newer, one.older) for one in false}
-        alike = {(a, a) for a in range(len(images))} | already | {(b, a) for a, b in already}
+        alike = {(a, a) for a in range(len(images))} | false | {(b, a) for a, b in false}
         for change in given.changes:
             random = np.random.default_rng([*seed, zlib.crc32(change.encode())])
             copies = [grey_of(CHANGES[change](image, random)) for image in drawn]
             started = time.process_time()
             near = near_duplicates([*images, *copies], len(images))
             each = 1000 * (time.process_time() - started) / len(images)
-            across = {(one.newer - len(images), one.older) for one in near if one.older < len(images)}
+            across = {(newer - len(images), older) for newer, older in near if older < len(images)}
             found = sum((number, number) in across for number in range(len(images)))
             low, high = binomtest(found, len(images)).proportion_ci(method="exact")
             print(

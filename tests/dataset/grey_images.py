@@ -1,16 +1,26 @@
-"""Grey images (H, W): what is done to copies, and which are found to be copies."""
+"""Grey images (H, W): a part, what is done to copies, and which are found to be copies."""
 
 import io
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from visionops_assets.dataset.duplicates import hashed
 from visionops_assets.dataset.near_duplicates import find_near_duplicates
 
 Grey = NDArray[np.uint8]
+
+
+def part(side: int) -> Image.Image:
+    """A part as a camera without noise sees it."""
+    seen = Image.new("L", (128, 128), 70)
+    drawing = ImageDraw.Draw(seen)
+    drawing.ellipse([20, 20, 108, 108], fill=170)
+    drawing.ellipse([48, 48, 80, 80], fill=60)
+    drawing.rectangle([60, 5, 68, 30], fill=200)
+    return seen.filter(ImageFilter.GaussianBlur(1.2)).resize((side, side))
 
 
 def encoded(image: Grey, kind: str, quality: int) -> Grey:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
-from tests.dataset.grey_images import Grey, brighter, encoded, near_duplicates, resized
+from tests.dataset.grey_images import Grey, brighter, encoded, near_duplicates, part, resized
 from visionops_assets.dataset import exposures as exposures_module
 from visionops_assets.dataset import near_duplicates as near_duplicates_module
 from visionops_assets.dataset.duplicates import correlation
@@ -18,12 +18,7 @@ from visionops_assets.evaluation.leakage import perceptual_leaks
 def exposures(count: int, noise: float, side: int = 128, seed: int = 1) -> list[Grey]:
     """One part under one camera that shakes by a pixel, lit a little differently each time, some scratched."""
     generator = np.random.default_rng(seed)
-    scene = Image.new("L", (128, 128), 70)
-    drawing = ImageDraw.Draw(scene)
-    drawing.ellipse([20, 20, 108, 108], fill=170)
-    drawing.ellipse([48, 48, 80, 80], fill=60)
-    drawing.rectangle([60, 5, 68, 30], fill=200)
-    scene = scene.filter(ImageFilter.GaussianBlur(1.2)).resize((side, side))
+    scene = part(side)
     found = []
     for number in range(count):
         image = scene.copy()
