@@ -77,7 +77,7 @@ def _answer(job: dict[str, Any], data: bytearray) -> tuple[dict[str, Any], memor
                 return {"header": header}, nothing
             target = Target(*job["target"]) if job["target"] else None
             pixels = decode_here(image, job["path"], header, target, job["channels"])
-            return {"header": header, "shape": pixels.shape}, pixels.reshape(-1).data
+            return {"header": header}, pixels.reshape(-1).data
     except UnreadableImage as error:
         return {"refused": error.reason}, nothing
     except MemoryError:
