@@ -39,6 +39,19 @@ class Seen(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
+def started(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
+    """Let a server answer meanwhile."""
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def serving(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, list[Any]]]:
     """A server of a folder: its port, and what it was asked."""
     asked: list[Any] = []
@@ -48,14 +61,8 @@ def serving(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[tuple[i
     )
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with started(server):
         yield server.server_port, asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def certificate(folder: Path, name: str, signer: tuple[Any, Any] | None) -> tuple[Any, Any]:
@@ -128,16 +135,10 @@ def test_a_bearer_token_goes_to_the_repository_and_to_nobody_it_sends_to(
                 self.end_headers()
 
         moved = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-        thread = threading.Thread(target=moved.serve_forever, daemon=True)
-        thread.start()
-        try:
+        with started(moved):
             other = fleet.device("cam-18", url=f"http://127.0.0.1:{moved.server_port}/{PROJECT}")
             other.client = Client(token="s3cret")
             assert update(other.start())["model"]["release"] == 1
-        finally:
-            moved.shutdown()
-            moved.server_close()
-            thread.join()
         assert {given for _, given in asked} == {None}
 
 
