@@ -26,27 +26,34 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THR
 class Cabinet:
     """A provisioned device, its camera, and the agent as a process."""
 
-    def __init__(self, fleet: Fleet, **settings: Any) -> None:
+    def __init__(self, fleet: Fleet) -> None:
+        """One that is there, beside its repository."""
         self.fleet, self.folder, self.camera = fleet, fleet.root / DEVICE, fleet.root / "camera"
-        self.camera.mkdir()
         self.artifacts = ArtifactStore(root=str(fleet.root / "artifacts"))
+
+    @classmethod
+    def provisioned(cls, fleet: Fleet, **settings: Any) -> "Cabinet":
+        """A new one, beside its repository; settings are those of `device.json`."""
+        made = cls(fleet)
+        made.camera.mkdir()
         provision(
-            self.artifacts,
+            made.artifacts,
             project=PROJECT,
             group=GROUP,
             device=DEVICE,
-            to=self.folder,
+            to=made.folder,
             root=fleet.repository.bootstrap(),
             settings={
                 "repository": fleet.url,
                 "reports": str(fleet.root / "reports"),
-                "source": {"folder": str(self.camera)},
+                "source": {"folder": str(made.camera)},
                 "sink": {"lines": "answers.jsonl"},
                 **settings,
             },
             who="ada@example.com",
             when=datetime.now(UTC),
         )
+        return made
 
     def photograph(self, number: int) -> None:
         for each in range(number):

@@ -23,7 +23,7 @@ from tests.devices.small_fleet import Fleet, frame
 def cabinet(tmp_path: Path) -> Cabinet:
     fleet = Fleet(tmp_path)
     fleet.publish(fleet.bundle(1), poll_every=1)
-    return Cabinet(fleet)
+    return Cabinet.provisioned(fleet)
 
 
 def killed(process: "subprocess.Popen[str]") -> None:
@@ -111,7 +111,7 @@ def test_all_processes_of_a_device_have_little_memory(cabinet: Cabinet, tmp_path
 def test_images_over_http_and_a_model_that_kills_its_process(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     fleet.publish(fleet.bundle(1), poll_every=1)
-    cabinet = Cabinet(fleet, source={"http": "127.0.0.1:0"})
+    cabinet = Cabinet.provisioned(fleet, source={"http": "127.0.0.1:0"})
     process = cabinet.start("run")
     try:
         assert process.stdout is not None

@@ -11,9 +11,8 @@ import pytest
 
 from edge import machine
 from edge.__main__ import main
-from resources.artifact_store import ArtifactStore
 from tests.devices.cabinet import Cabinet
-from tests.devices.small_fleet import DEVICE, Fleet
+from tests.devices.small_fleet import Fleet
 from visionops_assets.delivery.repository import Repository
 
 
@@ -22,7 +21,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a repository, and a device that answers by release 1, which it was assigned there."""
     fleet = Fleet(tmp_path_factory.mktemp("answering"))
     fleet.publish(fleet.bundle(1))
-    made = Cabinet(fleet)
+    made = Cabinet.provisioned(fleet)
     made.photograph(4)
     code, said = made.run("once")
     assert code == 0, said
@@ -33,10 +32,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cabinet(answering: Path, tmp_path: Path) -> Cabinet:
     """A copy of them."""
     shutil.copytree(answering, tmp_path / "copy")
-    made = Cabinet.__new__(Cabinet)
-    made.fleet = Fleet(tmp_path / "copy")
-    made.folder, made.camera = made.fleet.root / DEVICE, made.fleet.root / "camera"
-    made.artifacts = ArtifactStore(root=str(made.fleet.root / "artifacts"))
+    made = Cabinet(Fleet(tmp_path / "copy"))
     file = made.folder / "device.json"
     file.write_text(file.read_text().replace(str(answering), str(made.fleet.root)))
     return made
