@@ -16,7 +16,6 @@ from edge.decode import Pixels
 
 # Sides at which an image is looked at, the larger first.
 LEVELS = (128, 64)
-VALUES = 32 * 32
 
 _PLACES = 32
 # A level is at most this many times the shorter side.
