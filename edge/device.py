@@ -104,7 +104,7 @@ class Device:
             reporter=reporter,
             threads=settings.threads,
             provider=settings.provider,
-            lock_file=settings.path(settings.lock_file) if settings.lock_file else None,
+            lock_file=settings.optional("lock_file"),
             **options,
         )
         self.agent.problems.update(wrong)
