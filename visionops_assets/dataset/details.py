@@ -47,11 +47,6 @@ def details_of(grey: Pixels) -> dict[int, NDArray[np.int8]]:
     return found
 
 
-def smallest() -> int:
-    """The pixels that an image with details has at least."""
-    return int(min(LEVELS) / _LARGER) ** 2
-
-
 def _details(grey: Pixels, level: int) -> NDArray[np.int8] | None:
     image = np.rint(brought_to(grey, level, Image.Resampling.BILINEAR) * _GREY).astype(np.float32)
     step = level // _PLACES
