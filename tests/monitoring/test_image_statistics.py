@@ -1,5 +1,7 @@
 """What is measured of an image: each number moves with what it is named for, and only with that."""
 
+import colorsys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -40,6 +42,15 @@ def test_an_image_measures_the_same_alone_or_among_others():
     for number in range(len(NOISE)):
         alone = image_statistics(NOISE[number : number + 1], SIZES[:1])
         assert alone.to_numpy()[0] == pytest.approx(together.to_numpy()[number], abs=1e-6)
+
+
+def test_saturation_is_that_of_hsv_and_none_in_black():
+    pixels = NOISE.copy()
+    pixels[0, :3] = 0
+    expected = [
+        np.mean([colorsys.rgb_to_hsv(*pixel)[1] for pixel in image.reshape(-1, 3) / 255]) for image in pixels
+    ]
+    assert image_statistics(pixels, SIZES)["saturation"].to_numpy() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 1, 5, 3)])
