@@ -200,7 +200,8 @@ def serving(model: Any) -> Iterator[int]:
     with tempfile.TemporaryDirectory() as spool:
         log = BackgroundLog(PredictionLog(Spool(root=spool), project, "bench", "all"))
         app = PredictionApp("bench", "all", current, log, batch=64, look_every=3600)
-        with in_thread(app.asgi) as server:
+        # Of checkouts before, `--before`.
+        with in_thread(getattr(app, "asgi", app)) as server:
             yield int(server.address.rpartition(":")[2])
 
 

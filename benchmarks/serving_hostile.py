@@ -148,7 +148,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     p99: dict[bool, list[float]] = {False: [], True: []}
     failed, most = 0, {False: 0, True: 0}
-    with in_thread(app.asgi) as server:
+    with in_thread(app) as server:
         port = int(server.address.rpartition(":")[2])
         for number in range(2 * options.rounds):
             is_harmful = number % 2 == 1

@@ -101,13 +101,21 @@ def decode_whole(data: bytes, path: str, channels: int, limits: ImageLimits | No
 
 
 def decode_with_header(
-    data: bytes, path: str, target: Target | None, channels: int, limits: ImageLimits | None = None
+    data: bytes,
+    path: str,
+    target: Target | None,
+    channels: int,
+    limits: ImageLimits | None = None,
+    header: Header | None = None,
 ) -> tuple[Header, Pixels]:
-    """The header of an image, and its pixels at the size of `target` or its own. Raises `UnreadableImage`."""
+    """The header of an image, and its pixels at the size of `target` or its own. Raises `UnreadableImage`.
+
+    `header` is what `look` found within these limits, where that was asked already.
+    """
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 (grey) or 3 (RGB), not {channels}")
     limits = limits or image_limits()
-    header = look(data, path, limits)
+    header = header or look(data, path, limits)
     if header is not None and header.plain:
         try:
             return header, decode_here(data, path, header, target, channels)

@@ -69,7 +69,7 @@ def command(
         decode_seconds=decode_seconds,
     )
     access = access_of("VISIONOPS_SERVE_TOKEN", allow_host, tls_cert, tls_key)
-    server = PredictionServer(app.asgi, host, port, access=access)
+    server = PredictionServer(app, host, port, access=access)
     server.run(
         lambda: typer.echo(
             f"version {current.model.version} of {project} answers at {server.address}/predict: "

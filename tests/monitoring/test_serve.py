@@ -4,12 +4,13 @@ import errno
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +23,7 @@ from visionops.serving import app as serving_app
 from visionops.serving.app import PredictionApp
 from visionops.serving.current import CurrentModel
 from visionops.serving.server import CannotListen, PredictionServer, in_thread
-from visionops_assets.monitoring.prediction import NothingInProduction
+from visionops_assets.monitoring.prediction import Answer, NothingInProduction, Picture, RunningModel
 from visionops_assets.promotion.rollback import rollback
 
 CAPTURE_ALL = {"captures": {"share": 1.0}}
@@ -36,7 +37,7 @@ def serving(
     current = CurrentModel(world.registry, "shapes", "all", threads=1)
     log = log or BackgroundLog(PredictionLog(world.spool, world.project, "server-1", "all"))
     app = PredictionApp("shapes", "all", current, log, batch=64, look_every=0.05, **options)
-    with in_thread(app.asgi) as server, httpx.Client(base_url=server.address, timeout=30) as client:
+    with in_thread(app) as server, httpx.Client(base_url=server.address, timeout=30) as client:
         yield client
 
 
@@ -193,22 +194,28 @@ def test_no_request_fails_and_each_names_its_model_while_a_promotion_and_a_rollb
     assert len(spooled(models)) >= len(answers)
 
 
+def _out_of_memory(*_: object) -> list[Answer]:
+    raise MemoryError("no memory for the model")
+
+
+def _no_number(model: RunningModel, batch: Sequence[Picture]) -> list[Answer]:
+    nothing = np.full(len(model.shipped.classes), np.nan, np.float32)
+    return [Answer(model, "round", float("nan"), nothing, None, None) for _ in batch]
+
+
+@pytest.mark.parametrize("fails", [_out_of_memory, _no_number])
 def test_an_answer_that_fails_is_counted_and_the_next_one_is_given(
-    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, fails: Callable[..., list[Answer]]
 ):
     models.put_in_production(models.register(seed=1))
     with serving(models) as client:
         with monkeypatch.context() as patched:
-            patched.setattr(serving_app, "answer", _out_of_memory)
+            patched.setattr(serving_app, "answer", fails)
             assert client.post("/predict", content=png(1)).status_code == 500
         assert client.post("/predict", content=png(1)).status_code == 200
         told = client.get("/metrics").text
     for status in ("200", "500"):
         assert f'visionops_serve_requests_total{{group="all",project="shapes",status="{status}"}} 1.0' in told
-
-
-def _out_of_memory(*_: object) -> None:
-    raise MemoryError("no memory for the model")
 
 
 def test_a_registry_that_is_gone_leaves_the_present_model_answering(models: ProductionWorld):
@@ -260,7 +267,7 @@ def test_an_address_that_is_taken_is_named(models: ProductionWorld):
             look_every=9,
         )
         with pytest.raises(CannotListen, match=f"port {port}"):
-            PredictionServer(app.asgi, "127.0.0.1", port)
+            PredictionServer(app, "127.0.0.1", port)
 
 
 class Full:

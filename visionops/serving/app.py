@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from edge.image_header import UnreadableImage
 from visionops.prediction_log import BackgroundLog
@@ -27,13 +29,21 @@ _log = logging.getLogger(__name__)
 DECODE_SECONDS = 2.0
 QUEUE = 1024
 # When whoever was sent away may come again.
-_RETRY = {"retry-after": "1"}
+_RETRY = (b"retry-after", b"1")
+_PREDICT = "/predict"
+# Kept: json.dumps makes one a call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 # A picture, and the input that it was made for.
 _Decoded = tuple[Picture, InputSpec]
+# Status, body, and when the answering began.
+_Said = tuple[int, bytes, float]
 
 
 class PredictionApp:
-    """Answers images by the current model, and gives what was predicted to the log, if there is one."""
+    """Answers images by the current model, and gives what was predicted to the log, if there is one.
+
+    An ASGI application. Images go past Starlette, whose way there and back takes longer than decoding a small one.
+    """
 
     def __init__(
         self,
@@ -57,9 +67,9 @@ class PredictionApp:
             self._answer, self._runner, batch
         )
         self._waiting, self._queue = 0, queue
-        self.asgi = Starlette(
+        self._starlette = Starlette(
             routes=[
-                Route("/predict", self._predict, methods=["POST"]),
+                Route(_PREDICT, self, methods=["POST"]),
                 Route("/health", self._health),
                 Route("/metrics", self._show_metrics),
             ],
@@ -82,40 +92,51 @@ class PredictionApp:
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
-    async def _predict(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != _PREDICT or scope["method"] != "POST":
+            await self._starlette(scope, receive, send)
+            return
         if self._waiting >= self._queue:
-            return self._busy(time.perf_counter())
-        self._waiting += 1
-        try:
-            return await self._predicted(request)
-        finally:
-            self._waiting -= 1
+            status, body, started = _busy(time.perf_counter())
+        else:
+            self._waiting += 1
+            try:
+                status, body, started = await self._predicted(scope, receive)
+            except ClientDisconnect:
+                return
+            finally:
+                self._waiting -= 1
+        self._metrics.answered(status, time.perf_counter() - started)
+        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        if status == 429:
+            headers.append(_RETRY)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-    async def _predicted(self, request: Request) -> Response:
+    async def _predicted(self, scope: Scope, receive: Receive) -> _Said:
+        """Raises `ClientDisconnect`."""
         try:
-            data = await image_of(request)
+            data = await image_of(scope, receive)
         except NoImage as error:
-            return self._say(error.status, {"error": str(error)}, time.perf_counter())
-        except ClientDisconnect:
-            return Response(status_code=400)
+            return _failed(error.status, str(error), time.perf_counter())
         started = time.perf_counter()
         try:
             shipped = self._current.model.shipped
             found = await self._batcher.ask((await self._decoding.picture(data, shipped), shipped.input))
+            if isinstance(found, Answer):
+                return 200, _json({"project": self._project, **found.to_json()}), started
         except UnreadableImage as error:
             found = error
         except Busy:
-            return self._busy(started)
+            return _busy(started)
         except asyncio.CancelledError:
             # Only of what a server that stops waited for too long.
-            return self._say(503, {"error": "the server stops before this image is answered"}, started)
+            return _failed(503, "the server stops before this image is answered", started)
         except Exception:
             # Raised on, it would end the connection behind its answer, and the client's next request with it.
             _log.exception("a prediction of %s failed", self._project)
-            return self._say(500, {"error": "the prediction failed; the server's log says why"}, started)
-        if isinstance(found, UnreadableImage):
-            return self._say(400, {"error": f"{found}{hint(request)}"}, started)
-        return self._say(200, {"project": self._project, **found.to_json()}, started)
+            return _failed(500, "the prediction failed; the server's log says why", started)
+        return _failed(400, f"{found}{hint(scope)}", started)
 
     async def _health(self, _: Request) -> Response:
         told = {
@@ -132,20 +153,6 @@ class PredictionApp:
     async def _show_metrics(self, _: Request) -> Response:
         self._metrics.waiting(self._waiting)
         return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)
-
-    def _busy(self, started: float) -> Response:
-        return self._say(
-            429,
-            {"error": "too many images wait; send it again in a second, or less at once"},
-            started,
-            _RETRY,
-        )
-
-    def _say(
-        self, status: int, told: dict[str, object], started: float, headers: dict[str, str] | None = None
-    ) -> Response:
-        self._metrics.answered(status, time.perf_counter() - started)
-        return JSONResponse(told, status, headers)
 
     def _answer(self, decoded: Sequence[_Decoded]) -> list[Answer | UnreadableImage]:
         """One batch, by one model."""
@@ -167,6 +174,18 @@ class PredictionApp:
             return self._decoding.picture_now(picture.data, model.shipped)
         except UnreadableImage as error:
             return error
+
+
+def _json(told: dict[str, object]) -> bytes:
+    return _ENCODER.encode(told).encode()
+
+
+def _failed(status: int, why: str, started: float) -> _Said:
+    return status, _json({"error": why}), started
+
+
+def _busy(started: float) -> _Said:
+    return _failed(429, "too many images wait; send it again in a second, or less at once", started)
 
 
 async def _say_what_there_is(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from edge.decode_pool import workers
-from edge.image_header import look
+from edge.image_header import Header, look
 from edge.image_limits import image_limits, image_workers
 from visionops_assets.evaluation.shipped import ShippedModel
 from visionops_assets.monitoring.prediction import Picture, picture
@@ -47,12 +47,12 @@ class Decoding:
         if header is None or not header.plain:
             return await self._by_a_worker(data, shipped)
         if len(data) <= _AT_ONCE_BYTES and header.height * header.width <= _AT_ONCE_PIXELS:
-            return self.picture_now(data, shipped)
-        return await loop.run_in_executor(self._threads, self.picture_now, data, shipped)
+            return self.picture_now(data, shipped, header)
+        return await loop.run_in_executor(self._threads, self.picture_now, data, shipped, header)
 
-    def picture_now(self, data: bytes, shipped: ShippedModel) -> Picture:
+    def picture_now(self, data: bytes, shipped: ShippedModel, header: Header | None = None) -> Picture:
         """The same, in this thread."""
-        return picture(NAME, data, shipped, self._limits)
+        return picture(NAME, data, shipped, self._limits, header)
 
     async def _by_a_worker(self, data: bytes, shipped: ShippedModel) -> Picture:
         if self._waiting >= self._most_waiting:

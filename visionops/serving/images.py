@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 MAX_IMAGE_BYTES = 32 << 20
 # What a form says around its file.
@@ -28,11 +29,11 @@ class _InMemory(MultiPartParser):
     spool_max_size = MAX_IMAGE_BYTES + _FORM_BYTES
 
 
-async def image_of(request: Request) -> bytes:
+async def image_of(scope: Scope, receive: Receive) -> bytes:
     """The bytes of the one image that a request is about. Raises `NoImage`, `ClientDisconnect`."""
-    is_form = request.headers.get("content-type", "").lower().startswith(_FORM)
-    body = await _body(request, MAX_IMAGE_BYTES + (_FORM_BYTES if is_form else 0))
-    image = await _file_of(request, body) if is_form else body
+    is_form = _content_type(scope).startswith(_FORM)
+    body = await _body(receive, MAX_IMAGE_BYTES + (_FORM_BYTES if is_form else 0))
+    image = await _file_of(Headers(scope=scope), body) if is_form else body
     if len(image) > MAX_IMAGE_BYTES:
         raise _too_large()
     if not image:
@@ -40,20 +41,27 @@ async def image_of(request: Request) -> bytes:
     return image
 
 
-def hint(request: Request) -> str:
+def hint(scope: Scope) -> str:
     """What a sender of bytes that are no image may have meant to do."""
-    kind = request.headers.get("content-type", "").lower()
+    kind = _content_type(scope)
     if kind.startswith(_ALTERED):
         return f"; `curl -d` alters bytes: {_HOW}"
     return f"; a body in JSON is not taken: {_HOW}" if kind.startswith("application/json") else ""
 
 
-async def _file_of(request: Request, body: bytes) -> bytes:
+def _content_type(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            return str(value, "latin-1").lower()
+    return ""
+
+
+async def _file_of(headers: Headers, body: bytes) -> bytes:
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
     try:
-        form = await _InMemory(request.headers, whole()).parse()
+        form = await _InMemory(headers, whole()).parse()
     except (MultiPartException, KeyError) as error:
         said = getattr(error, "message", "").rstrip(".") or "it names no boundary"
         raise NoImage(f"the form cannot be read ({said}): {_HOW}") from error
@@ -70,14 +78,19 @@ async def _file_of(request: Request, body: bytes) -> bytes:
         await form.close()
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
+async def _body(receive: Receive, limit: int) -> bytes:
+    parts, size, is_more = [], 0, True
+    while is_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = message.get("body", b"")
         size += len(part)
         if size > limit:
             raise _too_large()
         parts.append(part)
-    return b"".join(parts)
+        is_more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large() -> NoImage:

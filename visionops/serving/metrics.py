@@ -20,6 +20,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._labels = {"project": project, "group": group}
         names = list(self._labels)
+        self._answered: dict[int, Counter] = {}
         self._requests = Counter(
             "visionops_serve_requests_total", "Requests answered", [*names, "status"], registry=self._registry
         )
@@ -29,14 +30,14 @@ class Metrics:
             names,
             buckets=_SECONDS,
             registry=self._registry,
-        )
+        ).labels(**self._labels)
         self._batch = Histogram(
             "visionops_serve_batch_size",
             "Images answered together",
             names,
             buckets=_IMAGES,
             registry=self._registry,
-        )
+        ).labels(**self._labels)
         self._version = Gauge(
             "visionops_serve_model_version",
             "The registered version that answers",
@@ -69,8 +70,12 @@ class Metrics:
 
     def answered(self, status: int, seconds: float) -> None:
         """Count one request."""
-        self._requests.labels(**self._labels, status=str(status)).inc()
-        self._seconds.labels(**self._labels).observe(seconds)
+        answered = self._answered.get(status)
+        if answered is None:
+            answered = self._requests.labels(**self._labels, status=str(status))
+            self._answered[status] = answered
+        answered.inc()
+        self._seconds.observe(seconds)
 
     def waiting(self, requests: int) -> None:
         """Say how many wait."""
@@ -78,7 +83,7 @@ class Metrics:
 
     def batch(self, images: int) -> None:
         """Count one batch."""
-        self._batch.labels(**self._labels).observe(images)
+        self._batch.observe(images)
 
     def serving(self, model: RunningModel, *, swapped: bool = False) -> None:
         """Say which model answers from now on."""

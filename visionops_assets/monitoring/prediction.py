@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.answers import classified, detected, likeliest
 from edge.decode import Target, decode_with_header
-from edge.image_header import UnreadableImage
+from edge.image_header import Header, UnreadableImage
 from edge.image_limits import ImageLimits
 from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, version_on
@@ -115,11 +115,17 @@ def open_version(registry: Registry, version: ModelVersion, threads: int = 0) ->
     return RunningModel(version.version, version.weights_sha256, version.onnx_sha256, shipped)
 
 
-def picture(name: str, data: bytes, shipped: ShippedModel, limits: ImageLimits | None = None) -> Picture:
-    """Decode one image for a model. Raises `UnreadableImage` naming it."""
+def picture(
+    name: str,
+    data: bytes,
+    shipped: ShippedModel,
+    limits: ImageLimits | None = None,
+    header: Header | None = None,
+) -> Picture:
+    """Decode one image for a model, its `header` looked at already or not. Raises `UnreadableImage` naming it."""
     spec = shipped.input
     target = Target(spec.height, spec.width, spec.resize)
-    header, pixels = decode_with_header(data, name, target, spec.channels, limits)
+    header, pixels = decode_with_header(data, name, target, spec.channels, limits, header)
     return Picture(name, data, hashlib.sha256(data).hexdigest(), (header.width, header.height), pixels)
 
 
