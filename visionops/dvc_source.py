@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from visionops.dvc_address import DVCAddress, DVCError
+from visionops.dvc_own_files import check_own_files
 
 if TYPE_CHECKING:
     from dvc.api import DVCFileSystem
@@ -31,8 +32,6 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 # Of text with other line ends, as DVC before 3.0 wrote it.
 _MD5_OF_TEXT = "md5-dos2unix"
 _CHUNK = 1 << 20
-# What DVC reads of a repository, besides `NAME.dvc`.
-_OWN_FILES, _LARGEST_OWN_FILE = ("dvc.yaml", "dvc.lock", "params.yaml"), 64 << 20
 # How DVC calls a local repository's cache where it has no remote.
 _OWN_CACHE = "auto-generated-upstream"
 Progress = Callable[[int, int], None]
@@ -123,7 +122,7 @@ def _look(found: "DVCFileSystem", address: DVCAddress) -> tuple[list[_TrackedFil
     """The files under a path, and where they are from. Raises `DVCError` where DVC tracks none of them."""
     commit = found.repo.get_rev()
     root = f"/{address.path}"
-    _check_plain(found, address)
+    check_own_files(found, address)
     if not found.exists(root):
         raise DVCError(
             f"{address.shown_repository} has no {address.path or 'data'} in commit {commit[:12]}: "
@@ -160,34 +159,6 @@ def _look(found: "DVCFileSystem", address: DVCAddress) -> tuple[list[_TrackedFil
         "visionops.dvc.path": address.path,
         "visionops.dvc.digest": _digest(found, root),
     }
-
-
-def _check_plain(found: "DVCFileSystem", address: DVCAddress) -> None:
-    """Refuse a repository whose own files make much of little, before DVC writes out what their aliases stand for."""
-    import yaml
-
-    files = found.repo.fs
-    for folder, _, names in files.walk(found.repo.root_dir):
-        for name in names:
-            if name not in _OWN_FILES and not name.endswith(".dvc"):
-                continue
-            with files.open(f"{folder.rstrip('/')}/{name}", "rb") as stream:
-                content = stream.read(_LARGEST_OWN_FILE + 1)
-            if len(content) > _LARGEST_OWN_FILE:
-                raise DVCError(
-                    f"{name} of {address.shown_repository} has more than {_LARGEST_OWN_FILE:,} bytes"
-                )
-            try:
-                events = yaml.parse(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-                aliased = any(isinstance(event, yaml.AliasEvent) for event in events)
-            except yaml.YAMLError:
-                # DVC says what is wrong with it.
-                continue
-            if aliased:
-                raise DVCError(
-                    f"{name} of {address.shown_repository} has aliases, which are not followed: write out what they "
-                    "stand for, and commit"
-                )
 
 
 def _digest_of(information: dict[str, Any], name: str, address: DVCAddress) -> tuple[str | None, bool]:

@@ -293,6 +293,38 @@ def aliases(repository: DVCRepository, secret: Path) -> None:
     (repository.root / "dvc.yaml").write_text("\n".join(lines))
 
 
+def aliases_elsewhere(repository: DVCRepository, secret: Path) -> None:
+    """The same in a file that the pipeline names, of any name and in any folder."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (repository.root / "mix" / "settings").write_text("\n".join(lines))
+    stage = "  made:\n    wdir: mix\n    vars:\n    - settings:a8\n    cmd: echo ${a8}\n"
+    (repository.root / "dvc.yaml").write_text(f"stages:\n{stage}")
+
+
+def matrix(repository: DVCRepository, secret: Path) -> None:
+    """Some kilobytes that DVC would write out as a thousand million stages."""
+    sides = "".join(f"      s{n}: {list(range(1000))}\n" for n in range(3))
+    (repository.root / "dvc.yaml").write_text(f"stages:\n  made:\n    matrix:\n{sides}    cmd: echo\n")
+
+
+def named_matrix(repository: DVCRepository, secret: Path) -> None:
+    (repository.root / "params.yaml").write_text(f"all: {list(range(1000))}\n")
+    sides = "".join(f"      s{n}: ${{all}}\n" for n in range(3))
+    (repository.root / "dvc.yaml").write_text(f"stages:\n  made:\n    matrix:\n{sides}    cmd: echo\n")
+
+
+def secret_by_vars(repository: DVCRepository, secret: Path) -> None:
+    """A file of the machine as parameters of a pipeline, which would name an output by what it says."""
+    outside = secret.with_suffix(".yaml")
+    outside.write_text("token: escaped.png\n")
+    (repository.root / "mix" / "in.yaml").symlink_to(outside)
+    stage = "  made:\n    cmd: echo\n    outs:\n    - mix/${token}\n"
+    (repository.root / "dvc.yaml").write_text(
+        f"vars:\n- {outside}\n- ../secret.yaml\n- mix/in.yaml\nstages:\n{stage}"
+    )
+
+
 @pytest.mark.parametrize("kind", ["local", "cloned"])
 @pytest.mark.parametrize(
     "harm",
@@ -310,6 +342,10 @@ def aliases(repository: DVCRepository, secret: Path) -> None:
         imported,
         no_mapping,
         aliases,
+        aliases_elsewhere,
+        matrix,
+        named_matrix,
+        secret_by_vars,
     ],
 )
 def test_a_repository_of_somebody_else_takes_nothing_from_outside_of_it(
@@ -336,7 +372,11 @@ def test_a_repository_of_somebody_else_takes_nothing_from_outside_of_it(
         assert "\n" not in said
     if "linked" in harm.__name__:
         assert "is a link" in said
-    assert "secret,bar" not in said
+    if "aliases" in harm.__name__:
+        assert "has aliases, which are not followed" in said
+    if "matrix" in harm.__name__:
+        assert "more than 10,000 stages" in said
+    assert "secret,bar" not in said and "escaped.png" not in said
     assert not list(tmp_path.rglob("escaped.png"))
     for entry in desk.world.lakefs.objects("shapes", "main", ""):
         assert desk.world.lakefs.read("shapes", "main", entry.path) != SECRET
