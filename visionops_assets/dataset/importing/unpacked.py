@@ -1,5 +1,6 @@
 """Files that are unpacked into a folder of their own, for as long as anybody holds it."""
 
+import errno
 import tempfile
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,10 @@ _KINDS = (
     (b"MM\0*", ".tif"),
     (b"\0\0\0\x0cjP  ", ".jp2"),
 )
+# Folders of a name, with it.
+_DEEPEST = 16
+# What is wrong with a name, not with the disk; ValueErrors, as of a null, have no number.
+_NO_NAME = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 class UnpackedFolder:
@@ -33,17 +38,29 @@ class UnpackedImages(UnpackedFolder):
         """Write an image under the path that it comes with, or under another name; gives the path from the folder."""
         parts = PurePosixPath(path.replace("\\", "/")).parts
         inside = [part for part in parts if part not in ("/", "..", ".") and not part.endswith(":")]
-        name = "/".join(inside) if inside else otherwise
-        if suffix_of(name) is None:
-            name += kind_of(data) or ".bin"
-        name = f"{folder}/{name}" if folder else name
-        target = self.folder / name
-        if target.exists():
-            name = f"{name.rpartition('/')[0]}/{otherwise}{target.suffix}".lstrip("/")
-            target = self.folder / name
+        kind = kind_of(data) or ".bin"
+        names = [f"{otherwise}{kind}"]
+        if 0 < len(inside) <= _DEEPEST:
+            name = "/".join(inside)
+            if suffix_of(name) is None:
+                name += kind
+            # For a name that another image has, or that no file can have.
+            own = f"{otherwise}{PurePosixPath(name).suffix}"
+            names = [name, f"{name.rpartition('/')[0]}/{own}".lstrip("/"), f"{otherwise}{kind}"]
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            for number, name in enumerate(names, start=1):
+                name = f"{folder}/{name}" if folder else name
+                target = self.folder / name
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    stream = target.open("xb")
+                except (OSError, ValueError) as error:
+                    if number == len(names) or getattr(error, "errno", None) not in _NO_NAME:
+                        raise
+                    continue
+                with stream:
+                    stream.write(data)
+                break
         except OSError as error:
             raise SourceError(
                 f"{self.folder}: images of a table cannot be unpacked there: {error.strerror}; set TMPDIR"
