@@ -13,7 +13,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from edge import limited_process
@@ -36,7 +35,7 @@ def main(descriptor: int, memory: int) -> None:
     connection = socket.socket(fileno=descriptor)
     _load_decoders()
     _limit(memory)
-    at_rest = _pages()[0]
+    at_rest = limited_process.pages()[0]
     connection.sendall(READY)
     while head := receive(connection, FRAME.size):
         words, length = FRAME.unpack(head)
@@ -46,7 +45,7 @@ def main(descriptor: int, memory: int) -> None:
             return
         told, pixels = _answer(job, data)
         del data
-        told["leaves"] = _pages()[0] > at_rest + _KEPT
+        told["leaves"] = limited_process.pages()[0] > at_rest + _KEPT
         said = json.dumps(told).encode()
         connection.sendall(FRAME.pack(len(said), len(pixels)) + said)
         connection.sendall(pixels)
@@ -113,16 +112,5 @@ def _load_decoders() -> None:
 def _limit(memory: int) -> None:
     import resource
 
-    addresses, resident = _pages()
-    own = addresses + memory - resident
-    limited_process.hold_to({resource.RLIMIT_AS: own, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0})
-
-
-def _pages() -> tuple[int, int]:
-    """Bytes of this process's address space, and of what of it is in memory; 0 where the system does not say."""
-    try:
-        addresses, resident, *_ = Path("/proc/self/statm").read_text().split()
-    except OSError:
-        return 0, 0
-    page = os.sysconf("SC_PAGE_SIZE")
-    return int(addresses) * page, int(resident) * page
+    own = limited_process.memory_in_all(memory)
+    limited_process.hold_to({**own, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0})

@@ -49,11 +49,11 @@ class ImageLimits:
 def image_limits() -> ImageLimits:
     """The limits of this process, read from the environment once. Raises `ValueError` naming a setting."""
     return ImageLimits(
-        memory=int(_number(MEMORY, 256, 1)) << 20,
-        scans=int(_number(SCANS, 100, 1)),
-        frames=int(_number(FRAMES, 1000, 1)),
-        directories=int(_number(DIRECTORIES, 1000, 1)),
-        seconds=_number(SECONDS, 10, 0.01),
+        memory=int(_number(MEMORY, ImageLimits.memory >> 20, 1)) << 20,
+        scans=int(_number(SCANS, ImageLimits.scans, 1)),
+        frames=int(_number(FRAMES, ImageLimits.frames, 1)),
+        directories=int(_number(DIRECTORIES, ImageLimits.directories, 1)),
+        seconds=_number(SECONDS, ImageLimits.seconds, 0.01),
     )
 
 

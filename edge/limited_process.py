@@ -32,11 +32,33 @@ def start(code: str, handle: int, own: Mapping[str, str]) -> subprocess.Popen[by
     )
 
 
-def hold_to(limits: Mapping[int, int]) -> None:
-    """Hold this process to limits of `resource.RLIMIT_…`, or to its own where these are less. Raises OSError."""
+def hold_to(limits: Mapping[int, int], *, for_good: bool = True) -> None:
+    """Hold this process to limits of `resource.RLIMIT_…`, or to its own where these are less. Raises OSError.
+
+    Those that are not `for_good` it may set anew, which it does for its next task.
+    """
     import resource
 
     for what, most in limits.items():
         _, hard = resource.getrlimit(what)
         least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (least, least))
+        resource.setrlimit(what, (least, least if for_good else hard))
+
+
+def memory_in_all(size: int) -> dict[int, int]:
+    """The limit under which this process may have so many bytes in memory in all; none where the system does not say
+    what it has."""
+    import resource
+
+    addresses, resident = pages()
+    return {resource.RLIMIT_AS: addresses - resident + size} if addresses else {}
+
+
+def pages() -> tuple[int, int]:
+    """Bytes of this process's address space, and of what of it is in memory; 0 where the system does not say."""
+    try:
+        addresses, resident, *_ = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return 0, 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    return int(addresses) * page, int(resident) * page

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import threading
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -155,6 +154,6 @@ def _answer(content: bytes, task: str) -> tuple[dict[str, str], bytes]:
 def _limit() -> None:
     import resource
 
+    own = limited_process.memory_in_all(limited_process.pages()[1] + MEMORY_BYTES)
     with contextlib.suppress(OSError):
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        limited_process.hold_to({resource.RLIMIT_AS: taken + MEMORY_BYTES, resource.RLIMIT_CORE: 0})
+        limited_process.hold_to({**own, resource.RLIMIT_CORE: 0})

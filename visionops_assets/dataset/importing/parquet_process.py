@@ -15,7 +15,6 @@ import subprocess
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +31,9 @@ _MOST_ROWS, _BATCH_BYTES = 1024, 8 << 20
 # Python and Arrow themselves.
 _AT_REST = 128 << 20
 _LARGEST_FOOTER, _MOST_PARTS = 64 << 20, 1_000_000
-_READY, _DESCRIBED, _ROWS, _END, _REFUSED = b"+", b"D", b"B", b"E", b"R"
+# What Arrow has not given back by then it never will.
+_KEPT = 96 << 20
+_READY, _DESCRIBED, _ROWS, _ENDED = b"+", b"D", b"B", b"E"
 
 
 class TableRefused(ValueError):
@@ -58,20 +59,22 @@ def read_parquet(file: int, bounds: Bounds, *, schema_only: bool = False) -> Gen
     Raises `TableRefused` for what is no Parquet or takes too much, and OSError where no process can be started.
     """
     size = os.fstat(file).st_size
-    reader, done = _ready(), False
+    reader = _ready()
     try:
         yield from reader.read(file, size, bounds, schema_only)
-        done = True
     finally:
         # Also where nobody wants the rest: what comes next would be of this file.
-        if done and not _idle:
+        if reader.rests and not _idle:
             _idle.append(reader)
         else:
             reader.end()
 
 
 class _Reader:
+    """One process. It `rests` between two tables."""
+
     def __init__(self) -> None:
+        self.rests = False
         self._socket, theirs = socket.socketpair()
         with theirs:
             code = f"from {__name__} import main; main({theirs.fileno()})"
@@ -88,16 +91,19 @@ class _Reader:
         seconds = _SECONDS + size * _SECONDS_A_BYTE
         memory = bounds.memory + 4 * size
         job = {**vars(bounds), "memory": memory, "seconds": seconds, "of": size, "schema_only": schema_only}
+        self.rests = False
         try:
             socket.send_fds(self._socket, [json.dumps(job).encode()], [file])
             while True:
                 if not self._connection.poll(_WALL_TIMES_CPU * seconds):
                     raise TableRefused(f"took more than {_WALL_TIMES_CPU * seconds:.0f} s to read")
                 kind, told = self._connection.recv_bytes(1), self._connection.recv_bytes(memory)
-                if kind == _END:
-                    return
-                if kind == _REFUSED:
-                    raise TableRefused(**json.loads(told))
+                if kind == _ENDED:
+                    last = json.loads(told)
+                    self.rests = not last["leaves"]
+                    if last["refused"] is None:
+                        return
+                    raise TableRefused(*last["refused"])
                 stream = pa.ipc.open_stream(pa.py_buffer(told))
                 if kind == _DESCRIBED:
                     yield stream.schema
@@ -105,7 +111,7 @@ class _Reader:
                     for batch in stream:
                         batch.validate()
                         yield batch
-        except (OSError, EOFError, pa.ArrowInvalid) as error:
+        except (OSError, EOFError, LookupError, TypeError, json.JSONDecodeError, pa.ArrowInvalid) as error:
             raise TableRefused(
                 "takes more memory or processor time than its size lets believe "
                 f"({memory >> 20} MiB, {seconds:.0f} s)",
@@ -151,15 +157,25 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ours = socket.socket(fileno=descriptor)
     connection = Connection(os.dup(descriptor))
+    at_rest = limited_process.pages()[0]
     connection.send_bytes(_READY)
     with contextlib.suppress(EOFError, OSError):
         while True:
             told, files, *_ = socket.recv_fds(ours, 4096, 1)
             if not told:
                 return
-            for kind, content in _answers(json.loads(told), files[0]):
-                connection.send_bytes(kind)
-                connection.send_bytes(content)
+            refused = None
+            try:
+                for kind, content in _answers(json.loads(told), files[0]):
+                    connection.send_bytes(kind)
+                    connection.send_bytes(content)
+            except TableRefused as error:
+                refused = str(error), error.setting
+            leaves = limited_process.pages()[0] > at_rest + _KEPT
+            connection.send_bytes(_ENDED)
+            connection.send_bytes(json.dumps({"refused": refused, "leaves": leaves}).encode())
+            if leaves:
+                return
 
 
 def _answers(job: dict[str, Any], file: int) -> Iterator[tuple[bytes, Any]]:
@@ -169,22 +185,19 @@ def _answers(job: dict[str, Any], file: int) -> Iterator[tuple[bytes, Any]]:
     try:
         with os.fdopen(file, "rb") as stream:
             yield from _read(stream, job)
-        yield _END, b""
-    except TableRefused as error:
-        yield _refused(str(error), error.setting)
+    except TableRefused:
+        raise
     except MemoryError:
-        yield _refused(f"takes more than {job['memory'] >> 20} MiB to read", "memory")
+        raise TableRefused(f"takes more than {job['memory'] >> 20} MiB to read", "memory") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        yield _refused(f"is not a Parquet file that can be read: {' '.join(str(error).split())[:200]}", "")
+        raise TableRefused(
+            f"is not a Parquet file that can be read: {' '.join(str(error).split())[:200]}"
+        ) from None
     except Exception as error:
         # Of whatever kind: it is this file's alone.
-        yield _refused(f"is not a Parquet file that can be read: {type(error).__name__}", "")
+        raise TableRefused(f"is not a Parquet file that can be read: {type(error).__name__}") from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-
-
-def _refused(why: str, setting: str) -> tuple[bytes, bytes]:
-    return _REFUSED, json.dumps({"why": why, "setting": setting}).encode()
 
 
 def _read(stream: Any, job: dict[str, Any]) -> Iterator[tuple[bytes, Any]]:
@@ -252,10 +265,7 @@ def _stream(batches: Sequence[Any], schema: Any) -> Any:
 def _limit(memory: int) -> None:
     import resource
 
+    own = limited_process.memory_in_all(_AT_REST + memory)
     with contextlib.suppress(OSError, ValueError):
-        taken, resident, *_ = Path("/proc/self/statm").read_text().split()
-        page = os.sysconf("SC_PAGE_SIZE")
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        most = (int(taken) - int(resident)) * page + _AT_REST + memory
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limited_process.hold_to(own, for_good=False)
+        limited_process.hold_to({resource.RLIMIT_CORE: 0})
