@@ -23,6 +23,8 @@ TABLE = "VISIONOPS_SOURCE_TABLE_MIB"
 # What is believed whatever the size of the file: bytes, and rows or labels.
 _FREE_BYTES = {"archive": 256 << 20, "table": 64 << 20}
 _FREE_ROWS = 200_000
+# What Python itself follows, with room for what calls the reader.
+_DEEPEST = 300
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def source_limits() -> SourceLimits:
         value=_whole(VALUE, SourceLimits.value >> 20, 1) << 20,
         settings=_whole(SETTINGS, SourceLimits.settings >> 10, 1) << 10,
         columns=_whole(COLUMNS, SourceLimits.columns, 1),
-        depth=_whole(DEPTH, SourceLimits.depth, 1),
+        depth=_whole(DEPTH, SourceLimits.depth, 1, _DEEPEST),
         table=_whole(TABLE, SourceLimits.table >> 20, 16) << 20,
     )
 
@@ -75,10 +77,11 @@ def too_much(what: object, has: str, setting: str) -> SourceError:
     return SourceError(f"{what}: {has}; if it is yours and meant so, raise {setting}")
 
 
-def _whole(name: str, default: int, least: int) -> int:
+def _whole(name: str, default: int, least: int, most: int = 999_999_999) -> int:
     text = os.environ.get(name, "")
     if not text:
         return default
-    if not text.isdecimal() or not least <= int(text) < 1_000_000_000:
-        raise ValueError(f"{name} is {text[:40]!r}: it takes a whole number of at least {least}")
+    if not text.isdecimal() or not least <= int(text) <= most:
+        bounds = f"of at least {least}" if most == 999_999_999 else f"from {least} to {most}"
+        raise ValueError(f"{name} is {text[:40]!r}: it takes a whole number {bounds}")
     return int(text)

@@ -1,11 +1,11 @@
 """Columns of a table that hold boxes, by their names: which four numbers they are, and of what."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from visionops_assets.dataset.importing.formats.json_stream import parsed
 from visionops_assets.dataset.importing.formats.rows import absent
 from visionops_assets.dataset.importing.source import Box, SourceError
 
@@ -84,8 +84,10 @@ def box_of(values: Sequence[float], label: str, order: str) -> Box:
 def four_numbers(value: Any, where: str) -> list[float]:
     """Four numbers, also written as text. Raises `SourceError`."""
     try:
-        listed = json.loads(value.replace("(", "[").replace(")", "]")) if isinstance(value, str) else value
+        listed = parsed(value.replace("(", "[").replace(")", "]"), where) if isinstance(value, str) else value
         numbers = [float(number) for number in listed]
+    except SourceError:
+        raise
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 4:

@@ -1,4 +1,5 @@
-"""Large JSON files, read item by item: a file of hundreds of megabytes is never held as objects."""
+"""JSON as strangers have it, of bounded depth; a file of hundreds of megabytes is never held as objects, but read item
+by item."""
 
 import codecs
 import json
@@ -8,7 +9,7 @@ from typing import Any
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.source_limits import VALUE, source_limits, too_much
+from visionops_assets.dataset.importing.source_limits import DEPTH, VALUE, source_limits, too_much
 
 _AT_ONCE = 1 << 20
 _SPACE = " \t\n\r"
@@ -47,6 +48,33 @@ class JSONFile:
         """The items of the list that the file holds."""
         with self._path.open() as file:
             yield from enumerate(_Text(self._path, file, self._encoding).items(self._decode))
+
+
+def parsed(text: str, what: object) -> Any:
+    """The value that a text is. Raises `ValueError` for no JSON, and `SourceError` naming `what` for one too deep."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise _too_deep(what) from None
+    _check_depth(value, text, 0, len(text), what)
+    return value
+
+
+def _check_depth(value: Any, text: str, begin: int, end: int, what: object) -> None:
+    most = source_limits().depth
+    # Nearly all have too few brackets to be deep, which is known without going through them.
+    if text.count("[", begin, end) + text.count("{", begin, end) <= most:
+        return
+    level, depth = [value], 0
+    while level := [each for each in level if isinstance(each, (dict, list))]:
+        depth += 1
+        if depth > most:
+            raise _too_deep(what)
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+
+
+def _too_deep(what: object) -> SourceError:
+    return too_much(what, f"nests more than {source_limits().depth} deep", DEPTH)
 
 
 class _Text:
@@ -104,9 +132,10 @@ class _Text:
                     raise self.broken(str(error).partition(":")[0]) from None
                 continue
             except RecursionError:
-                raise SourceError(f"{self._path}: nests deeper than is read; flatten it") from None
+                raise _too_deep(self._path) from None
             # A number may go on in the next part.
             if end < len(self._text) or not self._more():
+                _check_depth(value, self._text, self._at, end, self._path)
                 self._at = end
                 return value
 

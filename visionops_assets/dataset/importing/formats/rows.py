@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from visionops_assets.dataset.importing.formats.json_stream import parsed
 from visionops_assets.dataset.importing.parquet_process import Bounds, TableRefused, read_parquet
 from visionops_assets.dataset.importing.plain_text import encoding_of, lines_of, not_text, open_text
 from visionops_assets.dataset.importing.source import SourceError, quoted
@@ -107,14 +107,12 @@ def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
             for number, line in enumerate(lines_of(stream, table), start=1):
                 if line.strip():
                     try:
-                        row = json.loads(line)
+                        row = parsed(line, f"{table}: line {number}")
+                    except SourceError:
+                        raise
                     except ValueError as error:
                         raise SourceError(
                             f"{table}: line {number} is not JSON that can be read; expected one object a line"
-                        ) from error
-                    except RecursionError as error:
-                        raise SourceError(
-                            f"{table}: line {number} nests deeper than is read; flatten it"
                         ) from error
                     if not isinstance(row, dict):
                         raise SourceError(f"{table}: line {number} is no JSON object; expected one a line")
@@ -131,7 +129,7 @@ def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
 def _parquet_rows(table: SourceFile) -> Rows:
     with _batches(table, schema_only=True) as batches:
         (schema,) = batches
-    columns, names = schema.names, _class_names(schema)
+    columns, names = schema.names, _class_names(schema, table)
     if len(columns) > source_limits().columns:
         raise too_much(table, f"has {len(columns):,} columns", COLUMNS)
 
@@ -172,10 +170,13 @@ def _batches(table: SourceFile, *, schema_only: bool = False) -> Iterator[Iterat
             raise SourceError(f"{table}: {error}") from error
 
 
-def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+def _class_names(schema: pa.Schema, table: SourceFile) -> dict[str, list[str]]:
     """The names of class numbers that Hugging Face's `datasets` keeps beside the columns."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        said = (schema.metadata or {})[b"huggingface"].decode()
+        features = parsed(said, f"{table}: `huggingface` in its metadata")["info"]["features"]
+    except SourceError:
+        raise
     except (KeyError, ValueError, TypeError):
         return {}
     named = {column: _names_in(feature) for column, feature in features.items() if isinstance(features, dict)}
