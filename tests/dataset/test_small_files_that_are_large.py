@@ -26,7 +26,7 @@ import pytest
 from edge import limited_process
 from resources.home import ROOT
 from tests.dataset.as_people_have_it import Files
-from visionops_assets.dataset.importing import parquet_process
+from visionops_assets.dataset.importing import parquet_process, source_limits
 from visionops_assets.dataset.importing.archives import Unpacked
 from visionops_assets.dataset.importing.formats.plain_xml import read_xml
 from visionops_assets.dataset.importing.formats.yolo_settings import read_yaml
@@ -247,11 +247,30 @@ BOMBS: dict[str, tuple[Make, str]] = {
     ),
     "json that is deep": (
         in_file("a.json", lambda: b'{"images": [], "categories": [], "annotations": ' + b'[' * MIB),
-        r"a.json: nests deeper than is read",
+        r"a.json: nests more than 100 deep.*VISIONOPS_SOURCE_DEPTH",
+    ),
+    "json that is deeper than stated, not than is read": (
+        in_file(
+            "a.json", lambda: b'{"images": [], "categories": [], "annotations": ' + b"[" * 103 + b"]" * 103 + b"}"
+        ),
+        r"a.json: nests more than 100 deep.*VISIONOPS_SOURCE_DEPTH",
     ),
     "json lines that are deep": (
         in_file("metadata.jsonl", lambda: b'{"file_name": ' + b"[" * MIB + b"\n"),
-        r"metadata.jsonl: line 1 nests deeper than is read",
+        r"metadata.jsonl: line 1: nests more than 100 deep.*VISIONOPS_SOURCE_DEPTH",
+    ),
+    "json lines that are deeper than stated": (
+        in_file("metadata.jsonl", lambda: b'{"file_name": ' + b'{"a": ' * 100 + b"1" + b"}" * 101 + b"\n"),
+        r"metadata.jsonl: line 1: nests more than 100 deep.*VISIONOPS_SOURCE_DEPTH",
+    ),
+    "json in a table that is deep": (
+        in_file("labels.csv", lambda: b'path,label,bbox_xywh\n0.png,a,"' + b"[" * 100_000 + b'"\n'),
+        r"labels.csv, row 2: nests more than 100 deep.*VISIONOPS_SOURCE_DEPTH",
+    ),
+    "json in a parquet footer that is deep": (
+        parquet(lambda: pa.table({"path": ["0.png"], "label": ["a"]}).replace_schema_metadata(
+            {"huggingface": '{"info": {"features": ' + "[" * 5000})),
+        r"labels.parquet: `huggingface` in its metadata: nests more than 100 deep.*VISIONOPS_SOURCE_DEPTH",
     ),
 }  # fmt: skip
 
@@ -392,6 +411,35 @@ def test_tables_one_after_the_other_are_read_by_one_process(tmp_path: Path, monk
     assert len(read_source(files.root).images) == 3 and start.call_count <= 1
 
 
+@pytest.mark.parametrize(
+    "name", ["a\0.png", "x" * 300 + ".png", "0.png/1.png", "d" * 200 + "/" + "e" * 300, "a/" * 3000 + "b.png"]
+)
+def test_an_image_of_a_table_whose_name_no_file_can_have_has_another(name: str, tmp_path: Path):
+    files = Files(tmp_path / "data")
+    files.root.mkdir()
+    images = [{"bytes": files.png(), "path": each} for each in ("0.png", name, "2.png")]
+    pq.write_table(pa.table({"image": images, "label": ["a", "b", "c"]}), files.root / "train.parquet")
+    found = read_source(files.root).images
+    assert len(found) == 3 and {each.label for each in found} == {"a", "b", "c"}
+
+
+def test_a_table_that_is_refused_costs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = Files(tmp_path / "data")
+    files.images("0.png")
+    table = files.root / "labels.parquet"
+    pq.write_table(pa.table({"path": ["0.png"], "label": ["a"]}), table)
+    read_source(files.root)
+    whole = table.read_bytes()
+    start = Mock(wraps=limited_process.start)
+    monkeypatch.setattr(limited_process, "start", start)
+    for broken in (b"PAR1" * 8, whole[:-9] + b"\xff" + whole[-8:], whole[4:]):
+        table.write_bytes(broken)
+        with pytest.raises(SourceError, match=r"labels\.parquet: is not a Parquet file"):
+            read_source(files.root)
+    table.write_bytes(whole)
+    assert len(read_source(files.root).images) == 1 and start.call_count == 0
+
+
 def test_a_reader_that_was_ended_while_it_waited_is_no_files_fault(tmp_path: Path):
     files = Files(tmp_path / "data")
     files.images("0.png")
@@ -401,6 +449,22 @@ def test_a_reader_that_was_ended_while_it_waited_is_no_files_fault(tmp_path: Pat
     waiting._process.kill()
     waiting._process.wait()
     assert len(read_source(files.root).images) == 1
+
+
+def test_depth_counts_what_is_nested_not_how_much_there_is(tmp_path: Path):
+    files = Files(tmp_path / "data")
+    files.images("0.png")
+    deep = json.loads("[" * 98 + "]" * 98)
+    files.text("metadata.jsonl", json.dumps({"file_name": "0.png", "label": "a", "x": [[]] * 500 + [deep]}))
+    assert len(read_source(files.root).images) == 1
+
+
+def test_no_depth_can_be_set_that_python_does_not_follow(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VISIONOPS_SOURCE_DEPTH", "301")
+    with pytest.raises(
+        ValueError, match="VISIONOPS_SOURCE_DEPTH is '301': it takes a whole number from 1 to 300"
+    ):
+        source_limits.source_limits.__wrapped__()
 
 
 def test_lists_of_other_keys_are_passed_over_however_long(tmp_path: Path):

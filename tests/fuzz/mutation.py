@@ -1,13 +1,27 @@
 """Inputs that somebody else might make: good ones, altered by a generator of fixed seed; those that fail are kept."""
 
+import copy
 import random
 import resource
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import psutil
 
 KEPT = Path(__file__).parents[2] / ".fuzz"
+# Of processor time, for an input.
+MOST_SECONDS = 10.0
+Within = Callable[[random.Random], bytes]
+ODD_VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 7, 10**30, 1.5, -0.0, 1e308, float("nan"), float("inf"), "", " ", "nan", "1e999", "\0",
+    "../../a", "/etc/passwd", "a\nb", "\ud800", "x" * 5000, [], {}, [None], [[]], {"a": None}, [1, 2], [1, 2, 3, 4],
+    [10**400] * 4, ["nan"] * 4, "0.png", "1.png/", "http://a/0.png", "data:image/png;base64,AAAA",
+)  # fmt: skip
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -46,10 +60,67 @@ def mutated(generator: random.Random, seeds: Sequence[bytes], words: Sequence[by
     return bytes(data)
 
 
-def many(seed: int, count: int, seeds: Sequence[bytes], words: Sequence[bytes] = ()) -> Iterator[bytes]:
-    """So many altered inputs, the same for the same seed."""
+def many(
+    seed: int, count: int, seeds: Sequence[bytes], words: Sequence[bytes] = (), within: Within | None = None
+) -> Iterator[bytes]:
+    """So many altered inputs, the same for the same seed; every second is altered `within`, if that can be done: who
+    alters a file by intent passes the checks that bytes altered at random do not."""
     generator = random.Random(seed)
-    return (mutated(generator, seeds, words) for _ in range(count))
+    for number in range(count):
+        if within is not None and number % 2:
+            yield within(generator)
+        else:
+            yield mutated(generator, seeds, words)
+
+
+def altered_json(generator: random.Random, content: Any) -> Any:
+    """A copy of JSON in which a few values are others, are away, or have another key."""
+    content = copy.deepcopy(content)
+    for _ in range(1 << generator.randrange(3)):
+        slots = list(_slots(content))
+        if not slots:
+            break
+        container, key = generator.choice(slots)
+        match generator.randrange(4):
+            case 0 | 1:
+                container[key] = copy.deepcopy(generator.choice(ODD_VALUES))
+            case 2:
+                other, at = generator.choice(slots)
+                container[key] = copy.deepcopy(other[at])
+            case 3:
+                del container[key]
+    return content
+
+
+def _slots(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, (dict, list)):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from _slots(value[key])
+
+
+def altered_xml(generator: random.Random, content: bytes) -> bytes:
+    """XML in which a few elements say something else, are away or there twice."""
+    root = ElementTree.fromstring(content)
+    for _ in range(1 << generator.randrange(3)):
+        parents = [each for each in root.iter() if len(each)]
+        if not parents:
+            break
+        parent = generator.choice(parents)
+        element = generator.choice(list(parent))
+        said = str(generator.choice(ODD_VALUES))
+        # What no XML may have does not come as far.
+        said = "".join(each for each in said if each.isprintable() and each.isascii())
+        match generator.randrange(4):
+            case 0:
+                element.text = said
+            case 1:
+                element.set(generator.choice([*element.attrib, "name"]), said)
+            case 2:
+                parent.remove(element)
+            case 3:
+                parent.insert(0, copy.deepcopy(element))
+    return ElementTree.tostring(root)
 
 
 @contextmanager
@@ -65,11 +136,14 @@ def kept(data: bytes, name: str) -> Iterator[None]:
 
 
 def all_hold(kind: str, inputs: Iterator[bytes], hold: Callable[[bytes], object]) -> int:
-    """Have `hold` see every input; how many there were. The first that it fails on is kept and named."""
+    """Have `hold` see every input; how many there were. The first that it fails on, or that takes this thread more
+    processor time than any may, is kept and named."""
     number = -1
     for number, data in enumerate(inputs):
         with kept(data, f"{kind}-{number}"):
+            begun = time.thread_time()
             hold(data)
+            assert time.thread_time() - begun < MOST_SECONDS, "takes too long"
     return number + 1
 
 
@@ -85,7 +159,16 @@ def bounded_memory(grows: int) -> Iterator[None]:
 
 
 def _needed() -> tuple[int, int]:
-    """The most bytes that this process had, and that any of its children that ended had."""
+    """The most bytes that this process had, and that any of its children had."""
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    own, children = (resource.getrusage(each).ru_maxrss << 10 for each in whose)
-    return own, children
+    own, ended = (resource.getrusage(each).ru_maxrss << 10 for each in whose)
+    return own, max([ended, *(_peak(child.pid) for child in psutil.Process().children(recursive=True))])
+
+
+def _peak(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        # It ended, and counts among those.
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
