@@ -20,13 +20,15 @@ _OWN = "visionops_assets."
 _SIMPLE = (bool, int, float, str, tuple, type(None))
 
 
-def keep() -> None:
-    """Do so in this process, and in those forked from it, if the exporter is imported by then."""
+def keep() -> bool:
+    """Do so in this process, and in those forked from it, if the exporter is imported: False where it is not."""
     core = sys.modules.get(f"{_EXPORTER}._core")
-    if core is None or hasattr(core._prepare_exported_program_for_export, "__wrapped__"):
-        return
-    _keep_operations(sys.modules[f"{_EXPORTER}._registration"])
-    _keep_traces(core)
+    if core is None:
+        return False
+    if not hasattr(core._prepare_exported_program_for_export, "__wrapped__"):
+        _keep_operations(sys.modules[f"{_EXPORTER}._registration"])
+        _keep_traces(core)
+    return True
 
 
 def _keep_operations(registration: Any) -> None:

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,24 +119,29 @@ def test_the_same_again_is_fine_where_it_is_asked_for(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
-@pytest.fixture
+@contextmanager
 def at_most_4096_bytes() -> Iterator[None]:
-    """No file may become larger."""
+    """No file may become larger; in the body of a test, since pytest writes to files before and after it."""
     heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, heard)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, heard)
 
 
-@pytest.mark.usefixtures("at_most_4096_bytes")
 def test_an_error_of_the_disk_names_what_was_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(OSError) as raised, whole_file(tmp_path / "a.csv") as made:
+    with (
+        at_most_4096_bytes(),
+        pytest.raises(OSError) as raised,
+        whole_file(tmp_path / "a.csv") as made,
+    ):
         made.write_bytes(bytes(8192))
     assert raised.value.errno == errno.EFBIG and raised.value.filename == str(tmp_path / "a.csv")
     (tmp_path / "report.md").write_bytes(b"before")
-    with pytest.raises(OSError) as raised:
+    with at_most_4096_bytes(), pytest.raises(OSError) as raised:
         append(tmp_path / "report.md", "x" * 8192)
     assert raised.value.filename == str(tmp_path / "report.md")
     assert (tmp_path / "report.md").read_bytes() == b"before"
