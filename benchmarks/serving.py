@@ -177,8 +177,8 @@ def clients(port: int, images: Sequence[bytes], rate: float, length: float, answ
 
 
 @contextlib.contextmanager
-def serving(model: Any) -> Iterator[int]:
-    """The port of a server in this process that logs."""
+def serving(model: Any, at_once: int) -> Iterator[int]:
+    """The port of a server in this process that logs, and answers so many batches at once."""
     from resources.spool import Spool
     from visionops.prediction_log import BackgroundLog, PredictionLog
     from visionops.serving.app import PredictionApp
@@ -187,6 +187,7 @@ def serving(model: Any) -> Iterator[int]:
     from visionops_assets.project import Project
 
     current = CurrentModel.__new__(CurrentModel)
+    current.at_once = at_once
     current._set(model)
     project = Project.model_validate(
         {
@@ -206,10 +207,10 @@ def serving(model: Any) -> Iterator[int]:
 
 
 def served(
-    model: Any, images: Sequence[bytes], rate: float, length: float
+    model: Any, images: Sequence[bytes], rate: float, length: float, at_once: int
 ) -> tuple[float, float, list[float]]:
     """Requests a second of one client and of 64, and latencies at a stated load, of a server that logs."""
-    with serving(model) as port:
+    with serving(model, at_once) as port:
         context = multiprocessing.get_context("spawn")
         answers = context.Queue()
         process = context.Process(target=clients, args=(port, images, rate, length, answers))
@@ -229,6 +230,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long the stated load lasts")
     parser.add_argument("--threads", type=int, default=1, help="threads of either model")
     options = parser.parse_args()
+
+    from visionops.serving.current import batches_at_once
+
     images = [jpeg(options.side, seed) for seed in range(256)]
     both = models(options.side, options.threads)
     print(f"{options.side} x {options.side} JPEG, SmallConvNet, {options.threads} thread(s); images a second")
@@ -244,8 +248,9 @@ def main() -> None:
             speeds = [images_a_second(model, images, batch, whole=whole) for model in both.values()]
             ratio = line(f"{'predict' if whole else 'model alone'}, batch {batch}", *speeds)
             first = ratio if whole and batch == 1 else first
-    ours = served(both["ONNX Runtime"], images, options.rate, options.seconds)
-    eager = served(both["eager PyTorch"], images, 0, 0)
+    at_once = batches_at_once(options.threads)
+    ours = served(both["ONNX Runtime"], images, options.rate, options.seconds, at_once)
+    eager = served(both["eager PyTorch"], images, 0, 0, at_once)
     line("serve, 1 client", ours[0], eager[0])
     line(f"serve, {CLIENTS} clients", ours[1], eager[1])
     p50, p99 = np.quantile(ours[2], [0.5, 0.99]) * 1000

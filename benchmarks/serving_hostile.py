@@ -138,10 +138,11 @@ def main() -> None:
 
     from edge.image_limits import image_limits, image_workers
     from visionops.serving.app import PredictionApp
-    from visionops.serving.current import CurrentModel
+    from visionops.serving.current import CurrentModel, batches_at_once
     from visionops.serving.server import in_thread
 
     current = CurrentModel.__new__(CurrentModel)
+    current.at_once = batches_at_once(1)
     current._set(models(64, 1)["ONNX Runtime"])
     assert current.model.shipped.classes == CLASSES
     app = PredictionApp("bench", "all", current, None, batch=64, look_every=3600)

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import queue
 import re
 import socket
 import threading
@@ -28,6 +27,8 @@ MOST_ROWS = 20 * FLUSH_ROWS
 MOST_BATCHES = 1000
 
 _log = logging.getLogger(__name__)
+# Images that one model answered, its answers, and when the first was, each a microsecond before the next.
+_Batch = tuple[Sequence[Picture], Sequence[Answer], datetime]
 
 
 def this_machine() -> str:
@@ -101,19 +102,33 @@ class BackgroundLog:
 
     def __init__(self, log: PredictionLog, every: float = FLUSH_SECONDS) -> None:
         self._log, self._every = log, every
-        self._batches: queue.Queue[tuple[Sequence[Picture], Sequence[Answer], datetime] | None]
-        self._batches = queue.Queue(MOST_BATCHES)
+        self._changed = threading.Condition()
+        self._batches: list[_Batch] = []
+        self._waiting, self._is_closing = 0, False
+        self._free_from = datetime.min.replace(tzinfo=UTC)
         self._dropped = self._told = 0
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
     def add(self, batch: Sequence[Picture], answers: Sequence[Answer]) -> None:
-        """Take a batch; it is dropped, and counted, where the thread cannot keep up."""
-        try:
-            self._batches.put_nowait((batch, answers, datetime.now(UTC)))
-        except queue.Full:
-            self._dropped += len(batch)
+        """Take a batch; it is dropped, and counted, where the thread cannot keep up. Any thread may call it."""
+        with self._changed:
+            if len(self._batches) >= MOST_BATCHES:
+                self._dropped += len(batch)
+                return
+            # Two batches at once have no microsecond in common: with the image that is what tells rows apart.
+            when = max(datetime.now(UTC), self._free_from)
+            self._free_from = when + timedelta(microseconds=len(batch))
+            self._batches.append((batch, answers, when))
+            self._waiting += len(batch)
+            if self._is_enough:
+                # Woken for each batch, the thread took the interpreter from who answers.
+                self._changed.notify()
+
+    @property
+    def _is_enough(self) -> bool:
+        return self._waiting >= min(MEASURED_TOGETHER, FLUSH_ROWS)
 
     @property
     def dropped(self) -> int:
@@ -122,7 +137,9 @@ class BackgroundLog:
 
     def close(self) -> None:
         """Write what is left and end the thread. What cannot be written is dropped, and said."""
-        self._batches.put(None)
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
         self._thread.join()
         self._dropped += len(self._log)
         self._tell_dropped()
@@ -133,7 +150,7 @@ class BackgroundLog:
             "device": self._log.device,
             "written": self._log.written,
             "captured": self._log.captured,
-            "waiting": len(self._log),
+            "waiting": self._waiting + len(self._log),
             "dropped": self.dropped,
             "problem": self._problem,
         }
@@ -141,23 +158,22 @@ class BackgroundLog:
     def _run(self) -> None:
         due = time.monotonic() + self._every
         while True:
-            try:
-                found = self._batches.get(timeout=max(0.0, due - time.monotonic()))
-            except queue.Empty:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._is_enough or self._is_closing, max(0.0, due - time.monotonic())
+                )
+                batches, is_closing = self._batches, self._is_closing
+                self._batches, self._waiting = [], 0
+            for batch, answers, when in batches:
+                try:
+                    self._log.add(batch, answers, when)
+                except Exception:
+                    _log.exception("a batch could not be logged")
+            if is_closing or len(self._log) >= FLUSH_ROWS or time.monotonic() >= due:
                 self._write()
                 due = time.monotonic() + self._every
-                continue
-            if found is None:
-                self._write()
+            if is_closing:
                 return
-            batch, answers, when = found
-            try:
-                self._log.add(batch, answers, when)
-            except Exception:
-                _log.exception("a batch could not be logged")
-            if len(self._log) >= FLUSH_ROWS or time.monotonic() >= due:
-                self._write()
-                due = time.monotonic() + self._every
 
     def _write(self) -> None:
         before, written = self._problem, self._log.written

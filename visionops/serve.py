@@ -28,7 +28,12 @@ def command(
     decode_seconds: Annotated[
         float, typer.Option(min=0.05, help="Processor time that one image may take to be decoded.")
     ] = 2.0,
-    threads: Annotated[int, typer.Option(min=0, help="Threads of the model; 0: as many as it likes.")] = 0,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Threads of the model a batch; 0: one where several are answered, else all there are."
+        ),
+    ] = 0,
     look_every: Annotated[
         float, typer.Option(min=0.05, help="Seconds between two looks at what is in production.")
     ] = 2.0,

@@ -1,10 +1,12 @@
 """The prediction server: every request is answered by one named model, while models come and go."""
 
+import asyncio
 import errno
 import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -21,9 +23,17 @@ from visionops import prediction_log
 from visionops.prediction_log import BackgroundLog, PredictionLog
 from visionops.serving import app as serving_app
 from visionops.serving.app import PredictionApp
+from visionops.serving.batcher import Batcher
 from visionops.serving.current import CurrentModel
 from visionops.serving.server import CannotListen, PredictionServer, in_thread
-from visionops_assets.monitoring.prediction import Answer, NothingInProduction, Picture, RunningModel
+from visionops_assets.monitoring.prediction import (
+    Answer,
+    NothingInProduction,
+    Picture,
+    RunningModel,
+    answer,
+    picture,
+)
 from visionops_assets.promotion.rollback import rollback
 
 CAPTURE_ALL = {"captures": {"share": 1.0}}
@@ -31,10 +41,10 @@ CAPTURE_ALL = {"captures": {"share": 1.0}}
 
 @contextmanager
 def serving(
-    world: ProductionWorld, log: BackgroundLog | None = None, **options: Any
+    world: ProductionWorld, log: BackgroundLog | None = None, threads: int = 1, **options: Any
 ) -> Iterator[httpx.Client]:
     """What `visionops serve` runs, in a thread of this process."""
-    current = CurrentModel(world.registry, "shapes", "all", threads=1)
+    current = CurrentModel(world.registry, "shapes", "all", threads)
     log = log or BackgroundLog(PredictionLog(world.spool, world.project, "server-1", "all"))
     app = PredictionApp("shapes", "all", current, log, batch=64, look_every=0.05, **options)
     with in_thread(app) as server, httpx.Client(base_url=server.address, timeout=30) as client:
@@ -76,6 +86,42 @@ def test_an_image_is_answered_and_the_answer_names_its_model_and_is_logged(model
     assert row["frame"] == png(1)
     assert row["brightness"] is not None
     assert len(row["embedding"]) == 64
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_an_image_is_answered_the_same_whatever_is_answered_with_it(models: ProductionWorld, threads: int):
+    models.put_in_production(models.register(1))
+    with serving(models, threads=threads) as client, ThreadPoolExecutor(16) as clients:
+        alone = [ask(client, png(seed)) for seed in range(8)]
+        together = list(clients.map(lambda number: ask(client, png(number % 8)), range(200)))
+    assert together == [alone[number % 8] for number in range(200)]
+
+
+def test_batches_are_answered_at_once_and_none_is_left_when_it_ends():
+    met = threading.Barrier(2)
+
+    def run(items: Sequence[int]) -> list[int]:
+        met.wait(60)
+        return [-item for item in items]
+
+    async def ask_two() -> list[int]:
+        async with Batcher(run, 1, at_once=2) as batcher:
+            return list(await asyncio.gather(batcher.ask(1), batcher.ask(2)))
+
+    assert asyncio.run(ask_two()) == [-1, -2]
+    assert not [each for each in threading.enumerate() if each.name.startswith("model")]
+
+
+def test_no_two_predictions_of_an_image_have_one_time(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    model = CurrentModel(models.registry, "shapes", "all", threads=1).model
+    seen = [picture("image", png(1), model.shipped)] * 64
+    answers = answer(model, seen)
+    log = BackgroundLog(PredictionLog(models.spool, models.project, "server-1", "all"))
+    for _ in range(4):
+        log.add(seen, answers)
+    log.close()
+    assert len({row["timestamp"] for row in spooled(models)}) == 4 * 64
 
 
 def test_a_forms_file_is_answered_as_the_bare_body_is(models: ProductionWorld):

@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -62,9 +61,8 @@ class PredictionApp:
         self._metrics = metrics.Metrics(project, group, log.to_json if log is not None else dict)
         self._metrics.serving(current.model)
         self._decoding = Decoding(decode_seconds)
-        self._runner = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._batcher: Batcher[_Decoded, Answer | UnreadableImage] = Batcher(
-            self._answer, self._runner, batch
+            self._answer, batch, at_once=current.at_once
         )
         self._waiting, self._queue = 0, queue
         self._starlette = Starlette(
@@ -87,7 +85,6 @@ class PredictionApp:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
-        self._runner.shutdown()
         await asyncio.to_thread(self._decoding.close)
         if self._log is not None:
             await asyncio.to_thread(self._log.close)

@@ -1,9 +1,8 @@
 """Requests that arrive while the model is busy are answered together."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -11,27 +10,28 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """One batch at a time runs in a thread; the next is whatever came meanwhile, at most `most` items.
+    """So many batches `at_once` run in threads; the next is whatever came meanwhile, at most `most` items.
 
     Nobody waits for company: a lone request is a batch of one. `run` gives one result an item, in order.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Item]], Sequence[Result]], threads: Executor, most: int
+        self, run: Callable[[Sequence[Item]], Sequence[Result]], most: int, *, at_once: int = 1
     ) -> None:
-        self._run, self._threads, self._most = run, threads, most
+        self._run, self._most, self._at_once = run, most, at_once
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="model")
         self._waiting: asyncio.Queue[tuple[Item, asyncio.Future[Result]]] = asyncio.Queue()
-        self._work: asyncio.Task[None] | None = None
+        self._work: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Batcher[Item, Result]":
-        self._work = asyncio.create_task(self._forever())
+        self._work = [asyncio.create_task(self._forever()) for _ in range(self._at_once)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._work is not None:
-            self._work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._work
+        for each in self._work:
+            each.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        self._threads.shutdown()
 
     async def ask(self, item: Item) -> Result:
         """The result of one item. Raises what `run` raised of its batch."""

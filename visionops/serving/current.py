@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from resources.model_errors import RegistryError
-from visionops_assets.evaluation.shipped import ModelFileError
+from visionops_assets.evaluation.shipped import ModelFileError, processors
 from visionops_assets.monitoring.prediction import (
     NothingInProduction,
     RunningModel,
@@ -18,15 +18,26 @@ from visionops_assets.registry import Registry
 _log = logging.getLogger(__name__)
 
 
+# Each holds what a network computes of a batch.
+_MOST_AT_ONCE = 4
+
+
+def batches_at_once(threads: int) -> int:
+    """How many batches of so many threads each, 0 for as many as it takes, keep this machine's processors busy."""
+    return min(_MOST_AT_ONCE, max(1, processors() // max(1, threads)))
+
+
 class CurrentModel:
-    """The model that answers now. A batch takes it once, so each answer is of one model, whole."""
+    """The model that answers now. A batch takes it once, so each answer is of one model, whole; `at_once` of them may
+    be answered."""
 
     def __init__(self, registry: Registry, project: str, group: str, threads: int) -> None:
         """Opens what is in production. Raises `NothingInProduction`, `ModelFileError`, and what MLflow raises."""
+        self.at_once = batches_at_once(threads)
         self._registry, self._project, self._group, self._threads = registry, project, group, threads
         self.problem: str | None = None
         self.swaps = 0
-        self._set(open_version(registry, running_version(registry, project, group), threads))
+        self._set(open_version(registry, running_version(registry, project, group), threads, self.at_once))
 
     @property
     def model(self) -> RunningModel:
@@ -41,7 +52,7 @@ class CurrentModel:
         try:
             wanted = running_version(self._registry, self._project, self._group)
             if (wanted.version, wanted.onnx_sha256) != (self._model.version, self._model.onnx_sha256):
-                self._set(open_version(self._registry, wanted, self._threads))
+                self._set(open_version(self._registry, wanted, self._threads, self.at_once))
                 self.swaps += 1
                 _log.info("version %s of %s answers now", wanted.version, self._project)
                 return True

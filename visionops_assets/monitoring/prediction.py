@@ -101,15 +101,17 @@ def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -
     return registry.models.version(project, number)
 
 
-def open_version(registry: Registry, version: ModelVersion, threads: int = 0) -> RunningModel:
-    """Fetch the file of a registered version, hold it to its digest, and open it; `threads` 0 lets ONNX Runtime choose.
+def open_version(
+    registry: Registry, version: ModelVersion, threads: int = 0, at_once: int = 1
+) -> RunningModel:
+    """Fetch the file of a registered version, hold it to its digest, and open it as `open_model` does.
 
     Raises `ModelFileError` where the file is gone, was altered or cannot be opened, naming what leads back.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
             file = fetch_model(registry, version.run_id, version.onnx_sha256, "champion", Path(folder))
-            shipped = open_model(file, threads)
+            shipped = open_model(file, threads, at_once)
         except (ArtifactMissing, RunNotFound, ModelFileError) as error:
             raise ModelFileError(how_back(registry, version.project, version.version, error)) from error
     return RunningModel(version.version, version.weights_sha256, version.onnx_sha256, shipped)
