@@ -85,7 +85,10 @@ def _in_words(source: str, found: "Source", plan: "BatchPlan") -> str:
     recognised = found.recognised
     lines = [f"{source}: {recognised.format}, since {recognised.reason}"]
     lines += [f"  {name} fits too ({reason}); {_lost(name)}" for name, reason in recognised.others[:2]]
-    lines += [f"{len(plan.uploads):,} images; classes: {_few(_classes(plan))}"]
+    of_each, without = _classes(plan)
+    what = "images" if without is None else "boxes"
+    shown = f"{len(plan.uploads):,} images; {what} of each class: {_few(of_each)}"
+    lines += [shown + (f"; images without a box: {without:,}" if without else "")]
     splits = _splits(found)
     only_val = "val" in splits and splits.keys() <= {"train", "val"}
     held = "; val is held out where main has no holdout yet" if only_val else ""
@@ -108,7 +111,8 @@ def _told(source: str, found: "Source", plan: "BatchPlan") -> dict[str, Any]:
         ],
         "not_read": dict(found.not_read),
         "task": "detection" if "boxes" in plan.annotations.column_names else "classification",
-        "classes": _classes(plan),
+        "classes": _classes(plan)[0],
+        "images_without_boxes": _classes(plan)[1],
         "splits": _splits(found),
         **plan.sums.as_dict(),
         "publishable": plan.ok,
@@ -135,13 +139,18 @@ def _lost(name: str) -> str:
     return f"the one above says more; --format {name} reads it so"
 
 
-def _classes(plan: "BatchPlan") -> dict[str, int]:
-    from visionops_assets.dataset.manifest import manifest_rows
-    from visionops_assets.dataset.manifest_diff import labels_of
+def _classes(plan: "BatchPlan") -> tuple[dict[str, int], int | None]:
+    """Images, or boxes where there are some, by class, as `init` counts them; and how many images have no box."""
+    import pyarrow.compute as pc
 
-    rows = manifest_rows(plan.annotations, plan.annotations_path).to_pandas()
-    counts = labels_of(rows).value_counts()
-    return {str(name): int(counts[name]) for name in sorted(counts.index)}
+    table, without = plan.annotations, None
+    labels = table["label"] if "label" in table.column_names else None
+    if labels is None:
+        boxes = table["boxes"].combine_chunks()
+        without = int(pc.sum(pc.equal(pc.list_value_length(boxes), 0)).as_py() or 0)
+        labels = boxes.flatten().field("label")
+    counts = {each["values"]: each["counts"] for each in pc.value_counts(labels).to_pylist()}
+    return {str(name): counts[name] for name in sorted(counts)}, without
 
 
 def _splits(found: "Source") -> dict[str, int]:

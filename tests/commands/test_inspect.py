@@ -24,10 +24,10 @@ def drawn(folder: Path) -> Path:
 def test_a_source_is_shown_with_what_is_wrong_and_nothing_is_made(desk: Desk, tmp_path: Path):
     told = desk.run("inspect", str(drawn(tmp_path / "mine")), "--preview", str(tmp_path / "seen"), code=1)
     assert "coco, since instances.json has COCO's images, annotations and categories" in told
-    assert "6 images; classes: bolt (3), nut (3)" in told
+    assert "6 images; boxes of each class: bolt (3), nut (3)" in told
     assert "annotations 7 = 6 kept + 1 left out: no image has their image_id" in told
     assert "images 7 = 6 stored + 1 left out: without annotation" in told
-    assert "ERROR complete: 1" in told and len(told.splitlines()) <= 24
+    assert "ERROR complete\n" in told and len(told.splitlines()) <= 24
     assert (tmp_path / "seen/index.html").is_file()
     with Image.open(tmp_path / "seen/sheet-1.png") as sheet:
         assert sheet.width > 1000
@@ -124,3 +124,17 @@ def test_options_that_cannot_be_are_named(desk: Desk, tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=said):
             desk.run("inspect", source, *option)
+
+
+def test_inspect_and_init_count_classes_alike(desk: Desk, tmp_path: Path):
+    files = Files(tmp_path / "mine")
+    files.images(*(f"images/{n}.png" for n in range(40)))
+    entries = [(n, f"{n}.png", 32, 24) for n in range(40)]
+    boxes = [*((n, 1, [2, 3, 10, 8]) for n in range(36)), (0, 1, [15, 3, 10, 8]), (0, 2, [2, 13, 10, 8])]
+    files.json("instances.json", coco(entries, boxes))
+    counts = "boxes of each class: bolt (37), nut (1)"
+    told = desk.run("inspect", str(files.root))
+    assert f"40 images; {counts}; images without a box: 4" in told
+    assert desk.json("inspect", str(files.root))["classes"] == {"bolt": 37, "nut": 1}
+    made = desk.run("init", "parts", "--from", str(files.root), "--yes", "--no-run")
+    assert "2 classes, boxes of each: bolt (37), nut (1)" in made

@@ -349,6 +349,22 @@ def test_images_without_annotation_are_what_is_stated(tmp_path, policy):
     )
 
 
+@pytest.mark.parametrize("policy", ["background", "leave-out", "error"])
+def test_images_that_are_only_listed_are_what_is_stated(tmp_path, policy):
+    files = Files(tmp_path / "data")
+    files.image("images/9.png")
+    drawn(files, coco([*ENTRIES, (9, "9.png", 32, 24)], PLAIN))
+    told = {
+        "background": [],
+        "leave-out": [("WARN", r"images/9.png has no annotation \(instances.json\); it is left out")],
+        "error": [("ERROR", r"images/9.png has no annotation \(instances.json\); annotate it, or remove it")],
+    }
+    plan = plan_of(files.root, Stated(unlabelled=policy))
+    check(plan, Comes(TRUTH | ({"images/9.png": []} if policy == "background" else {}), told=told[policy]))
+    assert read_source(files.root).supposed == 1, "what nobody said is asked for where it is much"
+    assert read_source(files.root, Stated(unlabelled=policy)).supposed == 0
+
+
 def test_what_is_wrong_is_left_out_and_counted_where_that_is_wanted(tmp_path):
     files = Files(tmp_path / "data")
     boxes: list[tuple[int, int, Sequence[float]]] = [*PLAIN, (1, 1, [2, 3, 90, 8]), (900, 1, SIDES)]

@@ -15,8 +15,12 @@ from PIL import Image
 
 from resources.artifact_store import ArtifactStore
 from visionops_assets.addresses import asset_key
+from visionops_assets.dataset.first_look import first_look
+from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.ingest import plan_batch
+from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.ingest import BatchPlan, plan_batch
+from visionops_assets.dataset.label_files import label_formats
 from visionops_assets.dataset.manifest import Manifest, read_manifest
 from visionops_assets.monitoring.labels_export import FolderNotEmpty, export_images, wanted_days
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
@@ -157,12 +161,47 @@ def test_classes_come_back_from_each_format_as_they_went_out(tmp_path: Path, for
     ] == ["nut"] * 3
 
 
+def planned(folder: Path, store: ArtifactStore, stated: Stated = NOTHING_STATED) -> BatchPlan:
+    nothing, shares = read_manifest(Manifest(()), store), {"train": 0.5, "holdout": 0.5}
+    return plan_batch(folder, "asked-for", CLASSES, "parts", nothing, shares, "", stated=stated)
+
+
 def imported(folder: Path, store: ArtifactStore) -> dict[str, dict[str, Any]]:
     """The annotations that an import would publish, by the name of the image without folder and suffix."""
-    nothing = read_manifest(Manifest(()), store)
-    plan = plan_batch(folder, "asked-for", CLASSES, "parts", nothing, {"train": 0.5, "holdout": 0.5}, "")
+    plan = planned(folder, store)
     assert plan.ok, plan.findings.to_string()
     return {Path(row["path"]).stem: row for row in plan.annotations.to_pylist()}
+
+
+@pytest.mark.parametrize("leave_out_errors", [False, True])
+@pytest.mark.parametrize(
+    ("task", "format_"),
+    [(task, format_) for task in ("classification", "detection") for format_ in label_formats(task)],
+)
+def test_what_comes_back_as_it_went_out_is_no_batch(
+    tmp_path: Path, task: str, format_: str, leave_out_errors: bool
+):
+    rows, frames = wanted()
+    folder, store = tmp_path / "out", ArtifactStore(root=str(tmp_path / "store"))
+    export_images(folder, rows, frames, task=task, classes=CLASSES, boxes={}, format_=format_, blind=True)
+    assert not planned(folder, store, Stated(leave_out_errors=leave_out_errors)).ok
+    with pytest.raises(SourceError):
+        first_look(read_source(folder))
+
+
+@pytest.mark.parametrize("format_", label_formats("detection"))
+def test_scenes_that_are_empty_come_back_where_somebody_says_so(tmp_path: Path, format_: str):
+    rows, frames = wanted()
+    folder, store = tmp_path / "out", ArtifactStore(root=str(tmp_path / "store"))
+    export_images(
+        folder, rows, frames, task="detection", classes=CLASSES, boxes={}, format_=format_, blind=True
+    )
+    error, *_ = planned(folder, store).findings.query("severity == 'ERROR'").itertuples()
+    assert error.image == "the source" and "--unlabelled background" in error.why
+    plan = planned(folder, store, Stated(unlabelled="background"))
+    assert plan.ok, plan.findings.to_string()
+    assert plan.annotations["boxes"].to_pylist() == [[]] * 3
+    assert not planned(folder, store, Stated(unlabelled="leave-out")).ok
 
 
 def labelled_in_label_studio(folder: Path) -> None:

@@ -8,6 +8,9 @@ import pandas as pd
 from resources.escaping import LONGEST_NAME, one_line
 
 Severity = Literal["ERROR", "WARN"]
+# What a finding names that concerns a source as a whole, and the check for a source of boxes without one.
+WHOLE = "the source"
+ANY_ANNOTATED = "any annotated"
 
 
 class Finding(NamedTuple):
@@ -61,7 +64,8 @@ def has_errors(findings: pd.DataFrame) -> bool:
 
 
 def findings_in_words(findings: pd.DataFrame, most: int = 5, lines: int = 0) -> str:
-    """One line a check: how many, and the first few with what and why. "No findings." when there are none.
+    """One line a check: how many findings, and the first few with what and why. "No findings." when there are none.
+    A single one is not counted, since it may be about many images.
 
     Of more than so many `lines` (0: all) those are left out that say the same again: the first of each check stay.
     """
@@ -79,7 +83,7 @@ def findings_in_words(findings: pd.DataFrame, most: int = 5, lines: int = 0) -> 
         shown[longest] -= 1
     text, room = [], _IN_FULL
     for ((severity, check), rows), number in zip(told, shown, strict=False):
-        text.append(f"{severity} {one_line(check)}: {len(rows):,}")
+        text.append(f"{severity} {one_line(check)}{f': {len(rows):,}' if len(rows) > 1 else ''}")
         each = (
             f"  {one_line(row.image, LONGEST_NAME)}: {one_line(row.what)}; {one_line(row.why)}"
             for row in rows.head(number).itertuples()

@@ -17,7 +17,14 @@ from visionops_assets.dataset.batch_images import BatchImages, Uploads
 from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
 from visionops_assets.dataset.copy_findings import check_near_duplicates
 from visionops_assets.dataset.examine import Examined, Looks, examine
-from visionops_assets.dataset.findings import Finding, findings_table, has_errors, join_findings
+from visionops_assets.dataset.findings import (
+    ANY_ANNOTATED,
+    WHOLE,
+    Finding,
+    findings_table,
+    has_errors,
+    join_findings,
+)
 from visionops_assets.dataset.findings_file import with_labels
 from visionops_assets.dataset.groups import check_group_names
 from visionops_assets.dataset.importing.classes import (
@@ -47,7 +54,14 @@ from visionops_assets.dataset.suspects import Opinion, check_plausible
 
 AUDIT_RULES = AuditRules()
 # Findings on the batch as a whole, which stay though images are left out.
-_OF_ALL = ("classes apart", "groups whole", "holdout groups", "class balance", "labels plausible")
+_OF_ALL = (
+    ANY_ANNOTATED,
+    "classes apart",
+    "groups whole",
+    "holdout groups",
+    "class balance",
+    "labels plausible",
+)
 _LEFT_OUT = "left out"
 _ANNOTATIONS = (
     ".json",
@@ -182,7 +196,7 @@ def _of_all(found: Source, held: bool) -> Iterator[Finding]:
         why = (
             "so the holdout does not grow by it, and an undecided gate stays so; --holdout 0.25 draws by lot"
         )
-        yield Finding("held out", "the source", what, why, "WARN")
+        yield Finding("held out", WHOLE, what, why, "WARN")
 
 
 def _usable(
@@ -216,7 +230,7 @@ def _without(usable: BatchImages, findings: pd.DataFrame) -> tuple[BatchImages, 
     of_image = wrong & ~findings["check"].isin(_OF_ALL)
     told = findings.copy()
     told.loc[of_image, "severity"] = "WARN"
-    told.loc[of_image, "why"] = told.loc[of_image, "why"] + "; it is left out"
+    told.loc[of_image, "why"] = told.loc[of_image, "why"] + "; this time it is left out"
     told.loc[of_image, "check"] = _LEFT_OUT
     return kept, told
 
@@ -304,9 +318,11 @@ def _path(row: int, table: pa.Table, others: pa.Table) -> str:
 
 def _in_repository(findings: pd.DataFrame, batch: str) -> pd.DataFrame:
     """Findings of a source, with its images as paths in the repository; files of annotations are none of it."""
-    names = findings["image"]
     return findings.assign(
-        image=[name if name.lower().endswith(_ANNOTATIONS) else images_prefix(batch) + name for name in names]
+        image=[
+            name if name == WHOLE or name.lower().endswith(_ANNOTATIONS) else images_prefix(batch) + name
+            for name in findings["image"]
+        ]
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from resources.escaping import one_line
 from resources.nearest import did_you_mean, there_are
 from visionops_assets.dataset.arrow_memory import from_the_system
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.findings import ANY_ANNOTATED, WHOLE, Finding, findings_table
 from visionops_assets.dataset.importing import archives
 from visionops_assets.dataset.importing.classes import named_as_stated, with_copies_as_groups
 from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
@@ -37,7 +37,7 @@ from visionops_assets.dataset.importing.listing import (
     sorted_names,
 )
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
-from visionops_assets.dataset.importing.resolving import resolved
+from visionops_assets.dataset.importing.resolving import Resolved, resolved
 from visionops_assets.dataset.importing.said import Made, Said
 from visionops_assets.dataset.importing.source import Recognised, Source, SourceError
 from visionops_assets.dataset.importing.source_files import Entry, Folder
@@ -233,6 +233,7 @@ def _read(
             what = f"{beside:,} images lie beside a table with images in it"
             findings.append(Finding("annotated", listing.images[0], what, "they are left out", "WARN"))
         findings += listing.link_findings() + one.findings
+        findings += _nothing_annotated(one, stated, found.empty_is_answer)
         read, not_read = found.read, found.not_read
     else:
         images, images_left, read, not_read = found.images, found.left_out, found.read, dict[str, str]()
@@ -304,6 +305,17 @@ def _read(
         supposed,
         listing.linked or listing.not_followed() > 0,
     )
+
+
+def _nothing_annotated(one: Resolved, stated: Stated, empty_is_answer: bool) -> Iterator[Finding]:
+    """A source of boxes without a single one is a template that nobody filled in, unless a person says otherwise."""
+    images = len(one.images) + one.images_left_out["without annotation"]
+    said = one.annotations or stated.unlabelled == "background"
+    if said or not images or (len(one.images) and (empty_is_answer or not one.images.detects)):
+        return
+    what = f"has no annotation: not one of its {images:,} images is labelled"
+    why = "label them; where all of them are scenes without an object, say so with --unlabelled background"
+    yield Finding(ANY_ANNOTATED, WHOLE, what, why)
 
 
 def _hidden(listing: Listing) -> Iterator[Finding]:

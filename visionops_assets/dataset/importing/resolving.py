@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
@@ -20,7 +21,7 @@ from visionops_assets.dataset.importing.given_splits import GivenSplits
 from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX, SUFFIX, Finder, Meant
 from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.said import Said
+from visionops_assets.dataset.importing.said import Said, Unlabelled
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.stated_splits import part_of_file, split_of_file, stem
 
@@ -277,12 +278,13 @@ class _Resolving:
             self._left_out["its image is in no split of the source"] += self._weight(row)
 
     def _gathered(self, splits: NDArray[np.int8]) -> Images:
+        listed_only = self._listed_only()
         taken = np.flatnonzero(self._row_of >= 0)
         rows = self._rows.take(self._row_of[taken])
         names = self._data.images.encoded
         found = replace(rows, open=self._open, name=names.take(pa.array(taken)), split=splits[taken])
         background = self._unlabelled()
-        self._supposed = 0 if self._stated.unlabelled else len(background)
+        self._supposed = 0 if self._stated.unlabelled else len(background) + listed_only
         if not background:
             return found.by_name()
         more = Gathering(self._open)
@@ -290,6 +292,28 @@ class _Resolving:
             split = None if splits[place] == NO_SPLIT else SPLITS[splits[place]]
             more.add(self._data.images[place], boxes=[], split=split)
         return joined(self._open, [found, more.images()]).by_name()
+
+    def _listed_only(self) -> int:
+        """How many images a format names that lists all, with no annotation; where these are to be no background, they
+        are left out or refused."""
+        boxes = self._rows.boxes
+        if not self._said.lists_all or boxes is None:
+            return 0
+        empty = pc.equal(pc.list_value_length(boxes), 0).fill_null(False).to_numpy(zero_copy_only=False)
+        places = np.flatnonzero((self._row_of >= 0) & empty[self._row_of])
+        if self._stated.unlabelled in ("leave-out", "error"):
+            for place in places.tolist():
+                where = self._said.where(int(self._row_of[place]))
+                self._without_annotation(place, f"has no annotation ({where})", self._stated.unlabelled)
+            self._row_of[places] = -2
+        return len(places)
+
+    def _without_annotation(self, place: int, what: str, policy: Unlabelled) -> None:
+        """Leave an image out, or have it refuse the batch."""
+        severity: Severity = "ERROR" if policy == "error" else "WARN"
+        why = "annotate it, or remove it" if policy == "error" else "it is left out"
+        self._findings.append(Finding("annotated", self._data.images[place], what, why, severity))
+        self._images_left_out["without annotation"] += 1
 
     def _unlabelled(self) -> list[int]:
         """Tell of the images that nothing was said of; those that show no object are to be kept."""
@@ -315,8 +339,5 @@ class _Resolving:
                 kept.append(place)
                 self._findings.append(Finding("annotated", name, what, why, "WARN"))
             else:
-                severity: Severity = "ERROR" if policy == "error" else "WARN"
-                why = "annotate it, or remove it" if policy == "error" else "it is left out"
-                self._findings.append(Finding("annotated", name, what, why, severity))
-                self._images_left_out["without annotation"] += 1
+                self._without_annotation(place, what, policy)
         return kept

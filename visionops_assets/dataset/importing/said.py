@@ -36,6 +36,10 @@ class Said:
     # What an image is that no annotation names, and in which words it is left out.
     unlabelled: Unlabelled = "leave-out"
     why_unlabelled: str = "is in no annotation file"
+    # Whether there are rows of all images, annotated or not: one without boxes does not say that its image shows none.
+    lists_all: bool = False
+    # Whether a row without boxes is a person's answer, which no template has.
+    empty_is_answer: bool = False
     # Where an image without annotation shows no object: whether it is one of the data though no other of its folder
     # has an annotation.
     among_data: Callable[[str], bool] = lambda name: False

@@ -41,7 +41,7 @@ def recognises(listing: Listing) -> str | None:
 
 def read(listing: Listing, stated: Stated) -> Said:
     """Every image that a file names, with its boxes. Raises `SourceError` naming the file."""
-    said = Said(kept_by="entry")
+    said = Said(kept_by="entry", lists_all=True)
     found = _files(listing)
     instances = [name for name in found if stem(name.rpartition("/")[2]).startswith("instances")]
     for name in found:

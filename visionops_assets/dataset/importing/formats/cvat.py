@@ -36,7 +36,7 @@ def recognises(listing: Listing) -> str | None:
 
 def read(listing: Listing, stated: Stated) -> Said:
     """What CVAT's files say of their images. Raises `SourceError` naming file and image."""
-    said = Said(kept_by="image")
+    said = Said(kept_by="image", lists_all=True)
     files = {name: [*_images(listing.file(name), stated)] for name in _files(listing)}
     # One source is about objects or about whole images.
     shapes = any(image.boxes for images in files.values() for image in images)

@@ -26,6 +26,8 @@ NAME = "label-studio"
 _HEAD = 1 << 14
 _LOCAL = "?d="
 # What is put before the name of a file that is uploaded.
+# Tasks as they are imported: whoever did so may give them back as they were.
+_NOBODY_ANSWERED = re.compile(rb'\[\s*\{\s*"data"\s*:\s*\{\s*"(image|img|image_url|photo|picture)"\s*:')
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
@@ -37,7 +39,7 @@ def recognises(listing: Listing) -> str | None:
 
 def read(listing: Listing, stated: Stated) -> Said:
     """What the tasks say of their images. Raises `SourceError` naming file and task."""
-    said = Said(kept_by="task", why_unlabelled="has no annotation that is read")
+    said = Said(kept_by="task", empty_is_answer=True, why_unlabelled="has no annotation that is read")
     files = {name: [*_tasks(listing.file(name), stated)] for name in _files(listing)}
     tasks = [task for some in files.values() for task in some]
     _name_as_stored(tasks, listing, said)
@@ -209,9 +211,11 @@ def _files(listing: Listing) -> list[str]:
 
 
 def _is_tasks(path: SourceFile) -> bool:
-    head = path.head(_HEAD).removeprefix(b"\xef\xbb\xbf")
+    head = path.head(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _NOBODY_ANSWERED.match(head):
+        return True
     return (
-        head.lstrip().startswith(b"[")
+        head.startswith(b"[")
         and b'"data"' in head
         and (b'"annotations"' in head or b'"completions"' in head or b'"predictions"' in head)
     )
