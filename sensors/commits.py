@@ -1,9 +1,7 @@
 """New commits on a project's `main` become dataset versions, and the newest one a run."""
 
-import datetime
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
 
 import dagster as dg
 
@@ -14,23 +12,18 @@ from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.lakefs_records import Commit
 from resources.model_errors import RegistryError
 from resources.model_registry import ModelRegistry
-from sensors.asked_again import Standing, look_again
+from sensors.newest_version import outlook
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
-from sensors.readiness import EarlierRun, Go, readiness
+from sensors.readiness import Go
 from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.dataset.commits import changed_samples, tags_of_version
-from visionops_assets.evaluation.address import read_address
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
 from visionops_assets.project import Project
-from visionops_assets.refusals import PromotionRefused
-from visionops_assets.run_reason import is_attempt, note_outcome
-from visionops_assets.training.training_version import training_version
 
 # A lost cursor reads the whole log; in steps, so that no tick exceeds the sensor's time limit.
 COMMITS_PER_TICK = 200
-SAMPLES = "batches/"
 
 
 @dataclass(frozen=True)
@@ -140,71 +133,28 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
                 f"{project.repository}/main has no samples of annotations {project.annotations} yet"
             )
         commit = lakefs.head(project.repository, commit_prefix(newest))
-        version = training_version(project)
-        # By our clock: the server dated it by its own.
-        committed = happened.when(commit.id, commit.created_at - lakefs.clock_ahead())
-        decided = read_address(artifacts, "decision", project.project, newest)
-        last = _last_request(context.instance, project.project)
-        requested = happened.when(*last) if last else None
-        now = clocks.now()
-        runs = _runs(context.instance, project.project, commit.id, version)
-        standing = Standing(decided if decided and decided.training_version == version else None)
         try:
-            standing = look_again(registry, project, standing.decided)
+            found = outlook(context.instance, project, lakefs, artifacts, registry, newest, commit, happened)
         except RegistryError as error:
             return skip_wrong(str(error))
-        except PromotionRefused as error:
-            context.log.warning(str(error))
-        since = [run for run in runs if standing.counts(run)]
-        answer = readiness(
-            project.project,
-            newest,
-            project.trigger,
-            stored_verdict=standing.decided.verdict if standing.decided else None,
-            runs=since,
-            age=now - committed,
-            since_last_request=now - requested if requested else None,
-            new_samples=_new_samples(lakefs, artifacts, context.instance, commit),
-            again=bool(standing.again),
-        )
-        if not isinstance(answer, Go):
-            return waiting_for([replace(answer, reason=answer.reason + standing.waits)], "")
-        if standing.again:
-            context.log.info(f"{newest} is asked again: {standing.again}")
+        if found.refused:
+            context.log.warning(found.refused)
+        if not isinstance(found.answer, Go):
+            return waiting_for([found.answer], "")
+        if found.again:
+            context.log.info(f"{newest} is asked again: {found.again}")
         return dg.RunRequest(
-            run_key=f"{project.project}/{commit.id}/{version}/{answer.number + len(runs) - len(since)}",
+            run_key=f"{project.project}/{commit.id}/{found.training_version}/{found.answer.number + found.passed_over}",
             partition_key=newest,
             tags={
                 run_tags.PROJECT: project.project,
                 **tags_of_version(lakefs, project, commit),
-                run_tags.TRAINING_VERSION: version,
+                run_tags.TRAINING_VERSION: found.training_version,
                 run_tags.RULES: run_tags.rules_tag(project.gate.digest()),
                 run_tags.INTENT: run_tags.DECISION,
-                run_tags.ATTEMPT: str(answer.attempt),
+                run_tags.ATTEMPT: str(found.answer.attempt),
             },
         )
-
-    def _new_samples(
-        lakefs: LakeFSResource, artifacts: ArtifactStore, instance: dg.DagsterInstance, commit: Commit
-    ) -> int:
-        enough = project.trigger.min_new_samples
-        if enough <= 1:
-            return enough
-        known = set(instance.get_dynamic_partitions(f"{project.project}_dataset_versions"))
-        # By the log, not by key: one that is dated in the future would be the newest until then.
-        log = (dataset_version(each.id, each.created_at) for each in lakefs.log(project.repository, MAIN))
-        versions = (key for key in log if key in known)
-        decided = next(
-            (key for key in versions if read_address(artifacts, "decision", project.project, key)), None
-        )
-        if decided is None:
-            return enough
-        counted = 0
-        for change in lakefs.diff(project.repository, commit_prefix(decided), commit.id, SAMPLES):
-            counted += change.kind == "added" and "/images/" in change.path
-            if counted >= enough:
-                break
-        return counted
 
     return commits
 
@@ -241,31 +191,3 @@ def observed(
         },
         tags={"dagster/data_version": commit.id},
     )
-
-
-def _runs(instance: dg.DagsterInstance, project: str, commit: str, version: str) -> list[EarlierRun]:
-    wanted = {
-        run_tags.PROJECT: project,
-        run_tags.COMMIT: commit,
-        run_tags.TRAINING_VERSION: version,
-        run_tags.INTENT: run_tags.DECISION,
-    }
-    records = instance.get_run_records(dg.RunsFilter(tags=wanted), ascending=True)
-    return [_earlier(instance, record.dagster_run) for record in records]
-
-
-def _earlier(instance: dg.DagsterInstance, run: dg.DagsterRun) -> EarlierRun:
-    outcome, rules = note_outcome(instance, run), run.tags.get(run_tags.RULES)
-    if not run.is_finished:
-        return EarlierRun(run.run_id, "in progress", outcome, rules=rules)
-    if run.status == dg.DagsterRunStatus.CANCELED:
-        return EarlierRun(run.run_id, "cancelled", outcome, is_attempt(run), rules)
-    status: Literal["succeeded", "errored"] = "succeeded" if run.is_success else "errored"
-    return EarlierRun(run.run_id, status, outcome, is_attempt(run), rules)
-
-
-def _last_request(instance: dg.DagsterInstance, project: str) -> tuple[str, datetime.datetime] | None:
-    """The newest decision run and when it was requested, as its record is dated."""
-    wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION}
-    records = instance.get_run_records(dg.RunsFilter(tags=wanted), limit=1)
-    return (records[0].dagster_run.run_id, records[0].create_timestamp) if records else None

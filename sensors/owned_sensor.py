@@ -15,11 +15,13 @@ SAID = 5
 
 @dataclass(frozen=True)
 class Wait:
-    """No run now, and why; `wrong` where somebody has to mend something first, `cancelled` where a person wanted so."""
+    """No run now, and why; `wrong` where somebody has to mend something first, `cancelled` where a person wanted so,
+    `decided` where there is nothing left to wait for."""
 
     reason: str
     wrong: bool = False
     cancelled: bool = False
+    decided: bool = False
 
 
 def owned_sensor(**options: Any) -> Callable[[Callable[..., Any]], dg.SensorDefinition]:

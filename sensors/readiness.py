@@ -60,9 +60,9 @@ def readiness(
         if run.status == "in progress":
             return Wait(f"run {run.run_id} on {partition} is in progress")
         if run.outcome in SETTLED:
-            return Wait(f"{partition} is decided: {run.outcome}")
+            return Wait(f"{partition} is decided: {run.outcome}", decided=True)
     if stored_verdict in ("FAIL", "INSUFFICIENT") and not again:
-        return Wait(f"{partition} is decided: {stored_verdict}")
+        return Wait(f"{partition} is decided: {stored_verdict}", decided=True)
     attempts = [run for run in runs if run.counts]
     by_hand = next((run for run in reversed(attempts) if run.status == "cancelled"), None)
     stopped = cancelled(project, partition, by_hand.run_id) if by_hand is not None else None

@@ -220,8 +220,8 @@ def test_a_run_key_that_a_verb_ran_is_none_that_the_daemon_runs(
     promoted: World, workspace: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where both look at the same moment: what the verb runs is not yet there when the daemon's sensor looks."""
-    monkeypatch.setattr("sensors.commits._runs", lambda *_: [])
-    monkeypatch.setattr("sensors.commits.read_address", lambda *_: None)
+    monkeypatch.setattr("sensors.newest_version._runs", lambda *_: [])
+    monkeypatch.setattr("sensors.newest_version.read_address", lambda *_: None)
     daemon_looks(workspace)
     asked, ran = sensor(ask)["ticks"]
     assert (asked["status"], asked["skipReason"]) == ("SKIPPED", None), (

@@ -4,7 +4,7 @@ from resources.lakefs import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
 from visionops_assets import run_tags
 from visionops_assets.dataset.layout import BATCHES, batch_of
-from visionops_assets.dataset.publications import BATCH, of_another_project
+from visionops_assets.dataset.publications import BATCH, RETRACTED, of_another_project
 from visionops_assets.project import Project
 
 LOOKED_AT, NAMED = 1000, 5
@@ -19,7 +19,10 @@ def changed_samples(lakefs: LakeFSResource, project: Project, commit: Commit) ->
 
 
 def batches_of(lakefs: LakeFSResource, project: Project, commit: Commit) -> list[str]:
-    """The batches that a commit is about: the one it says, or those among the first changes of one that says none."""
+    """The batches that a commit is about, in words: the one that it says, or takes back ("without week-02"), or those
+    among the first changes of one that says none."""
+    if RETRACTED in commit.metadata:
+        return [f"without {commit.metadata[RETRACTED]}"]
     if BATCH in commit.metadata:
         return [commit.metadata[BATCH]]
     if not commit.parents:

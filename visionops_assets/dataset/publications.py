@@ -15,7 +15,8 @@ BATCH = "visionops.batch"
 ERRORS = "visionops.errors"
 # The format of the findings that a commit has with its batch.
 FINDINGS = "visionops.findings"
-# The merges that a commit takes back, with commas between them.
+# The batch that a commit takes back, and its merges with commas between them.
+RETRACTED = "visionops.retracted"
 RETRACTS = "visionops.retracts"
 
 

@@ -13,7 +13,7 @@ from visionops_assets.dataset.layout import (
     retraction_branch,
 )
 from visionops_assets.dataset.neighbours import claims_of_others
-from visionops_assets.dataset.publications import ANNOTATIONS, PROJECT, RETRACTS, publications
+from visionops_assets.dataset.publications import ANNOTATIONS, PROJECT, RETRACTED, RETRACTS, publications
 from visionops_assets.project import Neighbours, Project
 
 ATTEMPTS = 5
@@ -69,7 +69,7 @@ def retract(
         facts = {
             PROJECT: project.project,
             ANNOTATIONS: project.annotations,
-            "visionops.retracted": batch,
+            RETRACTED: batch,
             RETRACTS: ",".join(merge.id for merge in merges),
             "visionops.by": who,
             "visionops.why": why,
