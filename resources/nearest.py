@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
@@ -57,6 +57,35 @@ def fields_beside(model: "type[BaseModel]", path: Sequence[str | int]) -> list[s
         parts = [each.model_fields[str(part)] for each in models if str(part) in each.model_fields]
         models = [found for field in parts for found in _models_in(field.annotation)] or models
     return sorted({name for each in models for name in each.model_fields})
+
+
+def meant_field(model: "type[BaseModel]", path: Sequence[str | int], otherwise: str = "") -> str:
+    """`; did you mean production.captures?` for a field that is unknown where it stands, else `otherwise`.
+
+    One of its name elsewhere is meant rather than one beside it that is merely like it.
+    """
+    name, beside = str(path[-1]), fields_beside(model, path)
+    elsewhere: dict[str, list[str]] = {}
+    for each in _paths_in(model, ()):
+        elsewhere.setdefault(each[-1], []).append(".".join(each))
+    same = [other for other in elsewhere if _plain(other) == _plain(name)]
+    if any(_plain(other) == _plain(name) for other in beside) or not same:
+        said = did_you_mean(name, beside)
+        if said:
+            return said
+    meant = [each for other in same or nearest(name, elsewhere) for each in elsewhere[other]]
+    return f"; did you mean {' or '.join(meant[:_MOST])}?" if meant else otherwise
+
+
+def _paths_in(
+    model: "type[BaseModel]", within: "tuple[type[BaseModel], ...]", before: tuple[str, ...] = ()
+) -> "Iterator[tuple[str, ...]]":
+    if model in within:
+        return
+    for name, field in model.model_fields.items():
+        yield (*before, name)
+        for inner in _models_in(field.annotation):
+            yield from _paths_in(inner, (*within, model), (*before, name))
 
 
 def _models_in(annotation: Any) -> "list[type[BaseModel]]":

@@ -46,6 +46,7 @@ def test_numbers_are_taken_as_class_names(tmp_path):
         (("repository: shop-images", ""), "repository", "is required"),
         (("height: 32", "height: tall"), "recipe.input.height", "valid integer"),
         (("recipe:", "colour: red\nrecipe:"), "colour", "is not a field"),
+        (("recipe:", "captures: {share: 0.1}\nrecipe:"), "captures", "did you mean production.captures?"),
         (("recipe:", "splits: {train: 0.5}\nrecipe:"), "splits", "must be 1, not 0.9"),
         (
             ("recipe:", "gate: {floors: {overall: 2}}\nrecipe:"),

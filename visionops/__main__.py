@@ -72,6 +72,11 @@ def _print_traceback() -> None:
 
 def _run(arguments: list[str]) -> None:
     # What is heavy comes after the first signal can be heard.
+    if arguments == ["--version"]:
+        from visionops.terminal import say_version
+
+        say_version()
+        return
     from resources.secret_files import read_secret_files
     from visionops import bootstrap
     from visionops.command_line import app

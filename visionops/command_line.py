@@ -1,6 +1,7 @@
 """The command line: one module a verb."""
 
 import inspect
+from typing import Annotated
 
 import typer
 
@@ -51,7 +52,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Add --debug to any command to see the traceback of an error.",
 )
-app.callback()(terminal.escape_output)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        terminal.say_version()
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """What comes before every command."""
+    terminal.escape_output()
+
+
 app.command("demo")(demo.command)
 app.command("init")(init.command)
 app.command("inspect")(inspect_source.command)

@@ -1,6 +1,9 @@
 """`visionops demo`: the whole loop on real images, commit by commit, then day by day, through the real sensors."""
 
 import json
+import shlex
+import shutil
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +15,7 @@ from visionops import interruption
 
 if TYPE_CHECKING:
     from visionops_assets.dataset.publishing import Publisher
+    from visionops_assets.project import Project
 
 PROJECT = "digits"
 # The collector takes rows that are no older.
@@ -57,7 +61,7 @@ def command(
         "what is committed, decided and logged is kept, and a training up to its last checkpoint"
     )
     say = (lambda text: None) if as_json else typer.echo
-    project = services.project(PROJECT)
+    project = _project()
     started = time.perf_counter()
     folders = write_weeks(home.home() / "demo")
     say(f"VisionOps demo: {sum(week.images for week in WEEKS)} real images in {len(WEEKS)} weekly batches")
@@ -98,6 +102,26 @@ def command(
     say(
         f"`visionops why {PROJECT}` says why the champion runs, `visionops status {PROJECT}` how it came there."
     )
+    if shutil.which("visionops") is None:
+        say(
+            f"`. {shlex.quote(f'{sys.prefix}/bin/activate')}`, once in a terminal, puts `visionops` on its PATH."
+        )
+
+
+def _project() -> "Project":
+    """The demo's project. Raises `ProjectError` naming where its file is, where project files are read elsewhere."""
+    from visionops import services
+    from visionops_assets.project import ProjectError
+
+    shipped, folder = home.ROOT / "projects" / f"{PROJECT}.yaml", home.projects_folder()
+    missing = not any((folder / f"{PROJECT}{suffix}").exists() for suffix in (".yaml", ".yml"))
+    if missing and shipped.is_file() and folder != shipped.parent:
+        place = shlex.quote(str(folder))
+        raise ProjectError(
+            f"the demo's project, {PROJECT}, is not in {folder}, where VISIONOPS_PROJECTS has project files read: "
+            f"`mkdir -p {place} && cp {shlex.quote(str(shipped))} {place}/`, or leave VISIONOPS_PROJECTS unset"
+        )
+    return services.project(PROJECT)
 
 
 def _account(publisher: "Publisher", batch: str, seconds: float) -> Account:

@@ -6,6 +6,7 @@ bars and Typer's help, is let through, and escapes the names that it draws.
 """
 
 import sys
+from importlib.metadata import version
 from typing import Any, TextIO
 
 from resources.escaping import visible
@@ -50,3 +51,8 @@ def escape_output() -> None:
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, EscapingStream):
             setattr(sys, name, EscapingStream(stream))
+
+
+def say_version() -> None:
+    """Print which VisionOps this is."""
+    print(f"visionops {version('visionops')}")

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from resources.nearest import did_you_mean, fields_beside, there_are
+from resources.nearest import meant_field, there_are
 from visionops_assets.dataset.rules import AuditRules, DropRules
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.monitoring.drift_rules import DriftRules
@@ -147,6 +147,7 @@ class Projects(Sequence[Project]):
 
     usable: tuple[Project, ...]
     unusable: tuple[UnusableFile, ...] = ()
+    folder: Path | None = None
 
     @overload
     def __getitem__(self, index: int) -> Project: ...
@@ -181,7 +182,7 @@ def load_projects(folder: Path) -> Projects:
             why = f"{path}: project: {project.project} is declared in {others} too; keep one of them"
             unusable.append(UnusableFile(project.project, path, why))
     usable = tuple(project for project in loaded.values() if declared[project.project] == 1)
-    return Projects(usable, tuple(unusable))
+    return Projects(usable, tuple(unusable), folder)
 
 
 def find_project(projects: Sequence[Project], name: str) -> Project:
@@ -195,7 +196,9 @@ def find_project(projects: Sequence[Project], name: str) -> Project:
             raise ProjectError(file.why)
     known = there_are(name, [project.project for project in projects])
     broken = "".join(f"; {file.path} cannot be used" for file in unusable)
-    raise ProjectError(f"no project is called {name}; {known}{broken}")
+    folder = projects.folder if isinstance(projects, Projects) else None
+    read = f"; project files are read from {folder}" if folder else ""
+    raise ProjectError(f"no project is called {name}; {known}{broken}{read}")
 
 
 def _named(path: Path) -> str:
@@ -237,8 +240,7 @@ def _explain(found: Any) -> str:
     given = found.get("input")
     said = found["msg"].removeprefix("Value error, ")
     if found["type"] == "extra_forbidden":
-        known = fields_beside(Project, found["loc"])
-        meant = did_you_mean(str(found["loc"][-1]), known, ": remove it or correct its spelling")
+        meant = meant_field(Project, found["loc"], ": remove it or correct its spelling")
         return f"{field}: is not a field of a project file{meant}"
     if found["type"] == "missing":
         return f"{field}: is required"

@@ -1,12 +1,16 @@
 """What is wrong with one project file is that project's matter alone."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from desk import Desk
 from typer.testing import CliRunner
 
 from tests.world import write_batch
+from visionops_assets.project import ProjectError, load_projects
 
 
 def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> None:
@@ -32,3 +36,17 @@ def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> No
 
     named = CliRunner().invoke(app, ["status", "signs"])
     assert named.exit_code == 1 and str(bad) in str(named.exception)
+
+
+def test_the_demo_says_where_its_project_is_when_project_files_are_read_elsewhere(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "my projects"
+    monkeypatch.setenv("VISIONOPS_PROJECTS", str(elsewhere))
+    with pytest.raises(ProjectError, match=r"VISIONOPS_PROJECTS .*`mkdir -p ") as refused:
+        desk.run("demo")
+    command = str(refused.value).split("`")[1]
+    subprocess.run(command, shell=True, check=True)
+    assert [each.project for each in load_projects(elsewhere)] == ["digits"]
+    with pytest.raises(ProjectError, match=f"project files are read from {elsewhere}"):
+        desk.run("status", "shapes")

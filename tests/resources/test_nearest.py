@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel
 
-from resources.nearest import did_you_mean, fields_beside, nearest, there_are
+from resources.nearest import did_you_mean, fields_beside, meant_field, nearest, there_are
 
 WEEKS = [f"week-{number:02d}" for number in range(1, 25)]
 
@@ -70,3 +70,21 @@ def test_the_fields_beside_a_wrong_one_are_found_at_any_depth(
     path: tuple[str | int, ...], fields: list[str]
 ) -> None:
     assert fields_beside(Outer, path) == fields
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        (("degrees",), "; did you mean several.degrees?"),
+        (("rate",), "; did you mean inner.rate or several.rate?"),
+        (("innner",), "; did you mean inner?"),
+        (("inner", "Degrees"), "; did you mean several.degrees?"),
+        (("degreees",), "; did you mean several.degrees?"),
+        (("inner", "rat"), "; did you mean rate?"),
+        (("zebra",), ": none"),
+    ],
+)
+def test_a_field_that_stands_in_the_wrong_place_is_named_where_it_belongs(
+    path: tuple[str | int, ...], meant: str
+) -> None:
+    assert meant_field(Outer, path, ": none") == meant

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from resources.nearest import did_you_mean, fields_beside
+from resources.nearest import meant_field
 from visionops_assets.training.recipe import Recipe
 
 
@@ -85,9 +85,7 @@ def _set(content: Any, name: str, value: Any, path: str, where: str) -> None:
 def _explain(found: Any) -> str:
     field = ".".join(str(part) for part in found["loc"])
     if found["type"] == "extra_forbidden":
-        meant = did_you_mean(
-            str(found["loc"][-1]), fields_beside(Recipe, found["loc"]), ": correct its spelling"
-        )
+        meant = meant_field(Recipe, found["loc"], ": correct its spelling")
         return f"{field}: is not a field of a recipe{meant}"
     said = found["msg"].removeprefix("Value error, ")
     return f"{field}: {said[0].lower()}{said[1:]} (found {found.get('input')!r})"
