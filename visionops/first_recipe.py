@@ -180,9 +180,11 @@ def _chosen(
             **content,
         }
     )
+    # What is placed by lot is counted once it is placed.
+    about = "" if sum(look.splits.values()) == look.images else "about "
     why = {
         "input": why_input + (_PADDED if look.both_ways else ""),
-        "epochs": f"{epochs} epochs of {training:,} training images take up to {took} on one core.",
+        "epochs": f"{epochs} epochs of {about}{training:,} training images take up to {took} on one core.",
         "threads": (
             "Part of the recipe: one and two threads give other bits. More are quicker on cores that do nothing else, "
             "and many times slower where they wait for each other."

@@ -74,6 +74,11 @@ def test_without_a_champion_the_wrong_answers_are_listed() -> None:
     assert sorted(paths(found.wrong)) == sorted(wrong) and not found.won and not found.lost
     words = Page("x", tuple(listed(found, NAMES, "how"))).to_text()
     assert f"Answered wrongly by A: {len(wrong)} images" in words and "how" in words
+    faultless = won_and_lost(table.assign(challenger_prediction=table["label"]))
+    words = Page("x", tuple(listed(faultless, NAMES, ""))).to_text()
+    assert "Answered wrongly by A: 0 images" in words and "Won by" not in words
+    one = won_and_lost(table[table["path"] == wrong.iloc[0]])
+    assert "Answered wrongly by A: 1 image\n" in Page("x", tuple(listed(one, NAMES, ""))).to_text() + "\n"
 
 
 def test_a_detector_wins_an_image_with_fewer_errors() -> None:

@@ -44,12 +44,13 @@ class Turned:
 @dataclass(frozen=True)
 class WonAndLost:
     """The images on which the two differ, the clearest first; `wrong` are those that the challenger gets wrong, where
-    there is no champion to compare with. `meant` are the scores from which the boxes of both count, of detectors."""
+    there is none to compare with (`compared`). `meant` are, of detectors, the scores from which boxes count."""
 
     won: Sequence[Turned] = ()
     lost: Sequence[Turned] = ()
     wrong: Sequence[Turned] = ()
     meant: tuple[float, float] | None = None
+    compared: bool = True
 
 
 def won_and_lost(
@@ -80,7 +81,7 @@ def won_and_lost(
 
     meant = (least[CHALLENGER], least[CHAMPION]) if detects else None
     if not compared:
-        return WonAndLost(wrong=images(gain < 0), meant=meant)
+        return WonAndLost(wrong=images(gain < 0), meant=meant, compared=False)
     return WonAndLost(images(gain > 0), images(gain < 0), meant=meant)
 
 

@@ -33,7 +33,7 @@ def images_at(lakefs: LakeFSResource, repository: str, commit: str) -> Read:
 def listed(found: WonAndLost, names: Names, how: str) -> Iterator[Block]:
     """The first images of each kind, in words; `how` says how the rest is seen."""
     for title, images in _kinds(found, names):
-        yield Heading(f"{title}: {len(images):,} images")
+        yield Heading(f"{title}: {_counted(images)}")
         if images:
             columns = ("image", "truth", names.challenger, *((names.champion,) if images[0].champion else ()))
             yield Table(columns, tuple(_row(each) for each in images[:LISTED]))
@@ -45,7 +45,7 @@ def pictured(found: WonAndLost, names: Names, read: Read) -> Iterator[Block]:
     for number, (title, images) in enumerate(_kinds(found, names)):
         shown = images[:PICTURED]
         more = f", the {len(shown)} clearest of them here" if len(images) > len(shown) else ""
-        yield Heading(f"{title}: {len(images):,} images{more}")
+        yield Heading(f"{title}: {_counted(images)}{more}")
         if found.meant is not None and not number:
             yield Paragraph(
                 f"{_what_counts(found, names)} Green boxes are the truth, red ones what a model sees."
@@ -60,7 +60,7 @@ def _what_counts(found: WonAndLost, names: Names) -> str:
     if found.meant is None:
         return ""
     counted = f"boxes of a score of {found.meant[0]:g} and more"
-    if found.wrong:
+    if not found.compared:
         return f"Errors are truths not found, and boxes too many; {counted} count."
     others = "" if found.meant[0] == found.meant[1] else f" ({names.champion}: of {found.meant[1]:g})"
     return (
@@ -93,11 +93,15 @@ def of_evidence(registry: Registry, evidence: Evidence) -> tuple[WonAndLost, Nam
 
 
 def _kinds(found: WonAndLost, names: Names) -> Iterator[tuple[str, Sequence[Turned]]]:
-    if found.wrong:
+    if not found.compared:
         yield f"Answered wrongly by {names.challenger}", found.wrong
         return
     yield f"Won by {names.challenger} against {names.champion}", found.won
     yield f"Lost by {names.challenger} against {names.champion}", found.lost
+
+
+def _counted(images: Sequence[Turned]) -> str:
+    return f"{len(images):,} {'image' if len(images) == 1 else 'images'}"
 
 
 def _row(image: Turned) -> tuple[str, ...]:
