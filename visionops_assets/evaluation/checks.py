@@ -1,4 +1,4 @@
-"""The gate, shown: the verdict is data; the check says what it is, and stops a decision that did not pass."""
+"""The gate, shown: the verdict is data, and the check says what it is; `champion` asks the verdict, not the check."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,9 @@ def evaluation_checks(project: Project, evaluation: dg.AssetsDefinition) -> list
         blocking=True,
         partitions_def=dataset_versions(project.project),
         description=(
-            "The gate: honest statistics on one holdout. FAIL and INSUFFICIENT stop a decision; a what-if only warns."
+            "The gate: honest statistics on one holdout. What FAIL and INSUFFICIENT stop is `champion`, which asks the "
+            "stored decision itself: a refusal is a warning, since nothing went wrong. Where there is no verdict "
+            "nothing goes on."
         ),
     )
     def beats_champion(
@@ -43,7 +45,7 @@ def evaluation_checks(project: Project, evaluation: dg.AssetsDefinition) -> list
             context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: OUTCOMES[verdict.verdict]})
         return dg.AssetCheckResult(
             passed=passed,
-            severity=dg.AssetCheckSeverity.ERROR if kind == "decision" else dg.AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.WARN,
             description=verdict.summary(),
             metadata=gate_metadata(verdict),
         )

@@ -33,10 +33,12 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
     @dg.asset(
         **versioned(project, "champion", ["mlflow"]),
         deps=[evaluation],
+        # Where nothing is to be promoted nothing failed: Dagster shows what a failed run had planned in red.
+        output_required=False,
         description=(
             "The registered version that this dataset version's challenger became. It reads the stored decision "
             "itself: nothing but a PASS against the present champion, or a recorded override, changes the alias. Last "
-            "it materialises `in_production`."
+            "it materialises `in_production`. A decision that promotes nothing leaves it as it is."
         ),
     )
     def champion(
@@ -51,7 +53,12 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
         from visionops_assets.promotion.promote import promote
         from visionops_assets.refusals import ApprovalNeeded, OnHold
 
+        deciding = run_tags.kind_of_run(context.run.tags) == "decision"
         with clear_failures(context):
+            # Said by the check of this run, and no more than a reason to ask for nothing: what promotes asks itself.
+            if deciding and _outcome(context) in (run_tags.REFUSED, run_tags.INSUFFICIENT):
+                context.log.info("The challenger did not pass: what is in production stays.")
+                return
             identity, run_id = _decision(
                 registry, artifacts, project.project, context.partition_key, config.verdict
             )
@@ -66,11 +73,14 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
                     approval=project.gate.approval,
                     on_step=context.log.info,
                 )
-            except (ApprovalNeeded, OnHold):
+            except (ApprovalNeeded, OnHold) as error:
                 context.instance.add_run_tags(
                     context.run.run_id, {run_tags.OUTCOME: run_tags.AWAITING_APPROVAL}
                 )
-                raise
+                if not deciding:
+                    raise
+                context.log.warning(str(error))
+                return
             decision = listed_decision(registry.models.get(project.project).tags, project.project, identity)
             metadata = champion_metadata(registry, project, change, decision)
         yield dg.MaterializeResult(
@@ -126,6 +136,11 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
         )
 
     return in_production
+
+
+def _outcome(context: dg.AssetExecutionContext) -> str | None:
+    run = context.instance.get_run_by_id(context.run.run_id)
+    return run.tags.get(run_tags.OUTCOME) if run is not None else None
 
 
 def _decision(
