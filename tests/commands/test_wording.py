@@ -1,12 +1,20 @@
 """What a command says is said once, and its help wraps where the terminal ends."""
 
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import typer
 
+from resources import home
 from visionops.command_line import app
+from visionops_assets.dataset.findings import Finding, findings_in_words, findings_table
 from visionops_assets.dataset.manifest_diff import _counted
 from visionops_assets.run_reason import in_words
 
@@ -48,3 +56,44 @@ def test_the_help_of_every_command_is_there_and_its_paragraphs_flow() -> None:
     for name, text in found.items():
         assert text, f"{name} has no help"
         assert all("\n" not in paragraph for paragraph in text.split("\n\n")), name
+
+
+def test_the_version_is_said_without_a_home_and_nothing_is_made(tmp_path: Path) -> None:
+    environment = {**os.environ, "VISIONOPS_HOME": str(tmp_path / "home")}
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "visionops", "--version"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == f"visionops {importlib.metadata.version('visionops')}\n"
+    imported = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines()}
+    assert not imported & {"torch", "dagster", "mlflow", "pandas", "evidently"}
+    assert not (tmp_path / "home").exists()
+
+
+def test_one_finding_about_many_images_is_not_counted_as_one() -> None:
+    about_many = Finding(
+        "named as written", "0.png", "is called '0': 120 names of images differ", "so", "WARN"
+    )
+    told = findings_in_words(
+        findings_table([about_many, Finding("complete", "1.png", "is not there", "add it")])
+    )
+    assert "WARN named as written\n" in told and "ERROR complete\n" in told
+    both = findings_in_words(
+        findings_table([Finding("complete", f"{n}.png", "is gone", "add") for n in (1, 2)])
+    )
+    assert both.startswith("ERROR complete: 2\n")
+
+
+# The page on devices is about another command, on another machine.
+PAGES = sorted(set(home.ROOT.glob("docs/*.md")) - {home.ROOT / "docs/delivery.md"})
+
+
+@pytest.mark.parametrize("page", [home.ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_a_page_with_commands_says_how_they_are_found(page: Path) -> None:
+    text = page.read_text()
+    assert ".venv/bin/visionops" not in text, "one way of writing it: visionops"
+    if re.search(r"(`|^)visionops [a-z]", text, re.MULTILINE):
+        assert ". .venv/bin/activate" in text
