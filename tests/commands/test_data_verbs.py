@@ -1,12 +1,16 @@
 """Batches by hand: retract one, and read a dataset version's images again."""
 
+from pathlib import Path
+
 import pytest
 from desk import Desk
 from typer.testing import CliRunner
 
+from tests.dataset.as_people_have_it import Files, coco
 from tests.world import shapes_project
 from visionops_assets.dataset.annotations import read_annotations, write_annotations
 from visionops_assets.dataset.layout import annotations_path
+from visionops_assets.dataset.publishing import BatchRefused
 from visionops_assets.dataset.retraction import RetractionRefused
 from visionops_assets.dataset.version import EmptyVersion, read_version
 from visionops_assets.refusals import ReasonMissing
@@ -125,3 +129,17 @@ def failing(desk: Desk, *arguments: str) -> tuple[int, str]:
 
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     return result.exit_code, result.stdout
+
+
+def test_boxes_are_no_batch_of_a_project_of_whole_images(desk: Desk, tmp_path: Path):
+    files = Files(tmp_path / "boxes")
+    files.images(*(f"images/{n}.png" for n in range(4)))
+    first, second = desk.world.project.classes[:2]
+    entries = [(n, f"{n}.png", 32, 24) for n in range(4)]
+    boxes = [(n, 1 + n % 2, [2, 3, 10, 8]) for n in range(4)]
+    files.json("instances.json", coco(entries, boxes, [(1, first), (2, second)]))
+    for more in ((), ("--leave-out-errors",)):
+        with pytest.raises(BatchRefused, match="the source: has boxes; the project learns from") as refused:
+            desk.run("import", "shapes", str(files.root), "--batch", "boxes", *more)
+        assert "publishes the rest" not in str(refused.value)
+    assert batches_on_main(desk) == []

@@ -15,7 +15,7 @@ SHOWN: dict[str, tuple[str, frozenset[str]]] = {
         "No image is too small, too large or too long.",
         frozenset({"measures"}),
     ),
-    "labels_known": ("Every label is a class of the project.", frozenset({"labels known"})),
+    "labels_known": ("Every label is a class of the project.", frozenset({"labels known", "of the task"})),
     "boxes_inside": ("Every box has an area and lies inside its image.", frozenset({"boxes"})),
     "exact_duplicates": ("No image is there twice.", frozenset({"no copies"})),
     "near_duplicates": (

@@ -8,9 +8,10 @@ import pandas as pd
 from resources.escaping import LONGEST_NAME, one_line
 
 Severity = Literal["ERROR", "WARN"]
-# What a finding names that concerns a source as a whole, and the check for a source of boxes without one.
+# What a finding names that concerns a source as a whole, and the checks for a source of boxes without one, and for
+# one of another task than the project's.
 WHOLE = "the source"
-ANY_ANNOTATED = "any annotated"
+ANY_ANNOTATED, OF_THE_TASK = "any annotated", "of the task"
 
 
 class Finding(NamedTuple):

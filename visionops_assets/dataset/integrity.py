@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from edge.decode import decode_whole
 from edge.image_header import UnreadableImage
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.dataset.findings import OF_THE_TASK, WHOLE, Finding, findings_table
 from visionops_assets.dataset.manifest_diff import labels_of
 
 
@@ -27,6 +27,18 @@ def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
         Finding("labels known", path, f"has the unknown label {label!r}", why)
         for path, label in zip(table["path"].iloc[unknown.index], unknown, strict=True)
     )
+
+
+def check_task(columns: Sequence[str], task: str) -> pd.DataFrame:
+    """The annotations, by their columns, are those of the project's task: of boxes and labels of whole images only one
+    can be trained on."""
+    detects = "boxes" in columns
+    if detects == (task == "detection"):
+        return findings_table([])
+    what = "has boxes" if detects else "has a label for each image"
+    wanted = "boxes (task: detection)" if task == "detection" else "labels of whole images"
+    why = f"the project learns from {wanted}: give such a source, or make a project for this one with `visionops init`"
+    return findings_table([Finding(OF_THE_TASK, WHOLE, what, why)])
 
 
 def check_groups_whole(table: pd.DataFrame) -> pd.DataFrame:

@@ -24,8 +24,8 @@ from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.findings_file import FORMAT, all_columns, for_spreadsheets, write_findings
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.sums import SplitSums, Sums
-from visionops_assets.dataset.ingest import BatchPlan, plan_batch
-from visionops_assets.dataset.integrity import check_holdout_groups
+from visionops_assets.dataset.ingest import OF_ALL, BatchPlan, plan_batch
+from visionops_assets.dataset.integrity import check_holdout_groups, check_task
 from visionops_assets.dataset.layout import findings_path, images_prefix, ingest_branch
 from visionops_assets.dataset.manifest import read_manifest
 from visionops_assets.dataset.neighbours import Claims, check_apart, check_owner, claims_of_others
@@ -108,12 +108,13 @@ class Publisher:
             plan = plan.also(self._of_others(plan, claims))
             branch = self._write(plan, base, self._where(source, address, claims, plan.source.linked), claims)
             if not plan.ok:
+                errors = plan.findings[plan.findings["severity"] == "ERROR"]
+                rest = "" if errors["check"].isin(OF_ALL).any() else "; --leave-out-errors publishes the rest"
                 raise BatchRefused(
                     f"batch {batch} is refused, {MAIN} is as it was:\n"
                     f"{findings_in_words(plan.findings, lines=LINES)}\n{plan.sums.in_words()}\n"
                     f"It lies on branch {branch} of {repository}. `visionops findings {self.project.project} {batch} "
-                    "--html FOLDER` shows all that was found. Correct it and import it again; --leave-out-errors "
-                    "publishes the rest.",
+                    f"--html FOLDER` shows all that was found. Correct it and import it again{rest}.",
                     branch,
                     len(plan.uploads),
                     plan.findings,
@@ -159,7 +160,8 @@ class Publisher:
             share=project.splits.holdout,
             slices=project.gate.slices,
         )
-        return plan.also([few])
+        of_task = [check_task(plan.annotations.column_names, project.task)] if len(plan.annotations) else []
+        return plan.also([few, *of_task])
 
     def _of_others(self, plan: BatchPlan, claims: Claims) -> Iterator[pd.DataFrame]:
         yield check_apart(plan.batch, plan.annotations, claims, self.neighbours)

@@ -313,8 +313,8 @@ def _nothing_annotated(one: Resolved, stated: Stated, empty_is_answer: bool) -> 
     said = one.annotations or stated.unlabelled == "background"
     if said or not images or (len(one.images) and (empty_is_answer or not one.images.detects)):
         return
-    what = f"has no annotation: not one of its {images:,} images is labelled"
-    why = "label them; where all of them are scenes without an object, say so with --unlabelled background"
+    what = f"has no annotation on any of its {images:,} images"
+    why = "label them, or say --unlabelled background where all of them are scenes without an object"
     yield Finding(ANY_ANNOTATED, WHOLE, what, why)
 
 
