@@ -116,6 +116,18 @@ def test_no_reader_ever_gets_what_a_neighbour_swaps_in(source: Path, secret: Pat
     assert seen <= {b"mine"}
 
 
+def test_a_source_that_fits_no_format_names_the_link_that_may_be_why(tmp_path: Path):
+    files = Files(tmp_path / "data")
+    files.images("0.png")
+    (tmp_path / "labels.csv").write_text("path,label\n0.png,cat\n")
+    (files.root / "labels.csv").symlink_to(tmp_path / "labels.csv")
+    with pytest.raises(
+        SourceError, match=r"labels\.csv is a link that leads out of the source: .*--follow-links"
+    ):
+        read_source(files.root)
+    assert len(read_source(files.root, Stated(follow_links=True)).images) == 1
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_pipes_and_devices_keep_nobody_waiting(source: Path, make: Callable[[Path], None], patient: None):
     make(source / "image.png")

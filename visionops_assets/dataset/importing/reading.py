@@ -39,7 +39,7 @@ from visionops_assets.dataset.importing.listing import (
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.resolving import Resolved, resolved
 from visionops_assets.dataset.importing.said import Made, Said
-from visionops_assets.dataset.importing.source import Recognised, Source, SourceError
+from visionops_assets.dataset.importing.source import Recognised, Source, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import Entry, Folder
 from visionops_assets.dataset.importing.stated_splits import split_of
 from visionops_assets.dataset.importing.sums import Sums
@@ -202,11 +202,17 @@ def _instead(listing: Listing) -> str:
     kinds = Counter(kind_of_file(name) for name in listing.others)
     if len(listing.images):
         kinds["images"] = len(listing.images)
+    link = next(
+        (f"; {quoted(each.image, plain=True)} {each.what}: {each.why}" for each in listing.link_findings()),
+        "",
+    )
     if not kinds:
-        return ": it holds no files"
+        return f": it holds no files{link}"
     first = next((name for name in listing.others if kind_of_file(name) in foreign.NOT_READ), None)
     reason = f" ({first} {foreign.NOT_READ[kind_of_file(first)]})" if first else ""
-    return ": it holds " + ", ".join(f"{times:,} {kind}" for kind, times in kinds.most_common(5)) + reason
+    return (
+        ": it holds " + ", ".join(f"{times:,} {kind}" for kind, times in kinds.most_common(5)) + reason + link
+    )
 
 
 def _read(
