@@ -123,6 +123,11 @@ def altered_xml(generator: random.Random, content: bytes) -> bytes:
     return ElementTree.tostring(root)
 
 
+def behind_its_footer(content: bytes) -> Within:
+    """A Parquet file altered but for the end, which says where its footer begins."""
+    return lambda generator: mutated(generator, [content[:-8]]) + content[-8:]
+
+
 @contextmanager
 def kept(data: bytes, name: str) -> Iterator[None]:
     """Keep an input that fails, and say where."""

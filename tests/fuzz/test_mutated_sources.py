@@ -16,7 +16,16 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mutation import Within, all_hold, altered_json, altered_xml, bounded_memory, many, mutated
+from mutation import (
+    Within,
+    all_hold,
+    altered_json,
+    altered_xml,
+    behind_its_footer,
+    bounded_memory,
+    many,
+    mutated,
+)
 from PIL import Image
 
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
@@ -172,11 +181,6 @@ STUDIO = json.dumps(
 CORNERS = b"path,label,xmin,ymin,xmax,ymax\n0.png,cat,1,2,9,8\n1.png,dog,0,0,5,5\n"
 TABLE = b"path,label,split,group\n0.png,cat,train,a\n1.png,dog,val,b\n2.png,cat,,c\n"
 BOXES = b"0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n"
-
-
-def behind_its_footer(content: bytes) -> Within:
-    """A Parquet file altered but for the end, which says where its footer begins."""
-    return lambda generator: mutated(generator, [content[:-8]]) + content[-8:]
 
 
 def as_json(content: bytes) -> Within:

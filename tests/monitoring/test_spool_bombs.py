@@ -19,8 +19,7 @@ from resources.lakefs import LakeFSResource
 from resources.spool import Spool
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.inference_log import FORMAT, FORMAT_KEY, TASK_KEY, spool_schema
-from visionops_assets.monitoring.spool_reader import SpoolReader, spool_reader
-from visionops_assets.monitoring.spooled import UnusableFile
+from visionops_assets.monitoring.spool_reader import SpoolReader
 
 SMALL = 1 << 20
 
@@ -94,18 +93,6 @@ def test_bombs_are_set_aside_with_a_finding_and_the_other_files_are_taken(
     assert all(len(what) < 300 and "\n" not in what for what in found.findings["what"])
     assert spool.files("shapes") == []
     assert pa.total_allocated_bytes() - before < 64 << 20
-
-
-def test_bytes_that_were_altered_are_read_or_refused_and_nothing_else() -> None:
-    content, generator = file_of(*(row(number) for number in range(20))), np.random.default_rng(0)
-    for _ in range(100):
-        altered = bytearray(content)
-        for place in generator.integers(0, len(content), generator.integers(1, 6)):
-            altered[place] = generator.integers(256)
-        try:
-            spool_reader().read(bytes(altered), "classification")
-        except UnusableFile as error:
-            assert len(str(error).splitlines()) == 1
 
 
 def test_a_reader_that_is_ended_by_a_file_is_replaced_and_sees_no_secret(
