@@ -104,17 +104,21 @@ def _annotations(registry: Registry, version: ModelVersion) -> tuple[str, str] |
 
 
 def require_agreement(registry: Registry, model: RegisteredModel, group: str = EVERYWHERE) -> None:
-    """Raise `ChampionUnclear` where the history names another champion than MLflow, or MLflow one that is not ours."""
+    """Raise `ChampionUnclear` where the history names another champion than MLflow, or MLflow one that is not ours.
+
+    A group without a champion of its own runs what all do: then that has to be clear, too.
+    """
     files = partial(lacking, registry)
-    now = production(model, group)
-    found = _of_production(model, now, files) if now.foreign else None
-    if found is not None:
-        raise ChampionUnclear(found.sentence())
-    if now.version is not None and not registry.models.version(model.project, now.version).weights_sha256:
-        raise ChampionUnclear(
-            f"version {now.version} of {model.project} is champion and has no tag {TAG_WEIGHTS}; "
-            f"{way_back(model, group, files, without=now.version)}"
-        )
+    for each in dict.fromkeys([group] if alias_of(group) in model.aliases else [group, EVERYWHERE]):
+        now = production(model, each)
+        found = _of_production(model, now, files) if now.foreign else None
+        if found is not None:
+            raise ChampionUnclear(found.sentence())
+        if now.version is not None and not registry.models.version(model.project, now.version).weights_sha256:
+            raise ChampionUnclear(
+                f"version {now.version} of {model.project} is champion and has no tag {TAG_WEIGHTS}; "
+                f"{way_back(model, each, files, without=now.version)}"
+            )
 
 
 def lacking(registry: Registry, version: ModelVersion) -> str | None:

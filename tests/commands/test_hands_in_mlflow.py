@@ -22,6 +22,7 @@ from visionops import services
 from visionops.doctor import diagnose
 from visionops_assets.history import production
 from visionops_assets.monitoring.prediction import NothingInProduction
+from visionops_assets.refusals import ChampionUnclear
 
 ALIAS = alias_of("all")
 
@@ -107,6 +108,9 @@ def test_the_next_challenger_is_no_first_champion_where_the_history_names_one(de
         assert desk.world.champion() is None
         with pytest.raises(NothingInProduction, match=f"visionops rollback shapes --to {number} --why"):
             desk.run("predict", "shapes", image)
+        # A group that runs what all do is told the same.
+        with pytest.raises(ChampionUnclear, match=f"visionops rollback shapes --to {number} --why"):
+            desk.run("fleet", "publish", "shapes", "--group", "line-1")
         (command,) = ways_back(told)
         assert "on hold" not in desk.run(*command)
         state = desk.json("status", "shapes")

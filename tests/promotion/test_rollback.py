@@ -143,3 +143,16 @@ def test_a_group_that_is_retired_runs_what_all_runs_and_nothing_else_changes(wor
     with pytest.raises(NothingToRollBackTo):
         retire(world, project=PROJECT, who="ada", why="moved", when=hour(6), group="line-9")
     assert production(model).version == 3 and not production(model).on_hold
+
+
+def test_a_group_without_a_champion_of_its_own_is_unclear_where_that_of_all_is(world: FakeRegistry) -> None:
+    model = world.models.get(PROJECT)
+    assert champion_of(world, model, "line-4") == champion_of(world, model)
+    world.models.delete_alias(PROJECT, "champion")
+    model = world.models.get(PROJECT)
+    with pytest.raises(ChampionUnclear, match=r"removed by hand.*`visionops rollback digits --to 3 --why"):
+        champion_of(world, model, "line-4")
+    # One that has its own runs that.
+    world.models.set_alias(PROJECT, "champion-line-4", 2)
+    with pytest.raises(ChampionUnclear, match=r"champion-line-4 .* was set by hand to version 2"):
+        champion_of(world, world.models.get(PROJECT), "line-4")
