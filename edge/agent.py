@@ -14,12 +14,13 @@ from typing import Any
 
 from edge import __version__, machine, states
 from edge.answering import Answering
-from edge.engines import CPU, Engine, Prepare, prepare_in_a_process, tolerated
+from edge.engines import CPU, Engine, Prepare, ProcessBuild, tolerated
 from edge.fetch import Client, NoSpace, Paused, Unreachable, WrongDigest
 from edge.files import Files
 from edge.formats import GOLDEN, MODEL, Assignment, Manifest, arm_of
 from edge.kept import Kept
 from edge.outbox import Reporter
+from edge.preparing import Preparing
 from edge.runner import OpenRunner, ProcessRunner, examine_in_a_process
 from edge.state_file import Bundle, State
 from edge.states import Assigned
@@ -48,7 +49,7 @@ class Agent:
         open_runner: OpenRunner = ProcessRunner,
         examine: Examine = examine_in_a_process,
         provider: str = CPU,
-        prepare: Prepare = prepare_in_a_process,
+        prepare: Prepare = ProcessBuild,
         threads: int = 1,
         lock_file: Path | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
@@ -58,15 +59,18 @@ class Agent:
         """Raises `StateError` for a state that another agent wrote."""
         self._files, self._device, self._trust, self._client = files, device, trust, client
         self._reporter, self._examine, self._lock_file = reporter, examine, lock_file
-        self._prepare_model = prepare
         self._now, self._synchronised, self._facts = now, synchronised, facts
         self._own_kbps = client.max_kbps
         self._arm = "control"
         self._looked = monotonic()
-        # A download waits for a look that is due.
+        # A download or a build waits for a look that is due.
         self.paused = False
+        self._closed = False
         self.kept = Kept(files, group, now, provider)
         self.answering = Answering(self.kept, device, open_runner, threads)
+        self._preparing = Preparing(
+            self.kept, prepare, self._examined, self._look_is_not_due, self.answering.reopen
+        )
 
     @property
     def state(self) -> State:
@@ -119,8 +123,8 @@ class Agent:
         if self.state.phase == "DOWNLOAD" and candidate is not None:
             return self._download(candidate)
         if self.state.phase == "PREPARE" and candidate is not None:
-            self._prepare(candidate)
-            return True
+            self.paused = not self._preparing.candidate(candidate)
+            return not self.paused
         if self.state.phase == "SELFTEST" and candidate is not None:
             self._test(candidate)
             return True
@@ -130,9 +134,12 @@ class Agent:
     def settle(self) -> None:
         """Advance as far as it goes without an image."""
         self.paused = False
+        self._preparing.leave_what_nobody_wants()
         while self.advance():
             pass
-        self._prepare_what_serves()
+        self.paused |= not self._preparing.what_serves()
+        if self._closed:
+            self._preparing.end()
         self.kept.tidy()
 
     def answer(self, image: bytes) -> dict[str, Any]:
@@ -202,7 +209,8 @@ class Agent:
         return True
 
     def close(self) -> None:
-        """End what answers."""
+        """End what answers, and soon what another thread fetches or compiles."""
+        self._closed = True
         self.answering.close()
 
     @property
@@ -227,7 +235,7 @@ class Agent:
         )
 
     def _look_is_not_due(self) -> bool:
-        return monotonic() - self._looked < self.poll_every
+        return not self._closed and monotonic() - self._looked < self.poll_every
 
     def _download(self, candidate: Bundle) -> bool:
         """False where a look is due first: hours of a slow line keep no device from news."""
@@ -249,54 +257,6 @@ class Agent:
         prepare = not self.kept.engines.has(candidate)
         self.kept.change(lambda state: states.fetched(state, self._now(), prepare=prepare))
         return True
-
-    def _prepare(self, candidate: Bundle) -> None:
-        """Let the provider compile the candidate, while the good model answers."""
-        kept, engines = self.kept, self.kept.engines
-        if engines.has(candidate):
-            kept.change(states.prepared, self._now())
-            return
-        kept.change(states.prepare_starts, engines.name(candidate), self._now())
-        if self.state.phase != "PREPARE":
-            return
-        engine, said = self._compiled(candidate)
-        if said == "":
-            engines.keep(candidate, engine)
-            kept.change(states.prepared, self._now())
-            return
-        engines.discard(engine)
-        if said is not None:
-            kept.change(states.failed, "unprepared", self._now(), said)
-
-    def _prepare_what_serves(self) -> None:
-        """Another runtime or driver, or a bad disk: what answers by the CPU provider gets its engine, tested first."""
-        kept, serving = self.kept, self.state.serving
-        if serving is None or kept.engines.has(serving):
-            self.problems.pop("engine", None)
-            return
-        name = kept.engines.name(serving)
-        without = f"release {serving.release} answers by {CPU}"
-        if not states.may_prepare(self.state, name, self._now()):
-            self.problems.setdefault(
-                "engine", f"{without}: its engine could not be made, and is tried again a day later"
-            )
-            return
-        kept.change(states.prepare_starts, name, self._now())
-        engine, said = self._compiled(serving)
-        if said == "":
-            found = self._examined(serving, engine)
-            said = "its self-test died" if found is None else "" if found[0] is None else found[1]
-        if said != "":
-            kept.engines.discard(engine)
-            self.problems["engine"] = f"{without}: {said or 'its process died'}"
-            return
-        kept.engines.keep(serving, engine)
-        self.problems.pop("engine", None)
-        self.answering.reopen()
-
-    def _compiled(self, bundle: Bundle) -> tuple[Engine, str | None]:
-        engine = self.kept.engines.begin(bundle, f"{self.state.boots}-{self.state.preparing[1]}")
-        return engine, self._prepare_model(self._files.path(f"blobs/{bundle.digest(MODEL)}"), engine)
 
     def _examined(self, bundle: Bundle, engine: Engine | None) -> tuple[str | None, str] | None:
         manifest = self.kept.manifest(bundle)

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Protocol
 
 from edge import machine
 from edge.files import Files
@@ -61,7 +62,23 @@ def from_arguments(given: Sequence[str]) -> Engine | None:
     return Engine(given[0], Path(given[1])) if given else None
 
 
-Prepare = Callable[[Path, Engine], "str | None"]
+class Build(Protocol):
+    """A provider at work on a model."""
+
+    def ended(self, seconds: float) -> bool:
+        """Whether it ended; waited for, but no longer than that."""
+        ...
+
+    def said(self) -> str | None:
+        """Of one that ended: why it cannot be compiled, empty where it was; None if its process died."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+Prepare = Callable[[Path, Engine], Build]
 
 
 class Engines:
@@ -71,6 +88,7 @@ class Engines:
         self, files: Files, provider: str, made_for: Callable[[], str] = machine.engine_identity
     ) -> None:
         self._files, self.provider, self._made_for = files, provider, made_for
+        self._begun: set[str] = set()
 
     @property
     def needed(self) -> bool:
@@ -99,8 +117,9 @@ class Engines:
 
     def begin(self, bundle: Bundle, attempt: str) -> Engine:
         """A folder that no other attempt writes to, not even one that outlived its agent."""
-        folder = f"{_FOLDER}/{self.name(bundle)}.{attempt}"
-        return Engine(self.provider, self._files.folder(folder))
+        folder = f"{self.name(bundle)}.{attempt}"
+        self._begun.add(folder)
+        return Engine(self.provider, self._files.folder(f"{_FOLDER}/{folder}"))
 
     def keep(self, bundle: Bundle, engine: Engine) -> None:
         """What was made is whole: it is durable before its record says so."""
@@ -111,9 +130,11 @@ class Engines:
             "files": {name: self._files.sha256(f"{folder}/{name}") for name in found},
         }
         self._files.write(f"{_FOLDER}/{self.name(bundle)}.json", json.dumps(record).encode())
+        self._begun.discard(engine.folder.name)
 
     def discard(self, engine: Engine) -> None:
         """What was begun is not to be kept."""
+        self._begun.discard(engine.folder.name)
         self._files.remove_tree(f"{_FOLDER}/{engine.folder.name}")
 
     def drop(self, bundle: Bundle) -> None:
@@ -121,11 +142,11 @@ class Engines:
         self._files.remove(f"{_FOLDER}/{self.name(bundle)}.json")
 
     def tidy(self, held: Iterable[Bundle]) -> None:
-        """Remove the engines of models that are gone, and of runtimes that are, and what was begun."""
+        """Remove the engines of models that are gone, and of runtimes that are, and what others began."""
         if not self._files.path(_FOLDER).is_dir():
             return
         records = {f"{self.name(each)}.json": self._record(each) for each in held} if self.needed else {}
-        folders = {str(record["folder"]) for record in records.values() if record is not None}
+        folders = {str(record["folder"]) for record in records.values() if record is not None} | self._begun
         for name in self._files.names(_FOLDER):
             if name not in records:
                 self._files.remove(f"{_FOLDER}/{name}")
@@ -149,25 +170,58 @@ def tolerated(golden: Mapping[str, Any], engine: Engine | None) -> dict[str, Any
     return {**{name: value for name, value in golden.items() if name != "providers"}, **here}
 
 
-def prepare_in_a_process(model: Path, engine: Engine) -> str | None:
-    """Let a provider compile a model. Why it cannot, empty where it did; None if its process died."""
-    # Closed when this process is gone, however it ended: no build outlives its agent.
-    ours, theirs = os.pipe()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "edge.engines", str(model), *to_arguments(engine)],
-            stdin=ours,
-            stdout=subprocess.PIPE,
-            timeout=PREPARE_SECONDS,
-            cwd=str(Path(__file__).resolve().parent.parent),
-            check=False,
-        )
-        return str(json.loads(done.stdout.splitlines()[-1])) if done.returncode == 0 else None
-    except (subprocess.TimeoutExpired, ValueError, IndexError):
-        return None
-    finally:
-        os.close(ours)
-        os.close(theirs)
+class ProcessBuild:
+    """A provider compiles a model in a process of its own, which ends with this one, however that ends."""
+
+    def __init__(self, model: Path, engine: Engine) -> None:
+        # Closed when this process is gone: no build outlives its agent.
+        ours, self._held = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge.engines", str(model), *to_arguments(engine)],
+                stdin=ours,
+                stdout=subprocess.PIPE,
+                cwd=str(Path(__file__).resolve().parent.parent),
+            )
+        except OSError:
+            os.close(self._held)
+            raise
+        finally:
+            os.close(ours)
+        self._until = monotonic() + PREPARE_SECONDS
+        self._told: bytes | None = None
+
+    def ended(self, seconds: float) -> bool:
+        """As `Build`. What it says fits into the pipe."""
+        if self._told is None:
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                if monotonic() < self._until:
+                    return False
+            self._end()
+        return True
+
+    def said(self) -> str | None:
+        """As `Build`."""
+        try:
+            return (
+                str(json.loads((self._told or b"").splitlines()[-1]))
+                if self._process.returncode == 0
+                else None
+            )
+        except (ValueError, IndexError):
+            return None
+
+    def close(self) -> None:
+        """As `Build`."""
+        if self._told is None:
+            self._end()
+
+    def _end(self) -> None:
+        os.close(self._held)
+        self._process.kill()
+        self._told, _ = self._process.communicate()
 
 
 def compiled(model: Path, engine: Engine) -> str:

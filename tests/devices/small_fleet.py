@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from edge.agent import Agent
-from edge.engines import CPU, prepare_in_a_process
+from edge.engines import CPU, ProcessBuild
 from edge.fetch import Client
 from edge.files import Files, System
 from edge.formats import GOLDEN, MODEL, canonical
@@ -63,6 +64,7 @@ def onnx_file(seed: int, *, padding: int = 0) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
+@cache
 def frame(seed: int = 0) -> bytes:
     """An image as a camera writes it."""
     pixels = np.random.default_rng(seed).integers(0, 255, (8, 8), dtype=np.uint8)
@@ -165,7 +167,7 @@ class Device:
     open_runner: Callable[..., Any] = OpenedHere
     examine: Callable[..., Any] = examine
     provider: str = CPU
-    prepare: Callable[..., Any] = prepare_in_a_process
+    prepare: Callable[..., Any] = ProcessBuild
     facts: Mapping[str, Any] = field(
         default_factory=lambda: {
             "onnxruntime": "1.32.0",

@@ -13,7 +13,7 @@ import pytest
 
 from edge import engines
 from edge.agent import Agent
-from edge.engines import CPU, Engine, Engines, compiled, prepare_in_a_process, tolerated
+from edge.engines import CPU, Engine, Engines, ProcessBuild, compiled, tolerated
 from edge.files import Files, System
 from edge.runner import OpenedHere, RunnerDied
 from edge.selftest import examine
@@ -21,6 +21,24 @@ from tests.devices.broken_disks import Killed, KilledAt, PowerCut
 from tests.devices.small_fleet import Bundle, Device, Fleet, frame, onnx_file, update
 
 PROVIDER = "TensorrtExecutionProvider"
+
+
+@dataclass
+class Done:
+    """A build that has ended, or that does not until it is let."""
+
+    instead: str | None = ""
+    under_way: bool = False
+    closed: bool = False
+
+    def ended(self, _: float) -> bool:
+        return not self.under_way
+
+    def said(self) -> str | None:
+        return self.instead
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @dataclass
@@ -32,15 +50,19 @@ class Compiler:
     opened: list[bool] = field(default_factory=list)
     # What it answers instead of compiling: a refusal, or None for a process that died.
     instead: Callable[[], str | None] | None = None
+    # Whether builds end at once, and those that were begun.
+    slow: bool = False
+    builds: list[Done] = field(default_factory=list)
 
-    def prepare(self, model: Path, engine: Engine) -> str | None:
+    def prepare(self, model: Path, engine: Engine) -> Done:
         self.made.append(model.name)
         (engine.folder / "plans").mkdir()
         self.system.write(engine.folder / "plans" / "one.engine", model.name.encode() * 20)
         if self.instead is not None:
-            return self.instead()
+            return Done(self.instead())
         self.system.write(engine.folder / "profile", b"half precision")
-        return ""
+        self.builds.append(Done(under_way=self.slow))
+        return self.builds[-1]
 
     def open(self, model: Path, threads: int, engine: Engine | None = None) -> OpenedHere:
         self.opened.append(engine is not None)
@@ -275,12 +297,79 @@ def test_a_provider_that_this_runtime_lacks_is_named(tmp_path: Path) -> None:
     assert "does not run it by CUDAExecutionProvider" in said
 
 
-def test_a_model_is_compiled_in_a_process_that_does_not_outlive_its_agent(tmp_path: Path) -> None:
+def test_a_build_of_hours_keeps_a_device_neither_from_news_nor_from_reports(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 100_000, 100))
+    monkeypatch.setattr("edge.agent.monotonic", lambda: float(next(seconds)))
+    provider = Compiler()
+    device = provider.device(fleet)
+    agent = device.start()
+    update(agent)
+    provider.slow = True
+    second = fleet.bundle(2)
+    fleet.publish(second, poll_every=300)
+    for _ in range(3):
+        agent.look()
+        agent.settle()
+        agent.deliver()
+        # It ends because a look is due, and what is being made goes on, counted once.
+        assert agent.paused and agent.state.phase == "PREPARE"
+        assert agent.state.preparing[1] == 1 and len(provider.builds) == 2
+        assert agent.answer(frame())["model"]["release"] == 1
+        assert device.events()[-1]["event"] == "assigned"
+        assert len(engine_folders(agent)) == 2
+    # News in the middle: nobody wants it any more.
+    fleet.assign(base={"bundle": agent.state.good.id, "release": 1})  # type: ignore[union-attr]
+    agent.look()
+    agent.settle()
+    assert provider.builds[-1].closed and not agent.paused
+    assert len(engine_folders(agent)) == 1 and agent.state.phase == "IDLE"
+    fleet.publish(second, poll_every=300)
+    agent.look()
+    agent.settle()
+    provider.builds[-1].under_way = False
+    update(agent)
+    assert agent.state.good is not None and agent.state.good.release == 2 and len(provider.builds) == 3
+    assert not agent.problems
+
+
+def test_a_candidates_build_comes_before_that_of_what_serves_and_ends_with_the_agent(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(0, 100_000, 100))
+    monkeypatch.setattr("edge.agent.monotonic", lambda: float(next(seconds)))
+    provider = Compiler()
+    update(provider.device(fleet).start())
+    monkeypatch.setattr("edge.machine._onnxruntime", lambda: "99.1")
+    provider.slow = True
+    agent = provider.device(fleet).start()
+    agent.look()
+    agent.settle()
+    assert agent.paused and len(provider.builds) == 2
+    fleet.publish(fleet.bundle(2), poll_every=300)
+    agent.look()
+    agent.settle()
+    assert provider.builds[1].closed and not provider.builds[2].closed and agent.paused
+    assert agent.answer(frame())["model"]["release"] == 1
+    agent.close()
+    agent.settle()
+    assert provider.builds[2].closed and len(provider.builds) == 3
+    assert engine_folders(agent) == []
+
+
+def test_a_model_is_compiled_in_a_process_that_does_not_outlive_its_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "model.onnx").write_bytes(onnx_file(1))
     (tmp_path / "engine").mkdir()
-    said = prepare_in_a_process(tmp_path / "model.onnx", Engine("CUDAExecutionProvider", tmp_path / "engine"))
+    engine = Engine("CUDAExecutionProvider", tmp_path / "engine")
+    build = ProcessBuild(tmp_path / "model.onnx", engine)
+    while not build.ended(60):
+        pass
+    said = build.said()
     assert said is not None and "CUDAExecutionProvider" in said
-    # A FIFO in the model's place keeps the process waiting for ever; it ends once its agent is gone.
+    # A FIFO in the model's place keeps the process waiting for ever; it ends once its agent is gone,
     os.mkfifo(tmp_path / "fifo")
     process = subprocess.Popen(
         [sys.executable, "-m", engines.__name__, str(tmp_path / "fifo"), CPU, str(tmp_path / "engine")],
@@ -293,3 +382,9 @@ def test_a_model_is_compiled_in_a_process_that_does_not_outlive_its_agent(tmp_pa
     finally:
         process.kill()
         process.wait()
+    # and, where the agent is there, after hours.
+    build = ProcessBuild(tmp_path / "fifo", engine)
+    assert not build.ended(0)
+    monkeypatch.setattr("edge.engines.monotonic", lambda: 1e12)
+    assert build.ended(0) and build.said() is None
+    build.close()

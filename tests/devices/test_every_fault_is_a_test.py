@@ -103,6 +103,7 @@ CORRECTIONS = {
     "33 golden images, engine caches": (
         "test_a_model_is_compiled_before_the_switch_and_its_engine_goes_with_it",
         "test_killed_at_every_step_while_a_model_is_compiled",
+        "test_a_build_of_hours_keeps_a_device_neither_from_news_nor_from_reports",
         "test_the_cpu_provider_is_prepared_for_nothing",
         "test_a_manifest_says_by_provider_how_far_answers_may_differ",
         "test_a_promoted_version_answers_on_a_device",
