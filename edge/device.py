@@ -21,7 +21,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,10 @@ from edge.trust import Trust
 
 # Seconds between two looks into a folder, and between two attempts to go on with a download.
 FOLDER_EVERY, RETRY_EVERY = 0.2, 15.0
+# Of a folder with so many files that looking takes long, the most of a processor that looking takes.
+LOOKING_SHARE = 0.1
+# The agent waits for no model and no image for longer: who says nothing for so long is stuck.
+STUCK_SECONDS = 3600.0
 _WATCHDOG_EVERY = 5.0
 
 
@@ -62,6 +66,7 @@ class Device:
                 f"{state} is used by another agent: end it, or name another --state"
             ) from error
         self._stop = threading.Event()
+        self._alive = time.monotonic()
         self._thread: threading.Thread | None = None
         files = Files(state)
         # What is wrong with these keeps the device from news, not from answering.
@@ -171,7 +176,8 @@ class Device:
     ) -> None:
         """Answer what the settings' source gives until `stop`; or what the caller's does."""
         sink = sink or self._sink()
-        source = source or self._folder_source()
+        folder = self._folder_source() if source is None else None
+        source = source or folder
         with contextlib.ExitStack() as opened:
             opened.enter_context(self)
             declared = self.settings.source or {}
@@ -191,25 +197,38 @@ class Device:
                     f"{self.settings.device} has no `source` in device.json: it keeps its model current, no more"
                 )
             _notify("READY=1")
-            for _ in self._ticks():
-                if source is not None:
-                    self.agent.attempt("source", lambda: self._answer_all(source, sink))
+            watchdog = threading.Thread(target=self._watched, name="watchdog", daemon=True)
+            watchdog.start()
+            try:
+                while not self._stop.is_set():
+                    self._alive = time.monotonic()
+                    if source is not None:
+                        self.agent.attempt("source", lambda: self._answer_all(source, sink))
+                    rest = folder.look_seconds / LOOKING_SHARE if folder is not None else 0.0
+                    self._stop.wait(max(FOLDER_EVERY, rest))
+            finally:
+                self.stop()
+                watchdog.join()
 
-    def _ticks(self) -> Iterator[None]:
-        told = 0.0
+    def _watched(self) -> None:
+        """While images are answered, however many wait, and however long one takes."""
         while not self._stop.is_set():
-            yield
-            if time.monotonic() - told >= _WATCHDOG_EVERY:
-                told = time.monotonic()
-                _notify("WATCHDOG=1")
-            self._stop.wait(FOLDER_EVERY)
+            self._tell_watchdog()
+            self._stop.wait(_WATCHDOG_EVERY)
+
+    def _tell_watchdog(self) -> None:
+        if time.monotonic() - self._alive < STUCK_SECONDS:
+            _notify("WATCHDOG=1")
 
     def _answer_all(self, source: Source, sink: Sink | None) -> None:
         try:
             for frame in source.frames():
                 if self._stop.is_set():
                     break
+                self._alive = time.monotonic()
                 told = answer_frame(self.agent.answer, frame, _now())
+                if frame.may_grow and "error" in told:
+                    continue
                 if sink is not None:
                     sink(told)
                 source.done(frame)

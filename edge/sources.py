@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import monotonic, time
 from typing import Any, Protocol
 
 from edge.fetch import Client
@@ -21,7 +23,14 @@ ANSWERED = "answered.tsv"
 # Names of files that their writer has not finished.
 _UNFINISHED = (".tmp", ".part", ".new")
 MOST_IMAGE_BYTES = 64 << 20
+# Names of files that are gone, beyond those that are there once more: a folder that is away for a while, such as a
+# mount, must not be answered anew, and a camera that runs for years must not fill the memory.
+MOST_GONE = 10_000
+# Between two writes of what was answered; after a kill so much is answered again.
+WRITTEN_EVERY = 1.0
 CLIENT_SECONDS = 60.0
+# An image that cannot be read and was written to so lately may not be finished: it is looked at again.
+UNFINISHED_SECONDS = 10.0
 
 Answer = Callable[[bytes], "dict[str, Any]"]
 Sink = Callable[[Mapping[str, Any]], None]
@@ -29,12 +38,14 @@ Sink = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True)
 class Frame:
-    """One image as it came; `key` tells it from another of the same name. `refused` says why it is not looked at."""
+    """One image as it came; `key` tells it from another of the same name. `refused` says why it is not looked at;
+    one that `may_grow` waits where it cannot be read."""
 
     name: str
     key: str
     data: bytes
     refused: str | None = None
+    may_grow: bool = False
 
 
 class Source(Protocol):
@@ -54,7 +65,8 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """A folder that a camera writes to. A file is taken when two looks find it alike.
+    """A folder that a camera writes to. A file is taken when two looks find it alike; what cannot be read then may be
+    half of what a slow line brings, and is told once nothing was written to it for `UNFINISHED_SECONDS`.
 
     `then`: `keep` leaves the files and answers each once, `remove` removes what was answered.
     """
@@ -66,11 +78,19 @@ class FolderSource:
         self._seen: dict[str, str] = {}
         self._answered: dict[str, str] = {}
         self._new: list[str] = []
+        self._written = 0.0
+        # How long the last look into the folder took.
+        self.look_seconds = 0.0
         if not self._remove:
             self._recall()
 
     def frames(self) -> Iterator[Frame]:
-        found = {path: key for path, key in self._looks() if self._answered.get(path.name) != key}
+        started = monotonic()
+        there = self._looks()
+        self.look_seconds = monotonic() - started
+        if len(self._answered) > 2 * len(there) + MOST_GONE:
+            self._forget({path.name for path, _ in there})
+        found = {path: key for path, key in there if self._answered.get(path.name) != key}
         alike = [path for path, key in found.items() if self._seen.get(path.name) == key]
         self._seen = {path.name: key for path, key in found.items()}
         for path in alike:
@@ -78,16 +98,33 @@ class FolderSource:
                 yield _frame(path, found[path])
 
     def done(self, frame: Frame) -> None:
-        if self._remove:
-            (self._folder / frame.name).unlink(missing_ok=True)
-            return
         self._answered[frame.name] = frame.key
+        if self._remove:
+            # One that cannot be removed keeps no other from being answered.
+            with contextlib.suppress(OSError):
+                self._clear(frame.name)
+            return
         self._new.append(_line(frame.key, frame.name))
+        if monotonic() - self._written >= WRITTEN_EVERY:
+            self.settled()
 
     def settled(self) -> None:
-        if self._new:
+        """Raises OSError where what was answered can be neither removed nor written down."""
+        if self._remove:
+            for name in list(self._answered):
+                self._clear(name)
+        elif self._new:
             self._files.append(ANSWERED, "".join(self._new).encode(errors="surrogateescape"))
             self._new.clear()
+            self._written = monotonic()
+
+    def _clear(self, name: str) -> None:
+        """Remove what was answered, unless the camera put another picture in its place."""
+        path = self._folder / name
+        with contextlib.suppress(FileNotFoundError):
+            if _key(path.stat()) == self._answered[name]:
+                path.unlink()
+        del self._answered[name]
 
     def _looks(self) -> list[tuple[Path, str]]:
         if not self._folder.is_dir():
@@ -99,23 +136,29 @@ class FolderSource:
             if path.name.startswith(".") or path.name.endswith(_UNFINISHED):
                 continue
             with contextlib.suppress(OSError):
-                stat = path.stat()
-                if path.is_file() and stat.st_size:
-                    found.append((stat.st_mtime_ns, path, f"{stat.st_size}-{stat.st_mtime_ns}"))
+                described = path.stat()
+                if path.is_file() and described.st_size:
+                    found.append((described.st_mtime_ns, path, _key(described)))
         return [(path, key) for _, path, key in sorted(found)]
 
     def _recall(self) -> None:
-        """What was answered of what is still there; the rest is forgotten."""
+        """What an earlier process answered."""
         content = self._files.read(ANSWERED) or b""
-        there = {path.name for path, _ in self._looks()} if self._folder.is_dir() else set()
-        for line in content.decode(errors="surrogateescape").split("\n"):
+        for line in content.decode(errors="surrogateescape").split("\n")[:-1]:
             key, _, written = line.partition("\t")
-            name = written.replace("%0A", "\n").replace("%25", "%")
-            if name in there:
-                self._answered[name] = key
-        if len(self._answered) < content.count(b"\n"):
-            kept = "".join(_line(key, name) for name, key in self._answered.items())
-            self._files.write(ANSWERED, kept.encode(errors="surrogateescape"))
+            self._answered[written.replace("%0A", "\n").replace("%25", "%")] = key
+
+    def _forget(self, there: set[str]) -> None:
+        """Of what was answered keep what is still there."""
+        self._answered = {name: key for name, key in self._answered.items() if name in there}
+        self._new.clear()
+        kept = "".join(_line(key, name) for name, key in self._answered.items())
+        self._files.write(ANSWERED, kept.encode(errors="surrogateescape"))
+
+
+def _key(found: os.stat_result) -> str:
+    """What tells a picture from another of the same name."""
+    return f"{found.st_size}-{found.st_mtime_ns}"
 
 
 def _line(key: str, name: str) -> str:
@@ -127,10 +170,12 @@ def _line(key: str, name: str) -> str:
 def _frame(path: Path, key: str) -> Frame:
     """A file of a folder, no more of it than an image may have. Raises OSError."""
     with path.open("rb") as stream:
+        age = time() - os.fstat(stream.fileno()).st_mtime
         data = stream.read(MOST_IMAGE_BYTES + 1)
     if len(data) > MOST_IMAGE_BYTES:
         return Frame(path.name, key, b"", f"the image has more than {MOST_IMAGE_BYTES >> 20} MiB")
-    return Frame(path.name, key, data)
+    # A clock that is behind must not hold a picture for ever.
+    return Frame(path.name, key, data, may_grow=0 <= age < UNFINISHED_SECONDS)
 
 
 def answer_frame(answer: Answer, frame: Frame, at: str) -> dict[str, Any]:

@@ -1,16 +1,22 @@
 """Images in and answers out: folders that a camera writes to, and sinks that fill or fail."""
 
+import contextlib
 import json
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge.device import STUCK_SECONDS
 from edge.device import Device as Running
 from edge.fetch import Client, Unreachable
 from edge.files import Files
+from edge.runner import OpenedHere
+from edge.selftest import examine
+from edge.settings import Settings
 from edge.sources import FolderSource, Frame, HttpSink, LinesSink, answer_frame, http_endpoint
 from tests.devices.small_fleet import GROUP, Fleet, frame
 
@@ -66,7 +72,9 @@ def test_whatever_a_file_is_called_it_is_answered_once(tmp_path: Path, name: str
     assert json.loads((tmp_path / "answers.jsonl").read_text()) == {"name": name}
 
 
-def test_what_was_answered_is_forgotten_with_its_file(tmp_path: Path) -> None:
+def test_what_was_answered_is_forgotten_with_its_file_but_not_with_a_folder_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     camera, files = tmp_path / "camera", Files(tmp_path / "state")
     camera.mkdir()
     (tmp_path / "state").mkdir()
@@ -74,10 +82,85 @@ def test_what_was_answered_is_forgotten_with_its_file(tmp_path: Path) -> None:
     for number in range(20):
         (camera / f"{number}.png").write_bytes(b"picture")
     assert len(waiting(source) + waiting(source)) == 20
-    for file in camera.iterdir():
-        file.unlink()
-    FolderSource(camera, files)
-    assert files.read("answered.tsv") == b""
+    # Not there yet when the agent starts, as a mount may be, or empty.
+    camera.rename(tmp_path / "away")
+    source = FolderSource(camera, files)
+    with pytest.raises(FileNotFoundError, match="is no folder: make it, or name the camera's"):
+        waiting(source)
+    camera.mkdir()
+    assert waiting(source) == []
+    camera.rmdir()
+    (tmp_path / "away").rename(camera)
+    assert waiting(source) + waiting(source) == []
+    # A camera that runs for years fills neither the memory nor the disk.
+    monkeypatch.setattr("edge.sources.MOST_GONE", 30)
+    for round in range(1, 10):
+        for file in camera.iterdir():
+            file.rename(camera / f"{round}-{int(file.stem.split('-')[-1])}.png")
+        assert len(waiting(source) + waiting(source)) == 20
+        assert (files.read("answered.tsv") or b"").count(b"\n") <= 30 + 3 * 20
+        assert len(source._answered) <= 30 + 3 * 20
+    again = FolderSource(camera, files)
+    assert waiting(again) + waiting(again) == []
+
+
+def test_what_cannot_be_removed_is_told_and_keeps_no_other_from_being_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = tmp_path / "camera"
+    camera.mkdir()
+    (tmp_path / "state").mkdir()
+    for name in "abc":
+        (camera / f"{name}.png").write_bytes(b"picture")
+    source = FolderSource(camera, Files(tmp_path / "state"), "remove")
+    assert waiting(source) == []
+    found = []
+    with monkeypatch.context() as read_only:
+        # As root, whom no mode keeps from it.
+        read_only.setattr(Path, "unlink", lambda path, **_: path.joinpath("x").rmdir())
+        for _ in range(2):
+            with pytest.raises(NotADirectoryError):
+                for each in source.frames():
+                    found.append(each.name)
+                    source.done(each)
+                source.settled()
+    assert sorted(found) == ["a.png", "b.png", "c.png"]
+    assert waiting(source) == [] and list(camera.iterdir()) == []
+
+
+def test_another_picture_in_the_place_of_an_answered_one_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "camera").mkdir()
+    (tmp_path / "state").mkdir()
+    file = tmp_path / "camera" / "newest.png"
+    file.write_bytes(b"picture")
+    source = FolderSource(tmp_path / "camera", Files(tmp_path / "state"), "remove")
+    assert waiting(source) == []
+    (taken,) = source.frames()
+    file.write_bytes(b"the next picture")
+    source.done(taken)
+    source.settled()
+    assert waiting(source) + waiting(source) == ["newest.png"]
+    assert not file.exists()
+
+
+def test_what_was_answered_is_durable_before_a_long_round_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed in the middle of a day's backlog does not begin it anew."""
+    (tmp_path / "camera").mkdir()
+    (tmp_path / "state").mkdir()
+    for number in range(5):
+        (tmp_path / "camera" / f"{number}.png").write_bytes(b"picture")
+    source = FolderSource(tmp_path / "camera", Files(tmp_path / "state"))
+    assert list(source.frames()) == []
+    seconds = iter(range(100))
+    monkeypatch.setattr("edge.sources.monotonic", lambda: float(next(seconds)))
+    for number, each in enumerate(source.frames()):
+        source.done(each)
+        if number == 2:
+            break
+    again = FolderSource(tmp_path / "camera", Files(tmp_path / "state"))
+    assert waiting(again) + waiting(again) == ["3.png", "4.png"]
 
 
 def test_an_image_that_cannot_be_read_is_told_and_not_asked_again(tmp_path: Path) -> None:
@@ -161,7 +244,37 @@ def test_a_request_that_states_no_length_is_refused_and_the_next_is_answered(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_program_of_ones_own_gives_images_and_takes_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["keep", "remove"])
+def test_a_picture_that_comes_over_a_slow_line_is_answered_whole(
+    running: Running, tmp_path: Path, then: str
+) -> None:
+    """A pause in the middle is longer than two looks: half a picture is neither told nor removed."""
+    running.agent.look()
+    running.agent.settle()
+    camera, told = tmp_path / "camera", list[Any]()
+    camera.mkdir()
+    source = FolderSource(camera, running.files, then)
+    picture, half, broken = frame(), camera / "half.png", camera / "broken.png"
+    half.write_bytes(picture[: len(picture) // 2])
+    broken.write_bytes(b"no picture")
+    for _ in range(3):
+        running._answer_all(source, told.append)
+    assert told == []
+    half.write_bytes(picture)
+    for _ in range(3):
+        running._answer_all(source, told.append)
+    assert [(each["name"], each["prediction"]) for each in told] == [("half.png", told[0]["prediction"])]
+    # What stays as it is will never be one.
+    os.utime(broken, (broken.stat().st_mtime - 11,) * 2)
+    for _ in range(3):
+        running._answer_all(source, told.append)
+    assert [each["name"] for each in told] == ["half.png", "broken.png"] and "error" in told[1]
+    assert {file.name for file in camera.iterdir()} == ({half.name, broken.name} if then == "keep" else set())
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """A device without a source of its own."""
     fleet = Fleet(tmp_path)
     fleet.publish(fleet.bundle(1))
     folder = tmp_path / "device"
@@ -169,20 +282,60 @@ def test_a_program_of_ones_own_gives_images_and_takes_answers(tmp_path: Path) ->
     (folder / "root.json").write_bytes(fleet.repository.bootstrap())
     content = {"format": 1, "project": "shapes", "group": GROUP, "device": "cam-1", "repository": fleet.url}
     (folder / "device.json").write_text(json.dumps(content))
+    made = Running(Settings.read(folder), open_runner=OpenedHere, examine=examine)
+    yield made
+    made.close()
+
+
+class Camera:
+    """Three images; `after` is called with each that was answered."""
+
+    def __init__(self, after: Callable[[int], object]) -> None:
+        self.after = after
+
+    def frames(self) -> Iterator[Frame]:
+        for number in range(3):
+            yield Frame(f"{number}", f"{number}", frame(number))
+
+    def done(self, taken: Frame) -> None:
+        self.after(int(taken.name))
+
+    def settled(self) -> None: ...
+
+
+def test_a_program_of_ones_own_gives_images_and_takes_answers(running: Running) -> None:
     answers: list[Any] = []
-
-    class Camera:
-        def frames(self) -> Iterator[Frame]:
-            for number in range(3):
-                yield Frame(f"{number}", f"{number}", frame(number))
-
-        def done(self, _: Frame) -> None:
-            if len(answers) >= 3:
-                running.stop()
-
-        def settled(self) -> None: ...
-
-    running = Running.open(folder)
-    running.run(Camera(), answers.append, say=lambda _: None)
+    camera = Camera(lambda number: running.stop() if number == 2 else None)
+    running.run(camera, answers.append, say=lambda _: None)
     assert [each["name"] for each in answers] == ["0", "1", "2"]
     assert {each["model"]["release"] for each in answers} == {1}
+
+
+def test_the_watchdog_is_told_while_images_wait_and_not_by_who_is_stuck(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog that takes longer than the watchdog waits must not be begun anew for ever."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setattr("edge.device._WATCHDOG_EVERY", 0.01)
+
+        def answered(number: int) -> None:
+            # In the middle of a round: it does not end before this was said twice.
+            while number == 1 and told.recv(100) + told.recv(100) != b"WATCHDOG=1" * 2:
+                pass
+            if number == 2:
+                running.stop()
+
+        running.run(Camera(answered), say=lambda _: None)
+        told.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while told.recv(100):
+                pass
+        running._tell_watchdog()
+        assert told.recv(100) == b"WATCHDOG=1"
+        running._alive -= STUCK_SECONDS + 1
+        running._tell_watchdog()
+        with pytest.raises(BlockingIOError):
+            told.recv(100)
