@@ -31,7 +31,7 @@ def provision(
 ) -> None:
     """Write what a device starts with: its settings, the root of trust, a key of its own. Then it needs nobody.
 
-    On the device: `pip install visionops-edge`, and `visionops-edge run --device FOLDER`.
+    On the device: `pip install ./edge` into an environment of its own, and `visionops-edge run --device FOLDER`.
     """
     from visionops import services
     from visionops_assets.delivery import enrolment
@@ -67,8 +67,8 @@ def provision(
         )
     typer.echo(f"{device} of {project}, group {group}: {to} (key {record.key_id[:12]}; device.pem is secret)")
     typer.echo(
-        f"`visionops-edge once --device {to}` tries it here, after `pip install ./edge`; copy the folder to the device "
-        "for good"
+        f"`visionops-edge once --device {to}` tries it here, after `pip install ./edge` into an environment of its "
+        "own; copy the folder to the device for good"
     )
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from edge.states import MOST_STARTS, MOST_TESTS
 from resources.home import ROOT
 from tests.devices.cabinet import Cabinet
 from tests.devices.small_fleet import Fleet, frame
@@ -38,6 +39,14 @@ def until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> No
         time.sleep(0.02)
 
 
+def at_a_limit(cabinet: Cabinet) -> bool:
+    """Whether one more kill would rightly be taken for the candidate's fault: on a busy machine, all hit one step."""
+    state = cabinet.state()
+    return (state.phase == "SELFTEST" and state.tests >= MOST_TESTS) or (
+        state.phase == "TRIAL" and state.starts >= MOST_STARTS
+    )
+
+
 def test_sigkills_of_real_processes(cabinet: Cabinet, count: Callable[[int, int], int]) -> None:
     cabinet.photograph(4)
     code, said = cabinet.run("once")
@@ -49,6 +58,7 @@ def test_sigkills_of_real_processes(cabinet: Cabinet, count: Callable[[int, int]
         process = cabinet.start("run")
         cabinet.photograph(1)
         time.sleep(generator.uniform(0.3, 2.5))
+        until(lambda: not at_a_limit(cabinet), process)
         killed(process)
         cabinet.whole()
     for _ in range(8):
@@ -76,7 +86,7 @@ def test_run_answers_follows_and_ends_at_a_signal(cabinet: Cabinet, tmp_path: Pa
         answers = cabinet.folder / "answers.jsonl"
         until(lambda: answers.exists() and len(cabinet.answers()) == 4, process)
         assert {listening.recv(100) for _ in range(2)} == {b"READY=1", b"WATCHDOG=1"}
-        code, said = cabinet.run("once")
+        code, said = cabinet.typed("once")
         assert code == 1 and "is used by another agent" in said
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 0

@@ -113,7 +113,7 @@ class Repository(KeyChanges):
         """
         data = canonical(manifest)
         bundle = manifest_of(data)
-        if bundle.id in self.bundles():
+        if self._lists(self.read(), bundle.id):
             return True
         waiting = self._waiting()
         other = waiting is not None and hashlib.sha256(canonical(waiting)).hexdigest() != bundle.id
@@ -193,10 +193,10 @@ class Repository(KeyChanges):
     def assign(self, group: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """Publish what a group runs, as its next serial. Raises `NotPublished` and `CannotPublish`."""
         before = self.assignment(group)
-        listed = self.bundles()
+        published = self.read()
         for name in ("base", "candidate"):
             named = content.get(name)
-            if named is not None and named["bundle"] not in listed:
+            if named is not None and not self._lists(published, named["bundle"]):
                 raise CannotPublish(
                     f"bundle {named['bundle'][:12]} is not signed by the approvers of {self.project}"
                 )
@@ -214,7 +214,6 @@ class Repository(KeyChanges):
         path = f"groups/{group}/assignment.json"
         info = TargetFile.from_data(path, data, ["sha256"])
         self._store.write(self._key(target_file(path, info)), data)
-        published = self.read()
         name = f"assign-{group}"
         published.delegated[name].signed.targets = {path: info}
         self._publish(published, (name,))
@@ -240,6 +239,10 @@ class Repository(KeyChanges):
             to.write(self._key(TIMESTAMP), content)
             written += 1
         return written
+
+    def _lists(self, published: Published, bundle: str) -> bool:
+        """Whether approvers signed a bundle."""
+        return f"bundles/{bundle}.json" in published.delegated["bundles"].signed.targets
 
     def _list(self, published: Published, info: TargetFile) -> None:
         """Add a manifest to the bundles, and leave out the oldest that no group runs or may go back to."""
