@@ -82,7 +82,9 @@ def _status(asked: argparse.Namespace) -> int:
     try:
         found = json.loads((state / STATUS).read_text())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{state}: no agent ran here yet; `visionops-edge once` does") from None
+        raise FileNotFoundError(
+            f"{state}: no agent ran here yet; `visionops-edge once` does. One that was given --state is asked with it"
+        ) from None
     print(json.dumps(found, indent=1) if asked.json else "\n".join(_in_words(found)))
     return 0
 
