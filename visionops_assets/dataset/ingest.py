@@ -19,6 +19,7 @@ from visionops_assets.dataset.copy_findings import check_near_duplicates
 from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings import (
     ANY_ANNOTATED,
+    OF_THE_TASK,
     WHOLE,
     Finding,
     findings_table,
