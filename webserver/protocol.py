@@ -17,6 +17,8 @@ from webserver.limits import Held, ServerLimits
 # A client that is still sending reads its answer within so much time and so many bytes, or never.
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 1 << 20
+# A chunk of one byte takes five more.
+_FRAMING_TIMES_BODY = 8
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -27,7 +29,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.limits, self._held = limits, held
         self._timer: asyncio.TimerHandle | None = None
         self._begun, self._received = 0.0, 0
-        self._heads, self._head_bytes, self._header_bytes, self._body_bytes = 0, 0, 0, 0
+        self._heads, self._head_bytes = 0, 0
+        self._header_bytes, self._body_bytes, self._framing_bytes = 0, 0, 0
         self._in_head = True
         self._cut_after: int | None = None
 
@@ -50,7 +53,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._cut_after < 0:
                 self.transport.abort()
             return
-        was_in_head, heads = self._in_head, self._heads
+        was_in_head, heads, body = self._in_head, self._heads, self._body_bytes
         super().data_received(data)
         if self._timer is not None:
             # The request may have begun with it.
@@ -60,12 +63,19 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.url + self.limits.headers:
                 self._refuse_headers()
+        elif not was_in_head and not self._in_head and heads == self._heads:
+            # Nor is what chunks say of themselves.
+            self._framing_bytes += len(data) - (self._body_bytes - body)
+            if self._framing_bytes > self.limits.headers + _FRAMING_TIMES_BODY * self._body_bytes:
+                self._refuse(
+                    400, "the chunks of the body say more than they hold; send it with content-length"
+                )
 
     # What a request goes through.
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._header_bytes = self._body_bytes = 0
+        self._header_bytes = self._body_bytes = self._framing_bytes = 0
         self._wait()
 
     def on_url(self, url: bytes) -> None:

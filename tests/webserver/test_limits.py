@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -98,10 +99,33 @@ def test_what_is_too_long_is_answered_with_its_limit(what: str):
         assert httpx.get(server.address).status_code == 200
 
 
-@pytest.mark.parametrize("begun", [b"GET /", b"GET / HTTP/1.1\r\nx: ", b"GET / HTTP/1.1\r\n"])
-def test_what_never_ends_is_cut_before_it_fills_memory(begun: bytes):
-    more = b"x: y\r\n" * 100 if begun.endswith(b"\n") else b"a" * 600
+CHUNKED = b"POST / HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "address": (b"GET /", b"a" * 600),
+    "header": (b"GET / HTTP/1.1\r\nx: ", b"a" * 600),
+    "headers": (b"GET / HTTP/1.1\r\n", b"x: y\r\n" * 100),
+    "name of a chunk": (CHUNKED + b"5;", b"a" * 600),
+    "names of chunks": (CHUNKED, b"1;" + b"a" * 600 + b"\r\nx\r\n"),
+}
+
+
+def test_a_body_may_come_byte_by_byte():
     with served() as (_, server), connect(server) as connection:
+        connection.sendall(CHUNKED)
+        for _ in range(50):
+            connection.sendall(b"1\r\nx\r\n" * 100)
+        connection.sendall(b"0\r\n\r\n")
+        found = b""
+        while not found.endswith(b"x" * 5000):
+            found += connection.recv(1 << 16)
+        assert found.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_never_ends_is_cut_before_it_fills_memory(what: str):
+    begun, more = ENDLESS[what]
+    # Whatever a body may hold: what frames it is bounded all the same.
+    with served(replace(SMALL, body=1 << 30, held=None)) as (_, server), connect(server) as connection:
         connection.sendall(begun)
         sent = 0
         try:
