@@ -184,7 +184,7 @@ def test_a_command_may_be_ended_at_any_moment_and_goes_on(
     generator = random.Random(f"signals to {verb.line}")
     took = to_the_end(verb, home_of(verb))
     home, ended = home_of(verb), 0
-    for number in range(count(2, 8)):
+    for number in range(count(2, 6)):
         # Every other time as it is installed, with its imports.
         installed = number % 2 == 0
         # A half of them where little time is spent, and most is begun.
