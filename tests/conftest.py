@@ -24,18 +24,23 @@ for webhook in ("VISIONOPS_ERROR_WEBHOOK", "VISIONOPS_VERDICT_WEBHOOK"):
 
 
 FULL_COUNTS = os.environ.get("VISIONOPS_FULL_COUNTS") == "1"
+# At stated counts one test is many; `timeout` of pyproject.toml is for one.
+STATED_WITHIN_SECONDS = 1800
 # The longest files first: at the end no worker waits for another that has just begun with one of them.
 LONGEST_FIRST = ("browser", "loop", "reproduction", "drop", "commands", "detection", "promotion", "training")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the folders of the longest files first, in the order given there; `make test` leaves out what is `stated`."""
+    """Put the folders of the longest files first, in the order given there; `make test` leaves out what is `stated`,
+    and `make test-all` gives each test more time.
+    """
     order = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
-    if not FULL_COUNTS:
-        for item in items:
-            if item.get_closest_marker("stated"):
-                item.add_marker(pytest.mark.skip(reason="for `make test-all`"))
+    for item in items:
+        if FULL_COUNTS and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(STATED_WITHIN_SECONDS))
+        elif not FULL_COUNTS and item.get_closest_marker("stated"):
+            item.add_marker(pytest.mark.skip(reason="for `make test-all`"))
 
 
 def pytest_collection_finish() -> None:

@@ -15,12 +15,13 @@ from tests.world import copy_registry, shapes_project, write_batch
 
 @pytest.fixture(scope="session")
 def imported(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> Path:
-    """The folder of a home, worked on by nobody, whose first batch is imported."""
+    """The folder of a home, worked on by nobody, whose first batch is imported and whose third lies beside it."""
     root = tmp_path_factory.mktemp("imported")
     copy_registry(mlflow_template, root / "home" / "mlflow")
     (root / "projects").mkdir()
     content = shapes_project().model_dump(mode="json")
     (root / "projects" / "shapes.yaml").write_text(yaml.safe_dump(content))
+    write_batch(root / "week-03", IMAGES, 3)
     source = write_batch(tmp_path_factory.mktemp("drop") / "week", 90, 1)
     done = Home(root).visionops("import", "shapes", str(source), "--batch", "week-01")
     discovery.stop(root / "home" / "lakefs")
@@ -52,7 +53,7 @@ def undisturbed(new_home: Callable[[], Home]) -> tuple[str, int]:
     return home.champion()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def grown(new_home: Callable[[], Home]) -> Home:
     """A home with two versions of which the second is in production, an experiment, and a day with wanted labels."""
     home = new_home()
@@ -92,7 +93,6 @@ def home_of(
         if verb.name == "demo":
             del home.environment["VISIONOPS_PROJECTS"]
         made.append(home)
-        write_batch(home.root / "week-03", IMAGES, 3)
         for line in verb.first:
             done = home.visionops(*filled(line, home))
             assert done.code == 0, done.said

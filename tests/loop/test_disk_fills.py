@@ -13,7 +13,7 @@ from verbs import Verb, filled, marked
 
 from lakefs_local import discovery
 from tests.small_disk import SmallDisk, small_disk
-from tests.world import shapes_project, write_batch
+from tests.world import shapes_project
 
 # Change nothing, never end, need no room, or are many of these.
 WITHOUT = ("serve", "verify", "why", "status", "doctor", "demo", "move")
@@ -45,7 +45,6 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def begun(verb: Verb, disk: SmallDisk, template: Path) -> tuple[Home, list[str]]:
     """A home on the disk, which gives up after one attempt, and the command line."""
     shutil.copytree(template, disk.seen, symlinks=True, dirs_exist_ok=True)
-    write_batch(disk.seen / "week-03", 240, 3)
     declared = shapes_project(trigger={"attempts": 1}).model_dump(mode="json", exclude_none=True)
     (disk.seen / "projects" / "shapes.yaml").write_text(yaml.safe_dump(declared))
     home = Home(disk.place)
