@@ -11,7 +11,7 @@ import shutil
 import stat
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def whole_file(target: Path) -> Iterator[Path]:
             # A device or a pipe takes what it is given.
             yield place
             return
-        unfinished = _beside(place)
-        with _locked(unfinished, os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)):
+        unfinished, lock = _begun(place, lambda path: path.touch(0o666, exist_ok=False))
+        with _let_go_after(unfinished, lock):
             yield unfinished
             with unfinished.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -69,11 +69,11 @@ def whole_folder(target: Path, *, or_the_same: bool = False) -> Iterator[Path]:
     with _named(target):
         place = target.resolve()
         place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = _beside(place)
-        # What is written may name the folder that it lies in.
-        written = unfinished / place.name
-        written.mkdir(parents=True)
-        with _locked(unfinished, os.open(unfinished, os.O_RDONLY | os.O_DIRECTORY)):
+        unfinished, lock = _begun(place, Path.mkdir)
+        with _let_go_after(unfinished, lock):
+            # What is written may name the folder that it lies in.
+            written = unfinished / place.name
+            written.mkdir()
             yield written
             if or_the_same and _content(place) == _content(written):
                 return
@@ -92,11 +92,7 @@ class WorkingFolder:
 
     def __init__(self, parent: Path, name: str) -> None:
         """Below `parent`; what holders of the same name left there that were killed goes first. Raises OSError."""
-        self.path = _beside(parent / name)
-        self.path.mkdir(mode=0o700)
-        lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.path, lock = _begun(parent / name, lambda path: path.mkdir(mode=0o700))
         self.remove = weakref.finalize(self, _let_go, self.path, lock)
 
     def __enter__(self) -> Path:
@@ -145,13 +141,32 @@ def _beside(place: Path) -> Path:
     return place.with_name(f".{place.name}.{uuid.uuid4().hex}{_SUFFIX}")
 
 
+def _begun(place: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
+    """What is new beside a place, made by `make`, and the open file that holds the lock on it."""
+    while True:
+        path = _beside(place)
+        make(path)
+        lock = -1
+        # Another writer may take it for left behind, before it is locked, and remove it.
+        with suppress(FileNotFoundError, BlockingIOError):
+            lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                # A file system without locks has nobody's leftovers removed.
+                return path, lock
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return path, lock
+        if lock != -1:
+            os.close(lock)
+
+
 @contextmanager
-def _locked(unfinished: Path, lock: int) -> Iterator[None]:
-    """Hold a lock on what is being written; gone at the end, where it was not renamed."""
+def _let_go_after(unfinished: Path, lock: int) -> Iterator[None]:
+    """At the end it is gone, where it was not renamed."""
     try:
-        # A file system without locks has nobody's leftovers removed.
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         _let_go(unfinished, lock)

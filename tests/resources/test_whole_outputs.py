@@ -1,16 +1,18 @@
 """What people name to be written is there whole or not at all, whatever ends the writer."""
 
 import errno
+import fcntl
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from resources.whole_outputs import WorkingFolder, append, whole_file, whole_folder
+from resources.whole_outputs import WorkingFolder, append, remove_left, whole_file, whole_folder
 from tests import processes
 
 
@@ -160,3 +162,50 @@ def test_what_a_writer_left_that_was_killed_when_all_was_there_goes_though_the_f
     assert [each.name for each in tmp_path.iterdir()] == ["pages"] and (
         place / "one"
     ).read_bytes() == b"whole"
+
+
+def _remove_it(left: Path) -> None:
+    remove_left(left.with_name("held"))
+
+
+def _hold_it(left: Path) -> None:
+    remover = os.open(left, os.O_RDONLY)
+    fcntl.flock(remover, fcntl.LOCK_EX)
+    opened.append(remover)
+
+
+opened: list[int] = []
+
+
+@pytest.mark.parametrize("meanwhile", [_remove_it, _hold_it])
+@pytest.mark.parametrize("writer", ["folder", "file", "working"])
+def test_what_another_writer_takes_for_left_behind_before_it_is_locked_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, meanwhile: Callable[[Path], None]
+) -> None:
+    seen: list[Path] = []
+    opens = os.open
+
+    def opening(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        # Just after it was made, and before it is opened to be locked.
+        if not seen and str(path).endswith(".unfinished") and Path(path).exists():
+            seen.append(Path(path))
+            meanwhile(Path(path))
+        return opens(path, flags, *rest, **options)
+
+    place = tmp_path / "held"
+    monkeypatch.setattr(os, "open", opening)
+    if writer == "working":
+        with WorkingFolder(tmp_path, "held") as folder:
+            (folder / "one").write_bytes(b"whole")
+            assert folder != seen[0]
+    elif writer == "folder":
+        with whole_folder(place) as made:
+            (made / "one").write_bytes(b"whole")
+        assert (place / "one").read_bytes() == b"whole"
+    else:
+        with whole_file(place) as made:
+            made.write_bytes(b"whole")
+        assert place.read_bytes() == b"whole"
+    while opened:
+        os.close(opened.pop())
+    assert len(seen) == 1
