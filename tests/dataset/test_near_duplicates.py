@@ -35,9 +35,12 @@ def test_images_at_hand_are_bounded_by_bytes_however_many_near_duplicates_there_
     assert max(asked) <= max(budget, 2 * side * side)
 
 
-@pytest.mark.parametrize("first_new", [0, 40])
+@pytest.mark.parametrize("first_new", [0, 40, 90])
 @pytest.mark.parametrize("noise", [1, 12, 60])
-def test_each_pair_whose_hashes_agree_is_proposed_once(noise, first_new, monkeypatch):
+@pytest.mark.parametrize("by_kind", [0, 0.6, 1])
+def test_each_pair_whose_hashes_agree_is_proposed_once(noise, first_new, by_kind, monkeypatch):
+    monkeypatch.setattr(proposals, "_OF_A_KIND", 4)
+    monkeypatch.setattr(proposals, "_LEFT_AT_MOST", by_kind)
     monkeypatch.setattr(proposals, "_ROWS", 16)
     monkeypatch.setattr(proposals, "_COLUMNS", 24)
     monkeypatch.setattr(proposals, "_PAIRS_AT_ONCE", 32)
@@ -76,7 +79,7 @@ def test_each_pair_whose_hashes_agree_is_proposed_once(noise, first_new, monkeyp
         (newer, older) for newer in range(first_new, 90) for older in range(newer) if agree(newer, older)
     ]
     assert sorted(found) == wanted
-    assert wanted or noise == 60
+    assert wanted or noise == 60 or first_new == 90
 
 
 def test_an_image_that_cannot_be_read_any_more_is_told(picture):

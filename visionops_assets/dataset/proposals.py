@@ -25,6 +25,9 @@ _ALIKE, _ALIKE_WHERE_TINY = 0.88, 0.75
 # Images that are compared with one another at once, and up to how many pairs all are.
 _ROWS, _COLUMNS = 256, 512
 _COMPARED_AT_MOST = 20_000_000_000
+# Images that agree in the bits that weigh most are one kind, of so many images, told by so many bits of so many new
+# images; what is compared with the kinds at once; and which share of all pairs is worth a look by kind.
+_OF_A_KIND, _MOST_BITS, _WEIGHED, _AT_ONCE, _LEFT_AT_MOST = 64, 12, 1 << 12, 1 << 20, 0.3
 # One pair of so many is worth a look of its own.
 FEW = 50
 _PAIRS_AT_ONCE = 1 << 14
@@ -80,22 +83,45 @@ class Hashes:
 
     def _compared(self) -> Iterator[Block | Pairs]:
         count = len(self.phashes)
-        for start in range(self.first_new, count, _ROWS):
-            newer = np.arange(start, min(start + _ROWS, count))
+        if self.first_new == count:
+            return
+        kinds = _Kinds.of(self)
+        for start in range(self.first_new, count, kinds.at_once):
+            newer = np.arange(start, min(start + kinds.at_once, count))
             weighed = self._weighed(newer)
-            for place in range(0, int(newer[-1]), _COLUMNS):
-                older = np.arange(place, min(place + _COLUMNS, int(newer[-1])))
-                near = self._near(newer, older, weighed)
+            may = kinds.may_be_near(*weighed)
+            if may.sum(axis=0) @ kinds.sizes <= _LEFT_AT_MOST * len(newer) * count:
+                for kind in np.flatnonzero(may.any(axis=0)).tolist():
+                    yield from self._compared_with(newer, kinds.members(kind), weighed, may[:, kind])
+            else:
+                yield from self._compared_with(newer, np.arange(count), weighed, np.ones(len(newer), bool))
+
+    def _compared_with(
+        self,
+        newer: NDArray[np.int64],
+        others: NDArray[np.int64],
+        weighed: tuple[NDArray[np.float32], NDArray[np.float32]],
+        chosen: NDArray[np.bool_],
+    ) -> Iterator[Block | Pairs]:
+        """The pairs of those of the new images that are chosen, (N,), and of others (M,) that are older."""
+        chosen_rows = np.flatnonzero(chosen)
+        for first in range(0, len(chosen_rows), _ROWS):
+            here = chosen_rows[first : first + _ROWS]
+            some, of_some = newer[here], (weighed[0][here], weighed[1][here])
+            last = int(np.searchsorted(others, some[-1]))
+            for place in range(0, last, _COLUMNS):
+                older = others[place : min(place + _COLUMNS, last)]
+                near = self._near(some, older, of_some)
                 # Of a flat array numpy finds a few faster.
                 if np.count_nonzero(near) * FEW < near.size:
                     rows, columns = np.divmod(np.flatnonzero(near), len(older))
-                    pairs = self._alike(newer[rows], older[columns])
+                    pairs = self._alike(some[rows], older[columns])
                     if len(pairs.newer):
                         yield pairs
                     continue
-                self._keep_alike(newer, older, near)
+                self._keep_alike(some, older, near)
                 if near.any():
-                    yield Block(newer, older, near)
+                    yield Block(some, older, near)
 
     def _weighed(self, newer: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The bits of new images by their weight, and the sum of the weights."""
@@ -164,6 +190,53 @@ class Hashes:
             for start in range(0, len(newer), _ROWS):
                 here = (row >= start) & (row < start + _ROWS)
                 yield _arranged(newer[start : start + _ROWS], older, row[here] - start, column[here])
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """Images by the bits that weigh most, K kinds: which bits, as 1 and -1 float32 (K, bits), and the images of each
+    kind by number. Whatever the other bits are, images of a kind whose bits differ by too much are not near."""
+
+    bits: NDArray[np.int64]
+    signs: NDArray[np.float32]
+    order: NDArray[np.int32]
+    sizes: NDArray[np.int64]
+    different: float
+
+    @classmethod
+    def of(cls, hashes: Hashes) -> "_Kinds":
+        """The kinds of all images, by the bits that weigh most in some new ones."""
+        count = len(hashes.phashes)
+        some = np.arange(hashes.first_new, count)[:: max(1, (count - hashes.first_new) // _WEIGHED)]
+        weights, total = hashes._weighed(some)
+        number = int(np.clip(np.log2(max(1, count / _OF_A_KIND)), 0, _MOST_BITS))
+        bits = np.argsort(-np.mean(np.abs(weights) / total[:, None], axis=0), kind="stable")[:number]
+        keys = np.zeros(count, np.uint16)
+        for bit in bits.tolist():
+            keys = keys << np.uint16(1) | (hashes.phashes >> np.uint64(BITS - 1 - bit) & np.uint64(1)).astype(
+                np.uint16
+            )
+        kinds, sizes = np.unique(keys, return_counts=True)
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        signs = (kinds[:, None] >> np.arange(number)[::-1].astype(np.uint16) & 1).astype(np.float32) * 2 - 1
+        tiny = bool((hashes.pixels < _TINY).any())
+        return cls(bits, signs, order, sizes, _DIFFERENT_WHERE_TINY if tiny else _DIFFERENT)
+
+    @property
+    def at_once(self) -> int:
+        """How many new images are looked at together."""
+        return max(_ROWS, _AT_ONCE // len(self.sizes))
+
+    def members(self, kind: int) -> NDArray[np.int64]:
+        """The images of a kind, in order."""
+        end = int(self.sizes[: kind + 1].sum())
+        return self.order[end - int(self.sizes[kind]) : end].astype(np.int64)
+
+    def may_be_near(self, weights: NDArray[np.float32], total: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which kinds (K,) new images (N,) may be near to, by what `Hashes._weighed` says of them, (N, K)."""
+        own = weights[:, self.bits]
+        agreed_at_most = (total - np.abs(own).sum(axis=1))[:, None] + own @ self.signs.T
+        return np.asarray(agreed_at_most >= ((1 - 2 * self.different) * total)[:, None])
 
 
 def _arranged(
