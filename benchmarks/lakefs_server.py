@@ -22,15 +22,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from lakefs_work.bench import memory
 from lakefs_work.client import Client
+from PIL import Image
 
 from lakefs_local.credentials import load
 from lakefs_local.folder import DataFolder
+from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
+from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.project import load_project
 
 THREADS = 4
-INGESTED, INGESTED_SIZE = 20_000, 3072
+# Images of noise, which are as large as their pixels.
+INGESTED, SIDE = 20_000, 32
 SYNCS = 100
 SECONDS, RATE, MEGABYTES = "s", "/s", "MB"
 
@@ -150,14 +156,15 @@ def _told(measure: Measure, found: dict[str, float], real: dict[str, float]) -> 
 
 
 def ingest(folder: Path) -> None:
-    """Take in many small files: `dvc add` + `dvc push`, and here as uploads one by one, as VisionOps uploads them (many
-    in a request; both durable), and as an import, which leaves the files where they are."""
+    """Take in many small images: `dvc add` + `dvc push`, and here as uploads one by one, as VisionOps uploads them
+    (many in a request; both durable), as an import, which leaves the files where they are, and as `visionops import`
+    does it: each image looked at, copies searched, all uploaded, published."""
     print(f"\nIngest of {INGESTED:,} files of 3 KB ({_conditions(folder)})")
-    source = folder / "files"
+    source, generator = folder / "files", np.random.default_rng(0)
     for number in range(INGESTED):
-        path = source / f"{number // 1000:02d}" / f"{number:05d}.bin"
+        path = source / f"class-{number % 10}" / f"{number:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(os.urandom(INGESTED_SIZE))
+        Image.fromarray(generator.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(path)
     theirs = _dvc(folder, source)
     with server(folder) as running:
         client = running.client
@@ -170,12 +177,12 @@ def ingest(folder: Path) -> None:
 
         def upload_all() -> None:
             with cf.ThreadPoolExecutor(THREADS) as pool:
-                list(pool.map(upload, sorted(source.rglob("*.bin"))))
+                list(pool.map(upload, sorted(source.rglob("*.png"))))
             client.call("POST", f"{uploaded}/branches/main/commits", body={"message": "all"})
 
         def upload_together() -> None:
             files = (
-                (str(path.relative_to(source)), path.read_bytes) for path in sorted(source.rglob("*.bin"))
+                (str(path.relative_to(source)), path.read_bytes) for path in sorted(source.rglob("*.png"))
             )
             running.lakefs.write_many("together", "main", files)
             running.lakefs.save("together", "main", "all")
@@ -184,11 +191,24 @@ def ingest(folder: Path) -> None:
             "upload one by one and commit": _seconds(upload_all),
             "upload together and commit": _seconds(upload_together),
             "import": _seconds(lambda: client.import_folder(imported, source, "")),
+            "visionops import, audited": _seconds(lambda: _publish(folder, source, running.lakefs)),
         }
         for name, seconds in ours.items():
             ratio = f", {theirs / seconds:.2f}x of dvc's speed" if theirs else ""
             print(f"  {name}: {seconds:.1f} s{ratio}")
         print(f"  memory: at most {memory(running.pid)['peak_mb']} MB")
+
+
+def _publish(folder: Path, source: Path, lakefs: LakeFSResource) -> None:
+    """All that `visionops import` does of images that are copied."""
+    classes = ", ".join(sorted(path.name for path in source.iterdir()))
+    project = folder / "audited.yaml"
+    project.write_text(
+        f"project: audited\nrepository: audited\nannotations: defects\nclasses: [{classes}]\n"
+        f"recipe:\n  input: {{height: {SIDE}, width: {SIDE}, channels: 3}}\n"
+    )
+    publisher = Publisher(load_project(project), lakefs, ArtifactStore(root=str(folder / "artifacts")))
+    assert publisher.publish(source, "week-1").outcome == "published"
 
 
 def _dvc(folder: Path, source: Path) -> float | None:
