@@ -415,3 +415,22 @@ def test_runs_that_are_not_of_the_image_are_no_box(tmp_path, runs):
     with pytest.raises(SourceError, match=r"no usable bbox.*its segmentation outlines nothing") as caught:
         read_source(files.root)
     check_said(str(caught.value))
+
+
+@pytest.mark.parametrize("image", [None, [], {}])
+def test_an_annotation_of_no_image_is_an_error_that_can_be_left_out(tmp_path, image):
+    files = Files(tmp_path / "data")
+    files.images("0.png", "1.png")
+    told = coco([(n, f"{n}.png", 32, 24) for n in range(2)], [(n, 1, BOX[1:]) for n in (0, 1, 0)])
+    told["annotations"][2]["image_id"] = image
+    files.json("a.json", told)
+    with pytest.raises(
+        SourceError, match=r"annotation 3 has no usable .*: (it has no image_id|its image_id is)"
+    ):
+        read_source(files.root)
+    plan = plan_of(files.root, Stated(leave_out_errors=True))
+    check(
+        plan,
+        Comes({f"{n}.png": [BOX] for n in range(2)}, told=[("WARN", r"\(id 3\) without a usable image_id")]),
+    )
+    assert plan.sums.annotations_left_out == {"has no image_id": 1}

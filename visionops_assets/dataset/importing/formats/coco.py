@@ -107,6 +107,7 @@ class _Reading:
         self._leaves_out = stated.leave_out_errors
         # Images with an annotation that cannot be read, and what it is.
         self._unusable: dict[str, str] = {}
+        self._of_none: list[str] = []
         self._there: set[str] = set()
 
     def read(self) -> None:
@@ -150,15 +151,20 @@ class _Reading:
         box = _box(item)
         if box is None or image is None or category is None:
             lacking = "bbox" if box is None else "image_id" if image is None else "category_id"
-            what = f"its {lacking} is {str(item.get(lacking))[:40]!r}"
+            found = item.get(lacking)
+            what = f"it has no {lacking}" if found is None else f"its {lacking} is {quoted(str(found)[:40])}"
             if lacking == "bbox" and item.get("bbox") in (None, []):
                 what = "it has no bbox, and its segmentation outlines nothing"
-            if image is None or not self._leaves_out:
+            if not self._leaves_out:
                 raise SourceError(
                     f"{self._path}: annotation {shown} has no usable bbox, image_id or category_id: {what}"
                 )
-            self._unusable.setdefault(image, f"annotation {shown}: {what}")
-            self._said.left_out["cannot be read"] += 1
+            if image is None:
+                self._of_none.append(str(shown))
+                self._said.left_out["has no image_id"] += 1
+            else:
+                self._unusable.setdefault(image, f"annotation {shown}: {what}")
+                self._said.left_out["cannot be read"] += 1
             return
         self._turned += bool(_degrees(item))
         self._around += "bbox" not in item or item["bbox"] in (None, [])
@@ -249,6 +255,12 @@ class _Reading:
         return key
 
     def _orphans(self, met: np.ndarray, image: np.ndarray) -> None:
+        if self._of_none:
+            what = (
+                f"has {len(self._of_none):,} annotations (id {_few(self._of_none)}) without a usable image_id"
+            )
+            name, why = self._name.rpartition("/")[2], "say which images they are of, or remove them"
+            self._said.findings.append(Finding("complete", name, what, why))
         lost = np.flatnonzero(~met[image])
         if not len(lost):
             return
