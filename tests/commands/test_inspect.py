@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from desk import Desk
 from PIL import Image
+from typer.testing import CliRunner
 
-from tests.dataset.as_people_have_it import Files, coco
+from tests.dataset.as_people_have_it import Files, check_said, coco
+from tests.dataset.test_malformed_sources import CASES, THEIRS, broken, lay_out, some, source_of
+from visionops.command_line import app
 
 BOXES = [(n, 1 + n % 2, [2, 3, 10, 8]) for n in range(6)]
 
@@ -138,3 +141,27 @@ def test_inspect_and_init_count_classes_alike(desk: Desk, tmp_path: Path):
     assert desk.json("inspect", str(files.root))["classes"] == {"bolt": 37, "nut": 1}
     made = desk.run("init", "parts", "--from", str(files.root), "--yes", "--no-run")
     assert "2 classes, boxes of each: bolt (37), nut (1)" in made
+
+
+@pytest.mark.stated
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_wrong_is_told_alike_by_every_command(desk: Desk, tmp_path: Path, name: str):
+    desk.save()
+    file = lay_out(name, tmp_path / "source")
+    source = str(source_of(name, file, tmp_path / "source"))
+    for content in some(list(dict.fromkeys(broken(CASES[name]))), 4):
+        file.write_bytes(content)
+        for command in (
+            ("inspect", source),
+            ("import", "shapes", source, "--batch", "week-02"),
+            ("init", "people", "--from", source, "--yes", "--no-run"),
+        ):
+            try:
+                said = CliRunner().invoke(app, list(command), catch_exceptions=False).output
+            except (ValueError, OSError) as error:
+                said = str(error)
+            check_said(said)
+            theirs = THEIRS.search(said.replace(str(tmp_path), ""))
+            assert theirs is None, said
+        if (desk.world.root / "projects" / "people.yaml").exists():
+            return

@@ -75,7 +75,9 @@ def write_annotations(table: pa.Table | pd.DataFrame, file: str) -> bytes:
         try:
             table = pa.Table.from_pandas(table, preserve_index=False)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise AnnotationsError(f"{file}: {error}") from error
+            raise AnnotationsError(
+                f"{file}: has a column of values of several types; expected one"
+            ) from error
     canonical = check_annotations(table, file)
     buffer = io.BytesIO()
     pq.write_table(
@@ -100,7 +102,7 @@ def read_annotations(data: bytes, file: str) -> pa.Table:
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowInvalid, OSError) as error:
-        raise AnnotationsError(f"{file}: is not a Parquet file that can be read: {error}") from error
+        raise AnnotationsError(f"{file}: is not a Parquet file that can be read; is it complete?") from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"1")
     if version != str(FORMAT).encode():
         raise AnnotationsError(
@@ -145,7 +147,7 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType, file: str) -> pa.Chunke
         return column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise AnnotationsError(
-            f"{file}: column {name!r} has the type {column.type}, expected {kind}: {error}"
+            f"{file}: column {name!r} has the type {column.type}, expected {kind} or what can become it"
         ) from error
 
 

@@ -78,7 +78,9 @@ def read_findings(content: bytes, file: str) -> pd.DataFrame:
     try:
         table = pq.read_table(pa.BufferReader(content))
     except pa.ArrowInvalid as error:
-        raise FindingsUnreadable(f"{file}: is not a Parquet file that can be read: {error}") from error
+        raise FindingsUnreadable(
+            f"{file}: is not a Parquet file that can be read; is it complete?"
+        ) from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode(errors="replace")
     if version != str(FORMAT):
         raise FindingsUnreadable(f"{file}: has the findings format {version}; this VisionOps reads {FORMAT}")

@@ -17,6 +17,7 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from resources.machine_errors import machine_error
 from visionops_assets.dataset.importing.source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile, size_of
 from visionops_assets.dataset.importing.source_limits import (
@@ -77,7 +78,15 @@ def _unpack(archive: Path, folder: Path, encoding: str | None) -> None:
                 with content, target.open("wb") as unpacked:
                     shutil.copyfileobj(content, unpacked, _AT_ONCE)
     except _BROKEN as error:
-        raise SourceError(f"{archive}: cannot be unpacked: {error}; is it complete?") from error
+        raise SourceError(f"{archive}: cannot be unpacked: {_in_words(error)}") from error
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, NotImplementedError):
+        return "it is packed or encrypted in a way that is not known; pack it as zip does by default"
+    if isinstance(error, RuntimeError):
+        return "it has a password; pack it without one"
+    return machine_error(error) or "it is cut off or damaged; is it complete?"
 
 
 class _Room:

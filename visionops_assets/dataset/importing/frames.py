@@ -66,7 +66,8 @@ def _check_pixels(images: Images, corners: NDArray[np.float64], findings: list[F
     if (len(corners) and images.frame is None) or (
         images.frame is not None and (images.frame != SHARES).any()
     ):
-        ends = corners[:, :2] + corners[:, 2:]
+        with np.errstate(invalid="ignore"):
+            ends = corners[:, :2] + corners[:, 2:]
         if len(ends) and bool((ends <= 1).all()) and bool((corners[:, 2:] > 0).any()):
             what = "has its boxes within the first pixel, as has every image of the source"
             why = "they look like shares of the image; give them in pixels"

@@ -5,6 +5,7 @@ Text is UTF-8, or what a byte order mark says; any other encoding has to be stat
 
 import codecs
 import io
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -22,6 +23,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SHOWN, _AT_ONCE = 12, 1 << 20
+# An escape of JSON; the group is that of half of a character.
+_ESCAPE = re.compile(r"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 
 
 def encoding_of(path: SourceFile, stated: str | None) -> str:
@@ -99,6 +102,19 @@ def known_encoding(name: str | None) -> str | None:
             f"no encoding is called {name!r}; for example cp1252, latin-1, shift_jis, gb18030"
         ) from None
     return name
+
+
+def is_whole(json: str, start: int = 0, end: int | None = None) -> bool:
+    """Whether the text of a JSON value has no half of a surrogate pair alone, which no UTF-8 can say."""
+    end = len(json) if end is None else end
+    halves = (match for match in _ESCAPE.finditer(json, start, end) if match[1])
+    open_at = -1
+    for half in halves:
+        high = half[1][1] in "89abAB"
+        if high == (open_at >= 0) or (open_at >= 0 and half.start() != open_at):
+            return False
+        open_at = half.end() if high else -1
+    return open_at < 0
 
 
 def composed(text: str) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from visionops_assets.dataset.importing.plain_text import encoding_of, not_text
+from visionops_assets.dataset.importing.plain_text import encoding_of, is_whole, not_text
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.source_limits import DEPTH, VALUE, source_limits, too_much
@@ -129,13 +129,16 @@ class _Text:
                         self._path, f"has a value of more than {most:,} characters", VALUE
                     ) from None
                 if not self._more():
-                    raise self.broken(str(error).partition(":")[0]) from None
+                    self._at = getattr(error, "pos", self._at)
+                    raise self.broken("a value is broken or cut off") from None
                 continue
             except RecursionError:
                 raise _too_deep(self._path) from None
             # A number may go on in the next part.
             if end < len(self._text) or not self._more():
                 _check_depth(value, self._text, self._at, end, self._path)
+                if not is_whole(self._text, self._at, end):
+                    raise self.broken("has half of a character (\\ud800 to \\udfff alone) in a value")
                 self._at = end
                 return value
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
+from resources.machine_errors import machine_error
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
 from visionops_assets.dataset.importing.listing import Listing
@@ -90,7 +91,8 @@ def _idx(path: SourceFile, dimensions: int) -> NDArray[np.uint8]:
                 raise SourceError(f"{path}: has images without pixels")
             data = stream.read(promised + 1)
         except (OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"{path}: cannot be read: {error}; is it complete?") from error
+            why = machine_error(error) or "it is cut off or damaged"
+            raise SourceError(f"{path}: cannot be read: {why}; is it complete?") from error
     if len(data) != promised:
         held = "more" if len(data) > promised else f"{len(data):,} values"
         raise SourceError(f"{path}: holds {held}, its header says {shape}; is it complete?")

@@ -2,16 +2,29 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+import xml.parsers.expat.errors as expat
 from collections.abc import Iterator
 
 from visionops_assets.dataset.importing.plain_text import encoding_of, not_text, open_text
-from visionops_assets.dataset.importing.source import SourceError, quoted
+from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
 from visionops_assets.dataset.importing.source_limits import DEPTH, source_limits, too_much
 
 _DECLARED = re.compile(rb"\s*<\?xml[^>]*encoding")
 _HEAD = 1 << 16
 _AT_ONCE = 1 << 16
+# What expat finds, by its messages, at the line that is added.
+_FOUND = {
+    expat.XML_ERROR_NO_ELEMENTS: "it ends before anything else does",
+    expat.XML_ERROR_UNCLOSED_TOKEN: "what begins at line {} does not end",
+    expat.XML_ERROR_UNCLOSED_CDATA_SECTION: "what begins at line {} does not end",
+    expat.XML_ERROR_TAG_MISMATCH: "line {} closes another element than the one that is open",
+    expat.XML_ERROR_DUPLICATE_ATTRIBUTE: "line {} has an attribute twice in one element",
+    expat.XML_ERROR_JUNK_AFTER_DOC_ELEMENT: "line {} goes on after the end of all",
+    expat.XML_ERROR_UNDEFINED_ENTITY: "line {} has an & that begins no entity; write &amp; for it",
+    expat.XML_ERROR_UNKNOWN_ENCODING: "line {} says an encoding that is not known; save it as UTF-8",
+    expat.XML_ERROR_INCORRECT_ENCODING: "line {} says another encoding than the file is in",
+}
 
 
 def root_is(path: SourceFile, name: str) -> bool:
@@ -47,7 +60,15 @@ def elements(path: SourceFile, encoding: str | None) -> Iterator[ElementTree.Ele
         supposed = encoding_of(path, None if own else encoding)
         if not _DECLARED.match(head) and not _is_text(path, supposed):
             raise not_text(path, supposed) from error
-        raise SourceError(f"{path}: is not XML that can be read: {quoted(error, plain=True)}") from error
+        raise SourceError(f"{path}: is not XML that can be read: {_in_words(error)}") from error
+
+
+def _in_words(error: ElementTree.ParseError | UnicodeError | LookupError) -> str:
+    if not isinstance(error, ElementTree.ParseError):
+        return "it says an encoding that it is not in, or that is not known; save it as UTF-8"
+    line, column = error.position
+    found = _FOUND.get(expat.messages.get(error.code, ""))
+    return found.format(line) if found else f"line {line}, character {column + 1} is none; is it complete?"
 
 
 class _Plain(ElementTree.TreeBuilder):

@@ -14,7 +14,14 @@ import pyarrow as pa
 
 from visionops_assets.dataset.importing.formats.json_stream import parsed
 from visionops_assets.dataset.importing.parquet_process import Bounds, TableRefused, read_parquet
-from visionops_assets.dataset.importing.plain_text import encoding_of, lines_of, not_text, open_text
+from visionops_assets.dataset.importing.plain_text import (
+    encoding_of,
+    is_number,
+    is_whole,
+    lines_of,
+    not_text,
+    open_text,
+)
 from visionops_assets.dataset.importing.source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile, size_of
 from visionops_assets.dataset.importing.source_limits import COLUMNS, TABLE, TIMES, source_limits, too_much
@@ -69,7 +76,7 @@ def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
                 enumerate((row for row in reader if row), start=1), int(said is not None), None
             )
 
-    header, broken, empty = None, "", 0
+    header, broken, empty, number = None, "", 0, 0
     try:
         for number, row in lines():
             if header is None:
@@ -81,13 +88,20 @@ def _csv_rows(table: SourceFile, encoding: str | None) -> Rows:
             elif len(row) != len(header) and not broken:
                 broken = f"row {number} has {len(row)} fields, the first line names {len(header)} columns"
     except csv.Error as error:
-        raise SourceError(f"{table}: is not a CSV table: {error}") from error
+        raise SourceError(
+            f"{table}: is not a CSV table: after row {number} a field in quotes does not end, or goes on behind them; "
+            'write " within one as ""'
+        ) from error
     if header is None:
         raise SourceError(f"{table}: is empty; expected a first line with the names of the columns")
     if broken:
         raise SourceError(f"{table}: {broken}")
     columns = header
     twice = next((name for name, times in Counter(columns).items() if name and times > 1), None)
+    if twice is not None and is_number(twice):
+        raise SourceError(
+            f"{table}: its first line names no columns; add one before it, for example path,label"
+        )
     if twice is not None:
         raise SourceError(f"{table}: has two columns called {quoted(twice)}; rename one")
 
@@ -116,6 +130,10 @@ def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
                         ) from error
                     if not isinstance(row, dict):
                         raise SourceError(f"{table}: line {number} is no JSON object; expected one a line")
+                    if not is_whole(line):
+                        raise SourceError(
+                            f"{table}: line {number} has half of a character (\\ud800 to \\udfff alone); write it whole"
+                        )
                     yield number, row
 
     columns: dict[str, None] = {}

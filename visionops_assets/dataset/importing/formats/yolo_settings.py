@@ -130,10 +130,14 @@ def read_yaml(path: SourceFile, encoding: str | None = None) -> dict[str, Any]:
         _check_plain(text, path, limits.depth)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        problem = quoted(getattr(error, "problem", None) or "it cannot be read", plain=True)
-        raise SourceError(f"{path}: is not YAML with a mapping: {problem}{place}") from error
+        mark, lines = getattr(error, "problem_mark", None), text.splitlines()
+        place = "it has a character that YAML does not allow"
+        if mark is not None:
+            # What is not closed is noticed at the end.
+            number = min(mark.line + 1, max(1, len(lines)))
+            shown = quoted(lines[number - 1].strip() if lines else "")
+            place = f"line {number} ({shown}) does not fit what is before it"
+        raise SourceError(f"{path}: is not YAML with a mapping: {place}") from error
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):
