@@ -425,3 +425,17 @@ def test_a_holdout_that_does_not_grow_is_told(tmp_path):
         else:
             assert splits == ["train", "val"] and "does not grow" in told["why"].item()
         repository.publish(plan)
+
+
+@pytest.mark.parametrize("name", ["test.zip", "TEST.TGZ", "more/test.rar"])
+def test_an_archive_inside_of_a_source_is_told(tmp_path, name):
+    files = Files(tmp_path / "data")
+    files.classes("train/cat", "train/dog")
+    files.text(name, b"PK")
+    plan = plan_of(files.root)
+    truth = {f"train/{label}/{n}.png": label for label in ("cat", "dog") for n in range(3)}
+    check(plan, Comes(truth, told=[("WARN", f"{name} is an archive; unpack it")]))
+    for path in files.root.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(SourceError, match=f"{name} is an archive; unpack it"):
+        read_source(files.root)

@@ -444,3 +444,35 @@ def test_columns_that_are_a_class_each_are_read(tmp_path):
         plan_of(files.root),
         Comes({name: one for name, one in truth.items() if name != "train/b.png"}, told=told),
     )
+
+
+@pytest.mark.parametrize("name", ["sample_submission.csv", "sampleSubmission.csv", "gender_submission.csv"])
+def test_answers_that_a_competition_shows_as_a_form_are_no_labels(tmp_path, name):
+    files = Files(tmp_path / "data")
+    files.images("train/0.png", "train/1.png", "test/2.png")
+    files.text("train.csv", "image,label\n0.png,a\n1.png,b\n")
+    files.text(name, "image,label\n2.png,a\n")
+    told = [
+        ("WARN", f"{name} is a form for answers"),
+        ("WARN", "test/2.png is in no table|is not in train.csv"),
+    ]
+    check(plan_of(files.root), Comes({"train/0.png": "a", "train/1.png": "b"}, told=told))
+    (files.root / "train.csv").unlink()
+    with pytest.raises(SourceError, match=f"{name}: is a form for answers"):
+        read_source(files.root)
+
+
+def test_a_first_line_of_numbers_names_no_columns(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images("0.png")
+    files.text("import.csv", "TRAIN,gs://b/0.png,bolt,0.1,0.1,,,0.4,0.5,,\n")
+    with pytest.raises(SourceError, match="its first line names no columns; add one before it"):
+        read_source(files.root)
+
+
+def test_of_many_columns_a_few_are_shown(tmp_path):
+    files = Files(tmp_path / "data")
+    files.text("train.csv", ",".join(["label", *(f"pixel{n}" for n in range(784))]) + "\n")
+    with pytest.raises(SourceError, match=r"label, pixel0, .* and 77\d more") as caught:
+        read_source(files.root)
+    assert len(str(caught.value)) < 600

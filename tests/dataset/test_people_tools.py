@@ -456,6 +456,22 @@ LABELME = {"version": "5.0", "shapes": [{"label": "a", "points": [[1, 1], [5, 5]
         ("samples.json", {"samples": [{"ground_truth": {"_cls": "Detections"}}]}, "FiftyOne"),
         ("a.csv", "ImageID,Source,LabelName,XMin,XMax,YMin,YMax\n0,x,y,0,1,0,1\n", "a table of Open Images"),
         ("train.tfrecord", "x", "TFRecord"),
+        ("d-train.tfrecord-00000-of-00001", "x", "TFRecord"),
+        (
+            "labels.json",
+            {"classes": ["a", "b"], "labels": {"0": [{"label": 0, "bounding_box": [0.1, 0.1, 0.2, 0.2]}]}},
+            "FiftyOne, .* COCODetectionDataset",
+        ),
+        (
+            "0.json",
+            {"version": "2.0", "item": {"name": "0.png"}, "annotations": [{"bounding_box": {"x": 1}}]},
+            "V7 Darwin",
+        ),
+        (
+            "tasks.json",
+            [{"task_id": "1", "params": {"attachment": "0.png"}, "response": {"annotations": []}}],
+            "Scale",
+        ),
         ("0.cls", "1", "WebDataset"),
     ],
 )

@@ -351,7 +351,17 @@ def label_studio(files: Files) -> Comes:
     return Comes(TRUTH)
 
 
+def roboflow_darknet(files: Files) -> Comes:
+    for split in ("train", "test"):
+        files.image(f"{split}/{split}.png", 40, 20)
+        files.text(f"{split}/{split}.txt", line(1))
+        files.text(f"{split}/_darknet.labels", "bolt\nnut\n")
+    splits = {"train/train.png": "train", "test/test.png": "holdout"}
+    return Comes({name: [NUT] for name in splits}, splits)
+
+
 CASES = [
+    roboflow_darknet,
     *(
         empty_labels,
         a_preview_beside,

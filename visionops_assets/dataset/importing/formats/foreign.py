@@ -27,6 +27,10 @@ _JSON = (
     ),
     (rb'"classes"\s*:\s*\[\s*\{[^}]*"title"[^}]*"shape"', "Supervisely", "its own export to COCO"),
     (
+        rb'"classes"\s*:\s*\[\s*"[^\]]*\]\s*,\s*"labels"\s*:\s*\{[\s\S]*"bounding_box"',
+        *("FiftyOne", "`dataset.export`, with the type COCODetectionDataset"),
+    ),
+    (
         rb'"classes"\s*:\s*\[\s*"[^\]]*\]\s*,\s*"labels"\s*:\s*\{',
         *("FiftyOne", "`dataset.export`, with the type ImageClassificationDirectoryTree"),
     ),
@@ -41,11 +45,14 @@ _JSON = (
         rb'"ground_truth"[\s\S]*"_cls"|"_cls": "Detections?"|"sample_fields"',
         *("FiftyOne", "`dataset.export`, with the type COCODetectionDataset"),
     ),
+    (rb'"item"[\s\S]*"bounding_box"', "V7 Darwin", "`darwin convert` of darwin-py, to COCO"),
+    (rb'"task_id"[\s\S]*"response"', "Scale", "a script of your own, to a table with a row a box"),
     (rb'"imgHeight"[\s\S]*"objects"', "Cityscapes", _DATUM.format("cityscapes")),
 )
+# As TensorFlow Datasets names its parts, too.
+_RECORDS = re.compile(r"\.tfrecords?(?:-\d+-of-\d+)?(?:\.gz)?$")
 # By the suffixes of files.
 _SUFFIXES = (
-    ((".tfrecord", ".tfrecords"), "TFRecord", _DATUM.format("tf_detection_api")),
     ((".manifest",), "SageMaker Ground Truth", "its own tools, to a folder with a labels.csv"),
     ((".cls",), "WebDataset", "`webdataset`, to a folder with a labels.csv"),
 )
@@ -68,6 +75,10 @@ NOT_READ = {
     ),
     **dict.fromkeys((".psd", ".svg", ".eps", ".xcf", ".pdf"), "is no photograph; export it as PNG"),
     **dict.fromkeys((".dcm", ".dicom"), "is DICOM; convert it to PNG, for example with `dcmj2pnm`"),
+    **dict.fromkeys(
+        (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar", ".zst"),
+        "is an archive; unpack it where its files are meant, or take it out",
+    ),
     **dict.fromkeys((".jxl",), "is JPEG XL; convert it to PNG with `djxl`"),
     **dict.fromkeys((".exr", ".hdr"), "has pixels whose range is not known; convert it to 16-bit PNG or TIFF"),
 }  # fmt: skip
@@ -89,6 +100,8 @@ def recognised(listing: Listing, alone: bool) -> str | None:
         if b"imageid" in first and b"labelname" in first:
             tool = _DATUM.format("open_images")
             return f"{name} is a table of Open Images, which is not read; convert it with {tool}"
+    if found := [name for name in listing.others if _RECORDS.search(name.lower())]:
+        return f"{found[0]} is of TFRecord, which is not read; convert it with {_DATUM.format('tf_detection_api')}"
     for suffixes, format_name, tool in (*_SUFFIXES, *(_BESIDE if alone else ())):
         if found := listing.ending(*suffixes):
             return f"{found[0]} is of {format_name}, which is not read; convert it with {tool}"

@@ -75,10 +75,13 @@ _LABEL = (
     "category_name",
     "choice",
 )
+_SHOWN = 12
 _KNOWN = ("split", "group", "captured_at", "source")
 # What stands in columns that are a class each.
 _MARKS = frozenset({"0", "1", "0.0", "1.0", "True", "False", "true", "false"})
 _OBJECTS = ("objects", "annotations")
+# What Kaggle calls the tables that show how answers are to look; the answers in them are made up.
+_ANSWERS = re.compile(r"(?:^|[_-])(?:sample)?submission(?:$|[_-])", re.IGNORECASE)
 # Of the canonical annotations, what is found anew at the audit.
 _AUDITED = frozenset({"sha256", "phash", "width", "height", "size", "excluded", "batch"})
 
@@ -100,6 +103,12 @@ def read(listing: Listing, stated: Stated) -> Said:
     found = tables_in(listing)
     problems: list[SourceError] = []
     for name in found:
+        if _ANSWERS.search(stem(name.rpartition("/")[2])):
+            said.not_read[name] = "is a form for answers, whose labels are made up"
+            problems.append(
+                SourceError(f"{listing.file(name)}: {said.not_read[name]}; give the table of labels")
+            )
+            continue
         rows = read_rows(listing.file(name), stated.encoding)
         try:
             table = _Table(said, name, str(listing.file(name)), rows, stated, len(found) > 1)
@@ -387,7 +396,9 @@ def _column(lowered: Mapping[str, str], names: tuple[str, ...], rows: Rows, show
             f"{shown}: its first line ({first}) is of an image, and names no columns; add one before it, for example "
             "path,label"
         )
+    there, more = ", ".join(rows.columns[:_SHOWN])[:200], len(rows.columns) - _SHOWN
+    there += f" and {more:,} more" if more > 0 else ""
     raise SourceError(
-        f"{shown}: none of its columns ({', '.join(rows.columns)[:400]}) is called {', '.join(names)}; rename one, or "
-        "add a first line that names them"
+        f"{shown}: none of its columns ({there}) is called {', '.join(names)}; rename one, or add a first line that "
+        "names them"
     )

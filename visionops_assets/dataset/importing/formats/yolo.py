@@ -89,7 +89,7 @@ def _names_files(listing: Listing) -> list[str]:
         for name in listing.ending(".yaml", ".yml")
         if _NAMES.search(listing.file(name).head(source_limits().settings).replace(b"\0", b""))
     ]
-    darknet = listing.ending(".names")
+    darknet = listing.ending(".names", "_darknet.labels")
     plain = [name for name in listing.ending(".txt") if name.rpartition("/")[2].lower() == "classes.txt"]
     return [*yamls, *darknet, *plain]
 
