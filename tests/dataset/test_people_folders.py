@@ -439,3 +439,23 @@ def test_an_archive_inside_of_a_source_is_told(tmp_path, name):
         path.unlink()
     with pytest.raises(SourceError, match=f"{name} is an archive; unpack it"):
         read_source(files.root)
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_a_packed_archive_with_another_bit_is_refused(tmp_path, kind):
+    files = Files(tmp_path / "data")
+    files.classes("cat", "dog")
+    for path in sorted(files.root.rglob("*.png")):
+        # Of a format that has no checksum of its own.
+        files.picture().save(path.with_suffix(".ppm"))
+        path.unlink()
+    path = tmp_path / f"d.tar.{kind}"
+    level = {} if kind == "xz" else {"compresslevel": 0 if kind == "gz" else 1}
+    with tarfile.open(path, f"w:{kind}", **level) as archive:
+        archive.add(files.root, ".")
+    assert len(read_source(path).images) == 6
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="cannot be unpacked: it is cut off or damaged"):
+        read_source(path)

@@ -173,6 +173,10 @@ def _in_tar(archive: Path, stream: BufferedReader, room: _Room) -> Iterator[tupl
             content.in_header()
             member = packed.next()
             if member is None:
+                # The checksum of what packed it stands behind all of it.
+                content.in_data()
+                while content.read(_AT_ONCE):
+                    pass
                 return
             # Else it keeps all that it has read.
             packed.members.clear()

@@ -79,7 +79,7 @@ def read_pickle(data: bytes) -> dict[Any, Any]:
     except PickleRefused:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise PickleRefused(f"it is cut off or no pickle ({type(error).__name__})") from error
+        raise PickleRefused("it is cut off or no pickle") from error
     if not isinstance(found, dict):
         raise PickleRefused("it holds no dict")
     return {key: value.filled if isinstance(value, _Array) else value for key, value in found.items()}
