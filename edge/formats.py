@@ -190,7 +190,7 @@ def _loaded(data: bytes, what: str) -> dict[str, Any]:
     try:
         content = json.loads(data)
         stated = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _broken(what, error) from error
     if stated != FORMAT:
         raise FormatError(

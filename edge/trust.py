@@ -162,7 +162,7 @@ class _Floors:
             if found.get("format") == FORMAT:
                 self._roles, self._clock = dict(found["roles"]), dict(found["clock"])
                 self._known = found.get("known")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # A bad disk: TUF's own cache still knows versions, and the next look writes the floors anew.
             pass
 

@@ -62,6 +62,7 @@ def told(when: datetime | None = None, **changes: str) -> dict[str, str]:
         (f"Basic {TOKEN}", told(NOW), 401, "no valid token"),
         ("Bearer \xe9", told(NOW), 401, "no valid token"),
         (GENUINE, ["no", "object"], 400, "no JSON object"),
+        (GENUINE, b"[" * 60_000, 400, "no JSON"),
         (GENUINE, {"event_type": "post-commit"}, 400, "says no repository_id"),
         (GENUINE, told(NOW, event_time="yesterday"), 400, "event_time is no time"),
         (GENUINE, told(NOW - timedelta(minutes=6)), 409, "too old"),
@@ -74,7 +75,7 @@ def test_what_is_no_event_of_ours_is_refused(
 ) -> None:
     guard = Guard(TOKEN, lambda: NOW)
     with pytest.raises(Refused, match=why) as refused:
-        guard.admit(authorization, json.dumps(body).encode())
+        guard.admit(authorization, body if isinstance(body, bytes) else json.dumps(body).encode())
     assert refused.value.status == status
 
 

@@ -1,5 +1,6 @@
 """What is signed and yet does harm: numbers that silence a device, and orders that send it about."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +48,12 @@ def test_no_number_of_an_assignment_silences_a_device(where: str, number: Any) -
     assert found.max_kbps is None or found.max_kbps >= 1
     assert timedelta(0) <= timedelta(seconds=found.observe_seconds) <= timedelta(days=366)
     assert found.observe_frames < 10**18 or where == "frames"
+
+
+@pytest.mark.parametrize("read", [assignment_of, manifest_of])
+def test_what_nests_without_end_is_broken(read: Callable[[bytes], object]) -> None:
+    with pytest.raises(FormatError, match="is broken"):
+        read(b'{"format": ' + b"[" * 100_000)
 
 
 def test_a_trial_that_is_never_over_answers_all_the_same(fleet: Fleet, device: Device) -> None:

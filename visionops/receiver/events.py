@@ -44,7 +44,7 @@ class Event:
         """The event of a body. Raises `Refused` (400) naming what is missing."""
         try:
             told = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refused(400, "the body is no JSON: lakeFS posts its event as JSON") from None
         if not isinstance(told, dict):
             raise Refused(400, "the body is no JSON object: lakeFS posts its event as one")
