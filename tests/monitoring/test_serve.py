@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import itertools
 import os
 import threading
@@ -110,6 +111,15 @@ def test_batches_are_answered_at_once_and_none_is_left_when_it_ends():
 
     assert asyncio.run(ask_two()) == [-1, -2]
     assert not [each for each in threading.enumerate() if each.name.startswith("model")]
+
+
+def test_no_answer_waits_until_all_that_was_loaded_is_looked_through_for_garbage(models: ProductionWorld):
+    models.put_in_production(models.register(1))
+    loaded = len(gc.get_objects())
+    with serving(models) as client:
+        ask(client, png(1))
+        assert gc.get_freeze_count() > loaded * 0.9
+    assert gc.get_freeze_count() == 0
 
 
 def test_no_two_predictions_of_an_image_have_one_time(models: ProductionWorld):
