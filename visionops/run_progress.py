@@ -17,7 +17,7 @@ PHASES = {
     "manifest": "reading the dataset version",
     "challenger": "training",
     "evaluation": "judging",
-    "champion": "promoting",
+    "champion": "carrying out the verdict",
     "make_again": "making the version again",
 }
 # As a training says each epoch: in Dagster's log, and in the process that makes a version again.

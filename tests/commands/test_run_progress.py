@@ -117,7 +117,7 @@ def test_elsewhere_a_line_tells_each_phase_and_long_trainings_now_and_then(
         "shapes week-01: reading the dataset version",
         "shapes week-01: training",
         "shapes week-01: judging",
-        "shapes week-01: promoting",
+        "shapes week-01: carrying out the verdict",
     ]
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
     world.publish("week-02", 60, seed=2)

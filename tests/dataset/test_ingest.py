@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 from tests.dataset.conftest import encode
 from tests.dataset.store import Repository
 from visionops_assets.dataset.annotations import read_annotations
+from visionops_assets.dataset.audit import check_class_balance
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.source import SourceChanged, SourceError
 
@@ -410,3 +412,8 @@ def test_boxes_of_a_table_are_kept_and_checked(tmp_path, png):
         "it leaves the image of 64×48; correct it",
     ]
     assert findings(refused, "labels known")["what"].tolist() == ["has the unknown label 'hole'"]
+
+
+def test_images_without_a_box_are_not_called_a_class():
+    told = check_class_balance(Counter({None: 20, "no boxes": 20}), Counter({None: 60, "ring": 60}))
+    assert told["image"].tolist() == ["images without a box", "class ring"]

@@ -145,7 +145,8 @@ def check_class_balance(batch: Count, existing: Count, factor: float = 3.0) -> p
         if unlikely and not expected / factor <= found <= expected * factor:
             what = f"{found / images:.1%} of the batch, {share:.1%} of what there is"
             why = "the camera, the line or the labelling may have changed; look at a few"
-            findings.append(Finding("class balance", f"class {label}", what, why, "WARN"))
+            named = "images without a box" if label == "no boxes" else f"class {label}"
+            findings.append(Finding("class balance", named, what, why, "WARN"))
     return findings_table(findings)
 
 
