@@ -1,12 +1,12 @@
 """Tables and records of the asset graph: a folder or a bucket, written whole or not at all."""
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+from resources.whole_outputs import is_left, whole_file
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -40,7 +40,7 @@ class ArtifactStore(dg.ConfigurableResource):
     def names(self, folder: str) -> list[str]:
         """The names of what is stored right under a folder, as it is now; none where there is no such folder."""
         try:
-            return sorted(found.name for found in self.path(folder).iterdir())
+            return sorted(found.name for found in self.path(folder).iterdir() if not is_left(found.name))
         except FileNotFoundError:
             return []
 
@@ -57,17 +57,10 @@ class ArtifactStore(dg.ConfigurableResource):
         if target.protocol not in ("", "file", "local"):
             target.write_bytes(content)
             return
-        file = Path(target.path)
-        temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(file)
+            with whole_file(Path(target.path), ours=True) as unfinished:
+                unfinished.write_bytes(content)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise OSError(
                 error.errno,
                 f"{key} could not be stored in {self.root}: {error.strerror}; nothing was changed",

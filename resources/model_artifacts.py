@@ -1,10 +1,8 @@
 """Files of a run: models, predictions, verdicts, reports. Written once, read back by digest."""
 
 import hashlib
-import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -14,7 +12,9 @@ from urllib.parse import unquote, urlparse
 from resources.masking import shown
 from resources.model_connection import ModelConnection
 from resources.model_errors import ArtifactMissing, RegistryRefused, RunNotFound
-from resources.model_records import Artifact
+from resources.model_records import Artifact, Run
+from resources.model_runs import Runs
+from resources.whole_outputs import is_left, whole_file
 
 
 class RunArtifacts:
@@ -30,8 +30,8 @@ class RunArtifacts:
         """Write one artifact; what lay there is replaced."""
         folder = self._local(run_id)
         if folder is not None:
-            with _appearing(_inside(folder, path)) as partial:
-                partial.write_bytes(data)
+            with whole_file(_inside(folder, path), ours=True) as unfinished:
+                unfinished.write_bytes(data)
             return
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch, PurePosixPath(path).name)
@@ -46,8 +46,8 @@ class RunArtifacts:
             )
         folder = self._local(run_id)
         if folder is not None:
-            with _appearing(_inside(folder, path)) as partial:
-                shutil.copyfile(source, partial)
+            with whole_file(_inside(folder, path), ours=True) as unfinished:
+                shutil.copyfile(source, unfinished)
             return
         with tempfile.TemporaryDirectory() as scratch:
             named = Path(scratch, PurePosixPath(path).name)
@@ -61,8 +61,8 @@ class RunArtifacts:
 
     def fetch(self, run_id: str, path: str, target: Path) -> Path:
         """Copy one artifact to the file `target`, which appears whole. Raises `ArtifactMissing`."""
-        with self._as_file(run_id, path) as found, _appearing(target) as partial:
-            shutil.copyfile(found, partial)
+        with self._as_file(run_id, path) as found, whole_file(target) as unfinished:
+            shutil.copyfile(found, unfinished)
         return target
 
     def sha256(self, run_id: str, path: str) -> str:
@@ -83,10 +83,10 @@ class RunArtifacts:
         root = self._local(run_id)
         if root is not None:
             place = _inside(root, folder) if folder else root
-            files = sorted(each for each in place.glob("*") if each.is_file() and not _is_partial(each))
+            files = sorted(each for each in place.glob("*") if each.is_file() and not is_left(each.name))
             return [Artifact(each.relative_to(root).as_posix(), each.stat().st_size) for each in files]
         with self._connection.client(f"artifacts of run {run_id}", missing=RunNotFound) as client:
-            found = client.list_artifacts(run_id, folder or None)
+            found = client.list_artifacts(_run(self._connection, run_id).id, folder or None)
         files_only = [Artifact(each.path, each.file_size or 0) for each in found if not each.is_dir]
         return sorted(files_only, key=lambda each: each.path)
 
@@ -104,22 +104,22 @@ class RunArtifacts:
             raise ArtifactMissing(missing)
         with tempfile.TemporaryDirectory() as scratch:
             with self._connection.client(f"artifact {path} of run {run_id}", ArtifactMissing) as client:
-                found = Path(client.download_artifacts(run_id, path, scratch))
+                found = Path(client.download_artifacts(_run(self._connection, run_id).id, path, scratch))
             yield found
 
     def _upload(self, run_id: str, path: str, source: Path) -> None:
         parent = str(PurePosixPath(path).parent)
         with self._connection.client(f"artifact {path} of run {run_id}", missing=RunNotFound) as client:
-            client.log_artifact(run_id, str(source), None if parent == "." else parent)
+            run = _run(self._connection, run_id)
+            client.log_artifact(run.id, str(source), None if parent == "." else parent)
 
     def _local(self, run_id: str) -> Path | None:
-        return _folder_of(_artifact_uri(self._connection, run_id))
+        return _folder_of(_run(self._connection, run_id).artifact_uri)
 
 
 @lru_cache(maxsize=4096)
-def _artifact_uri(connection: ModelConnection, run_id: str) -> str:
-    with connection.client(f"run {run_id}", missing=RunNotFound) as client:
-        return str(client.get_run(run_id).info.artifact_uri)
+def _run(connection: ModelConnection, run_id: str) -> Run:
+    return Runs(connection).get(run_id)
 
 
 def _folder_of(uri: str) -> Path | None:
@@ -134,20 +134,3 @@ def _inside(root: Path, path: str) -> Path:
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
         raise RegistryRefused(f"artifact path {path!r} must be relative and stay inside its run")
     return root / pure
-
-
-def _is_partial(path: Path) -> bool:
-    return path.name.startswith(".partial-")
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        yield partial
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

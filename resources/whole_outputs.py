@@ -7,8 +7,10 @@ nobody holds a lock on was left by a writer that was killed, and the next one to
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,30 +18,37 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SUFFIX = ".unfinished"
+# What killed writers of a folder of ours left; those of earlier releases held no lock, and are left alone for a day.
+_LEFT = re.compile(r"\..+\.[0-9a-f]{32}\.unfinished")
+_LEFT_BEFORE = re.compile(r"\.partial-[0-9a-f]{32}|.+\.[0-9a-f]{32}\.tmp")
+_A_DAY = 86_400
 # Folders that cannot be replaced: where a disk is mounted, or beside which nothing may be written.
 _STAYS = {errno.EBUSY, errno.EXDEV, errno.ENOTDIR}
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A path to write a file to, which is `target` at the end of the block, in place of what lay there.
+def whole_file(target: Path, *, ours: bool = False) -> Iterator[Path]:
+    """A path to write a file to, which is `target` at the end of the block, in place of what lay there. `ours`, the
+    folder is one that nobody else writes to: what killed writers of any file left there goes first.
 
     Raises what the block raises, and OSError, naming `target`; then what lay there is as it was.
     """
     with _named(target):
-        # What a link leads to is what is written.
-        place = target.resolve()
+        # What a link leads to is what is written; in a folder of ours there are none that we made.
+        place = target if ours else target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists() and not place.is_file():
+        if place.exists() and not place.is_file() and not ours:
             # A device or a pipe takes what it is given.
             yield place
             return
+        if ours:
+            _sweep(place.parent)
         unfinished, lock = _begun(place, lambda path: path.touch(0o666, exist_ok=False))
         with _let_go_after(unfinished, lock):
             yield unfinished
             with unfinished.open("rb") as stream:
                 os.fsync(stream.fileno())
-            if place.exists():
+            if place.exists() and not ours:
                 unfinished.chmod(place.stat().st_mode & 0o7777)
             unfinished.replace(place)
 
@@ -120,13 +129,33 @@ def discard(place: Path) -> None:
 def remove_left(place: Path) -> None:
     """Remove what writers of a place left that were killed."""
     for left in place.parent.glob(f".{_quoted(place.name)}.*{_SUFFIX}"):
+        _remove_unlocked(left)
+
+
+def is_left(name: str) -> bool:
+    """Whether a file of a folder of ours is one that is being written, or was when its writer was killed."""
+    return bool(_LEFT.fullmatch(name) or _LEFT_BEFORE.fullmatch(name))
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers of whatever file left in a folder."""
+    with os.scandir(folder) as entries:
+        left = [entry for entry in entries if is_left(entry.name)]
+    for entry in left:
         with suppress(OSError):
-            lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(left)
-            finally:
-                os.close(lock)
+            written = entry.stat(follow_symlinks=False).st_mtime
+            if _LEFT.fullmatch(entry.name) or time.time() - written > _A_DAY:
+                _remove_unlocked(Path(entry.path))
+
+
+def _remove_unlocked(left: Path) -> None:
+    with suppress(OSError):
+        lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(left)
+        finally:
+            os.close(lock)
 
 
 def _content(folder: Path) -> dict[str, bytes]:

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import struct
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from resources import home, reserve
 from resources.databases import with_driver
 from resources.machine_errors import machine_error
 from resources.secret_files import read_secret_files
+from resources.whole_outputs import whole_file
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
@@ -126,10 +126,9 @@ def _write(source: Path, services: dict[str, Any], target: Path) -> None:
     content = f"{_WRITTEN}{source.read_text()}\n{yaml.safe_dump(services, sort_keys=False)}"
     if _is_ours(target) and target.read_text() == content:
         return
-    temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_text(content)
     # Another process may read it just now.
-    temporary.replace(target)
+    with whole_file(target, ours=True) as unfinished:
+        unfinished.write_text(content)
 
 
 def _is_ours(path: Path) -> bool:

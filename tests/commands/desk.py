@@ -1,6 +1,7 @@
 """A person at a terminal, beside a whole VisionOps."""
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,11 @@ class Desk:
     def json(self, *arguments: str, code: int = 0) -> Any:
         """What a command prints with --json."""
         return json.loads(self.run(*arguments, "--json", code=code))
+
+
+def ways_back(told: str) -> list[list[str]]:
+    """The commands that are printed, as they would be typed."""
+    return [words.split()[1:] for words in re.findall(r"`(visionops [^`]+)`", told)]
 
 
 def _declared(project: Project) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What people move and delete in MLflow is named, promotes nothing, and one printed command leads back."""
 
 import json
-import re
 import shutil
 import sqlite3
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from dagster import AssetKey
-from desk import Desk
+from desk import Desk, ways_back
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -53,13 +52,13 @@ def emptied(desk: Desk, template: Path) -> None:
         shutil.rmtree(run)
     # Into the same file: connections of this process stay, where each command would have its own.
     copy_registry(template, desk.world.root / "mlflow")
-    model_artifacts._artifact_uri.cache_clear()
+    model_artifacts._run.cache_clear()
 
 
 def database_lost(desk: Desk, template: Path) -> None:
     """MLflow's database was deleted and made anew by the next command; the files of its runs are still there."""
     copy_registry(template, desk.world.root / "mlflow")
-    model_artifacts._artifact_uri.cache_clear()
+    model_artifacts._run.cache_clear()
 
 
 def moved(desk: Desk, version: int) -> None:
@@ -72,11 +71,6 @@ def tick(desk: Desk) -> tuple[int, str]:
     sys.modules.pop("definitions", None)
     result = CliRunner().invoke(app, ["tick", "shapes", "--quiet"], catch_exceptions=False)
     return result.exit_code, result.output
-
-
-def ways_back(told: str) -> list[list[str]]:
-    """The commands that are printed, as they would be typed."""
-    return [words.split()[1:] for words in re.findall(r"`(visionops [^`]+)`", told)]
 
 
 def named(desk: Desk) -> str:
@@ -126,6 +120,30 @@ def test_the_next_challenger_is_no_first_champion_where_the_history_names_one(de
     after = desk.json("status", "shapes")
     assert after["verdicts"][-1]["champion"] == weights and len(after["verdicts"]) == 2
     assert [each["number"] for each in after["history"]] == [*range(1, len(after["history"]) + 1)]
+
+
+def test_a_renamed_model_and_a_deleted_experiment_lead_back(desk_of_promoted: Desk) -> None:
+    """MLflow's pages offer both: the one takes the history to another name, the other the record of every run."""
+    desk = desk_of_promoted
+    weights = desk.json("status", "shapes")["champion"]["sha256"]
+    client(desk).rename_registered_model("shapes", "forms")
+    told = named(desk)
+    assert "no registered model shapes" in told
+    (command,) = ways_back(told)
+    desk.run(*command)
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and state["champion"]["sha256"] == weights
+
+    (experiment,) = [each for each in client(desk).search_experiments() if each.name == "shapes"]
+    client(desk).delete_experiment(experiment.experiment_id)
+    image = str(next(write_batch(desk.world.root / "seen", 3, seed=9).glob("*.png")))
+    assert "prediction" in desk.run("predict", "shapes", image, "--json")
+    assert tick(desk)[0] == 0, "what was decided stays decided"
+    desk.world.publish("week-02", 90, seed=2)
+    assert tick(desk)[0] == 0
+    after = desk.json("status", "shapes")
+    assert after["wrong"] == [] and len(after["verdicts"]) == 2
+    assert after["verdicts"][-1]["champion"] == weights
 
 
 def test_a_version_that_was_deleted_keeps_its_number_for_ever(desk_of_promoted: Desk) -> None:
@@ -295,7 +313,7 @@ def test_a_run_that_was_purged_is_recorded_again_from_its_files_after_a_kill_too
         for table in ("tags", "params", "metrics", "latest_metrics"):
             database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run,))
         database.execute("DELETE FROM runs WHERE run_uuid = ?", (run,))
-    model_artifacts._artifact_uri.cache_clear()
+    model_artifacts._run.cache_clear()
     (wrong,) = desk.json("status", "shapes")["wrong"]
     command = ways_back(wrong)[0]
     assert command[:4] == ["rollback", "shapes", "--to", "1"]

@@ -35,7 +35,7 @@ def collected(desk: Desk) -> None:
     client.delete_run(run)
     client._tracking_client.store._hard_delete_run(run)
     # Each command is a process of its own, which has read no address yet.
-    model_artifacts._artifact_uri.cache_clear()
+    model_artifacts._run.cache_clear()
 
 
 @pytest.mark.parametrize("gone", [without_file, altered, collected])

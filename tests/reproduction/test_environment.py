@@ -95,18 +95,21 @@ def test_it_is_installed_once_and_appears_whole_or_not_at_all(tmp_path: Path) ->
     def install(command: Sequence[str]) -> None:
         asked.append(command)
         target = Path(command[list(command).index("--target") + 1])
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
         (target / "numpy.py").touch()
 
     def fail(command: Sequence[str]) -> None:
-        Path(command[list(command).index("--target") + 1]).mkdir(parents=True)
+        Path(command[list(command).index("--target") + 1]).mkdir(parents=True, exist_ok=True)
         raise subprocess.CalledProcessError(1, command, stderr="ERROR: no matching distribution for numpy")
 
     found = planned(numpy="2.5.0")
     with pytest.raises(EnvironmentUnavailable, match=r"numpy==2\.4\.0.*no matching.*PIP_EXTRA_INDEX_URL"):
         build(found, tmp_path, fail)
     assert list(tmp_path.iterdir()) == []
+    left = tmp_path / f".{found.name}.{'0' * 32}.unfinished" / found.name
+    left.mkdir(parents=True)
     first = build(found, tmp_path, install)
+    assert [*tmp_path.iterdir()] == [first], "what was left by one that was killed is gone"
     assert first is not None and (first / "numpy.py").exists()
     assert build(found, tmp_path, install) == first
     assert len(asked) == 1

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from resources.artifact_store import ArtifactStore
 from resources.whole_outputs import WorkingFolder, append, remove_left, whole_file, whole_folder
 from tests import processes
 
@@ -80,6 +81,54 @@ def test_one_that_writes_takes_nothing_away_from_another(tmp_path: Path) -> None
             (other / "y").touch()
     assert [path.name for path in (tmp_path / "f").iterdir()] == ["y"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "f"]
+
+
+def put_and_die(folder: str) -> None:
+    """Be killed half way through a file of the artifact store and one of a run."""
+    with whole_file(Path(folder) / "first.json", ours=True) as made:
+        made.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_next_to_write_another_file_of_a_folder_of_ours_takes_away_what_killed_writers_left(
+    tmp_path: Path,
+) -> None:
+    folder, said = tmp_path / "artifacts", tmp_path / "said"
+    ended = processes.run(put_and_die, str(folder), environment=os.environ, said=said)
+    assert ended.code == -signal.SIGKILL, ended.said
+    earlier = [folder / f".partial-{'a' * 32}", folder / f"x.json.{'b' * 32}.tmp"]
+    fresh = folder / f".partial-{'c' * 32}"
+    for file in (*earlier, fresh):
+        file.write_bytes(b"half")
+    for file in earlier:
+        os.utime(file, (0, 0))
+    (folder / ".hidden.unfinished").write_bytes(b"somebody's own")
+    store = ArtifactStore(root=str(tmp_path))
+    assert store.names("artifacts") == [".hidden.unfinished"], "what is not whole is not there"
+    with whole_file(folder / "living.json", ours=True) as living:
+        living.write_bytes(b"half")
+        store.write("artifacts/second.json", b"whole")
+        assert living.read_bytes() == b"half", "its writer lives"
+        there = {each.name for each in folder.iterdir()}
+        assert there == {"second.json", ".hidden.unfinished", fresh.name, living.name}
+    assert (folder / "living.json").read_bytes() == b"half"
+
+
+def put_many(folder: str, name: str) -> None:
+    for number in range(300):
+        ArtifactStore(root=folder).write(f"{name}-{number}", name.encode())
+
+
+def test_many_who_write_into_one_folder_at_once_take_nothing_away_from_each_other(tmp_path: Path) -> None:
+    writers = [
+        processes.start(put_many, str(tmp_path / "all"), name, environment=os.environ, said=tmp_path / name)
+        for name in ("one", "two", "three")
+    ]
+    for writer in writers:
+        ended = writer.ended()
+        assert ended.code == 0, ended.said
+    found = sorted((tmp_path / "all").iterdir())
+    assert len(found) == 900 and all(file.name.startswith(file.read_text()) for file in found)
 
 
 def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:

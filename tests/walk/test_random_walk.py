@@ -87,7 +87,7 @@ class Walk(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._open.close()
         sys.modules.pop("definitions", None)
-        model_artifacts._artifact_uri.cache_clear()
+        model_artifacts._run.cache_clear()
         shutil.rmtree(self.world.root, ignore_errors=True)
 
     @rule(seed=st.integers(2, 9), wrong=st.sampled_from([0.0, 0.0, 0.9]))
@@ -153,7 +153,7 @@ class Walk(RuleBasedStateMachine):
     def registry_lost(self) -> None:
         """Somebody deletes MLflow's database, and the next command makes an empty one; its runs' files stay."""
         copy_registry(self.empty / "mlflow" / "mlflow.db", self.world.root / "mlflow")
-        model_artifacts._artifact_uri.cache_clear()
+        model_artifacts._run.cache_clear()
 
     @rule()
     def history_deleted(self) -> None:

@@ -11,13 +11,14 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
+
+from resources.whole_outputs import whole_folder
 
 # The code itself, which comes from git, and what installs: neither computes.
 NOT_INSTALLED = frozenset({"python", "visionops", "pip"})
@@ -109,10 +110,9 @@ def build(planned: Plan, folder: Path, run: Run | None = None) -> Path | None:
     target = folder / planned.name
     if target.is_dir():
         return target
-    unfinished = folder / f".{planned.name}.{uuid.uuid4().hex}"
     try:
-        (run or _run)(planned.command(unfinished))
-        unfinished.rename(target)
+        with whole_folder(target) as unfinished:
+            (run or _run)(planned.command(unfinished))
     except subprocess.CalledProcessError as error:
         said = " ".join(str(error.stderr).strip().splitlines()[-_LAST_LINES:]) or "pip said nothing"
         raise EnvironmentUnavailable(
@@ -123,8 +123,6 @@ def build(planned: Plan, folder: Path, run: Run | None = None) -> Path | None:
     except OSError as error:
         if not target.is_dir():
             raise EnvironmentUnavailable(f"{target} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return target
 
 
