@@ -64,7 +64,8 @@ def command(
             f"waits: {wanted:,} images of the last {_DAYS} days for a label: `visionops labels export {project} --to "
             f"FOLDER`, then `visionops import {project} FOLDER --batch NAME`\n"
         )
-    page = state.to_page()
+    # What is wrong has the change that did not complete.
+    page = state.to_page(unfinished=False)
     typer.echo(Page(page.title, (*page.blocks, *actions_blocks(project, actions))).to_text())
 
 

@@ -2,10 +2,17 @@
 
 import dagster as dg
 import pytest
-from desk import Desk
+from desk import Desk, ways_back
 
+from resources.model_versions import Models
 from visionops_assets import run_tags
-from visionops_assets.refusals import OnHold, ReasonMissing, VerdictMissing, VerdictNotPassed
+from visionops_assets.refusals import (
+    OnHold,
+    PromotionRefused,
+    ReasonMissing,
+    VerdictMissing,
+    VerdictNotPassed,
+)
 
 
 def materialisations(desk: Desk, asset: str) -> list[dg.AssetMaterialization]:
@@ -110,3 +117,36 @@ def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broke
     assert isinstance(history, dg.TableMetadataValue)
     assert [record.data["version"] for record in history.records] == ["3", "1", "2", "1"]
     assert desk.json("release", "shapes", "--why", "again")["promoted"] is None
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+@pytest.mark.parametrize("change", ["approve", "rollback", "nothing"])
+def test_a_change_that_did_not_complete_is_said_once_with_the_command_that_does_it(
+    desk_of_promoted: Desk, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    desk.use(approval="manual" if change == "approve" else "auto")
+    desk.world.publish("week-02", 90, seed=2)
+    desk.run("tick", "shapes", "--quiet")
+    line = {
+        "approve": ("approve", "shapes"),
+        "rollback": ("rollback", "shapes", "--why", "glare"),
+        "nothing": ("rollback", "shapes", "--to", "none", "--why", "glare"),
+    }[change]
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises((Killed, PromotionRefused)):
+        patched.setattr(Models, "set_alias", die)
+        patched.setattr(Models, "delete_alias", die)
+        desk.run(*line)
+    (wrong,) = desk.json("status", "shapes")["wrong"]
+    told = desk.run("status", "shapes")
+    assert wrong in told and told.count("omplete") == 1, told
+    (command,) = ways_back(wrong)
+    desk.run(*command)
+    assert desk.json("status", "shapes")["wrong"] == []

@@ -84,9 +84,9 @@ class Status:
         """For a terminal."""
         return self.to_page().to_text()
 
-    def to_page(self) -> Page:
-        """As a page."""
-        return Page(f"{self.project}: {self._headline()}", tuple(self._blocks()))
+    def to_page(self, *, unfinished: bool = True) -> Page:
+        """As a page; without `unfinished`, it leaves out the change that did not complete, as where that was said."""
+        return Page(f"{self.project}: {self._headline()}", tuple(self._blocks(unfinished)))
 
     def _verdict(self, each: ListedVerdict) -> dict[str, Any]:
         answer = self.answers.get(each.identity)
@@ -106,8 +106,8 @@ class Status:
         since = f" since {self.now.since.when:%Y-%m-%d %H:%M} UTC" if self.now.since else ""
         return f"version {self.champion.version} in production{since}"
 
-    def _blocks(self) -> list[Block]:
-        blocks: list[Block] = [Paragraph(text) for text in self._notices()]
+    def _blocks(self, unfinished: bool) -> list[Block]:
+        blocks: list[Block] = [Paragraph(text) for text in self._notices(unfinished)]
         facts: list[tuple[str, str]] = []
         if self.champion is not None:
             facts += [
@@ -152,16 +152,16 @@ class Status:
             rows.append((each.identity[:12], each.partition or "–", outcome, said, why))
         return Table(("verdict", "dataset version", "outcome", "answer", "why"), tuple(rows))
 
-    def _notices(self) -> list[str]:
+    def _notices(self, unfinished: bool) -> list[str]:
         notices = []
         if self.now.held_by is not None:
             notices.append(
                 f"ON HOLD. {self.now.held_by.sentence()}. "
                 f"`visionops release {self.project} --why TEXT` lifts it{self._next()}."
             )
-        if self.now.incomplete is not None:
-            unfinished = incomplete(self.project, self.now.incomplete)
-            notices.append(f"NOT COMPLETED. {self.now.incomplete.sentence()}. {unfinished.way_back}.")
+        if self.now.incomplete is not None and unfinished:
+            way_back = incomplete(self.project, self.now.incomplete).way_back
+            notices.append(f"NOT COMPLETED. {self.now.incomplete.sentence()}. {way_back}.")
         if self.now.foreign:
             notices.append("MOVED BY HAND. MLflow says something else than the history of changes.")
         notices += [
