@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resources.drop_errors import DropChanged, DropError, DropRefused, DropUnavailable
+from resources.drop_errors import DropAway, DropChanged, DropError, DropRefused, DropUnavailable
 from resources.drop_listing import MARKER, DropFile, Listing, Progress, check_name, is_hidden
 
 THREADS = 8
@@ -149,7 +149,7 @@ def _errors(place: str) -> Iterator[None]:
             raise DropRefused(
                 f"{place}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from error
-        raise DropUnavailable(
+        raise DropAway(
             f"{place}: the connection was lost or never came ({error}); trying again goes on where it stopped"
         ) from error
 

@@ -9,6 +9,10 @@ class DropUnavailable(DropError):
     """Nothing answers, or the connection was lost: worth trying again, which goes on where it stopped."""
 
 
+class DropAway(DropUnavailable):
+    """Nothing answers: no fault of the batch, so that no run counts as an attempt."""
+
+
 class DropRefused(DropError):
     """The place says no: credentials, permissions, no such bucket."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from resources import clocks, home
-from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable, error_from, not_lakefs
+from resources.lakefs_errors import LakeFSAway, LakeFSNotFound, LakeFSUnavailable, error_from, not_lakefs
 from resources.machine_errors import machine_error
 from resources.masking import shown
 from resources.webhook_token import give_to_actions
@@ -200,7 +200,7 @@ class LakeFSConnection:
 
 
 def _embedded(import_from: Sequence[Path] = ()) -> "Server":
-    """The embedded server, started where it does not run. Raises `LakeFSUnavailable` saying why it cannot."""
+    """The embedded server, started where it does not run. Raises `LakeFSAway` saying why it cannot."""
     from lakefs_local.discovery import ensure_running
     from lakefs_local.folder import FolderError
 
@@ -208,9 +208,7 @@ def _embedded(import_from: Sequence[Path] = ()) -> "Server":
         give_to_actions()
         return ensure_running(home.lakefs_data(), import_from=import_from)
     except (FolderError, OSError) as error:
-        raise LakeFSUnavailable(
-            f"the embedded lakeFS does not start: {machine_error(error) or error}"
-        ) from error
+        raise LakeFSAway(f"the embedded lakeFS does not start: {machine_error(error) or error}") from error
 
 
 def _still_serves(server: "Server") -> bool:

@@ -2,7 +2,8 @@
 
 import json
 
-_AWAY = (408, 425, 429, 500, 502, 503, 504)
+# What a server that is busy or restarts answers, or the proxy before it.
+_AWAY = (408, 425, 429, 502, 503, 504)
 
 
 class LakeFSError(RuntimeError):
@@ -11,6 +12,10 @@ class LakeFSError(RuntimeError):
 
 class LakeFSUnavailable(LakeFSError):
     """Nothing answers, or the server is in trouble: worth trying again."""
+
+
+class LakeFSAway(LakeFSUnavailable):
+    """Nothing answers, or the connection was lost: no fault of what was asked, so that no run counts as an attempt."""
 
 
 class LakeFSNotFound(LakeFSError):
@@ -33,7 +38,7 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
     """Translate the client's exception about `what` into one of the above."""
     status = getattr(error, "status", None)
     if not status:
-        return LakeFSUnavailable(
+        return LakeFSAway(
             f"lakeFS at {server} does not answer ({what}). Start it, or correct LAKEFS_ENDPOINT; "
             "`visionops up` starts the embedded server."
         )
@@ -42,6 +47,8 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
     if said is None:
         # What stands before a lakeFS, a proxy, answers so for one that is away.
         if status in _AWAY:
+            return LakeFSAway(f"{what}: status {status} (lakeFS at {server})")
+        if status == 500:
             return LakeFSUnavailable(f"{what}: status {status} (lakeFS at {server})")
         if status in (401, 403):
             said = f"status {status}"
@@ -62,7 +69,9 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
         return LakeFSRefused(
             f"{text}. Set LAKEFS_ACCESS_KEY_ID and LAKEFS_SECRET_ACCESS_KEY to a valid key pair."
         )
-    if status >= 500 or status == 429:
+    if status in _AWAY:
+        return LakeFSAway(text)
+    if status >= 500:
         return LakeFSUnavailable(text)
     return LakeFSRefused(text)
 

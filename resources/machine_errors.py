@@ -1,4 +1,5 @@
-"""What a machine says no with, in words: full disks, read-only ones, files of another user, damaged databases.
+"""What a machine says no with, in words: full disks, read-only ones, files of another user, damaged databases, and a
+bucket that does not answer.
 
 No model and no batch is to blame for any of it: a run that ends so is no attempt.
 """
@@ -8,6 +9,7 @@ import os
 import pwd
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -30,7 +32,7 @@ def machine_error(error: BaseException) -> str | None:
         elif isinstance(found, sqlite3.Error):
             said = _of_sqlite(found)
         else:
-            said = None
+            said = _of_bucket(found)
         if said is not None:
             return said
     return None
@@ -116,6 +118,14 @@ def _of_sqlite(error: sqlite3.Error) -> str | None:
     if not damaged:
         return _of_system(OSError(errno.EIO, "fails")) if "disk i/o error" in said else None
     return f"{damaged[0]} is damaged: {way_back(damaged[0])}"
+
+
+def _of_bucket(error: BaseException) -> str | None:
+    """What keeps files in a bucket raises nothing of the system's where its connection is lost."""
+    client = sys.modules.get("botocore.exceptions")
+    if client is None or not isinstance(error, client.HTTPClientError | client.ConnectionError):
+        return None
+    return f"the connection to a bucket was lost ({error}): `visionops doctor` tries it"
 
 
 def _without_room() -> bool:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import dagster as dg
 
 from resources import reserve
-from resources.drop_errors import DropUnavailable
-from resources.lakefs_errors import LakeFSUnavailable
+from resources.drop_errors import DropAway, DropUnavailable
+from resources.lakefs_errors import LakeFSAway, LakeFSUnavailable
 from resources.machine_errors import in_words, machine_error
 from resources.masking import without_secrets
 from resources.model_errors import RegistryUnavailable
@@ -43,8 +43,8 @@ def clear_failures(step: dg.AssetExecutionContext | dg.OpExecutionContext | None
         elif step is not None and step.retry_number < MAX_RETRIES:
             wait = WAIT_SECONDS * 2**step.retry_number
             raise dg.RetryRequested(MAX_RETRIES, wait) from error
-        elif step is not None and isinstance(error, RegistryUnavailable):
-            # The sensors ask for nothing before MLflow answers again.
+        elif step is not None and isinstance(error, RegistryUnavailable | LakeFSAway | DropAway):
+            # The sensors ask for nothing before it answers again.
             note_machine_error(step.instance, step.run.run_id, str(error))
         raise dg.Failure(description=without_secrets(str(error)), allow_retries=False) from error
     except Exception as error:

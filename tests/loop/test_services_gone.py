@@ -4,10 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from lakefs_sdk.exceptions import ApiException
 
+from resources.artifact_store import ArtifactStore
+from resources.drop import Drop
 from resources.lakefs import LakeFSResource
+from resources.lakefs_errors import error_from
 from resources.model_errors import RegistryUnavailable
 from resources.model_registry import ModelRegistry
+from sensors.owed import owed
+from tests.s3 import CREDENTIALS
 from tests.world import World, shapes_project, write_batch
 from visionops.tick import tick
 from visionops_assets import run_tags
@@ -103,15 +109,53 @@ def test_nothing_is_asked_for_while_mlflow_does_not_answer(
     assert {run.tags[run_tags.ATTEMPT] for run in world.instance.get_runs()} == {"1"}
 
 
-def test_a_run_that_mlflow_left_alone_is_no_attempt(world: World, monkeypatch: pytest.MonkeyPatch):
+def ask_mlflow() -> None:
+    ModelRegistry(tracking_uri=NOBODY).models.get("shapes")
+
+
+def ask_lakefs() -> None:
+    LakeFSResource(endpoint=NOBODY, access_key_id="key", secret_access_key="secret").head("shapes")
+
+
+def ask_bucket() -> None:
+    ArtifactStore(root="s3://artifacts").read("manifest")
+
+
+@pytest.mark.parametrize("ask", [ask_mlflow, ask_lakefs, ask_bucket])
+def test_a_run_that_a_service_left_alone_is_no_attempt(
+    world: World, ask: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever of it was done by then, as the verdict before a promotion."""
+    world.projects = [shapes_project(trigger={"attempts": 1})]
     world.publish("week-01", 90, seed=1)
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": NOBODY, "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(name, value)
 
     def gone(*_: object, **__: object) -> None:
-        raise RegistryUnavailable("MLflow at http://mlflow does not answer: start it")
+        ask()
 
     with monkeypatch.context() as patched:
         patched.setattr(promoting, "promote", gone)
-        for _ in range(world.project.trigger.attempts + 1):
-            assert world.tick().outcome == "error"
+        for _ in range(2):
+            found = world.tick()
+            assert found.outcome == "error" and NOBODY in found.reason
+            assert not any(
+                "failed" in each and "times" in each
+                for each in owed(world.instance, world.project, Drop.from_environment())
+            )
     assert world.tick().outcome == "promoted"
     assert {run.tags[run_tags.ATTEMPT] for run in world.instance.get_runs()} == {"1"}
+
+
+def test_a_service_that_answers_and_cannot_do_what_is_asked_is_not_asked_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.projects = [shapes_project(trigger={"attempts": 1})]
+    world.publish("week-01", 90, seed=1)
+
+    def broken(*_: object, **__: object) -> None:
+        raise error_from(ApiException(status=500, reason="Internal Server Error"), "object", "http://lakefs")
+
+    monkeypatch.setattr(promoting, "promote", broken)
+    assert world.tick().outcome == "error"
+    assert "mend the cause" in world.tick().reason
