@@ -1,7 +1,7 @@
 """Where devices and servers leave what they saw: `<root>/<project>/<device>/<name>.parquet`, a folder or a bucket.
 
 Writers only ever add files here; the collector commits them and takes them away. A name is used once, so a file that
-is put twice is one file.
+is put twice is one file. Notes, `<name>.note` beside them, are a writer's own.
 """
 
 import re
@@ -9,6 +9,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 import dagster as dg
 
 from resources import home
-from resources.artifact_store import ArtifactStore
+from resources.artifact_store import ArtifactNotFound, ArtifactStore
 
-SUFFIX = ".parquet"
+SUFFIX, NOTE = ".parquet", ".note"
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _THREADS = 8
 
@@ -87,6 +88,25 @@ class Spool(dg.ConfigurableResource):
         folder = self._store.path(project)
         for file in files:
             (folder / file).unlink(missing_ok=True)
+
+    def notes(self, project: str, device: str) -> dict[str, bytes]:
+        """The notes of a device's writers, by name."""
+        folder = f"{project}/{check_device(device)}"
+        found = {}
+        for name in self._store.names(folder):
+            # Another writer may take its own away meanwhile.
+            with suppress(ArtifactNotFound):
+                if name.endswith(NOTE):
+                    found[name.removesuffix(NOTE)] = self._store.read(f"{folder}/{name}")
+        return found
+
+    def note(self, project: str, device: str, name: str, content: bytes | None) -> None:
+        """Write a note, whole or not at all, or take it away."""
+        key = f"{project}/{check_device(device)}/{name}{NOTE}"
+        if content is None:
+            self._store.path(key).unlink(missing_ok=True)
+        else:
+            self._store.write(key, content)
 
     @cached_property
     def _store(self) -> ArtifactStore:

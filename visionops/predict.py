@@ -47,7 +47,7 @@ def command(
     What lies in a folder beside images, by the names of the files, is skipped. Exit code 1 if an image could not be
     read; the others are answered.
     """
-    interruption.keep("what was logged is kept")
+    interruption.keep("what was logged is kept, and the same command does not log it twice")
     from resources.whole_outputs import whole_folder
     from visionops import services
     from visionops.drawing import Drawings, in_words
@@ -63,7 +63,7 @@ def command(
     least, source = _least_score(model, min_score)
     written = None
     if log:
-        written = PredictionLog(services.spool(), found, device or this_machine(), group)
+        written = PredictionLog(services.spool(), found, device or this_machine(), group, once=True)
     with whole_folder(draw) if draw is not None else nullcontext() as made:
         drawings = Drawings(draw, made, model.shipped.classes) if draw is not None and made else None
         answers = [
@@ -92,6 +92,8 @@ def command(
             typer.echo(f"skipped, no image by its name: {', '.join(map(str, skipped))}", err=True)
         if draw is not None:
             typer.echo(f"drawn: {sum('drawn' in told for told in answers)} images in {draw}")
+    if written is not None:
+        written.done()
     if any("error" in told for told in answers):
         raise typer.Exit(1)
 
@@ -123,6 +125,7 @@ def _batch(
 ) -> list[dict[str, Any]]:
     from datetime import UTC, datetime
 
+    from visionops.prediction_log import FLUSH_ROWS
     from visionops_assets.dataset.importing.source import SourceError
     from visionops_assets.monitoring.prediction import Picture, answer, meant, pictures
 
@@ -139,6 +142,8 @@ def _batch(
     answers = answer(model, readable)
     if log is not None:
         log.add(readable, answers, datetime.now(UTC))
+        if len(log) >= FLUSH_ROWS:
+            log.flush()
     shown = iter(answers if least is None else [meant(said, least) for said in answers])
     found: list[dict[str, Any]] = []
     for file, each in zip(files, seen, strict=True):

@@ -1,6 +1,8 @@
 """What was predicted goes to the spool, with the frames that the capture policy keeps."""
 
+import hashlib
 import itertools
+import json
 import logging
 import re
 import socket
@@ -9,6 +11,8 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from resources.machine_errors import in_words
 from resources.spool import Spool, check_device
@@ -36,12 +40,83 @@ def this_machine() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()).strip("-_")[:63] or "machine"
 
 
-class PredictionLog:
-    """Rows of one device, gathered and put into the spool by `flush`. Raises ValueError for a device without a name."""
+class LoggedOnce:
+    """What a command logs, once: typed again after it ended early, it logs the same rows at the times of its first try.
 
-    def __init__(self, spool: Spool, project: Project, device: str, group: str) -> None:
+    A note in the spool has the times of the rows of a file before it goes there, and that it does afterwards, until the
+    command is `done`. A file that was put and not noted is put again, under its name: where it was committed meanwhile,
+    rows of one image, device and time count once all the same (`monitoring.validation`).
+    """
+
+    def __init__(self, spool: Spool, project: Project, device: str) -> None:
+        self._spool, self._project, self._device = spool, project.project, device
+        self._notes: list[str] = []
+        oldest = datetime.now(UTC) - project.production.clock_behind
+        self._found: dict[str, _Note] = {}
+        for name, content in spool.notes(self._project, device).items():
+            note = _Note.read(content)
+            if note is None or note.times[0] < oldest:
+                # Rows that old are refused: who types it now means a new one.
+                spool.note(self._project, device, name, None)
+            else:
+                self._found[name] = note
+
+    def put(self, task: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Put rows into the spool. Raises what that raises."""
+        what = [(row["device_group"], row["model_sha256"], row["image_sha256"]) for row in rows]
+        name = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+        # The same images once more are predictions of their own.
+        name = f"{name}-{self._notes.count(name)}"
+        note = self._found.get(name)
+        if note is None or len(note.times) != len(rows):
+            note = _Note(times=[row["timestamp"] for row in rows])
+        self._notes.append(name)
+        if note.put:
+            return
+        self._write(name, note)
+        first = [{**row, "timestamp": when} for row, when in zip(rows, note.times, strict=True)]
+        file = hashlib.sha256(f"{name} {note.times[0].isoformat()}".encode()).hexdigest()[:32]
+        self._spool.put(self._project, self._device, spooled_log(task, first), file)
+        self._write(name, _Note(times=note.times, put=True))
+
+    def done(self) -> None:
+        """The command did what was asked: typed again, it means to log anew."""
+        for name in self._notes:
+            self._spool.note(self._project, self._device, name, None)
+
+    def _write(self, name: str, note: "_Note") -> None:
+        self._spool.note(self._project, self._device, name, note.model_dump_json().encode())
+
+
+class _Note(BaseModel):
+    """When the rows of a file were predicted (UTC), and whether it was put."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    times: list[AwareDatetime] = Field(min_length=1)
+    put: bool = False
+
+    @classmethod
+    def read(cls, content: bytes) -> "_Note | None":
+        """None for what is none: anybody with a device writes there."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError:
+            return None
+
+
+class PredictionLog:
+    """Rows of one device, gathered and put into the spool by `flush`. Raises ValueError for a device without a name.
+
+    `once`, they are those of a command that ends, which has to say so by `done`.
+    """
+
+    def __init__(
+        self, spool: Spool, project: Project, device: str, group: str, *, once: bool = False
+    ) -> None:
         self._spool, self._project, self._group = spool, project, group
         self.device = check_device(device)
+        self._once = LoggedOnce(spool, project, self.device) if once else None
         self._captures = Captures(project.production.captures)
         self._seen: list[tuple[Picture, Answer, datetime]] = []
         self._rows: list[dict[str, Any]] = []
@@ -63,10 +138,18 @@ class PredictionLog:
         self._measure()
         while self._rows:
             part = self._rows[:FLUSH_ROWS]
-            self._spool.put(self._project.project, self.device, spooled_log(self._project.task, part))
+            if self._once is not None:
+                self._once.put(self._project.task, part)
+            else:
+                self._spool.put(self._project.project, self.device, spooled_log(self._project.task, part))
             self._rows = self._rows[FLUSH_ROWS:]
             self.written += len(part)
             self.captured += sum("frame" in row for row in part)
+
+    def done(self) -> None:
+        """Nothing more is logged, and whoever logs the same from now on logs it anew."""
+        if self._once is not None:
+            self._once.done()
 
     def _measure(self) -> None:
         """Make rows of what was seen. Another model may take images of another size. What no row can be made of is

@@ -1,5 +1,6 @@
 """`visionops predict`: the model in production on files, and what the log keeps of it."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -9,14 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from logged import png, sha256
 from PIL import Image
 from production_world import ProductionWorld
 from typer.testing import CliRunner, Result
 
 from edge.model import DEFAULT_MIN_SCORE
-from visionops import services
+from resources.spool import Spool
+from visionops import prediction_log, services
 from visionops.command_line import app
+from visionops_assets.monitoring.inference_log import IDENTITY
 
 
 @pytest.fixture
@@ -65,6 +69,83 @@ def test_what_is_logged_is_what_was_said(
     assert [row["prediction"] for row in rows] == [one["prediction"] for one in told]
     assert {row["device"] for row in rows} == {"desk-1"}
     assert len({row["timestamp"] for row in rows}) == 70
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+class Spooled:
+    """What reached the spool, its files taken away as the collector does where it `collects`."""
+
+    def __init__(self, world: ProductionWorld, collects: bool) -> None:
+        self._spool, self._collects = world.spool, collects
+        self._files: dict[str, bytes] = {}
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Identities of all rows that ever were in a file there."""
+        names = self._spool.files("shapes")
+        self._files |= dict(self._spool.read_each("shapes", names))
+        if self._collects:
+            self._spool.remove("shapes", names)
+        found = [pq.read_table(pa.BufferReader(each)).to_pylist() for each in self._files.values()]
+        return sorted(tuple(row[name] for name in IDENTITY) for rows in found for row in rows)
+
+
+@pytest.mark.parametrize("collects", [False, True])
+@pytest.mark.parametrize("moment", ["before it is put", "before that is noted", "before it is told"])
+def test_a_command_that_was_killed_logs_once_when_it_is_typed_again(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path, moment: str, collects: bool
+):
+    models.put_in_production(models.register(1))
+    monkeypatch.setattr(prediction_log, "FLUSH_ROWS", 40)
+    line = (str(images), "--log", "--device", "desk-1", "--json")
+    spooled = Spooled(models, collects)
+    owner, name, number = {
+        "before it is put": (Spool, "put", 2),
+        "before that is noted": (Spool, "note", 4),
+        "before it is told": (typer, "echo", 1),
+    }[moment]
+    original, calls = getattr(owner, name), itertools.count(1)
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == number:
+            raise Killed
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(owner, name, dying)
+        predict(models, patched, *line)
+    before = spooled.rows()
+    assert len(before) == {"before it is put": 40, "before that is noted": 64}.get(moment, 70)
+    assert predict(models, monkeypatch, *line).exit_code == 0
+    after = spooled.rows()
+    assert len(after) == 70 and set(before) <= set(after)
+    assert models.spool.notes("shapes", "desk-1") == {}
+    assert predict(models, monkeypatch, *line).exit_code == 0
+    assert len(spooled.rows()) == 140, "what was done is another prediction when it is typed again"
+
+
+def test_a_note_that_is_none_or_too_old_is_taken_away(
+    models: ProductionWorld, monkeypatch: pytest.MonkeyPatch, images: Path
+):
+    models.put_in_production(models.register(1))
+    line = (str(images), "--log", "--device", "desk-1")
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(typer, "echo", die)
+        predict(models, patched, *line)
+    ((name, content),) = models.spool.notes("shapes", "desk-1").items()
+    old = {**json.loads(content), "times": ["2026-01-01T00:00:00+00:00"] * 70}
+    models.spool.note("shapes", "desk-1", name, json.dumps(old).encode())
+    for number, other in enumerate([b"\xff", b"{}", b'{"times": []}', b"[" * 10_000]):
+        models.spool.note("shapes", "desk-1", f"other-{number}", other)
+    assert predict(models, monkeypatch, *line).exit_code == 0
+    assert models.spool.notes("shapes", "desk-1") == {}
+    assert len(Spooled(models, False).rows()) == 140
 
 
 def test_an_image_that_cannot_be_read_is_named_and_the_others_answered(
