@@ -27,6 +27,8 @@ TAG_DESCRIPTION = "mlflow.note.content"
 TAG_VERDICT = "visionops.verdict"
 # Of a run whose record MLflow lost, and that was recorded again.
 TAG_RESTORED = "visionops.restored"
+# And under another id, where a server keeps the records: the id of the run whose place it takes.
+TAG_RECORDED_FOR = "visionops.recorded_for"
 # Of a version: what its last reproduction found, when, and which artifact of its run says so.
 TAG_REPRODUCTION = "visionops.reproduction.result"
 TAG_REPRODUCTION_WHEN = "visionops.reproduction.when"

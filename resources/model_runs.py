@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resources.escaping import LONGEST_NAME, one_line, storable
-from resources.lost_runs import DONE, LostRuns
 from resources.model_connection import ModelConnection
 from resources.model_errors import RunNotFound
+from resources.model_lost_runs import DONE, LostRuns, LostRunsOfServer, recorded_as
 from resources.model_records import (
     FAILED,
     FINISHED,
@@ -98,9 +98,15 @@ class Runs:
             return len(runs)
 
     def get(self, run_id: str) -> Run:
-        """One run. Raises `RunNotFound`."""
-        with self._connection.client(f"run {run_id}", missing=RunNotFound) as client:
-            return _record(client.get_run(run_id))
+        """One run, or the one that was recorded in its place. Raises `RunNotFound`."""
+        try:
+            with self._connection.client(f"run {run_id}", missing=RunNotFound) as client:
+                return _record(client.get_run(run_id))
+        except RunNotFound:
+            other = recorded_as(self._connection, run_id)
+            if other is None:
+                raise
+        return self.get(other)
 
     def search(
         self,
@@ -144,18 +150,20 @@ class Runs:
         `dataset` is what `log_dataset` takes. Done again, as after a kill, it adds what is missing.
         """
         try:
-            self.get(version.run_id)
+            run_id = self.get(version.run_id).id
         except RunNotFound:
-            self.lost.record(version, self._experiment(version.project, create=True))
-        self.log_params(version.run_id, params)
-        self.log_points(version.run_id, {name: {0: value} for name, value in metrics.items()})
+            run_id = self.lost.record(version, self._experiment(version.project, create=True))
+        self.log_params(run_id, params)
+        self.log_points(run_id, {name: {0: value} for name, value in metrics.items()})
         if dataset is not None:
-            self.log_dataset(version.run_id, *dataset)
-        self.set_tags(version.run_id, {TAG_RESTORED: DONE})
+            self.log_dataset(run_id, *dataset)
+        self.set_tags(run_id, {**version.tags, TAG_RESTORED: DONE})
 
     @property
-    def lost(self) -> LostRuns:
+    def lost(self) -> LostRuns | LostRunsOfServer:
         """Runs that MLflow does not know any more."""
+        if self._connection.uri.startswith(("http://", "https://")):
+            return LostRunsOfServer(self._connection, self._artifact_root)
         return LostRuns(self._connection, self._artifact_root)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:

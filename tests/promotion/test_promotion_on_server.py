@@ -13,11 +13,18 @@ from typing import Any
 
 import httpx
 import pytest
+from mlflow import MlflowClient
 from promotion_world import PROJECT, hour, judged
 from test_killed_on_mlflow import trained_on
 
+from resources import model_artifacts
 from resources.model_errors import ArtifactMissing, RegistryUnavailable
+from resources.model_records import ONNX_ARTIFACT, TAG_ONNX, TAG_WEIGHTS
 from resources.model_registry import ModelRegistry
+from resources.model_runs import Runs
+from resources.model_versions import Models
+from visionops_assets.disagreements import disagreements
+from visionops_assets.evaluation.verdicts import listed, load
 from visionops_assets.history import production
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
@@ -33,6 +40,7 @@ class Served:
     registry: ModelRegistry
     server: Process
     start: Callable[[], Process]
+    folder: Path
 
 
 def free_port() -> int:
@@ -76,7 +84,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 time.sleep(0.5)
         raise AssertionError((folder / "log").read_text())
 
-    yield Served(ModelRegistry(tracking_uri=f"http://127.0.0.1:{port}"), start(), start)
+    yield Served(ModelRegistry(tracking_uri=f"http://127.0.0.1:{port}"), start(), start, folder)
     for server in started:
         stop(server)
 
@@ -122,3 +130,54 @@ def test_server_gone_in_the_middle_is_one_clear_error_and_promotion_goes_through
     assert production(registry.models.get(PROJECT)).incomplete is not None
     change = promote(registry, **arguments, when=hour(6))
     assert change.changed and production(registry.models.get(PROJECT)).version == change.version
+
+
+class Killed(BaseException):
+    """A process that ends here."""
+
+
+def test_a_database_that_was_lost_behind_the_server_has_the_way_back_that_is_named(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of these: the server has nothing of the others afterwards."""
+    registry = served.registry.model_copy(update={"memory": str(tmp_path / "artifacts")})
+    runs = {name: trained_on(registry, name) for name in ("alpha", "beta")}
+    for number, run in enumerate(runs.values(), start=7):
+        verdict = judged(registry, run)
+        change = promote(registry, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(number))
+    ran, known = change.version, len(registry.models.get(PROJECT).remembered)
+    stop(served.server)
+    for file in served.folder.glob("mlflow.db*"):
+        file.unlink()
+    served.server = served.start()
+    # Each command is a process of its own.
+    model_artifacts._run.cache_clear()
+    (found,) = [each for each in disagreements(registry, PROJECT) if each.wrong]
+    assert "registers it again" in found.way_back and f"--to {ran} " in found.way_back, found
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    arguments: dict[str, Any] = {"project": PROJECT, "who": "ada", "why": "lost", "to": ran}
+    for owner, name in ((MlflowClient, "log_artifacts"), (Runs, "log_params"), (Models, "create_version")):
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr(owner, name, die)
+            rollback(registry, **arguments, when=hour(9))
+        (found,) = [each for each in disagreements(registry, PROJECT) if each.wrong]
+        assert f"--to {ran} " in found.way_back and "registers it again" in found.way_back, found
+    change = rollback(registry, **arguments, when=hour(10))
+    now = production(registry.models.get(PROJECT))
+    assert change.changed and not now.foreign and now.version == change.version
+    assert not [each for each in disagreements(registry, PROJECT) if each.wrong]
+    for run in runs.values():
+        again = registry.runs.get(run.id)
+        assert again.id != run.id and again.finished and again.tags[TAG_WEIGHTS] == run.tags[TAG_WEIGHTS]
+        assert registry.artifacts.sha256(run.id, ONNX_ARTIFACT) == run.tags[TAG_ONNX]
+    assert len(registry.runs.search(PROJECT)) == known, "each is recorded once, whatever was killed"
+    model = registry.models.get(PROJECT)
+    for listing in listed(model.tags).values():
+        assert load(registry, PROJECT, listing).outcome == "PASS"
+    rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(11))
+    before = production(registry.models.get(PROJECT)).version
+    assert before is not None
+    assert registry.models.version(PROJECT, before).weights_sha256 == runs["alpha"].tags[TAG_WEIGHTS]

@@ -7,8 +7,8 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from resources.lost_runs import BEGUN
 from resources.model_errors import RunNotFound
+from resources.model_lost_runs import BEGUN
 from resources.model_records import (
     EVERYWHERE,
     PROVENANCE_ARTIFACT,
@@ -187,7 +187,9 @@ def _registered(registry: Registry, model: RegisteredModel, version: int) -> int
             f"version {version} of {model.project} was deleted and cannot be registered again ({lack}): "
             f"`visionops status {model.project}` names what can be gone back to, or `--to none`"
         )
-    return registry.models.create_version(model.project, remembered.run_id, remembered.tags).version
+    # Recorded again by a server, it has another id.
+    run = registry.runs.get(remembered.run_id)
+    return registry.models.create_version(model.project, run.id, remembered.tags).version
 
 
 def _record_lost_runs(registry: Registry, model: RegisteredModel, wanted: int) -> str:
