@@ -21,8 +21,10 @@ from resources.model_records import (
     alias_of,
     group_option,
 )
+from visionops_assets import journal
 from visionops_assets.history import PROMOTIONS, HistoryEntry, Production, groups, production, read_history
 from visionops_assets.project import Project
+from visionops_assets.promotion.answers import Answer
 from visionops_assets.refusals import ChampionUnclear
 from visionops_assets.registry import Registry
 
@@ -65,8 +67,13 @@ def compare(model: RegisteredModel, lacks: Lacks, group: str | None = None) -> I
 def unfinished(registry: Registry, project: str) -> list[Disagreement]:
     """Promotions that were recorded and did not complete, of every device group; other changes are disagreements."""
     model = registry.models.get(project)
+    answers = {each.verdict: each for each in journal.read(model.tags, journal.ANSWERS, Answer).entries}
     found = [production(model, group).incomplete for group in groups(model)]
-    return [incomplete(project, entry) for entry in found if entry is not None and entry.kind in PROMOTIONS]
+    return [
+        incomplete(project, entry, answers.get(entry.verdict or ""))
+        for entry in found
+        if entry is not None and entry.kind in PROMOTIONS
+    ]
 
 
 def former_name(registry: Registry, project: Project, declared: Collection[str]) -> Disagreement | None:
@@ -175,11 +182,17 @@ def way_back(model: RegisteredModel, group: str, lacks: Lacks, without: int | No
     return f"{unusable}`{begin} none{on} --why …` records that nothing is in production: {instead}"
 
 
-def incomplete(project: str, entry: HistoryEntry) -> Disagreement:
-    """A change that was recorded and never arrived. The next tick does a promotion again by itself."""
+def incomplete(project: str, entry: HistoryEntry, answer: Answer | None = None) -> Disagreement:
+    """A change that was recorded and never arrived. A promotion the next tick does again by itself, but for one that
+    was somebody's `answer`."""
     what = f"a change was recorded and did not complete: {entry.sentence()}"
     if entry.kind in PROMOTIONS:
-        return Disagreement(what, f"`visionops tick {project}` does it again", wrong=False)
+        verdict = (entry.verdict or "")[:12]
+        again = {
+            "approve": f"visionops approve {project} {verdict}",
+            "override": f"visionops promote {project} {verdict} --override --why …",
+        }.get(answer.kind if answer is not None else "", f"visionops tick {project}")
+        return Disagreement(what, f"`{again}` does it again", wrong=False)
     to = "none" if entry.to_version is None else entry.to_version
     on = group_option(entry.group)
     return Disagreement(what, f"`visionops rollback {project} --to {to}{on} --why …` does it again")

@@ -370,9 +370,24 @@ def test_an_alias_moved_before_anything_was_remembered_is_not_believed(
     assert "or that change" not in named(desk), "by then it was seen"
 
 
-def test_that_nothing_runs_is_told_in_dagster(desk_of_promoted: Desk) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_that_nothing_runs_is_told_in_dagster(
+    desk_of_promoted: Desk, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command, or where it was killed before by the next tick."""
     desk = desk_of_promoted
-    desk.run("rollback", "shapes", "--to", "none", "--why", "starting over")
+    line = ("rollback", "shapes", "--to", "none", "--why", "starting over")
+    if killed:
+
+        def die(*_: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setattr("visionops.rollback._tell", die)
+            desk.run(*line)
+        assert tick(desk)[0] == 0
+    else:
+        desk.run(*line)
     with services.dagster() as instance:
         event = instance.get_latest_materialization_event(AssetKey(["shapes", "in_production"]))
     assert event is not None and event.asset_materialization is not None

@@ -123,16 +123,17 @@ class Killed(BaseException):
     """A process that ends here."""
 
 
-@pytest.mark.parametrize("change", ["approve", "rollback", "nothing"])
+@pytest.mark.parametrize("change", ["approve", "override", "rollback", "nothing"])
 def test_a_change_that_did_not_complete_is_said_once_with_the_command_that_does_it(
     desk_of_promoted: Desk, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = desk_of_promoted
-    desk.use(approval="manual" if change == "approve" else "auto")
+    desk.use(approval="auto" if change in ("rollback", "nothing") else "manual")
     desk.world.publish("week-02", 90, seed=2)
     desk.run("tick", "shapes", "--quiet")
     line = {
         "approve": ("approve", "shapes"),
+        "override": ("promote", "shapes", "--override", "--why", "glare"),
         "rollback": ("rollback", "shapes", "--why", "glare"),
         "nothing": ("rollback", "shapes", "--to", "none", "--why", "glare"),
     }[change]

@@ -176,7 +176,7 @@ def test_a_database_that_was_lost_behind_the_server_has_the_way_back_that_is_nam
     assert len(registry.runs.search(PROJECT)) == known, "each is recorded once, whatever was killed"
     model = registry.models.get(PROJECT)
     for listing in listed(model.tags).values():
-        assert load(registry, PROJECT, listing).outcome == "PASS"
+        assert load(registry, PROJECT, listing).verdict == "PASS"
     rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(11))
     before = production(registry.models.get(PROJECT)).version
     assert before is not None

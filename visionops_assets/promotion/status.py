@@ -160,7 +160,8 @@ class Status:
                 f"`visionops release {self.project} --why TEXT` lifts it{self._next()}."
             )
         if self.now.incomplete is not None and unfinished:
-            way_back = incomplete(self.project, self.now.incomplete).way_back
+            answer = self.answers.get(self.now.incomplete.verdict or "")
+            way_back = incomplete(self.project, self.now.incomplete, answer).way_back
             notices.append(f"NOT COMPLETED. {self.now.incomplete.sentence()}. {way_back}.")
         if self.now.foreign:
             notices.append("MOVED BY HAND. MLflow says something else than the history of changes.")
