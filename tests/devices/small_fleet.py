@@ -92,8 +92,8 @@ class Bundle:
 class Clock:
     """A time that tests move on."""
 
-    def __init__(self) -> None:
-        self.time = datetime.now(UTC).replace(microsecond=0)
+    def __init__(self, time: datetime | None = None) -> None:
+        self.time = time or datetime.now(UTC).replace(microsecond=0)
 
     def __call__(self) -> datetime:
         return self.time

@@ -273,10 +273,8 @@ def test_a_picture_that_comes_over_a_slow_line_is_answered_whole(
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
+def running(fleet: Fleet, tmp_path: Path) -> Iterator[Running]:
     """A device without a source of its own."""
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
     folder = tmp_path / "device"
     folder.mkdir()
     (folder / "root.json").write_bytes(fleet.repository.bootstrap())

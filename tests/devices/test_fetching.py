@@ -16,7 +16,7 @@ import pytest
 
 from edge.fetch import CHUNK, PIECE, Client, NoSpace, Unreachable, WrongDigest
 from edge.files import Files, System
-from tests.devices.small_fleet import Fleet, frame, update
+from tests.devices.small_fleet import Device, Fleet, frame, update
 from visionops.edge_server import EdgeFiles
 from visionops.serving.server import in_thread
 
@@ -157,11 +157,7 @@ class Full(System):
         super().remove(path)
 
 
-def test_a_full_disk_refuses_the_update_frees_its_room_and_serves_on(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
-    device = fleet.device()
-    update(device.start())
+def test_a_full_disk_refuses_the_update_frees_its_room_and_serves_on(fleet: Fleet, device: Device) -> None:
     fleet.publish(fleet.bundle(2, padding=3 * CHUNK))
     device.system = Full(2 * CHUNK)
     agent = device.start()
@@ -175,20 +171,16 @@ def test_a_full_disk_refuses_the_update_frees_its_room_and_serves_on(tmp_path: P
     assert update(device.start())["model"]["release"] == 2
 
 
-def test_a_bundle_larger_than_the_disk_is_refused_before_a_byte_is_fetched(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
-    device = fleet.device()
-    update(device.start())
+def test_a_bundle_larger_than_the_disk_is_refused_before_a_byte_is_fetched(
+    fleet: Fleet, device: Device
+) -> None:
     client = Client()
     with pytest.raises(NoSpace, match="do not fit"):
         client.blob(Files(device.folder / "state"), fleet.url, "0" * 64, 1 << 50)
     assert client.requests == 0
 
 
-def test_over_http_a_poll_without_news_takes_two_requests(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
+def test_over_http_a_poll_without_news_takes_two_requests(fleet: Fleet, tmp_path: Path) -> None:
     with in_thread(EdgeFiles(tmp_path / "repository")) as made:  # type: ignore[arg-type]
         device = fleet.device(url=f"{made.address}/shapes")
         agent = device.start()

@@ -297,7 +297,7 @@ def test_keys_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_repository_in_a_bucket_is_exported_for_a_site_without_a_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import boto3
 
@@ -306,20 +306,16 @@ def test_a_repository_in_a_bucket_is_exported_for_a_site_without_a_network(
     with s3.running() as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="models")
-        fleet = Fleet(tmp_path / "fleet")
-        store = ArtifactStore(root="s3://models/edge")
-        fleet.repository = Repository(store, PROJECT, fleet.keys, fleet.clock)
-        fleet.repository.create()
-        fleet.repository.add_group(GROUP)
-        fleet.publish(fleet.bundle(1))
-        fleet.publish(fleet.bundle(2))
+        bucket = ArtifactStore(root="s3://models/edge")
+        fleet.repository.export(bucket)
+        fleet.repository = Repository(bucket, PROJECT, fleet.keys, fleet.clock)
         stick = ArtifactStore(root=str(tmp_path / "stick"))
         assert fleet.repository.export(stick) > 8
         assert fleet.repository.export(stick) == 0
         device = fleet.device(url=(tmp_path / "stick" / PROJECT).as_uri())
-        assert update(device.start())["model"]["release"] == 2
-        fleet.publish(fleet.bundle(3))
+        assert update(device.start())["model"]["release"] == 1
+        fleet.publish(fleet.bundle(2))
         assert fleet.repository.export(stick) > 3
-    assert update(device.start())["model"]["release"] == 3
+    assert update(device.start())["model"]["release"] == 2
     assert not (tmp_path / "stick" / PROJECT / "staged").exists()
     assert json.loads(stick.read(f"{PROJECT}/metadata/timestamp.json"))

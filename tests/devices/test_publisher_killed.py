@@ -35,9 +35,7 @@ def publish(repository: Repository, fleet: Fleet, seed: int) -> None:
         repository.assign(GROUP, {"base": bundle.named, "observe": {"frames": 1}})
 
 
-def test_killed_before_every_write_of_a_publication(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
+def test_killed_before_every_write_of_a_publication(fleet: Fleet, tmp_path: Path) -> None:
     agent = fleet.device().start()
     assert update(agent)["model"]["release"] == 1
     root = str(tmp_path / "repository")
@@ -62,10 +60,8 @@ def test_killed_before_every_write_of_a_publication(tmp_path: Path) -> None:
     assert whole == 1 and step >= 10
 
 
-def test_what_a_killed_publisher_staged_stands_in_nobodys_way(tmp_path: Path) -> None:
+def test_what_a_killed_publisher_staged_stands_in_nobodys_way(fleet: Fleet, tmp_path: Path) -> None:
     """Another version than the one that was under way is published next."""
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
     agent = fleet.device().start()
     assert update(agent)["model"]["release"] == 1
     root = str(tmp_path / "repository")
@@ -78,9 +74,9 @@ def test_what_a_killed_publisher_staged_stands_in_nobodys_way(tmp_path: Path) ->
         assert update(agent)["model"]["release"] == 200 + step
 
 
-def test_what_waits_for_approvers_whose_keys_were_changed_is_published_anew(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
+def test_what_waits_for_approvers_whose_keys_were_changed_is_published_anew(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     signer = fleet.keys.roles["bundles"].keys[0]
     away = signers.RoleKeys((signers.HeldKey(signer.public, None),))
     without = Repository(
@@ -99,9 +95,7 @@ def test_what_waits_for_approvers_whose_keys_were_changed_is_published_anew(tmp_
 
 
 @pytest.mark.parametrize("role", signers.ROLES)
-def test_killed_before_every_write_of_a_change_of_keys(tmp_path: Path, role: str) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
+def test_killed_before_every_write_of_a_change_of_keys(fleet: Fleet, tmp_path: Path, role: str) -> None:
     agent = fleet.device().start()
     update(agent)
     for step in range(8):
@@ -134,9 +128,7 @@ def test_killed_before_every_write_of_a_change_of_keys(tmp_path: Path, role: str
 
 
 @pytest.mark.parametrize("role", [role for role in signers.ROLES if role != "root"])
-def test_a_key_that_is_lost_is_replaced_and_devices_follow(tmp_path: Path, role: str) -> None:
-    fleet = Fleet(tmp_path)
-    fleet.publish(fleet.bundle(1))
+def test_a_key_that_is_lost_is_replaced_and_devices_follow(fleet: Fleet, tmp_path: Path, role: str) -> None:
     agent = fleet.device().start()
     update(agent)
     (tmp_path / "keys" / f"{role}.pem").unlink()
