@@ -412,6 +412,6 @@ def test_what_is_wrong_is_told_in_words_of_ours(tmp_path, name, count):
     )
     assert not said_of(source, Stated()).startswith("ERROR")
     made = list(dict.fromkeys(broken(CASES[name])))
-    for content in some(made, count(10, len(made))):
+    for content in some(made, count(4, len(made))):
         file.write_bytes(content)
         check_words(source)
