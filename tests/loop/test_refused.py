@@ -2,19 +2,25 @@
 
 import dagster as dg
 import pytest
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from tests.world import World, shapes_project
 from visionops_assets import run_tags
+from visionops_assets.partitions import dataset_versions
 
 
 def latest(world: World, asset: str) -> tuple[bool, int]:
-    """Whether Dagster shows an asset as failed, and how many times it was materialised."""
+    """Whether Dagster shows an asset, or one of its partitions, as failed; how many times it was materialised."""
     key = dg.AssetKey(["shapes", asset])
     (record,) = world.instance.get_asset_records([key])
     run = world.instance.get_run_by_id(record.asset_entry.last_run_id or "")
     event = record.asset_entry.last_materialization_record
     ran = event is not None and run is not None and event.run_id == run.run_id
     failed = run is not None and run.status == dg.DagsterRunStatus.FAILURE and not ran
+    versions = dataset_versions("shapes") if asset != "in_production" else None
+    cached = get_and_update_asset_status_cache_value(world.instance, key, versions)
+    if versions is not None and cached is not None:
+        failed |= bool(cached.deserialize_failed_partition_subsets(versions))
     found = world.instance.fetch_materializations(key, limit=20)
     return failed, len(found.records)
 
