@@ -16,6 +16,7 @@ from resources.webhooks import VARIABLES, Webhooks
 from sensors.announcements import announcement_sensor
 from sensors.commits import commit_sensor
 from sensors.daily_sample import daily_sample_schedule
+from sensors.delivery import delivery_sensor
 from sensors.drops import drop_sensor
 from sensors.production_log import production_sensor
 from visionops_assets.graph import project_graph
@@ -46,7 +47,8 @@ defs = dg.Definitions.merge(
             sensor(graph)
             for graph in graphs
             for sensor in (drop_sensor, commit_sensor, production_sensor, announcement_sensor)
-        ],
+        ]
+        + [delivery_sensor(graph) for graph in graphs if graph.deliver is not None],
         schedules=[daily_sample_schedule(graph) for graph in graphs],
         resources={
             "lakefs": LakeFSResource(
@@ -62,6 +64,7 @@ defs = dg.Definitions.merge(
             ),
             "drop": Drop.from_environment(),
             "artifacts": artifacts,
+            "edge": ArtifactStore(root=home.edge()),
             "spool": Spool.from_environment(),
             "webhooks": Webhooks(
                 errors_url=_from_environment(VARIABLES["errors"]),

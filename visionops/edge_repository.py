@@ -1,6 +1,5 @@
 """The repositories that devices follow, as commands open them: where they lie, and one writer at a time."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -54,9 +53,8 @@ def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
 def changing(project: str, keys: "Keys | None" = None) -> "Iterator[Repository]":
     """A project's repository, while nobody else changes it."""
     from visionops import services
+    from visionops_assets.delivery.repository import lock_name
 
     repository = repository_of(project, keys)
-    # Not the project's own lock, which promotion holds, nor one that a project of another name could have.
-    name = f"delivery-{hashlib.sha256(f'delivery/{project}'.encode()).hexdigest()[:16]}"
-    with services.registry().lock(name):
+    with services.registry().lock(lock_name(project)):
         yield repository

@@ -1,7 +1,6 @@
 """`visionops fleet`: keys, devices, and what each group of them runs."""
 
 import json
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import typer
 
 from edge.formats import check_group
 from resources import home
-from visionops import fleet_devices, fleet_keys
+from visionops import fleet_devices, fleet_keys, fleet_status
 from visionops.edge_repository import changing, projects_with_repository
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Devices: keys, provisioning, and what each group runs.", no_args_is_help=True)
 app.add_typer(fleet_keys.app, name="keys")
+app.command("status")(fleet_status.status)
 app.command("provision")(fleet_devices.provision)
 app.command("move")(fleet_devices.move)
 app.command("revoke")(fleet_devices.revoke)
@@ -87,16 +87,11 @@ def publish(
 
     from resources.model_records import version_on
     from visionops import services
-    from visionops_assets.delivery.bundles import (
-        golden_by_provider,
-        images_of_files,
-        make_bundle,
-        validation_images,
-    )
+    from visionops_assets.delivery.bundles import golden_by_provider, images_of_files
+    from visionops_assets.delivery.following import Shipping
     from visionops_assets.delivery.publishing import publish as publish_model
     from visionops_assets.disagreements import require_agreement
-    from visionops_assets.evaluation.shipped import fetch_model
-    from visionops_assets.history import nothing_runs, read_history
+    from visionops_assets.history import nothing_runs
 
     budget = {
         name: value for name, value in {"cpu_ms": cpu_ms, "memory_mb": memory_mb}.items() if value is not None
@@ -105,39 +100,23 @@ def publish(
     found, registry = services.project(project), services.registry()
     services.actor()
     model = registry.models.get(project)
+    if group in found.delivery.groups:
+        raise ValueError(
+            f"{group} of {project} follows what is promoted (delivery.groups of its project file): `visionops promote` "
+            f"or `visionops rollback {project} --group {group}` changes what it runs, `visionops tick {project}` "
+            "publishes it"
+        )
     if version is None:
         require_agreement(registry, model, group)
     number = version if version is not None else version_on(model, group)
     if number is None:
         raise LookupError(nothing_runs(model, group))
     record = registry.models.version(project, number)
-    verdicts = [entry.verdict for entry in read_history(model.tags).entries if entry.to_version == number]
+    shipping = Shipping(found, registry, services.lakefs(), services.artifacts(), home.cache() / "samples")
 
     def make(release: int) -> tuple[dict[str, Any], dict[str, bytes]]:
-        with tempfile.TemporaryDirectory() as folder:
-            data = fetch_model(
-                registry, record.run_id, record.onnx_sha256, "version", Path(folder)
-            ).read_bytes()
-        if golden:
-            images = images_of_files(golden, data)
-        else:
-            images = validation_images(
-                found,
-                record,
-                data,
-                lakefs=services.lakefs(),
-                artifacts=services.artifacts(),
-                samples=home.cache() / "samples",
-            )
-        return make_bundle(
-            record,
-            data,
-            images,
-            release=release,
-            budget=budget,
-            tolerances=tolerances,
-            verdict=next((each for each in reversed(verdicts) if each), None),
-        )
+        images = images_of_files(golden, shipping.file(record)) if golden else None
+        return shipping.bundle(record, release, budget=budget, tolerances=tolerances, images=images)
 
     options = {
         "observe": {"frames": observe, "seconds": 86400} if observe is not None else None,
@@ -280,17 +259,9 @@ def _tolerance(text: str) -> tuple[str, float]:
 
 def _window(text: str) -> dict[str, Any]:
     """A window as an assignment has it, from words. `{}` lifts one."""
-    from edge.machine import in_window
+    from visionops_assets.delivery.rules import window_of
 
-    if text == "always":
-        return {}
-    hours, _, zone = text.strip().partition(" ")
-    first, _, last = hours.partition("-")
-    found = {"from": first, "to": last, "zone": zone.strip() or "UTC"}
     try:
-        in_window(found, datetime.now(UTC))
+        return window_of(text)
     except ValueError as error:
-        raise typer.BadParameter(
-            f'{text!r} is no window such as "22:00-05:00 Europe/Berlin"', param_hint="--window"
-        ) from error
-    return found
+        raise typer.BadParameter(str(error), param_hint="--window") from error

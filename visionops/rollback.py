@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.model_records import EVERYWHERE, group_option
 from visionops import interruption
 
 if TYPE_CHECKING:
@@ -32,12 +33,21 @@ def command(
         typer.Option(help="The version to get away from; nothing happens if another runs by then."),
     ] = None,
     group: Annotated[str, typer.Option(help="Device group.")] = "all",
+    only: Annotated[
+        bool,
+        typer.Option(
+            "--only",
+            help="Leave device groups as they are that run the same by a champion of their own.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Make an earlier version champion again, at once, and put promotion on hold until `visionops release`.
 
     What somebody moved or deleted in MLflow is set again, without a hold. With `--to none` nothing is in production, on
     record, and the next challenger is a first champion.
+
+    A rollback of all takes along the device groups that follow it (`delivery.groups`) and run the version it leaves.
 
     Who decides is VISIONOPS_ACTOR. No check can block it, and it needs neither lakeFS nor Dagster: they are told
     after the alias is set.
@@ -72,18 +82,62 @@ def command(
         if project in registered:
             raise
         raise NothingToRollBackTo(f"{refusal}; {there_are(project, registered)}") from refusal
+    along = {} if only or group != EVERYWHERE else _take_along(registry, project, change, who, why, when)
     _tell(project, change, why, group)
     if as_json:
-        typer.echo(json.dumps(change.to_json(), indent=1))
+        groups = {name: each.to_json() for name, each in along.items()}
+        typer.echo(json.dumps({**change.to_json(), **({"groups": groups} if groups else {})}, indent=1))
         return
     what = change.entry.sentence() if change.entry is not None else f"version {change.version} runs"
     typer.echo(f"{project}: {what}" + ("" if change.changed else " (it was so already)"))
+    for each in along.values():
+        assert each.entry is not None
+        typer.echo(f"{project}: {each.entry.sentence()}")
     if change.note:
         typer.echo(change.note)
     if change.changed and change.entry is not None and change.entry.kind == "rollback":
         typer.echo(f"promotion is on hold; `visionops release {project} --why TEXT` lifts it")
     if change.version is None:
-        typer.echo("nothing is in production; the next challenger that holds the floors is a first champion")
+        typer.echo(
+            "nothing is in production; the next challenger that holds the floors is a first champion"
+            if group == EVERYWHERE
+            else f"{group} has no model of its own any more: it runs that of all, if there is one"
+        )
+
+
+def _take_along(
+    registry: "ModelRegistry", project: str, change: "Change", who: str, why: str, when: datetime
+) -> "dict[str, Change]":
+    """Bring the groups that follow all, and run the version that is left by champions of their own, to what all runs
+    now. Of a command that was killed the same again finds those that are left."""
+    from resources import home
+    from resources.model_records import alias_of
+    from visionops_assets.project import load_projects
+    from visionops_assets.promotion.rollback import rollback
+
+    entry = change.entry
+    if entry is None or entry.kind != "rollback" or change.version is None:
+        return {}
+    aliases = registry.models.get(project).aliases
+    # One that cannot be read names no group, and must not keep a bad model in production.
+    declared = [each for each in load_projects(home.projects_folder()) if each.project == project]
+    follow = [
+        name for each in declared for name, rules in each.delivery.groups.items() if rules.follow == "all"
+    ]
+    return {
+        name: rollback(
+            registry,
+            project=project,
+            who=who,
+            why=why,
+            when=when,
+            to=change.version,
+            leaving=entry.from_version,
+            group=name,
+        )
+        for name in follow
+        if aliases.get(alias_of(name)) == entry.from_version
+    }
 
 
 def _left_by_a_killed_one(
@@ -109,6 +163,10 @@ def _left_by_a_killed_one(
     return None
 
 
+def _on(group: str) -> str:
+    return "" if group == EVERYWHERE else f" on {group}"
+
+
 def _version(text: str | None) -> int | None:
     if text is None or text.isdecimal():
         return None if text is None else int(text)
@@ -118,11 +176,11 @@ def _version(text: str | None) -> int | None:
 def _tell(project: str, change: "Change", why: str, group: str) -> None:
     """Have `in_production` tell of a change. Raises RuntimeError where that fails: the change itself stands."""
     to = NOTHING if change.version is None else change.version
-    again = f"`visionops rollback {project} --to {to} --why TEXT` tells it again"
+    again = f"`visionops rollback {project} --to {to}{group_option(group)} --why TEXT` tells it again"
     done = (
-        f"nothing of {project} is in production now, but"
+        f"nothing of {project} is in production{_on(group)} now, but"
         if change.version is None
-        else f"version {change.version} of {project} is champion again, but"
+        else f"version {change.version} of {project} is champion again{_on(group)}, but"
     )
     try:
         error = _tell_dagster(project, change, why, group)
@@ -140,7 +198,7 @@ def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str |
     from visionops import services
 
     if change.version is None:
-        _tell_of_nothing(project, group)
+        tell_production(project, group)
         return None
     import definitions
     from visionops.runs import run_job
@@ -153,7 +211,8 @@ def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str |
         return run_job(definitions.defs, instance, job, config={f"{project}_roll_back": config}).error
 
 
-def _tell_of_nothing(project: str, group: str) -> None:
+def tell_production(project: str, group: str) -> None:
+    """Materialise `in_production` without a run: what a device group runs, or that nothing does."""
     from resources import home
     from visionops import services
     from visionops_assets.asset_options import IN_PRODUCTION, asset_key

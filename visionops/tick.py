@@ -217,8 +217,17 @@ def _tick_project(defs: "dg.Definitions", instance: "dg.DagsterInstance", projec
             break
     ticks += _tick_sensor(defs, instance, project, "commits", "decide")
     ticks += _tick_days(defs, instance, project)
+    ticks += _tick_delivery(defs, instance, project)
     _announce(defs, instance, project)
     return ticks
+
+
+def _tick_delivery(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
+    """Give device groups what they should run; nothing to tell where they are assigned that already."""
+    if not defs.get_repository_def().has_sensor_def(f"{project.project}_delivery"):
+        return []
+    asked = _tick_sensor(defs, instance, project, "delivery", "deliver")
+    return [found for found in asked if found.run_id or found.outcome]
 
 
 def _each_once(ticks: "Sequence[Tick]") -> "Iterator[Tick]":

@@ -11,6 +11,8 @@ from visionops_assets.project import Project
 # The asset that says what runs now, whoever changes it.
 IN_PRODUCTION = "in_production"
 INCOMING_BATCH = "incoming_batch"
+# The asset that says what device groups are given.
+EDGE_BUNDLE = "edge_bundle"
 
 
 def asset_key(project: Project, name: str) -> dg.AssetKey:

@@ -186,6 +186,10 @@ def incomplete(project: str, entry: HistoryEntry, answer: Answer | None = None) 
     """A change that was recorded and never arrived. A promotion the next tick does again by itself, but for one that
     was somebody's `answer`."""
     what = f"a change was recorded and did not complete: {entry.sentence()}"
+    on = group_option(entry.group)
+    if entry.kind == "delivery":
+        again = f"`visionops promote {project}{on} --version {entry.to_version} --why …` does it again"
+        return Disagreement(what, again, wrong=False)
     if entry.kind in PROMOTIONS:
         verdict = (entry.verdict or "")[:12]
         again = {
@@ -194,7 +198,6 @@ def incomplete(project: str, entry: HistoryEntry, answer: Answer | None = None) 
         }.get(answer.kind if answer is not None else "", f"visionops tick {project}")
         return Disagreement(what, f"`{again}` does it again", wrong=False)
     to = "none" if entry.to_version is None else entry.to_version
-    on = group_option(entry.group)
     return Disagreement(what, f"`visionops rollback {project} --to {to}{on} --why …` does it again")
 
 

@@ -8,6 +8,7 @@ import dagster as dg
 
 from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, manifest_asset
 from visionops_assets.dataset.checks import images_intact_check, manifest_checks
+from visionops_assets.delivery.assets import deliver_job, edge_bundle_asset
 from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
 from visionops_assets.job_options import job_options
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 class ProjectGraph:
     """What a sensor needs to know of a project's graph, and the definitions of all of it, without resources.
 
-    `neighbours` are the names of the other projects that files declare for its repository.
+    `neighbours` are the names of the other projects that files declare for its repository; `deliver` is there where
+    the project names device groups.
     """
 
     project: Project
@@ -47,6 +49,7 @@ class ProjectGraph:
     verify: "UnresolvedAssetJobDefinition"
     decide: "UnresolvedAssetJobDefinition"
     days: "UnresolvedAssetJobDefinition"
+    deliver: "UnresolvedAssetJobDefinition | None"
     definitions: dg.Definitions
 
 
@@ -98,6 +101,8 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
         dg.AssetSelection.assets(inference_log, features, drift_report, performance, labels_wanted, response),
         "What production saw and answered on a day, whether it drifts, how well it does, what to label and to do.",
     )
+    edge_bundle = edge_bundle_asset(project, in_production) if project.delivery.groups else None
+    deliver = deliver_job(project, edge_bundle) if edge_bundle is not None else None
     return ProjectGraph(
         project,
         frozenset(neighbours or {}),
@@ -106,6 +111,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
         verify,
         decide,
         days,
+        deliver,
         dg.Definitions(
             assets=[
                 incoming,
@@ -121,6 +127,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
                 performance,
                 labels_wanted,
                 response,
+                *([edge_bundle] if edge_bundle is not None else []),
             ],
             asset_checks=[
                 *manifest_checks(project, manifest),
@@ -134,6 +141,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
                 decide,
                 what_if,
                 days,
+                *([deliver] if deliver is not None else []),
                 promote_job(project, champion),
                 rollback_job(project, in_production),
                 reproduce_job(project, in_production),

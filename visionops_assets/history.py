@@ -17,10 +17,14 @@ from resources.nearest import there_are
 from visionops_assets import journal
 from visionops_assets.journal import Entry, Journal
 
-Kind = Literal["promotion", "override", "rollback", "restoration", "retirement", "hold", "release"]
-CHANGES: frozenset[Kind] = frozenset({"promotion", "override", "rollback", "restoration", "retirement"})
-# Those that bring a version into production on its own merits, or against them.
-PROMOTIONS: frozenset[Kind] = frozenset({"promotion", "override"})
+Kind = Literal[
+    "promotion", "override", "delivery", "rollback", "restoration", "retirement", "hold", "release"
+]
+CHANGES: frozenset[Kind] = frozenset(
+    {"promotion", "override", "delivery", "rollback", "restoration", "retirement"}
+)
+# Those that bring a version into production on its own merits, or against them; a delivery on those it had elsewhere.
+PROMOTIONS: frozenset[Kind] = frozenset({"promotion", "override", "delivery"})
 # A rollback holds: the holdout preferred the bad model, so its near twin would win again.
 HOLDS: frozenset[Kind] = frozenset({"rollback", "hold"})
 
@@ -28,6 +32,8 @@ HOLDS: frozenset[Kind] = frozenset({"rollback", "hold"})
 class HistoryEntry(Entry):
     """Format 1. `from` and `to` are registered versions; a hold or release changes neither.
 
+    A delivery gives a device group a champion of its own: a version that was in production before, on it or elsewhere.
+    The first one of a group is `from` what it ran as the champion of all.
     A restoration sets again what the history says is in production, after somebody moved or deleted it in MLflow; a
     retirement leaves nothing in production.
     """
@@ -49,6 +55,7 @@ class HistoryEntry(Entry):
         what = {
             "promotion": f"version {self.to_version} promoted{where}",
             "override": f"version {self.to_version} promoted{where} against the verdict",
+            "delivery": f"version {self.to_version} delivered{where}",
             "rollback": f"rolled back{where} to version {self.to_version}",
             "restoration": f"version {self.to_version} set again{where}",
             "retirement": f"version {self.from_version} taken out of production{where}",
@@ -128,7 +135,7 @@ def production(model: RegisteredModel, group: str = EVERYWHERE) -> Production:
     voided = {entry.voids for entry in entries}
     changes = [entry for entry in entries if entry.kind in CHANGES and entry.number not in voided]
     incomplete = None
-    if changes and _never_arrived(changes[-1], version, alias, model.confirmed):
+    if changes and _never_arrived(changes, version, alias, model.confirmed):
         incomplete = changes.pop()
     foreign = version != (changes[-1].to_version if changes else None)
     return Production(
@@ -167,10 +174,17 @@ def nothing_runs(model: RegisteredModel, group: str = EVERYWHERE) -> str:
 
 
 def _never_arrived(
-    last: HistoryEntry, version: int | None, alias: str, confirmed: Mapping[str, int] | None
+    changes: Sequence[HistoryEntry], version: int | None, alias: str, confirmed: Mapping[str, int] | None
 ) -> bool:
-    """Whether the alias still names what it named before a change, and is not remembered to have named another."""
-    if last.to_version == version or last.from_version != version:
+    """Whether the alias still names what it named before the last change, and is not remembered to have named another.
+
+    A delivery may say that it is from what the group ran without an alias of its own.
+    """
+    last = changes[-1]
+    before = last.from_version
+    if last.kind == "delivery":
+        before = changes[-2].to_version if len(changes) > 1 else None
+    if last.to_version == version or before != version:
         return False
     return confirmed is None or confirmed.get(alias) != last.to_version
 

@@ -22,6 +22,7 @@ from pydantic import (
 
 from resources.nearest import meant_field, there_are
 from visionops_assets.dataset.rules import AuditRules, DropRules
+from visionops_assets.delivery.rules import DeliveryRules
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.rules import ProductionRules
@@ -94,6 +95,7 @@ class Project(_Section):
     gate: GateRules = GateRules()
     production: ProductionRules = ProductionRules()
     drift: DriftRules = DriftRules()
+    delivery: DeliveryRules = DeliveryRules()
 
     @field_validator("classes")
     @classmethod

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from visionops_assets import run_tags
-from visionops_assets.asset_options import IN_PRODUCTION, INCOMING_BATCH
+from visionops_assets.asset_options import EDGE_BUNDLE, IN_PRODUCTION, INCOMING_BATCH
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
 # As Dagster tags a failed run whose process got a signal that nobody sent through Dagster.
@@ -53,7 +53,8 @@ def in_words(outcome: str, reason: str) -> str:
 
 def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
     """The verdict, what came of a batch, or what a day's log has; of an error what the first failing step says, or,
-    where none failed, what the run says; of a refusal the checks that failed; of a change by hand what runs since."""
+    where none failed, what the run says; of a refusal the checks that failed; of a change by hand what runs since; of a
+    delivery what device groups were given."""
     verdict, run_failed, changed, taken, failed = None, None, None, None, []
     for event in events:
         if event.is_step_failure and outcome == run_tags.ERROR:
@@ -70,6 +71,9 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
             changed = event.step_materialization_data.materialization.description if told else changed
             if event.asset_key.path[-1] == INCOMING_BATCH:
                 taken = _of_a_batch(event.step_materialization_data.materialization)
+            if event.asset_key.path[-1] == EDGE_BUNDLE:
+                given = event.step_materialization_data.materialization.metadata.get("said")
+                taken = str(given.value) if given is not None else taken
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if check.check_name == "beats_champion":

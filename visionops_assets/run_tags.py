@@ -29,6 +29,8 @@ SUBMITTED = "visionops/submitted"
 AGAIN = "visionops/again"
 # The machine was to blame, as by a full disk: what it said. An error, and no attempt that counts.
 MACHINE = "visionops/machine"
+# What a publication to devices is about: the beginning of the digest of what was due.
+DELIVERY = "visionops/delivery"
 # Which webhook was told how the run ended.
 ANNOUNCED = "visionops/announced"
 
@@ -48,6 +50,8 @@ UNCHANGED = "unchanged"
 
 LOGGED = "logged"
 
+DELIVERED = "delivered"
+
 # What a run can end with.
 OUTCOMES = (
     PROMOTED,
@@ -59,6 +63,7 @@ OUTCOMES = (
     PUBLISHED,
     UNCHANGED,
     LOGGED,
+    DELIVERED,
 )
 
 

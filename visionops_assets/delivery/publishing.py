@@ -1,11 +1,15 @@
 """A version to a group: its bundle, signed once, and the assignment that names it as what the group runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edge.formats import MODEL
 from visionops_assets.delivery.repository import CannotPublish, Repository
+
+# What an assignment says of how devices look and change, and what else one takes over from the one before it.
+OPTIONS = frozenset({"observe", "window", "max_kbps", "poll_every"})
+KEPT = OPTIONS | {"report_every", "revoked", "moved", "shadow", "trial"}
 
 
 @dataclass(frozen=True)
@@ -33,24 +37,26 @@ def publish(
     floor: int | None = None,
     anew: bool = False,
     signed: Mapping[str, Any] | None = None,
+    keep: Collection[str] = KEPT,
 ) -> Publication:
     """Let a group run the model of this file. `make` makes its bundle as a release, where none is signed yet.
 
     A bundle that was signed before is named again: a rollback takes no approver. `anew`: a new release of it all the
     same, for what lies below the floor. `options` replace those of the group's last assignment. The floor rises to
     what the base replaces, and never passes it, so that the way back stays open. `signed` is what of the manifest was
-    asked for, by part: what is signed already cannot be changed. Raises `CannotPublish`.
+    asked for, by part: what is signed already cannot be changed. `keep` names what is taken over from the group's last
+    assignment. Raises `CannotPublish`.
     """
     before = repository.assignment(group)
     waiting = repository.waiting()
-    if waiting is not None and _is_of(waiting[0], onnx_sha256) and not repository.complete_bundle():
+    if waiting is not None and is_of(waiting[0], onnx_sha256) and not repository.complete_bundle():
         return _waits(repository, group, waiting[0])
     listed = repository.bundles()
     least = int(before["floor"]) if before is not None else 0
     known = [
         (id, manifest)
         for id, manifest in listed.items()
-        if _is_of(manifest, onnx_sha256) and int(manifest["release"]) >= least
+        if is_of(manifest, onnx_sha256) and int(manifest["release"]) >= least
     ]
     if anew or not known:
         manifest, blobs = make(repository.next_release())
@@ -61,7 +67,7 @@ def publish(
     bundle, manifest = known[-1]
     _require_as_signed(manifest, signed or {})
     release = int(manifest["release"])
-    content = {name: value for name, value in (before or {}).items() if name in _KEPT}
+    content = {name: value for name, value in (before or {}).items() if name in keep}
     content |= {name: value for name, value in options.items() if value is not None}
     replaced = before["base"] if before is not None else None
     if replaced is not None and replaced["bundle"] == bundle:
@@ -79,7 +85,9 @@ def publish(
         "candidate": None,
         "floor": max(wanted, min(least, release)),
     }
+    dropped = (KEPT - set(keep)) - set(content)
     same = before is not None and all(before.get(name) == value for name, value in content.items())
+    same = same and all((before or {}).get(name) is None for name in dropped)
     if same:
         assert before is not None
         return Publication(group, release, bundle, int(before["serial"]), changed=False)
@@ -108,14 +116,15 @@ def move_device(repository: Repository, device: str, from_group: str, to_group: 
     return True
 
 
-# What one assignment takes over from the one before it.
-_KEPT = frozenset(
-    {"observe", "window", "max_kbps", "poll_every", "report_every", "revoked", "moved", "shadow", "trial"}
-)
-
-
 def _options(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in ("serial", "issued_at")}
+
+
+def is_signed_so(manifest: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a manifest says what is asked of it, by part."""
+    return all(
+        manifest[part].get(name) == value for part, values in asked.items() for name, value in values.items()
+    )
 
 
 def _require_as_signed(manifest: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -129,7 +138,8 @@ def _require_as_signed(manifest: Mapping[str, Any], asked: Mapping[str, Any]) ->
                 )
 
 
-def _is_of(manifest: Mapping[str, Any], onnx_sha256: str) -> bool:
+def is_of(manifest: Mapping[str, Any], onnx_sha256: str) -> bool:
+    """Whether a manifest ships the model of this file."""
     return bool(manifest["files"][MODEL]["sha256"] == onnx_sha256)
 
 

@@ -91,6 +91,22 @@ class Repository(KeyChanges):
         content = self._store.read(self._key(target_file(path, info)))
         return dict(json.loads(content))
 
+    def running(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+        """By group that is assigned something, the assignment and the manifest of its base."""
+        published = self.read()
+        listed = published.delegated["bundles"].signed.targets
+        found = {}
+        for group in published.groups:
+            path = f"groups/{group}/assignment.json"
+            info = published.delegated[f"assign-{group}"].signed.targets.get(path)
+            if info is None:
+                continue
+            content = dict(json.loads(self._store.read(self._key(target_file(path, info)))))
+            path = f"bundles/{content['base']['bundle']}.json"
+            manifest = self._store.read(self._key(target_file(path, listed[path])))
+            found[group] = content, dict(json.loads(manifest))
+        return found
+
     def bundles(self) -> dict[str, dict[str, Any]]:
         """The manifests that approvers signed, by identity, oldest release first."""
         found = {}
@@ -171,6 +187,10 @@ class Repository(KeyChanges):
         staged.sign(signer, append=True)
         self._write("staged/bundles.json", staged)
         return self._signed_by(published, staged)
+
+    def is_complete(self) -> bool:
+        """Whether enough approvers signed what waits, so that whoever publishes next publishes it."""
+        return is_signed(self.read().targets.signed, "bundles", self._staged())
 
     def complete_bundle(self) -> bool:
         """Publish the bundle that waits, if enough approvers signed it. True if none waits any more."""
@@ -281,6 +301,12 @@ class Repository(KeyChanges):
             "bundles", staged.signed_bytes, staged.signatures
         )
         return f"signed by {len(found.signed)} of {role.threshold} approvers"
+
+
+def lock_name(project: str) -> str:
+    """The lock of whoever changes a project's repository: not the project's own, which promotion holds, nor one that a
+    project of another name could have."""
+    return f"delivery-{hashlib.sha256(f'delivery/{project}'.encode()).hexdigest()[:16]}"
 
 
 def _named(assignment: Mapping[str, Any] | None) -> set[str]:

@@ -124,14 +124,18 @@ class TufFiles:
 
     def refresh(self, least: float = 0.5) -> list[str]:
         """Sign anew what this machine has keys for and has less than this share of its life left; returns which."""
-        published, now = self.read(), self._now()
-        aged = [name for name, expires in published.expiries().items() if expires - now < life(name) * least]
-        renewed = [name for name in aged if self._can_sign(published, name)]
+        published = self.read()
+        renewed = [name for name in self.aged(published, least) if self._can_sign(published, name)]
         if renewed:
             self._publish(
                 published, [name for name in renewed if name not in ("root", "snapshot", "timestamp")]
             )
         return renewed
+
+    def aged(self, published: Published, least: float = 0.5) -> list[str]:
+        """The roles of which less than this share of their life is left."""
+        now = self._now()
+        return [name for name, expires in published.expiries().items() if expires - now < life(name) * least]
 
     def _publish(
         self,

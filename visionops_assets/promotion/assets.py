@@ -127,12 +127,12 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
             model = registry.models.get(project.project)
             if version_on(model) is None:
                 return dg.MaterializeResult(
-                    data_version=dg.DataVersion(NOTHING), metadata=nothing_metadata(registry, model)
+                    data_version=dg.DataVersion(NOTHING), metadata=nothing_metadata(registry, project, model)
                 )
             report = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(report.weights_sha256),
-            metadata=production_metadata(registry, project.project, report),
+            metadata=production_metadata(registry, project, report),
         )
 
     return in_production

@@ -57,8 +57,12 @@ def record(
     when: datetime,
     why: str,
     verdict: str | None = None,
+    from_version: int | None = None,
 ) -> HistoryEntry:
-    """Append one entry to the history, naming in `voids` a change that did not complete. Needs the lock."""
+    """Append one entry to the history, naming in `voids` a change that did not complete. Needs the lock.
+
+    `from_version` is what the group ran, where that is not its own alias's.
+    """
     now = production(model, group)
     entry = HistoryEntry(
         number=read_history(model.tags).next_number,
@@ -68,7 +72,7 @@ def record(
         when=when,
         why=why,
         verdict=verdict,
-        from_version=now.version,
+        from_version=from_version if from_version is not None else now.version,
         to_version=to,
         voids=now.incomplete.number if now.incomplete else None,
     )

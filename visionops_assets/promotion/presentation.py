@@ -22,6 +22,7 @@ from resources.model_records import (
     TAG_REPRODUCTION_PAGE,
     ModelVersion,
     RegisteredModel,
+    alias_of,
     version_on,
 )
 from resources.model_registry import ModelRegistry
@@ -41,6 +42,7 @@ NOTHING = "none"
 _HOW = {
     "promotion": "promoted",
     "override": "promoted against its verdict",
+    "delivery": "delivered",
     "rollback": "rolled back to",
     "restoration": "set again",
     "retirement": "taken out of production",
@@ -56,6 +58,29 @@ def history_table(registry: ModelRegistry, project: str) -> dg.TableMetadataValu
         for group in groups(model)
         for row in intervals_table(production(model, group).intervals).rows
     ]
+    return dg.MetadataValue.table(
+        rows, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
+    )
+
+
+def groups_table(project: Project, model: RegisteredModel) -> dg.TableMetadataValue:
+    """A row a device group, declared ones too: what it runs, since when, and whether by a champion of its own."""
+    columns = ("group", "version", "since (UTC)", "how", "by")
+    rows = []
+    for group in dict.fromkeys([*groups(model), *project.delivery.groups]):
+        now = production(model, group)
+        running = version_on(model, group)
+        own = now.version is not None
+        since = now.since if own else production(model).since
+        how = "unclear: moved by hand" if now.foreign else "" if since is None else _HOW.get(since.kind, "")
+        row = (
+            group,
+            "none" if running is None else str(running),
+            f"{since.when:%Y-%m-%d %H:%M}" if since is not None else "",
+            how if own or group == EVERYWHERE or now.foreign else f"as {EVERYWHERE}",
+            since.who if since is not None else "",
+        )
+        rows.append(dg.TableRecord(dict(zip(columns, row, strict=True))))
     return dg.MetadataValue.table(
         rows, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
     )
@@ -120,18 +145,19 @@ def production_materialisation(
     """The event that says in the UI what runs after a change, or that nothing does. Raises what MLflow and lakeFS
     raise."""
     model = registry.models.get(project.project)
-    if version_on(model, group) is None:
+    # Where a group lost its own, servers answer by the champion of all, and it has none all the same.
+    if model.aliases.get(alias_of(group)) is None:
         return dg.AssetMaterialization(
             asset_key=key,
             description=nothing_in_words(model, group),
-            metadata=nothing_metadata(registry, model, group),
+            metadata=nothing_metadata(registry, project, model, group),
             tags={DATA_VERSION_TAG: NOTHING, **_provenance(instance, project)},
         )
     found = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts, group=group)
     return dg.AssetMaterialization(
         asset_key=key,
         description=found.why,
-        metadata=production_metadata(registry, project.project, found),
+        metadata=production_metadata(registry, project, found),
         tags={DATA_VERSION_TAG: found.weights_sha256, **_provenance(instance, project)},
     )
 
@@ -143,7 +169,7 @@ def nothing_in_words(model: RegisteredModel, group: str = EVERYWHERE) -> str:
 
 
 def nothing_metadata(
-    registry: ModelRegistry, model: RegisteredModel, group: str = EVERYWHERE
+    registry: ModelRegistry, project: Project, model: RegisteredModel, group: str = EVERYWHERE
 ) -> dict[str, Any]:
     """The same where a model's numbers and links would stand."""
     known, said = newest_change(model), nothing_in_words(model, group)
@@ -152,6 +178,7 @@ def nothing_metadata(
         "why": said,
         "group": group,
         CHANGE: known.number if known is not None else 0,
+        "groups": groups_table(project, model),
         "history": history_table(registry, model.project),
     }
 
@@ -186,12 +213,15 @@ def untold_change(
     return newest if newest is not None and newest.number > up_to else None
 
 
-def production_metadata(registry: ModelRegistry, project: str, report: ProductionReport) -> dict[str, Any]:
+def production_metadata(
+    registry: ModelRegistry, project: Project, report: ProductionReport
+) -> dict[str, Any]:
     """Why this model runs, and where everything that belongs to it is. Only text and tables show without a click."""
     return {
         "reason": lines("reason", report.why),
         "trained_on": report.trained_on,
         "what_changed": report.what_changed,
+        "groups": groups_table(project, registry.models.get(project.project)),
         "why": report.why,
         "in_detail": dg.MetadataValue.md(report.markdown),
         "version": report.version,
@@ -199,7 +229,7 @@ def production_metadata(registry: ModelRegistry, project: str, report: Productio
         CHANGE: report.change,
         "report": dg.MetadataValue.url(report.url),
         "commit": dg.MetadataValue.url(report.commit_url),
-        "history": history_table(registry, project),
-        **version_links(registry, registry.models.version(project, report.version)),
+        "history": history_table(registry, project.project),
+        **version_links(registry, registry.models.version(project.project, report.version)),
         "weights_sha256": report.weights_sha256,
     }

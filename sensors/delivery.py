@@ -1,0 +1,90 @@
+"""Device groups are given what the aliases say, and what ages is signed anew."""
+
+import dagster as dg
+
+from resources.artifact_store import ArtifactStore
+from resources.model_errors import RegistryError
+from resources.model_registry import ModelRegistry
+from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
+from sensors.readiness import cancelled, given_up
+from sensors.stale_runs import end_stale_runs
+from visionops_assets import run_tags
+from visionops_assets.graph import ProjectGraph
+from visionops_assets.project import Project
+from visionops_assets.run_reason import is_attempt
+
+
+def delivery_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
+    """The sensor of one project whose file names device groups."""
+    project = graph.project
+
+    @owned_sensor(
+        name=f"{project.project}_delivery",
+        job=graph.deliver,
+        minimum_interval_seconds=project.delivery.check_every,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Compares what each device group is assigned with the aliases: a promotion, an approval or a rollback by "
+            "anybody is published within a tick. Signs anew what has less than half of its life left."
+        ),
+        owners=list(project.owners),
+        tags={"project": project.project},
+    )
+    def delivery(
+        context: dg.SensorEvaluationContext, registry: ModelRegistry, edge: ArtifactStore
+    ) -> dg.RunRequest | dg.SkipReason:
+        end_stale_runs(context.instance)
+        return look(project, registry, edge, context.instance)
+
+    return delivery
+
+
+def look(
+    project: Project, registry: ModelRegistry, edge: ArtifactStore, instance: dg.DagsterInstance
+) -> dg.RunRequest | dg.SkipReason:
+    """What a tick asks for."""
+    from visionops_assets.delivery.following import standings, wanted_digest
+    from visionops_assets.delivery.repository import Repository
+    from visionops_assets.delivery.signers import Keys
+    from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
+
+    repository = Repository(edge, project.project, Keys({}))
+    try:
+        found = standings(project, registry, repository)
+        # Roles whose keys are elsewhere are named by `visionops fleet status`.
+        aged = [name for name in repository.aged(repository.read()) if name in ("snapshot", "timestamp")]
+        waiting = repository.waiting()
+        if waiting is not None and repository.is_complete():
+            waiting = None
+    except (CannotPublish, NotPublished, RegistryError) as error:
+        return skip_wrong(str(error))
+    problems = [Wait(each.sentence(), wrong=True) for each in found if each.problem]
+    due = [each for each in found if each.due]
+    if waiting is not None:
+        manifest, signed = waiting
+        sign = f"`visionops rollout sign {project.project} --key ADDRESS`"
+        said = f"release {manifest['release']} waits: {signed}; {sign}"
+        waits = [each for each in due if each.version == int(manifest["model"]["version"])]
+        due = [each for each in due if each not in waits]
+        problems = [*([Wait(said)] if waits else []), *problems]
+    if not due and not aged:
+        return waiting_for(problems, "every device group is assigned what it should run")
+    digest = wanted_digest(project, due) if due else f"aged-{repository.read().timestamp.signed.version}"
+    tags = {run_tags.PROJECT: project.project, run_tags.DELIVERY: digest}
+    runs = [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(tags=tags))]
+    running = next((run for run in runs if not run.is_finished), None)
+    if running is not None:
+        return waiting_for([Wait(f"run {running.run_id} publishes it"), *problems], "")
+    attempts = [run for run in runs if is_attempt(run) and run.status != dg.DagsterRunStatus.SUCCESS]
+    what = ", ".join(each.group for each in due) or "signing anew"
+    if attempts and attempts[0].status == dg.DagsterRunStatus.CANCELED:
+        stopped: Wait | None = cancelled(project.project, what, attempts[0].run_id)
+    else:
+        ids = [run.run_id for run in reversed(attempts)]
+        stopped = given_up(project.project, what, project.delivery.attempts, ids)
+    if stopped is not None:
+        return waiting_for([stopped, *problems], "")
+    return dg.RunRequest(
+        run_key=f"{project.project}/delivery/{digest}/{len(runs) + 1}",
+        tags={**tags, run_tags.ATTEMPT: str(len(attempts) + 1)},
+    )

@@ -1,0 +1,288 @@
+"""Device groups that a project file names are given what the aliases say, by whatever changes them."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from desk import LENIENT, Desk
+
+from resources import home
+from resources.artifact_store import ArtifactStore
+from tests.world import shapes_project
+from visionops.edge_repository import repository_of
+from visionops_assets.delivery import signers
+from visionops_assets.delivery.following import Shipping
+from visionops_assets.delivery.repository import Repository
+from visionops_assets.delivery.signers import Keys, load_keys
+from visionops_assets.refusals import VerdictNotPassed
+
+Groups = dict[str, dict[str, Any]]
+
+
+def declare(desk: Desk, groups: Groups) -> None:
+    """Write the project file with these device groups."""
+    gate = {**desk.world.project.gate.model_dump(mode="json"), **LENIENT}
+    desk.world.projects = [shapes_project(gate=gate, delivery={"groups": groups})]
+    desk.save()
+
+
+def with_fleet(desk: Desk, groups: Groups) -> None:
+    """Keys and declared groups, before anything was published."""
+    desk.run("fleet", "keys", "init", "shapes")
+    declare(desk, groups)
+
+
+def ticked(desk: Desk, code: int = 0) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = desk.json("tick", "shapes", code=code)
+    return found
+
+
+def outcomes(ticks: Sequence[dict[str, Any]]) -> list[str]:
+    return [each["outcome"] for each in ticks if each["outcome"]]
+
+
+def assigned(desk: Desk) -> dict[str, tuple[int, int, int]]:
+    """By group the version, release and serial that it is assigned."""
+    running = repository_of("shapes", Keys({})).running()
+    return {
+        group: (manifest["model"]["version"], manifest["release"], assignment["serial"])
+        for group, (assignment, manifest) in running.items()
+    }
+
+
+def test_a_promotion_and_a_rollback_reach_every_group_with_the_next_tick(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}, "line-2": {"observe": 3, "window": "22:00-05:00 Europe/Berlin"}})
+    first = ticked(desk)
+    assert outcomes(first) == ["delivered"]
+    assert "line-1 release 1" in first[-1]["reason"]
+    assert assigned(desk) == {"line-1": (1, 1, 1), "line-2": (1, 1, 1)}
+    content = repository_of("shapes", Keys({})).assignment("line-2")
+    assert content is not None
+    assert content["observe"]["frames"] == 3 and content["window"]["zone"] == "Europe/Berlin"
+    assert outcomes(ticked(desk)) == [], "nothing is published twice"
+    told = desk.json("fleet", "status", "shapes")
+    assert [(row["group"], row["version"], row["follows"]) for row in told["groups"]] == [
+        ("line-1", 1, True),
+        ("line-2", 1, True),
+    ]
+
+    desk.world.publish("week-02", 90, seed=2)
+    assert outcomes(ticked(desk)) == ["promoted", "delivered"]
+    assert {group: found[0] for group, found in assigned(desk).items()} == {"line-1": 2, "line-2": 2}
+
+    desk.run("rollback", "shapes", "--why", "misses scratches")
+    ticked(desk)
+    assert assigned(desk) == {"line-1": (1, 1, 3), "line-2": (1, 1, 3)}, "what was signed is named again"
+    shown = desk.world.latest("edge_bundle").metadata
+    assert "line-1 release 1" in str(shown["said"].value)
+
+
+def test_a_group_with_a_champion_of_its_own_does_not_follow_all(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}, "line-2": {}, "line-3": {"follow": "own"}})
+    desk.world.publish("week-02", 90, seed=2)
+    ticked(desk)
+    desk.run("rollback", "shapes", "--group", "line-1", "--to", "1", "--why", "its lamp is older")
+    ticked(desk)
+    assert {group: found[0] for group, found in assigned(desk).items()} == {"line-1": 1, "line-2": 2}
+
+    desk.run("rollback", "shapes", "--group", "line-1", "--to", "none", "--why", "its lamp is as the others'")
+    ticked(desk)
+    assert assigned(desk)["line-1"][0] == 2, "it follows all again"
+
+    desk.run("rollback", "shapes", "--to", "none", "--why", "the parts have changed")
+    assert outcomes(ticked(desk)) == [], "devices keep what they have"
+    assert assigned(desk)["line-1"][0] == 2
+    said = desk.run("fleet", "status", "shapes")
+    assert "nothing is in production; devices keep version 2" in " ".join(said.split())
+
+
+def test_a_rollback_of_all_takes_groups_along_that_follow_it(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}, "line-2": {"follow": "own"}, "line-3": {}})
+    desk.world.publish("week-02", 90, seed=2)
+    ticked(desk)
+    for group in ("line-1", "line-2"):
+        said = desk.run("promote", "shapes", "--group", group, "--why", "it has a champion of its own")
+        assert f"version 2 delivered on {group}" in said
+    shown = desk.world.latest("in_production").metadata["groups"]
+    assert isinstance(shown, dg.TableMetadataValue)
+    rows = {str(row.data["group"]): (row.data["version"], row.data["how"]) for row in shown.records}
+    assert rows == {
+        "all": ("2", "promoted"),
+        "line-1": ("2", "delivered"),
+        "line-2": ("2", "delivered"),
+        "line-3": ("2", "as all"),
+    }
+    with pytest.raises(VerdictNotPassed, match="version 7 of shapes was never in production"):
+        desk.run("promote", "shapes", "--group", "line-1", "--version", "7", "--why", "a typing error")
+    told = desk.json("rollback", "shapes", "--why", "misses scratches", "--only")
+    assert "groups" not in told and desk.world.champion() == 1
+    # The same again, as after a kill.
+    told = desk.json("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    assert {name: each["version"] for name, each in told["groups"].items()} == {"line-1": 1}
+    ticked(desk)
+    assert {group: found[0] for group, found in assigned(desk).items()} == {
+        "line-1": 1,
+        "line-2": 2,
+        "line-3": 1,
+    }
+
+
+def test_an_alias_that_was_moved_by_hand_is_not_delivered(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}, "line-2": {}})
+    desk.world.publish("week-02", 90, seed=2)
+    ticked(desk)
+    before = assigned(desk)
+    desk.world.registry.models.set_alias("shapes", "champion-line-1", 1)
+    found = ticked(desk, code=1)
+    assert any("line-1" in each["reason"] and "visionops rollback" in each["reason"] for each in found)
+    assert assigned(desk) == before
+    assert "champion-line-1" in desk.run("fleet", "status", "shapes", code=1)
+    # The other group goes on.
+    desk.run("rollback", "shapes", "--group", "line-2", "--to", "1", "--why", "its lamp is older")
+    ticked(desk, code=1)
+    assert (assigned(desk)["line-1"][0], assigned(desk)["line-2"][0]) == (2, 1)
+
+
+def test_what_the_project_file_says_is_what_is_assigned(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {"max_kbps": 100, "poll_every": 60}})
+    ticked(desk)
+    declare(desk, {"line-1": {"poll_every": 60}})
+    assert outcomes(ticked(desk)) == ["delivered"]
+    content = repository_of("shapes", Keys({})).assignment("line-1")
+    assert content is not None and "max_kbps" not in content and content["poll_every"] == 60
+    assert assigned(desk)["line-1"] == (1, 1, 2), "settings take no signature of a bundle"
+    # A budget is signed: another one is another release.
+    declare(desk, {"line-1": {"poll_every": 60, "budget": {"cpu_ms": 50}}})
+    ticked(desk)
+    assert assigned(desk)["line-1"] == (1, 2, 3)
+    assert outcomes(ticked(desk)) == []
+
+
+def test_what_keeps_a_tick_from_delivering_is_named_with_the_way_on(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    declare(desk, {"line-1": {}})
+    (found,) = [each for each in ticked(desk, code=1) if each["outcome"] == "error"]
+    assert "visionops fleet keys init shapes" in found["reason"]
+    desk.run("fleet", "keys", "init", "shapes")
+    assert outcomes(ticked(desk)) == ["delivered"]
+    with pytest.raises(ValueError, match="line-1 of shapes follows what is promoted"):
+        desk.run("fleet", "publish", "shapes", "--group", "line-1")
+
+
+def test_what_is_old_is_signed_anew_and_only_once(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}})
+    ticked(desk)
+    five_days_ago = datetime.now(UTC) - timedelta(days=5)
+    old = Repository(ArtifactStore(root=home.edge()), "shapes", load_keys(), lambda: five_days_ago)
+    old.refresh(least=2.0)
+    assert repository_of("shapes").read().expiries()["timestamp"] < datetime.now(UTC) + timedelta(days=3)
+    assert outcomes(ticked(desk)) == ["delivered"]
+    assert repository_of("shapes").read().expiries()["timestamp"] > datetime.now(UTC) + timedelta(days=6)
+    assert outcomes(ticked(desk)) == []
+
+
+def approver_elsewhere(folder: Path) -> tuple[str, Callable[[], None]]:
+    """Keys of which the approver's is here at first; its address, and what takes its private half away."""
+    for role in signers.ROLES:
+        signers.write_key(folder / f"{role}.pem")
+    keys = {role: [f"file2:{folder / role}.pem"] for role in signers.ROLES}
+    declared = folder / "keys.yaml"
+    declared.write_text(yaml.safe_dump(keys))
+    address = keys["bundles"][0]
+
+    def take_away() -> None:
+        public = load_pem_private_key((folder / "bundles.pem").read_bytes(), None).public_key()
+        pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (folder / "alice.pub").write_bytes(pem)
+        declared.write_text(yaml.safe_dump({**keys, "bundles": [{"public": "alice.pub"}]}))
+
+    return address, take_away
+
+
+def test_only_the_newest_waits_for_approvers_and_a_rollback_waits_for_nobody(
+    desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    address, take_away = approver_elsewhere(tmp_path)
+    monkeypatch.setenv("VISIONOPS_EDGE_KEYS", str(tmp_path / "keys.yaml"))
+    with_fleet(desk, {"line-1": {}})
+    ticked(desk)
+    assert assigned(desk)["line-1"][0] == 1
+    take_away()
+
+    desk.world.publish("week-02", 90, seed=2)
+    found = ticked(desk)
+    assert outcomes(found) == ["promoted", "delivered"]
+    assert "line-1 waits for approvers (signed by 0 of 1 approvers)" in found[-1]["reason"]
+    assert outcomes(ticked(desk)) == [], "it is not asked for again and again"
+    assert "signed by 0 of 1" in desk.run("fleet", "status", "shapes")
+    assert assigned(desk)["line-1"][0] == 1
+
+    desk.world.publish("week-03", 90, seed=3)
+    assert outcomes(ticked(desk)) == ["promoted", "delivered"]
+    desk.run("rollout", "sign", "shapes", "--key", address, "--yes")
+    assert outcomes(ticked(desk)) == ["delivered"]
+    assert assigned(desk)["line-1"][0] == 3, "version 2 was let go"
+
+    desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    assert outcomes(ticked(desk)) == ["delivered"]
+    assert assigned(desk)["line-1"][0] == 1
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class DyingStore(ArtifactStore):
+    """Dies before its n-th write."""
+
+    left: int
+
+    def write(self, key: str, content: bytes) -> None:
+        if self.left == 0:
+            raise Killed
+        # A resource of Dagster's is frozen.
+        object.__setattr__(self, "left", self.left - 1)
+        super().write(key, content)
+
+
+def test_killed_before_any_write_the_next_tick_ends_in_the_same_state(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}, "line-2": {}})
+    whole = standing = None
+    for step in range(40):
+        shutil.rmtree(home.edge())
+        desk.run("fleet", "keys", "init", "shapes")
+        dying = Repository(DyingStore(root=home.edge(), left=step), "shapes", load_keys())
+        shipping = Shipping(
+            desk.world.project,
+            desk.world.registry,
+            desk.world.lakefs,
+            desk.world.artifacts,
+            desk.world.root / "samples",
+        )
+        try:
+            for group in ("line-1", "line-2"):
+                shipping.follow(dying, group)
+            whole = step
+        except Killed:
+            pass
+        ticked(desk)
+        found = {group: each[:2] for group, each in assigned(desk).items()}
+        standing = standing or found
+        assert found == standing == {"line-1": (1, 1), "line-2": (1, 1)}
+        if whole is not None:
+            break
+    assert whole is not None and whole >= 10

@@ -1,0 +1,85 @@
+"""`edge_bundle`: what the device groups are given."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from resources.artifact_store import ArtifactStore
+from resources.lakefs import LakeFSResource
+from resources.model_registry import ModelRegistry
+from resources.scratch import Scratch
+from visionops_assets import run_tags
+from visionops_assets.asset_options import EDGE_BUNDLE, asset_options
+from visionops_assets.failures import clear_failures
+from visionops_assets.job_options import job_options
+from visionops_assets.project import Project
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+
+def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The unpartitioned `edge_bundle` asset of a project whose file names device groups."""
+
+    @dg.asset(
+        **asset_options(project, EDGE_BUNDLE, ["onnx"]),
+        deps=[in_production],
+        description=(
+            "What devices fetch: by group the signed bundle of the version that it should run by the aliases, and the "
+            "assignment that names it. Whatever changes an alias leads here within a tick; where an alias and the "
+            "history disagree, the group keeps what it has. What ages is signed anew."
+        ),
+    )
+    def edge_bundle(
+        context: dg.AssetExecutionContext,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        artifacts: ArtifactStore,
+        scratch: Scratch,
+        edge: ArtifactStore,
+    ) -> Iterator[dg.MaterializeResult]:
+        from visionops_assets.delivery.following import Shipping, standings, withdraw_superseded
+        from visionops_assets.delivery.presentation import bundle_metadata
+        from visionops_assets.delivery.repository import Repository, lock_name
+        from visionops_assets.delivery.signers import load_keys
+
+        with clear_failures(context), registry.lock(lock_name(project.project)):
+            repository = Repository(edge, project.project, load_keys())
+            shipping = Shipping(project, registry, lakefs, artifacts, scratch.samples)
+            done, failed = [], []
+            found = standings(project, registry, repository)
+            if withdraw_superseded(project, repository, found):
+                context.log.info("what waited for approvers is let go: no group is to run it any more")
+            for each in found:
+                if not each.due:
+                    continue
+                context.log.info(each.sentence())
+                try:
+                    done.append(shipping.follow(repository, each.group))
+                except (LookupError, ValueError) as error:
+                    # The other groups are not to wait for this one.
+                    failed.append(f"{each.group}: {error}")
+            renewed = repository.refresh()
+            found = standings(project, registry, repository)
+            metadata = bundle_metadata(repository, done, found, renewed)
+            running = {group: each["base"]["bundle"] for group, (each, _) in repository.running().items()}
+        identity = hashlib.sha256(json.dumps(running, sort_keys=True).encode()).hexdigest()
+        yield dg.MaterializeResult(data_version=dg.DataVersion(identity[:16]), metadata=metadata)
+        if failed:
+            raise dg.Failure(description="; ".join(failed), allow_retries=False)
+        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.DELIVERED})
+
+    return edge_bundle
+
+
+def deliver_job(project: Project, edge_bundle: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":
+    """The job that the delivery sensor asks for."""
+    return dg.define_asset_job(
+        f"{project.project}_deliver",
+        selection=dg.AssetSelection.assets(edge_bundle),
+        description="Give every declared device group what it should run by the aliases, and sign anew what ages.",
+        **job_options(project),
+    )

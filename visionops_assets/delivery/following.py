@@ -1,0 +1,231 @@
+"""Device groups follow what is promoted: what each should run by the aliases, what it is given, and what is due.
+
+What a group runs is a pure function of the aliases, the history and the project file; publishing brings its assignment
+there. So a promotion, an approval or a rollback by anybody reaches devices, and whoever is killed is followed by the
+next one.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resources.artifact_store import ArtifactStore
+from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
+from visionops_assets.delivery.bundles import golden_by_provider, make_bundle, validation_images
+from visionops_assets.delivery.publishing import KEPT, OPTIONS, Publication, is_of, is_signed_so, publish
+from visionops_assets.delivery.repository import Repository
+from visionops_assets.delivery.rules import DeliveredGroup
+from visionops_assets.disagreements import require_agreement
+from visionops_assets.evaluation.shipped import fetch_model
+from visionops_assets.history import nothing_runs, production, read_history
+from visionops_assets.project import Project
+from visionops_assets.refusals import ChampionUnclear
+from visionops_assets.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# What a declared group's assignment takes over from the last one: what the project file does not say.
+_NOT_DECLARED = KEPT - OPTIONS
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One device group: what it should run, and what it is assigned, by registered version and release.
+
+    `due` where another assignment is to be published; `problem` says what keeps it from that, and the fix.
+    """
+
+    group: str
+    version: int | None
+    assigned: int | None = None
+    release: int | None = None
+    serial: int | None = None
+    due: bool = False
+    problem: str = ""
+
+    def sentence(self) -> str:
+        """In words."""
+        if self.problem:
+            return f"{self.group}: {self.problem}"
+        if self.version is None:
+            kept = f"; devices keep version {self.assigned}" if self.assigned is not None else ""
+            return f"{self.group}: nothing is in production{kept}"
+        if self.due:
+            before = f"version {self.assigned}" if self.assigned is not None else "nothing"
+            same = self.assigned == self.version
+            what = "changed settings" if same else f"version {self.version}"
+            return f"{self.group} is to get {what}" + ("" if same else f", is assigned {before}")
+        return f"{self.group} runs version {self.version} (release {self.release}, serial {self.serial})"
+
+
+def deciding_group(model: RegisteredModel, group: str, rules: DeliveredGroup) -> str:
+    """Whose champion a device group runs: its own where the alias or the history names one, else that of `all` where it
+    follows that."""
+    own = production(model, group)
+    has_own = own.version is not None or own.named is not None
+    return group if has_own or rules.follow == "own" else EVERYWHERE
+
+
+def standings(project: Project, registry: Registry, repository: Repository) -> list[Standing]:
+    """Each declared group, as it is now. Raises `NotPublished`, `CannotPublish`, and what MLflow raises."""
+    model = registry.models.get(project.project)
+    running = repository.running()
+    return [
+        _standing(registry, model, group, rules, running.get(group))
+        for group, rules in project.delivery.groups.items()
+    ]
+
+
+def _standing(
+    registry: Registry,
+    model: RegisteredModel,
+    group: str,
+    rules: DeliveredGroup,
+    running: tuple[dict[str, Any], dict[str, Any]] | None,
+) -> Standing:
+    assignment, manifest = running or (None, None)
+    deciding = deciding_group(model, group, rules)
+    champion = production(model, deciding)
+    version = champion.version
+    now = Standing(group, version)
+    if assignment is not None and manifest is not None:
+        now = Standing(
+            group,
+            version,
+            assigned=int(manifest["model"]["version"]),
+            release=int(manifest["release"]),
+            serial=int(assignment["serial"]),
+        )
+    if version is None and champion.named is None:
+        return now
+    try:
+        require_agreement(registry, model, deciding)
+    except ChampionUnclear as error:
+        return replace(now, problem=str(error))
+    assert version is not None
+    sha256 = registry.models.version(model.project, version).onnx_sha256
+    published = (
+        assignment is not None
+        and manifest is not None
+        and is_of(manifest, sha256)
+        and is_signed_so(manifest, asked_of_manifest(rules))
+        and all(assignment.get(name) == value for name, value in rules.options().items())
+    )
+    return replace(now, due=not published)
+
+
+def withdraw_superseded(project: Project, repository: Repository, found: Sequence[Standing]) -> bool:
+    """Let a bundle go that waits for approvers and that no group is to run any more; True if there was one.
+
+    One for a group that is published to by hand is left: whoever published it decides.
+    """
+    waiting = repository.waiting()
+    by_hand = set(repository.read().groups) - set(project.delivery.groups)
+    if waiting is None or by_hand or repository.is_complete():
+        return False
+    if int(waiting[0]["model"]["version"]) in {each.version for each in found}:
+        return False
+    repository.withdraw()
+    return True
+
+
+def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:
+    """What the project file asks of what is signed, by part of the manifest."""
+    return {
+        "budget": rules.budget.model_dump(exclude_none=True),
+        "golden": golden_by_provider(rules.tolerance),
+    }
+
+
+def wanted_digest(project: Project, found: Sequence[Standing]) -> str:
+    """Identifies what is due: the same again is the same attempt."""
+    due = {each.group: each.version for each in found if each.due}
+    said = project.delivery.model_dump(mode="json")["groups"]
+    content = json.dumps([due, {group: said[group] for group in due}], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Shipping:
+    """Makes a registered version's bundle: its file, golden answers on validation images, what it asks of a device."""
+
+    project: Project
+    registry: Registry
+    lakefs: Any
+    artifacts: ArtifactStore
+    samples: Path
+
+    def follow(self, repository: Repository, group: str) -> Publication:
+        """Bring a declared group's assignment to what it should run. Raises LookupError where nothing is in
+        production, `ChampionUnclear`, `CannotPublish` and `NoGoldenImages`."""
+        rules = self.project.delivery.groups[group]
+        model = self.registry.models.get(self.project.project)
+        deciding = deciding_group(model, group, rules)
+        require_agreement(self.registry, model, deciding)
+        version = production(model, deciding).version
+        if version is None:
+            raise LookupError(nothing_runs(model, deciding))
+        record = self.registry.models.version(model.project, version)
+        repository.add_group(group)
+        asked = asked_of_manifest(rules)
+        known = [each for each in repository.bundles().values() if is_of(each, record.onnx_sha256)]
+        return publish(
+            repository,
+            group,
+            record.onnx_sha256,
+            lambda release: self.bundle(record, release, budget=asked["budget"], tolerances=rules.tolerance),
+            rules.options(),
+            # What is signed cannot be changed: other budgets are another release.
+            anew=bool(known) and not is_signed_so(known[-1], asked),
+            keep=_NOT_DECLARED,
+        )
+
+    def bundle(
+        self,
+        record: ModelVersion,
+        release: int,
+        *,
+        budget: Mapping[str, float],
+        tolerances: Mapping[str, float],
+        images: "NDArray[np.uint8] | None" = None,
+    ) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """The manifest and files of a version as this release. `images`, decoded for it, make the golden answers
+        (uint8 [N, H, W, C]); by default validation images do."""
+        data = self.file(record)
+        if images is None:
+            images = validation_images(
+                self.project,
+                record,
+                data,
+                lakefs=self.lakefs,
+                artifacts=self.artifacts,
+                samples=self.samples,
+            )
+        return make_bundle(
+            record,
+            data,
+            images,
+            release=release,
+            budget=budget,
+            tolerances=tolerances,
+            verdict=self.verdict(record.version),
+        )
+
+    def file(self, record: ModelVersion) -> bytes:
+        """The file that ships, held to its digest."""
+        with tempfile.TemporaryDirectory() as folder:
+            return fetch_model(
+                self.registry, record.run_id, record.onnx_sha256, "version", Path(folder)
+            ).read_bytes()
+
+    def verdict(self, version: int) -> str | None:
+        """The decision that brought a version into production last, if one did."""
+        entries = read_history(self.registry.models.get(self.project.project).tags).entries
+        found = [each.verdict for each in entries if each.to_version == version and each.verdict]
+        return found[-1] if found else None

@@ -1,0 +1,84 @@
+"""What a project file says about devices: which groups there are, what each follows, and how it is given a model."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from edge.formats import check_group
+from edge.machine import in_window
+
+GroupName = Annotated[str, AfterValidator(check_group)]
+ProviderName = Annotated[str, StringConstraints(pattern=r"^\w+ExecutionProvider$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Budget(_Section):
+    """The most an image may take on a device of a group; a device's self-test refuses a model that takes more."""
+
+    cpu_ms: float | None = Field(None, gt=0)
+    memory_mb: float | None = Field(None, ge=1)
+
+
+class DeliveredGroup(_Section):
+    """What one device group is given, and how. What is not said stays as the group's last assignment has it."""
+
+    # all: its own champion where it has one, else the champion of all. own: its own champion only.
+    follow: Literal["all", "own"] = "all"
+    budget: Budget = Budget()
+    # By provider of ONNX Runtime, the most that an answer may differ on a device.
+    tolerance: dict[ProviderName, Annotated[float, Field(ge=0, lt=1)]] = {}
+    # Right answers until a device keeps a new model.
+    observe: int | None = Field(None, ge=1)
+    # Seconds between two looks of a device.
+    poll_every: float | None = Field(None, ge=1, le=86400)
+    # When devices may change models: "22:00-05:00 Europe/Berlin"; "always" lifts it.
+    window: str | None = None
+    # The most a device downloads, in kbit/s.
+    max_kbps: float | None = Field(None, ge=1)
+
+    @field_validator("window")
+    @classmethod
+    def _window_can_be_read(cls, window: str | None) -> str | None:
+        if window is not None:
+            window_of(window)
+        return window
+
+    def options(self) -> dict[str, Any]:
+        """Its part of an assignment; None where the file does not say."""
+        return {
+            "observe": {"frames": self.observe, "seconds": OBSERVE_SECONDS} if self.observe else None,
+            "poll_every": self.poll_every,
+            "window": window_of(self.window) if self.window is not None else None,
+            "max_kbps": self.max_kbps,
+        }
+
+
+class DeliveryRules(_Section):
+    """The device groups that follow what is promoted. Those that are not named are published to by hand."""
+
+    groups: dict[GroupName, DeliveredGroup] = {}
+    check_every: int = Field(30, ge=5)
+    # How often a publication that ended with an error is tried.
+    attempts: int = Field(3, ge=1, le=20)
+
+
+# A device that sees few images keeps a model after this long with at least one right answer.
+OBSERVE_SECONDS = 86_400
+
+
+def window_of(text: str) -> dict[str, Any]:
+    """A window as an assignment has it, from words; `always` is `{}`. Raises ValueError."""
+    if text == "always":
+        return {}
+    hours, _, zone = text.strip().partition(" ")
+    first, _, last = hours.partition("-")
+    found = {"from": first, "to": last, "zone": zone.strip() or "UTC"}
+    try:
+        in_window(found, datetime.now(UTC))
+    except ValueError as error:
+        raise ValueError(f'{text!r} is no window such as "22:00-05:00 Europe/Berlin"') from error
+    return found
