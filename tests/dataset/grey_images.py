@@ -1,13 +1,14 @@
 """Grey images (H, W): a part, what is done to copies, and which are found to be copies."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from visionops_assets.dataset.duplicates import hashed
+from visionops_assets.dataset.duplicates import hashed, phash, phash_text
 from visionops_assets.dataset.near_duplicates import find_near_duplicates
 
 Grey = NDArray[np.uint8]
@@ -58,3 +59,23 @@ def near_duplicates(
         np.stack([sureties for _, sureties in hashes])[first_new:] if given else None,
     )
     return {(one.newer, one.older) for one in pairs}
+
+
+def manifest_of(images: Sequence[Grey], held: Sequence[int]) -> pd.DataFrame:
+    """The rows that a manifest has of images, some `held` out; their paths are their numbers."""
+    return pd.DataFrame(
+        {
+            "path": [str(number) for number in range(len(images))],
+            "sha256": [f"{number:064x}" for number in range(len(images))],
+            "phash": [phash_text(phash(image[..., None])) for image in images],
+            "height": [image.shape[0] for image in images],
+            "width": [image.shape[1] for image in images],
+            "split": ["holdout" if number in held else "train" for number in range(len(images))],
+            "excluded": False,
+        }
+    )
+
+
+def images_of(images: Sequence[Grey]) -> Callable[[Sequence[str]], Iterator[tuple[str, Grey]]]:
+    """The images by the digests of `manifest_of`."""
+    return lambda digests: ((digest, images[int(digest, 16)][..., None]) for digest in digests)

@@ -1,8 +1,10 @@
 """Near duplicates are told by group, and one that would take much of a batch is asked about."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from tests.dataset.named_samples import Sample, assign_splits
 from visionops_assets.dataset.copy_findings import check_near_duplicates
 
 
@@ -68,6 +70,29 @@ def test_a_chain_that_takes_much_of_a_batch_asks_first(size: int, images: int, a
         assert "21 of its 100 images are near duplicates of each other: 000.png" in errors["what"].iloc[0]
         assert "column `group`" in errors["why"].iloc[0]
         assert "audit.max_chain, which is 0.1" in errors["why"].iloc[0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_group_of_near_duplicates_takes_more_than_its_share_of_a_batch_unasked(seed: int) -> None:
+    random, images = np.random.default_rng(seed), 200
+    newer = random.integers(1, images, 30 * (seed + 1))
+    pairs = sorted({(int(new), int(random.integers(new))) for new in newer})
+    named = [(f"{new:03}.png", f"{old:03}.png", 0.99) for new, old in pairs]
+    older: dict[str, list[str]] = {}
+    for new, old, _ in named:
+        older.setdefault(new, []).append(old)
+    batch = rows(images)
+    samples = [
+        Sample(path, f"{number:064x}", ("part",), None, None) for number, path in enumerate(batch["path"])
+    ]
+    placed = assign_splits(samples, [], {"train": 0.8, "holdout": 0.2}, "", older)
+    batch["group"] = [placed[path].group for path in batch["path"]]
+    batch["split"] = [placed[path].split for path in batch["path"]]
+    largest = batch["group"].value_counts().max()
+    asked = (told(named, batch, images, 0.15)["severity"] == "ERROR").any()
+    assert asked or largest <= 0.15 * images
+    if seed in (0, 7):
+        assert asked == (seed == 7), "both are tried"
 
 
 def test_a_chain_may_be_allowed_or_declared() -> None:

@@ -4,11 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
+from sklearn.datasets import load_digits
 
-from tests.dataset.grey_images import Grey, brighter, encoded, near_duplicates, part, resized
+from tests.dataset.grey_images import (
+    Grey,
+    brighter,
+    encoded,
+    images_of,
+    manifest_of,
+    near_duplicates,
+    part,
+    resized,
+)
 from visionops_assets.dataset import exposures as exposures_module
 from visionops_assets.dataset import near_duplicates as near_duplicates_module
 from visionops_assets.dataset.duplicates import correlation
@@ -50,6 +59,32 @@ def test_exposures_of_one_scene_are_no_duplicates(
     alike = [correlation(images[0][..., None], image[..., None]) for image in images[2:]]
     assert max(alike) > 0.98, "they are alike, though"
     assert near_duplicates(images) == set()
+
+
+@pytest.mark.parametrize("side", [128, 64, 40])
+@pytest.mark.parametrize("number", [2, 3, 5, 20, 60])
+def test_few_exposures_of_one_scene_are_no_duplicates(number: int, side: int) -> None:
+    for noise in (1, 3):
+        assert near_duplicates(exposures(number, noise, side, seed=5)) == set()
+
+
+@pytest.mark.parametrize("quality", [95, 90, 75])
+def test_few_exposures_that_a_camera_stored_as_jpeg_are_no_duplicates(quality: int) -> None:
+    assert near_duplicates([encoded(image, "JPEG", quality) for image in exposures(20, 1, seed=6)]) == set()
+
+
+def test_few_exposures_of_a_texture_that_does_not_move_are_no_duplicates() -> None:
+    random = np.random.default_rng(7)
+    scene = np.asarray(part(96), float) + random.normal(0, 3, (96, 96))
+    images = [(scene + random.normal(0, 1.5, scene.shape)).clip(0, 255).astype(np.uint8) for _ in range(12)]
+    assert near_duplicates(images) == set()
+
+
+@pytest.mark.parametrize("kind", ["JPEG 75", "resized 0.7", "brighter"])
+def test_copies_are_found_among_few_exposures(kind: str) -> None:
+    images = exposures(12, noise=1, seed=8)
+    copies = [COPIES[kind](image) for image in images]
+    assert near_duplicates([*images, *copies]) == {(12 + n, n) for n in range(12)}
 
 
 @pytest.mark.parametrize("side", [24, 40])
@@ -165,13 +200,22 @@ def test_what_is_found_does_not_depend_on_how_many_are_compared_at_once(
         assert near_duplicates(images) == found
 
 
-def test_a_holdout_of_the_same_scene_is_no_leak_and_a_copy_in_it_is() -> None:
-    images = {f"{number:02d}": image[..., None] for number, image in enumerate(exposures(60, noise=3))}
-    held, trained = [f"{n:02d}" for n in range(20)], [f"{n:02d}" for n in range(20, 60)]
-    images["copy"] = COPIES["JPEG 75"](images["30"][..., 0])[..., None]
-    pairs = pd.DataFrame(
-        [(one, other, 2) for one in [*held, "copy"] for other in trained],
-        columns=["holdout_sha256", "training_sha256", "distance"],
-    )
-    leaks = perceptual_leaks(pairs, images.__getitem__)
-    assert list(zip(leaks["holdout_sha256"], leaks["training_sha256"], strict=True)) == [("copy", "30")]
+@pytest.mark.parametrize(("number", "noise"), [(60, 3), (20, 1)])
+def test_a_holdout_of_the_same_scene_is_no_leak_and_a_copy_in_it_is(number: int, noise: float) -> None:
+    images = exposures(number, noise)
+    images.append(COPIES["JPEG 75"](images[number // 2]))
+    rows = manifest_of(images, held=[*range(number // 3), number])
+    leaks = perceptual_leaks(rows, images_of(images))
+    assert leaks[["holdout_path", "training_path"]].to_numpy().tolist() == [[str(number), str(number // 2)]]
+
+
+@pytest.mark.parametrize("quality", [75, 50])
+def test_what_an_import_takes_for_copies_is_a_leak(quality: int) -> None:
+    digits = [(digit * 15).astype(np.uint8) for digit in load_digits().images[:60]]
+    images = [*(encoded(digit, "JPEG", quality) for digit in digits), *digits]
+    leaks = perceptual_leaks(manifest_of(images, held=range(60, 120)), images_of(images))
+    found = {
+        (int(held), int(trained)) for held, trained in leaks[["holdout_path", "training_path"]].to_numpy()
+    }
+    assert found == {(newer, older) for newer, older in near_duplicates(images, 60) if older < 60}
+    assert len(found & {(60 + number, number) for number in range(60)}) >= 55

@@ -30,6 +30,7 @@ from visionops_assets.dataset.jpeg_blocks import (
     decoded,
     ijg_tables,
     lost,
+    quality_behind_noise,
     quality_of,
 )
 
@@ -306,7 +307,7 @@ def _sum(each: NDArray[np.float64]) -> float:
 
 def _tables_of(b: Blocks) -> NDArray[np.float64]:
     """The table that an image was quantised by, (1, 64), none, (0, 64), or all where it is clipped too much to say."""
-    quality = quality_of(b)
+    quality = quality_behind_noise(b)
     if quality == UNKNOWN:
         return ijg_tables()
     return ijg_tables()[quality - 1 : quality] if has_table(quality) else ijg_tables()[:0]

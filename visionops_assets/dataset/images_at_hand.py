@@ -44,6 +44,12 @@ class ImagesAtHand:
                 self._pixels[number] = loaded
                 self._bytes += loaded.nbytes
 
+    def beside(self, numbers: Sequence[int], others: Sequence[int]) -> list[int]:
+        """As many of others, in order, as may be at hand together with these."""
+        room = self._most_bytes - sum(self._sizes[number] for number in numbers)
+        places = np.cumsum(self._sizes[list(others)]) if others else np.zeros(0)
+        return list(others[: int(np.searchsorted(places, room, side="right"))])
+
     def grey(self, number: int) -> Pixels | None:
         """An image at hand, (H, W), or None if it could not be loaded."""
         self._pixels.move_to_end(number)

@@ -26,7 +26,7 @@ BLOCK = 8
 # The standard deviation of a coefficient by what was rounded on the way.
 ROUNDED = 0.4
 # Blocks on which a table is found, and how many of these are to be unclipped.
-BLOCKS_FOR_THE_TABLE, _ENOUGH = 64, 4
+BLOCKS_FOR_THE_TABLE, _BLOCKS_BEHIND_NOISE, _ENOUGH = 64, 16, 4
 # By how many nats the coefficients of a JPEG are likelier to be one's; and the share of those that lie beside a step,
 # since all grey values of a flat block were rounded the same way.
 _ON_THE_TABLE, _BESIDE = 20.0, 0.1
@@ -73,16 +73,30 @@ def quality_of(b: Blocks) -> int:
         return UNKNOWN
     if np.median(np.abs(whole[:, _HIGH])) >= _NOTHING:
         return PLAIN
+    return _table_of(whole) or NO_TABLE
+
+
+def quality_behind_noise(b: Blocks) -> int:
+    """`quality_of`, also where the quality is so high that noise is left, as of a `PLAIN` image."""
+    quality = quality_of(b)
+    if quality != PLAIN:
+        return quality
+    whole = b.coefficients[~lost(b)]
+    return _table_of(whole[:: max(1, len(whole) // _BLOCKS_BEHIND_NOISE)]) or PLAIN
+
+
+def _table_of(whole: NDArray[np.float64]) -> int:
+    """The quality by whose table coefficients of blocks (N, 64) were quantised, 0 if by none."""
     row, place = np.nonzero(np.abs(whole) > 1)
     if not len(row):
-        return NO_TABLE
+        return 0
     steps, shown = ijg_tables()[:, place], whole[row, place]
     # By how much it is likelier that most coefficients lie at steps of a table than that all lie anywhere.
     off = (shown - np.rint(shown / steps) * steps) / ROUNDED
     at_steps = steps * np.exp(-0.5 * off * off) / (ROUNDED * (2 * np.pi) ** 0.5)
     likelier = np.sum(np.log((1 - _BESIDE) * at_steps + _BESIDE), axis=1)
     likeliest = int(np.argmax(likelier))
-    return likeliest + 1 if likelier[likeliest] >= _ON_THE_TABLE else NO_TABLE
+    return likeliest + 1 if likelier[likeliest] >= _ON_THE_TABLE else 0
 
 
 def lost(blocks: Blocks) -> NDArray[np.bool_]:

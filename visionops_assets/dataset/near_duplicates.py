@@ -88,19 +88,6 @@ def find_near_duplicates(
     )
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")
-def near_duplicates_among(
-    ones: NDArray[np.int64], others: NDArray[np.int64], pixels: NDArray[np.int64], load: Load
-) -> list[Copies]:
-    """Those of pairs of images (P,) that are near duplicates, in order; `pixels` and `load` as above."""
-    comparison = Comparison(pixels, load)
-    older, newer = np.unique(np.sort(np.stack([ones, others], axis=1), axis=1), axis=0).T
-    pairs = Pairs(newer, older)
-    comparison.prepare(pairs)
-    comparison.add(pairs)
-    return comparison.copies()
-
-
 class Comparison:
     """What is known of pairs of images that were proposed."""
 

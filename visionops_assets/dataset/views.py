@@ -98,6 +98,10 @@ class Views:
         """How an image that was looked at is stored, as `exposures.stored_as`."""
         return int(self._stored[number])
 
+    def by_one_table(self, one: int, other: int) -> bool:
+        """Whether two images were quantised by the same table, and it is known."""
+        return self.stored_as(one) == self.stored_as(other) and exposures.has_table(self.stored_as(one))
+
     def differ_in_size(self, one: int, other: int) -> bool:
         """Whether two images have different numbers of pixels."""
         return bool(self._pixels[one] != self._pixels[other])
@@ -121,6 +125,11 @@ class Views:
             a, b = self._whole(ones[part], level), self._whole(others[part], level)
             found[part] = np.einsum("ij,ij->i", a, b)
         return found / (self._length(ones, level) * self._length(others, level))
+
+    def likeness_of_two(self, one: int, other: int) -> float:
+        """The correlation of two images on the level that they are compared on."""
+        ones, others = np.array([one]), np.array([other])
+        return float(self.likeness(ones, others, int(self.levels(ones, others)[0]))[0])
 
     def likeness_of_all(
         self, ones: NDArray[np.int64], others: NDArray[np.int64], level: int

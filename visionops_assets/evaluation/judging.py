@@ -4,10 +4,9 @@ A verdict is identified by challenger, champion, holdout and rules; one that is 
 so the same challenger judged again against the same champion spends nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.disagreements import has_files, require_agreement
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.between import came_between
-from visionops_assets.evaluation.candidate_pairs import candidate_pairs
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import find_leaks
 from visionops_assets.evaluation.ledger import turn_of
@@ -277,12 +275,16 @@ class _Judging:
         }
         rows = pd.concat([self.holdout, seen], ignore_index=True)
 
-        @lru_cache(maxsize=256)
-        def image(sha256: str) -> NDArray[np.uint8]:
-            commit, path = places[sha256]
-            return decode_whole(self.lakefs.read(self.project.repository, commit, path), path, 1)
+        def images(digests: Sequence[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+            wanted: dict[str, dict[str, str]] = {}
+            for digest in digests:
+                commit, path = places[digest]
+                wanted.setdefault(commit, {})[path] = digest
+            for commit, paths in wanted.items():
+                for path, data in self.lakefs.read_many(self.project.repository, commit, list(paths)):
+                    yield paths[path], decode_whole(data, path, 1)
 
-        return find_leaks(rows, candidate_pairs(rows), image)
+        return find_leaks(rows, images)
 
 
 def _places(commit: str, rows: pd.DataFrame) -> dict[str, tuple[str, str]]:

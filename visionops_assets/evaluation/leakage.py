@@ -1,7 +1,7 @@
 """Holdout images that were trained on: a holdout that the model has seen says nothing.
 
-A pHash alone is no proof (m: it calls up to 71% of the digits duplicates): what the images show decides, as in the
-audit (`dataset/near_duplicates.py`).
+They are found as copies are in an import (`dataset/near_duplicates.py`), where the training images are those that are
+there and the holdout's are new.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.decode import Pixels
-from visionops_assets.dataset.duplicates import MAX_DISTANCE, grey
-from visionops_assets.dataset.near_duplicates import near_duplicates_among
+from visionops_assets.dataset.duplicates import grey, phash_values
+from visionops_assets.dataset.near_duplicates import find_near_duplicates
 
 LEAK_COLUMNS = (
     "holdout_sha256",
@@ -24,28 +24,18 @@ LEAK_COLUMNS = (
     "training_path",
 )
 
-# Enough pixels to be looked at.
-_UNKNOWN_SIZE = 1 << 20
-
-Images = Callable[[str], NDArray[np.uint8]]
+Images = Callable[[Sequence[str]], Iterator[tuple[str, NDArray[np.uint8]]]]
 
 
-def find_leaks(manifest: pd.DataFrame, candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
+def find_leaks(manifest: pd.DataFrame, images: Images) -> pd.DataFrame:
     """All leaks of a manifest, as a table of `LEAK_COLUMNS`; empty where the holdout is clean.
 
     Training means every row that is neither holdout nor `excluded`: validation images choose the model too.
-    `candidates` are pairs of digests with the `distance` of their pHashes (`holdout_sha256, training_sha256,
-    distance`); `images` gives the uint8 [H, W, C] of a digest and is asked only for pairs near enough.
+    `images` gives (digest, uint8 [H, W, C]) of digests: of the holdout's, and of training images that may be theirs.
     """
-    exact = checksum_leaks(manifest)
-    # The same bytes on both sides are found already.
-    near = perceptual_leaks(candidates[candidates["holdout_sha256"] != candidates["training_sha256"]], images)
+    exact, near = checksum_leaks(manifest), perceptual_leaks(manifest, images)
     if near.empty:
         return exact
-    places = manifest.drop_duplicates("sha256").set_index("sha256")["path"]
-    near = near.assign(
-        holdout_path=near["holdout_sha256"].map(places), training_path=near["training_sha256"].map(places)
-    )
     return near if exact.empty else pd.concat([exact, near], ignore_index=True)
 
 
@@ -73,22 +63,33 @@ def checksum_leaks(manifest: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def perceptual_leaks(candidates: pd.DataFrame, images: Images) -> pd.DataFrame:
-    """The candidate pairs that are near duplicates; paths are left empty."""
-    near = candidates[candidates["distance"] <= MAX_DISTANCE]
-    held, trained = (near[name].to_numpy(object) for name in ("holdout_sha256", "training_sha256"))
-    digests, numbers = np.unique(np.concatenate([held, trained]).astype(str), return_inverse=True)
+def perceptual_leaks(manifest: pd.DataFrame, images: Images) -> pd.DataFrame:
+    """Holdout images that are near duplicates of training images, but for those with the same bytes."""
+    taking_part = manifest[~manifest["excluded"].to_numpy(dtype=bool)]
+    # The oldest first: what was trained on.
+    order = np.argsort(taking_part["split"].to_numpy(object) == "holdout", kind="stable")
+    rows = taking_part.iloc[order].drop_duplicates("sha256")
+    held = rows["split"].to_numpy(object) == "holdout"
+    digests, paths = rows["sha256"].tolist(), rows["path"].tolist()
+    numbers = {digest: number for number, digest in enumerate(digests)}
 
     def load(wanted: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
-        for number in wanted:
-            yield number, grey(images(str(digests[number])))[..., None]
+        for digest, image in images([digests[number] for number in wanted]):
+            yield numbers[digest], grey(image)[..., None]
 
-    places = {frozenset(pair): place for place, pair in enumerate(numbers.reshape(2, -1).T.tolist())}
-    found = []
-    pixels = np.full(len(digests), _UNKNOWN_SIZE)
-    for *pair, alike in near_duplicates_among(*numbers.reshape(2, -1), pixels, load):
-        place = places[frozenset(pair)]
-        distance = int(near["distance"].iloc[place])
-        found.append((held[place], trained[place], "perceptual", distance, alike, None, None))
-    table = pd.DataFrame(sorted(found), columns=list(LEAK_COLUMNS))
-    return table.astype({"distance": "Int64", "correlation": "float64"})
+    phashes = phash_values(rows["phash"].tolist())
+    found = find_near_duplicates(
+        phashes,
+        np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32),
+        rows["height"].to_numpy(np.int64) * rows["width"].to_numpy(np.int64),
+        int(np.count_nonzero(~held)),
+        load,
+    )
+    leaks = sorted(
+        (digests[new], digests[old], "perceptual", distance, alike, paths[new], paths[old])
+        for new, old, distance, alike in found
+        if not held[old]
+    )
+    return pd.DataFrame(leaks, columns=list(LEAK_COLUMNS)).astype(
+        {"distance": "Int64", "correlation": "float64"}
+    )
