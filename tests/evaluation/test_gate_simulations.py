@@ -154,7 +154,10 @@ def test_the_labels_asked_for_give_the_power_promised(count: Count, k: int) -> N
 
 
 def test_one_hurt_slice_among_thirty_is_caught(count: Count) -> None:
-    """A challenger that gains four points overall and loses a quarter of the images of one of 26 cameras."""
+    """A challenger that gains four points overall and loses a quarter of the images of one of 26 cameras.
+
+    Where chance spares that camera, a loss of 13.7 points of 200 images is found four times in five, as the gate says.
+    """
     trials = count(5, 200)
     size, rules = 5200, GateRules(slices=("camera",), bootstrap=DRAWS)
     rng = np.random.default_rng(0)
@@ -163,16 +166,17 @@ def test_one_hurt_slice_among_thirty_is_caught(count: Count) -> None:
     hurt = cameras == "camera-07"
     where.blank = where.blank.assign(camera=cameras)
     told = context(where.blank)
+    missed = 0
     for _ in range(trials):
         challenger, champion = pair(size, 0.08, 0.04, rng)
         challenger[hurt] &= rng.random(hurt.sum()) > 0.25
         verdict = judge(where.predictions(challenger, champion), rules, context=told)
-        assert verdict.verdict == "FAIL"
-        assert [reason.subject for reason in verdict.reasons if reason.effect == "FAIL"] == [
-            "camera=camera-07"
-        ]
+        missed += verdict.verdict != "FAIL"
+        found = [reason.subject for reason in verdict.reasons if reason.effect == "FAIL"]
+        assert found == ["camera=camera-07"] * (verdict.verdict == "FAIL")
         assert verdict.evidence is not None and len(verdict.evidence.slices) == 31
         assert (verdict.evidence.primary.difference or 0) > 0
+    assert missed <= at_most(0.01, trials)
 
 
 def test_equal_models_seldom_fail_on_a_slice(count: Count) -> None:
