@@ -66,7 +66,7 @@ class MadeOver:
         # Which of several an image was made of, what they are made of says; of two alone nothing does.
         made |= {
             pair
-            for pair in self._at_hand.pairs(sorted(_of_more_than_two(claimed | made) - made))
+            for pair in self._at_hand.pairs(sorted(_of_open_groups(claimed | made) - made))
             if self._evidence(*pair, None, None) >= exposures.ENOUGH
         }
         copies = self._not_contradicted(claimed, made)
@@ -197,8 +197,8 @@ class MadeOver:
         return exposures.evidence(one, other, of_new, of_old)
 
 
-def _of_more_than_two(pairs: Set[Pair]) -> set[Pair]:
-    """Those of pairs of which another pair has one of the images too."""
+def _of_open_groups(pairs: Set[Pair]) -> set[Pair]:
+    """Those of pairs that bring images together of which some are no pair themselves."""
     if not pairs:
         return set()
     one, other = np.array(sorted(pairs)).T
@@ -206,5 +206,6 @@ def _of_more_than_two(pairs: Set[Pair]) -> set[Pair]:
     _, group = connected_components(
         coo_array((np.ones(len(one)), (one, other)), (size, size)), directed=False
     )
-    many = np.bincount(group)[group[one]] > 2
-    return set(zip(one[many].tolist(), other[many].tolist(), strict=True))
+    images, held = np.bincount(group), np.bincount(group[one], minlength=int(group.max()) + 1)
+    is_open = (held < images * (images - 1) // 2)[group[one]]
+    return set(zip(one[is_open].tolist(), other[is_open].tolist(), strict=True))
