@@ -63,7 +63,23 @@ def check_words(source: Path) -> None:
 
 
 # Values that stand where others were to stand.
-ODD = (None, True, -1, 1.5, 1e400, 10**30, "", "x", "\0", "\ud800", [], [[]], {}, {"a": 1}, [None, "x"])
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    1.5,
+    1e400,
+    10**30,
+    "",
+    "x",
+    "\0",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    [None, "x"],
+)
 
 
 def altered(value: Any) -> Iterator[Any]:

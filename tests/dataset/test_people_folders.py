@@ -5,6 +5,7 @@ import tarfile
 import unicodedata
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -450,8 +451,9 @@ def test_a_packed_archive_with_another_bit_is_refused(tmp_path, kind):
         files.picture().save(path.with_suffix(".ppm"))
         path.unlink()
     path = tmp_path / f"d.tar.{kind}"
-    level = {} if kind == "xz" else {"compresslevel": 0 if kind == "gz" else 1}
-    with tarfile.open(path, f"w:{kind}", **level) as archive:
+    mode: Any = f"w:{kind}"
+    level: dict[str, Any] = {} if kind == "xz" else {"compresslevel": 0 if kind == "gz" else 1}
+    with tarfile.open(path, mode=mode, **level) as archive:
         archive.add(files.root, ".")
     assert len(read_source(path).images) == 6
     content = bytearray(path.read_bytes())

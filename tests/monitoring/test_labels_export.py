@@ -197,7 +197,7 @@ def test_scenes_that_are_empty_come_back_where_somebody_says_so(tmp_path: Path, 
         folder, rows, frames, task="detection", classes=CLASSES, boxes={}, format_=format_, blind=True
     )
     error, *_ = planned(folder, store).findings.query("severity == 'ERROR'").itertuples()
-    assert error.image == "the source" and "--unlabelled background" in error.why
+    assert error.image == "the source" and "--unlabelled background" in str(error.why)
     plan = planned(folder, store, Stated(unlabelled="background"))
     assert plan.ok, plan.findings.to_string()
     assert plan.annotations["boxes"].to_pylist() == [[]] * 3
