@@ -211,11 +211,27 @@ def test_a_holdout_of_the_same_scene_is_no_leak_and_a_copy_in_it_is(number: int,
 
 @pytest.mark.parametrize("quality", [75, 50])
 def test_what_an_import_takes_for_copies_is_a_leak(quality: int) -> None:
-    digits = [(digit * 15).astype(np.uint8) for digit in load_digits().images[:60]]
+    some = [(digit * 15).astype(np.uint8) for digit in load_digits().images[:60]]
+    digits = [resized(digit, 2, Image.Resampling.BICUBIC) for digit in some]
     images = [*(encoded(digit, "JPEG", quality) for digit in digits), *digits]
     leaks = perceptual_leaks(manifest_of(images, held=range(60, 120)), images_of(images))
     found = {
         (int(held), int(trained)) for held, trained in leaks[["holdout_path", "training_path"]].to_numpy()
     }
     assert found == {(newer, older) for newer, older in near_duplicates(images, 60) if older < 60}
-    assert len(found & {(60 + number, number) for number in range(60)}) >= 55
+    assert len(found & {(60 + number, number) for number in range(60)}) >= 58
+
+
+def test_digits_of_a_few_pixels_are_no_leaks_whatever_else_is_there() -> None:
+    """Of each lot up to five other pairs were called copies, and the week refused."""
+    digits = [(digit * 15).astype(np.uint8) for digit in load_digits().images]
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(1500)
+        some = [digits[number] for number in order]
+        leaks = perceptual_leaks(manifest_of(some, held=range(1100, 1500)), images_of(some))
+        assert leaks.empty, leaks.to_string()
+    copies = [encoded(digit, "JPEG", 75) for digit in digits[:60]]
+    leaks = perceptual_leaks(
+        manifest_of([*copies, *digits[:60]], range(60, 120)), images_of([*copies, *digits])
+    )
+    assert len(leaks) >= 57
