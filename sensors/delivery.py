@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from resources import clocks
 from resources.artifact_store import ArtifactStore
 from resources.model_errors import RegistryError
 from resources.model_registry import ModelRegistry
@@ -43,7 +44,7 @@ def look(
     project: Project, registry: ModelRegistry, edge: ArtifactStore, instance: dg.DagsterInstance
 ) -> dg.RunRequest | dg.SkipReason:
     """What a tick asks for."""
-    from visionops_assets.delivery.following import standings, wanted_digest
+    from visionops_assets.delivery.following import is_waiting, standings, wanted_digest
     from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import Keys
     from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
@@ -58,33 +59,44 @@ def look(
             waiting = None
     except (CannotPublish, NotPublished, RegistryError) as error:
         return skip_wrong(str(error))
-    problems = [Wait(each.sentence(), wrong=True) for each in found if each.problem]
+    waits = [Wait(each.sentence(), wrong=True) for each in found if each.problem]
     due = [each for each in found if each.due]
     if waiting is not None:
         manifest, signed = waiting
-        sign = f"`visionops rollout sign {project.project} --key ADDRESS`"
-        said = f"release {manifest['release']} waits: {signed}; {sign}"
-        waits = [each for each in due if each.version == int(manifest["model"]["version"])]
-        due = [each for each in due if each not in waits]
-        problems = [*([Wait(said)] if waits else []), *problems]
-    if not due and not aged:
-        return waiting_for(problems, "every device group is assigned what it should run")
-    digest = wanted_digest(project, due) if due else f"aged-{repository.read().timestamp.signed.version}"
+        unsigned = [each for each in due if is_waiting(project, each, manifest)]
+        due = [each for each in due if each not in unsigned]
+        if unsigned:
+            sign = f"`visionops rollout sign {project.project} --key ADDRESS`"
+            waits.append(Wait(f"release {manifest['release']} waits: {signed}; {sign}"))
+    if due:
+        release = int(waiting[0]["release"]) if waiting is not None else None
+        digest = wanted_digest(project, due, release)
+        asked = _asked(project, instance, digest, ", ".join(each.group for each in due))
+        if isinstance(asked, dg.RunRequest):
+            return asked
+        waits.append(asked)
+    if aged:
+        # Whatever keeps a group from its model, devices are to know that there is no news; tried again each day.
+        digest = f"aged-{repository.read().timestamp.signed.version}-{clocks.now():%Y%m%d}"
+        asked = _asked(project, instance, digest, f"signing {', '.join(aged)} anew")
+        if isinstance(asked, dg.RunRequest):
+            return asked
+        waits.append(asked)
+    return waiting_for(waits, "every device group is assigned what it should run")
+
+
+def _asked(project: Project, instance: dg.DagsterInstance, digest: str, what: str) -> dg.RunRequest | Wait:
+    """The run that publishes what is due, or why there is none."""
     tags = {run_tags.PROJECT: project.project, run_tags.DELIVERY: digest}
     runs = [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(tags=tags))]
     running = next((run for run in runs if not run.is_finished), None)
     if running is not None:
-        return waiting_for([Wait(f"run {running.run_id} publishes it"), *problems], "")
+        return Wait(f"run {running.run_id} publishes it")
     attempts = [run for run in runs if is_attempt(run) and run.status != dg.DagsterRunStatus.SUCCESS]
-    what = ", ".join(each.group for each in due) or "signing anew"
     if attempts and attempts[0].status == dg.DagsterRunStatus.CANCELED:
-        stopped: Wait | None = cancelled(project.project, what, attempts[0].run_id)
-    else:
-        ids = [run.run_id for run in reversed(attempts)]
-        stopped = given_up(project.project, what, project.delivery.attempts, ids)
-    if stopped is not None:
-        return waiting_for([stopped, *problems], "")
-    return dg.RunRequest(
+        return cancelled(project.project, what, attempts[0].run_id)
+    ids = [run.run_id for run in reversed(attempts)]
+    return given_up(project.project, what, project.delivery.attempts, ids) or dg.RunRequest(
         run_key=f"{project.project}/delivery/{digest}/{len(runs) + 1}",
         tags={**tags, run_tags.ATTEMPT: str(len(attempts) + 1)},
     )

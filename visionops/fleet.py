@@ -125,7 +125,8 @@ def publish(
         "max_kbps": max_kbps,
     }
     with changing(project) as repository:
-        if repository.add_group(check_group(group)):
+        services.check_new_group(found, registry, check_group(group), repository.read().groups)
+        if repository.add_group(group):
             typer.echo(f"{project}: group {group} is new", err=True)
         newest = repository.next_release()
         done = publish_model(

@@ -36,7 +36,7 @@ def provision(
     from visionops import services
     from visionops_assets.delivery import enrolment
 
-    services.project(project)
+    declared = services.project(project)
     who = services.actor()
     found, folder = repository or where(project), to.expanduser().absolute()
     scheme, separator, _ = found.partition("://")
@@ -47,6 +47,7 @@ def provision(
         )
     with changing(project) as held:
         enrolment.require_new(services.artifacts(), project, group, device, folder, again=replace)
+        services.check_new_group(declared, services.registry(), check_group(group), held.read().groups)
         root = held.bootstrap()
         if held.add_group(check_group(group)):
             typer.echo(f"{project}: group {group} is new")

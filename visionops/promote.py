@@ -75,9 +75,10 @@ def _on_group(project: str, group: str, version: int | None, why: str, as_json: 
     from visionops_assets.promotion.delivery import deliver
 
     interruption.keep("the group was changed whole or not at all")
-    services.project(project)
+    found, registry = services.project(project), services.registry()
+    services.check_new_group(found, registry, group)
     change = deliver(
-        services.registry(),
+        registry,
         project=project,
         group=group,
         who=services.actor(),
@@ -96,3 +97,7 @@ def _on_group(project: str, group: str, version: int | None, why: str, as_json: 
     typer.echo(f"{project}: {what}" + ("" if change.changed else " (it was so already)"))
     if change.note:
         typer.echo(change.note)
+    if change.changed and group in found.delivery.groups:
+        typer.echo(
+            f"the sensor or `visionops tick {project}` publishes it; devices take it at their next look"
+        )

@@ -96,7 +96,8 @@ def command(
     if change.note:
         typer.echo(change.note)
     if change.changed and change.entry is not None and change.entry.kind == "rollback":
-        typer.echo(f"promotion is on hold; `visionops release {project} --why TEXT` lifts it")
+        release = f"visionops release {project}{group_option(group)} --why TEXT"
+        typer.echo(f"promotion is on hold; `{release}` lifts it")
     if change.version is None:
         typer.echo(
             "nothing is in production; the next challenger that holds the floors is a first champion"
@@ -112,13 +113,16 @@ def _take_along(
     now. Of a command that was killed the same again finds those that are left."""
     from resources import home
     from resources.model_records import alias_of
+    from visionops_assets.history import read_history
     from visionops_assets.project import load_projects
     from visionops_assets.promotion.rollback import rollback
 
     entry = change.entry
     if entry is None or entry.kind != "rollback" or change.version is None:
         return {}
-    aliases = registry.models.get(project).aliases
+    model = registry.models.get(project)
+    # What a group was given since was given knowing of this.
+    changed_since = {each.group for each in read_history(model.tags).entries if each.number > entry.number}
     # One that cannot be read names no group, and must not keep a bad model in production.
     declared = [each for each in load_projects(home.projects_folder()) if each.project == project]
     follow = [
@@ -136,7 +140,7 @@ def _take_along(
             group=name,
         )
         for name in follow
-        if aliases.get(alias_of(name)) == entry.from_version
+        if model.aliases.get(alias_of(name)) == entry.from_version and name not in changed_since
     }
 
 
@@ -146,9 +150,10 @@ def _left_by_a_killed_one(
     """The version that this very command got away from when it was killed before it told Dagster: typed again, it is
     not to go back twice. None where Dagster was told, or cannot say."""
     from visionops import services
-    from visionops_assets.history import production
+    from visionops_assets.history import production, read_history
 
-    made = production(registry.models.get(project), group).since
+    model = registry.models.get(project)
+    made = production(model, group).since
     if made is None or (made.kind, made.who, made.why) != ("rollback", who, why):
         return None
     # Nothing that Dagster does may block a rollback.
@@ -159,7 +164,12 @@ def _left_by_a_killed_one(
         from visionops_assets.promotion.presentation import untold_change
 
         untold = untold_change(instance, registry, project, AssetKey([project, IN_PRODUCTION]))
-        return made.from_version if untold is not None and untold.number == made.number else None
+        if untold is None or untold.number < made.number:
+            return None
+        # Those of the groups that were taken along come after it.
+        since = [each for each in read_history(model.tags).entries if each.number > made.number]
+        along = all((each.kind, each.who, each.why) == ("rollback", who, why) for each in since)
+        return made.from_version if along else None
     return None
 
 

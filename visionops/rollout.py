@@ -62,7 +62,8 @@ def sign(
             complete = False
         if complete:
             typer.echo(
-                f"release {manifest['release']} is published; `visionops fleet publish {project}` assigns it"
+                f"release {manifest['release']} is published; `visionops tick {project}` assigns it to groups that "
+                f"follow, `visionops fleet publish {project}` to others"
             )
 
 

@@ -137,6 +137,19 @@ def check_group(registry: ModelRegistry, project: str, group: str) -> str | None
     return f"device group {group} has no champion of its own: that of `all` answers"
 
 
+def check_new_group(found: Project, registry: ModelRegistry, group: str, also: Sequence[str] = ()) -> None:
+    """Raise `UnknownGroup` for a device group that nobody made or declared, and that is nearly one that is there.
+
+    Unless numbers alone tell the two apart. `also` are those of a repository.
+    """
+    from visionops_assets.history import groups
+
+    known = sorted({*groups(registry.models.get(found.project)), *found.delivery.groups, *also})
+    meant = [each for each in nearest(group, known) if _NUMBER.sub("0", each) != _NUMBER.sub("0", group)]
+    if group not in known and meant:
+        raise UnknownGroup(f"{found.project} has no device group {group}; {there_are(group, known)}")
+
+
 def dagster_has_history() -> bool:
     """Whether there is a Dagster to ask: a local one makes its tables when it is opened first."""
     return bool(os.environ.get(POSTGRES)) or (home.dagster_home() / "history" / "runs.db").exists()

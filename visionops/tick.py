@@ -226,8 +226,10 @@ def _tick_delivery(defs: "dg.Definitions", instance: "dg.DagsterInstance", proje
     """Give device groups what they should run; nothing to tell where they are assigned that already."""
     if not defs.get_repository_def().has_sensor_def(f"{project.project}_delivery"):
         return []
+    from sensors.owned_sensor import was_cancelled
+
     asked = _tick_sensor(defs, instance, project, "delivery", "deliver")
-    return [found for found in asked if found.run_id or found.outcome]
+    return [found for found in asked if found.run_id or found.outcome or was_cancelled(found.reason)]
 
 
 def _each_once(ticks: "Sequence[Tick]") -> "Iterator[Tick]":

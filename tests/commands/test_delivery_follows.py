@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -15,11 +16,16 @@ from desk import LENIENT, Desk
 from resources import home
 from resources.artifact_store import ArtifactStore
 from tests.world import shapes_project
+from visionops import rollback as rollback_command
+from visionops import services
 from visionops.edge_repository import repository_of
+from visionops.services import UnknownGroup
+from visionops_assets import run_tags
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.following import Shipping
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.signers import Keys, load_keys
+from visionops_assets.promotion.rollback import rollback
 from visionops_assets.refusals import VerdictNotPassed
 
 Groups = dict[str, dict[str, Any]]
@@ -61,7 +67,7 @@ def test_a_promotion_and_a_rollback_reach_every_group_with_the_next_tick(desk_of
     with_fleet(desk, {"line-1": {}, "line-2": {"observe": 3, "window": "22:00-05:00 Europe/Berlin"}})
     first = ticked(desk)
     assert outcomes(first) == ["delivered"]
-    assert "line-1 release 1" in first[-1]["reason"]
+    assert "line-1 gets version 1 (release 1)" in first[-1]["reason"]
     assert assigned(desk) == {"line-1": (1, 1, 1), "line-2": (1, 1, 1)}
     content = repository_of("shapes", Keys({})).assignment("line-2")
     assert content is not None
@@ -81,7 +87,7 @@ def test_a_promotion_and_a_rollback_reach_every_group_with_the_next_tick(desk_of
     ticked(desk)
     assert assigned(desk) == {"line-1": (1, 1, 3), "line-2": (1, 1, 3)}, "what was signed is named again"
     shown = desk.world.latest("edge_bundle").metadata
-    assert "line-1 release 1" in str(shown["said"].value)
+    assert "line-1 gets version 1 (release 1)" in str(shown["said"].value)
 
 
 def test_a_group_with_a_champion_of_its_own_does_not_follow_all(desk_of_promoted: Desk) -> None:
@@ -239,6 +245,152 @@ def test_only_the_newest_waits_for_approvers_and_a_rollback_waits_for_nobody(
     desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
     assert outcomes(ticked(desk)) == ["delivered"]
     assert assigned(desk)["line-1"][0] == 1
+
+
+def test_groups_of_different_budgets_go_back_without_an_approver(
+    desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each release of each budget was signed once; a budget that is not said is not another group's."""
+    desk = desk_of_promoted
+    _, take_away = approver_elsewhere(tmp_path)
+    monkeypatch.setenv("VISIONOPS_EDGE_KEYS", str(tmp_path / "keys.yaml"))
+    budgets: Groups = {
+        "line-1": {"budget": {"cpu_ms": 900}},
+        "line-2": {"budget": {"cpu_ms": 40}},
+        "line-3": {},
+    }
+    with_fleet(desk, budgets)
+    ticked(desk)
+    running = repository_of("shapes", Keys({})).running()
+    assert [running[group][1]["budget"] for group in budgets] == [{"cpu_ms": 900}, {"cpu_ms": 40}, {}]
+    first = {group: each[:2] for group, each in assigned(desk).items()}
+    desk.world.publish("week-02", 90, seed=2)
+    ticked(desk)
+    take_away()
+    desk.run("rollback", "shapes", "--why", "misses scratches")
+    assert outcomes(ticked(desk)) == ["delivered"]
+    assert {group: each[:2] for group, each in assigned(desk).items()} == first
+
+
+def test_what_was_cancelled_or_failed_before_keeps_no_later_rollback_from_devices(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}})
+    ticked(desk)
+    with services.dagster() as instance:
+        (run,) = instance.get_runs(dg.RunsFilter(job_name="shapes_deliver"))
+        for status in (dg.DagsterRunStatus.CANCELED, *[dg.DagsterRunStatus.FAILURE] * 3):
+            tags = {**run.tags, run_tags.OUTCOME: run_tags.ERROR}
+            earlier = dg.DagsterRun(job_name=run.job_name, run_id=str(uuid4()), status=status, tags=tags)
+            instance.add_run(earlier)
+    desk.world.publish("week-02", 90, seed=2)
+    assert outcomes(ticked(desk)) == ["promoted", "delivered"]
+    desk.run("rollback", "shapes", "--why", "misses scratches")
+    assert outcomes(ticked(desk)) == ["delivered"]
+    assert assigned(desk)["line-1"][0] == 1
+
+
+def test_one_group_that_cannot_be_given_its_model_stops_nothing_else(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {"budget": {"cpu_ms": 100}}, "line-2": {}})
+    ticked(desk)
+    desk.world.publish("week-02", 90, seed=2)
+    ticked(desk)
+    declare(desk, {"line-1": {"budget": {"cpu_ms": 200}}, "line-2": {}})
+    for file in desk.world.root.rglob("*.onnx"):
+        file.rename(file.with_suffix(".gone"))
+    for _ in range(3):
+        assert any("line-1: " in each["reason"] and each["run_id"] for each in ticked(desk, code=1))
+    assert any("line-1 failed 3 times" in each["reason"] for each in ticked(desk, code=1))
+    # It is given up, and the other one's rollback and what ages are not.
+    desk.run("rollback", "shapes", "--group", "line-2", "--to", "1", "--why", "its lamp is older")
+    six_days_ago = datetime.now(UTC) - timedelta(days=6)
+    Repository(ArtifactStore(root=home.edge()), "shapes", load_keys(), lambda: six_days_ago).refresh(
+        least=2.0
+    )
+    found = ticked(desk, code=1)
+    assert {group: each[0] for group, each in assigned(desk).items()} == {"line-1": 2, "line-2": 1}, found
+    assert repository_of("shapes").read().expiries()["timestamp"] > datetime.now(UTC) + timedelta(days=6)
+
+
+def test_a_version_that_is_being_rolled_back_is_not_delivered(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}})
+    ticked(desk)
+    declare(desk, {})
+    desk.world.publish("week-02", 90, seed=2)
+    ticked(desk)
+    declare(desk, {"line-1": {}})
+
+    def killed(step: str) -> None:
+        if step == "recorded":
+            raise Killed
+
+    with pytest.raises(Killed):
+        rollback(
+            desk.world.registry,
+            project="shapes",
+            who="ada",
+            why="misses scratches",
+            when=datetime.now(UTC),
+            on_step=killed,
+        )
+    assert desk.world.champion() == 2
+    found = ticked(desk, code=1)
+    assert any("visionops rollback shapes --to 1" in each["reason"] for each in found)
+    assert assigned(desk)["line-1"][0] == 1
+
+
+def test_a_group_leaves_what_it_was_given_and_a_repeated_rollback_leaves_a_group(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}, "line-2": {}})
+    desk.world.publish("week-02", 90, seed=2)
+    desk.world.publish("week-03", 90, seed=3)
+    ticked(desk)
+    newest = desk.world.champion()
+    for group in ("line-1", "line-2"):
+        desk.run("promote", "shapes", "--group", group, "--why", "it has a champion of its own")
+    said = desk.run("rollback", "shapes", "--group", "line-1", "--why", "its lamp is older")
+    assert "release shapes --group line-1" in said
+    ticked(desk)
+    assert assigned(desk)["line-1"][0] == 1 != newest, "what all ran before"
+    with pytest.raises(UnknownGroup, match=r"lien-1.*line-1"):
+        desk.run("promote", "shapes", "--group", "lien-1", "--why", "a typing error")
+
+    desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    desk.run("release", "shapes", "--group", "line-2", "--why", "it is another part")
+    desk.run(
+        "promote", "shapes", "--group", "line-2", "--version", str(newest), "--why", "it does well there"
+    )
+    desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    ticked(desk)
+    assert assigned(desk)["line-2"][0] == newest
+
+
+def test_a_rollback_that_is_killed_and_typed_again_goes_back_once(
+    desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}})
+    for week in (2, 3):
+        desk.world.publish(f"week-{week:02d}", 90, seed=week)
+        ticked(desk)
+    desk.run("promote", "shapes", "--group", "line-1", "--why", "it has a champion of its own")
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rollback_command, "_tell", killed)
+        with pytest.raises(Killed):
+            desk.run("rollback", "shapes", "--why", "misses scratches")
+    desk.run("rollback", "shapes", "--why", "misses scratches")
+    assert desk.world.champion() == 2
+    ticked(desk)
+    assert assigned(desk)["line-1"][0] == 2
 
 
 class Killed(BaseException):

@@ -9,6 +9,8 @@ import dagster as dg
 
 from resources.artifact_store import ArtifactStore
 from resources.lakefs import LakeFSResource
+from resources.machine_errors import in_words
+from resources.masking import without_secrets
 from resources.model_registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets import run_tags
@@ -19,6 +21,8 @@ from visionops_assets.project import Project
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+    from visionops_assets.delivery.publishing import Publication
 
 
 def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -49,7 +53,8 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
         with clear_failures(context), registry.lock(lock_name(project.project)):
             repository = Repository(edge, project.project, load_keys())
             shipping = Shipping(project, registry, lakefs, artifacts, scratch.samples)
-            done, failed = [], []
+            done: list[Publication] = []
+            failed: list[tuple[str, Exception]] = []
             found = standings(project, registry, repository)
             if withdraw_superseded(project, repository, found):
                 context.log.info("what waited for approvers is let go: no group is to run it any more")
@@ -59,9 +64,9 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
                 context.log.info(each.sentence())
                 try:
                     done.append(shipping.follow(repository, each.group))
-                except (LookupError, ValueError) as error:
-                    # The other groups are not to wait for this one.
-                    failed.append(f"{each.group}: {error}")
+                except Exception as error:
+                    # The other groups are not to wait for this one, nor is what ages.
+                    failed.append((each.group, error))
             renewed = repository.refresh()
             found = standings(project, registry, repository)
             metadata = bundle_metadata(repository, done, found, renewed)
@@ -69,7 +74,8 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
         identity = hashlib.sha256(json.dumps(running, sort_keys=True).encode()).hexdigest()
         yield dg.MaterializeResult(data_version=dg.DataVersion(identity[:16]), metadata=metadata)
         if failed:
-            raise dg.Failure(description="; ".join(failed), allow_retries=False)
+            said = "; ".join(f"{group}: {in_words(error)}" for group, error in failed)
+            raise dg.Failure(description=without_secrets(said), allow_retries=False) from failed[0][1]
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.DELIVERED})
 
     return edge_bundle

@@ -19,9 +19,9 @@ from visionops_assets.delivery.bundles import golden_by_provider, make_bundle, v
 from visionops_assets.delivery.publishing import KEPT, OPTIONS, Publication, is_of, is_signed_so, publish
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.rules import DeliveredGroup
-from visionops_assets.disagreements import require_agreement
+from visionops_assets.disagreements import incomplete, require_agreement
 from visionops_assets.evaluation.shipped import fetch_model
-from visionops_assets.history import nothing_runs, production, read_history
+from visionops_assets.history import PROMOTIONS, nothing_runs, production, read_history
 from visionops_assets.project import Project
 from visionops_assets.refusals import ChampionUnclear
 from visionops_assets.registry import Registry
@@ -48,6 +48,8 @@ class Standing:
     serial: int | None = None
     due: bool = False
     problem: str = ""
+    # The SHA-256 of the file of `version`.
+    onnx_sha256: str = ""
 
     def sentence(self) -> str:
         """In words."""
@@ -61,7 +63,9 @@ class Standing:
             same = self.assigned == self.version
             what = "changed settings" if same else f"version {self.version}"
             return f"{self.group} is to get {what}" + ("" if same else f", is assigned {before}")
-        return f"{self.group} runs version {self.version} (release {self.release}, serial {self.serial})"
+        return (
+            f"{self.group} is assigned version {self.version} (release {self.release}, serial {self.serial})"
+        )
 
 
 def deciding_group(model: RegisteredModel, group: str, rules: DeliveredGroup) -> str:
@@ -102,6 +106,9 @@ def _standing(
             release=int(manifest["release"]),
             serial=int(assignment["serial"]),
         )
+    if champion.incomplete is not None and champion.incomplete.kind not in PROMOTIONS:
+        # What is being taken out of production is not delivered meanwhile.
+        return replace(now, problem=incomplete(model.project, champion.incomplete).sentence())
     if version is None and champion.named is None:
         return now
     try:
@@ -117,22 +124,26 @@ def _standing(
         and is_signed_so(manifest, asked_of_manifest(rules))
         and all(assignment.get(name) == value for name, value in rules.options().items())
     )
-    return replace(now, due=not published)
+    return replace(now, due=not published, onnx_sha256=sha256)
 
 
 def withdraw_superseded(project: Project, repository: Repository, found: Sequence[Standing]) -> bool:
-    """Let a bundle go that waits for approvers and that no group is to run any more; True if there was one.
-
-    One for a group that is published to by hand is left: whoever published it decides.
-    """
+    """Let a bundle go that waits for approvers and that no declared group is to run, where one is to get another; True
+    if there was one. One that was published by hand goes, too: nothing may keep a rollback from devices."""
     waiting = repository.waiting()
-    by_hand = set(repository.read().groups) - set(project.delivery.groups)
-    if waiting is None or by_hand or repository.is_complete():
+    due = [each for each in found if each.due]
+    if waiting is None or not due or repository.is_complete():
         return False
-    if int(waiting[0]["model"]["version"]) in {each.version for each in found}:
+    if any(is_waiting(project, each, waiting[0]) for each in due):
         return False
     repository.withdraw()
     return True
+
+
+def is_waiting(project: Project, standing: Standing, manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest that waits for approvers is what a group is to get."""
+    asked = asked_of_manifest(project.delivery.groups[standing.group])
+    return is_of(manifest, standing.onnx_sha256) and is_signed_so(manifest, asked)
 
 
 def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:
@@ -143,11 +154,12 @@ def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:
     }
 
 
-def wanted_digest(project: Project, found: Sequence[Standing]) -> str:
-    """Identifies what is due: the same again is the same attempt."""
-    due = {each.group: each.version for each in found if each.due}
+def wanted_digest(project: Project, found: Sequence[Standing], waiting: int | None = None) -> str:
+    """Identifies what is due, beside the release that waits for approvers: the same again is the same attempt."""
+    # With the serial: what failed or was cancelled before another assignment is not what is asked now.
+    due = {each.group: (each.version, each.serial) for each in found if each.due}
     said = project.delivery.model_dump(mode="json")["groups"]
-    content = json.dumps([due, {group: said[group] for group in due}], sort_keys=True)
+    content = json.dumps([due, {group: said[group] for group in due}, waiting], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -174,16 +186,15 @@ class Shipping:
         record = self.registry.models.version(model.project, version)
         repository.add_group(group)
         asked = asked_of_manifest(rules)
-        known = [each for each in repository.bundles().values() if is_of(each, record.onnx_sha256)]
         return publish(
             repository,
             group,
             record.onnx_sha256,
             lambda release: self.bundle(record, release, budget=asked["budget"], tolerances=rules.tolerance),
             rules.options(),
-            # What is signed cannot be changed: other budgets are another release.
-            anew=bool(known) and not is_signed_so(known[-1], asked),
+            signed=asked,
             keep=_NOT_DECLARED,
+            exactly=True,
         )
 
     def bundle(

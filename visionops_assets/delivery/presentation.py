@@ -17,12 +17,15 @@ _GROUPS = ("group", "version", "release", "serial", "bundle", "says")
 
 def in_words(done: Sequence[Publication], found: Sequence[Standing]) -> str:
     """What was given to whom, in one sentence."""
-    given = [f"{each.group} release {each.release}" for each in done if each.changed]
+    versions = {each.group: each.version for each in found}
+    given = [
+        f"{each.group} gets version {versions[each.group]} (release {each.release})"
+        for each in done
+        if each.changed
+    ]
     waits = [f"{each.group} waits for approvers ({each.waits})" for each in done if each.waits is not None]
     kept = [each.sentence() for each in found if each.problem]
-    return "; ".join([*(["given: " + ", ".join(given)] if given else []), *waits, *kept]) or (
-        "every group is assigned what it should run"
-    )
+    return "; ".join([*given, *waits, *kept]) or ("every group is assigned what it should run")
 
 
 def bundle_metadata(

@@ -38,15 +38,17 @@ def publish(
     anew: bool = False,
     signed: Mapping[str, Any] | None = None,
     keep: Collection[str] = KEPT,
+    exactly: bool = False,
 ) -> Publication:
     """Let a group run the model of this file. `make` makes its bundle as a release, where none is signed yet.
 
     A bundle that was signed before is named again: a rollback takes no approver. `anew`: a new release of it all the
     same, for what lies below the floor. `options` replace those of the group's last assignment. The floor rises to
     what the base replaces, and never passes it, so that the way back stays open. `signed` is what of the manifest was
-    asked for, by part: what is signed already cannot be changed. `keep` names what is taken over from the group's last
-    assignment. Raises `CannotPublish`.
+    asked for, by part: what is signed already cannot be changed, and with `exactly` another release says it, no more
+    and no less. `keep` names what is taken over from the group's last assignment. Raises `CannotPublish`.
     """
+    repository.complete_bundle()
     before = repository.assignment(group)
     waiting = repository.waiting()
     if waiting is not None and is_of(waiting[0], onnx_sha256) and not repository.complete_bundle():
@@ -56,7 +58,9 @@ def publish(
     known = [
         (id, manifest)
         for id, manifest in listed.items()
-        if is_of(manifest, onnx_sha256) and int(manifest["release"]) >= least
+        if is_of(manifest, onnx_sha256)
+        and int(manifest["release"]) >= least
+        and (not exactly or is_signed_so(manifest, signed or {}))
     ]
     if anew or not known:
         manifest, blobs = make(repository.next_release())
@@ -121,9 +125,10 @@ def _options(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_signed_so(manifest: Mapping[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a manifest says what is asked of it, by part."""
-    return all(
-        manifest[part].get(name) == value for part, values in asked.items() for name, value in values.items()
+    """Whether a manifest says what is asked of it, no more and no less: budgets, and tolerances by provider."""
+    return bool(
+        manifest["budget"] == asked.get("budget", {})
+        and manifest["golden"].get("providers", {}) == asked.get("golden", {}).get("providers", {})
     )
 
 

@@ -92,7 +92,10 @@ class Repository(KeyChanges):
         return dict(json.loads(content))
 
     def running(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-        """By group that is assigned something, the assignment and the manifest of its base."""
+        """By group that is assigned something, the assignment and the manifest of its base.
+
+        Raises `NotPublished`, and `CannotPublish` where the repository is damaged.
+        """
         published = self.read()
         listed = published.delegated["bundles"].signed.targets
         found = {}
@@ -101,9 +104,15 @@ class Repository(KeyChanges):
             info = published.delegated[f"assign-{group}"].signed.targets.get(path)
             if info is None:
                 continue
-            content = dict(json.loads(self._store.read(self._key(target_file(path, info)))))
-            path = f"bundles/{content['base']['bundle']}.json"
-            manifest = self._store.read(self._key(target_file(path, listed[path])))
+            try:
+                content = dict(json.loads(self._store.read(self._key(target_file(path, info)))))
+                path = f"bundles/{content['base']['bundle']}.json"
+                manifest = self._store.read(self._key(target_file(path, listed[path])))
+            except (ArtifactNotFound, KeyError, ValueError) as error:
+                raise CannotPublish(
+                    f"the repository of {self.project} is damaged: {path} of {group} cannot be read; restore it from a "
+                    "copy"
+                ) from error
             found[group] = content, dict(json.loads(manifest))
         return found
 

@@ -1,5 +1,6 @@
 """What a project file says about devices: which groups there are, what each follows, and how it is given a model."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -64,6 +65,14 @@ class DeliveryRules(_Section):
     check_every: int = Field(30, ge=5)
     # How often a publication that ended with an error is tried.
     attempts: int = Field(3, ge=1, le=20)
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _nothing_said_is_all_default(cls, groups: Any) -> Any:
+        """`line-1:` with nothing behind it is a group, too."""
+        if not isinstance(groups, Mapping):
+            return groups
+        return {name: {} if said is None else said for name, said in groups.items()}
 
 
 # A device that sees few images keeps a model after this long with at least one right answer.

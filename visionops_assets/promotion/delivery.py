@@ -46,10 +46,7 @@ def deliver(
         if version is None:
             raise LookupError(nothing_runs(model))
         arrivals = {
-            each.version: each.entry
-            for name in groups(model)
-            for each in production(model, name).intervals
-            if each.entry.kind != "restoration"
+            each.version: each.entry for name in groups(model) for each in production(model, name).intervals
         }
         if version not in arrivals or not model.has(version):
             there = there_are(str(version), [str(each) for each in sorted(arrivals) if model.has(each)])

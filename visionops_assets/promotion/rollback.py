@@ -62,6 +62,10 @@ def rollback(
         if leaving is not None and to is None:
             require_agreement(registry, model, group)
         target = to if to is not None else now.named if now.foreign else now.was_before()
+        if to is None and target == now.version and not now.foreign and group != EVERYWHERE:
+            # It was given what it ran as the champion of all: it leaves that for what all had before it.
+            shared = production(model, EVERYWHERE).arrival(target) if target is not None else None
+            target = shared.from_version if shared is not None else None
         if target is None:
             raise NothingToRollBackTo(
                 f"version {now.version} of {project} replaced none; name one with --to that ran before: "
