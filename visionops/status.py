@@ -71,7 +71,10 @@ def command(
 
 def _waits(project: "Project", registry: "ModelRegistry") -> list[str]:
     """What the next tick does about the newest dataset version, or why it waits; nothing where that one is decided."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     from resources import clocks
+    from resources.databases import DatabaseError
     from resources.lakefs_errors import LakeFSError, LakeFSNotFound
     from resources.model_errors import RegistryError
     from sensors.newest_version import outlook
@@ -97,6 +100,9 @@ def _waits(project: "Project", registry: "ModelRegistry") -> list[str]:
         ]
     except (LakeFSError, RegistryError) as error:
         return [f"whether a dataset version waits is not known: {error}"]
+    except (DatabaseError, SQLAlchemyError, OSError):
+        # What is wrong says so.
+        return []
     if isinstance(found.answer, Wait):
         # What is wrong or was cancelled is told as such.
         told = found.answer.decided or found.answer.wrong or found.answer.cancelled
