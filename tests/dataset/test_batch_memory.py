@@ -10,7 +10,7 @@ import pytest
 
 from tests import processes
 from tests.dataset.store import SHARES, Repository
-from visionops_assets.dataset import duplicates, near_duplicates
+from visionops_assets.dataset import duplicates, near_duplicates, proposals
 from visionops_assets.dataset.importing.formats.arrays import png_of
 from visionops_assets.dataset.ingest import plan_batch
 
@@ -57,6 +57,8 @@ def say_growth(few: Path, many: Path) -> None:
     # What is bounded is at its bound with few images already.
     duplicates._PAIRS_AT_ONCE, duplicates._QUERIES_AT_ONCE = 1 << 8, 64
     near_duplicates._KEPT_IMAGES = 16
+    # Some 8,000 images are at most weighed at once, each by 1 kB.
+    proposals._AT_ONCE, proposals._WEIGHED = 1 << 10, 1 << 8
     # What the first audit imports stays.
     most(few)
     print(most(many) - most(few))
