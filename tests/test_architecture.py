@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -199,6 +200,14 @@ def test_the_only_external_assets_are_the_images(loaded):
 
 def test_every_asset_has_description_owner_kinds_and_group(loaded):
     assert loaded["bare"] == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Tests are no packages: pytest would import the one and leave the other out."""
+    names = Counter(
+        file.name for folder in ("tests", "examples") for file in (ROOT / folder).rglob("test_*.py")
+    )
+    assert [name for name, number in names.items() if number > 1] == []
 
 
 def test_a_broken_project_file_fails_the_check_of_definitions_by_name(tmp_path: Path):
