@@ -15,6 +15,7 @@ from desk import LENIENT, Desk
 
 from resources import home
 from resources.artifact_store import ArtifactStore
+from tests.devices.broken_disks import DyingStore, Killed
 from tests.world import shapes_project
 from visionops import rollback as rollback_command
 from visionops import services
@@ -199,13 +200,14 @@ def test_what_is_old_is_signed_anew_and_only_once(desk_of_promoted: Desk) -> Non
     assert outcomes(ticked(desk)) == []
 
 
-def approver_elsewhere(folder: Path) -> tuple[str, Callable[[], None]]:
+def approver_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Callable[[], None]]:
     """Keys of which the approver's is here at first; its address, and what takes its private half away."""
     for role in signers.ROLES:
         signers.write_key(folder / f"{role}.pem")
     keys = {role: [f"file2:{folder / role}.pem"] for role in signers.ROLES}
     declared = folder / "keys.yaml"
     declared.write_text(yaml.safe_dump(keys))
+    monkeypatch.setenv("VISIONOPS_EDGE_KEYS", str(declared))
     address = keys["bundles"][0]
 
     def take_away() -> None:
@@ -221,8 +223,7 @@ def test_only_the_newest_waits_for_approvers_and_a_rollback_waits_for_nobody(
     desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = desk_of_promoted
-    address, take_away = approver_elsewhere(tmp_path)
-    monkeypatch.setenv("VISIONOPS_EDGE_KEYS", str(tmp_path / "keys.yaml"))
+    address, take_away = approver_elsewhere(tmp_path, monkeypatch)
     with_fleet(desk, {"line-1": {}})
     ticked(desk)
     assert assigned(desk)["line-1"][0] == 1
@@ -252,8 +253,7 @@ def test_groups_of_different_budgets_go_back_without_an_approver(
 ) -> None:
     """Each release of each budget was signed once; a budget that is not said is not another group's."""
     desk = desk_of_promoted
-    _, take_away = approver_elsewhere(tmp_path)
-    monkeypatch.setenv("VISIONOPS_EDGE_KEYS", str(tmp_path / "keys.yaml"))
+    _, take_away = approver_elsewhere(tmp_path, monkeypatch)
     budgets: Groups = {
         "line-1": {"budget": {"cpu_ms": 900}},
         "line-2": {"budget": {"cpu_ms": 40}},
@@ -391,23 +391,6 @@ def test_a_rollback_that_is_killed_and_typed_again_goes_back_once(
     assert desk.world.champion() == 2
     ticked(desk)
     assert assigned(desk)["line-1"][0] == 2
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class DyingStore(ArtifactStore):
-    """Dies before its n-th write."""
-
-    left: int
-
-    def write(self, key: str, content: bytes) -> None:
-        if self.left == 0:
-            raise Killed
-        # A resource of Dagster's is frozen.
-        object.__setattr__(self, "left", self.left - 1)
-        super().write(key, content)
 
 
 def test_killed_before_any_write_the_next_tick_ends_in_the_same_state(desk_of_promoted: Desk) -> None:

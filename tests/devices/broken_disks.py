@@ -1,12 +1,27 @@
-"""Disks for `edge.files`: one on which the device dies at a step, and a model of one whose power is cut."""
+"""Disks for `edge.files`: one on which the device dies at a step, and a model of one whose power is cut; and a store on
+which a publisher dies."""
 
 from pathlib import Path
 
 from edge.files import System
+from resources.artifact_store import ArtifactStore
 
 
 class Killed(BaseException):
     """The process is gone."""
+
+
+class DyingStore(ArtifactStore):
+    """Dies before its n-th write."""
+
+    left: int
+
+    def write(self, key: str, content: bytes) -> None:
+        if self.left == 0:
+            raise Killed
+        # A resource of Dagster's is frozen.
+        object.__setattr__(self, "left", self.left - 1)
+        super().write(key, content)
 
 
 class KilledAt(System):

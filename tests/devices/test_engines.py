@@ -297,11 +297,16 @@ def test_a_provider_that_this_runtime_lacks_is_named(tmp_path: Path) -> None:
     assert "does not run it by CUDAExecutionProvider" in said
 
 
+def let_time_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the agent asks, 100 seconds are gone."""
+    seconds = iter(range(0, 100_000, 100))
+    monkeypatch.setattr("edge.agent.monotonic", lambda: float(next(seconds)))
+
+
 def test_a_build_of_hours_keeps_a_device_neither_from_news_nor_from_reports(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = iter(range(0, 100_000, 100))
-    monkeypatch.setattr("edge.agent.monotonic", lambda: float(next(seconds)))
+    let_time_pass(monkeypatch)
     provider = Compiler()
     device = provider.device(fleet)
     agent = device.start()
@@ -337,8 +342,7 @@ def test_a_build_of_hours_keeps_a_device_neither_from_news_nor_from_reports(
 def test_a_candidates_build_comes_before_that_of_what_serves_and_ends_with_the_agent(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = iter(range(0, 100_000, 100))
-    monkeypatch.setattr("edge.agent.monotonic", lambda: float(next(seconds)))
+    let_time_pass(monkeypatch)
     provider = Compiler()
     update(provider.device(fleet).start())
     monkeypatch.setattr("edge.machine._onnxruntime", lambda: "99.1")

@@ -5,28 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from resources.artifact_store import ArtifactStore
+from tests.devices.broken_disks import DyingStore, Killed
 from tests.devices.small_fleet import GROUP, PROJECT, Fleet, update
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.tuf_files import CannotPublish
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class DyingStore(ArtifactStore):
-    """Dies before its n-th write."""
-
-    left: int
-
-    def write(self, key: str, content: bytes) -> None:
-        if self.left == 0:
-            raise Killed
-        # A resource of Dagster's is frozen.
-        object.__setattr__(self, "left", self.left - 1)
-        super().write(key, content)
 
 
 def publish(repository: Repository, fleet: Fleet, seed: int) -> None:

@@ -17,6 +17,18 @@ from resources.whole_outputs import WorkingFolder, append, remove_left, whole_fi
 from tests import processes
 
 
+def write(place: Path, *, as_folder: bool) -> None:
+    """What is written is there whole."""
+    if as_folder:
+        with whole_folder(place) as made:
+            (made / "one").write_bytes(b"whole")
+        assert (place / "one").read_bytes() == b"whole"
+    else:
+        with whole_file(place) as made:
+            made.write_bytes(b"whole")
+        assert place.read_bytes() == b"whole"
+
+
 def write_and_die(folder: str, target: str) -> None:
     """Be killed half way."""
     os.chdir(folder)
@@ -39,14 +51,7 @@ def test_a_killed_writer_leaves_nothing_under_the_name_and_the_next_one_takes_it
         assert ended.code == -signal.SIGKILL, ended.said
         assert not (tmp_path / target).exists()
     place = tmp_path / target
-    if target.endswith("/"):
-        with whole_folder(place) as made:
-            (made / "one").write_bytes(b"whole")
-        assert (place / "one").read_bytes() == b"whole"
-    else:
-        with whole_file(place) as made:
-            made.write_bytes(b"whole")
-        assert place.read_bytes() == b"whole"
+    write(place, as_folder=target.endswith("/"))
     assert list(place.parent.iterdir()) == [place], "what the killed ones left is gone"
 
 
@@ -247,14 +252,8 @@ def test_what_another_writer_takes_for_left_behind_before_it_is_locked_is_begun_
         with WorkingFolder(tmp_path, "held") as folder:
             (folder / "one").write_bytes(b"whole")
             assert folder != seen[0]
-    elif writer == "folder":
-        with whole_folder(place) as made:
-            (made / "one").write_bytes(b"whole")
-        assert (place / "one").read_bytes() == b"whole"
     else:
-        with whole_file(place) as made:
-            made.write_bytes(b"whole")
-        assert place.read_bytes() == b"whole"
+        write(place, as_folder=writer == "folder")
     while opened:
         os.close(opened.pop())
     assert len(seen) == 1
