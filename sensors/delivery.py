@@ -7,7 +7,7 @@ from resources.artifact_store import ArtifactStore
 from resources.model_errors import RegistryError
 from resources.model_registry import ModelRegistry
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
-from sensors.readiness import cancelled, given_up
+from sensors.readiness import stopped
 from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.graph import ProjectGraph
@@ -53,10 +53,9 @@ def look(
     try:
         found = standings(project, registry, repository)
         # Roles whose keys are elsewhere are named by `visionops fleet status`.
-        aged = [name for name in repository.aged(repository.read()) if name in ("snapshot", "timestamp")]
-        waiting = repository.waiting()
-        if waiting is not None and repository.is_complete():
-            waiting = None
+        published = repository.read()
+        aged = [name for name in repository.aged(published) if name in ("snapshot", "timestamp")]
+        waiting = repository.lacking_signatures()
     except (CannotPublish, NotPublished, RegistryError) as error:
         return skip_wrong(str(error))
     waits = [Wait(each.sentence(), wrong=True) for each in found if each.problem]
@@ -77,7 +76,7 @@ def look(
         waits.append(asked)
     if aged:
         # Whatever keeps a group from its model, devices are to know that there is no news; tried again each day.
-        digest = f"aged-{repository.read().timestamp.signed.version}-{clocks.now():%Y%m%d}"
+        digest = f"aged-{published.timestamp.signed.version}-{clocks.now():%Y%m%d}"
         asked = _asked(project, instance, digest, f"signing {', '.join(aged)} anew")
         if isinstance(asked, dg.RunRequest):
             return asked
@@ -93,10 +92,7 @@ def _asked(project: Project, instance: dg.DagsterInstance, digest: str, what: st
     if running is not None:
         return Wait(f"run {running.run_id} publishes it")
     attempts = [run for run in runs if is_attempt(run) and run.status != dg.DagsterRunStatus.SUCCESS]
-    if attempts and attempts[0].status == dg.DagsterRunStatus.CANCELED:
-        return cancelled(project.project, what, attempts[0].run_id)
-    ids = [run.run_id for run in reversed(attempts)]
-    return given_up(project.project, what, project.delivery.attempts, ids) or dg.RunRequest(
+    return stopped(project.project, what, project.delivery.attempts, attempts) or dg.RunRequest(
         run_key=f"{project.project}/delivery/{digest}/{len(runs) + 1}",
         tags={**tags, run_tags.ATTEMPT: str(len(attempts) + 1)},
     )

@@ -14,7 +14,7 @@ from resources.drop_listing import Sighting
 from resources.model_errors import RegistryUnavailable
 from resources.model_registry import ModelRegistry
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
-from sensors.readiness import Go, cancelled, given_up
+from sensors.readiness import Go, stopped
 from sensors.stale_runs import end_stale_runs
 from visionops_assets import run_tags
 from visionops_assets.dataset.layout import check_batch_name
@@ -145,13 +145,9 @@ def _standing(instance: dg.DagsterInstance, project: Project, one: Sighting) -> 
         if not run.is_finished:
             return Wait(f"{one.batch} is being taken by run {run.run_id}")
     attempts = [run for run in runs if is_attempt(run)]
-    if attempts and attempts[0].status == dg.DagsterRunStatus.CANCELED:
-        stopped: Wait | None = cancelled(project.project, one.batch, attempts[0].run_id)
-    else:
-        ids = [run.run_id for run in reversed(attempts)]
-        stopped = given_up(project.project, one.batch, project.drop.attempts, ids)
-    if stopped is not None:
-        return replace(stopped, reason=f"{stopped.reason}, or touch its _SUCCESS marker")
+    waits = stopped(project.project, one.batch, project.drop.attempts, attempts)
+    if waits is not None:
+        return replace(waits, reason=f"{waits.reason}, or touch its _SUCCESS marker")
     return Go(len(attempts) + 1, len(runs) + 1)
 
 

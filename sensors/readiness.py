@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import dagster as dg
+
 from sensors.owned_sensor import Wait
 from visionops_assets.project import Trigger
 from visionops_assets.run_tags import AWAITING_APPROVAL, INSUFFICIENT, PROMOTED, REFUSED
@@ -104,6 +106,14 @@ def given_up(project: str, what: str, most: int, attempts: Sequence[str]) -> Wai
         f"`visionops tick {project} --again`",
         wrong=True,
     )
+
+
+def stopped(project: str, what: str, most: int, attempts: Sequence[dg.DagsterRun]) -> Wait | None:
+    """What to say of one whose newest attempt a person cancelled, or that failed as often as it may; None of others.
+    `attempts` are its runs that count, newest first."""
+    if attempts and attempts[0].status == dg.DagsterRunStatus.CANCELED:
+        return cancelled(project, what, attempts[0].run_id)
+    return given_up(project, what, most, [run.run_id for run in reversed(attempts)])
 
 
 def _seconds(span: datetime.timedelta) -> str:

@@ -91,10 +91,7 @@ def _on_group(project: str, group: str, version: int | None, why: str, as_json: 
     if as_json:
         typer.echo(json.dumps(change.to_json(), indent=1))
         return
-    what = (
-        change.entry.sentence() if change.entry is not None else f"version {change.version} runs on {group}"
-    )
-    typer.echo(f"{project}: {what}" + ("" if change.changed else " (it was so already)"))
+    typer.echo(change.in_words(project, f" on {group}"))
     if change.note:
         typer.echo(change.note)
     if change.changed and group in found.delivery.groups:

@@ -88,8 +88,7 @@ def command(
         groups = {name: each.to_json() for name, each in along.items()}
         typer.echo(json.dumps({**change.to_json(), **({"groups": groups} if groups else {})}, indent=1))
         return
-    what = change.entry.sentence() if change.entry is not None else f"version {change.version} runs"
-    typer.echo(f"{project}: {what}" + ("" if change.changed else " (it was so already)"))
+    typer.echo(change.in_words(project))
     for each in along.values():
         assert each.entry is not None
         typer.echo(f"{project}: {each.entry.sentence()}")

@@ -131,9 +131,7 @@ def check_group(registry: ModelRegistry, project: str, group: str) -> str | None
     known = groups(registry.models.get(project))
     if group in known:
         return None
-    meant = [each for each in nearest(group, known) if _NUMBER.sub("0", each) != _NUMBER.sub("0", group)]
-    if meant:
-        raise UnknownGroup(f"{project} has no device group {group}; {there_are(group, known)}")
+    _require_no_misspelling(project, group, known)
     return f"device group {group} has no champion of its own: that of `all` answers"
 
 
@@ -145,9 +143,14 @@ def check_new_group(found: Project, registry: ModelRegistry, group: str, also: S
     from visionops_assets.history import groups
 
     known = sorted({*groups(registry.models.get(found.project)), *found.delivery.groups, *also})
+    if group not in known:
+        _require_no_misspelling(found.project, group, known)
+
+
+def _require_no_misspelling(project: str, group: str, known: Sequence[str]) -> None:
     meant = [each for each in nearest(group, known) if _NUMBER.sub("0", each) != _NUMBER.sub("0", group)]
-    if group not in known and meant:
-        raise UnknownGroup(f"{found.project} has no device group {group}; {there_are(group, known)}")
+    if meant:
+        raise UnknownGroup(f"{project} has no device group {group}; {there_are(group, known)}")
 
 
 def dagster_has_history() -> bool:

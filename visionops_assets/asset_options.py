@@ -13,6 +13,8 @@ IN_PRODUCTION = "in_production"
 INCOMING_BATCH = "incoming_batch"
 # The asset that says what device groups are given.
 EDGE_BUNDLE = "edge_bundle"
+# Which of its metadata says what was given to whom.
+SAID = "said"
 
 
 def asset_key(project: Project, name: str) -> dg.AssetKey:

@@ -2,7 +2,7 @@
 
 import base64
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -37,14 +37,19 @@ def table(rows: "pd.DataFrame", columns: Sequence[str] | None = None) -> dg.Tabl
     return dg.MetadataValue.table(records, schema=schema)
 
 
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> dg.TableMetadataValue:
+    """Rows of text under column names; every row has as many cells as there are columns."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns]),
+    )
+
+
 def lines(name: str, text: str) -> dg.TableMetadataValue:
     """A sentence in lines that are seen without scrolling: the UI makes a text as wide as the widest link or table
     beside it, and cuts it off."""
-    rows = [
-        dg.TableRecord({name: part})
-        for part in textwrap.wrap(one_line(" ".join(text.split())), LINE, break_on_hyphens=False)
-    ]
-    return dg.MetadataValue.table(rows, schema=dg.TableSchema(columns=[dg.TableColumn(name)]))
+    wrapped = textwrap.wrap(one_line(" ".join(text.split())), LINE, break_on_hyphens=False)
+    return text_table([name], ([part] for part in wrapped))
 
 
 def _plain(value: object) -> str | int | float | bool:

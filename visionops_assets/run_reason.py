@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from visionops_assets import run_tags
-from visionops_assets.asset_options import EDGE_BUNDLE, IN_PRODUCTION, INCOMING_BATCH
+from visionops_assets.asset_options import EDGE_BUNDLE, IN_PRODUCTION, INCOMING_BATCH, SAID
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
 # As Dagster tags a failed run whose process got a signal that nobody sent through Dagster.
@@ -72,7 +72,7 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
             if event.asset_key.path[-1] == INCOMING_BATCH:
                 taken = _of_a_batch(event.step_materialization_data.materialization)
             if event.asset_key.path[-1] == EDGE_BUNDLE:
-                given = event.step_materialization_data.materialization.metadata.get("said")
+                given = event.step_materialization_data.materialization.metadata.get(SAID)
                 taken = str(given.value) if given is not None else taken
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data

@@ -21,7 +21,7 @@ from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.rules import DeliveredGroup
 from visionops_assets.disagreements import incomplete, require_agreement
 from visionops_assets.evaluation.shipped import fetch_model
-from visionops_assets.history import PROMOTIONS, nothing_runs, production, read_history
+from visionops_assets.history import PROMOTIONS, Production, nothing_runs, production, read_history
 from visionops_assets.project import Project
 from visionops_assets.refusals import ChampionUnclear
 from visionops_assets.registry import Registry
@@ -68,12 +68,22 @@ class Standing:
         )
 
 
-def deciding_group(model: RegisteredModel, group: str, rules: DeliveredGroup) -> str:
-    """Whose champion a device group runs: its own where the alias or the history names one, else that of `all` where it
-    follows that."""
+def followed(model: RegisteredModel, group: str, rules: DeliveredGroup) -> Production:
+    """What a device group runs by: its own production where the alias or the history names a champion of it, else that
+    of `all` where it follows that."""
     own = production(model, group)
-    has_own = own.version is not None or own.named is not None
-    return group if has_own or rules.follow == "own" else EVERYWHERE
+    return own if _names_one(own) or rules.follow == "own" else production(model, EVERYWHERE)
+
+
+def _names_one(found: Production) -> bool:
+    return found.version is not None or found.named is not None
+
+
+def _require_clear(registry: Registry, model: RegisteredModel, found: Production) -> None:
+    """Raise `ChampionUnclear` where alias and history disagree, or where what runs is being taken out of production."""
+    if found.incomplete is not None and found.incomplete.kind not in PROMOTIONS:
+        raise ChampionUnclear(incomplete(model.project, found.incomplete).sentence())
+    require_agreement(registry, model, found.group)
 
 
 def standings(project: Project, registry: Registry, repository: Repository) -> list[Standing]:
@@ -94,8 +104,7 @@ def _standing(
     running: tuple[dict[str, Any], dict[str, Any]] | None,
 ) -> Standing:
     assignment, manifest = running or (None, None)
-    deciding = deciding_group(model, group, rules)
-    champion = production(model, deciding)
+    champion = followed(model, group, rules)
     version = champion.version
     now = Standing(group, version)
     if assignment is not None and manifest is not None:
@@ -106,13 +115,10 @@ def _standing(
             release=int(manifest["release"]),
             serial=int(assignment["serial"]),
         )
-    if champion.incomplete is not None and champion.incomplete.kind not in PROMOTIONS:
-        # What is being taken out of production is not delivered meanwhile.
-        return replace(now, problem=incomplete(model.project, champion.incomplete).sentence())
-    if version is None and champion.named is None:
+    if not _names_one(champion):
         return now
     try:
-        require_agreement(registry, model, deciding)
+        _require_clear(registry, model, champion)
     except ChampionUnclear as error:
         return replace(now, problem=str(error))
     assert version is not None
@@ -130,9 +136,9 @@ def _standing(
 def withdraw_superseded(project: Project, repository: Repository, found: Sequence[Standing]) -> bool:
     """Let a bundle go that waits for approvers and that no declared group is to run, where one is to get another; True
     if there was one. One that was published by hand goes, too: nothing may keep a rollback from devices."""
-    waiting = repository.waiting()
+    waiting = repository.lacking_signatures()
     due = [each for each in found if each.due]
-    if waiting is None or not due or repository.is_complete():
+    if waiting is None or not due:
         return False
     if any(is_waiting(project, each, waiting[0]) for each in due):
         return False
@@ -178,12 +184,12 @@ class Shipping:
         production, `ChampionUnclear`, `CannotPublish` and `NoGoldenImages`."""
         rules = self.project.delivery.groups[group]
         model = self.registry.models.get(self.project.project)
-        deciding = deciding_group(model, group, rules)
-        require_agreement(self.registry, model, deciding)
-        version = production(model, deciding).version
-        if version is None:
-            raise LookupError(nothing_runs(model, deciding))
-        record = self.registry.models.version(model.project, version)
+        champion = followed(model, group, rules)
+        if not _names_one(champion):
+            raise LookupError(nothing_runs(model, champion.group))
+        _require_clear(self.registry, model, champion)
+        assert champion.version is not None
+        record = self.registry.models.version(model.project, champion.version)
         repository.add_group(group)
         asked = asked_of_manifest(rules)
         return publish(

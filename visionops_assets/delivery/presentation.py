@@ -6,12 +6,12 @@ from typing import Any
 
 import dagster as dg
 
+from visionops_assets.asset_options import SAID
 from visionops_assets.delivery.following import Standing
 from visionops_assets.delivery.publishing import Publication
 from visionops_assets.delivery.repository import Repository
-from visionops_assets.metadata import lines
+from visionops_assets.metadata import lines, text_table
 
-SAID = "said"
 _GROUPS = ("group", "version", "release", "serial", "bundle", "says")
 
 
@@ -35,15 +35,12 @@ def bundle_metadata(
     running = repository.running()
     waits = {each.group: each.waits for each in done if each.waits is not None}
     said = {each.group: each.sentence() for each in found}
-    rows = [
-        dg.TableRecord(dict(zip(_GROUPS, _group_row(group, running.get(group), said, waits), strict=True)))
-        for group in sorted({*running, *said})
-    ]
+    rows = [_group_row(group, running.get(group), said, waits) for group in sorted({*running, *said})]
     manifests = {manifest["release"]: manifest for _, manifest in running.values()}
     shown = in_words(done, found)
     return {
         "reason": lines("reason", shown),
-        "groups": _table(_GROUPS, rows),
+        "groups": text_table(_GROUPS, rows),
         "bundles": _bundles(manifests),
         "ends": _expiries(repository),
         "signed_anew": ", ".join(renewed) or "nothing was old",
@@ -81,33 +78,26 @@ def _bundles(manifests: Mapping[int, Mapping[str, Any]]) -> dg.TableMetadataValu
             f"{', '.join(requires.get('machine', []))}"
         )
         for name, file in sorted(manifest["files"].items()):
-            row = (
-                str(release),
-                str(manifest["model"]["version"]),
-                name,
-                f"{file['size']:,}",
-                file["sha256"][:16],
-                needs,
-                f"within {manifest['golden']['tolerance']}",
-                str(manifest["gate"]["verdict"] or "none")[:12],
+            rows.append(
+                (
+                    str(release),
+                    str(manifest["model"]["version"]),
+                    name,
+                    f"{file['size']:,}",
+                    file["sha256"][:16],
+                    needs,
+                    f"within {manifest['golden']['tolerance']}",
+                    str(manifest["gate"]["verdict"] or "none")[:12],
+                )
             )
-            rows.append(dg.TableRecord(dict(zip(columns, row, strict=True))))
-    return _table(columns, rows)
+    return text_table(columns, rows)
 
 
 def _expiries(repository: Repository) -> dg.TableMetadataValue:
     columns = ("role", "ends (UTC)", "days")
     now = datetime.now(UTC)
     rows = [
-        dg.TableRecord(
-            dict(zip(columns, (role, f"{end:%Y-%m-%d %H:%M}", str((end - now).days)), strict=True))
-        )
+        (role, f"{end:%Y-%m-%d %H:%M}", str((end - now).days))
         for role, end in sorted(repository.read().expiries().items(), key=lambda each: each[1])
     ]
-    return _table(columns, rows)
-
-
-def _table(columns: Sequence[str], rows: Sequence[dg.TableRecord]) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(
-        rows, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
-    )
+    return text_table(columns, rows)

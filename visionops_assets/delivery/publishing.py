@@ -51,7 +51,7 @@ def publish(
     repository.complete_bundle()
     before = repository.assignment(group)
     waiting = repository.waiting()
-    if waiting is not None and is_of(waiting[0], onnx_sha256) and not repository.complete_bundle():
+    if waiting is not None and is_of(waiting[0], onnx_sha256):
         return _waits(repository, group, waiting[0])
     listed = repository.bundles()
     least = int(before["floor"]) if before is not None else 0

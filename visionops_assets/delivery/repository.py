@@ -86,10 +86,7 @@ class Repository(KeyChanges):
             raise NotPublished(f"{self.project} has no device group {group}; there are {there}")
         path = f"groups/{group}/assignment.json"
         info = role.signed.targets.get(path)
-        if info is None:
-            return None
-        content = self._store.read(self._key(target_file(path, info)))
-        return dict(json.loads(content))
+        return self._target(path, info) if info is not None else None
 
     def running(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         """By group that is assigned something, the assignment and the manifest of its base.
@@ -105,23 +102,22 @@ class Repository(KeyChanges):
             if info is None:
                 continue
             try:
-                content = dict(json.loads(self._store.read(self._key(target_file(path, info)))))
+                content = self._target(path, info)
                 path = f"bundles/{content['base']['bundle']}.json"
-                manifest = self._store.read(self._key(target_file(path, listed[path])))
+                manifest = self._target(path, listed[path])
             except (ArtifactNotFound, KeyError, ValueError) as error:
                 raise CannotPublish(
                     f"the repository of {self.project} is damaged: {path} of {group} cannot be read; restore it from a "
                     "copy"
                 ) from error
-            found[group] = content, dict(json.loads(manifest))
+            found[group] = content, manifest
         return found
 
     def bundles(self) -> dict[str, dict[str, Any]]:
         """The manifests that approvers signed, by identity, oldest release first."""
         found = {}
         for path, info in self.read().delegated["bundles"].signed.targets.items():
-            data = self._store.read(self._key(target_file(path, info)))
-            found[path.removeprefix("bundles/").removesuffix(".json")] = dict(json.loads(data))
+            found[path.removeprefix("bundles/").removesuffix(".json")] = self._target(path, info)
         return dict(sorted(found.items(), key=lambda each: int(each[1]["release"])))
 
     def next_release(self) -> int:
@@ -197,9 +193,12 @@ class Repository(KeyChanges):
         self._write("staged/bundles.json", staged)
         return self._signed_by(published, staged)
 
-    def is_complete(self) -> bool:
-        """Whether enough approvers signed what waits, so that whoever publishes next publishes it."""
-        return is_signed(self.read().targets.signed, "bundles", self._staged())
+    def lacking_signatures(self) -> tuple[dict[str, Any], str] | None:
+        """The same of one that too few have signed: else whoever publishes next publishes it."""
+        waiting = self.waiting()
+        if waiting is None or is_signed(self.read().targets.signed, "bundles", self._staged()):
+            return None
+        return waiting
 
     def complete_bundle(self) -> bool:
         """Publish the bundle that waits, if enough approvers signed it. True if none waits any more."""
@@ -268,6 +267,9 @@ class Repository(KeyChanges):
             to.write(self._key(TIMESTAMP), content)
             written += 1
         return written
+
+    def _target(self, path: str, info: TargetFile) -> dict[str, Any]:
+        return dict(json.loads(self._store.read(self._key(target_file(path, info)))))
 
     def _lists(self, published: Published, bundle: str) -> bool:
         """Whether approvers signed a bundle."""

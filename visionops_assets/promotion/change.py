@@ -40,6 +40,11 @@ class Change:
     entry: HistoryEntry | None
     note: str = ""
 
+    def in_words(self, project: str, where: str = "") -> str:
+        """What a command prints first; `where` is the device group of a change that has no entry."""
+        what = self.entry.sentence() if self.entry is not None else f"version {self.version} runs{where}"
+        return f"{project}: {what}" + ("" if self.changed else " (it was so already)")
+
     def to_json(self) -> dict[str, Any]:
         """What a command prints with --json."""
         entry = None if self.entry is None else self.entry.model_dump(mode="json", by_alias=True)

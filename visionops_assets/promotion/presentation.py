@@ -29,7 +29,7 @@ from resources.model_registry import ModelRegistry
 from visionops_assets.asset_options import asset_key
 from visionops_assets.evaluation.verdicts import ListedVerdict
 from visionops_assets.history import HistoryEntry, groups, newest_change, nothing_runs, production
-from visionops_assets.metadata import lines
+from visionops_assets.metadata import lines, text_table
 from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change
 from visionops_assets.promotion.intervals import COLUMNS, intervals_table
@@ -54,13 +54,11 @@ def history_table(registry: ModelRegistry, project: str) -> dg.TableMetadataValu
     model = registry.models.get(project)
     columns = ("group", *COLUMNS)
     rows = [
-        dg.TableRecord(dict(zip(columns, (group, *map(str, row)), strict=True)))
+        (group, *map(str, row))
         for group in groups(model)
         for row in intervals_table(production(model, group).intervals).rows
     ]
-    return dg.MetadataValue.table(
-        rows, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
-    )
+    return text_table(columns, rows)
 
 
 def groups_table(project: Project, model: RegisteredModel) -> dg.TableMetadataValue:
@@ -73,17 +71,16 @@ def groups_table(project: Project, model: RegisteredModel) -> dg.TableMetadataVa
         own = now.version is not None
         since = now.since if own else production(model).since
         how = "unclear: moved by hand" if now.foreign else "" if since is None else _HOW.get(since.kind, "")
-        row = (
-            group,
-            "none" if running is None else str(running),
-            f"{since.when:%Y-%m-%d %H:%M}" if since is not None else "",
-            how if own or group == EVERYWHERE or now.foreign else f"as {EVERYWHERE}",
-            since.who if since is not None else "",
+        rows.append(
+            (
+                group,
+                "none" if running is None else str(running),
+                f"{since.when:%Y-%m-%d %H:%M}" if since is not None else "",
+                how if own or group == EVERYWHERE or now.foreign else f"as {EVERYWHERE}",
+                since.who if since is not None else "",
+            )
         )
-        rows.append(dg.TableRecord(dict(zip(columns, row, strict=True))))
-    return dg.MetadataValue.table(
-        rows, schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in columns])
-    )
+    return text_table(columns, rows)
 
 
 def version_links(registry: ModelRegistry, version: ModelVersion) -> dict[str, Any]:
