@@ -328,15 +328,6 @@ class LakeFSResource(dg.ConfigurableResource):
             creation = RevertCreation(ref=commit, parent_number=parent_number, commit_overrides=said)
             self._connection.call(lambda c: c.branches_api.revert_branch(repository, branch, creation))
 
-    def tag(self, repository: str, name: str, reference: str) -> None:
-        """Name a commit for ever."""
-        from lakefs_sdk import TagCreation
-
-        with self._connection.errors(f"tag {repository}/{name}"):
-            self._connection.call(
-                lambda c: c.tags_api.create_tag(repository, TagCreation(id=name, ref=reference))
-            )
-
     def import_folder(
         self,
         repository: str,

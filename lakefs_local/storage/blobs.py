@@ -60,24 +60,15 @@ class Blobs:
         finally:
             many.close()
 
-    @contextmanager
-    def pinned(self, digest: bytes) -> Iterator[None]:
-        """Keep a blob from being collected while a row that names it is on its way."""
-        self.pin(digest)
-        try:
-            yield
-        finally:
-            self.unpin(digest)
-
     def pin(self, digest: bytes) -> None:
-        """See `pinned`."""
+        """Keep a blob from being collected, until it is unpinned as often, while a row that names it is on its way."""
         with self._lock:
             self._pinned[digest] += 1
             for watcher in self._watchers:
                 watcher.add(digest)
 
     def unpin(self, digest: bytes) -> None:
-        """See `pinned`."""
+        """See `pin`."""
         with self._lock:
             self._pinned[digest] -= 1
             if self._pinned[digest] <= 0:

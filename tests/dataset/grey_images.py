@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from visionops_assets.dataset.duplicates import hashed, phash, phash_text
+from visionops_assets.dataset.duplicates import hashed, phash
 from visionops_assets.dataset.near_duplicates import find_near_duplicates
 
 Grey = NDArray[np.uint8]
@@ -67,7 +67,7 @@ def manifest_of(images: Sequence[Grey], held: Sequence[int]) -> pd.DataFrame:
         {
             "path": [str(number) for number in range(len(images))],
             "sha256": [f"{number:064x}" for number in range(len(images))],
-            "phash": [phash_text(phash(image[..., None])) for image in images],
+            "phash": [f"{phash(image[..., None]):016x}" for image in images],
             "height": [image.shape[0] for image in images],
             "width": [image.shape[1] for image in images],
             "split": ["holdout" if number in held else "train" for number in range(len(images))],

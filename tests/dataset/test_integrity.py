@@ -30,7 +30,6 @@ def test_a_sound_manifest_has_no_findings():
             integrity.check_labels_known(sound, ["x", "y"]),
             integrity.check_groups_whole(sound),
             integrity.check_classes_in_splits(sound, ["x", "y"]),
-            integrity.check_paths_distinct(sound),
             integrity.check_images_present(sound, sound["path"]),
         ]
     )
@@ -57,11 +56,6 @@ def test_a_class_missing_from_a_split_is_an_error_only_in_train(split, severity)
         ["class y", f"has no image in {split}", severity]
     ]
     assert has_errors(found) == (severity == "ERROR")
-
-
-def test_an_image_that_stands_twice_is_named():
-    twice = pd.concat([table(), table().iloc[[2]]], ignore_index=True)
-    assert integrity.check_paths_distinct(twice)["image"].tolist() == ["batches/a/images/2.png"]
 
 
 def test_annotations_and_images_must_match():

@@ -18,7 +18,7 @@ from visionops_assets.dataset.manifest import (
     build_manifest,
     read_manifest,
 )
-from visionops_assets.dataset.manifest_diff import diff_manifests, diff_tables
+from visionops_assets.dataset.manifest_diff import diff_manifests
 
 
 class Commit:
@@ -232,10 +232,12 @@ def test_the_first_version_is_all_added(store):
     assert len(diff.added) == 3 and diff.summary() == "a: 3 images added (c0: 2, c1: 1)."
 
 
-def test_a_replaced_image_is_removed_and_added():
-    old = batch("a", 2).assign(group="g", excluded=False, batch="a")
+def test_a_replaced_image_is_removed_and_added(store):
+    old = batch("a", 2)
     new = old.assign(sha256=["f" * 64, old["sha256"][1]])
-    diff = diff_tables(old, new)
+    commits = Commit(a=old), Commit(a=new)
+    before, after = (build_manifest(commit.files, commit.fetch, store) for commit in commits)
+    diff = diff_manifests(before, after, store)
     assert diff.added["sha256"].tolist() == ["f" * 64]
     assert diff.removed["sha256"].tolist() == [old["sha256"][0]]
 

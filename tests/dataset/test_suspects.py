@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from visionops_assets.dataset.findings import has_errors
-from visionops_assets.dataset.suspects import check_boxes_plausible, check_labels_plausible
+from visionops_assets.dataset.suspects import suspect_boxes, suspect_labels, suspects_table
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def predicted(batch: pd.DataFrame, wrong: dict[str, float]) -> pd.DataFrame:
 
 
 def test_confident_disagreements_are_listed_surest_first(batch):
-    found = check_labels_plausible(batch, predicted(batch, {"b": 0.93, "f": 0.99, "g": 0.6}))
+    found = suspects_table(*suspect_labels(batch, predicted(batch, {"b": 0.93, "f": 0.99, "g": 0.6})), None)
     assert found["image"].tolist() == ["f", "b"]
     assert found["what"][1] == "is labelled 3, and the champion says 8 (confidence 0.93)"
     assert not has_errors(found)
@@ -29,15 +29,15 @@ def test_confident_disagreements_are_listed_surest_first(batch):
 
 def test_too_much_disagreement_refuses_the_batch_where_that_is_declared(batch):
     predictions = predicted(batch, {"b": 0.93, "f": 0.99, "g": 0.95})
-    found = check_labels_plausible(batch, predictions, max_disagreement=0.2)
+    found = suspects_table(*suspect_labels(batch, predictions), 0.2)
     assert has_errors(found) and len(found) == 4
     assert found["what"][0] == "the champion confidently disagrees with 37.5% of its labels"
-    assert not has_errors(check_labels_plausible(batch, predictions, max_disagreement=0.4))
+    assert not has_errors(suspects_table(*suspect_labels(batch, predictions), 0.4))
 
 
 def test_images_without_a_prediction_say_nothing(batch):
-    assert check_labels_plausible(batch, predicted(batch, {}).iloc[:0], max_disagreement=0.0).empty
-    assert check_labels_plausible(batch, predicted(batch, {}), max_disagreement=0.0).empty
+    assert suspects_table(*suspect_labels(batch, predicted(batch, {}).iloc[:0]), 0.0).empty
+    assert suspects_table(*suspect_labels(batch, predicted(batch, {})), 0.0).empty
 
 
 def box(label: str, x: float, score: float | None = None) -> dict[str, object]:
@@ -48,7 +48,7 @@ def box(label: str, x: float, score: float | None = None) -> dict[str, object]:
 def judged(labelled: list[dict[str, object]], said: list[dict[str, object]]) -> list[str]:
     batch = pd.DataFrame({"path": ["a"], "boxes": [labelled]})
     predictions = pd.DataFrame({"path": ["a"], "boxes": [said]})
-    found = check_boxes_plausible(batch, predictions, ("nut", "washer"))
+    found = suspects_table(*suspect_boxes(batch, predictions, ("nut", "washer")), None)
     assert not has_errors(found)
     return found["what"].tolist()
 
@@ -75,6 +75,6 @@ def test_too_many_images_with_doubted_boxes_refuse_a_batch_where_that_is_declare
     said = pd.DataFrame(
         {"path": ["a", "b", "c"], "boxes": [[box("washer", 20, 0.99)], [box("nut", 20, 0.99)], []]}
     )
-    found = check_boxes_plausible(batch, said, ("nut", "washer"), max_disagreement=0.3)
+    found = suspects_table(*suspect_boxes(batch, said, ("nut", "washer")), 0.3)
     assert has_errors(found) and found["image"].tolist() == ["the batch", "a"]
-    assert not has_errors(check_boxes_plausible(batch, said, ("nut", "washer"), max_disagreement=0.4))
+    assert not has_errors(suspects_table(*suspect_boxes(batch, said, ("nut", "washer")), 0.4))

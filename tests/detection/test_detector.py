@@ -9,11 +9,12 @@ import pytest
 import torch
 from detection_world import CLASSES, RECIPE, SIDE, request, train_here
 
+from tests.finished_weights import from_its_weights
 from visionops_assets.training.detector import SmallDetector
 from visionops_assets.training.errors import ModelError
 from visionops_assets.training.export import export_onnx, golden_images, parity
 from visionops_assets.training.recipe import InputSpec
-from visionops_assets.training.train import TrainingResult, load_shipped, train
+from visionops_assets.training.train import TrainingResult, train
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +183,6 @@ def test_the_file_holds_outputs_and_metadata_of_the_contract(file: Path) -> None
 
 def test_the_same_weights_give_the_same_file(file: Path, trained: TrainingResult, tmp_path: Path) -> None:
     task = request().task
-    loaded = load_shipped(trained.recipe, CLASSES, trained.weights, trained.weights_sha256, task)
+    loaded = from_its_weights(trained, CLASSES, task)
     export_onnx(loaded, tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == file.read_bytes()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from holdouts import sha
 
-from visionops_assets.dataset.duplicates import phash, phash_text
+from visionops_assets.dataset.duplicates import phash
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS, checksum_leaks, find_leaks, perceptual_leaks
 
 RNG = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def manifest(*rows: tuple[str, str, bool]) -> pd.DataFrame:
             {
                 "path": f"batches/w/images/{i}.png",
                 "sha256": sha(name),
-                "phash": phash_text(phash(IMAGES.get(sha(name), PHOTO))),
+                "phash": f"{phash(IMAGES.get(sha(name), PHOTO)):016x}",
                 "height": 64,
                 "width": 64,
                 "split": split,

@@ -20,7 +20,7 @@ from tests.world import CLASSES, draw
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.drift import DriftReference
 from visionops_assets.monitoring.drift_rules import DriftRules
-from visionops_assets.monitoring.evidently_report import report_distances, report_page
+from visionops_assets.monitoring.evidently_report import report_page, snapshot
 from visionops_assets.monitoring.prediction import answer, log_rows, open_version, picture
 from visionops_assets.monitoring.reference import REFERENCE_ARTIFACT
 from visionops_assets.monitoring.spooled import spooled_log
@@ -165,7 +165,9 @@ def test_evidently_computes_the_same_distances_and_draws_a_page():
     reference = DriftReference(world.reference(), world.task, DriftRules())
     day = world.day(200, 0, shift=blur_and_darkness)
     found = reference.compare(day)
-    distances = report_distances(reference, day, found)
+    metrics = snapshot(reference, day, found).dict()["metrics"]
+    drifts = [metric for metric in metrics if metric["config"]["type"].endswith("ValueDrift")]
+    distances = {metric["config"]["column"]: float(metric["value"]) for metric in drifts}
     ours = {column.column: column.distance for column in found.columns if column.kind != "embedding"}
     constant = {name for name, distance in ours.items() if distance == 0}
     assert constant == {"saturation", "width", "height"}

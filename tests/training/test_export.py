@@ -14,6 +14,7 @@ from torch.onnx._internal.exporter import _core
 from training_world import CLASSES, request, train_here
 
 from tests import onnx_exporter
+from tests.finished_weights import from_its_weights
 from visionops_assets.training.detector import SmallDetector
 from visionops_assets.training.errors import ExportError
 from visionops_assets.training.export import export_onnx, golden_images, parity
@@ -21,7 +22,7 @@ from visionops_assets.training.models import SmallConvNet
 from visionops_assets.training.protocol import Shipped, ShippedClassifier, build_model
 from visionops_assets.training.recipe import ModelSpec
 from visionops_assets.training.shipped_detector import ShippedDetector
-from visionops_assets.training.train import TrainingResult, load_shipped
+from visionops_assets.training.train import TrainingResult
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_any_number_of_images_gives_probabilities_that_sum_to_one(
 def test_the_same_weights_give_the_same_file(
     shipped: tuple[Path, str], trained: TrainingResult, tmp_path: Path
 ) -> None:
-    loaded = load_shipped(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
+    loaded = from_its_weights(trained, CLASSES)
     assert export_onnx(loaded, tmp_path / "again.onnx") == shipped[1]
     other = train_here(tmp_path / "other", seed=5)
     assert export_onnx(other.shipped, tmp_path / "other.onnx") != shipped[1]
@@ -152,7 +153,7 @@ def test_a_model_that_cannot_be_traced_is_refused_with_the_reason(tmp_path: Path
 def test_export_is_quiet_and_leaves_the_model_as_it_was(
     trained: TrainingResult, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    classifier = load_shipped(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
+    classifier = from_its_weights(trained, CLASSES)
     classifier.train()
     classifier.model.features[1].eval()  # type: ignore[union-attr, index]
     modes = [part.training for part in classifier.modules()]

@@ -13,13 +13,14 @@ import torch
 from foreign_models import PlainNet
 from training_world import CLASSES, pictures, request, train_here
 
+from tests.finished_weights import from_its_weights
 from visionops_assets.training.batches import LabelledImages, channel_statistics
 from visionops_assets.training.checkpoint import is_readable
 from visionops_assets.training.errors import ModelError, TrainingError, WeightsError
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.protocol import build_model
 from visionops_assets.training.recipe import ModelSpec
-from visionops_assets.training.train import TrainingResult, load_shipped, train
+from visionops_assets.training.train import TrainingResult, train
 from visionops_assets.training.weights import save_weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -186,7 +187,7 @@ def test_constant_images_do_not_divide_by_zero() -> None:
 
 
 def test_finished_weights_load_into_the_same_classifier(trained: TrainingResult) -> None:
-    loaded = load_shipped(trained.recipe, CLASSES, trained.weights, trained.weights_sha256)
+    loaded = from_its_weights(trained, CLASSES)
     images = torch.from_numpy(request().train.source.gather(np.arange(9)))
     with torch.no_grad():
         for found, expected in zip(loaded(images), trained.shipped(images), strict=True):

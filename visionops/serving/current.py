@@ -36,7 +36,6 @@ class CurrentModel:
         self.at_once = batches_at_once(threads)
         self._registry, self._project, self._group, self._threads = registry, project, group, threads
         self.problem: str | None = None
-        self.swaps = 0
         self._set(open_version(registry, running_version(registry, project, group), threads, self.at_once))
 
     @property
@@ -53,7 +52,6 @@ class CurrentModel:
             wanted = running_version(self._registry, self._project, self._group)
             if (wanted.version, wanted.onnx_sha256) != (self._model.version, self._model.onnx_sha256):
                 self._set(open_version(self._registry, wanted, self._threads, self.at_once))
-                self.swaps += 1
                 _log.info("version %s of %s answers now", wanted.version, self._project)
                 return True
             self.problem = None

@@ -19,7 +19,6 @@ Any other column of text, numbers or booleans is kept, and may be declared as a 
 """
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -238,12 +237,3 @@ def _first(wrong: pa.Array | pa.ChunkedArray) -> int | None:
 
 def _raise(table: pa.Table, column: str, row: int, why: str, file: str) -> None:
     raise AnnotationsError(f"{file}: column {column!r}, row {row} ({table['path'][row].as_py()}): {why}")
-
-
-def class_names(table: pa.Table) -> Sequence[str]:
-    """The labels that occur, sorted."""
-    if "label" in table.column_names:
-        labels = table["label"]
-    else:
-        labels = table["boxes"].combine_chunks().flatten().field("label")
-    return sorted(pc.unique(labels).to_pylist())

@@ -68,11 +68,6 @@ def hashed(pixels: Pixels) -> tuple[int, NDArray[np.int8]]:
     return int.from_bytes(np.packbits(above > 0).tobytes(), "big"), sureties
 
 
-def phash_text(value: int) -> str:
-    """A pHash as the annotations keep it: 16 hex digits."""
-    return f"{value:016x}"
-
-
 def phash_values(texts: Sequence[str]) -> NDArray[np.uint64]:
     """pHashes from their texts, uint64 (N,)."""
     raw = bytes.fromhex("".join(texts))

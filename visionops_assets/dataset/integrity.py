@@ -122,15 +122,6 @@ def check_classes_in_splits(table: pd.DataFrame, classes: Sequence[str]) -> pd.D
     return findings_table(findings)
 
 
-def check_paths_distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """No image stands twice."""
-    twice = table["path"][table["path"].duplicated()]
-    return findings_table(
-        Finding("paths distinct", path, "stands twice", "one image needs one annotation; remove a row")
-        for path in twice
-    )
-
-
 def check_images_present(table: pd.DataFrame, listing: Iterable[str]) -> pd.DataFrame:
     """Every annotated image is there, and every image that is there is annotated (else WARN)."""
     there, annotated = set(listing), set(table["path"])

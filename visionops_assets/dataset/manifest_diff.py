@@ -101,11 +101,6 @@ def diff_manifests(old: Manifest, new: Manifest, store: Store) -> ManifestDiff:
     return _joined(parts or [_differences(*2 * (read_manifest(Manifest(()), store),))])
 
 
-def diff_tables(old: pd.DataFrame, new: pd.DataFrame) -> ManifestDiff:
-    """Compare two manifest tables. An image is the same one when its path and SHA-256 are."""
-    return _joined([_differences(*(pa.Table.from_pandas(side, preserve_index=False) for side in (old, new)))])
-
-
 _CHANGES: dict[str, tuple[str, ...]] = {
     "relabelled": ("label", "boxes"),
     "moved": ("split", "excluded"),

@@ -47,25 +47,13 @@ class Suspect(NamedTuple):
     box: Mapping[str, float] | None = None
 
 
-def check_labels_plausible(
-    batch: pd.DataFrame,
-    predictions: pd.DataFrame,
-    confident: float = CONFIDENT,
-    max_disagreement: float | None = None,
-) -> pd.DataFrame:
-    """List the images whose label is not what the champion is at least `confident` of (WARN), surest first.
-
-    `batch` has `path` and `label`; `predictions` has `path`, `prediction` and `confidence`, for all images or
-    some. Where the project declares `max_disagreement`, a larger share of such images among those predicted is an
-    ERROR of the batch: random wrong labels hardly change a small network's accuracy, but show here at once.
-    """
-    return suspects_table(*suspect_labels(batch, predictions, confident), max_disagreement)
-
-
 def suspect_labels(
     batch: pd.DataFrame, predictions: pd.DataFrame, confident: float = CONFIDENT
 ) -> tuple[list[Suspect], int]:
-    """The images of some of a batch as `check_labels_plausible` lists them, and how many were judged."""
+    """The images whose label is not what the champion is at least `confident` of, and how many were judged.
+
+    `batch` has `path` and `label`; `predictions` has `path`, `prediction` and `confidence`, for all images or some.
+    """
     both = batch[["path", "label"]].merge(predictions[["path", "prediction", "confidence"]], on="path")
     suspects = [
         Suspect(
@@ -80,26 +68,15 @@ def suspect_labels(
     return suspects, len(both)
 
 
-def check_boxes_plausible(
-    batch: pd.DataFrame,
-    predictions: pd.DataFrame,
-    learnt: Sequence[str],
-    confident: float = CONFIDENT,
-    max_disagreement: float | None = None,
-) -> pd.DataFrame:
-    """List the images where the champion is at least `confident` of a box that is not labelled so, surest first.
-
-    `batch` has `path` and `boxes`, `predictions` has `path` and `boxes` with their `score`. An image counts once, by
-    the surest such box: one that no label overlaps by half, or only labels of other classes that the champion learnt.
-    What it fails to find is no disagreement. `max_disagreement` is as for labels.
-    """
-    return suspects_table(*suspect_boxes(batch, predictions, learnt, confident), max_disagreement)
-
-
 def suspect_boxes(
     batch: pd.DataFrame, predictions: pd.DataFrame, learnt: Sequence[str], confident: float = CONFIDENT
 ) -> tuple[list[Suspect], int]:
-    """The images of some of a batch as `check_boxes_plausible` lists them, and how many were judged."""
+    """The images where the champion is at least `confident` of a box that is not labelled so, and how many were judged.
+
+    `batch` has `path` and `boxes`, `predictions` has `path` and `boxes` with their `score`. An image counts once, by
+    the surest such box: one that no label overlaps by half, or only labels of other classes that the champion learnt.
+    What it fails to find is no disagreement.
+    """
     both = batch[["path", "boxes"]].merge(predictions[["path", "boxes"]], on="path", suffixes=("", "_said"))
     suspects = [
         suspect
@@ -147,7 +124,11 @@ def suspects_unheard(why: str) -> pd.DataFrame:
 
 
 def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: float | None) -> pd.DataFrame:
-    """The findings, surest first, of so many images that were judged."""
+    """The findings (WARN), surest first, of so many images that were judged.
+
+    Where the project declares `max_disagreement`, a larger share of suspects is an ERROR of the batch: random wrong
+    labels hardly change a small network's accuracy, but show here at once.
+    """
     ordered = sorted(suspects, key=lambda one: (-one.confidence, one.path))
     findings = [
         Finding(

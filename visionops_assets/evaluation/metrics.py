@@ -1,4 +1,4 @@
-"""What a classifier got right, class by class, and what its errors cost."""
+"""What a classifier got right, and what its errors cost."""
 
 from collections.abc import Sequence
 
@@ -35,23 +35,6 @@ def confusion_matrix(
         index=pd.Index(classes, name="true"),
         columns=pd.Index(classes, name="predicted"),
     )
-
-
-def per_class(confusion: pd.DataFrame) -> pd.DataFrame:
-    """Precision, recall, F1 and support of each class; NaN where a share has no denominator."""
-    matrix = confusion.to_numpy(dtype=np.float64)
-    hits, support, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        table = pd.DataFrame(
-            {
-                "precision": hits / predicted,
-                "recall": hits / support,
-                "f1": 2 * hits / (support + predicted),
-            },
-            index=pd.Index(confusion.index, name="class"),
-        )
-    table["support"] = support.astype(np.int64)
-    return table
 
 
 def error_costs(

@@ -22,17 +22,11 @@ MOST_COLUMNS, MOST_ROWS = 12, 20_000
 
 def report_page(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> str:
     """The page as HTML that needs no network, of the columns that were judged; the embedding has none."""
-    return _snapshot(reference, day, found).get_html_str(as_iframe=False)
+    return snapshot(reference, day, found).get_html_str(as_iframe=False)
 
 
-def report_distances(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> dict[str, float]:
-    """The distances as Evidently computes them, by column."""
-    metrics = _snapshot(reference, day, found).dict()["metrics"]
-    drifts = [metric for metric in metrics if metric["config"]["type"].endswith("ValueDrift")]
-    return {metric["config"]["column"]: float(metric["value"]) for metric in drifts}
-
-
-def _snapshot(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> "Snapshot":
+def snapshot(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> "Snapshot":
+    """What Evidently finds in the columns that were judged."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import DriftedColumnsCount, ValueDrift

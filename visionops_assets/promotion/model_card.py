@@ -6,8 +6,6 @@ from what is stored with it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist
 
 from resources.model_records import MODEL_CARD_ARTIFACT
 from visionops_assets.evaluation.phrases import amount, percent, points, probability
@@ -61,17 +59,16 @@ def model_card(evidence: Evidence, about: About) -> Page:
 
 
 def wilson(share: float, trials: int) -> tuple[float, float]:
-    """The 95% score interval of a share of `trials` independent trials (Wilson 1927).
+    """The 95% score interval (Wilson 1927) of a share of `trials` independent trials, to the nearest whole trial.
 
     Raises ValueError for no trials.
     """
+    from scipy.stats import binomtest
+
     if trials < 1:
         raise ValueError("an interval needs at least one trial")
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    middle = share + z * z / (2 * trials)
-    reach = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+    found = binomtest(round(share * trials), trials).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _identity(evidence: Evidence, about: About) -> Iterator[Block]:

@@ -9,8 +9,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Precision = Literal["32-true", "bf16-mixed"]
-
 DEFAULT_MODEL = "visionops_assets.training.models.SmallConvNet"
 
 

@@ -21,7 +21,7 @@ from visionops_assets.training.progress import EpochReporter
 from visionops_assets.training.protocol import Shipped, build_model
 from visionops_assets.training.recipe import InputSpec, Recipe, canonical_json, resolve
 from visionops_assets.training.tasks import CLASSIFICATION, Task
-from visionops_assets.training.weights import load_weights, save_weights, start_from
+from visionops_assets.training.weights import save_weights, start_from
 
 
 @dataclass(frozen=True)
@@ -126,21 +126,6 @@ def train(
     return TrainingResult(
         shipped, weights, digest, recipe, tuple(reporter.history), module is shipped.model, fresh
     )
-
-
-def load_shipped(
-    recipe: Recipe,
-    classes: tuple[str, ...],
-    weights: Path,
-    weights_sha256: str,
-    task: Task = CLASSIFICATION,
-) -> Shipped:
-    """Build the recipe's model and load finished weights into it; refuses a file of another digest."""
-    with deterministic_session(seed=recipe.seed, threads=torch.get_num_threads()):
-        model = build_model(recipe.model, classes, recipe.input)
-        shipped = task.ship(model, classes, recipe.input)
-    load_weights(shipped, weights, weights_sha256)
-    return shipped.eval()
 
 
 def _resolved(request: TrainingRequest) -> Recipe:

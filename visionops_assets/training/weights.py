@@ -67,17 +67,6 @@ def tensors_in(content: bytes, sha256: str, name: str) -> dict[str, Tensor]:
         raise WeightsError(f"weights {name} are no safetensors file: {error}") from error
 
 
-def load_weights(module: nn.Module, path: Path, sha256: str) -> None:
-    """Load a weights file into a module that it must fit exactly.
-
-    Raises WeightsError as `read_weights` does, and where names or shapes differ.
-    """
-    try:
-        module.load_state_dict(read_weights(path, sha256))
-    except RuntimeError as error:
-        raise WeightsError(f"weights {path} do not fit {type(module).__name__}: {error}") from error
-
-
 def start_from(model: nn.Module, path: Path, sha256: str) -> tuple[list[str], list[str]]:
     """Load what fits by name and shape into a fresh model; return the names loaded and those left as they were.
 
