@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 # The bit of a name's first letter that says whether a reader may leave it out, and must be 0 in its third.
 _ANCILLARY = 0x20
 _PIECE = 1 << 16
+# How much libpng reads of a part at a time (PNG_IDAT_READ_SIZE).
+_PIECE_OF_LIBPNG = 4096
 _IHDR = struct.Struct(">IIBBBBB")
 _GREY, _COLOUR, _PALETTE, _GREY_ALPHA, _COLOUR_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _COLOUR: 3, _PALETTE: 1, _GREY_ALPHA: 2, _COLOUR_ALPHA: 4}
@@ -70,15 +73,13 @@ class _Size(NamedTuple):
         )
 
     @property
-    def bytes_of_rows(self) -> int:
-        """How many bytes all rows have, each with its filter."""
-        passes = _ADAM7 if self.interlace else ((0, 0, 1, 1),)
-        sides = (
-            ((self.width - left + across - 1) // across, (self.height - top + down - 1) // down)
-            for left, top, across, down in passes
-        )
+    def lengths_of_rows(self) -> Iterator[int]:
+        """How many bytes each row has with its filter, pass by pass."""
         bits = self.bits * _CHANNELS[self.colour]
-        return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sides if columns > 0)
+        for left, top, across, down in _ADAM7 if self.interlace else ((0, 0, 1, 1),):
+            columns = (self.width - left + across - 1) // across
+            if columns > 0:
+                yield from repeat(1 + (columns * bits + 7) // 8, (self.height - top + down - 1) // down)
 
 
 def decode_png(data: bytes, path: str) -> NDArray[Any]:
@@ -183,7 +184,7 @@ def _parts(data: bytes, path: str) -> _Parts:
     if size is None or not pixels or (size.colour == _PALETTE and not palette):
         raise damaged("it has no pixels")
     try:
-        rows = _inflated(b"".join(pixels), size.bytes_of_rows)
+        rows = _inflated(pixels, size.lengths_of_rows)
     except zlib.error as error:
         raise damaged(str(error)) from error
     if rows is None:
@@ -202,18 +203,31 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         place = end + 4
 
 
-def _inflated(compressed: bytes, length: int) -> bytes | None:
-    """So many bytes of a stream; None where it does not have them, or does not end. Raises `zlib.error`.
+def _inflated(contents: list[bytes], lengths: Iterable[int]) -> bytes | None:
+    """Rows of these lengths in bytes; None where a stream does not have them, or does not end. Raises `zlib.error`.
 
-    What follows them is read and dropped, whatever it is; only its end has to be there.
+    What follows them is read and dropped, whatever it is; only its end has to be there. The stream is taken row by row
+    and in the pieces that libpng takes: a wrong checksum is an error only where the last row asks for its piece.
     """
     stream = zlib.decompressobj()
-    rows = stream.decompress(compressed, length)
-    if len(rows) < length:
-        return None
+    pieces = (
+        content[start : start + _PIECE_OF_LIBPNG]
+        for content in contents
+        for start in range(0, len(content), _PIECE_OF_LIBPNG)
+    )
+    rows, left = bytearray(), b""
+    for length in lengths:
+        end = len(rows) + length
+        while len(rows) < end:
+            left = left or next(pieces, b"")
+            if not left or stream.eof:
+                return None
+            rows += stream.decompress(left, end - len(rows))
+            left = stream.unconsumed_tail
     try:
-        while not stream.eof and stream.unconsumed_tail:
-            stream.decompress(stream.unconsumed_tail, _PIECE)
+        while not stream.eof and (left := left or next(pieces, b"")):
+            stream.decompress(left, _PIECE)
+            left = stream.unconsumed_tail
     except zlib.error:
-        return rows
-    return rows if stream.eof else None
+        return bytes(rows)
+    return bytes(rows) if stream.eof else None

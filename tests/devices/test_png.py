@@ -1,6 +1,7 @@
 """PNG as a device reads it, without libpng: the same pixels bit for bit, and the same files refused."""
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -94,6 +95,19 @@ def test_every_kind_of_png_bit_for_bit(colour: int, bits: int, count: Callable[[
         assert alike(data, Target(7, 5, "fit")), data
 
 
+def test_damaged_files_take_no_references_of_the_process() -> None:
+    """A decoder gave back a None too often with each of these: after some ten thousand the process was dead."""
+    rows = rows_of(np.random.default_rng(0), (11, 9), 24, 0, 4)
+    checked = zlib.compress(rows)[:-1] + b"?"
+    data = file_of(
+        [(b"IHDR", struct.pack(">IIBBBBB", 11, 9, 8, 2, 0, 0, 0)), (b"IDAT", checked), (b"IEND", b"")]
+    )
+    before = sys.getrefcount(None)
+    for _ in range(2_000):
+        assert read(data, fast=True) is None
+    assert sys.getrefcount(None) > before - 1_000
+
+
 def test_sixteen_bits_in_colour_are_rounded_and_not_cut() -> None:
     values = np.array(
         [[[0, 127, 128], [257, 32768, 65278]], [[65407, 65535, 255], [256, 384, 385]]], np.uint16
@@ -129,6 +143,27 @@ def altered(generator: np.random.Generator, parts: Parts) -> bytes:
             foreign = bytes(int(each) for each in generator.choice(list(b"abXYtZ"), 4))
             parts.insert(int(generator.integers(1, len(parts) + 1)), (foreign, generator.bytes(9)))
     return file_of(parts)
+
+
+@pytest.mark.parametrize("split", range(6))
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize("sides", [(11, 9), (80, 90)])
+def test_a_checksum_of_the_pixels_that_stands_in_two_parts(
+    split: int, wrong: bool, sides: tuple[int, int]
+) -> None:
+    """libpng has all rows by the end of the first part, and does not mind what the second one says."""
+    generator = np.random.default_rng(3)
+    compressed = zlib.compress(rows_of(generator, sides, 8, 0, 256))
+    if wrong:
+        compressed = compressed[:-1] + bytes([compressed[-1] ^ 1])
+    cut = len(compressed) - split
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", *sides, 8, 0, 0, 0, 0)),
+        (b"IDAT", compressed[:cut]),
+        (b"IDAT", compressed[cut:]),
+        (b"IEND", b""),
+    ]
+    assert alike(file_of(parts))
 
 
 def damaged_files(many: int) -> Iterator[bytes]:
