@@ -13,6 +13,8 @@ from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
 KNOWN = (
     "VISIONOPS_ACTOR",
     "VISIONOPS_ARTIFACTS",
+    "VISIONOPS_CACHE_KEEPS",
+    "VISIONOPS_CACHE_MIB",
     "VISIONOPS_COMPUTE_LOGS",
     "VISIONOPS_DEBUG",
     "VISIONOPS_DROP",

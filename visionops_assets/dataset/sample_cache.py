@@ -229,10 +229,13 @@ class SampleCache:
             room, limit = self.max_bytes - held, "its size cap"
         room += evict(segments, in_use, needed - room, RECENT_SECONDS) if room < needed else 0
         if room < needed:
+            remedy = "free disk space" if limit == "the disk" else "raise VISIONOPS_CACHE_MIB"
+            if not self.encoded:
+                remedy += ", or keep images as they came: VISIONOPS_CACHE_KEEPS=encoded"
             raise CacheFull(
                 errno.ENOSPC,
                 f"the sample cache {self.folder} needs {_mib(needed)} more for {len(missing)} samples, and "
-                f"{limit} leaves {_mib(max(room, 0))}; raise the cap, free disk space, or keep images encoded",
+                f"{limit} leaves {_mib(max(room, 0))}; {remedy}",
             )
 
 
