@@ -284,6 +284,12 @@ def _give_back_none() -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(None))
 
 
+def load_codecs() -> None:
+    """Have `imagecodecs` load what it loads when it is first named, where it is there."""
+    if imagecodecs is not None:
+        assert imagecodecs.png_decode is not None
+
+
 def _png_errors() -> tuple[type[Exception], ...]:
     own = (OSError, SyntaxError) if imagecodecs is None else (imagecodecs.PngError,)
     return (ValueError, *own)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from edge import limited_process
-from edge.decode import Target, decode_here, header_here, imagecodecs
+from edge.decode import Target, decode_here, header_here, load_codecs
 from edge.image_header import UnreadableImage
 from edge.image_limits import MEMORY, ImageLimits
 
@@ -104,9 +104,7 @@ def _load_decoders() -> None:
     Image.init()
     # Our own limits come first, and are settings.
     Image.MAX_IMAGE_PIXELS = None
-    if imagecodecs is not None:
-        # It loads its parts when they are first named.
-        assert imagecodecs.png_decode is not None
+    load_codecs()
 
 
 def _limit(memory: int) -> None:

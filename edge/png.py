@@ -123,7 +123,7 @@ def _opened(parts: _Parts, bits: int, colour: int, order: str | None = None) -> 
     )
     with Image.open(io.BytesIO(file), formats=("PNG",)) as image:
         if order is not None:
-            image.tile = [each._replace(args=order) for each in image.tile]  # type: ignore[attr-defined]
+            image.tile = [each._replace(args=order) for each in image.tile]
         image.load()
         return np.asarray(image.convert("L") if image.mode == "1" else image)
 
@@ -133,7 +133,8 @@ def _of_palette(parts: _Parts) -> NDArray[np.uint8]:
     if parts.transparent:
         alpha = np.frombuffer(parts.transparent.ljust(_COLOURS, b"\xff"), np.uint8)
         colours = np.hstack([colours, alpha[:, None]])
-    return colours[_opened(parts, parts.size.bits, _PALETTE)]
+    found: NDArray[np.uint8] = colours[_opened(parts, parts.size.bits, _PALETTE)]
+    return found
 
 
 def _with_alpha(parts: _Parts, pixels: NDArray[Any]) -> NDArray[Any]:

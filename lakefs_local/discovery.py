@@ -204,7 +204,7 @@ def _is_alive(known: dict[str, Any]) -> bool:
     try:
         process = psutil.Process(known["pid"])
         same = abs(process.create_time() - known["started"]) < _CLOCK_TOLERANCE
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

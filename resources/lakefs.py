@@ -298,7 +298,7 @@ class LakeFSResource(dg.ConfigurableResource):
             merged = self._connection.call(
                 lambda c: c.refs_api.merge_into_branch(repository, source, destination, merge=request)
             )
-            return merged.reference
+            return str(merged.reference)
 
     def reset(self, repository: str, branch: str) -> None:
         """Drop everything uncommitted on a branch."""

@@ -109,6 +109,6 @@ def _said(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None
 def _alive(pid: int, said_at: float) -> bool:
     try:
         process = psutil.Process(pid)
-        return process.create_time() <= said_at + 1 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.create_time() <= said_at + 1 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,7 @@ def command(
     interruption.keep(
         "what is committed, decided and logged is kept, and a training up to its last checkpoint"
     )
-    say = (lambda text: None) if as_json else typer.echo
+    say: Callable[[str], None] = (lambda text: None) if as_json else typer.echo
     project = _project()
     started = time.perf_counter()
     folders = write_weeks(home.home() / "demo")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def projects_with_repository() -> list[str]:
     """The projects that have a repository."""
     from resources.artifact_store import ArtifactStore
-    from visionops_assets.delivery.repository import TIMESTAMP
+    from visionops_assets.delivery.tuf_files import TIMESTAMP
 
     store = ArtifactStore(root=home.edge())
     return [name for name in store.names("") if store.exists(f"{name}/{TIMESTAMP}")]

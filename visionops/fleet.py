@@ -190,7 +190,7 @@ def serve(
     if "://" in home.edge():
         raise ValueError(f"the repositories lie in {home.edge()}, which serves them itself")
     root = Path(home.edge())
-    server = PredictionServer(EdgeFiles(root), host, port)  # type: ignore[arg-type]
+    server = PredictionServer(EdgeFiles(root), host, port)
     there = ", ".join(f"{server.address}/{project}" for project in repositories(root))
     server.run(lambda: typer.echo(f"devices find {there or 'nothing yet'}; Ctrl-C stops it"))
 

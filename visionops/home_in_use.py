@@ -96,7 +96,7 @@ def _is_alive(said: dict[str, object]) -> bool:
     try:
         process = psutil.Process(int(str(said.get("pid"))))
         same = abs(process.create_time() - float(str(said.get("started")))) < _CLOCK_TOLERANCE_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.NoSuchProcess, ValueError):
         return False
 

@@ -32,8 +32,8 @@ def sign(
     Its files are held to their digests first. Without --key nothing is signed: it is shown.
     """
     from visionops.edge_repository import changing
-    from visionops_assets.delivery.repository import CannotPublish
     from visionops_assets.delivery.signers import key_at
+    from visionops_assets.delivery.tuf_files import CannotPublish
 
     with changing(project) as repository:
         found = repository.waiting()

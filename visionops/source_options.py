@@ -79,7 +79,7 @@ def stated(
         format_name,
         encoding,
         boxes,
-        unlabelled,  # type: ignore[arg-type]
+        unlabelled,
         renames(renamed or ()),
         frozenset(dropped or ()),
         leave_out_errors,

@@ -39,12 +39,13 @@ def daily_asset(
     def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=dg.BetaWarning)
-            return dg.asset(
+            made: dg.AssetsDefinition = dg.asset(
                 **daily(project, name, kinds),
                 backfill_policy=dg.BackfillPolicy.single_run(),
                 io_manager_key="tables",
                 **options,
             )(compute)
+            return made
 
     return decorate
 

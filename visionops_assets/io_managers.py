@@ -87,7 +87,8 @@ class _Records(_Addresses):
         self._store.write_json(self._key(path), obj)
 
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> dict[str, Any]:
-        return self._content(path)
+        found: dict[str, Any] = self._content(path)
+        return found
 
 
 class TableIOManager(dg.ConfigurableIOManagerFactory):

@@ -49,7 +49,8 @@ def read_table(store: ArtifactStore, listing: dict[str, Any]) -> pd.DataFrame:
         if table_content_digest(part) != fragment["digest"]:
             raise store.damaged(key, "it does not hold the rows it is named for")
         parts.append(part)
-    return pa.concat_tables(parts, promote_options="permissive").to_pandas()
+    found: pd.DataFrame = pa.concat_tables(parts, promote_options="permissive").to_pandas()
+    return found
 
 
 def fragment_key(digest: str) -> str:
@@ -64,7 +65,8 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 def frame_from_parquet(content: bytes) -> pd.DataFrame:
     """The table that `to_parquet` wrote."""
-    return pq.read_table(pa.BufferReader(content)).to_pandas()
+    found: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas()
+    return found
 
 
 def arrow_parquet(table: pa.Table) -> bytes:

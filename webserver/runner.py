@@ -60,7 +60,7 @@ class WebServer:
             tls = {"ssl_certfile": certificate.certificate, "ssl_keyfile": certificate.key}
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
-                application,  # type: ignore[arg-type]
+                application,
                 lifespan="on" if lifespan else "off",
                 log_config=None,
                 access_log=False,

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lakefs_local.catalog.errors import NotFound
 from lakefs_local.storage.database import Session
@@ -131,7 +132,7 @@ def merge_base(session: Session, repository_id: int, left: bytes, right: bytes) 
     raise NotFound("no common ancestor")
 
 
-def _of_row(row: tuple) -> Commit:
+def _of_row(row: tuple[Any, ...]) -> Commit:
     joined: bytes = row[1]
     parents = tuple(joined[at : at + _ID_SIZE] for at in range(0, len(joined), _ID_SIZE))
     return Commit(row[0], parents, row[2], row[3], row[4], row[5], json.loads(row[6]), row[7])

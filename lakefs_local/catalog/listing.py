@@ -12,13 +12,13 @@ Listed = tuple[bytes, T | None]
 """A path and what is there; None: a common prefix."""
 
 
-def page(entries: Callable[[bytes], Iterator[tuple[bytes, T]]], paging: Paging) -> Page[Listed]:
+def page(entries: Callable[[bytes], Iterator[tuple[bytes, T]]], paging: Paging) -> Page[Listed[T]]:
     """One page of paths with a prefix, after an offset, grouped by a delimiter.
 
     `entries(start)` gives what is there in order of path from `start` on. A common prefix equal to the offset is
     left out, as an object would be.
     """
-    found: list[Listed] = []
+    found: list[Listed[T]] = []
     for item in _grouped(entries, paging):
         found.append(item)
         if len(found) > paging.amount:
@@ -26,7 +26,7 @@ def page(entries: Callable[[bytes], Iterator[tuple[bytes, T]]], paging: Paging) 
     return Page(found)
 
 
-def _grouped(entries: Callable[[bytes], Iterator[tuple[bytes, T]]], paging: Paging) -> Iterator[Listed]:
+def _grouped(entries: Callable[[bytes], Iterator[tuple[bytes, T]]], paging: Paging) -> Iterator[Listed[T]]:
     prefix, after, delimiter = paging.prefix.encode(), paging.after.encode(), paging.delimiter.encode()
     run: Iterator[tuple[bytes, T]] | None = entries(max(prefix, after))
     while run is not None:

@@ -105,7 +105,7 @@ def copy(
 
 
 def set_metadata(
-    session: Session, repository: Repository, branch_name: str, path: str, metadata: dict
+    session: Session, repository: Repository, branch_name: str, path: str, metadata: dict[str, str]
 ) -> None:
     """Stage an object with other user metadata. Raises NotFound, Forbidden."""
     entry = records.unpack(find(session, repository, branch_name, path))

@@ -42,7 +42,12 @@ def cut(results: list[T], amount: int, key: Callable[[T], str]) -> Page[T]:
 
 
 def page_of_names(
-    session: Session, select: str, values: tuple, paging: Paging, of_row: Callable[[tuple], T], column: str
+    session: Session,
+    select: str,
+    values: tuple[Any, ...],
+    paging: Paging,
+    of_row: Callable[[tuple[Any, ...]], T],
+    column: str,
 ) -> Page[T]:
     """A page of rows sorted by a name column. `select` ends where conditions can be added."""
     conditions, arguments = [f"{column} >= ?", f"{column} > ?"], [*values, paging.prefix, paging.after]

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lakefs_local.catalog import branches, commits, names
 from lakefs_local.catalog.errors import Forbidden, Invalid, NotFound, NotUnique
@@ -134,7 +134,7 @@ def _store_metadata(session: Session, repository: Repository, metadata: dict[str
     session.run("UPDATE repositories SET metadata = ? WHERE id = ?", json.dumps(metadata), repository.id)
 
 
-def _of_row(row: tuple) -> Repository:
+def _of_row(row: tuple[Any, ...]) -> Repository:
     number, name, namespace, default_branch, read_only, created, metadata, protection = row
     rules = tuple(
         Protection(rule) if isinstance(rule, str) else Protection(rule["commits"], from_writing=False)

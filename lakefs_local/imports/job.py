@@ -16,6 +16,7 @@ from lakefs_local.identifiers import new_id
 from lakefs_local.imports.walk import Source, SourceError, entries
 from lakefs_local.storage import records, tree
 from lakefs_local.storage.database import Session
+from lakefs_local.storage.nodes import Nodes
 from lakefs_local.storage.tree import Change
 from lakefs_local.store import Store
 
@@ -204,7 +205,7 @@ class _Job:
 
 
 def _replacing(
-    nodes: tree.Nodes, root: bytes | None, sources: list[Source], imported: Iterator[tuple[bytes, bytes]]
+    nodes: Nodes, root: bytes | None, sources: list[Source], imported: Iterator[tuple[bytes, bytes]]
 ) -> Iterator[Change]:
     """What is imported, and the deletion of what else lies under the destination prefixes, in order of path."""
     gone = _under(nodes, root, sorted({source.target for source in sources if source.is_folder}))
@@ -221,7 +222,7 @@ def _replacing(
         old = next(gone, None)
 
 
-def _under(nodes: tree.Nodes, root: bytes | None, prefixes: list[bytes]) -> Iterator[bytes]:
+def _under(nodes: Nodes, root: bytes | None, prefixes: list[bytes]) -> Iterator[bytes]:
     start = b""
     for prefix in prefixes:
         # A prefix within the one before has been covered: it sorts right after it.

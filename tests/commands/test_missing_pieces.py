@@ -8,10 +8,10 @@ import pytest
 from desk import Desk
 from mlflow import MlflowClient
 
+from edge.model import ModelFileError
 from resources import model_artifacts
 from tests.world import write_batch
 from visionops.doctor import diagnose
-from visionops_assets.evaluation.shipped import ModelFileError
 
 
 def without_file(desk: Desk) -> None:

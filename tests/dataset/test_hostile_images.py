@@ -14,7 +14,6 @@ import psutil
 import pytest
 from PIL import Image, ImageOps
 
-from edge import decode as entrance
 from edge.decode import decode, decode_whole
 from edge.image_header import PLAIN_PIXELS, UnreadableImage, look, probe
 from edge.image_limits import ImageLimits, image_limits
@@ -152,7 +151,7 @@ def test_an_exception_of_any_kind_in_this_process_is_an_unreadable_image_too(mon
     def poisoned(*_: object) -> None:
         raise TypeError("a tuple is no int\nat all")
 
-    monkeypatch.setattr(entrance.imagecodecs, "png_decode", poisoned)
+    monkeypatch.setattr("imagecodecs.png_decode", poisoned)
     with pytest.raises(UnreadableImage, match=r"^a: cannot be decoded: a tuple is no int at all$"):
         decode_whole(encode(noise(8, 8), "PNG"), "a", 3)
 

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,7 +344,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, images, image_folder):
 
 def test_too_small_a_disk_is_said_before_anything_is_fetched(tmp_path, images, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr(sample_cache.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(CacheFull, match=r"needs 0\.0 MiB more for 40 samples, and the disk leaves") as caught:
         SampleCache(tmp_path, *SHAPE).fill(images.wanted, images)
     assert caught.value.errno == errno.ENOSPC

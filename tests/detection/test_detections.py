@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from detected import CLASSES, answers, table, truths
 
+from edge.model import ModelFileError
 from visionops_assets.evaluation.detection_pictures import examples_picture
 from visionops_assets.evaluation.detections import Detections, as_boxes, detections_table
 from visionops_assets.evaluation.rules import Costs, GateRules
-from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
+from visionops_assets.evaluation.shipped import ShippedModel
 from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.training.recipe import InputSpec
 

@@ -3,13 +3,14 @@ reports, and the model before goes on."""
 
 import hashlib
 import json
+import platform as stdlib_platform
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge import machine
 from edge.__main__ import main
 from tests.devices.cabinet import Cabinet
 from tests.devices.small_fleet import Fleet
@@ -221,9 +222,9 @@ def test_other_machines_are_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(machine.sys, "platform", platform)
-    monkeypatch.setattr(machine.platform, "machine", lambda: processor)
-    monkeypatch.setattr(machine.platform, "libc_ver", lambda: (libc, "1"))
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(stdlib_platform, "machine", lambda: processor)
+    monkeypatch.setattr(stdlib_platform, "libc_ver", lambda: (libc, "1"))
     with pytest.raises(SystemExit, match="1"):
         main([command, "--device", "/nowhere"])
     said = capsys.readouterr().err

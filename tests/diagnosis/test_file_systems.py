@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,13 +15,13 @@ from visionops.diagnosis import file_systems
 @pytest.mark.parametrize(("gibibytes", "state"), [(50, "ok"), (5, "warning"), (0.5, "broken")])
 def test_room_on_the_disk(monkeypatch: pytest.MonkeyPatch, gibibytes: float, state: str, tmp_path: Path):
     free = SimpleNamespace(free=int(gibibytes * file_systems.GIB))
-    monkeypatch.setattr(file_systems.shutil, "disk_usage", lambda folder: free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
     found = file_systems.room(tmp_path)
     assert (found.state, bool(found.fix)) == (state, state != "ok")
 
 
 def test_a_disk_that_takes_no_more_files_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(file_systems.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 40))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 40))
     monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_files=1000, f_favail=3))
     found = file_systems.room(tmp_path)
     assert (found.state, "room for 3 more files" in found.what) == ("broken", True)

@@ -15,7 +15,7 @@ from lakefs_local.folder import DataFolder
 from lakefs_local.hooks.guarded import Guarded
 from lakefs_local.imports import job
 from lakefs_local.imports.job import Imports, Status
-from lakefs_local.imports.walk import Source
+from lakefs_local.imports.walk import Source, entries
 from lakefs_local.store import Store
 
 
@@ -66,10 +66,8 @@ def importing(tmp_path: Path) -> Importing:
 
 
 def test_after_the_last_object_it_still_stops(importing: Importing, monkeypatch: pytest.MonkeyPatch) -> None:
-    walked = job.entries
-
     def then_cancelled(*arguments: Any) -> Any:
-        yield from walked(*arguments)
+        yield from entries(*arguments)
         importing.cancel()
 
     monkeypatch.setattr(job, "entries", then_cancelled)

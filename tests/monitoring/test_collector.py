@@ -21,7 +21,8 @@ from resources.lakefs import LakeFSResource
 from resources.lakefs_errors import LakeFSUnavailable
 from resources.spool import Spool
 from visionops_assets.monitoring import collector
-from visionops_assets.monitoring.collector import Collected, collect
+from visionops_assets.monitoring.collection import Collected
+from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.inference_log import IDENTITY
 from visionops_assets.monitoring.production_day import ProductionDay, read_production_day
 from visionops_assets.monitoring.spooled import spooled_labels

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from sensors.asked_again import Standing
-from sensors.readiness import EarlierRun, Go, Wait, readiness
+from sensors.owned_sensor import Wait
+from sensors.readiness import EarlierRun, Go, readiness
 from visionops_assets.project import Trigger
 
 HOUR = timedelta(hours=1)

@@ -15,11 +15,13 @@ from resources import clocks
 from resources.drop_listing import Sighting
 from sensors.drops import Cursor as DropCursor
 from sensors.drops import look as look_at_drop
-from sensors.readiness import Go, Wait, readiness
+from sensors.owned_sensor import Wait
+from sensors.readiness import Go, readiness
 from sensors.stale_runs import end_stale_runs
 from tests.world import World, shapes_project
 from visionops_assets import run_tags
-from visionops_assets.evaluation.address import VerdictAddress, verdict_key
+from visionops_assets.addresses import verdict_key
+from visionops_assets.evaluation.address import VerdictAddress
 from visionops_assets.project import Trigger
 from visionops_assets.run_process import TAG, RunProcess, note_process
 

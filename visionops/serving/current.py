@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from edge.model import ModelFileError
 from resources.model_errors import RegistryError
-from visionops_assets.evaluation.shipped import ModelFileError, processors
+from visionops_assets.evaluation.shipped import processors
 from visionops_assets.monitoring.prediction import (
     NothingInProduction,
     RunningModel,

@@ -37,7 +37,7 @@ class BatchImages:
 
     def sha256(self, place: int) -> str:
         """The SHA-256 of the image at a place, as hex digits."""
-        return self.looks.sha256[place].tobytes().hex()
+        return str(self.looks.sha256[place].tobytes().hex())
 
     def ages(self) -> NDArray[np.int64]:
         """The places from the oldest image to the newest; what has no time comes after what has one, by path."""

@@ -100,7 +100,7 @@ def _place(
 
 
 def _near_duplicates(together: Together, read_existing: Fetch | None) -> list[NearDuplicate]:
-    return find_near_duplicates(
+    found: list[NearDuplicate] = find_near_duplicates(
         together.phashes(),
         together.digests,
         together.pixels(),
@@ -108,6 +108,7 @@ def _near_duplicates(together: Together, read_existing: Fetch | None) -> list[Ne
         _Pixels(together, read_existing),
         together.sureties(),
     )
+    return found
 
 
 class _Pixels:

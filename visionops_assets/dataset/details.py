@@ -89,7 +89,8 @@ def _gaussian(side: int, sigma: float) -> NDArray[np.float32]:
     )
     whole = np.rint(weights / weights.sum(axis=1, keepdims=True) * _FILTER_UNIT)
     whole[here, here] += _FILTER_UNIT - whole.sum(axis=1)
-    return whole.astype(np.float32)
+    found: NDArray[np.float32] = whole.astype(np.float32)
+    return found
 
 
 def _filtered(

@@ -37,7 +37,8 @@ _QUERIES_AT_ONCE = 128
 
 def _cosines() -> NDArray[np.float64]:
     frequency, place = np.mgrid[0:_LOW, 0:_SIZE]
-    return np.rint(np.cos(np.pi * frequency * (2 * place + 1) / (2 * _SIZE)) * 2**14)
+    found: NDArray[np.float64] = np.rint(np.cos(np.pi * frequency * (2 * place + 1) / (2 * _SIZE)) * 2**14)
+    return found
 
 
 _COSINES = _cosines()

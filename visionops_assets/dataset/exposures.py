@@ -197,7 +197,7 @@ def _resized(
 
 def _of_one_shape(source: Pixels, target: Pixels) -> bool:
     (height, width), (own_height, own_width) = target.shape, source.shape
-    return abs(height * own_width / (width * own_height) - 1) <= 2 / min(height, width)
+    return bool(abs(height * own_width / (width * own_height) - 1) <= 2 / min(height, width))
 
 
 def _by_filter(source: Pixels, height: int, width: int, number: int) -> NDArray[np.float64]:
@@ -216,7 +216,8 @@ def _noise_left(number: int, scale: float) -> NDArray[np.float64]:
     noise = np.random.default_rng(0).normal(128, 16, (_NOISE_SIDE, _NOISE_SIDE)).clip(0, 255).astype(np.uint8)
     side = max(BLOCK, round(_NOISE_SIDE * scale))
     made = blocks_of(_by_filter(noise, side, side, number), _BLOCKS).coefficients
-    return np.sqrt(np.mean((made - made.mean(axis=0)) ** 2, axis=0)) / 16
+    found: NDArray[np.float64] = np.sqrt(np.mean((made - made.mean(axis=0)) ** 2, axis=0)) / 16
+    return found
 
 
 def _toned(
@@ -262,7 +263,10 @@ def _steps(a: Blocks, b: Blocks, table: NDArray[np.float64]) -> tuple[NDArray[np
     steps, again = np.rint(b.coefficients / table), np.rint(a.coefficients / table)
 
     def alike(tried: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (np.abs(decoded(tried, table) - b.values) * b.visible).max(axis=1) <= _DECODED_ALIKE
+        found: NDArray[np.bool_] = (np.abs(decoded(tried, table) - b.values) * b.visible).max(
+            axis=1
+        ) <= _DECODED_ALIKE
+        return found
 
     left = lost(b) | alike(again)
     beside = a.coefficients / table - again

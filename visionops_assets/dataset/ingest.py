@@ -290,10 +290,12 @@ def _check_rows(
     table = placed.table
 
     def mine(rows: Iterable[int]) -> pd.DataFrame:
-        return manifest_rows(table.take(pa.array(rows, pa.int64())), file).to_pandas()
+        found: pd.DataFrame = manifest_rows(table.take(pa.array(rows, pa.int64())), file).to_pandas()
+        return found
 
     def theirs(rows: Iterable[int]) -> pd.DataFrame:
-        return others.take(pa.array(rows, pa.int64())).to_pandas()
+        found: pd.DataFrame = others.take(pa.array(rows, pa.int64())).to_pandas()
+        return found
 
     def both(rows: Iterable[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
         distinct = set(rows)

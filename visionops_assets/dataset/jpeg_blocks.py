@@ -59,7 +59,8 @@ def ijg_tables() -> NDArray[np.float64]:
     quality = np.arange(1, 101)
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     made = (_ANNEX_K.ravel() * scale[:, None] + 50) // 100
-    return np.clip(made, 1, 255).astype(np.float64)
+    found: NDArray[np.float64] = np.clip(made, 1, 255).astype(np.float64)
+    return found
 
 
 def quality_of(b: Blocks) -> int:

@@ -154,7 +154,8 @@ def read_manifest(manifest: Manifest, store: Store) -> pa.Table:
 
 def manifest_frame(table: pa.Table) -> pd.DataFrame:
     """The manifest as the DataFrame that assets hand on."""
-    return table.to_pandas()
+    found: pd.DataFrame = table.to_pandas()
+    return found
 
 
 def manifest_rows(annotations: pa.Table, source: str) -> pa.Table:

@@ -134,7 +134,8 @@ def _differs(old: pa.ChunkedArray, new: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_list(new.type):
         pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
         return np.fromiter((one != other for one, other in pairs), bool, len(new))
-    return pc.fill_null(pc.not_equal(old, new), True).to_numpy(zero_copy_only=False)
+    found: np.ndarray = pc.fill_null(pc.not_equal(old, new), True).to_numpy(zero_copy_only=False)
+    return found
 
 
 def _joined(parts: Sequence[dict[str, pa.Table]]) -> ManifestDiff:

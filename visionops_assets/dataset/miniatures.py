@@ -52,7 +52,8 @@ def differences(ones: NDArray[np.int8], others: NDArray[np.int8]) -> NDArray[np.
 
 def _normal(values: NDArray[np.int8]) -> NDArray[np.float64]:
     centred = values - values.mean(axis=1, keepdims=True)
-    return centred / np.sqrt(np.mean(centred * centred, axis=1, keepdims=True))
+    found: NDArray[np.float64] = centred / np.sqrt(np.mean(centred * centred, axis=1, keepdims=True))
+    return found
 
 
 def _left(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -63,7 +64,8 @@ def _left(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]
     weights = np.linalg.solve(products, terms @ b[:, :, None])
     rest = b - np.einsum("pt,ptv->pv", weights[..., 0], terms)
     rest *= rest
-    return np.mean(rest * rest, axis=1) ** 0.25
+    found: NDArray[np.float64] = np.mean(rest * rest, axis=1) ** 0.25
+    return found
 
 
 def _around(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ class NearDuplicate(NamedTuple):
 
 
 # Matrices of an image's size are multiplied slower by several threads, which wait for each other.
-@threadpool_limits.wrap(limits=1, user_api="blas")
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]
 def find_near_duplicates(
     phashes: NDArray[np.uint64],
     digests: NDArray[np.uint8],

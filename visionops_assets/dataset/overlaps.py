@@ -15,4 +15,5 @@ def overlaps(one: Floats, other: Floats) -> Floats:
     )
     shared = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
     union = one[..., 2] * one[..., 3] + other[..., 2] * other[..., 3] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return found

@@ -96,7 +96,7 @@ def retract(
 def _images(lakefs: LakeFSResource, project: Project, batch: str, published: Commit, head: str) -> list[str]:
     """The images of a batch. Raises `RetractionRefused` where they or their labels were changed since."""
     repository, file = project.repository, annotations_path(batch, project.annotations)
-    mine = read_annotations(lakefs.read(repository, published.id, file), file)["path"].to_pylist()
+    mine: list[str] = read_annotations(lakefs.read(repository, published.id, file), file)["path"].to_pylist()
     known = {file, *mine}
     changes = (each.path for each in lakefs.diff(repository, published.id, head, f"{BATCHES}{batch}/"))
     if (changed := next((path for path in changes if path in known), None)) is not None:

@@ -101,7 +101,8 @@ class SampleView:
         return out
 
     def _rows_of(self, number: int) -> NDArray[np.uint8]:
-        return self._maps[number].reshape(-1, *self.shape)
+        found: NDArray[np.uint8] = self._maps[number].reshape(-1, *self.shape)
+        return found
 
     def _extents(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where each encoded sample starts and ends in its segment, in bytes."""

@@ -187,7 +187,8 @@ class Neighbours(Nearest):
             """The distance to the neighbour of a rank, the nearer one's of a pair."""
             # Each of a pair is among the images that have neighbours.
             at = ordered[:, rank - 1]
-            return np.minimum(at[:, None], at[self.rows[numbers]])
+            found: NDArray[np.float64] = np.minimum(at[:, None], at[self.rows[numbers]])
+            return found
 
         # Where the fourth is a copy itself, those that come behind all copies tell, if there are any.
         fourth, behind = of_both(COMPARED_WITH), of_both(BEHIND_COPIES)
@@ -198,7 +199,8 @@ class Neighbours(Nearest):
         shares = [limits.nearer * fourth, BEHIND_NEARER * behind]
         nearer = np.max([np.where(np.isfinite(share), share, 0.0) for share in shares], axis=0)
         nearer = np.minimum(nearer, limits.far)
-        return distance <= np.maximum(np.maximum(nearer, alike), limits.always)
+        found: NDArray[np.bool_] = distance <= np.maximum(np.maximum(nearer, alike), limits.always)
+        return found
 
 
 def _within(limits: Mapping[int, float], pairs: NDArray[np.int64], views: Views) -> NDArray[np.bool_]:
@@ -281,4 +283,5 @@ class Scenes:
     def nearest(self, image: int, most: int) -> list[int]:
         """Some of the most alike neighbours of an image, from the level where it has most."""
         found = [neighbours.of(image) for neighbours in self._levels.values()]
-        return max(found, key=len, default=np.zeros(0, np.int32))[:most].tolist()
+        given: list[int] = max(found, key=len, default=np.zeros(0, np.int32))[:most].tolist()
+        return given

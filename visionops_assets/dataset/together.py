@@ -111,7 +111,10 @@ class Together:
 
 
 def _splits(table: pa.Table) -> NDArray[np.int8]:
-    return pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8)
+    found: NDArray[np.int8] = (
+        pc.index_in(table["split"], value_set=pa.array(SPLITS)).to_numpy().astype(np.int8)
+    )
+    return found
 
 
 def _published(batch: BatchImages, existing: pa.Table) -> NDArray[np.int64]:

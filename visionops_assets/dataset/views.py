@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.decode import Pixels
-from visionops_assets.dataset import details, exposures, miniatures
+from visionops_assets.dataset import details, exposures, jpeg_blocks, miniatures
 
 Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 
@@ -86,13 +86,15 @@ class Views:
         one, other = self._stored[ones], self._stored[others]
         apart = np.abs(one.astype(np.int16) - other) > _TABLES_ALIKE
         # Small images show their table less surely, and none that there is none.
-        sure = (one != exposures.UNKNOWN) & ((one != exposures.NO_TABLE) | (level in details.LEVELS))
-        return (self._pixels[ones] != self._pixels[others]) | apart | ((one != exposures.PLAIN) & ~sure)
+        sure = (one != jpeg_blocks.UNKNOWN) & ((one != jpeg_blocks.NO_TABLE) | (level in details.LEVELS))
+        differ: NDArray[np.bool_] = self._pixels[ones] != self._pixels[others]
+        differ |= apart | ((one != jpeg_blocks.PLAIN) & ~sure)
+        return differ
 
     def show_their_table(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which images (N,) were quantised by a table that is known."""
         stored = self._stored[numbers]
-        return ~np.isin(stored, (exposures.NO_TABLE, exposures.PLAIN, exposures.UNKNOWN))
+        return ~np.isin(stored, (jpeg_blocks.NO_TABLE, jpeg_blocks.PLAIN, jpeg_blocks.UNKNOWN))
 
     def stored_as(self, number: int) -> int:
         """How an image that was looked at is stored, as `exposures.stored_as`."""

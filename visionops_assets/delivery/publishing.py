@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.formats import MODEL
-from visionops_assets.delivery.repository import CannotPublish, Repository
+from visionops_assets.delivery.repository import Repository
+from visionops_assets.delivery.tuf_files import CannotPublish
 
 # What an assignment says of how devices look and change, and what else one takes over from the one before it.
 OPTIONS = frozenset({"observe", "window", "max_kbps", "poll_every"})

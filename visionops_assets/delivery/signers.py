@@ -318,7 +318,7 @@ def _of_address(address: str, folder: Path, public: Key | None, *, readable: boo
             f"the key {path} can be read by others ({mode:04o}): `chmod 600 {path}`, or, where it is a mounted secret, "
             f"`readable_by_others: true` in the file that {VARIABLE} names"
         )
-    found = SSlibKey.from_crypto(private.public_key())  # type: ignore[arg-type]
+    found = SSlibKey.from_crypto(private.public_key())
     if public is not None and public.keyid != found.keyid:
         raise KeyProblem(f"the key {path} does not belong to its `public`")
     return HeldKey(found, f"{_FILE}{path.absolute()}")
@@ -371,6 +371,6 @@ def _asked(scheme: str, rest: str, address: str) -> tuple[Any, ...]:
 
 def _public(file: Path) -> Key:
     try:
-        return SSlibKey.from_crypto(load_pem_public_key(file.read_bytes()))  # type: ignore[arg-type]
+        return SSlibKey.from_crypto(load_pem_public_key(file.read_bytes()))
     except (OSError, ValueError) as error:
         raise KeyProblem(f"{file} cannot be read as the PEM file of a public key: {error}") from error

@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge import answers
+from edge.model import ModelFileError
 from visionops_assets.evaluation.predictions import keys_of
-from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
+from visionops_assets.evaluation.shipped import ShippedModel
 from visionops_assets.training.matching import Boxes
 from visionops_assets.training.recipe import InputSpec
 

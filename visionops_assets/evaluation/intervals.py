@@ -73,7 +73,8 @@ class DifferenceBounds:
             method="percentile",
             rng=np.random.default_rng(self._seed),
         )
-        return result.bootstrap_distribution
+        found: Floats = result.bootstrap_distribution
+        return found
 
     def _bca(self, level: float) -> tuple[float, float]:
         """Efron & Tibshirani, "An Introduction to the Bootstrap", 14.3.
@@ -107,4 +108,5 @@ def normal_bounds(paired: PairedDifference, level: float) -> tuple[Bound, Bound]
 
 
 def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
-    return sums.sum(axis=axis) / sizes.sum(axis=axis)
+    found: np.ndarray = sums.sum(axis=axis) / sizes.sum(axis=axis)
+    return found

@@ -34,7 +34,8 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
         if number is None:
             return None
         # A batch is no worse for a model that is gone.
-        from visionops_assets.evaluation.shipped import ModelFileError, how_back
+        from edge.model import ModelFileError
+        from visionops_assets.evaluation.shipped import how_back
 
         try:
             champion = registry.models.version(project.project, number)

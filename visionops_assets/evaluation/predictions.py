@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from edge.model import ModelFileError
 from visionops_assets.evaluation.faults import answer_columns, key_columns
-from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel, open_model
+from visionops_assets.evaluation.shipped import ShippedModel, open_model
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _predictions(scores: Scores) -> NDArray[np.object_]:
     names = np.asarray(scores.classes, dtype=object)
     if not len(scores.probabilities):
         return np.empty(0, dtype=object)
-    predictions = names[scores.probabilities.argmax(axis=1)]
+    predictions: NDArray[np.object_] = names[scores.probabilities.argmax(axis=1)]
     # argmax takes a NaN for the largest number: such an image has no prediction.
     predictions[~np.isfinite(scores.probabilities).all(axis=1)] = None
     return predictions

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from edge.model import ModelFileError
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.detection_evidence import measure_detection
 from visionops_assets.evaluation.detection_faults import detection_faults
@@ -17,7 +18,7 @@ from visionops_assets.evaluation.evidence import measure
 from visionops_assets.evaluation.faults import table_faults
 from visionops_assets.evaluation.predictions import predictions_table, scores_of
 from visionops_assets.evaluation.rules import GateRules
-from visionops_assets.evaluation.shipped import ModelFileError, ShippedModel
+from visionops_assets.evaluation.shipped import ShippedModel
 from visionops_assets.evaluation.verdict import Evidence
 
 Pixels = NDArray[np.uint8]

@@ -147,4 +147,5 @@ def _chances(
 
     lost = np.minimum((1 + tolerance / shares) / 2, 1.0) if tolerance > 0 else np.full(len(shares), 0.5)
     so_many = binom.pmf(counts, rows, shares[:, None])
-    return (so_many * binom.sf(least - 1, counts, lost[:, None])).sum(axis=1)
+    found: Floats = (so_many * binom.sf(least - 1, counts, lost[:, None])).sum(axis=1)
+    return found

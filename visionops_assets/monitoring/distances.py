@@ -79,4 +79,5 @@ def _jensen_shannon(one: Floats, other: Floats) -> Floats:
 
     middle = (one + other) / 2
     divergence = (rel_entr(one, middle) + rel_entr(other, middle)).sum(axis=-1) / 2
-    return np.sqrt(np.maximum(divergence, 0.0))
+    found: Floats = np.sqrt(np.maximum(divergence, 0.0))
+    return found

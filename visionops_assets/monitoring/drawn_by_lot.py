@@ -18,7 +18,7 @@ def drawn(digests: pd.Series, share: float) -> pd.Series:
 
 def place(image_sha256: str) -> float:
     """Where a digest lies among all digests, 0 to 1."""
-    return int(image_sha256[:_DIGITS], 16) / 16**_DIGITS
+    return float(int(image_sha256[:_DIGITS], 16) / 16**_DIGITS)
 
 
 def counted(rows: pd.DataFrame, share: float) -> pd.DataFrame:

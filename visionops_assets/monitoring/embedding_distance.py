@@ -43,7 +43,8 @@ class EmbeddingReference:
 
     def nearest(self, vectors: Floats) -> Floats:
         """The distance of each of the embeddings [N, D] to the nearest of the reference, in its deviations [N]."""
-        return np.sqrt(_squared_distances(self._scaled(vectors), self._points).min(axis=1))
+        found: Floats = np.sqrt(_squared_distances(self._scaled(vectors), self._points).min(axis=1))
+        return found
 
     @cached_property
     def _chosen(self) -> Floats:
@@ -64,7 +65,8 @@ class EmbeddingReference:
 
     def _scaled(self, vectors: Floats) -> Floats:
         deviation = self._chosen.std(axis=0)
-        return (vectors - self._chosen.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1.0)
+        found: Floats = (vectors - self._chosen.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1.0)
+        return found
 
     def _kernel(self, one: Floats, other: Floats) -> Floats:
         return np.exp(-_squared_distances(one, other) / self._bandwidth)
@@ -77,4 +79,5 @@ def thinned(rows: Floats, most: int) -> Floats:
 
 def _squared_distances(one: Floats, other: Floats) -> Floats:
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
-    return np.maximum(squares, 0.0)
+    found: Floats = np.maximum(squares, 0.0)
+    return found

@@ -22,7 +22,7 @@ MOST_COLUMNS, MOST_ROWS = 12, 20_000
 
 def report_page(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> str:
     """The page as HTML that needs no network, of the columns that were judged; the embedding has none."""
-    return snapshot(reference, day, found).get_html_str(as_iframe=False)
+    return str(snapshot(reference, day, found).get_html_str(as_iframe=False))
 
 
 def snapshot(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> "Snapshot":

@@ -58,7 +58,8 @@ def _saturation(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     largest = np.maximum(np.maximum(red, green), blue)
     spread = largest - np.minimum(np.minimum(red, green), blue)
     # Black has none: 0 / 1.
-    return np.divide(spread, np.maximum(largest, 1), dtype=np.float32).mean(axis=(1, 2))
+    found: NDArray[np.float32] = np.divide(spread, np.maximum(largest, 1), dtype=np.float32).mean(axis=(1, 2))
+    return found
 
 
 def _entropy(flat: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -66,4 +67,5 @@ def _entropy(flat: NDArray[np.float32]) -> NDArray[np.float64]:
     levels = np.rint(flat * 255).astype(np.int64) + np.arange(images)[:, None] * _GREY_LEVELS
     shares = np.bincount(levels.ravel(), minlength=images * _GREY_LEVELS).reshape(images, -1) / flat.shape[1]
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0)
-    return -(shares * logs).sum(axis=1)
+    found: NDArray[np.float64] = -(shares * logs).sum(axis=1)
+    return found

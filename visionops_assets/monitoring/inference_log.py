@@ -72,7 +72,8 @@ def labels_schema(task: str) -> "pa.Schema":
 
 def empty_log(task: str) -> "pd.DataFrame":
     """A log without rows, with all columns."""
-    return log_schema(task).empty_table().to_pandas()
+    found: pd.DataFrame = log_schema(task).empty_table().to_pandas()
+    return found
 
 
 def capture_path(day: str, image_sha256: str, extension: str) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.training.matching import Floats, Matches
+from visionops_assets.dataset.overlaps import Floats
+from visionops_assets.training.matching import Matches
 
 # How often each image counts; counts of draws fit a byte.
 Weights = NDArray[np.float64] | NDArray[np.uint8]

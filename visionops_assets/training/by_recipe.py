@@ -23,7 +23,8 @@ class TrainedByRecipe(lightning.LightningModule):
         self.model, self.optimiser = model, optimiser
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)
+        found: Tensor = self.model(images)
+        return found
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, targets = batch

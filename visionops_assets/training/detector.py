@@ -85,7 +85,8 @@ class SmallDetector(nn.Module):
         coarse = maps.pop()
         for regain in reversed(self.regain):
             coarse = maps.pop() + regain(coarse)
-        return self.head(self.join(torch.cat([fine, self.widen(coarse)], dim=1)))
+        found: Tensor = self.head(self.join(torch.cat([fine, self.widen(coarse)], dim=1)))
+        return found
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Penalty-reduced focal loss of the centres, and L1 loss of the boxes; targets as in `boxes.py`."""

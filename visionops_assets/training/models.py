@@ -46,4 +46,5 @@ class SmallConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits [N, classes] of images float [N, C, H, W]."""
-        return self.head(self.embedding(self.features(images)))
+        found: Tensor = self.head(self.embedding(self.features(images)))
+        return found

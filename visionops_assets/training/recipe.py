@@ -5,7 +5,7 @@ Light on purpose (pydantic and the standard library only): the project file is r
 
 import hashlib
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -59,7 +59,9 @@ class ModelSpec(_Part):
     """Which model: any class or function that fits `visionops_assets.training.protocol`."""
 
     class_path: Annotated[str, AfterValidator(_dotted)] = DEFAULT_MODEL
-    init_args: dict[str, bool | int | float | str | list | dict | None] = Field(default_factory=dict)
+    init_args: dict[str, bool | int | float | str | list[Any] | dict[str, Any] | None] = Field(
+        default_factory=dict
+    )
     init_weights: InitWeights | None = None
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from lakefs_local.catalog import objects, repositories
+from lakefs_local.catalog.names import check_path
 from lakefs_local.http.call import Call, Refusal, Reply, reply_json
 from lakefs_local.http.server import Server
 from lakefs_local.storage.database import Session
@@ -37,7 +38,7 @@ async def upload_objects(server: Server, call: Call) -> Reply:
     body = await call.body(MAX_BODY)
     found = list(_objects(body))
     for path, _ in found:
-        objects.check_path(path)
+        check_path(path)
     with server.store.blobs.receive_many() as incoming:
 
         def store() -> Callable[[Session], None]:

@@ -196,7 +196,7 @@ def _in_tar(archive: Path, stream: BufferedReader, room: _Room) -> Iterator[tupl
 def _decompressed(stream: BufferedReader) -> IO[bytes]:
     head = stream.peek(6)
     if head.startswith(b"\x1f\x8b"):
-        return BufferedReader(gzip.GzipFile(fileobj=stream))  # type: ignore[arg-type]
+        return BufferedReader(gzip.GzipFile(fileobj=stream))
     if head.startswith(b"BZh"):
         return bz2.BZ2File(stream)
     if head.startswith((b"\xfd7zXZ\0", b"]\0\0")):

@@ -64,7 +64,8 @@ def decoded(text: bytes) -> str:
 
 def in_order(texts: pa.Array) -> NDArray[np.int64]:
     """The places of texts, sorted by their bytes, int64 (N,)."""
-    return pc.sort_indices(texts).to_numpy().view(np.int64)
+    found: NDArray[np.int64] = pc.sort_indices(texts).to_numpy().view(np.int64)
+    return found
 
 
 def hex_texts(raw: NDArray[np.uint8]) -> pa.Array:

@@ -95,7 +95,7 @@ def not_text(path: SourceFile, encoding: str) -> SourceError:
 def known_encoding(name: str | None) -> str | None:
     """The name, if it names an encoding of text. Raises `SourceError`."""
     try:
-        if name is not None and not codecs.lookup(name)._is_text_encoding:  # type: ignore[attr-defined]
+        if name is not None and not codecs.lookup(name)._is_text_encoding:
             raise LookupError
     except LookupError:
         raise SourceError(

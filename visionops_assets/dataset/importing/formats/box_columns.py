@@ -120,7 +120,7 @@ def _by_key(value: Any) -> dict[str, Any]:
 def own_box(box: Any, where: str) -> Box:
     """A box as annotations of ours keep it. Raises `SourceError`."""
     try:
-        return {**{side: float(box[side]) for side in "xywh"}, "label": str(box["label"])}  # type: ignore[typeddict-item, return-value]
+        return {**{side: float(box[side]) for side in "xywh"}, "label": str(box["label"])}  # type: ignore[typeddict-item]
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{where}: expected boxes with x, y, w, h and label") from error
 

@@ -84,7 +84,7 @@ class _Plain(ElementTree.TreeBuilder):
         """Called where a declaration begins, before what stands in it."""
         raise SourceError(f"{self._path}: declares entities, which annotations do not need; it is not read")
 
-    def start(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:  # type: ignore[override]
+    def start(self, tag: str, attributes: dict[str, str]) -> ElementTree.Element:
         """An element begins."""
         self._depth += 1
         if self._depth > self._deepest:
