@@ -9,21 +9,21 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge import limited_process
-from edge.image_header import Header, UnreadableImage
-from edge.image_limits import ImageLimits, image_workers
+from edge.image_header import Header, UnreadableImage, look
+from edge.image_limits import ImageLimits, image_limits, image_workers
 
-if TYPE_CHECKING:
-    from edge.decode import Target
-
+# What is asked of a worker and what it says: the lengths of the words and of the bytes that follow them.
+FRAME = struct.Struct(">IQ")
 _START_WITHIN = 120.0
 _MOST_SAID = 64 << 10
 
@@ -46,13 +46,18 @@ class Workers:
         return self._ask(data, path, None, None, limits)[0]
 
     def decode(
-        self, data: bytes, path: str, target: Target | None, channels: int, limits: ImageLimits
+        self, data: bytes, path: str, target: tuple[int, int, str] | None, channels: int, limits: ImageLimits
     ) -> tuple[Header, NDArray[np.uint8]]:
         """Header and pixels of an image. Raises `UnreadableImage`."""
         return self._ask(data, path, target, channels, limits)
 
     def _ask(
-        self, data: bytes, path: str, target: Target | None, channels: int | None, limits: ImageLimits
+        self,
+        data: bytes,
+        path: str,
+        target: tuple[int, int, str] | None,
+        channels: int | None,
+        limits: ImageLimits,
     ) -> tuple[Header, NDArray[np.uint8]]:
         job = {"path": path, "target": target, "channels": channels, "limits": dataclasses.astuple(limits)}
         with self._slots:
@@ -126,8 +131,6 @@ class _Worker:
         self, job: dict[str, Any], data: bytes, limits: ImageLimits
     ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         """What it says of an image, and the pixels. Raises `_Gone`."""
-        from edge.decode_worker import FRAME
-
         self.rests = False
         wall = limits.wall_seconds
         by = time.monotonic() + wall
@@ -223,3 +226,16 @@ def _workers(memory: int) -> Workers:
 def workers(limits: ImageLimits) -> Workers:
     """The workers of this process that have as much memory as these limits say."""
     return _workers(limits.worker_memory)
+
+
+def probe(data: bytes, path: str, limits: ImageLimits | None = None) -> Header:
+    """Read format, upright size, orientation and number of frames without decoding a pixel.
+
+    The format is told by the bytes, never by the file name. Raises `UnreadableImage` when the bytes are
+    no image or ask for more than `limits` (by default the process's): a few bytes can ask for gigabytes of memory.
+    """
+    limits = limits or image_limits()
+    header = look(data, path, limits)
+    if header is not None:
+        return header
+    return workers(limits).probe(data, path, limits)

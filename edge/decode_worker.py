@@ -10,18 +10,16 @@ import json
 import os
 import signal
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from edge import limited_process
 from edge.decode import Target, decode_here, header_here, load_codecs
+from edge.decode_pool import FRAME
 from edge.image_header import UnreadableImage
 from edge.image_limits import MEMORY, ImageLimits
 
-# Lengths of the words and of the bytes that follow them.
-FRAME = struct.Struct(">IQ")
 READY = b"R"
 _NICE = 10
 # What a decoder has not given back by then it never will.

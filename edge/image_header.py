@@ -11,14 +11,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from edge.image_limits import (
-    DIRECTORIES,
-    FRAMES,
-    MEMORY,
-    SCANS,
-    ImageLimits,
-    image_limits,
-)
+from edge.image_limits import DIRECTORIES, FRAMES, MEMORY, SCANS, ImageLimits
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
@@ -72,22 +65,6 @@ class Header(NamedTuple):
     orientation: int = 1
     frames: int = 1
     plain: bool = False
-
-
-def probe(data: bytes, path: str, limits: ImageLimits | None = None) -> Header:
-    """Read format, upright size, orientation and number of frames without decoding a pixel.
-
-    The format is told by the bytes, never by the file name. Raises `UnreadableImage` when the bytes are
-    no image or ask for more than `limits` (by default the process's): a few bytes can ask for gigabytes of memory.
-    """
-    limits = limits or image_limits()
-    header = look(data, path, limits)
-    if header is not None:
-        return header
-    # Here, since a process that sees only plain images starts no worker.
-    from edge.decode_pool import workers
-
-    return workers(limits).probe(data, path, limits)
 
 
 def look(data: bytes, path: str, limits: ImageLimits) -> Header | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from edge.answers import boxes_in_image, classified, detected, unknown_class
 from edge.decode import Resize, Target, decode_with_header
 from edge.image_header import Header
-
-if TYPE_CHECKING:
-    from edge.engines import Engine
 
 _FORMAT = "1"
 TASKS = ("classification", "detection")
@@ -33,6 +30,17 @@ class ModelFileError(ValueError):
 
 class NotFinite(ValueError):
     """A model answered what is no number."""
+
+
+class Accelerator(Protocol):
+    """What opens a file otherwise than the CPU provider does: an `edge.engines.Engine`."""
+
+    @property
+    def provider(self) -> str:
+        """As ONNX Runtime calls it."""
+
+    def providers(self) -> list[Any]:
+        """As a session of ONNX Runtime takes them."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Model:
 
 
 def open_model(
-    path: Path, threads: int = 1, *, spinning: bool = False, engine: Engine | None = None
+    path: Path, threads: int = 1, *, spinning: bool = False, engine: Accelerator | None = None
 ) -> Model:
     """Open a file of format 1, by the CPU provider or by that of an engine; `threads` 0 lets ONNX Runtime choose.
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from visionops.first_choice import FirstChoice
     from visionops.sources import Opened
     from visionops_assets.dataset.first_look import FirstLook
+    from visionops_assets.dataset.importing.columns import Source
     from visionops_assets.dataset.importing.options import Stated
-    from visionops_assets.dataset.importing.source import Source
     from visionops_assets.dataset.publishing import Published
     from visionops_assets.project import Project
 

@@ -10,7 +10,7 @@ from visionops import interruption, source_options
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visionops_assets.dataset.importing.source import Source
+    from visionops_assets.dataset.importing.columns import Source
     from visionops_assets.dataset.ingest import BatchPlan
 
 _LINES = 11

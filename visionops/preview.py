@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visionops_assets.dataset.importing.source import Source
+    from visionops_assets.dataset.importing.columns import Source
 
 # A sheet is wider than many windows.
 _STYLE = "<style>body { margin: 1rem; font-family: sans-serif } img { max-width: 100%; height: auto }</style>"
@@ -30,7 +30,8 @@ def write_preview(source: "Source", folder: Path) -> None:
     import numpy as np
 
     from edge.decode import decode_whole
-    from edge.image_header import UnreadableImage, probe
+    from edge.decode_pool import probe
+    from edge.image_header import UnreadableImage
     from resources.whole_outputs import whole_folder
     from visionops.drawing import PALETTE
     from visionops_assets.dataset.findings import sides_of

@@ -4,12 +4,12 @@ The daemon's own state of a sensor, its cursor and when it looked last, is left 
 cursor, and ticks that are over when they are written, of which the daemon resumes none.
 """
 
-import datetime
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from visionops.runs import repository_origin
@@ -124,8 +124,8 @@ def _forget_old(instance: "dg.DagsterInstance", origin_id: str, selector_id: str
     """As long as `dagster.yaml` says: where no daemon runs, nobody else does."""
     from dagster._core.definitions.run_request import InstigatorType
 
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     for status, days in instance.get_tick_retention_settings(InstigatorType.SENSOR).items():
         if days > 0:
-            before = (now - datetime.timedelta(days=days)).timestamp()
+            before = (now - timedelta(days=days)).timestamp()
             instance.purge_ticks(origin_id, selector_id, before=before, tick_statuses=[status])

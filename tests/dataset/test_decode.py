@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from edge.decode import decode, decode_whole, placement, resize
-from edge.image_header import UnreadableImage, probe
+from edge.decode_pool import probe
+from edge.image_header import UnreadableImage
 from tests.dataset.conftest import encode
 
 

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from edge.decode import decode, decode_whole
-from edge.image_header import PLAIN_PIXELS, UnreadableImage, look, probe
+from edge.decode_pool import probe
+from edge.image_header import PLAIN_PIXELS, UnreadableImage, look
 from edge.image_limits import ImageLimits, image_limits
 from tests.dataset.conftest import encode
 

@@ -11,7 +11,8 @@ import simplejpeg
 from PIL import Image
 
 from edge.decode import decode, decode_whole
-from edge.image_header import UnreadableImage, probe
+from edge.decode_pool import probe
+from edge.image_header import UnreadableImage
 from edge.jpeg_segments import normalised
 from tests.dataset.conftest import encode
 

@@ -16,6 +16,7 @@ from visionops_assets.evaluation.precision_pair import PrecisionPair
 from visionops_assets.evaluation.predictions import holdout_digest
 from visionops_assets.evaluation.rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import SliceRow, Verdict
+from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 
 RULES = GateRules(bootstrap=Bootstrap(draws=1000), object_sizes=(16, 24))
 IMAGES = 150
@@ -39,8 +40,8 @@ def slices_of(verdict: Verdict) -> dict[str, SliceRow]:
 
 def test_a_clearly_better_detector_passes_and_the_reverse_fails() -> None:
     better = judged(0.95, 0.7)
-    assert better.verdict == "PASS", better.summary()
-    assert "mAP@0.5" in better.summary()
+    assert better.verdict == "PASS", verdict_summary(better)
+    assert "mAP@0.5" in verdict_summary(better)
     assert better.evidence is not None and better.evidence.primary.claim is not None
     assert better.evidence.primary.claim.value > 0
     worse = judged(0.7, 0.95)
@@ -50,10 +51,10 @@ def test_a_clearly_better_detector_passes_and_the_reverse_fails() -> None:
 
 def test_equal_detectors_are_insufficient_and_the_verdict_says_how_many_labels_it_takes() -> None:
     verdict = judged()
-    assert verdict.verdict == "INSUFFICIENT", verdict.summary()
+    assert verdict.verdict == "INSUFFICIENT", verdict_summary(verdict)
     assert verdict.evidence is not None and verdict.evidence.labels is not None
     assert (verdict.evidence.labels.labels_to_collect or 0) > 0
-    assert "more labels" in verdict.to_markdown()
+    assert "more labels" in verdict_page(verdict)
 
 
 def test_a_model_against_itself_changes_nothing() -> None:
@@ -100,16 +101,16 @@ def test_a_batch_with_shifted_boxes_is_below_its_floor_and_suspected_by_name() -
     verdict = judge(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert verdict.reasons[0].rule == "floor" and verdict.reasons[0].subject == "batch=week-02"
-    assert "visionops retract parts week-02" in verdict.to_markdown()
+    assert "visionops retract parts week-02" in verdict_page(verdict)
     assert verdict.evidence is not None
     assert [suspect.batch for suspect in verdict.evidence.suspects] == ["week-02"]
     strict = RULES.model_copy(update={"floors": Floors(overall=0.9, batch=0.6, slices={"class": 0.9})})
     named = judge(predictions, strict, context=context(predictions))
     assert {reason.subject for reason in named.reasons} >= {"overall", "class=nut"}
-    assert named.summary().startswith("FAIL: Batch week-02: mAP@0.5")
+    assert verdict_summary(named).startswith("FAIL: Batch week-02: mAP@0.5")
     lenient = RULES.model_copy(update={"floors": Floors(overall=0, batch=0)})
     noted = judge(predictions, lenient, context=context(predictions))
-    assert "Look at the labels of batch week-02 first" in noted.to_markdown()
+    assert "Look at the labels of batch week-02 first" in verdict_page(noted)
 
 
 def test_one_hurt_class_fails_a_detector_that_is_better_elsewhere() -> None:
@@ -134,7 +135,7 @@ def test_a_critical_object_size_must_be_shown_to_be_no_worse() -> None:
     verdict = judged(0.95, 0.8, rules)
     small = slices_of(verdict)["object_size=small"]
     assert small.critical and small.lower is not None
-    assert verdict.verdict == "PASS", verdict.summary()
+    assert verdict.verdict == "PASS", verdict_summary(verdict)
 
 
 def test_the_first_champion_needs_the_floors_alone() -> None:
@@ -177,7 +178,7 @@ def test_a_table_that_cannot_be_measured_fails_by_name(
     told = context(predictions)
     verdict = judge(alter(predictions), RULES, context=told)
     assert verdict.verdict == "FAIL"
-    assert complaint in verdict.summary()
+    assert complaint in verdict_summary(verdict)
 
 
 @pytest.mark.parametrize(("said", "words"), [([], "no boxes"), ("same", "the same boxes")])
@@ -282,7 +283,7 @@ def test_a_holdout_that_tells_nothing_is_insufficient(
     said = [answers(images, rng, recall=recall) for recall in (0.95, 0.8)]
     predictions = table(images, *said[: 1 + with_champion], **told)
     verdict = judge(predictions, RULES.model_copy(update=rules), context=context(predictions))
-    assert verdict.verdict == "INSUFFICIENT", verdict.summary()
+    assert verdict.verdict == "INSUFFICIENT", verdict_summary(verdict)
     assert rule in {reason.rule for reason in verdict.reasons}
 
 

@@ -12,6 +12,7 @@ from visionops_assets.dataset.publishing import Publisher
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import BatchBetween, Between, Verdict
+from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 
 
 def shifted_training_batch(folder: Path, images: int, seed: int) -> Path:
@@ -99,10 +100,10 @@ def test_what_came_between_is_told_with_the_command_that_takes_it_back(
 ) -> None:
     verdict = judged(between)
     assert verdict.verdict == "FAIL"
-    page = verdict.to_markdown()
+    page = verdict_page(verdict)
     for words in told:
         assert words in page
-        assert words in verdict.summary()
+        assert words in verdict_summary(verdict)
     for words in untold:
         assert words not in page
     assert Verdict.from_json(verdict.to_json()) == verdict

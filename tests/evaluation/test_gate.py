@@ -12,6 +12,7 @@ from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.predictions import predictions_table
 from visionops_assets.evaluation.rules import BatchFloor, Bootstrap, Costs, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 
 SIZE = 600
 LABELS = labels_in_turn(SIZE)
@@ -38,7 +39,7 @@ def test_a_clearly_better_challenger_passes() -> None:
     assert (primary.wins, primary.losses) == (40, 5)
     assert primary.difference == pytest.approx(35 / SIZE)
     assert primary.p_superior == stats.binomtest(40, 45, 0.5, alternative="greater").pvalue
-    assert "40 images won, 5 lost" in verdict.summary()
+    assert "40 images won, 5 lost" in verdict_summary(verdict)
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,14 +107,14 @@ def test_another_model_with_the_same_answers_is_never_superior() -> None:
     assert primary.lower is not None and primary.upper is not None and labels is not None
     assert (primary.lower.value, primary.upper.value, primary.p_superior) == (0.0, 0.0, 1.0)
     assert labels.rows_needed is None
-    assert "never differ" in verdict.summary()
+    assert "never differ" in verdict_summary(verdict)
 
 
 def test_a_worse_challenger_fails() -> None:
     verdict = judged(5, 40)
     assert verdict.verdict == "FAIL"
     assert verdict.reasons[0].subject == "overall"
-    assert "got worse" in verdict.summary()
+    assert "got worse" in verdict_summary(verdict)
 
 
 def test_non_inferior_is_enough_where_the_project_says_so() -> None:
@@ -220,7 +221,7 @@ def test_a_batch_with_a_floor_of_its_own_shows_the_reason() -> None:
     verdict = judge(predictions, GateRules(floors=floors), context=context(predictions))
     assert verdict.verdict == "PASS"
     assert any("lamp was broken" in reason.text for reason in verdict.reasons)
-    assert "lamp was broken" in verdict.to_markdown()
+    assert "lamp was broken" in verdict_page(verdict)
 
 
 def test_a_floor_does_not_bind_a_slice_with_few_images() -> None:
@@ -254,7 +255,7 @@ def test_without_a_champion_the_floors_alone_decide() -> None:
     )
     assert first.verdict == "PASS"
     assert first.champion is None
-    assert "first champion" in first.summary()
+    assert "first champion" in verdict_summary(first)
     high = judge(predictions, GateRules(floors=Floors(overall=0.95)), context=context(predictions))
     assert high.verdict == "FAIL"
 
@@ -295,7 +296,7 @@ def test_a_training_image_in_the_holdout_fails() -> None:
     verdict = judge(predictions, RULES, context=context(predictions, leaks=found))
     assert verdict.verdict == "FAIL"
     assert rules_spoken(verdict) == {"leakage"}
-    assert "batches/week-00/images/copy.png" in verdict.summary()
+    assert "batches/week-00/images/copy.png" in verdict_summary(verdict)
     assert verdict.evidence is not None and verdict.evidence.leaks[0].correlation == 0.997
 
 
@@ -350,7 +351,7 @@ def test_errors_that_became_dear_are_refused_at_equal_accuracy() -> None:
     assert verdict.evidence.primary.unit == "EUR per image"
     assert verdict.evidence.primary.difference == pytest.approx(-30 * 49 / SIZE)
     assert verdict.evidence.guards[0].difference == 0
-    assert "2.5 EUR per image against 0.05 EUR per image" in verdict.summary()
+    assert "2.5 EUR per image against 0.05 EUR per image" in verdict_summary(verdict)
 
 
 def test_errors_that_became_cheap_are_promoted_at_equal_accuracy() -> None:

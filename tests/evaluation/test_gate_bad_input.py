@@ -10,6 +10,7 @@ from holdouts import context, discordant, labels_in_turn, table
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 
 LABELS = labels_in_turn(300)
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]
@@ -65,13 +66,13 @@ def test_an_unfit_table_fails_and_names_the_fault(spoil: Spoil, complaint: str) 
     assert complaint in " ".join(reason.text for reason in verdict.reasons)
     assert verdict.evidence is None
     assert Verdict.from_json(verdict.to_json()) == verdict
-    assert "FAIL" in verdict.to_markdown()
+    assert "FAIL" in verdict_page(verdict)
 
 
 def test_a_declared_slice_that_the_table_lacks_fails() -> None:
     verdict = verdict_on(good_predictions(), GateRules(slices=("camera",)))
     assert verdict.verdict == "FAIL"
-    assert "'camera'" in verdict.summary()
+    assert "'camera'" in verdict_summary(verdict)
 
 
 def test_images_without_a_slice_value_are_a_slice_of_their_own() -> None:
@@ -84,14 +85,15 @@ def test_images_without_a_slice_value_are_a_slice_of_their_own() -> None:
 def test_an_empty_holdout_is_insufficient() -> None:
     verdict = verdict_on(good_predictions().head(0))
     assert verdict.verdict == "INSUFFICIENT"
-    assert "no image" in verdict.summary()
+    assert "no image" in verdict_summary(verdict)
 
 
 def test_a_holdout_below_the_minimum_is_insufficient() -> None:
     verdict = verdict_on(good_predictions(), GateRules(min_holdout=301))
     assert verdict.verdict == "INSUFFICIENT"
     assert (
-        "has 300 images, the gate asks for at least 301. That takes about 4 more labels." in verdict.summary()
+        "has 300 images, the gate asks for at least 301. That takes about 4 more labels."
+        in verdict_summary(verdict)
     )
 
 
@@ -113,7 +115,7 @@ def test_a_challenger_that_always_answers_alike_fails(with_champion: bool) -> No
     predictions["challenger_prediction"] = "nut"
     verdict = verdict_on(predictions)
     assert verdict.verdict == "FAIL"
-    assert "answers 'nut' to all 300" in verdict.summary()
+    assert "answers 'nut' to all 300" in verdict_summary(verdict)
 
 
 def test_a_holdout_of_one_group_is_insufficient() -> None:

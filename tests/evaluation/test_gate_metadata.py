@@ -12,6 +12,7 @@ from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.presentation import SLICES_SHOWN, gate_metadata, verdict_metadata
 from visionops_assets.evaluation.rules import BatchFloor, Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.wording import verdict_summary
 
 SIZE = 600
 WEEKS = ["week-01"] * 300 + ["week-02"] * 300
@@ -47,9 +48,9 @@ def test_every_verdict_is_shown_in_words_slices_and_pictures(wins: int, losses: 
     verdict, predictions = verdict_on(wins, losses)
     assert verdict.verdict == outcome
     page, gate = shown(verdict, predictions)
-    assert page["in_words"] == verdict.summary()
+    assert page["in_words"] == verdict_summary(verdict)
     seen = [record.data["reason"] for record in page["reason"].records]
-    assert " ".join(seen) == verdict.summary() and max(map(len, seen)) <= metadata.LINE
+    assert " ".join(seen) == verdict_summary(verdict) and max(map(len, seen)) <= metadata.LINE
     assert page["confusion_matrix"].startswith("![confusion matrix](data:image/png")
     for values in (page, gate):
         assert values["verdict"] == outcome

@@ -20,6 +20,7 @@ from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.predictions import Scores, predictions_table
 from visionops_assets.evaluation.rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 
 CLASSES = tuple(str(digit) for digit in range(10))
 WEEKS = np.repeat(["week-01", "week-02", "week-03"], [250, 900, 647])
@@ -96,19 +97,19 @@ def third_week(seed: int, poison: Poison) -> tuple[Verdict, Verdict]:
 def test_poisoned_batch_is_refused_and_named(count: Callable[[int, int], int], poison: Poison) -> None:
     for seed in range(count(3, 20)):
         good, poisoned = third_week(seed, poison)
-        assert good.verdict == "PASS", f"seed {seed}: {good.summary()}"
+        assert good.verdict == "PASS", f"seed {seed}: {verdict_summary(good)}"
         # Two classes swapped among ten may leave the batch above its floor: then it is not promoted, and suspected.
         allowed = {"FAIL"} if poison is wrong_at_random else {"FAIL", "INSUFFICIENT"}
-        assert poisoned.verdict in allowed, f"seed {seed}: {poisoned.summary()}"
+        assert poisoned.verdict in allowed, f"seed {seed}: {verdict_summary(poisoned)}"
         named = [reason.text for reason in poisoned.reasons if "week-03" in reason.text]
         assert any("`visionops retract parts week-03 --why ...`" in text for text in named), f"seed {seed}"
-        assert "week-03" in poisoned.summary(), f"seed {seed}: {poisoned.summary()}"
+        assert "week-03" in verdict_summary(poisoned), f"seed {seed}: {verdict_summary(poisoned)}"
 
 
 def test_a_good_third_week_is_not_suspected(count: Callable[[int, int], int]) -> None:
     for seed in range(count(2, 20)):
         _, third = third_week(seed, as_they_are)
-        assert third.verdict != "FAIL", f"seed {seed}: {third.summary()}"
+        assert third.verdict != "FAIL", f"seed {seed}: {verdict_summary(third)}"
         assert third.evidence is not None and not third.evidence.suspects
 
 
@@ -134,5 +135,5 @@ def test_swapped_classes_are_caught_on_the_other_batches() -> None:
     rows = {row.name(): row for row in verdict.evidence.slices}
     assert not rows["class=3"].regressed
     assert rows["class=3 outside batch week-02"].regressed
-    assert "Look at the labels of batch week-02 first" in verdict.to_markdown()
-    assert "100 of 100 images labelled 3 are answered 8" in verdict.to_markdown()
+    assert "Look at the labels of batch week-02 first" in verdict_page(verdict)
+    assert "100 of 100 images labelled 3 are answered 8" in verdict_page(verdict)

@@ -13,6 +13,7 @@ from visionops_assets.evaluation.paired import PairedDifference, paired_differen
 from visionops_assets.evaluation.rules import Bootstrap, GateRules, Regressions
 from visionops_assets.evaluation.tolerated_loss import loss_found, p_of_loss
 from visionops_assets.evaluation.verdict import SliceRow
+from visionops_assets.evaluation.wording import verdict_summary
 
 Count = Callable[[int, int], int]
 TOLERANCE = 0.01
@@ -206,4 +207,4 @@ def test_a_pass_says_how_little_is_known_of_the_least_known_slice() -> None:
     predictions = table(labels_in_turn(600), challenger, champion, batches=weeks)
     verdict = judge(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "PASS"
-    assert "least is known of batch=week-02: of 40 images a loss of" in verdict.summary()
+    assert "least is known of batch=week-02: of 40 images a loss of" in verdict_summary(verdict)

@@ -8,6 +8,7 @@ from holdouts import context, discordant, labels_in_turn, model, sha, table
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict, verdict_identity
+from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 
 RULES = GateRules(critical_slices=("class=nut",), floors=Floors(batch=0.8), bootstrap=Bootstrap(draws=1000))
 
@@ -57,7 +58,7 @@ def test_a_verdict_of_an_earlier_release_is_read_by_its_identity() -> None:
     again = Verdict.from_json(json.dumps(content))
     assert again.identity == verdict.identity
     assert again.evidence is not None and again.evidence.slices[0].tolerance is None
-    assert again.to_markdown()
+    assert verdict_page(again)
 
 
 def test_an_altered_verdict_is_refused() -> None:
@@ -76,7 +77,7 @@ def test_another_format_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("wins", "losses"), [(40, 2), (5, 5), (2, 40)])
 def test_a_verdict_reads_as_a_page(wins: int, losses: int) -> None:
     verdict = verdict_of(wins, losses)
-    page = verdict.to_markdown()
+    page = verdict_page(verdict)
     assert page.startswith(f"# {verdict.verdict}\n")
     assert verdict.identity in page
     for reason in verdict.reasons:
@@ -90,9 +91,9 @@ def test_a_verdict_reads_as_a_page(wins: int, losses: int) -> None:
 @pytest.mark.parametrize(("wins", "losses"), [(40, 2), (5, 5), (2, 40), (0, 0)])
 def test_a_summary_is_short_and_begins_with_the_outcome(wins: int, losses: int) -> None:
     verdict = verdict_of(wins, losses)
-    assert verdict.summary().startswith(f"{verdict.verdict}: ")
-    assert len(verdict.summary()) < 500
-    assert "\n" not in verdict.summary()
+    assert verdict_summary(verdict).startswith(f"{verdict.verdict}: ")
+    assert len(verdict_summary(verdict)) < 500
+    assert "\n" not in verdict_summary(verdict)
 
 
 def test_a_verdict_says_what_it_claims_against() -> None:

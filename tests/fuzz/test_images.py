@@ -12,7 +12,8 @@ from mutation import all_hold, bounded_memory, many, mutated
 from PIL import Image
 
 from edge.decode import Target, decode_with_header
-from edge.image_header import PNG_MAGIC, UnreadableImage, probe
+from edge.decode_pool import probe
+from edge.image_header import PNG_MAGIC, UnreadableImage
 from edge.image_limits import ImageLimits
 
 pytestmark = pytest.mark.timeout(2700)

@@ -13,6 +13,7 @@ from visionops.comparing.sides import Side, Sides
 from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation import verdict
 from visionops_assets.evaluation.turned import Turned
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.project import Project
 from visionops_assets.training.provenance import Difference
 from visionops_assets.training.provenance import compare as compare_inputs
@@ -195,7 +196,7 @@ def _verdict_json(found: verdict.Verdict) -> dict[str, Any]:
         "kind": found.kind,
         "outcome": found.verdict,
         "challenger": found.challenger.weights_sha256,
-        "summary": found.summary(),
+        "summary": verdict_summary(found),
     }
 
 

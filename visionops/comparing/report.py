@@ -7,6 +7,7 @@ from visionops.comparing.comparison import Comparison
 from visionops.comparing.sides import Side
 from visionops_assets.evaluation import verdict
 from visionops_assets.evaluation.phrases import amount, percent, points, probability
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.promotion.changes import data_changes, input_changes
 from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.turned_page import Names, Read, listed, pictured
@@ -104,7 +105,7 @@ def _judged(comparison: Comparison, found: verdict.Verdict) -> str:
     is_a = a is not None and found.challenger.weights_sha256 == a.weights_sha256
     who = "A against B" if is_a else "B against A"
     kind = f"decision {found.k}" if found.kind == "decision" else "a what-if"
-    return f"The gate judged {who} ({kind}): {found.summary()}"
+    return f"The gate judged {who} ({kind}): {verdict_summary(found)}"
 
 
 def _metric(each: verdict.Comparison) -> tuple[str, ...]:

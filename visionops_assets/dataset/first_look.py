@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.decode import decode_whole
-from edge.image_header import UnreadableImage, probe
+from edge.decode_pool import probe
+from edge.image_header import UnreadableImage
 from visionops_assets.dataset.findings import findings_in_words, has_errors
 from visionops_assets.dataset.importing.classes import check_apart
-from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.columns import Images, Source
 from visionops_assets.dataset.importing.frames import settled
-from visionops_assets.dataset.importing.source import Source, SourceError
+from visionops_assets.dataset.importing.source import SourceError
 
 LOOKED_AT = 200
 # Where more than this share of the images stands the other way than the rest, both ways count.

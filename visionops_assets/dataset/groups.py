@@ -30,30 +30,6 @@ def group_keys(sha256: NDArray[np.uint8], groups: pa.Array | pa.ChunkedArray | N
     return keys
 
 
-def numbered(keys: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """A number for each of the keys (N, 32), equal where they are, from 0."""
-    words = keys.view(np.uint64)
-    order = np.argsort(words[:, 0])
-    starts = _starts(words, order)
-    # Equal keys stand together but where two keys begin with the same eight bytes.
-    if (starts[1:] & (words[order[1:], 0] == words[order[:-1], 0])).any():
-        order = np.lexsort(words.T)
-        starts = _starts(words, order)
-    numbers = np.empty(len(order), np.int32)
-    numbers[order] = np.cumsum(starts) - 1
-    return numbers
-
-
-def _starts(words: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where another key begins, in this order."""
-    starts = np.ones(len(order), bool)
-    for start in range(1, len(order), _AT_ONCE):
-        here = order[start : start + _AT_ONCE]
-        before = order[start - 1 : start - 1 + len(here)]
-        starts[start : start + len(here)] = (words[here] != words[before]).any(axis=1)
-    return starts
-
-
 def _key(group: str) -> bytes:
     # A near duplicate's group is the SHA-256 of its original, in hex digits; any other text cannot be one.
     if _HEX.fullmatch(group):

@@ -33,13 +33,12 @@ from visionops_assets.dataset.importing.classes import (
     class_names,
     findings_on_names,
 )
-from visionops_assets.dataset.importing.columns import Images
+from visionops_assets.dataset.importing.columns import Images, Source
 from visionops_assets.dataset.importing.compact_columns import TextColumn
 from visionops_assets.dataset.importing.formats import batches
 from visionops_assets.dataset.importing.frames import settled
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import Source
 from visionops_assets.dataset.importing.sums import SplitSums, Sums
 from visionops_assets.dataset.layout import (
     annotations_path,

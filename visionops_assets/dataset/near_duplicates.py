@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.duplicates import BITS, correlation, hashed
-from visionops_assets.dataset.groups import numbered
 from visionops_assets.dataset.images_at_hand import ImagesAtHand, Pair
+from visionops_assets.dataset.importing.compact_columns import number_keys
 from visionops_assets.dataset.made_over import MadeOver
 from visionops_assets.dataset.proposals import Block, Hashes, Pairs
 from visionops_assets.dataset.scenes import Scenes
@@ -61,7 +61,7 @@ def find_near_duplicates(
     leaves out is no duplicate of anything. Images with the same SHA-256 are duplicates without being looked at. At
     most 128 MiB of images, and 1,024 of them, or two images, are at hand at once.
     """
-    same, sizes = numbered(digests), np.asarray(pixels, np.int64)
+    same, sizes = number_keys(digests), np.asarray(pixels, np.int64)
     if sureties is None:
         sureties = _sureties(first_new, sizes, load)
     comparison = Comparison(sizes, load)

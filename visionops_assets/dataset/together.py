@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.batch_images import BatchImages, label_sets_of, numbers_of
-from visionops_assets.dataset.groups import group_keys, numbered
-from visionops_assets.dataset.importing.compact_columns import bytes_of_hex
+from visionops_assets.dataset.groups import group_keys
+from visionops_assets.dataset.importing.compact_columns import bytes_of_hex, number_keys
 from visionops_assets.dataset.importing.listing import ascending
 from visionops_assets.dataset.splits import Samples
 
@@ -100,7 +100,7 @@ class Together:
         fixed = [table["excluded"].to_numpy(zero_copy_only=False).astype(bool) for table in (others, kept)]
         return Samples(
             self.first_new,
-            numbered(keys),
+            number_keys(keys),
             np.concatenate([_splits(others), _splits(kept), batch.images.split[new]]),
             np.concatenate([old_labels, labels[self.order]]),
             np.concatenate([*fixed, np.zeros(len(new), bool)]),

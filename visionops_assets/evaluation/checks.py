@@ -9,6 +9,7 @@ from resources.model_registry import ModelRegistry
 from visionops_assets import run_tags
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.evaluation.verdict import Kind, Verdict
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitioned_check import partitioned_check
 from visionops_assets.partitions import dataset_versions
@@ -46,7 +47,7 @@ def evaluation_checks(project: Project, evaluation: dg.AssetsDefinition) -> list
         return dg.AssetCheckResult(
             passed=passed,
             severity=dg.AssetCheckSeverity.WARN,
-            description=verdict.summary(),
+            description=verdict_summary(verdict),
             metadata=gate_metadata(verdict),
         )
 

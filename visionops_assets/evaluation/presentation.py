@@ -8,7 +8,7 @@ import pandas as pd
 from visionops_assets.evaluation.metrics import confusion_matrix
 from visionops_assets.evaluation.plots import confusion_picture, interval_picture
 from visionops_assets.evaluation.verdict import Evidence, SliceRow, Verdict
-from visionops_assets.evaluation.wording import page
+from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 from visionops_assets.metadata import lines, picture, table
 
 # Metadata is loaded with every event: a thousand slices belong into the stored verdict.
@@ -21,8 +21,8 @@ def verdict_metadata(
     """What the page of an evaluation shows. Only text and tables show without a click, so both come with the rest."""
     found: dict[str, dg.MetadataValue] = {
         "verdict": dg.MetadataValue.text(verdict.verdict),
-        "reason": lines("reason", verdict.summary()),
-        "in_detail": dg.MetadataValue.md(page(verdict, rows=SLICES_SHOWN)),
+        "reason": lines("reason", verdict_summary(verdict)),
+        "in_detail": dg.MetadataValue.md(verdict_page(verdict, rows=SLICES_SHOWN)),
         "kind": dg.MetadataValue.text(verdict.kind.replace("_", "-")),
         "holdout_images": dg.MetadataValue.int(len(predictions)),
     }
@@ -44,7 +44,7 @@ def verdict_metadata(
             found["champion"] = dg.MetadataValue.float(round(primary.champion, 4))
         found["slices"] = table(slice_table(verdict.evidence))
     found |= _labels_metadata(verdict)
-    found["in_words"] = dg.MetadataValue.text(verdict.summary())
+    found["in_words"] = dg.MetadataValue.text(verdict_summary(verdict))
     found["identity"] = dg.MetadataValue.text(verdict.identity)
     return found
 

@@ -10,6 +10,7 @@ from resources.escaping import markdown
 from resources.model_records import TAG_DESCRIPTION, TAG_VERDICT
 from resources.model_registry import ModelRegistry
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.wording import verdict_summary
 
 _WHAT_IF = " (what-if)"
 # Between the verdict and what the run said of itself before.
@@ -60,4 +61,6 @@ def _described(verdict: Verdict, partition: str, before: str) -> str:
         else f"decision {verdict.identity[:12]}"
     )
     judged = f"{kind[0].upper()}{kind[1:]}, on the holdout of dataset version {partition}, against {against}."
-    return "".join([f"{markdown(verdict.summary()[:_LONGEST])}\n\n{markdown(judged)}", _RULE, of_the_run])
+    return "".join(
+        [f"{markdown(verdict_summary(verdict)[:_LONGEST])}\n\n{markdown(judged)}", _RULE, of_the_run]
+    )

@@ -242,18 +242,6 @@ class Verdict(_Stored):
             raise ValueError(f"the verdict was altered: it says {stored}, its contents {verdict.identity}")
         return verdict
 
-    def summary(self) -> str:
-        """One or two plain sentences: the outcome and its weightiest reason."""
-        from visionops_assets.evaluation.wording import summary
-
-        return summary(self)
-
-    def to_markdown(self) -> str:
-        """The whole verdict as a page: reasons, numbers, slices."""
-        from visionops_assets.evaluation.wording import page
-
-        return page(self)
-
 
 def verdict_identity(
     challenger_sha256: str, champion_sha256: str | None, holdout_digest: str, rules_digest: str

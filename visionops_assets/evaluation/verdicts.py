@@ -17,6 +17,7 @@ from resources.nearest import there_are
 from visionops_assets import journal
 from visionops_assets.evaluation.ledger import Decision, turn_of
 from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.journal import Entry
 from visionops_assets.refusals import VerdictMissing
 from visionops_assets.registry import Registry
@@ -234,7 +235,7 @@ def _listing(verdict: Verdict, content: bytes, run_id: str, partition: str | Non
         alpha_k=verdict.alpha_k,
         labels_needed=labels.labels_to_collect if labels else None,
         when=verdict.created_at,
-        summary=shortened(verdict.summary()),
+        summary=shortened(verdict_summary(verdict)),
         sha256=hashlib.sha256(content).hexdigest(),
         rules=verdict.rules_digest,
     )

@@ -7,7 +7,7 @@ from visionops_assets.evaluation.phrases import amount, loss_found, percent, poi
 from visionops_assets.evaluation.verdict import Comparison, Reason, SliceRow, Verdict
 
 
-def summary(verdict: Verdict) -> str:
+def verdict_summary(verdict: Verdict) -> str:
     """The outcome and its weightiest reasons in one or two sentences."""
     deciding = [reason for reason in verdict.reasons if reason.effect == verdict.verdict]
     first = _sentence(deciding[0]) if deciding else ""
@@ -32,7 +32,7 @@ def _culprit(verdict: Verdict, deciding: Sequence[Reason]) -> Reason | None:
     return notes.get("suspect_batch")
 
 
-def page(verdict: Verdict, *, rows: int | None = None) -> str:
+def verdict_page(verdict: Verdict, *, rows: int | None = None) -> str:
     """The verdict as Markdown: reasons, numbers, slice table (the `rows` most telling slices, or all)."""
     return "\n".join(_lines(verdict, rows)) + "\n"
 

@@ -22,7 +22,8 @@ from datetime import datetime
 import pandas as pd
 import pyarrow as pa
 
-from edge.image_header import UnreadableImage, probe
+from edge.decode_pool import probe
+from edge.image_header import UnreadableImage
 from visionops_assets.dataset.findings import Finding, findings_table, join_findings
 from visionops_assets.monitoring.inference_log import (
     LOG_IS_COMPLETE,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from edge.image_header import probe
+from edge.decode_pool import probe
 from resources.artifact_store import ArtifactStore
 from resources.escaping import cell
 from resources.whole_outputs import require_new_folder, whole_folder

@@ -10,6 +10,7 @@ from visionops_assets.disagreements import incomplete
 from visionops_assets.evaluation.phrases import amount, points, probability
 from visionops_assets.evaluation.rules import GateRules, differences
 from visionops_assets.evaluation.verdict import Comparison, Verdict
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.promotion.changes import data_changes, input_changes
 from visionops_assets.promotion.evidence import Evidence, gather
 from visionops_assets.promotion.intervals import intervals_table, until
@@ -148,7 +149,7 @@ def _judgement(evidence: Evidence) -> Iterator[Block]:
             "No stored verdict says why: it was not promoted by a decision, or the verdict is gone."
         )
         return
-    summary = verdict.summary()
+    summary = verdict_summary(verdict)
     yield Paragraph(summary)
     reasons = [each.text for each in verdict.reasons if each.text.lower() not in summary.lower()]
     if reasons:

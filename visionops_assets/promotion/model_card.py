@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from resources.model_records import MODEL_CARD_ARTIFACT
 from visionops_assets.evaluation.phrases import amount, percent, points, probability
 from visionops_assets.evaluation.verdict import Comparison, SliceRow, Verdict
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.promotion.evidence import Evidence, gather
 from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.registry import Registry
@@ -148,7 +149,7 @@ def _recipe(recipe: Recipe) -> Iterator[Block]:
 
 def _metrics(verdict: Verdict) -> Iterator[Block]:
     yield Heading("Metrics")
-    yield Paragraph(verdict.summary())
+    yield Paragraph(verdict_summary(verdict))
     evidence = verdict.evidence
     if evidence is None:
         yield Paragraph("Nothing could be measured.")

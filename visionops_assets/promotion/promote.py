@@ -21,6 +21,7 @@ from visionops_assets import journal
 from visionops_assets.disagreements import require_agreement
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdicts import listed_decision, load, shortened
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.history import Production, production, read_history
 from visionops_assets.promotion.answers import Answer, answer_to
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
@@ -91,7 +92,7 @@ def promote(
             to=version.version,
             who=answer.who if answer is not None else who,
             when=when,
-            why=answer.why if answer is not None and overridden else shortened(judged.summary()),
+            why=answer.why if answer is not None and overridden else shortened(verdict_summary(judged)),
             verdict=judged.identity,
         )
         on_step("recorded")
@@ -118,7 +119,8 @@ def _require_pass(judged: Verdict, answer: Answer | None) -> None:
     if judged.may_promote() or (answer is not None and answer.kind == "override"):
         return
     raise VerdictNotPassed(
-        f"challenger {judged.challenger.weights_sha256[:12]} of {judged.project} did not pass. {judged.summary()}"
+        f"challenger {judged.challenger.weights_sha256[:12]} of {judged.project} did not pass. "
+        f"{verdict_summary(judged)}"
     )
 
 

@@ -1,18 +1,22 @@
 """The images of a source as columns: some tens of bytes an image, where objects would take a thousand."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.annotations import SPLITS
+from visionops_assets.dataset.findings import findings_table
 from visionops_assets.dataset.importing.compact_columns import MadeInPortions, decoded, in_order
 from visionops_assets.dataset.importing.listing import Names, ascending
 from visionops_assets.dataset.importing.source import SourceImage
+from visionops_assets.dataset.importing.sums import Sums
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 NO_SPLIT = -1
@@ -130,6 +134,34 @@ class Images(MadeInPortions[SourceImage]):
                 _text(source),
                 {key: column[row] for key, (column, told) in extra.items() if told[row]} or NOTHING,
             )
+
+
+class Recognised(NamedTuple):
+    """The format that a source is read in, why, and which others fit, each with its reason."""
+
+    format: str
+    reason: str
+    others: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """All images of a source that have annotations, sorted by name, and what was odd about the rest."""
+
+    format: str
+    images: Images
+    findings: pd.DataFrame = field(default_factory=lambda: findings_table([]))
+    # What must live for as long as images may be read.
+    keeps: object = None
+    sums: Sums = field(default_factory=lambda: Sums(0, 0, 0))
+    recognised: Recognised = field(default_factory=lambda: Recognised("", "", ()))
+    none_labelled: str | None = None
+    # Files that could have been read, and why they were not.
+    not_read: Mapping[str, str] = field(default_factory=dict)
+    # Images of which nothing is said, and that count as such without objects though nobody said so.
+    supposed: int = 0
+    # Whether anything is a link, or no file, so that the whole cannot stay where it lies.
+    linked: bool = False
 
 
 def _text(value: bytes | None) -> str | None:

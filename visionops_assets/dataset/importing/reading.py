@@ -15,7 +15,7 @@ from visionops_assets.dataset.arrow_memory import from_the_system
 from visionops_assets.dataset.findings import ANY_ANNOTATED, WHOLE, Finding, findings_table
 from visionops_assets.dataset.importing import archives
 from visionops_assets.dataset.importing.classes import named_as_stated, with_copies_as_groups
-from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
+from visionops_assets.dataset.importing.columns import NO_SPLIT, Images, Recognised, Source
 from visionops_assets.dataset.importing.formats import (
     batches,
     cifar,
@@ -39,7 +39,7 @@ from visionops_assets.dataset.importing.listing import (
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.resolving import Resolved, resolved
 from visionops_assets.dataset.importing.said import Made, Said
-from visionops_assets.dataset.importing.source import Recognised, Source, SourceError, quoted
+from visionops_assets.dataset.importing.source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import Entry, Folder
 from visionops_assets.dataset.importing.stated_splits import split_of
 from visionops_assets.dataset.importing.sums import Sums

@@ -5,16 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
-
-import pandas as pd
+from typing import TypedDict
 
 from resources.escaping import one_line
-from visionops_assets.dataset.findings import findings_table
-from visionops_assets.dataset.importing.sums import Sums
-
-if TYPE_CHECKING:
-    from visionops_assets.dataset.importing.columns import Images
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".bmp", ".gif", ".webp"),
@@ -68,34 +61,6 @@ class SourceImage:
     captured_at: datetime | None = None
     source: str | None = None
     extra: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
-
-
-class Recognised(NamedTuple):
-    """The format that a source is read in, why, and which others fit, each with its reason."""
-
-    format: str
-    reason: str
-    others: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """All images of a source that have annotations, sorted by name, and what was odd about the rest."""
-
-    format: str
-    images: "Images"
-    findings: pd.DataFrame = field(default_factory=lambda: findings_table([]))
-    # What must live for as long as images may be read.
-    keeps: object = None
-    sums: Sums = field(default_factory=lambda: Sums(0, 0, 0))
-    recognised: Recognised = field(default_factory=lambda: Recognised("", "", ()))
-    none_labelled: str | None = None
-    # Files that could have been read, and why they were not.
-    not_read: Mapping[str, str] = field(default_factory=dict)
-    # Images of which nothing is said, and that count as such without objects though nobody said so.
-    supposed: int = 0
-    # Whether anything is a link, or no file, so that the whole cannot stay where it lies.
-    linked: bool = False
 
 
 def unchanged(image: SourceImage, sha256: str) -> bytes:

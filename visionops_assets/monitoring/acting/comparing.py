@@ -10,6 +10,7 @@ from resources.lakefs import LakeFSResource
 from resources.model_records import ModelVersion
 from resources.model_registry import ModelRegistry
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.wording import verdict_page
 from visionops_assets.monitoring.acting.actions import (
     SHORT,
     Action,
@@ -110,6 +111,6 @@ class Comparing:
         """The comparison as a page beside the champion's files; returns where MLflow shows it."""
         run_id = champion.version.run_id
         path = f"monitoring/comparisons/{verdict.identity[:SHORT]}.md"
-        text = f"The version before stands as challenger. {markdown(found.sentence())}.\n\n{verdict.to_markdown()}"
+        text = f"The version before stands as challenger. {markdown(found.sentence())}.\n\n{verdict_page(verdict)}"
         self.registry.artifacts.put_bytes(run_id, path, text.encode())
         return self.registry.run_url(self.registry.runs.get(run_id), path)

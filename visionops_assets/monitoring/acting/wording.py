@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from resources.model_records import group_option
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.monitoring.acting.actions import Kind
 from visionops_assets.monitoring.acting.standing import Champion
 
@@ -42,6 +43,6 @@ def comparison_in_words(champion: int, before: int, verdict: Verdict) -> str:
     }[verdict.verdict]
     primary = verdict.evidence.primary if verdict.evidence is not None else None
     if primary is None or primary.champion is None:
-        return f"{said}: {verdict.summary()}"
+        return f"{said}: {verdict_summary(verdict)}"
     chance = "" if primary.p_superior is None else f", p = {primary.p_superior:.2g} at {verdict.alpha_k:.3g}"
     return f"{said}: {primary.metric} {primary.challenger:.3f} against {primary.champion:.3f}{chance}"

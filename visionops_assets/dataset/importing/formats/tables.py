@@ -50,29 +50,12 @@ _DECIMAL = re.compile(r"\s*-?\d*,\d+\s*")
 _SAY_THE_SAME = "say the same in all rows of an image"
 
 _IMAGE = (
-    *(
-        "path",
-        "image",
-        "image_path",
-        "filename",
-        "file_name",
-        "file",
-        "name",
-        "image_id",
-        "image_name",
-        "img",
-    ),
-    *("img_path", "filepath", "file_path"),
+    *("path", "image", "image_path", "filename", "file_name", "file", "name"),
+    *("image_id", "image_name", "img", "img_path", "filepath", "file_path"),
 )
 _LABEL = (
-    "label",
-    "class",
-    "category",
-    "target",
-    "class_name",
-    "label_name",
-    "classname",
-    "category_name",
+    *("label", "class", "category", "target"),
+    *("class_name", "label_name", "classname", "category_name"),
     "choice",
 )
 _SHOWN = 12
