@@ -7,8 +7,8 @@ import dagster as dg
 from resources import home
 from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from resources.secret_files import read_secret_files
 from resources.spool import Spool

@@ -23,10 +23,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from lakefs_local import discovery
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
-from visionops_assets.dataset.ingest import plan_batch
-from visionops_assets.dataset.manifest import Manifest, read_manifest
+from resources.lakefs.client import LakeFSResource
+from visionops_assets.dataset.batch_plan import plan_batch
 from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
 from visionops_assets.project import load_project
 
 CLASSES = tuple("abcdefghij")

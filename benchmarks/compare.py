@@ -25,7 +25,7 @@ from gate import BATCHES, CAMERAS, CLASSES, answers, holdout, naive_interval
 from timing import seconds
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import (
     PROVENANCE_ARTIFACT,
     TAG_MANIFEST,
@@ -33,21 +33,21 @@ from resources.model_records import (
     TAG_PARTITION,
     TAG_WEIGHTS,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops.comparing.comparison import Comparing
 from visionops.comparing.report import report
-from visionops_assets.dataset.manifest import Manifest
+from visionops_assets.common.tables import to_parquet, write_table
+from visionops_assets.config.recipe import Recipe, recipe_digest
+from visionops_assets.dataset.versions.manifest import Manifest
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS
 from visionops_assets.evaluation.predictions import holdout_digest, predictions_table
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.project import Project
-from visionops_assets.tables import to_parquet, write_table
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT
 from visionops_assets.training.provenance import CodeOrigin, DataOrigin, Provenance, installed_packages
-from visionops_assets.training.recipe import Recipe, recipe_digest
 
 PARTITION = "20260302T080000-{:012x}"
 

@@ -23,8 +23,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 
-from edge.decode import Pixels, decode_whole
-from visionops.demo_parts import draw_batch
+from edge.images.decode import Pixels, decode_whole
+from visionops.demo.parts import draw_batch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))

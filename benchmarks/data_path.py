@@ -156,7 +156,7 @@ def report(instance: object, run_ids: list[str], memory: Memory, pillow: float) 
 def importing(root: Path, objects: int) -> None:
     """Objects of 3 KB imported where they lie, against a copy of their folder."""
     from lakefs_local import discovery
-    from resources.lakefs import LakeFSResource
+    from resources.lakefs.client import LakeFSResource
 
     source = root / "objects"
     for number in range(objects):

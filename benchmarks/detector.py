@@ -18,9 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resources.home import ROOT
-from visionops.demo_parts import BATCHES, SIDE, Picture, draw_batch
-from visionops_assets.dataset.annotations import SPLITS
+from visionops.demo.parts import BATCHES, SIDE, Picture, draw_batch
 from visionops_assets.dataset.splits import NO_SPLIT, Samples, place_samples
+from visionops_assets.dataset.versions.annotations import SPLITS
 from visionops_assets.project import Project, load_project
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.boxes import box_targets

@@ -20,6 +20,7 @@ from timing import seconds
 
 from resources.artifact_store import ArtifactStore
 from visionops_assets.addresses import asset_key
+from visionops_assets.common.tables import write_table
 from visionops_assets.monitoring.drift import DriftReference
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.evidently_report import report_page
@@ -30,7 +31,6 @@ from visionops_assets.monitoring.labels_wanted import labels_wanted
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, Where, drift_days, drift_rows
 from visionops_assets.monitoring.performance import accuracy_estimator, performance_of_day
 from visionops_assets.monitoring.stored_days import StoredDays, needed_day, typed
-from visionops_assets.tables import write_table
 
 CLASSES = tuple(f"class-{number}" for number in range(10))
 WHERE = Where("a" * 64, "all")

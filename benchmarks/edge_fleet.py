@@ -51,7 +51,7 @@ def main() -> int:
 
     from tests.devices.small_fleet import PROJECT, Fleet, frame
     from visionops.edge_server import EdgeFiles
-    from visionops.serving.server import in_thread
+    from visionops.serving.prediction_server import in_thread
 
     logging.disable(logging.WARNING)
     missed = 0

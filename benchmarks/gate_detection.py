@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from visionops_assets.config.gate_rules import Bootstrap, GateRules
 from visionops_assets.evaluation.detection_slices import DetectionHoldout
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS
 from visionops_assets.evaluation.predictions import holdout_digest
-from visionops_assets.evaluation.rules import Bootstrap, GateRules
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.training.average_precision import mean_average_precisions
 from visionops_assets.training.matching import Boxes, Matching

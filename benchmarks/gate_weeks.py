@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from visionops_assets.config.gate_rules import Bootstrap, GateRules
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS
 from visionops_assets.evaluation.ledger import Decision, turn_of
 from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table
-from visionops_assets.evaluation.rules import Bootstrap, GateRules
 from visionops_assets.evaluation.verdict import ModelReference, Verdict
 
 CLASSES = ("bolt", "nut", "screw", "washer")

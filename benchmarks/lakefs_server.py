@@ -30,7 +30,7 @@ from PIL import Image
 from lakefs_local.credentials import load
 from lakefs_local.folder import DataFolder
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from visionops_assets.dataset.publishing import Publisher
 from visionops_assets.project import load_project
 

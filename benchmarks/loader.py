@@ -26,9 +26,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from edge.decode import decode
-from visionops_assets.dataset.sample_cache import SampleCache
-from visionops_assets.dataset.sample_view import SampleView
+from edge.images.decode import decode
+from visionops_assets.dataset.cache.sample_cache import SampleCache
+from visionops_assets.dataset.cache.sample_view import SampleView
 from visionops_assets.training.batches import EpochOrder, Gathered, LabelledImages
 
 BATCH = 64

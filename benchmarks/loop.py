@@ -19,12 +19,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["VISIONOPS_HOME"] = folder
         os.environ.pop("DAGSTER_HOME", None)
-        from visionops import bootstrap, demo
+        from visionops import bootstrap
+        from visionops.cli import demo
 
         bootstrap.prepare()
         started = time.perf_counter()
         try:
-            demo.command(days=0, as_json=False)
+            demo.demo_command(days=0, as_json=False)
             whole = time.perf_counter() - started
             report(whole)
         finally:

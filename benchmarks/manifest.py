@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from visionops_assets.dataset.annotations import write_annotations
-from visionops_assets.dataset.duplicates import PhashIndex, phash_values
-from visionops_assets.dataset.layout import annotations_path
-from visionops_assets.dataset.manifest import (
+from visionops_assets.dataset.versions.annotations import write_annotations
+from visionops_assets.dataset.versions.layout import annotations_path
+from visionops_assets.dataset.versions.manifest import (
     AnnotationsFile,
     Manifest,
     build_manifest,
     manifest_frame,
     read_manifest,
 )
-from visionops_assets.dataset.manifest_diff import diff_manifests
+from visionops_assets.dataset.versions.manifest_diff import diff_manifests
+from visionops_assets.images.phash import PhashIndex, phash_values
 
 CHANGES = 1_000
 BUDGETS = {(60_000, "new batch: manifest"): 1.0, (60_000, "spread: manifest"): 1.0}

@@ -54,10 +54,10 @@ def run(root: Path, samples: int) -> None:
     ):
         import definitions
         from visionops import services
-        from visionops_assets.dataset.duplicates import PhashIndex, phash_values
-        from visionops_assets.dataset.manifest import manifest_frame, read_manifest
-        from visionops_assets.dataset.manifest_diff import diff_manifests
-        from visionops_assets.dataset.version import manifest_at
+        from visionops_assets.dataset.versions.dataset_version import manifest_at
+        from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
+        from visionops_assets.dataset.versions.manifest_diff import diff_manifests
+        from visionops_assets.images.phash import PhashIndex, phash_values
 
         lakefs, store, project = services.lakefs(), services.artifacts(), definitions.projects[0]
         tick = commit_ticks(definitions.defs, instance, project.project)

@@ -51,8 +51,8 @@ def register(holdout: int) -> None:
     """A version whose reference is there already."""
     from resources.model_records import TAG_ONNX, TAG_WEIGHTS
     from visionops import services
+    from visionops_assets.common.tables import to_parquet
     from visionops_assets.monitoring.reference import REFERENCE_ARTIFACT
-    from visionops_assets.tables import to_parquet
 
     registry = services.registry()
     run = registry.runs.start(PROJECT, "by hand", {})

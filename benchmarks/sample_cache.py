@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from timing import seconds
 
-from visionops_assets.dataset.sample_cache import SampleCache
+from visionops_assets.dataset.cache.sample_cache import SampleCache
 
 SHAPE = (32, 32, 3)
 BUDGETS = {"2% new": 0.05, "nothing new": 0.01}

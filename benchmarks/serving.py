@@ -62,9 +62,9 @@ def export(side: int, file: Path) -> tuple[Any, str]:
     """Write a model to a file: the module that it was exported from, and the file's SHA-256."""
     import torch
 
+    from visionops_assets.config.recipe import InputSpec, ModelSpec
     from visionops_assets.training.export import export_onnx
     from visionops_assets.training.protocol import ShippedClassifier, build_model
-    from visionops_assets.training.recipe import InputSpec, ModelSpec
 
     torch.manual_seed(0)
     spec = InputSpec(height=side, width=side, channels=3)
@@ -76,7 +76,7 @@ def models(side: int, threads: int) -> dict[str, Any]:
     """The same model twice: the file that ships, and the module it was exported from."""
     import torch
 
-    from visionops_assets.evaluation.shipped import ShippedModel, open_model
+    from visionops_assets.inference.shipped_model import ShippedModel, open_model
     from visionops_assets.monitoring.prediction import RunningModel
 
     torch.set_num_threads(threads)
@@ -180,10 +180,10 @@ def clients(port: int, images: Sequence[bytes], rate: float, length: float, answ
 def serving(model: Any, at_once: int) -> Iterator[int]:
     """The port of a server in this process that logs, and answers so many batches at once."""
     from resources.spool import Spool
-    from visionops.prediction_log import BackgroundLog, PredictionLog
     from visionops.serving.app import PredictionApp
     from visionops.serving.current import CurrentModel
-    from visionops.serving.server import in_thread
+    from visionops.serving.prediction_log import BackgroundLog, PredictionLog
+    from visionops.serving.prediction_server import in_thread
     from visionops_assets.project import Project
 
     current = CurrentModel.__new__(CurrentModel)

@@ -140,7 +140,7 @@ def main() -> None:
     from edge.image_limits import image_limits, image_workers
     from visionops.serving.app import PredictionApp
     from visionops.serving.current import CurrentModel, batches_at_once
-    from visionops.serving.server import in_thread
+    from visionops.serving.prediction_server import in_thread
 
     current = CurrentModel.__new__(CurrentModel)
     current.at_once = batches_at_once(1)

@@ -57,7 +57,7 @@ class Round(NamedTuple):
 def serve_ours(file: Path, threads: int, workers: int) -> None:
     """Serve until standard input ends; the port goes to standard output."""
     from visionops.serving import current
-    from visionops_assets.evaluation.shipped import open_model
+    from visionops_assets.inference.shipped_model import open_model
     from visionops_assets.monitoring.prediction import RunningModel
 
     # Checkouts before it answered one batch at a time.

@@ -148,7 +148,7 @@ def sweep(count: int, file: Path, *, first_seed: int) -> Seconds:
 
 def _declared() -> tuple[Any, Any]:
     from visionops import services
-    from visionops_assets.dataset.version import named_version
+    from visionops_assets.dataset.versions.dataset_version import named_version
 
     project = services.project("digits")
     return project, named_version(services.lakefs(), services.artifacts(), project)

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from visionops_assets.dataset.sample_cache import SampleCache
+from visionops_assets.config.recipe import Recipe, resolve
+from visionops_assets.dataset.cache.sample_cache import SampleCache
 from visionops_assets.training import hardware
 from visionops_assets.training.augmentations import augment
 from visionops_assets.training.batches import EpochOrder, LabelledImages, channel_statistics
 from visionops_assets.training.determinism import deterministic_session
 from visionops_assets.training.export import export_onnx, golden_images, parity
 from visionops_assets.training.protocol import Shipped, build_model, evaluating
-from visionops_assets.training.recipe import Recipe, resolve
 from visionops_assets.training.train import TrainingRequest, train
 
 CLASSES = tuple("0123456789")

@@ -55,7 +55,7 @@ def seconds_to_run(
     instance: dg.DagsterInstance, publish: Any, merged_at: list[float], within: float
 ) -> float:
     """Publish a batch, then wait for the run of its commit."""
-    from visionops_assets import run_tags
+    from visionops_assets.common import run_tags
 
     commit = publish()
     while time.perf_counter() - merged_at[-1] < within:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import Resize, placement
+from edge.images.decode import Resize, placement
 
 
 class Frame(Protocol):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.answers import boxes_in_image, classified, detected, unknown_class
-from edge.decode import Resize, Target, decode_with_header
-from edge.image_header import Header
+from edge.images.decode import Resize, Target, decode_with_header
+from edge.images.header import Header
 
 _FORMAT = "1"
 TASKS = ("classification", "detection")

@@ -178,7 +178,7 @@ def _answer(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(model: Any, image: bytes) -> dict[str, Any]:
-    from edge.image_header import UnreadableImage
+    from edge.images.header import UnreadableImage
     from edge.model import NotFinite
 
     try:

@@ -22,8 +22,8 @@ from lakefs_local.http.app import Application
 from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
 from lakefs_local.store import Store
+from webserver.asgi import CannotListen, WebServer, bind
 from webserver.limits import ServerLimits
-from webserver.runner import CannotListen, WebServer, bind
 
 DEFAULT_MAX_UPLOAD = 5 << 30
 _STOP_WITHIN = 10

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lakefs_local.folder import DataFolder, FolderError, cannot_write
-from lakefs_local.imports.walk import open_unlinked
+from lakefs_local.import_sources import open_unlinked
 from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
 from lakefs_local.storage.records import Entry

@@ -106,7 +106,7 @@ class ModelVersion:
 class RegisteredModel:
     """A project's entry in the registry: its tags, and which version each alias names.
 
-    What follows is known where a memory is kept (`resources.model_memory`), and else None or empty: `there` are the
+    What follows is known where a memory is kept (`resources.models.memory`), and else None or empty: `there` are the
     versions that MLflow has now; `remembered` all that it ever had; `confirmed` what each alias named when it last
     agreed with the history, of which `assumed` never did where it was seen; `recalled` the tags that MLflow has no
     more, which `tags` has all the same. `gone` is set where MLflow does not know the project any more.

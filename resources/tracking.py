@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from resources.model_records import FINISHED, Run
-from resources.model_runs import Runs
+from resources.models.training_runs import Runs
 from resources.wandb_run import WandbRun
 
 Backend = Literal["mlflow", "wandb"]

@@ -12,11 +12,11 @@ import dagster as dg
 
 from resources import clocks
 from resources.model_errors import RegistryError
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.webhooks import Channel, Webhooks
 from sensors.owned_sensor import owned_sensor
-from visionops_assets import run_tags
 from visionops_assets.announcements import CHANNELS, Event, action_event, payload, run_event
+from visionops_assets.common import run_tags
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.acting.actions import Action, read_actions
 from visionops_assets.run_reason import run_outcome, run_reason

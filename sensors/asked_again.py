@@ -6,15 +6,15 @@ write down.
 
 from dataclasses import dataclass, replace
 
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from sensors.readiness import SETTLED, EarlierRun
-from visionops_assets import run_tags
+from visionops_assets.champions.history import production
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.address import VerdictAddress
+from visionops_assets.evaluation.approvals import answer_to
 from visionops_assets.evaluation.verdicts import ListedVerdict
-from visionops_assets.history import production
 from visionops_assets.project import Project
-from visionops_assets.promotion.answers import answer_to
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ import dagster as dg
 
 from resources import clocks
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.lakefs_records import Commit
 from resources.model_errors import RegistryError
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from sensors.newest_version import outlook
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import Go
 from sensors.stale_runs import end_stale_runs
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.dataset.commits import changed_samples, tags_of_version
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import commit_prefix, dataset_version, dataset_versions
@@ -161,7 +161,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
 
 def _unclear(registry: ModelRegistry, graph: ProjectGraph) -> dg.SkipReason | None:
     """That nothing is decided while it is not clear what runs, or while MLflow does not say: a run would only fail."""
-    from visionops_assets.disagreements import disagreements, former_name
+    from visionops_assets.champions.disagreements import disagreements, former_name
 
     try:
         wrong = [each for each in disagreements(registry, graph.project.project) if each.wrong]

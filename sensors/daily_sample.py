@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import dataset_versions
 

@@ -5,11 +5,11 @@ import dagster as dg
 from resources import clocks
 from resources.artifact_store import ArtifactStore
 from resources.model_errors import RegistryError
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import stopped
 from sensors.stale_runs import end_stale_runs
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.project import Project
 from visionops_assets.run_reason import is_attempt

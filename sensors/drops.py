@@ -12,12 +12,12 @@ from resources.drop import Drop
 from resources.drop_errors import DropError
 from resources.drop_listing import Sighting
 from resources.model_errors import RegistryUnavailable
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.readiness import Go, stopped
 from sensors.stale_runs import end_stale_runs
-from visionops_assets import run_tags
-from visionops_assets.dataset.layout import check_batch_name
+from visionops_assets.common import run_tags
+from visionops_assets.dataset.versions.layout import check_batch_name
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.partitions import batches
 from visionops_assets.project import Project

@@ -4,11 +4,11 @@ import datetime
 from dataclasses import dataclass
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_errors import RegistryUnavailable
-from resources.model_lock import PromotionLocked
-from resources.model_registry import ModelRegistry
+from resources.models.lock import PromotionLocked
+from resources.models.registry import ModelRegistry
 from resources.spool import Spool
 from visionops_assets.project import Project
 
@@ -34,7 +34,7 @@ def take_labels(
 
     Predictions are collected though this cannot be done. Raises what lakeFS raises.
     """
-    from visionops_assets.dataset.annotations import AnnotationsError
+    from visionops_assets.dataset.versions.annotations import AnnotationsError
     from visionops_assets.monitoring.acting.answers import record_answers
     from visionops_assets.monitoring.batch_labels import changed_labels, spool_labels
     from visionops_assets.monitoring.inference_log import production_repository

@@ -8,13 +8,13 @@ import dagster as dg
 
 from resources import clocks
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from sensors.asked_again import Standing, look_again
 from sensors.owned_sensor import Wait
 from sensors.readiness import EarlierRun, Go, readiness
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.partitions import commit_prefix, dataset_version
 from visionops_assets.project import Project

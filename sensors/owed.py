@@ -10,7 +10,7 @@ import dagster as dg
 from resources.drop import Drop
 from resources.drop_errors import DropError
 from sensors.readiness import SETTLED, cancelled, given_up
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.project import Project
 from visionops_assets.run_reason import is_attempt, run_outcome
 

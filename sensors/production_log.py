@@ -8,11 +8,11 @@ import dagster as dg
 
 from resources import clocks
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.model_errors import RegistryError, RegistryUnavailable
-from resources.model_lock import PromotionLocked
-from resources.model_registry import ModelRegistry
+from resources.models.lock import PromotionLocked
+from resources.models.registry import ModelRegistry
 from resources.spool import Spool
 from sensors.labels_of_batches import take_labels
 from sensors.owned_sensor import Wait, also_wrong, owned_sensor, skip_wrong, waiting_for
@@ -20,7 +20,7 @@ from sensors.readiness import Go, cancelled
 from sensors.stale_runs import end_stale_runs
 from sensors.touched_days import touched_days
 from sensors.untold_changes import untold_changes
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.project import Project

@@ -8,8 +8,8 @@ from typing import Literal
 import dagster as dg
 
 from sensors.owned_sensor import Wait
+from visionops_assets.common.run_tags import AWAITING_APPROVAL, INSUFFICIENT, PROMOTED, REFUSED
 from visionops_assets.project import Trigger
-from visionops_assets.run_tags import AWAITING_APPROVAL, INSUFFICIENT, PROMOTED, REFUSED
 
 SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 

@@ -9,7 +9,7 @@ import dagster as dg
 import psutil
 from dagster._core.launcher import DefaultRunLauncher
 
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.run_process import RunProcess
 
 # What has not begun has no process, unless one noted so when it made the run.

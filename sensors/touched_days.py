@@ -9,9 +9,9 @@ from typing import NamedTuple
 import dagster as dg
 
 from resources import clocks
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.monitoring.inference_log import (
     LABELS,
     LOGGED,

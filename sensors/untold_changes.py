@@ -3,12 +3,12 @@
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSError
 from resources.model_errors import RegistryError, RegistryUnavailable
-from resources.model_registry import ModelRegistry
-from visionops_assets import run_tags
+from resources.models.registry import ModelRegistry
 from visionops_assets.asset_options import IN_PRODUCTION, asset_key
+from visionops_assets.common import run_tags
 from visionops_assets.project import Project
 
 _CHANGING = ("decide", "promote", "rollback")

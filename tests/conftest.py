@@ -91,7 +91,7 @@ def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated, empty MLflow database: migrating takes seconds, copying does not."""
-    from resources.model_registry import ModelRegistry
+    from resources.models.registry import ModelRegistry
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     ModelRegistry(tracking_uri=f"sqlite:///{path}").models.get("nothing")

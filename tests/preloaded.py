@@ -33,11 +33,19 @@ from lakefs_local import discovery  # noqa: F401
 from sensors import announcements, commits, daily_sample, drops, production_log  # noqa: F401
 from tests import migrations, onnx_exporter
 from tests.world import CLASSES, shapes_project
-from visionops import command_line, tick  # noqa: F401
+from visionops import tick  # noqa: F401
+from visionops.cli import command_line  # noqa: F401
 from visionops_assets import graph, io_managers  # noqa: F401
 from visionops_assets.dataset import publishing  # noqa: F401
-from visionops_assets.evaluation import judging, plots  # noqa: F401
-from visionops_assets.promotion import model_card, page, promote  # noqa: F401
+from visionops_assets.evaluation import (
+    evaluate,  # noqa: F401
+    plots,  # noqa: F401
+)
+from visionops_assets.pages import page  # noqa: F401
+from visionops_assets.promotion import (
+    model_card,  # noqa: F401
+    promote,  # noqa: F401
+)
 from visionops_assets.training import challenge, export, provenance  # noqa: F401
 from visionops_assets.training.determinism import deterministic_session
 from visionops_assets.training.models import SmallConvNet

@@ -51,7 +51,7 @@ HEAVY = (
 # The embedded server is started where no lakeFS is configured: the one arrow that leaves the order.
 STARTS_LAKEFS = {
     "resources/lakefs_connection.py",
-    "visionops/up.py",
+    "visionops/cli/up.py",
     "visionops/diagnosis/clock.py",
     "visionops/diagnosis/servers.py",
 }

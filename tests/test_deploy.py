@@ -152,7 +152,7 @@ def test_each_command_of_ours_is_one(name: str):
 def command_behind(program: str) -> Any:
     """The click command that a program's entry point runs."""
     if program == "visionops":
-        from visionops.command_line import app
+        from visionops.cli.command_line import app
 
         return typer.main.get_command(app)
     if program == "dagster":

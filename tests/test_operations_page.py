@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from resources.home import ROOT
-from visionops.command_line import app
+from visionops.cli.command_line import app
 
 PAGE = ROOT / "docs" / "operations.md"
 ROWS = [

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
-from visionops_assets.tables import read_table, write_table
+from visionops_assets.common.tables import read_table, write_table
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from PIL import Image
 from lakefs_local import discovery
 from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_addresses import follow_folder
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from sensors.commits import commit_sensor
 from sensors.daily_sample import daily_sample_schedule

@@ -79,7 +79,7 @@ def _run(arguments: list[str]) -> None:
         return
     from resources.secret_files import read_secret_files
     from visionops import bootstrap
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     # What keeps a home from being prepared is what the doctor is asked for.
     if arguments[:1] != ["doctor"]:

@@ -22,12 +22,12 @@ def command(
     """
     from visionops import services
     from visionops.decisions import carry_out, named_or_only
-    from visionops_assets.promotion import answers
+    from visionops_assets.evaluation import approvals
 
     actor, registry = services.actor(), services.registry()
     services.project(project)
     decision = named_or_only(registry, project, verdict)
-    answers.approve(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
+    approvals.approve(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
     import definitions
 
     with services.dagster() as instance:

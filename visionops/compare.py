@@ -45,7 +45,7 @@ def command(
     """
     interruption.keep("nothing was decided, and what was stored stays")
     from visionops.comparing.report import report
-    from visionops_assets.promotion.report import write_html
+    from visionops_assets.pages.html_page import write_html
     from visionops_assets.promotion.turned_page import images_at
 
     project, sides = _read(words or [])

@@ -4,15 +4,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from visionops.runs import run_job
-from visionops_assets import run_tags
+from visionops_assets.champions.history import production
+from visionops_assets.common import run_tags
+from visionops_assets.common.run_tags import how_to_decide
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed_decision
-from visionops_assets.history import production
 from visionops_assets.partitions import committed_at, dataset_versions
 from visionops_assets.promotion.promote import champion_of
 from visionops_assets.promotion.waiting import Line, line, newest_decision
 from visionops_assets.refusals import OnHold, PromotionRefused
 from visionops_assets.registry import Registry
-from visionops_assets.run_tags import how_to_decide
 
 if TYPE_CHECKING:
     import dagster as dg

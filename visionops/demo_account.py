@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import dagster as dg
     import pandas as pd
 
-    from resources.model_registry import ModelRegistry
+    from resources.models.registry import ModelRegistry
     from visionops_assets.monitoring.stored_days import StoredDays
     from visionops_assets.project import Project
 
@@ -119,7 +119,7 @@ def why_not_looked_at(instance: "dg.DagsterInstance", project: str, day: date) -
     """What became of the run of a day of which there is no report; "" where there was none, or it went well."""
     import dagster as dg
 
-    from visionops_assets import run_tags
+    from visionops_assets.common import run_tags
     from visionops_assets.run_reason import run_outcome
 
     wanted = {run_tags.PROJECT: project, run_tags.DAY: day.isoformat()}

@@ -78,7 +78,7 @@ def live(
 
 def _tick(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> None:
     from visionops.tick import tick_production
-    from visionops_assets import run_tags
+    from visionops_assets.common import run_tags
 
     for found in tick_production(defs, instance, project):
         if found.outcome == run_tags.ERROR:
@@ -90,7 +90,7 @@ class Lines:
 
     def __init__(self, project: "Project") -> None:
         from visionops import services
-        from visionops.prediction_log import PredictionLog
+        from visionops.serving.prediction_log import PredictionLog
 
         self._project, self._cameras = project, Cameras()
         self._registry = services.registry()
@@ -129,7 +129,7 @@ def devices_of(project: "Project", day: date) -> set[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from resources.lakefs import MAIN
+    from resources.lakefs.client import MAIN
     from resources.lakefs_errors import LakeFSNotFound
     from visionops import services
     from visionops_assets.monitoring.inference_log import day_folder, production_repository

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from visionops_assets.dataset.manifest import Manifest
+    from visionops_assets.dataset.versions.manifest import Manifest
     from visionops_assets.project import Project
 
 _NAMES = (
@@ -25,7 +25,7 @@ def command(
     since the champion was trained.
     """
     from visionops import services
-    from visionops_assets.dataset.manifest_diff import diff_manifests
+    from visionops_assets.dataset.versions.manifest_diff import diff_manifests
 
     found = services.project(project)
     old, new = _manifest(found, before), _manifest(found, after)
@@ -36,7 +36,7 @@ def _manifest(project: "Project", text: str) -> "Manifest":
     """The manifest of what `text` names; MLflow is asked only where that may be a model."""
     from visionops import services
     from visionops.comparing.sides import Sides, is_model
-    from visionops_assets.dataset.version import UnknownVersion, manifest_at, named_commit
+    from visionops_assets.dataset.versions.dataset_version import UnknownVersion, manifest_at, named_commit
 
     lakefs, artifacts = services.lakefs(), services.artifacts()
     if not is_model(text):

@@ -39,7 +39,16 @@ def diagnose(within: float = WITHIN_SECONDS) -> Iterator[Row]:
     """Every row: first the machine and the project files, then, side by side, all that these lead to."""
     # A page that is waited for: MLflow's own patience would be twenty seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    from visionops.diagnosis import clock, databases, file_systems, machine, places, servers, settings, states
+    from visionops.diagnosis import (
+        clock,
+        databases,
+        file_systems,
+        installation,
+        places,
+        servers,
+        settings,
+        states,
+    )
     from visionops_assets.project import Projects
 
     projects = Projects(())
@@ -48,19 +57,19 @@ def diagnose(within: float = WITHIN_SECONDS) -> Iterator[Row]:
         nonlocal projects
         projects = found
 
-    yield from rows([*machine.checks(), machine.project_files(take), *settings.checks()], within)
+    yield from rows([*installation.checks(), installation.project_files(take), *settings.checks()], within)
     yield from rows(
         [
-            *machine.unusable_files(projects),
+            *installation.unusable_files(projects),
             *file_systems.checks(),
             *clock.checks(projects),
-            *machine.credentials(),
+            *installation.credentials(),
             *databases.checks(),
             *servers.checks(projects),
             *places.checks(projects),
             *states.checks(projects),
-            machine.revision(),
-            machine.definitions(),
+            installation.revision(),
+            installation.definitions(),
         ],
         within,
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from edge.decode import decode_whole
-from visionops_assets.dataset.pictures import (
+from edge.images.decode import decode_whole
+from visionops_assets.images.pictures import (
     Colour,
     Mark,
     encoded,

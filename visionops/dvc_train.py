@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import yaml
 
 from resources import home
-from visionops_assets.dataset.layout import BATCHES, is_annotations
+from visionops_assets.dataset.versions.layout import BATCHES, is_annotations
 
 if TYPE_CHECKING:
-    from visionops_assets.dataset.version import DatasetVersion
+    from visionops_assets.dataset.versions.dataset_version import DatasetVersion
     from visionops_assets.project import Project
 
 
@@ -99,13 +99,13 @@ def _version(folder: Path, project: "Project") -> "DatasetVersion":
 
     from resources.artifact_store import ArtifactStore
     from resources.lakefs_records import Commit
-    from visionops_assets.dataset.manifest import (
+    from visionops_assets.dataset.versions.dataset_version import DatasetVersion
+    from visionops_assets.dataset.versions.manifest import (
         AnnotationsFile,
         build_manifest,
         manifest_frame,
         read_manifest,
     )
-    from visionops_assets.dataset.version import DatasetVersion
 
     paths = sorted(
         path.relative_to(folder).as_posix() for path in (folder / BATCHES).glob("*/annotations/*.parquet")

@@ -12,7 +12,7 @@ from visionops import interruption
 if TYPE_CHECKING:
     from resources.artifact_store import ArtifactStore
     from resources.lakefs_records import Commit
-    from resources.model_registry import ModelRegistry
+    from resources.models.registry import ModelRegistry
     from visionops_assets.project import Project
 
 
@@ -31,12 +31,12 @@ def command(
     """
     interruption.keep("a new folder appears whole, and an earlier export is set right by the next one")
     from visionops import services
+    from visionops.dvc.exported_folder import ExportedVersion, write_folder
     from visionops.dvc_address import DVCError
-    from visionops.dvc_folder import ExportedVersion, write_folder
     from visionops.progress import progress_line
-    from visionops_assets.dataset.layout import is_annotations
-    from visionops_assets.dataset.manifest import manifest_frame, read_manifest
-    from visionops_assets.dataset.version import EmptyVersion, manifest_at, named_commit
+    from visionops_assets.dataset.versions.dataset_version import EmptyVersion, manifest_at, named_commit
+    from visionops_assets.dataset.versions.layout import is_annotations
+    from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
 
     if importlib.util.find_spec("dvc") is None:
         raise DVCError("--dvc needs DVC: run `pip install 'visionops[dvc]'`")
@@ -93,11 +93,11 @@ def _measured(
 ) -> dict[str, float]:
     """What is known of the model that VisionOps trained by the project's recipe, by the names that the stage uses."""
     from resources.model_records import PROVENANCE_ARTIFACT
+    from visionops_assets.common.tables import frame_from_parquet
     from visionops_assets.evaluation.address import read_address
     from visionops_assets.evaluation.metrics import accuracy
     from visionops_assets.evaluation.verdicts import predictions_path
     from visionops_assets.partitions import dataset_version
-    from visionops_assets.tables import frame_from_parquet
     from visionops_assets.training.challenge import training_identity
     from visionops_assets.training.provenance import Provenance
 

@@ -30,9 +30,9 @@ def command(
     """
     from visionops import services
     from visionops.progress import progress_line
-    from visionops_assets.dataset.findings import findings_in_words
-    from visionops_assets.dataset.layout import check_batch_name
+    from visionops_assets.common.findings import findings_in_words
     from visionops_assets.dataset.stored_findings import batch_findings
+    from visionops_assets.dataset.versions.layout import check_batch_name
 
     found, lakefs = services.project(project), services.lakefs()
     kept = batch_findings(lakefs, found, check_batch_name(batch))

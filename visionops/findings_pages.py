@@ -9,19 +9,19 @@ from typing import Any
 
 import pandas as pd
 
-from edge.decode import decode_whole
-from edge.image_header import UnreadableImage
-from resources.lakefs import LakeFSResource
+from edge.images.decode import decode_whole
+from edge.images.header import UnreadableImage
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.whole_outputs import whole_folder
-from visionops_assets.dataset.annotations import read_annotations
 from visionops_assets.dataset.findings_file import boxes_in_words
-from visionops_assets.dataset.layout import annotations_path, batch_of, is_image
-from visionops_assets.dataset.pictures import ANSWER, Mark, encoded, kind_of, marked
 from visionops_assets.dataset.stored_findings import BatchFindings
+from visionops_assets.dataset.versions.annotations import read_annotations
+from visionops_assets.dataset.versions.layout import annotations_path, batch_of, is_image
+from visionops_assets.images.pictures import ANSWER, Mark, encoded, kind_of, marked
+from visionops_assets.pages.html_page import to_html
+from visionops_assets.pages.page import Block, Card, Facts, Gallery, Link, Page, Paragraph, Table
 from visionops_assets.project import Project
-from visionops_assets.promotion.page import Block, Card, Facts, Gallery, Link, Page, Paragraph, Table
-from visionops_assets.promotion.report import to_html
 
 ON_A_PAGE = 100
 PICTURES = "pictures"

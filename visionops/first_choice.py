@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from visionops.first_recipe import first_recipe
-from visionops_assets.dataset.first_look import FirstLook
+from visionops_assets.config.gate_rules import GateRules
+from visionops_assets.config.recipe import Recipe
+from visionops_assets.dataset.importing.first_look import FirstLook
 from visionops_assets.dataset.shares import with_holdout
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.project import Splits
-from visionops_assets.training.recipe import Recipe
 
 _FEWEST = GateRules().min_holdout
 # Room for images that the audit takes out.

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from visionops_assets.dataset.first_look import BoxSides, FirstLook
-from visionops_assets.training.recipe import Recipe
+from visionops_assets.config.recipe import Recipe
+from visionops_assets.dataset.importing.first_look import BoxSides, FirstLook
 
 DETECTOR = "visionops_assets.training.detector.SmallDetector"
 

@@ -89,7 +89,7 @@ def _ends(repository: "Repository", project: str) -> tuple[dict[str, str], bool]
 
 
 def _page(project: "Project", rows: list[dict[str, Any]], waits: str | None, ends: Mapping[str, str]) -> Any:
-    from visionops_assets.promotion.page import Block, Page, Paragraph, Table
+    from visionops_assets.pages.page import Block, Page, Paragraph, Table
 
     columns = ("group", "version", "release", "serial", "devices", "says")
     shown = [

@@ -98,7 +98,7 @@ def _require_bare(source: Path, target: Path) -> None:
 
 def _arrived(target: Path) -> Path:
     """The home at its new place, whose addresses name it."""
-    from resources.model_connection import open_client
+    from resources.models.mlflow_client import open_client
 
     (target / _RECORD).unlink(missing_ok=True)
     if (target / "mlflow" / "mlflow.db").is_file():

@@ -49,7 +49,7 @@ def command(
     from visionops.findings import write_csv
     from visionops.progress import progress_line
     from visionops.sources import opened
-    from visionops_assets.dataset.findings import findings_in_words
+    from visionops_assets.common.findings import findings_in_words
     from visionops_assets.dataset.importing.reading import read_source
     from visionops_assets.dataset.publishing import LINES, BatchRefused, Publisher
     from visionops_assets.evaluation.opinion import champion_opinion
@@ -113,7 +113,7 @@ def told(
     **more: object,
 ) -> str:
     """What came of a batch, whole, as JSON; of what is refused `main` has nothing, hence no splits."""
-    from visionops_assets.dataset.findings import grouped
+    from visionops_assets.common.findings import grouped
     from visionops_assets.dataset.publishing import Published
 
     splits = {"splits": came.splits.as_dict()} if isinstance(came, Published) else {}

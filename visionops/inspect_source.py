@@ -10,8 +10,8 @@ from visionops import interruption, source_options
 if TYPE_CHECKING:
     import pandas as pd
 
+    from visionops_assets.dataset.batch_plan import BatchPlan
     from visionops_assets.dataset.importing.columns import Source
-    from visionops_assets.dataset.ingest import BatchPlan
 
 _LINES = 11
 _SHOWN = 6
@@ -42,10 +42,10 @@ def command(
     interruption.keep("nothing was made")
     from visionops.progress import progress_line
     from visionops.sources import opened
-    from visionops_assets.dataset.importing.classes import class_names
+    from visionops_assets.dataset.batch_plan import plan_batch
+    from visionops_assets.dataset.importing.class_names import class_names
     from visionops_assets.dataset.importing.reading import read_source
-    from visionops_assets.dataset.ingest import plan_batch
-    from visionops_assets.dataset.manifest import no_rows
+    from visionops_assets.dataset.versions.manifest import no_rows
     from visionops_assets.project import Splits
 
     stated = source_options.stated(
@@ -80,7 +80,7 @@ def command(
 
 
 def _in_words(source: str, found: "Source", plan: "BatchPlan") -> str:
-    from visionops_assets.dataset.findings import findings_in_words
+    from visionops_assets.common.findings import findings_in_words
 
     recognised = found.recognised
     lines = [f"{source}: {recognised.format}, since {recognised.reason}"]
@@ -99,7 +99,7 @@ def _in_words(source: str, found: "Source", plan: "BatchPlan") -> str:
 
 
 def _told(source: str, found: "Source", plan: "BatchPlan") -> dict[str, Any]:
-    from visionops_assets.dataset.findings import grouped
+    from visionops_assets.common.findings import grouped
 
     return {
         "source": source,
@@ -122,7 +122,7 @@ def _told(source: str, found: "Source", plan: "BatchPlan") -> dict[str, Any]:
 
 def _of_source(plan: "BatchPlan") -> "pd.DataFrame":
     """The findings with images named as in the source, where there is no batch yet."""
-    from visionops_assets.dataset.layout import images_prefix
+    from visionops_assets.dataset.versions.layout import images_prefix
 
     prefix = images_prefix(plan.batch)
     texts = ("image", "what", "why")
@@ -154,7 +154,7 @@ def _classes(plan: "BatchPlan") -> tuple[dict[str, int], int | None]:
 
 
 def _splits(found: "Source") -> dict[str, int]:
-    from visionops_assets.dataset.annotations import SPLITS
+    from visionops_assets.dataset.versions.annotations import SPLITS
 
     counts = {name: int((found.images.split == number).sum()) for number, name in enumerate(SPLITS)}
     counts["by lot"] = int((found.images.split == -1).sum())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from visionops.serving.server import Access
+    from visionops.serving.prediction_server import Access
 
 AllowHost = Annotated[
     list[str] | None,
@@ -26,6 +26,6 @@ def access_of(
     token: str, allow_host: list[str] | None, tls_cert: Path | None, tls_key: Path | None
 ) -> "Access":
     """Who may ask a server; `token` names the variable that may hold its token."""
-    from visionops.serving.server import Access
+    from visionops.serving.prediction_server import Access
 
     return Access(token=os.environ.get(token, ""), hosts=allow_host or [], certificate=tls_cert, key=tls_key)

@@ -32,7 +32,7 @@ def command(
     from visionops.exporter.app import metrics_app
     from visionops.exporter.collector import Exporter
     from visionops.exporter.readings import readings
-    from visionops.serving.server import PredictionServer
+    from visionops.serving.prediction_server import PredictionServer
     from webserver.limits import ServerLimits
 
     log_to_stderr()

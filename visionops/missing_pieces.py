@@ -9,7 +9,7 @@ from itertools import islice
 
 from resources.artifact_store import ArtifactStore
 from resources.databases import DatabaseError
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSNotFound
 from resources.machine_errors import in_words
 from resources.model_errors import ArtifactMissing, RunNotFound
@@ -19,11 +19,11 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
     ModelVersion,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from visionops_assets.addresses import asset_folder
-from visionops_assets.dataset.layout import BATCHES, is_image
-from visionops_assets.evaluation.shipped import how_back
-from visionops_assets.history import production
+from visionops_assets.champions.history import production
+from visionops_assets.dataset.versions.layout import BATCHES, is_image
+from visionops_assets.inference.shipped_model import how_back
 from visionops_assets.partitions import commit_prefix
 from visionops_assets.project import Project
 
@@ -44,7 +44,7 @@ def state_of(project: Project, registry: ModelRegistry, *, data: bool = True) ->
     Raises what MLflow raises where it does not answer.
     """
     from visionops import services
-    from visionops_assets.disagreements import disagreements, unfinished
+    from visionops_assets.champions.disagreements import disagreements, unfinished
 
     told = disagreements(registry, project.project)
     found = [each for each in told if each.wrong] + unfinished(registry, project.project)

@@ -12,7 +12,7 @@ from visionops import interruption
 
 if TYPE_CHECKING:
     from visionops.drawing import Drawings
-    from visionops.prediction_log import PredictionLog
+    from visionops.serving.prediction_log import PredictionLog
     from visionops_assets.dataset.importing.source_files import SourceFile
     from visionops_assets.monitoring.prediction import RunningModel
 
@@ -51,7 +51,7 @@ def command(
     from resources.whole_outputs import whole_folder
     from visionops import services
     from visionops.drawing import Drawings, in_words
-    from visionops.prediction_log import PredictionLog, this_machine
+    from visionops.serving.prediction_log import PredictionLog, this_machine
     from visionops_assets.monitoring.prediction import open_version, running_version
 
     found, registry = services.project(project), services.registry()
@@ -125,7 +125,7 @@ def _batch(
 ) -> list[dict[str, Any]]:
     from datetime import UTC, datetime
 
-    from visionops.prediction_log import FLUSH_ROWS
+    from visionops.serving.prediction_log import FLUSH_ROWS
     from visionops_assets.dataset.importing.source import SourceError
     from visionops_assets.monitoring.prediction import Picture, answer, meant, pictures
 
@@ -168,7 +168,7 @@ def _files(images: Sequence[Path]) -> "tuple[list[SourceFile], list[Path]]":
 
     Raises FileNotFoundError for one that is not there, or a folder without images.
     """
-    from visionops_assets.dataset.importing.listing import is_image_name, list_files
+    from visionops_assets.dataset.importing.file_listing import is_image_name, list_files
     from visionops_assets.dataset.importing.source_files import SourceFile
 
     meant: list[SourceFile] = []

@@ -29,14 +29,14 @@ def write_preview(source: "Source", folder: Path) -> None:
     """
     import numpy as np
 
-    from edge.decode import decode_whole
-    from edge.decode_pool import probe
-    from edge.image_header import UnreadableImage
+    from edge.images.decode import decode_whole
+    from edge.images.decode_pool import probe
+    from edge.images.header import UnreadableImage
     from resources.whole_outputs import whole_folder
     from visionops.drawing import PALETTE
-    from visionops_assets.dataset.findings import sides_of
-    from visionops_assets.dataset.importing.frames import settled
-    from visionops_assets.dataset.pictures import Captioned, Mark, contact_sheet, marked
+    from visionops_assets.common.findings import sides_of
+    from visionops_assets.dataset.importing.box_coordinates import settled
+    from visionops_assets.images.pictures import Captioned, Mark, contact_sheet, marked
 
     annotated = np.flatnonzero(source.images.annotated)
     chosen = source.images.take(

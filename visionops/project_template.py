@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 
 from visionops.first_choice import FirstChoice
-from visionops_assets.dataset.first_look import FirstLook
+from visionops_assets.dataset.importing.first_look import FirstLook
 
 _EXPLAINED = ("input", "epochs", "threads", "augmentations", "floor")
 _TEMPLATE = """\

@@ -49,7 +49,7 @@ def command(
         raise typer.BadParameter("belongs to --group", param_hint="--version")
     from visionops import services
     from visionops.decisions import carry_out, named_or_newest
-    from visionops_assets.promotion import answers
+    from visionops_assets.evaluation import approvals
     from visionops_assets.refusals import ReasonMissing
 
     if not override:
@@ -60,7 +60,7 @@ def command(
     actor, registry = services.actor(), services.registry()
     services.project(project)
     decision = named_or_newest(registry, project, verdict)
-    answers.override(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
+    approvals.override(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
     import definitions
 
     with services.dagster() as instance:

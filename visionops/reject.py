@@ -19,12 +19,14 @@ def command(
     """Keep a PASS from going to production, whatever the numbers say. Who rejects is VISIONOPS_ACTOR."""
     from visionops import services
     from visionops.decisions import named_or_only
-    from visionops_assets.promotion import answers
+    from visionops_assets.evaluation import approvals
 
     actor, registry = services.actor(), services.registry()
     services.project(project)
     decision = named_or_only(registry, project, verdict)
-    answer = answers.reject(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
+    answer = approvals.reject(
+        registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why
+    )
     if as_json:
         typer.echo(json.dumps(answer.model_dump(mode="json"), indent=1))
     else:

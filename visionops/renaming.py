@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.nearest import there_are
 from resources.whole_outputs import whole_file
-from visionops_assets import run_tags
-from visionops_assets.history import production, read_history
+from visionops_assets.champions.history import production, read_history
+from visionops_assets.common import run_tags
 from visionops_assets.monitoring.inference_log import belongs_to, production_repository
 from visionops_assets.project import Projects
 

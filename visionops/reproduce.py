@@ -51,7 +51,7 @@ def command(
     from visionops import services
     from visionops.progress import shown_line
     from visionops.run_progress import PHASES, Follower
-    from visionops_assets.progress import watched
+    from visionops_assets.common.progress import watched
     from visionops_assets.reproduction.reproduce import reproduce
 
     if register and inputs_only:

@@ -11,7 +11,7 @@ from resources.model_records import EVERYWHERE, group_option
 from visionops import interruption
 
 if TYPE_CHECKING:
-    from resources.model_registry import ModelRegistry
+    from resources.models.registry import ModelRegistry
     from visionops_assets.promotion.change import Change
 
 # What `--to` names where no version is to run.
@@ -112,7 +112,7 @@ def _take_along(
     now. Of a command that was killed the same again finds those that are left."""
     from resources import home
     from resources.model_records import alias_of
-    from visionops_assets.history import read_history
+    from visionops_assets.champions.history import read_history
     from visionops_assets.project import load_projects
     from visionops_assets.promotion.rollback import rollback
 
@@ -149,7 +149,7 @@ def _left_by_a_killed_one(
     """The version that this very command got away from when it was killed before it told Dagster: typed again, it is
     not to go back twice. None where Dagster was told, or cannot say."""
     from visionops import services
-    from visionops_assets.history import production, read_history
+    from visionops_assets.champions.history import production, read_history
 
     model = registry.models.get(project)
     made = production(model, group).since

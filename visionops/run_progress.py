@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from visionops.progress import Doing, shown_line
-from visionops_assets.progress import watched
+from visionops_assets.common.progress import watched
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from resources import home
 from visionops import interruption
 from visionops.run_progress import progress_of
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -47,10 +47,10 @@ def command(
     interruption.keep("what was answered is logged")
     from resources.escaping import log_to_stderr
     from visionops import services
-    from visionops.prediction_log import BackgroundLog, PredictionLog, this_machine
     from visionops.serving.app import PredictionApp
     from visionops.serving.current import CurrentModel
-    from visionops.serving.server import PredictionServer
+    from visionops.serving.prediction_log import BackgroundLog, PredictionLog, this_machine
+    from visionops.serving.prediction_server import PredictionServer
 
     log_to_stderr()
     logging.getLogger("visionops").setLevel(logging.INFO)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from resources import home
 from resources.artifact_store import ArtifactStore
 from resources.databases import DatabaseError, check_database
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
 from resources.nearest import nearest, there_are
 from resources.spool import Spool
 from visionops.bootstrap import POSTGRES
@@ -126,7 +126,7 @@ def check_group(registry: ModelRegistry, project: str, group: str) -> str | None
     Any group without one runs that of `all`, and one that was misspelt would do so silently: raises `UnknownGroup`
     for a name that is nearly one of those that have, unless numbers alone tell the two apart.
     """
-    from visionops_assets.history import groups
+    from visionops_assets.champions.history import groups
 
     known = groups(registry.models.get(project))
     if group in known:
@@ -140,7 +140,7 @@ def check_new_group(found: Project, registry: ModelRegistry, group: str, also: S
 
     Unless numbers alone tell the two apart. `also` are those of a repository.
     """
-    from visionops_assets.history import groups
+    from visionops_assets.champions.history import groups
 
     known = sorted({*groups(registry.models.get(found.project)), *found.delivery.groups, *also})
     if group not in known:

@@ -68,7 +68,7 @@ def stated(
     holdout: float | None = None,
 ) -> "Stated":
     """What the options say. Raises ValueError naming the one that cannot be."""
-    from visionops_assets.dataset.importing.classes import renames
+    from visionops_assets.dataset.importing.class_names import renames
     from visionops_assets.dataset.importing.options import BOX_ORDERS, UNLABELLED, Stated
 
     if boxes is not None and boxes not in BOX_ORDERS:

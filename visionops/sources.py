@@ -28,8 +28,8 @@ def opened(source: str, progress: Callable[[str, int, int], None]) -> Iterator[O
     """
     if source.startswith("dvc://"):
         from resources import home
+        from visionops.dvc.source import copied
         from visionops.dvc_address import parse
-        from visionops.dvc_source import copied
 
         staging = home.cache() / "dvc"
         with copied(parse(source), staging, lambda done, of: progress("copied", done, of)) as copy:

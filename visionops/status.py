@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from resources.model_registry import ModelRegistry
+    from resources.models.registry import ModelRegistry
     from visionops_assets.project import Project
 
 # As far back as `labels export` looks.
@@ -26,8 +26,8 @@ def command(
     from visionops.renaming import left_behind
     from visionops_assets.monitoring.acting.actions import read_actions
     from visionops_assets.monitoring.acting.status import actions_blocks, actions_json
+    from visionops_assets.pages.page import Page
     from visionops_assets.project import load_projects
-    from visionops_assets.promotion.page import Page
     from visionops_assets.promotion.status import status
 
     found, registry = services.project(project), services.registry()

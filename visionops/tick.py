@@ -152,7 +152,7 @@ def have_tried_again(instance: "dg.DagsterInstance", project: "Project") -> None
     """Let the runs of a project that ended with an error, or were cancelled, no longer count as attempts."""
     import dagster as dg
 
-    from visionops_assets import run_tags
+    from visionops_assets.common import run_tags
     from visionops_assets.run_reason import is_attempt, run_outcome
 
     stopped = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -168,7 +168,7 @@ def alone(instance: "dg.DagsterInstance", project: "Project", wait: bool) -> "It
 
     Two that look at once would both see that nothing runs yet, and both start it.
     """
-    from resources.model_lock import LockHeld, held_file
+    from resources.models.lock import LockHeld, held_file
 
     with ExitStack() as held:
         other = None
@@ -253,7 +253,7 @@ def _tick_sensor(
     from dagster._core.utils import make_new_run_id
 
     from sensors.owned_sensor import what_is_wrong
-    from visionops_assets import run_tags
+    from visionops_assets.common import run_tags
 
     started = time.perf_counter()
     sensor, job = f"{project.project}_{name}", f"{project.project}_{job}"
@@ -290,7 +290,7 @@ def _run(
 ) -> Tick:
     import dagster as dg
 
-    from visionops_assets import run_tags
+    from visionops_assets.common import run_tags
     from visionops_assets.run_reason import note_outcome, run_reason
 
     started = time.perf_counter()

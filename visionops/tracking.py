@@ -38,7 +38,7 @@ def start(
     from visionops import bootstrap, services
 
     bootstrap.prepare()
-    from visionops_assets.dataset.version import named_version
+    from visionops_assets.dataset.versions.dataset_version import named_version
     from visionops_assets.experiments.open_script import open_script_run
 
     found, lakefs = services.project(project), services.lakefs()

@@ -10,9 +10,9 @@ import typer
 from visionops import interruption
 
 if TYPE_CHECKING:
+    from visionops_assets.config.recipe import Recipe
     from visionops_assets.experiments.experiment import Attempt, Trained
     from visionops_assets.experiments.sweep import Sweep
-    from visionops_assets.training.recipe import Recipe
 
 
 def command(
@@ -46,10 +46,10 @@ def command(
     from visionops import services
     from visionops.progress import Doing, shown_line
     from visionops.run_progress import PHASES, Follower
-    from visionops_assets.dataset.version import named_version
+    from visionops_assets.common.progress import watched
+    from visionops_assets.dataset.versions.dataset_version import named_version
     from visionops_assets.experiments.experiment import Hearing, best_of, train_all
     from visionops_assets.experiments.sweep import load_sweep
-    from visionops_assets.progress import watched
 
     found = services.project(project)
     declared = load_sweep(sweep) if sweep is not None else None

@@ -27,10 +27,10 @@ def command(
 
     from visionops import services
     from visionops.progress import progress_line
-    from visionops_assets.dataset.findings import findings_in_words
-    from visionops_assets.dataset.manifest import manifest_frame, read_manifest
+    from visionops_assets.common.findings import findings_in_words
     from visionops_assets.dataset.verify import sample_of, verify_images
-    from visionops_assets.dataset.version import EmptyVersion, manifest_at, named_commit
+    from visionops_assets.dataset.versions.dataset_version import EmptyVersion, manifest_at, named_commit
+    from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
 
     found, lakefs, artifacts = services.project(project), services.lakefs(), services.artifacts()
     commit = named_commit(lakefs, found, version).id

@@ -38,7 +38,7 @@ def serve(
     from visionops.receiver.events import Guard
     from visionops.receiver.loading import CodeLocation, warm_up
     from visionops.receiver.looking import Looking, launch_through
-    from visionops.serving.server import Access, PredictionServer
+    from visionops.serving.prediction_server import Access, PredictionServer
     from webserver.guard import ANY_HOST
     from webserver.limits import ServerLimits
 

@@ -67,7 +67,7 @@ def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Compar
     from visionops.run_progress import shown_progress
     from visionops.runs import run_job
     from visionops_assets.dataset.commits import tags_of_version
-    from visionops_assets.dataset.version import named_version
+    from visionops_assets.dataset.versions.dataset_version import named_version
     from visionops_assets.project import find_project
 
     project = find_project(definitions.projects, name)

@@ -22,10 +22,10 @@ def command(
     """Say why this model: its verdict, the images won and lost, what it was trained on, what changed against the one
     before."""
     from visionops import services
+    from visionops_assets.pages.html_page import write_html
+    from visionops_assets.pages.page import Page
     from visionops_assets.promotion.explain import why
-    from visionops_assets.promotion.page import Page
     from visionops_assets.promotion.production_report import links_to
-    from visionops_assets.promotion.report import write_html
     from visionops_assets.promotion.turned_page import images_at, listed, of_evidence, pictured
 
     found = services.project(project)

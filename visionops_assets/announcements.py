@@ -7,7 +7,7 @@ from typing import Any
 from resources.escaping import LONGEST_NAME, message, one_line
 from resources.model_records import EVERYWHERE
 from resources.webhooks import Channel
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.monitoring.acting.actions import Action
 
 REASON_LENGTH = 1000

@@ -72,7 +72,7 @@ def keep_day(
     metadata: Mapping[str, Any],
 ) -> None:
     """Store a day's table where the IO manager reads it, and show the metadata on that day."""
-    from visionops_assets.tables import write_table
+    from visionops_assets.common.tables import write_table
 
     artifacts.write_json(addresses.asset_key(project.project, asset, day), write_table(artifacts, table))
     context.add_asset_metadata(dict(metadata), partition_key=day)

@@ -12,8 +12,8 @@ from resources.lakefs_errors import LakeFSAway, LakeFSUnavailable
 from resources.machine_errors import in_words, machine_error
 from resources.masking import without_secrets
 from resources.model_errors import RegistryUnavailable
-from resources.model_lock import PromotionLocked
-from visionops_assets import run_tags
+from resources.models.lock import PromotionLocked
+from visionops_assets.common import run_tags
 from visionops_assets.run_process import note_process
 
 MAX_RETRIES = 2

@@ -12,7 +12,6 @@ from visionops_assets.delivery.assets import deliver_job, edge_bundle_asset
 from visionops_assets.evaluation.assets import evaluation_asset
 from visionops_assets.evaluation.checks import evaluation_checks
 from visionops_assets.job_options import job_options
-from visionops_assets.monitoring.acting.assets import response_asset
 from visionops_assets.monitoring.assets import (
     drift_report_asset,
     features_asset,
@@ -20,6 +19,7 @@ from visionops_assets.monitoring.assets import (
     labels_wanted_asset,
     performance_asset,
 )
+from visionops_assets.monitoring.response.assets import response_asset
 from visionops_assets.project import Neighbours, Project
 from visionops_assets.promotion.assets import champion_asset, in_production_asset
 from visionops_assets.promotion.jobs import promote_job, rollback_job
@@ -30,8 +30,8 @@ from visionops_assets.training.checks import challenger_checks
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-    from resources.model_registry import ModelRegistry
-    from visionops_assets.dataset.suspects import Opinion
+    from resources.models.registry import ModelRegistry
+    from visionops_assets.dataset.suspect_labels import Opinion
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,13 @@ class _Tables(_Addresses):
     def dump_to_path(
         self, context: dg.OutputContext, obj: "pd.DataFrame | pa.Table | dict[str, Any]", path: "UPath"
     ) -> None:
-        from visionops_assets.tables import write_table
+        from visionops_assets.common.tables import write_table
 
         listing = obj if isinstance(obj, dict) else write_table(self._store, obj)
         self._store.write_json(self._key(path), listing)
 
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> "pd.DataFrame":
-        from visionops_assets.tables import read_table
+        from visionops_assets.common.tables import read_table
 
         listing = self._content(path)
         try:

@@ -12,7 +12,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.base import Executor
 from dagster._core.executor.in_process import InProcessExecutor
 
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.project import Project
 from visionops_assets.run_reason import in_words, run_reason
 

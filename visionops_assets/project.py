@@ -21,12 +21,12 @@ from pydantic import (
 )
 
 from resources.nearest import meant_field, there_are
+from visionops_assets.config.device_group_rules import DeliveryRules
+from visionops_assets.config.gate_rules import GateRules
+from visionops_assets.config.recipe import Recipe
 from visionops_assets.dataset.rules import AuditRules, DropRules
-from visionops_assets.delivery.rules import DeliveryRules
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.rules import ProductionRules
-from visionops_assets.training.recipe import Recipe
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]

@@ -1,4 +1,4 @@
-"""What promotion needs of the model registry; `resources.model_registry.ModelRegistry` has it."""
+"""What promotion needs of the model registry; `resources.models.registry.ModelRegistry` has it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

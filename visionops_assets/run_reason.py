@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from visionops_assets import run_tags
 from visionops_assets.asset_options import EDGE_BUNDLE, IN_PRODUCTION, INCOMING_BATCH, SAID
+from visionops_assets.common import run_tags
 from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
 
 # As Dagster tags a failed run whose process got a signal that nobody sent through Dagster.

@@ -1,1 +1,3 @@
-"""How every server of ours meets its clients: the runner, and limits that nobody exceeds. Imports nothing of ours."""
+"""How every server of ours meets its clients: the runner, who may ask, and limits that nobody exceeds. Imports
+nothing of ours.
+"""

@@ -10,19 +10,11 @@ from types import ModuleType
 
 from lakefs_local.catalog import errors
 from lakefs_local.credentials import Authenticator
+from lakefs_local.http import object_routes
 from lakefs_local.http.call import Call, Disconnected, Message, Receive, Refusal, Reply, Send, reply_json
 from lakefs_local.http.operations import operations
 from lakefs_local.http.router import Router
-from lakefs_local.http.routes import (
-    actions,
-    branches,
-    changes,
-    imports,
-    many_objects,
-    objects,
-    repositories,
-    service,
-)
+from lakefs_local.http.routes import actions, branches, changes, imports, many_objects, repositories, service
 from lakefs_local.http.server import Server
 from lakefs_local.metrics import AccessLog
 from lakefs_local.pages import routes as pages
@@ -33,7 +25,7 @@ Handler = Callable[[Server, Call], Awaitable[Reply]]
 
 API = "/api/v1"
 _PUBLIC = {"health_check", "get_setup_state", "setup", "get_auth_capabilities"} | pages.PUBLIC
-_ROUTES: list[ModuleType] = [service, repositories, branches, changes, objects, imports, actions]
+_ROUTES: list[ModuleType] = [service, repositories, branches, changes, object_routes, imports, actions]
 _STATUS: dict[type[errors.CatalogError], int] = {
     errors.NotFound: 404,
     errors.Invalid: 400,

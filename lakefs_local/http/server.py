@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from lakefs_local.hooks.guarded import Guarded
 from lakefs_local.http.render import ObjectRenderer
-from lakefs_local.imports.job import Imports
+from lakefs_local.import_job import Imports
 from lakefs_local.metrics import Metrics
 from lakefs_local.storage.database import Session
 from lakefs_local.store import Store

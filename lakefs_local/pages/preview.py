@@ -9,7 +9,7 @@ from urllib.parse import quote
 from lakefs_local.catalog import objects, repositories
 from lakefs_local.http import parameters
 from lakefs_local.http.call import Call, Refusal, Reply
-from lakefs_local.http.routes.objects import get_object
+from lakefs_local.http.object_routes import get_object
 from lakefs_local.http.server import Server
 from lakefs_local.pages.render import HEADERS
 from lakefs_local.storage import records

@@ -33,8 +33,8 @@ from visionops.receiver.action import action, install
 from visionops.receiver.app import SensorNotTicked, receiver_app
 from visionops.receiver.events import Event, Guard, Refused
 from visionops.receiver.looking import Job, Looking, launch_through
-from visionops.serving.server import in_thread
-from visionops_assets import run_tags
+from visionops.serving.prediction_server import in_thread
+from visionops_assets.common import run_tags
 
 TOKEN = "a-secret-of-this-test-9f2c"
 GENUINE = f"Bearer {TOKEN}"

@@ -38,7 +38,7 @@ class Desk:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """What a command prints; it must end with the exit code, that of success where none is given."""
-        from visionops.command_line import app
+        from visionops.cli.command_line import app
 
         # Each command is a process of its own: it loads the code location as the project files are now.
         sys.modules.pop("definitions", None)

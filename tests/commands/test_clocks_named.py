@@ -18,7 +18,7 @@ from visionops import clocks
 from visionops.diagnosis import clock
 from visionops.diagnosis.checking import Row, rows
 from visionops.exporter.readings import clock_samples
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def test_doctor_names_a_clock_that_is_off(
 
 
 def test_tick_names_it_and_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch):
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     with serving(timedelta(seconds=-90)) as address:
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)

@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from tests.dataset.as_people_have_it import Files, coco
 from tests.world import shapes_project
-from visionops_assets.dataset.annotations import read_annotations, write_annotations
-from visionops_assets.dataset.layout import annotations_path
 from visionops_assets.dataset.publishing import BatchRefused
 from visionops_assets.dataset.retraction import RetractionRefused
-from visionops_assets.dataset.version import EmptyVersion, read_version
+from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
+from visionops_assets.dataset.versions.dataset_version import EmptyVersion, read_version
+from visionops_assets.dataset.versions.layout import annotations_path
 from visionops_assets.refusals import ReasonMissing
 
 
@@ -125,7 +125,7 @@ def test_verify_of_nothing_is_no_success(desk: Desk):
 
 def failing(desk: Desk, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a command that fails."""
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     return result.exit_code, result.stdout

@@ -21,7 +21,7 @@ from visionops import rollback as rollback_command
 from visionops import services
 from visionops.edge_repository import repository_of
 from visionops.services import UnknownGroup
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.following import Shipping
 from visionops_assets.delivery.repository import Repository

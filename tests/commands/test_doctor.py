@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from tests import processes, s3
 from tests.world import shapes_project
-from visionops.diagnosis import machine
+from visionops.diagnosis import installation
 
 
 def doctor(desk: Desk, *options: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """Exit code, and the rows by subject."""
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     result = CliRunner().invoke(app, ["doctor", "--json", *options], catch_exceptions=False)
     return result.exit_code, {line["subject"]: line for line in json.loads(result.stdout)}
@@ -67,10 +67,10 @@ def test_project_files_that_init_would_make_are_no_fault(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("VISIONOPS_PROJECTS", str(tmp_path / "not yet"))
-    told = machine._projects(lambda _: None)
+    told = installation._projects(lambda _: None)
     assert told.state == "warning" and "visionops init" in told.fix
     (tmp_path / "not yet").touch()
-    assert machine._projects(lambda _: None).state == "broken"
+    assert installation._projects(lambda _: None).state == "broken"
 
 
 def test_each_service_that_does_not_answer_is_broken_and_the_rest_is_checked(
@@ -188,10 +188,10 @@ def test_packages_that_are_not_what_is_asked_for_are_broken_with_one_command(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(
-        "visionops.diagnosis.machine.metadata.requires",
+        "visionops.diagnosis.installation.metadata.requires",
         lambda name: ["pandas<1", "no-such-package-anywhere>=1", 'pytest<1; extra == "dev"'],
     )
-    found = machine.packages()
+    found = installation.packages()
     assert found.state == "broken"
     assert "no-such-package-anywhere is not installed" in found.what and "pandas" in found.what
     assert found.fix.endswith("'pandas<1' 'no-such-package-anywhere>=1'")
@@ -200,16 +200,16 @@ def test_packages_that_are_not_what_is_asked_for_are_broken_with_one_command(
 
 def test_a_setting_asks_for_what_it_needs_besides(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "visionops.diagnosis.machine.metadata.requires",
+        "visionops.diagnosis.installation.metadata.requires",
         lambda name: ['no-such-driver-anywhere>=1; extra == "postgres"'],
     )
     monkeypatch.delenv("VISIONOPS_LOCK_URL", raising=False)
     monkeypatch.delenv("DAGSTER_POSTGRES_URL", raising=False)
-    assert machine.packages().state == "ok"
+    assert installation.packages().state == "ok"
     monkeypatch.setenv("VISIONOPS_LOCK_URL", "postgresql://db/x")
-    assert "no-such-driver-anywhere is not installed" in machine.packages().what
+    assert "no-such-driver-anywhere is not installed" in installation.packages().what
 
 
 def test_a_python_that_is_too_old_is_broken(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("platform.python_version", lambda: "3.9.2")
-    assert machine.python().state == "broken"
+    assert installation.python().state == "broken"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from resources.machine_errors import in_words
 from tests.world import write_batch
-from visionops.command_line import app
+from visionops.cli.command_line import app
 
 NOBODY = "http://127.0.0.1:9"
 # What is a mistake of ours, whatever the situation.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from visionops.first_choice import FirstChoice, first_choice
 from visionops.first_recipe import CLASSIFYING, DETECTING
 from visionops.project_template import project_file
-from visionops_assets.dataset.first_look import BoxSides, FirstLook
+from visionops_assets.dataset.importing.first_look import BoxSides, FirstLook
 from visionops_assets.project import Project, load_project
 
 # Height and width, up to eight times as long as high or the other way round.

@@ -113,7 +113,7 @@ def fails(desk: Desk, *arguments: str) -> str:
     """What a command says that cannot do what it was asked: one line."""
     from typer.testing import CliRunner
 
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code != 0, result.output
@@ -277,7 +277,7 @@ def test_a_refresh_that_comes_too_late_for_an_offline_role_fails(
 ) -> None:
     from typer.testing import CliRunner
 
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     desk = desk_of_promoted
     desk.run("fleet", "keys", "init", "shapes")

@@ -13,13 +13,13 @@ from desk import Desk, ways_back
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from resources import model_artifacts
 from resources.model_records import ONNX_ARTIFACT, TAG_VERDICT, alias_of
-from resources.model_runs import Runs
+from resources.models import artifacts
+from resources.models.training_runs import Runs
 from tests.world import copy_registry, write_batch
 from visionops import services
 from visionops.doctor import diagnose
-from visionops_assets.history import production
+from visionops_assets.champions.history import production
 from visionops_assets.monitoring.prediction import NothingInProduction
 from visionops_assets.refusals import ChampionUnclear
 
@@ -52,13 +52,13 @@ def emptied(desk: Desk, template: Path) -> None:
         shutil.rmtree(run)
     # Into the same file: connections of this process stay, where each command would have its own.
     copy_registry(template, desk.world.root / "mlflow")
-    model_artifacts._run.cache_clear()
+    artifacts._run.cache_clear()
 
 
 def database_lost(desk: Desk, template: Path) -> None:
     """MLflow's database was deleted and made anew by the next command; the files of its runs are still there."""
     copy_registry(template, desk.world.root / "mlflow")
-    model_artifacts._run.cache_clear()
+    artifacts._run.cache_clear()
 
 
 def moved(desk: Desk, version: int) -> None:
@@ -66,7 +66,7 @@ def moved(desk: Desk, version: int) -> None:
 
 
 def tick(desk: Desk) -> tuple[int, str]:
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     sys.modules.pop("definitions", None)
     result = CliRunner().invoke(app, ["tick", "shapes", "--quiet"], catch_exceptions=False)
@@ -313,7 +313,7 @@ def test_a_run_that_was_purged_is_recorded_again_from_its_files_after_a_kill_too
         for table in ("tags", "params", "metrics", "latest_metrics"):
             database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run,))
         database.execute("DELETE FROM runs WHERE run_uuid = ?", (run,))
-    model_artifacts._run.cache_clear()
+    artifacts._run.cache_clear()
     (wrong,) = desk.json("status", "shapes")["wrong"]
     command = ways_back(wrong)[0]
     assert command[:4] == ["rollback", "shapes", "--to", "1"]

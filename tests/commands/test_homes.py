@@ -15,7 +15,7 @@ from desk import Desk
 from lakefs_local import discovery
 from resources.machine_errors import in_words
 from resources.model_addresses import ADDRESSES
-from resources.model_connection import open_client
+from resources.models.mlflow_client import open_client
 from tests.world import write_batch
 from visionops import bootstrap
 from visionops.home import HomeNotMoved, move_home

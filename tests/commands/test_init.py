@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from resources.drop_errors import DropRefused
 from tests.world import write_batch
-from visionops.init import ProjectExists
+from visionops.cli.init import ProjectExists
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.publishing import BatchRefused
 from visionops_assets.project import load_project
@@ -75,10 +75,10 @@ def test_without_a_terminal_it_names_the_flags_it_needs(desk: Desk, tmp_path: Pa
 def test_at_a_terminal_it_asks_what_it_cannot_know(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     source = folder_per_class(tmp_path)
-    monkeypatch.setattr("visionops.init._at_a_terminal", lambda: True)
+    monkeypatch.setattr("visionops.cli.init._at_a_terminal", lambda: True)
     told = CliRunner().invoke(
         app,
         ["init", "forms", "--from", str(source), "--floor", "0.6", "--no-run"],

@@ -8,7 +8,7 @@ import yaml
 from desk import Desk
 
 from tests.detection.boxes_on_disk import WRITERS, rectangles
-from visionops.demo_parts import BATCHES, draw_batch
+from visionops.demo.parts import BATCHES, draw_batch
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.project import load_project
 

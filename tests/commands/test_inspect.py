@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.dataset.as_people_have_it import Files, check_said, coco
 from tests.dataset.test_malformed_sources import CASES, THEIRS, broken, lay_out, some, source_of
-from visionops.command_line import app
+from visionops.cli.command_line import app
 
 BOXES = [(n, 1 + n % 2, [2, 3, 10, 8]) for n in range(6)]
 

@@ -9,7 +9,7 @@ from desk import Desk
 from mlflow import MlflowClient
 
 from edge.model import ModelFileError
-from resources import model_artifacts
+from resources.models import artifacts
 from tests.world import write_batch
 from visionops.doctor import diagnose
 
@@ -35,7 +35,7 @@ def collected(desk: Desk) -> None:
     client.delete_run(run)
     client._tracking_client.store._hard_delete_run(run)
     # Each command is a process of its own, which has read no address yet.
-    model_artifacts._run.cache_clear()
+    artifacts._run.cache_clear()
 
 
 @pytest.mark.parametrize("gone", [without_file, altered, collected])

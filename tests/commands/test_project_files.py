@@ -14,7 +14,7 @@ from visionops_assets.project import ProjectError, load_projects
 
 
 def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> None:
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     folder = desk.world.root / "projects"
     bad = folder / "signs.yaml"

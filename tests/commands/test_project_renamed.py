@@ -6,14 +6,14 @@ import pytest
 from desk import Desk
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
-from resources.model_memory import ModelMemory
-from resources.model_registry import ModelRegistry
+from resources.lakefs.client import LakeFSResource
+from resources.models.memory import ModelMemory
+from resources.models.registry import ModelRegistry
 from tests.world import write_batch
 from visionops import renaming
 from visionops.doctor import diagnose
 from visionops.renaming import RenameRefused
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 
 
 class Killed(BaseException):

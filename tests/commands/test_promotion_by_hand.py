@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 from desk import Desk, ways_back
 
-from resources.model_versions import Models
-from visionops_assets import run_tags
+from resources.models.model_versions import Models
+from visionops_assets.common import run_tags
 from visionops_assets.refusals import (
     OnHold,
     PromotionRefused,

@@ -8,7 +8,7 @@ import pytest
 from desk import Desk
 from typer.testing import CliRunner
 
-from visionops.diagnosis import machine
+from visionops.diagnosis import installation
 from visionops.diagnosis.checking import rows
 from visionops_assets.training import code_digest
 from visionops_assets.training.code_digest import why_no_revision
@@ -60,11 +60,11 @@ def test_no_clone_and_no_git_are_told_apart(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_doctor_and_tick_say_so_and_go_on(desk: Desk, checkout: Path, monkeypatch: pytest.MonkeyPatch):
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     another_s(checkout, monkeypatch)
     monkeypatch.setattr(code_digest.why_no_revision, "__defaults__", (checkout,))
-    (row,) = rows([machine.revision()])
+    (row,) = rows([installation.revision()])
     assert (row.state, "safe.directory" in row.fix) == ("warning", True)
     ended = CliRunner().invoke(app, ["tick", "shapes"], catch_exceptions=False)
     assert ended.exit_code == 0

@@ -14,7 +14,7 @@ from tests.world import World, shapes_project
 from visionops import progress
 from visionops.progress import Doing, progress_line, shown_line
 from visionops.run_progress import Follower, shown_progress
-from visionops_assets import progress as told
+from visionops_assets.common import progress as told
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 

@@ -12,17 +12,17 @@ import pytest
 from desk import Desk
 from PIL import Image
 
-from resources.lakefs import MAIN
+from resources.lakefs.client import MAIN
 from resources.lakefs_errors import LakeFSNotFound
 from tests.world import CLASSES, World, shapes_project, write_batch
 from visionops.tick import tick
-from visionops_assets.dataset.annotations import AnnotationsError, read_annotations
-from visionops_assets.dataset.layout import annotations_name, annotations_prefix
-from visionops_assets.dataset.manifest import manifest_frame, read_manifest
 from visionops_assets.dataset.publishing import BatchRefused, Publisher
 from visionops_assets.dataset.readable import unreadable
 from visionops_assets.dataset.retraction import RetractionRefused, retract
-from visionops_assets.dataset.version import manifest_at, named_version
+from visionops_assets.dataset.versions.annotations import AnnotationsError, read_annotations
+from visionops_assets.dataset.versions.dataset_version import manifest_at, named_version
+from visionops_assets.dataset.versions.layout import annotations_name, annotations_prefix
+from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
 from visionops_assets.project import Project, clashes
 
 # What is published waits: nothing is trained.

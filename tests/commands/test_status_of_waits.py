@@ -7,9 +7,9 @@ from desk import Desk
 
 from tests.world import shapes_project
 from visionops_assets.addresses import asset_key
+from visionops_assets.common.tables import write_table
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
 from visionops_assets.monitoring.stored_days import typed
-from visionops_assets.tables import write_table
 
 
 def test_a_dataset_version_that_waits_for_a_tick_is_told_until_it_is_decided(desk: Desk):

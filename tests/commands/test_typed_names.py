@@ -7,7 +7,7 @@ from resources.lakefs_errors import LakeFSNotFound
 from resources.model_errors import ModelNotFound, RunNotFound
 from visionops.comparing.sides import ComparisonError
 from visionops_assets.dataset.retraction import RetractionRefused
-from visionops_assets.dataset.version import UnknownVersion, named_commit
+from visionops_assets.dataset.versions.dataset_version import UnknownVersion, named_commit
 from visionops_assets.experiments.overrides import OverrideError
 from visionops_assets.project import ProjectError
 from visionops_assets.refusals import NothingToRollBackTo, VerdictMissing

@@ -13,9 +13,9 @@ import pytest
 import typer
 
 from resources import home
-from visionops.command_line import app
-from visionops_assets.dataset.findings import Finding, findings_in_words, findings_table
-from visionops_assets.dataset.manifest_diff import _counted
+from visionops.cli.command_line import app
+from visionops_assets.common.findings import Finding, findings_in_words, findings_table
+from visionops_assets.dataset.versions.manifest_diff import _counted
 from visionops_assets.run_reason import in_words
 
 

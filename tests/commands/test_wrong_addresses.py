@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound, LakeFSRefused
 from tests import processes
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from tests.dataset.store import Repository
-from visionops_assets.dataset.findings import findings_in_words
-from visionops_assets.dataset.importing.classes import class_names
+from visionops_assets.common.findings import findings_in_words
+from visionops_assets.dataset.batch_plan import BatchPlan
+from visionops_assets.dataset.importing.class_names import class_names
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.ingest import BatchPlan
 
 PREFIX = "batches/b/images/"
 Boxes = Sequence[tuple[Any, ...]]

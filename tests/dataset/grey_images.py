@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from visionops_assets.dataset.duplicates import hashed, phash
-from visionops_assets.dataset.near_duplicates import find_near_duplicates
+from visionops_assets.dataset.deduplication.near_duplicates import find_near_duplicates
+from visionops_assets.images.phash import hashed, phash
 
 Grey = NDArray[np.uint8]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.splits import NO_SPLIT, Samples, place_samples
+from visionops_assets.dataset.versions.annotations import SPLITS
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from visionops_assets.dataset.ingest import BatchPlan, plan_batch
-from visionops_assets.dataset.manifest import (
+from visionops_assets.dataset.batch_plan import BatchPlan, plan_batch
+from visionops_assets.dataset.versions.manifest import (
     AnnotationsFile,
     Manifest,
     build_manifest,

@@ -8,12 +8,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from visionops_assets.dataset.annotations import (
+from visionops_assets.dataset.versions.annotations import (
     AnnotationsError,
     read_annotations,
     write_annotations,
 )
-from visionops_assets.dataset.layout import batch_of, check_batch_name, image_path, is_annotations, is_image
+from visionops_assets.dataset.versions.layout import (
+    batch_of,
+    check_batch_name,
+    image_path,
+    is_annotations,
+    is_image,
+)
 
 FILE = "batches/week-1/annotations/defects.parquet"
 

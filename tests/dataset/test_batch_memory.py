@@ -10,9 +10,10 @@ import pytest
 
 from tests import processes
 from tests.dataset.store import SHARES, Repository
-from visionops_assets.dataset import duplicates, near_duplicates, proposals
+from visionops_assets.dataset.batch_plan import plan_batch
+from visionops_assets.dataset.deduplication import candidate_pairs, near_duplicates
 from visionops_assets.dataset.importing.formats.arrays import png_of
-from visionops_assets.dataset.ingest import plan_batch
+from visionops_assets.images import phash
 
 FEW, MANY = 600, 1_500
 # The annotations alone, as Parquet wants them, are 170 bytes an image.
@@ -55,10 +56,10 @@ def most(source: Path) -> int:
 def say_growth(few: Path, many: Path) -> None:
     """Print by how many bytes the audit of the larger batch takes more."""
     # What is bounded is at its bound with few images already.
-    duplicates._PAIRS_AT_ONCE, duplicates._QUERIES_AT_ONCE = 1 << 8, 64
+    phash._PAIRS_AT_ONCE, phash._QUERIES_AT_ONCE = 1 << 8, 64
     near_duplicates._KEPT_IMAGES = 16
     # Some 8,000 images are at most weighed at once, each by 1 kB.
-    proposals._AT_ONCE, proposals._WEIGHED = 1 << 10, 1 << 8
+    candidate_pairs._AT_ONCE, candidate_pairs._WEIGHED = 1 << 10, 1 << 8
     # What the first audit imports stays.
     most(few)
     print(most(many) - most(few))

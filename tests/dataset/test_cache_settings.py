@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from visionops_assets.dataset.sample_cache import CacheFull
-from visionops_assets.dataset.samples import load_samples
-from visionops_assets.training.recipe import InputSpec
+from visionops_assets.config.recipe import InputSpec
+from visionops_assets.dataset.cache.sample_cache import CacheFull
+from visionops_assets.dataset.cache.samples import load_samples
 
 SIZE = InputSpec(height=64, width=64, channels=3)
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from tests.dataset.grey_images import Grey, brighter, encoded, near_duplicates, resized
 from tests.world import CLASSES, draw
-from visionops.demo_parts import draw_batch
+from visionops.demo.parts import draw_batch
 
 COPIES: dict[str, Callable[[Grey], Grey]] = {
     "JPEG 95": lambda image: encoded(image, "JPEG", 95),

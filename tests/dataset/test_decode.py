@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from edge.decode import decode, decode_whole, placement, resize
-from edge.decode_pool import probe
-from edge.image_header import UnreadableImage
+from edge.images.decode import decode, decode_whole, placement, resize
+from edge.images.decode_pool import probe
+from edge.images.header import UnreadableImage
 from tests.dataset.conftest import encode
 
 

@@ -3,14 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from visionops_assets.dataset.duplicates import (
-    MAX_DISTANCE,
-    PhashIndex,
-    correlation,
-    hashed,
-    phash,
-    phash_values,
-)
+from visionops_assets.images.phash import MAX_DISTANCE, PhashIndex, correlation, hashed, phash, phash_values
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> int:
@@ -25,8 +18,8 @@ def test_the_phash_of_known_images_never_changes(picture):
 def test_the_phash_is_that_of_a_floating_point_dct(picture):
     from scipy.fft import dctn
 
-    from edge.decode import resize
-    from visionops_assets.dataset.duplicates import grey
+    from edge.images.decode import resize
+    from visionops_assets.images.phash import grey
 
     for seed in range(20):
         small = resize(grey(picture(seed))[..., None], 32, 32)[..., 0].astype(float)
@@ -93,7 +86,7 @@ def test_the_index_finds_exactly_the_pairs_within_the_distance(data):
 
 
 def test_many_equal_phashes_come_in_portions(monkeypatch):
-    from visionops_assets.dataset import duplicates
+    from visionops_assets.images import phash as duplicates
 
     monkeypatch.setattr(duplicates, "_PAIRS_AT_ONCE", 5000)
     values = np.full(300, 12345, np.uint64)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.dataset.grey_images import Grey, encoded, resized
-from visionops_assets.dataset.exposures import ENOUGH, evidence, stored_as, usual_difference
+from visionops_assets.dataset.deduplication.exposures import ENOUGH, evidence, stored_as, usual_difference
 from visionops_assets.dataset.jpeg_blocks import PLAIN
 
 

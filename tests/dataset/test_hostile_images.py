@@ -14,10 +14,10 @@ import psutil
 import pytest
 from PIL import Image, ImageOps
 
-from edge.decode import decode, decode_whole
-from edge.decode_pool import probe
-from edge.image_header import PLAIN_PIXELS, UnreadableImage, look
 from edge.image_limits import ImageLimits, image_limits
+from edge.images.decode import decode, decode_whole
+from edge.images.decode_pool import probe
+from edge.images.header import PLAIN_PIXELS, UnreadableImage, look
 from tests.dataset.conftest import encode
 
 LIMITS = ImageLimits()
@@ -198,7 +198,7 @@ def test_workers_know_nothing_of_the_environment_and_give_way(monkeypatch):
 def test_workers_end_with_their_process_however_it_ends(tmp_path: Path):
     script = (
         "import sys, os, signal\n"
-        "from edge.decode import decode_whole\n"
+        "from edge.images.decode import decode_whole\n"
         f"decode_whole(open({str(tmp_path / 'a.tif')!r}, 'rb').read(), 'a', 3)\n"
         "import psutil\n"
         "print(*[child.pid for child in psutil.Process().children()], flush=True)\n"
@@ -239,7 +239,7 @@ def test_the_same_image_is_the_same_in_the_process_and_in_a_worker(monkeypatch):
     for format_name in ("PNG", "JPEG"):
         data = encode(noise(70, 90), format_name)
         here = [decode_whole(data, "a", 1), decode_whole(data, "a", 3), decode(data, "a", 21, 20, 3, "fit")]
-        monkeypatch.setattr("edge.image_header.PLAIN_PIXELS", 0)
+        monkeypatch.setattr("edge.images.header.PLAIN_PIXELS", 0)
         assert not plain(data)
         there = [decode_whole(data, "a", 1), decode_whole(data, "a", 3), decode(data, "a", 21, 20, 3, "fit")]
         monkeypatch.undo()

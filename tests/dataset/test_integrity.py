@@ -6,8 +6,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from visionops_assets.common.findings import findings_in_words, has_errors, join_findings
 from visionops_assets.dataset import integrity
-from visionops_assets.dataset.findings import findings_in_words, has_errors, join_findings
 
 
 def table(**columns: Any) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from edge.decode import decode, decode_whole
-from edge.decode_pool import probe
-from edge.image_header import UnreadableImage
-from edge.jpeg_segments import normalised
+from edge.images.decode import decode, decode_whole
+from edge.images.decode_pool import probe
+from edge.images.header import UnreadableImage
+from edge.images.jpeg_segments import normalised
 from tests.dataset.conftest import encode
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset.as_people_have_it import Files, check_said, coco, plan_of, voc
-from visionops_assets.dataset.findings import findings_in_words
+from visionops_assets.common.findings import findings_in_words
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.source import SourceError
 

@@ -8,17 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset.store import MemoryStore
-from visionops_assets.dataset.annotations import AnnotationsError, write_annotations
 from visionops_assets.dataset.canonical import table_content_digest
-from visionops_assets.dataset.layout import annotations_path
-from visionops_assets.dataset.manifest import (
+from visionops_assets.dataset.versions.annotations import AnnotationsError, write_annotations
+from visionops_assets.dataset.versions.layout import annotations_path
+from visionops_assets.dataset.versions.manifest import (
     AlteredFragment,
     AnnotationsFile,
     Manifest,
     build_manifest,
     read_manifest,
 )
-from visionops_assets.dataset.manifest_diff import diff_manifests
+from visionops_assets.dataset.versions.manifest_diff import diff_manifests
 
 
 class Commit:

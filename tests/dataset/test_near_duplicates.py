@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from visionops_assets.dataset import near_duplicates, proposals
-from visionops_assets.dataset.duplicates import hashed, phash
+from visionops_assets.dataset.deduplication import candidate_pairs, near_duplicates
+from visionops_assets.dataset.deduplication.near_duplicates import find_near_duplicates
 from visionops_assets.dataset.importing.source import SourceChanged
-from visionops_assets.dataset.near_duplicates import find_near_duplicates
+from visionops_assets.images.phash import hashed, phash
 
 
 @pytest.mark.parametrize("side", [24, 48])
@@ -39,18 +39,18 @@ def test_images_at_hand_are_bounded_by_bytes_however_many_near_duplicates_there_
 @pytest.mark.parametrize("noise", [1, 12, 60])
 @pytest.mark.parametrize("by_kind", [0, 0.6, 1])
 def test_each_pair_whose_hashes_agree_is_proposed_once(noise, first_new, by_kind, monkeypatch):
-    monkeypatch.setattr(proposals, "_OF_A_KIND", 4)
-    monkeypatch.setattr(proposals, "_LEFT_AT_MOST", by_kind)
-    monkeypatch.setattr(proposals, "_ROWS", 16)
-    monkeypatch.setattr(proposals, "_COLUMNS", 24)
-    monkeypatch.setattr(proposals, "_PAIRS_AT_ONCE", 32)
+    monkeypatch.setattr(candidate_pairs, "_OF_A_KIND", 4)
+    monkeypatch.setattr(candidate_pairs, "_LEFT_AT_MOST", by_kind)
+    monkeypatch.setattr(candidate_pairs, "_ROWS", 16)
+    monkeypatch.setattr(candidate_pairs, "_COLUMNS", 24)
+    monkeypatch.setattr(candidate_pairs, "_PAIRS_AT_ONCE", 32)
     generator = np.random.default_rng(noise)
     scenes = generator.normal(0, 42, (3, 64))
     seen = scenes[generator.integers(0, 3, 90)] + generator.normal(0, noise, (90, 64))
     sureties = np.clip(np.rint(seen), -127, 127).astype(np.int8)
     bits = sureties > 0
     pixels = np.where(np.arange(90) % 7, 32 * 32, 8 * 8)
-    hashes = proposals.Hashes(
+    hashes = candidate_pairs.Hashes(
         np.packbits(bits, axis=1).view(">u8").ravel().astype(np.uint64),
         sureties[first_new:],
         pixels,
@@ -70,7 +70,7 @@ def test_each_pair_whose_hashes_agree_is_proposed_once(noise, first_new, by_kind
 
     found: list[tuple[int, int]] = []
     for some in hashes.proposed():
-        if isinstance(some, proposals.Block):
+        if isinstance(some, candidate_pairs.Block):
             rows, columns = np.nonzero(some.maybe)
             found += zip(some.newer[rows].tolist(), some.older[columns].tolist(), strict=True)
         else:

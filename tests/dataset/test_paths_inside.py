@@ -9,7 +9,7 @@ import pytest
 
 from resources import beneath
 from tests.dataset.as_people_have_it import Comes, Files, check, plan_of
-from visionops_assets.dataset.importing.listing import list_files
+from visionops_assets.dataset.importing.file_listing import list_files
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError

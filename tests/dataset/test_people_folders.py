@@ -11,7 +11,7 @@ import pytest
 
 from tests.dataset.as_people_have_it import Comes, Files, check, check_case, coco, plan_of
 from tests.dataset.store import Repository
-from visionops_assets.dataset.first_look import first_look
+from visionops_assets.dataset.importing.first_look import first_look
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, check_said, plan_of, voc
-from visionops_assets.dataset.first_look import first_look
+from visionops_assets.dataset.importing.first_look import first_look
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visionops_assets.dataset.pictures import (
+from visionops_assets.images.pictures import (
     ANSWER,
     TRUTH,
     Captioned,

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.decode import decode
-from edge.image_header import UnreadableImage
-from visionops_assets.dataset import sample_cache
-from visionops_assets.dataset.sample_cache import CacheFull, SampleCache, SampleError
-from visionops_assets.dataset.sample_view import locate
+from edge.images.decode import decode
+from edge.images.header import UnreadableImage
+from visionops_assets.dataset.cache import sample_cache
+from visionops_assets.dataset.cache.sample_cache import CacheFull, SampleCache, SampleError
+from visionops_assets.dataset.cache.sample_view import locate
 from visionops_assets.dataset.segments import Segment, read_segments
 
 SHAPE = (12, 16, 3)
@@ -185,7 +185,7 @@ def test_progress_counts_up_to_what_was_missing(tmp_path, images):
 FILLER = textwrap.dedent("""
     import hashlib, sys, time
     from pathlib import Path
-    from visionops_assets.dataset.sample_cache import SampleCache
+    from visionops_assets.dataset.cache.sample_cache import SampleCache
     root, folder, pause = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
     files = {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
     wanted = [(name, hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()]

@@ -18,10 +18,10 @@ from tests.dataset.grey_images import (
     part,
     resized,
 )
-from visionops_assets.dataset import exposures as exposures_module
-from visionops_assets.dataset import near_duplicates as near_duplicates_module
-from visionops_assets.dataset.duplicates import correlation
+from visionops_assets.dataset.deduplication import exposures as exposures_module
+from visionops_assets.dataset.deduplication import near_duplicates as near_duplicates_module
 from visionops_assets.evaluation.leakage import perceptual_leaks
+from visionops_assets.images.phash import correlation
 
 
 def exposures(count: int, noise: float, side: int = 128, seed: int = 1) -> list[Grey]:
@@ -187,7 +187,7 @@ def test_unlike_images_are_not_made_over(made_over: list[int]) -> None:
 def test_what_is_found_does_not_depend_on_how_many_are_compared_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from visionops_assets.dataset import proposals as module
+    from visionops_assets.dataset.deduplication import candidate_pairs as module
 
     images = exposures(60, noise=3)
     images += [COPIES["JPEG 75"](image) for image in images]

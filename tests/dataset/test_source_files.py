@@ -5,8 +5,8 @@ import pyarrow as pa
 
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.compact_columns import TextColumn, decoded
+from visionops_assets.dataset.importing.file_listing import Index, list_files
 from visionops_assets.dataset.importing.gathering import Gathering, joined
-from visionops_assets.dataset.importing.listing import Index, list_files
 from visionops_assets.dataset.importing.source_files import Folder
 
 

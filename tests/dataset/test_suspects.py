@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from visionops_assets.dataset.findings import has_errors
-from visionops_assets.dataset.suspects import suspect_boxes, suspect_labels, suspects_table
+from visionops_assets.common.findings import has_errors
+from visionops_assets.dataset.suspect_labels import suspect_boxes, suspect_labels, suspects_table
 
 
 @pytest.fixture

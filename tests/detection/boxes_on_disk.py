@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tests.detection.detection_world import CLASSES, pictures
-from visionops.demo_parts import Picture
+from visionops.demo.parts import Picture
 
 
 def rectangles(count: int, seed: int = 0, classes: Sequence[str] = CLASSES) -> list[Picture]:

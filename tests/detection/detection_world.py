@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.boxes import NO_BOX
-from visionops_assets.training.recipe import Recipe
 from visionops_assets.training.tasks import DETECTION
 from visionops_assets.training.train import TrainingRequest, TrainingResult, train
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from visionops_assets.config.recipe import Augmentation, InputSpec
 from visionops_assets.training.augmentations import augment
 from visionops_assets.training.boxes import NO_BOX, box_targets, move_boxes, target_boxes
-from visionops_assets.training.recipe import Augmentation, InputSpec
 
 INPUT = InputSpec(height=32, width=48, channels=1)
 GEOMETRIC: list[dict[str, Any]] = [

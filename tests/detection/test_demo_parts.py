@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from visionops.demo_parts import BATCHES, CLASSES, SIDE, draw_batch, write_batch
+from visionops.demo.parts import BATCHES, CLASSES, SIDE, draw_batch, write_batch
 from visionops_assets.dataset.overlaps import overlaps
 
 IMAGES = 30

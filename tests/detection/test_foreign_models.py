@@ -4,9 +4,9 @@ from detection_world import RECIPE
 from test_detection_loop import detection_project, publish
 
 from tests.world import World, shapes_project
+from visionops_assets.config.recipe import ModelSpec, Recipe
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.training.protocol import build_model
-from visionops_assets.training.recipe import ModelSpec, Recipe
 from visionops_assets.training.weights import save_weights
 
 DETECTOR = "foreign_detector.OneBoxACell"

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from detection_world import request, train_here
 
-from visionops_assets.evaluation.shipped import open_model
+from visionops_assets.inference.shipped_model import open_model
 from visionops_assets.training.boxes import answer_boxes, target_boxes
 from visionops_assets.training.export import export_onnx
 from visionops_assets.training.matching import Matching

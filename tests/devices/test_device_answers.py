@@ -14,7 +14,7 @@ from PIL import Image
 from edge.model import DEFAULT_MIN_SCORE, ModelFileError, NotFinite, open_model
 from edge.selftest import Golden, examine
 from tests.devices.small_fleet import onnx_file
-from visionops_assets.evaluation.shipped import open_model as opened_by_the_product
+from visionops_assets.inference.shipped_model import open_model as opened_by_the_product
 from visionops_assets.monitoring.prediction import RunningModel, answer, meant, picture
 
 CLASSES = ["bolt", "nut", "screw"]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge import decode as decoder
-from edge.decode import Pixels, Resize, Target, decode, decode_here, header_here
-from edge.image_header import UnreadableImage
 from edge.image_limits import ImageLimits
+from edge.images import decode as decoder
+from edge.images.decode import Pixels, Resize, Target, decode, decode_here, header_here
+from edge.images.header import UnreadableImage
 
 LIMITS = ImageLimits()
 SIZES = ((8, 8), (97, 141), (1, 5), (33, 57))

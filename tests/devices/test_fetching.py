@@ -18,7 +18,7 @@ from edge.fetch import CHUNK, PIECE, Client, NoSpace, Unreachable, WrongDigest
 from edge.files import Files, System
 from tests.devices.small_fleet import Device, Fleet, frame, update
 from visionops.edge_server import EdgeFiles
-from visionops.serving.server import in_thread
+from visionops.serving.prediction_server import in_thread
 
 CONTENT = os.urandom(385_521)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -57,7 +57,7 @@ def test_where_nothing_can_be_decoded_no_model_is_blamed_and_the_image_waits(
         raise OSError("the image decoder could not be started (SIGKILL)")
 
     # Whether one was started by an earlier test or not.
-    monkeypatch.setattr("edge.decode_pool.Workers._take", no_process)
+    monkeypatch.setattr("edge.images.decode_pool.Workers._take", no_process)
     agent = device.start()
     bitmap = io.BytesIO()
     Image.new("L", (8, 8)).save(bitmap, "BMP")

@@ -108,7 +108,7 @@ def test_the_agent_installs_what_it_imports_and_works_without_the_rest() -> None
         "        if name in ('imagecodecs', 'torch', 'dagster', 'pandas', 'pyarrow', 'onnx', 'pydantic', 'scipy'):\n"
         "            raise ImportError(f'{name} is not on a device')\n"
         "sys.meta_path.insert(0, Only())\n"
-        "import io; from PIL import Image; from edge.decode import Target, decode_here, header_here\n"
+        "import io; from PIL import Image; from edge.images.decode import Target, decode_here, header_here\n"
         "from edge.image_limits import image_limits\n"
         "import edge.device, edge.__main__, edge.selftest, edge.model, edge.outbox\n"
         "for form in ('PNG', 'JPEG', 'BMP', 'WEBP', 'TIFF', 'GIF'):\n"
@@ -138,7 +138,7 @@ def test_the_agent_starts_without_what_it_does_not_need() -> None:
     script = (
         "import sys, edge.device, edge.__main__; "
         "print(sorted({'numpy', 'PIL', 'onnxruntime'} & set(sys.modules))); "
-        "import edge.runner, edge.selftest, edge.model, edge.decode; "
+        "import edge.runner, edge.selftest, edge.model, edge.images.decode; "
         "print(sorted(n for n in sys.modules if n.split('.')[0] in "
         "('torch', 'dagster', 'pandas', 'pyarrow', 'visionops', 'visionops_assets', 'resources', 'pydantic')))"
     )

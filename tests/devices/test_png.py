@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from edge import decode as decoder
-from edge.decode import Pixels, Target, decode_here, decode_whole, header_here
-from edge.image_header import UnreadableImage
 from edge.image_limits import ImageLimits
+from edge.images import decode as decoder
+from edge.images.decode import Pixels, Target, decode_here, decode_whole, header_here
+from edge.images.header import UnreadableImage
 
 imagecodecs = pytest.importorskip("imagecodecs")
 
@@ -187,7 +187,7 @@ def test_pixels_that_go_on_for_gigabytes_are_read_where_it_may_be_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Behind the pixels of an 8×8 image stands what takes long to unpack: its size says nothing odd."""
-    from edge.image_header import look
+    from edge.images.header import look
 
     stream = zlib.compressobj(9)
     endless = b"".join([*(stream.compress(bytes(1 << 20)) for _ in range(300)), stream.flush()])

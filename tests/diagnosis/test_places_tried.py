@@ -113,7 +113,7 @@ def test_a_server_that_is_gone_or_no_s3_and_keys_that_are_missing(
 def test_an_answer_of_another_server_is_told_from_s3_s(client: Any, monkeypatch: pytest.MonkeyPatch):
     from starlette.applications import Starlette
 
-    from visionops.serving.server import in_thread
+    from visionops.serving.prediction_server import in_thread
 
     monkeypatch.setenv("VISIONOPS_SPOOL", f"s3://{BUCKET}/spool")
     with in_thread(Starlette()) as other:

@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from visionops import metrics
+from visionops.cli.up import _Beside
 from visionops.diagnosis import servers
 from visionops.diagnosis.checking import rows
 from visionops.exporter.app import metrics_app
 from visionops.exporter.collector import Exporter
-from visionops.serving.server import in_thread
-from visionops.up import _Beside
+from visionops.serving.prediction_server import in_thread
 
 SECRET = "T0-B1-very-secret"
 VARIABLE = "VISIONOPS_ERROR_WEBHOOK"

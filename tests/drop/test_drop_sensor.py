@@ -8,7 +8,7 @@ import pytest
 from resources.drop_listing import Sighting
 from sensors.drops import Cursor, look
 from tests.world import shapes_project
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 
 PROJECT = shapes_project(drop={"quiet_for": 600, "attempts": 2})
 START = 1_000_000.0

@@ -14,7 +14,7 @@ from places import Bucket, FolderDrop, fill
 from lakefs_local import discovery
 from resources import clocks
 from resources.drop_errors import DropUnavailable
-from resources.lakefs import MAIN
+from resources.lakefs.client import MAIN
 from tests.world import GATE, RECIPE, World, shapes_project, write_batch
 from visionops.tick import Tick, tick
 from visionops_assets.dataset.audit_report import SHOWN

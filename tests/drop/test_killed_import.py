@@ -8,7 +8,7 @@ import yaml
 from places import FolderDrop, fill
 
 from lakefs_local import discovery
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from tests import processes
 from tests.world import shapes_project, write_batch
 

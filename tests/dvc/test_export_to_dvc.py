@@ -16,11 +16,11 @@ from repositories import DVCRepository
 
 from tests.commands.desk import Desk
 from tests.world import World, copied_world
-from visionops import dvc_folder
+from visionops.dvc import exported_folder
 from visionops.dvc_address import DVCError
 from visionops.dvc_train import train_folder
-from visionops_assets.dataset.annotations import read_annotations, write_annotations
-from visionops_assets.dataset.layout import annotations_path
+from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
+from visionops_assets.dataset.versions.layout import annotations_path
 
 
 def rows(world: World, batch: str) -> Any:
@@ -159,7 +159,7 @@ def test_an_earlier_export_is_updated_and_anything_else_refused(desk: Desk, tmp_
 def test_dvc_gives_no_advice_on_what_the_export_does():
     # In a process that has not imported it yet: its import sets its level.
     code = (
-        "import logging; from visionops.dvc_folder import _quieten_dvc; _quieten_dvc(); import dvc.repo;"
+        "import logging; from visionops.dvc.exported_folder import _quieten_dvc; _quieten_dvc(); import dvc.repo;"
         "print(logging.getLogger('dvc.repo').isEnabledFor(logging.INFO))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -171,7 +171,7 @@ def test_an_export_that_breaks_off_leaves_nothing_half_written(
 ):
     world, folder = desk.world, tmp_path / "exported"
     world.publish("week-01", 24, seed=1)
-    original, written = dvc_folder._put, list[Path]()
+    original, written = exported_folder._put, list[Path]()
 
     def breaking(path: Path, data: bytes) -> None:
         written.append(path)
@@ -180,7 +180,7 @@ def test_an_export_that_breaks_off_leaves_nothing_half_written(
         original(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(dvc_folder, "_put", breaking)
+        patch.setattr(exported_folder, "_put", breaking)
         with pytest.raises(OSError, match="No space left"):
             desk.run("export", "shapes", "main", "--dvc", str(folder))
     assert [path.name for path in tmp_path.iterdir() if "exported" in path.name] == []
@@ -189,7 +189,7 @@ def test_an_export_that_breaks_off_leaves_nothing_half_written(
     exported = DVCRepository(folder)
     world.publish("week-02", 12, seed=2)
     with monkeypatch.context() as patch:
-        patch.setattr(dvc_folder, "_track", lambda folder, version: os._exit(1))
+        patch.setattr(exported_folder, "_track", lambda folder, version: os._exit(1))
         assert os.fork() or _run_and_die(desk, folder)
         os.wait()
     assert exported.git("rev-list", "--count", "HEAD") == "1"

@@ -14,11 +14,11 @@ from repositories import DVCRepository
 
 from tests.commands.desk import Desk
 from tests.world import shapes_project
-from visionops import dvc_source
+from visionops.dvc import source as dvc_source
 from visionops.dvc_address import DVCError
 from visionops.sources import opened
-from visionops_assets.dataset.manifest import manifest_frame, read_manifest
-from visionops_assets.dataset.version import manifest_at
+from visionops_assets.dataset.versions.dataset_version import manifest_at
+from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
 
 
 def published(desk: Desk) -> Any:

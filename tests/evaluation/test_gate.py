@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from visionops_assets.config.gate_rules import BatchFloor, Bootstrap, Costs, Floors, GateRules
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.predictions import predictions_table
-from visionops_assets.evaluation.rules import BatchFloor, Bootstrap, Costs, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from holdouts import context, discordant, labels_in_turn, table
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 

@@ -8,9 +8,9 @@ import pytest
 from holdouts import CLASSES, context, discordant, labels_in_turn, table
 
 from visionops_assets import metadata
+from visionops_assets.config.gate_rules import BatchFloor, Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.presentation import SLICES_SHOWN, gate_metadata, verdict_metadata
-from visionops_assets.evaluation.rules import BatchFloor, Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.wording import verdict_summary
 

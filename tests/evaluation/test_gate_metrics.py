@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from visionops_assets.config.gate_rules import Costs
 from visionops_assets.evaluation.metrics import accuracy, confusion_matrix, error_costs
-from visionops_assets.evaluation.rules import Costs
 
 CLASSES = ("bolt", "nut", "screw", "washer")
 

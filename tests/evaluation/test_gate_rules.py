@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from visionops_assets.evaluation.rules import BatchFloor, Costs, Floors, GateRules, Regressions
+from visionops_assets.config.gate_rules import BatchFloor, Costs, Floors, GateRules, Regressions
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.gate_weeks import simulate_year
+from visionops_assets.config.gate_rules import Bootstrap, Costs, Floors, GateRules
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.ledger import Decision, level_left, turn_of
 from visionops_assets.evaluation.paired import paired_difference
 from visionops_assets.evaluation.power import rows_needed
 from visionops_assets.evaluation.predictions import predictions_table
-from visionops_assets.evaluation.rules import Bootstrap, Costs, Floors, GateRules
 from visionops_assets.evaluation.tolerated_loss import p_of_loss
 from visionops_assets.evaluation.verdict import Verdict
 

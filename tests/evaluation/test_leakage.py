@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from holdouts import sha
 
-from visionops_assets.dataset.duplicates import phash
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS, checksum_leaks, find_leaks, perceptual_leaks
+from visionops_assets.images.phash import phash
 
 RNG = np.random.default_rng(0)
 PHOTO = np.kron(RNG.integers(0, 255, (8, 8)), np.ones((8, 8))).astype(np.uint8)[..., None]

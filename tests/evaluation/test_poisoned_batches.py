@@ -16,9 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
+from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.predictions import Scores, predictions_table
-from visionops_assets.evaluation.rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 

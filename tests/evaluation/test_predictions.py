@@ -11,9 +11,9 @@ from holdouts import CLASSES, answers, context, holdout, labels_in_turn
 from onnx import TensorProto, helper
 
 from edge.model import ModelFileError
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table, score
-from visionops_assets.evaluation.rules import GateRules
 
 SHAPE = (4, 5, 1)
 

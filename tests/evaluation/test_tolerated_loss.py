@@ -8,9 +8,9 @@ import pytest
 from holdouts import context, discordant, labels_in_turn, table
 from scipy import stats
 
+from visionops_assets.config.gate_rules import Bootstrap, GateRules, Regressions
 from visionops_assets.evaluation.judge import judge
 from visionops_assets.evaluation.paired import PairedDifference, paired_difference
-from visionops_assets.evaluation.rules import Bootstrap, GateRules, Regressions
 from visionops_assets.evaluation.tolerated_loss import loss_found, p_of_loss
 from visionops_assets.evaluation.verdict import SliceRow
 from visionops_assets.evaluation.wording import verdict_summary

@@ -10,8 +10,8 @@ from PIL import Image
 
 from visionops.comparing.answers import exchanged
 from visionops_assets.evaluation.turned import WonAndLost, won_and_lost
-from visionops_assets.promotion.page import Page
-from visionops_assets.promotion.report import to_html
+from visionops_assets.pages.html_page import to_html
+from visionops_assets.pages.page import Page
 from visionops_assets.promotion.turned_page import PICTURED, Names, listed, pictured
 
 CLASSES = ("a", "b", "c")

@@ -5,8 +5,8 @@ import json
 import pytest
 from holdouts import context, discordant, labels_in_turn, model, sha, table
 
+from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.verdict import Verdict, verdict_identity
 from visionops_assets.evaluation.wording import verdict_page, verdict_summary
 

@@ -29,7 +29,7 @@ class Bench:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         """What a command prints on standard output; it must end with `code`."""
-        from visionops.command_line import app
+        from visionops.cli.command_line import app
 
         # Each command is a process of its own: it loads the code location as the project files are now.
         sys.modules.pop("definitions", None)

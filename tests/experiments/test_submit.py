@@ -11,8 +11,8 @@ from bench import Bench
 from resources.model_errors import RunNotFound
 from resources.model_records import ONNX_ARTIFACT, TAG_COMMIT, WEIGHTS_ARTIFACT
 from tests.world import GATE
-from visionops_assets.dataset.annotations import read_annotations, write_annotations
-from visionops_assets.dataset.layout import annotations_path
+from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
+from visionops_assets.dataset.versions.layout import annotations_path
 from visionops_assets.project import ProjectError
 from visionops_assets.training.submitted import SubmissionRefused
 

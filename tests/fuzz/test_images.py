@@ -11,10 +11,10 @@ import pytest
 from mutation import all_hold, bounded_memory, many, mutated
 from PIL import Image
 
-from edge.decode import Target, decode_with_header
-from edge.decode_pool import probe
-from edge.image_header import PNG_MAGIC, UnreadableImage
 from edge.image_limits import ImageLimits
+from edge.images.decode import Target, decode_with_header
+from edge.images.decode_pool import probe
+from edge.images.header import PNG_MAGIC, UnreadableImage
 
 pytestmark = pytest.mark.timeout(2700)
 LIMITS = ImageLimits().within(2)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from lakefs_local import import_job
 from lakefs_local.catalog import branches, repositories
 from lakefs_local.catalog.committing import Statement
 from lakefs_local.catalog.errors import Conflict
 from lakefs_local.folder import DataFolder
 from lakefs_local.hooks.guarded import Guarded
-from lakefs_local.imports import job
-from lakefs_local.imports.job import Imports, Status
-from lakefs_local.imports.walk import Source, entries
+from lakefs_local.import_job import Imports, Status
+from lakefs_local.import_sources import Source, entries
 from lakefs_local.store import Store
 
 
@@ -70,7 +70,7 @@ def test_after_the_last_object_it_still_stops(importing: Importing, monkeypatch:
         yield from entries(*arguments)
         importing.cancel()
 
-    monkeypatch.setattr(job, "entries", then_cancelled)
+    monkeypatch.setattr(import_job, "entries", then_cancelled)
     status, moved = importing.run()
     assert importing.answers == [True]
     assert not status.completed and "canceled" in status.error and not moved

@@ -13,7 +13,7 @@ from lakefs_local.discovery import running, serving
 from lakefs_local.folder import DataFolder
 from lakefs_local.http.routes import many_objects as route
 from lakefs_local.maintenance.check import check
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound, LakeFSRefused
 
 CONTENTS = {f"batches/b/{number:03d}.png": bytes([number]) * number for number in range(40)}

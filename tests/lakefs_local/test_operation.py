@@ -20,7 +20,7 @@ from lakefs_local.discovery import Server, serving
 from lakefs_local.folder import DataFolder, FolderError, cannot_write
 from lakefs_local.serve import RecordFormatter
 from lakefs_local.store import Store
-from webserver.runner import bind
+from webserver.asgi import bind
 
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(server: Server, data: Path) -> None:

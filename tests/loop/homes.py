@@ -6,9 +6,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from tests import processes
-from visionops_assets.history import production
+from visionops_assets.champions.history import production
 
 
 class Home:

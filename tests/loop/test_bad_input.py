@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.world import World, copied_world, shapes_project, write_batch
-from visionops_assets.dataset.annotations import read_annotations, write_annotations
-from visionops_assets.dataset.layout import annotations_path
 from visionops_assets.dataset.publishing import BatchRefused, Publisher
+from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
+from visionops_assets.dataset.versions.layout import annotations_path
 
 FILE = annotations_path("week-01", "shapes")
 

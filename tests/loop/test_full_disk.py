@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.world import World
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.run_reason import is_attempt
 from visionops_assets.training.progress import EpochReporter
 

@@ -20,9 +20,9 @@ from tests.world import World
 from visionops.exporter.work import run_samples
 from visionops.interruption import Interrupted
 from visionops.tick import have_tried_again
-from visionops_assets import run_tags
+from visionops_assets.champions.history import production
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation.verdicts import listed
-from visionops_assets.history import production
 from visionops_assets.promotion import promote as promoting
 from visionops_assets.run_process import TAG, RunProcess
 from visionops_assets.run_reason import is_attempt, run_outcome

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from homes import Home
 
-from resources import model_artifacts, model_versions
+from resources.models import artifacts, model_versions
 from tests import processes
 from visionops_assets.training import progress
 
 NewHome = Callable[[], Home]
-OWNERS: dict[str, type] = {"_report": progress.EpochReporter, "put_bytes": model_artifacts.RunArtifacts}
+OWNERS: dict[str, type] = {"_report": progress.EpochReporter, "put_bytes": artifacts.RunArtifacts}
 PLACES = [
     ("_report", 3),
     ("set_alias", 1),
@@ -29,7 +29,7 @@ def kill_at(home: Home, place: str, number: int) -> None:
 
 def test_a_run_killed_after_the_promotion_is_followed_by_one_that_tells_what_runs(new_home: NewHome) -> None:
     home = new_home()
-    dying = processes.Dying(model_artifacts.RunArtifacts, "put_bytes", about="reports/in_production")
+    dying = processes.Dying(artifacts.RunArtifacts, "put_bytes", about="reports/in_production")
     assert home.visionops("tick", before=dying).code == -signal.SIGKILL
     version, told = home.champion()[1], home.latest("in_production")
     assert (version, told) == (1, None), "what runs has changed, and nobody was told"

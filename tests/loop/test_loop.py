@@ -4,7 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from tests.world import World, shapes_project
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.evaluation.verdicts import find
 

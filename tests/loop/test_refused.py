@@ -5,7 +5,7 @@ import pytest
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from tests.world import World, shapes_project
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.partitions import dataset_versions
 
 

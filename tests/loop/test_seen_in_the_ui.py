@@ -23,7 +23,7 @@ from dagster_graphql.test.utils import execute_dagster_graphql
 from resources.home import ROOT
 from tests.world import World
 from visionops.runs import run_job
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 
 LOCATION = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"][0]["python_file"][
     "location_name"

@@ -9,7 +9,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
 from lakefs_local import discovery
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from sensors.commits import Cursor
 from tests.world import World, shapes_project, write_batch
 from visionops_assets.dataset.publishing import Publisher

@@ -8,16 +8,16 @@ from lakefs_sdk.exceptions import ApiException
 
 from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import error_from
 from resources.model_errors import RegistryUnavailable
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from sensors.owed import owed
 from tests.s3 import CREDENTIALS
 from tests.world import World, shapes_project, write_batch
 from visionops.tick import tick
-from visionops_assets import run_tags
-from visionops_assets.dataset.samples import load_samples
+from visionops_assets.common import run_tags
+from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.promotion import promote as promoting
 from visionops_assets.training import preparation
 

@@ -13,11 +13,11 @@ import pytest
 from homes import Home
 
 from resources.lakefs_connection import LakeFSConnection
-from resources.model_versions import Models
+from resources.models.model_versions import Models
 from tests import processes
 from tests.world import write_batch
 from visionops import interruption
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.training.progress import EpochReporter
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}

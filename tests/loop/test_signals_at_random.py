@@ -19,11 +19,11 @@ import pytest
 from homes import Home
 from verbs import VERBS, Verb, marked
 
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from tests import processes
 from visionops import interruption
 from visionops.__main__ import _end_before_it_began
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 # Python's own start hears SIGINT with a traceback, and dies of SIGTERM; nobody can tell it otherwise.

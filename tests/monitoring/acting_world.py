@@ -15,8 +15,8 @@ from production_world import SIDE, ProductionWorld
 from resources.artifact_store import ArtifactStore
 from tests.world import CLASSES, draw
 from visionops_assets.addresses import asset_key
+from visionops_assets.common.tables import write_table
 from visionops_assets.monitoring.acting.actions import Action, read_actions
-from visionops_assets.monitoring.acting.presentation import response_table
 from visionops_assets.monitoring.acting.respond import Responding, Response
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.drift_rules import DriftRules
@@ -24,10 +24,10 @@ from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS, labels_wan
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
 from visionops_assets.monitoring.prediction import answer, log_rows, open_version, picture
 from visionops_assets.monitoring.production_day import known_models, read_production_day
+from visionops_assets.monitoring.response.presentation import response_table
 from visionops_assets.monitoring.spooled import spooled_log
 from visionops_assets.monitoring.stored_days import typed
 from visionops_assets.project import Project
-from visionops_assets.tables import write_table
 
 NOW = datetime.now(UTC)
 ROWS = 40

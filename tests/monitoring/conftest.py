@@ -8,8 +8,8 @@ import pytest
 from logged import project
 from production_world import ProductionWorld
 
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
 from tests.world import World, copy_registry
 
 

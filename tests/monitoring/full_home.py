@@ -23,10 +23,10 @@ from dagster._daemon.types import DaemonHeartbeat
 from production_world import ProductionWorld
 
 from visionops_assets.addresses import asset_key
+from visionops_assets.common.tables import write_table
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
 from visionops_assets.monitoring.stored_days import typed
-from visionops_assets.tables import write_table
 
 MODEL = "ab" * 32
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from visionops.serving.server import in_thread
+from visionops.serving.prediction_server import in_thread
 
 SECRET = "T0-B1-very-secret"
 

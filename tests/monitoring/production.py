@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from visionops.demo_parts import CLASSES as PARTS
-from visionops.demo_parts import SIDE, draw_picture
+from visionops.demo.parts import CLASSES as PARTS
+from visionops.demo.parts import SIDE, draw_picture
 from visionops_assets.monitoring.image_statistics import image_statistics
 
 Pixels = NDArray[np.uint8]

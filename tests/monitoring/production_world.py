@@ -26,8 +26,8 @@ from sensors.drops import drop_sensor
 from sensors.production_log import production_sensor
 from tests.world import CLASSES, World
 from visionops_assets import journal
+from visionops_assets.champions.history import HistoryEntry, read_history
 from visionops_assets.graph import project_graph
-from visionops_assets.history import HistoryEntry, read_history
 
 SIDE = 8
 

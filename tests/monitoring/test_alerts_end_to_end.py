@@ -37,8 +37,8 @@ from visionops.exporter.collector import Exporter
 from visionops.exporter.families import FAMILIES
 from visionops.exporter.readings import readings
 from visionops.serving.metrics import CONTENT_TYPE, Metrics
-from visionops.serving.server import in_thread
-from visionops_assets import run_tags
+from visionops.serving.prediction_server import in_thread
+from visionops_assets.common import run_tags
 from visionops_assets.monitoring.prediction import RunningModel
 
 WITHIN_SECONDS = 60

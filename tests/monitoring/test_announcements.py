@@ -14,13 +14,13 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 from hook import SECRET, Hook, hook
 
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.webhooks import Webhooks
 from sensors import announcements
 from sensors.announcements import announcement_sensor, project_of
 from tests.world import World, copy_registry, shapes_project
-from visionops_assets import run_tags
 from visionops_assets.announcements import Event, payload
+from visionops_assets.common import run_tags
 from visionops_assets.graph import project_graph
 from visionops_assets.monitoring.acting.actions import Action, Kind, record_once
 

@@ -17,7 +17,7 @@ from logged import DAY, MODELS, NOW, file_of, label, png, project, row, sha256
 from lakefs_local import discovery
 from resources import lakefs_uploads
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSUnavailable
 from resources.spool import Spool
 from visionops_assets.monitoring import collector

@@ -12,12 +12,12 @@ from logged import file_of, row
 from production_world import ProductionWorld
 
 from resources.model_records import ONNX_ARTIFACT
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from sensors.production_log import Cursor, look
 from tests.world import World, shapes_project
 from visionops.exporter.work import run_samples
 from visionops.tick import Tick, tick
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.run_reason import run_outcome
 
 NOW = datetime.now(UTC)

@@ -15,7 +15,7 @@ from visionops import demo_month, services
 from visionops.demo_account import Month, begun_month
 from visionops.demo_cameras import LINES, ROWS_A_LINE, STORY, Cameras, chapter
 from visionops.demo_month import live
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.monitoring.production_day import stored_log
 
 TODAY = datetime.now(UTC).date()

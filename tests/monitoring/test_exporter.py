@@ -25,15 +25,15 @@ from visionops.exporter.collector import Exporter
 from visionops.exporter.days import Days, drift_samples, midnight, performance_samples
 from visionops.exporter.families import FAMILIES, Sample, to_metrics
 from visionops.exporter.readings import Reading, readings
-from visionops.serving.server import CannotListen, PredictionServer, in_thread
-from visionops_assets import run_tags
+from visionops.serving.prediction_server import CannotListen, PredictionServer, in_thread
 from visionops_assets.addresses import asset_key
+from visionops_assets.common import run_tags
+from visionops_assets.common.tables import write_table
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS
 from visionops_assets.monitoring.stored_days import typed
-from visionops_assets.tables import write_table
 
 JUNE = date(2026, 6, 1)
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from production import darkness
 
+from visionops_assets.common.tables import frame_from_parquet, to_parquet
 from visionops_assets.monitoring.drift import DriftReference
 from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.features import KEYS, described, features_of, stored_features
@@ -13,7 +14,6 @@ from visionops_assets.monitoring.inference_log import empty_log, log_schema
 from visionops_assets.monitoring.labels_wanted import labels_wanted
 from visionops_assets.monitoring.performance import performance_of_day
 from visionops_assets.monitoring.signals import numeric_signals
-from visionops_assets.tables import frame_from_parquet, to_parquet
 
 
 def logged(rows: pd.DataFrame, task: str) -> pd.DataFrame:

@@ -15,17 +15,17 @@ from PIL import Image
 
 from resources.artifact_store import ArtifactStore
 from visionops_assets.addresses import asset_key
-from visionops_assets.dataset.first_look import first_look
+from visionops_assets.common.tables import write_table
+from visionops_assets.dataset.batch_plan import BatchPlan, plan_batch
+from visionops_assets.dataset.importing.first_look import first_look
+from visionops_assets.dataset.importing.label_files import label_formats
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.ingest import BatchPlan, plan_batch
-from visionops_assets.dataset.label_files import label_formats
-from visionops_assets.dataset.manifest import Manifest, read_manifest
+from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
 from visionops_assets.monitoring.labels_export import FolderNotEmpty, export_images, wanted_days
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
 from visionops_assets.monitoring.stored_days import typed
-from visionops_assets.tables import write_table
 
 CLASSES = ("bolt", "nut")
 DAY = date(2026, 6, 10)

@@ -11,7 +11,7 @@ from production_world import ProductionWorld
 
 from sensors.production_log import Cursor
 from visionops.tick import tick
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.monitoring import production_day
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.inference_log import day_folder

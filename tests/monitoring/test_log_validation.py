@@ -11,6 +11,7 @@ import pytest
 from logged import FILE, MODEL, MODELS, NOW, detected, file_of, label, project, row
 
 from tests.world import CLASSES
+from visionops_assets.common.tables import arrow_parquet
 from visionops_assets.monitoring.inference_log import IDENTITY, empty_log, log_schema, spool_schema
 from visionops_assets.monitoring.spooled import (
     UnusableFile,
@@ -19,7 +20,6 @@ from visionops_assets.monitoring.spooled import (
     spooled_log,
 )
 from visionops_assets.monitoring.validation import join_labels, misplaced, validate, without_answer
-from visionops_assets.tables import arrow_parquet
 
 
 def log(*rows: dict[str, Any], task: str = "classification") -> pd.DataFrame:

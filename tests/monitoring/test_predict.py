@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 
 from edge.model import DEFAULT_MIN_SCORE
 from resources.spool import Spool
-from visionops import prediction_log, services
-from visionops.command_line import app
+from visionops import services
+from visionops.cli.command_line import app
+from visionops.serving import prediction_log
 from visionops_assets.monitoring.inference_log import IDENTITY
 
 

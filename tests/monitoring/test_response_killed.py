@@ -10,12 +10,12 @@ from acting_world import NOW, ActingWorld, day, learnt
 from production_world import ProductionWorld
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
-from resources.model_versions import Models
+from resources.lakefs.client import LakeFSResource
+from resources.models.model_versions import Models
+from resources.models.registry import ModelRegistry
 from tests import processes
-from visionops_assets.history import production as in_production
-from visionops_assets.history import read_history
+from visionops_assets.champions.history import production as in_production
+from visionops_assets.champions.history import read_history
 from visionops_assets.monitoring.acting.respond import Responding
 from visionops_assets.project import Project
 

@@ -20,13 +20,13 @@ import pytest
 from logged import png, project, sha256
 from production_world import ProductionWorld
 
-from visionops import prediction_log
-from visionops.prediction_log import BackgroundLog, PredictionLog
 from visionops.serving import app as serving_app
+from visionops.serving import prediction_log
 from visionops.serving.app import PredictionApp
 from visionops.serving.batcher import Batcher
 from visionops.serving.current import CurrentModel
-from visionops.serving.server import CannotListen, PredictionServer, in_thread
+from visionops.serving.prediction_log import BackgroundLog, PredictionLog
+from visionops.serving.prediction_server import CannotListen, PredictionServer, in_thread
 from visionops_assets.monitoring.prediction import (
     Answer,
     NothingInProduction,
@@ -297,7 +297,7 @@ def test_a_spool_that_takes_nothing_loses_no_row_until_it_does(
         return put(*arguments, **options)
 
     monkeypatch.setattr(type(models.spool), "put", full)
-    monkeypatch.setattr("visionops.prediction_log.FLUSH_ROWS", 1)
+    monkeypatch.setattr("visionops.serving.prediction_log.FLUSH_ROWS", 1)
     with serving(models) as client:
         ask(client, png(1))
         ask(client, png(2))

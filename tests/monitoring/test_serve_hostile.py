@@ -20,7 +20,7 @@ from test_serve import ask, serving
 from edge.image_limits import image_limits, image_workers
 from visionops.serving.app import PredictionApp
 from visionops.serving.current import CurrentModel
-from visionops_assets.evaluation.shipped import ShippedModel
+from visionops_assets.inference.shipped_model import ShippedModel
 from visionops_assets.monitoring.prediction import Answer, picture
 
 # Its tag of the width holds text: a TypeError inside Pillow.

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from visionops.receiver.app import receiver_app
 from visionops.receiver.events import Event, Guard
-from visionops.serving.server import in_thread
+from visionops.serving.prediction_server import in_thread
 from webserver.limits import ServerLimits
 
 HEAD = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n"

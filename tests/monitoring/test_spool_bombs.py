@@ -15,7 +15,7 @@ import pytest
 from logged import NOW, file_of, project, row
 
 from lakefs_local import discovery
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.spool import Spool
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.inference_log import FORMAT, FORMAT_KEY, TASK_KEY, spool_schema

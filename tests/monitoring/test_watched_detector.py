@@ -11,6 +11,7 @@ from PIL import Image
 from production_world import ProductionWorld
 
 from tests.world import CLASSES, draw
+from visionops_assets.common.tables import to_parquet
 from visionops_assets.monitoring.collector import collect
 from visionops_assets.monitoring.prediction import (
     Picture,
@@ -23,7 +24,6 @@ from visionops_assets.monitoring.prediction import (
 from visionops_assets.monitoring.reference import REFERENCE_ARTIFACT, reference_rows
 from visionops_assets.monitoring.spooled import spooled_labels, spooled_log
 from visionops_assets.monitoring.stored_days import stored_day
-from visionops_assets.tables import to_parquet
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)

@@ -21,16 +21,15 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from resources import escaping
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from tests import processes
 from tests.world import copy_registry
 from visionops import findings as findings_verb
 from visionops.terminal import EscapingStream
 from visionops_assets import metadata
 from visionops_assets.announcements import Event, payload
-from visionops_assets.dataset.findings import Finding, findings_in_words, findings_table
+from visionops_assets.common.findings import Finding, findings_in_words, findings_table
 from visionops_assets.dataset.findings_file import read_findings, write_findings
-from visionops_assets.dataset.pictures import Captioned, contact_sheet, thumbnails_markdown
 from visionops_assets.evaluation.plots import confusion_picture
 from visionops_assets.evaluation.verdict import (
     Comparison,
@@ -41,20 +40,11 @@ from visionops_assets.evaluation.verdict import (
     Verdict,
 )
 from visionops_assets.evaluation.wording import verdict_page
+from visionops_assets.images.pictures import Captioned, contact_sheet, thumbnails_markdown
 from visionops_assets.monitoring.labels_export import export_images
 from visionops_assets.monitoring.plots import drift_picture
-from visionops_assets.promotion.page import (
-    Bullets,
-    Card,
-    Facts,
-    Gallery,
-    Heading,
-    Link,
-    Page,
-    Paragraph,
-    Table,
-)
-from visionops_assets.promotion.report import to_html
+from visionops_assets.pages.html_page import to_html
+from visionops_assets.pages.page import Bullets, Card, Facts, Gallery, Heading, Link, Page, Paragraph, Table
 
 each_name = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 # What is not seen, turns the direction of text, or is no Unicode.

@@ -11,19 +11,19 @@ from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_errors import ModelNotFound
 from resources.model_records import PROVENANCE_ARTIFACT, TAG_WEIGHTS, Run
-from visionops_assets.dataset.annotations import write_annotations
-from visionops_assets.dataset.layout import annotations_path
-from visionops_assets.dataset.manifest import AnnotationsFile, Manifest, build_manifest
+from visionops_assets.config.recipe import InputSpec, Recipe
+from visionops_assets.dataset.versions.annotations import write_annotations
+from visionops_assets.dataset.versions.layout import annotations_path
+from visionops_assets.dataset.versions.manifest import AnnotationsFile, Manifest, build_manifest
+from visionops_assets.evaluation.approvals import override
 from visionops_assets.evaluation.verdict import Bound, Comparison, Evidence
-from visionops_assets.promotion.answers import override
+from visionops_assets.pages.html_page import to_html
+from visionops_assets.pages.page import Picture
 from visionops_assets.promotion.explain import Links, why
-from visionops_assets.promotion.page import Picture
 from visionops_assets.promotion.promote import promote
-from visionops_assets.promotion.report import to_html
 from visionops_assets.promotion.rollback import rollback
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT
 from visionops_assets.training.provenance import CodeOrigin, DataOrigin, Provenance
-from visionops_assets.training.recipe import InputSpec, Recipe
 
 EVIDENCE = Evidence(
     rows=120,

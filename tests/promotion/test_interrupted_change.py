@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 
+from visionops_assets.champions.history import HistoryEntry, production, read_history
 from visionops_assets.evaluation.verdicts import read_ledger, reserve, store
-from visionops_assets.history import HistoryEntry, production, read_history
 from visionops_assets.promotion.change import Change
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, retire, rollback

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from promotion_world import PROJECT, digest, hour, judged
 
-from resources.model_lock import PromotionLocked
 from resources.model_records import (
     ONNX_ARTIFACT,
     TAG_ONNX,
@@ -18,10 +17,11 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
     Run,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.lock import PromotionLocked
+from resources.models.registry import ModelRegistry
 from tests.processes import context as processes
 from tests.world import copy_registry
-from visionops_assets.history import production
+from visionops_assets.champions.history import production
 from visionops_assets.promotion.change import STEPS
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback

@@ -5,11 +5,11 @@ from promotion_world import PROJECT, hour, judged
 from test_explain import EVIDENCE, World
 
 from resources.model_records import MODEL_CARD_ARTIFACT, PROVENANCE_ARTIFACT
+from visionops_assets.evaluation.approvals import override
 from visionops_assets.evaluation.verdict import SliceRow, Suspect
-from visionops_assets.promotion.answers import override
-from visionops_assets.promotion.evidence import gather
 from visionops_assets.promotion.model_card import About, keep_model_card, model_card, wilson
 from visionops_assets.promotion.promote import promote
+from visionops_assets.promotion.version_evidence import gather_evidence
 
 ABOUT = About("Finds digits on forms.", "classification", ("team:vision",), "CC-BY-4.0")
 SLICES = [
@@ -31,7 +31,7 @@ def world() -> World:
 
 
 def test_it_tells_data_recipe_metrics_slices_limits_and_provenance(world: World) -> None:
-    text = model_card(gather(world, PROJECT, 1), ABOUT).to_text()
+    text = model_card(gather_evidence(world, PROJECT, 1), ABOUT).to_text()
     low, high = wilson(0.95, EVIDENCE.groups)
     assert "PASS: PASS" not in text
     for expected in (
@@ -61,7 +61,7 @@ def test_an_override_and_a_missing_provenance_are_limits_it_tells(world: World) 
     override(world, PROJECT, verdict.identity, who="ada", when=hour(2), why="recall")
     promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(2))
     del world.files[run.id, PROVENANCE_ARTIFACT]
-    text = model_card(gather(world, PROJECT, 2), About()).to_text()
+    text = model_card(gather_evidence(world, PROJECT, 2), About()).to_text()
     assert "Promoted against its verdict by ada: recall" in text
     assert "cannot be reproduced" in text and "not declared in the project file" in text
     assert "how good it is was not recorded" in text

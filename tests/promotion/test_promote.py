@@ -15,10 +15,10 @@ from resources.model_records import (
     TAG_WEIGHTS,
     WEIGHTS_ARTIFACT,
 )
+from visionops_assets.champions.history import production, read_history
+from visionops_assets.evaluation.approvals import approve, override, reject
 from visionops_assets.evaluation.verdict import Outcome
 from visionops_assets.evaluation.verdicts import LISTED, find, listed, verdict_path
-from visionops_assets.history import production, read_history
-from visionops_assets.promotion.answers import approve, override, reject
 from visionops_assets.promotion.change import STEPS, Change
 from visionops_assets.promotion.promote import Approval, promote
 from visionops_assets.promotion.rollback import hold, release

@@ -17,15 +17,15 @@ from mlflow import MlflowClient
 from promotion_world import PROJECT, hour, judged
 from test_killed_on_mlflow import trained_on
 
-from resources import model_artifacts
 from resources.model_errors import ArtifactMissing, RegistryUnavailable
 from resources.model_records import ONNX_ARTIFACT, TAG_ONNX, TAG_WEIGHTS
-from resources.model_registry import ModelRegistry
-from resources.model_runs import Runs
-from resources.model_versions import Models
-from visionops_assets.disagreements import disagreements
+from resources.models import artifacts
+from resources.models.model_versions import Models
+from resources.models.registry import ModelRegistry
+from resources.models.training_runs import Runs
+from visionops_assets.champions.disagreements import disagreements
+from visionops_assets.champions.history import production
 from visionops_assets.evaluation.verdicts import listed, load
-from visionops_assets.history import production
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 
@@ -151,7 +151,7 @@ def test_a_database_that_was_lost_behind_the_server_has_the_way_back_that_is_nam
         file.unlink()
     served.server = served.start()
     # Each command is a process of its own.
-    model_artifacts._run.cache_clear()
+    artifacts._run.cache_clear()
     (found,) = [each for each in disagreements(registry, PROJECT) if each.wrong]
     assert "registers it again" in found.way_back and f"--to {ran} " in found.way_back, found
 

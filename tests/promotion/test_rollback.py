@@ -5,8 +5,8 @@ from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_errors import ModelNotFound
 from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelVersion, version_on
-from visionops_assets.history import production
-from visionops_assets.promotion.answers import reject
+from visionops_assets.champions.history import production
+from visionops_assets.evaluation.approvals import reject
 from visionops_assets.promotion.change import STEPS
 from visionops_assets.promotion.delivery import deliver
 from visionops_assets.promotion.promote import champion_of, promote

@@ -71,7 +71,7 @@ class Killed(BaseException):
 def test_a_command_killed_before_it_told_dagster_does_not_go_back_twice_when_it_is_typed_again(
     promoted: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     for name in ("LAKEFS_ENDPOINT", "MLFLOW_TRACKING_URI", "VISIONOPS_ARTIFACTS"):
         monkeypatch.delenv(name, raising=False)

@@ -6,9 +6,9 @@ import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
 from resources.model_records import TAG_WEIGHTS
+from visionops_assets.evaluation.approvals import approve, reject
 from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded
 from visionops_assets.evaluation.verdicts import reserve
-from visionops_assets.promotion.answers import approve, reject
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import rollback
 from visionops_assets.promotion.status import status

@@ -3,8 +3,8 @@
 import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
+from visionops_assets.evaluation.approvals import approve, override, reject
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.promotion.answers import approve, override, reject
 from visionops_assets.promotion.promote import champion_of, promote
 from visionops_assets.promotion.rollback import hold, rollback
 from visionops_assets.promotion.status import status

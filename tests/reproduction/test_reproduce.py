@@ -13,7 +13,7 @@ from past_and_present import SecondClone, commit_all, git
 from typer.testing import CliRunner
 
 from lakefs_local import discovery
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_errors import ModelNotFound
 from resources.model_records import (
     ONNX_ARTIFACT,
@@ -243,7 +243,7 @@ def test_a_revision_that_the_clone_lacks_is_the_difference(
 def test_an_altered_uncommitted_change_is_not_applied_and_the_command_fails_with_a_certificate(
     here: Here, second_clone: SecondClone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from visionops.command_line import app
+    from visionops.cli.command_line import app
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", second_clone.world.registry.uri)
     with replaced(second_clone, PATCH_ARTIFACT, b"something else"):

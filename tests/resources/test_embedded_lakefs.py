@@ -14,7 +14,7 @@ import pytest
 
 from lakefs_local import discovery
 from resources.home import ROOT
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from resources.model_lock import LockNotConfigured, PromotionLocked, file_lock
-from resources.model_registry import ModelRegistry
+from resources.models.lock import LockNotConfigured, PromotionLocked, file_lock
+from resources.models.registry import ModelRegistry
 
 
 def test_lock_is_free_again_after_an_error_inside(tmp_path: Path) -> None:

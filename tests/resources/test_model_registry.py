@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from resources import model_connection
 from resources.model_errors import (
     ArtifactMissing,
     ModelNotFound,
@@ -19,7 +18,8 @@ from resources.model_errors import (
     RunNotFound,
 )
 from resources.model_records import FAILED, FINISHED, RUNNING, TAG_ONNX, TAG_PROJECT, TAG_WEIGHTS
-from resources.model_registry import ModelRegistry
+from resources.models import mlflow_client
+from resources.models.registry import ModelRegistry
 from tests.processes import context as processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def test_parameters_metrics_and_one_dataset_entry_are_read_back(registry: ModelR
     found = registry.runs.get(run.id)
     assert found.params == {"epochs": "3", "augment": '{"flip": true}', "optimiser": "adam"}
     assert found.metrics == {"val_loss": pytest.approx(1 / 3)}
-    client = model_connection.open_client(registry.uri)
+    client = mlflow_client.open_client(registry.uri)
     assert [point.step for point in client.get_metric_history(run.id, "val_loss")] == [0, 1, 2]
     for loss in (0.5, 0.5, 0.4, 0.4):
         registry.runs.log_points(run.id, {"loss": {20260601: 0.6, 20260602: loss}})
@@ -189,7 +189,7 @@ def test_locked_database_is_one_clear_error(registry: ModelRegistry, monkeypatch
     from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
     registry.models.get("digits")
-    client = model_connection.open_client(registry.uri)
+    client = mlflow_client.open_client(registry.uri)
 
     # What MLflow raises after its own wait of 20 seconds.
     def locked(name: str) -> None:
@@ -230,5 +230,5 @@ def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path: Path, cou
 
 
 def test_importing_the_resource_does_not_import_mlflow() -> None:
-    check = "import sys, resources.model_registry; sys.exit('mlflow' in sys.modules)"
+    check = "import sys, resources.models.registry; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from resources import model_connection, model_snapshot
+from resources import model_snapshot
 from resources.model_errors import RegistryError
-from resources.model_registry import ModelRegistry
+from resources.models import mlflow_client
+from resources.models.registry import ModelRegistry
 from tests.world import copy_registry
 
 
@@ -22,7 +23,7 @@ def store(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch
     copy_registry(mlflow_template, file.parent)
     writer = ModelRegistry(tracking_uri=f"sqlite:///{file}")
     writer.models.set_tag("shapes", "one", "1")
-    monkeypatch.setattr(model_connection, "may_only_be_read", lambda database: True)
+    monkeypatch.setattr(mlflow_client, "may_only_be_read", lambda database: True)
     return file
 
 
@@ -32,7 +33,7 @@ def test_what_others_write_is_seen_and_nothing_can_be_written(store: Path, monke
     with pytest.raises(RegistryError):
         reader.models.set_tag("shapes", "lost", "1")
     with monkeypatch.context() as other:
-        other.setattr(model_connection, "may_only_be_read", lambda database: False)
+        other.setattr(mlflow_client, "may_only_be_read", lambda database: False)
         ModelRegistry(tracking_uri=f"sqlite:///{store}").models.set_tag("shapes", "two", "2")
     assert reader.models.get("shapes").tags == {"one": "1", "two": "2"}
 

@@ -14,7 +14,7 @@ from resources.masking import is_secret
 from resources.secret_files import OTHERS, SecretFileUnusable, read_secret_files
 from tests import processes
 from visionops import bootstrap
-from visionops.diagnosis import machine
+from visionops.diagnosis import installation
 
 SECRET = "hunter2-hunter2"
 
@@ -129,7 +129,7 @@ def test_doctor_says_that_a_home_is_open_to_others_and_what_closes_it(
     monkeypatch.setenv("VISIONOPS_HOME", str(tmp_path / "my home"))
     monkeypatch.setenv("DAGSTER_HOME", "")
     bootstrap.prepare()
-    look = next(check.look for check in machine.checks() if check.subject == "home")
+    look = next(check.look for check in installation.checks() if check.subject == "home")
     assert look().state == "ok"
     (tmp_path / "my home").chmod(0o750)
     told = look()

@@ -12,7 +12,7 @@ from resources.drop import Drop
 from sensors.owed import owed
 from sensors.owned_sensor import Wait, waiting_for, was_cancelled, what_is_wrong
 from tests.world import shapes_project
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 
 AGAIN = "`visionops tick shapes --again`"
 VERSION = {

@@ -19,8 +19,8 @@ from sensors.owned_sensor import Wait
 from sensors.readiness import Go, readiness
 from sensors.stale_runs import end_stale_runs
 from tests.world import World, shapes_project
-from visionops_assets import run_tags
 from visionops_assets.addresses import verdict_key
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation.address import VerdictAddress
 from visionops_assets.project import Trigger
 from visionops_assets.run_process import TAG, RunProcess, note_process

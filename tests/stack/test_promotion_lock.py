@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from resources.model_errors import RegistryUnavailable
-from resources.model_lock import PromotionLocked, advisory_lock
+from resources.models.lock import PromotionLocked, advisory_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys, time
-from resources.model_lock import advisory_lock
+from resources.models.lock import advisory_lock
 with advisory_lock(sys.argv[1], "digits", 10):
     print("held", flush=True)
     time.sleep(600)

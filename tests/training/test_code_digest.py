@@ -29,7 +29,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for stage, name in (("dataset", "rows.py"), ("training", "train.py"), ("training", "code_digest.py")):
         (own / stage).mkdir(parents=True, exist_ok=True)
         (own / stage / name).write_text(f"# {name}\n")
-    (own / "dataset" / "rows.py").write_text("from edge.decode import decode\n\nROWS = 1\n")
+    (own / "dataset" / "rows.py").write_text("from edge.images.decode import decode\n\nROWS = 1\n")
     shutil.copytree(ROOT / "edge", tmp_path / "edge", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code, "__file__", str(own / "training" / "code_digest.py"))
     return own

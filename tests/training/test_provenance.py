@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from training_world import request
 
+from visionops_assets.config.recipe import Recipe, resolve
 from visionops_assets.training.code_digest import CodeState
 from visionops_assets.training.provenance import DataOrigin, Provenance, collect, compare
-from visionops_assets.training.recipe import Recipe, resolve
 
 COMMIT, MANIFEST = "c" * 64, "d" * 64
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from visionops_assets.training.recipe import Recipe, recipe_digest, resolve
+from visionops_assets.config.recipe import Recipe, recipe_digest, resolve
 
 SIZE = {"height": 8, "width": 8, "channels": 1}
 

@@ -14,12 +14,12 @@ from foreign_models import PlainNet
 from training_world import CLASSES, pictures, request, train_here
 
 from tests.finished_weights import from_its_weights
+from visionops_assets.config.recipe import ModelSpec
 from visionops_assets.training.batches import LabelledImages, channel_statistics
 from visionops_assets.training.checkpoint import is_readable
 from visionops_assets.training.errors import ModelError, TrainingError, WeightsError
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.protocol import build_model
-from visionops_assets.training.recipe import ModelSpec
 from visionops_assets.training.train import TrainingResult, train
 from visionops_assets.training.weights import save_weights
 

@@ -17,16 +17,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from typer.testing import CliRunner
 
-from resources import model_artifacts
-from resources.model_artifacts import RunArtifacts
 from resources.model_records import HISTORY, alias_of
-from resources.model_versions import Models
+from resources.models import artifacts
+from resources.models.artifacts import RunArtifacts
+from resources.models.model_versions import Models
 from tests.world import World, copied_world, copy_registry, shapes_project, write_batch
 from visionops.tick import Tick, tick
 from visionops_assets import journal
-from visionops_assets.disagreements import Disagreement, disagreements
+from visionops_assets.champions.disagreements import Disagreement, disagreements
+from visionops_assets.champions.history import CHANGES, production, read_history
 from visionops_assets.evaluation.verdicts import listed
-from visionops_assets.history import CHANGES, production, read_history
 
 # What a person may be refused by; anything else is a bug.
 REFUSALS = (RuntimeError, ValueError, LookupError)
@@ -87,7 +87,7 @@ class Walk(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._open.close()
         sys.modules.pop("definitions", None)
-        model_artifacts._run.cache_clear()
+        artifacts._run.cache_clear()
         shutil.rmtree(self.world.root, ignore_errors=True)
 
     @rule(seed=st.integers(2, 9), wrong=st.sampled_from([0.0, 0.0, 0.9]))
@@ -153,7 +153,7 @@ class Walk(RuleBasedStateMachine):
     def registry_lost(self) -> None:
         """Somebody deletes MLflow's database, and the next command makes an empty one; its runs' files stay."""
         copy_registry(self.empty / "mlflow" / "mlflow.db", self.world.root / "mlflow")
-        model_artifacts._run.cache_clear()
+        artifacts._run.cache_clear()
 
     @rule()
     def history_deleted(self) -> None:
@@ -282,7 +282,7 @@ class Walk(RuleBasedStateMachine):
         return True
 
     def _said(self, *words: str) -> str:
-        from visionops.command_line import app
+        from visionops.cli.command_line import app
 
         sys.modules.pop("definitions", None)
         result = CliRunner().invoke(app, list(words), catch_exceptions=False)

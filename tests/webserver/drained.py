@@ -12,7 +12,7 @@ from starlette.routing import Route
 def serve(folder: str) -> None:
     """Write the address into a file, then answer until a signal."""
     from visionops import interruption
-    from visionops.serving.server import PredictionServer
+    from visionops.serving.prediction_server import PredictionServer
 
     interruption.hear()
     place = Path(folder)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from visionops.serving.server import Access, CannotListen, PredictionServer, in_thread
+from visionops.serving.prediction_server import Access, CannotListen, PredictionServer, in_thread
 
 TOKEN = "a-token-that-nobody-guesses"
 

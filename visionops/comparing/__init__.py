@@ -1,1 +1,1 @@
-"""Two models, or two states of the data, side by side: an opinion that decides nothing."""
+"""Two models, or two states of the data, side by side: an opinion that promotes nothing."""

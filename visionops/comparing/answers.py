@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.model_errors import ArtifactMissing
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops.comparing.sides import ComparisonError, Side
-from visionops_assets.dataset.manifest import Manifest, read_manifest
-from visionops_assets.dataset.version import DatasetVersion, named_version
+from visionops_assets.common.tables import frame_from_parquet
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion, named_version
+from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
 from visionops_assets.evaluation import verdicts
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.evaluation.context import JudgementContext
@@ -32,7 +33,6 @@ from visionops_assets.evaluation.verdict import Evidence, ModelReference, Verdic
 from visionops_assets.evaluation.verdicts import predictions_path
 from visionops_assets.partitions import commit_prefix
 from visionops_assets.project import Project
-from visionops_assets.tables import frame_from_parquet
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops.comparing.answers import Answers, Measured
 from visionops.comparing.sides import Side, Sides
-from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
+from visionops_assets.dataset.versions.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation import verdict
 from visionops_assets.evaluation.turned import Turned
 from visionops_assets.evaluation.wording import verdict_summary

@@ -3,7 +3,7 @@
 from visionops.comparing.comparison import Comparison
 from visionops.comparing.report import report
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.promotion.page import Bullets, Heading, Page, Paragraph
+from visionops_assets.pages.page import Bullets, Heading, Page, Paragraph
 
 REASONS = 12
 

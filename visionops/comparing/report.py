@@ -8,8 +8,8 @@ from visionops.comparing.sides import Side
 from visionops_assets.evaluation import verdict
 from visionops_assets.evaluation.phrases import amount, percent, points, probability
 from visionops_assets.evaluation.wording import verdict_summary
+from visionops_assets.pages.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.changes import data_changes, input_changes
-from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.turned_page import Names, Read, listed, pictured
 
 SLICES_SHOWN = 40

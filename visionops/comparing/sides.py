@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_errors import ModelNotFound, RunNotFound
 from resources.model_records import (
@@ -20,14 +20,14 @@ from resources.model_records import (
     ModelVersion,
     Run,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.nearest import did_you_mean
-from visionops_assets.dataset.manifest import Manifest
+from visionops_assets.champions.history import production
 from visionops_assets.dataset.publications import publications
-from visionops_assets.dataset.version import manifest_at, named_commit, names_of_data
+from visionops_assets.dataset.versions.dataset_version import manifest_at, named_commit, names_of_data
+from visionops_assets.dataset.versions.manifest import Manifest
 from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import ModelReference
-from visionops_assets.history import production
 from visionops_assets.partitions import KEY
 from visionops_assets.project import Project
 from visionops_assets.training.provenance import Provenance

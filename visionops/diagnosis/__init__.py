@@ -1,1 +1,1 @@
-"""What `visionops doctor` tries: each setting, the machine, and every service that the environment names."""
+"""What `visionops doctor` tries: settings, this machine, services, and the state of projects."""

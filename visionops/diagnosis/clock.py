@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from resources import clocks, home
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSError
 from visionops.clocks import services, skews
 from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok, warning
@@ -95,7 +95,7 @@ def _runs(projects: Sequence[Project]) -> Iterator[tuple[str, datetime]]:
     import dagster as dg
 
     from visionops import services as connected
-    from visionops_assets import run_tags
+    from visionops_assets.common import run_tags
 
     with connected.dagster() as instance:
         for project in projects:

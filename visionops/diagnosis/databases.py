@@ -9,8 +9,8 @@ from resources import home
 from resources.databases import check_database, connected, sqlite_path
 from resources.machine_errors import damaged_databases, way_back
 from resources.masking import HIDDEN, shown
-from resources.model_connection import TRACKING_URI
-from resources.model_lock import LOCK_URL, PromotionLocked, advisory_lock
+from resources.models.lock import LOCK_URL, PromotionLocked, advisory_lock
+from resources.models.mlflow_client import TRACKING_URI
 from visionops.bootstrap import POSTGRES
 from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
 from visionops.diagnosis.settings import setting

@@ -11,10 +11,10 @@ from urllib.request import getproxies, proxy_bypass
 
 from resources import home
 from resources.databases import sqlite_path
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable
 from resources.masking import HIDDEN
-from resources.model_connection import TRACKING_URI
+from resources.models.mlflow_client import TRACKING_URI
 from resources.webhooks import VARIABLES
 from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok, warning
 from visionops.diagnosis.settings import setting

@@ -5,7 +5,7 @@ from functools import partial
 
 from resources import home
 from resources.databases import sqlite_path
-from resources.model_memory import ModelMemory
+from resources.models.memory import ModelMemory
 from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
 from visionops.diagnosis.servers import embedded_sleeps
 from visionops_assets.project import Project, Projects

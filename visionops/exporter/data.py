@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.spool import Spool
 from visionops.exporter import families

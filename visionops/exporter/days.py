@@ -12,11 +12,11 @@ from visionops.exporter import families
 from visionops.exporter.families import Sample
 from visionops.exporter.models import model_label
 from visionops_assets.addresses import asset_key
+from visionops_assets.common.tables import read_table
 from visionops_assets.monitoring.judgement import Day, judge_days
 from visionops_assets.monitoring.model_days import Where, by_model, drift_days, performance_days
 from visionops_assets.monitoring.stored_days import LOOK_BACK_DAYS, stored_dates
 from visionops_assets.project import Project
-from visionops_assets.tables import read_table
 
 # By asset and day: the list that names a table's rows.
 Listings = dict[str, dict[date, dict[str, Any]]]

@@ -7,8 +7,8 @@ from typing import get_args
 from resources.model_records import EVERYWHERE
 from visionops.exporter import families
 from visionops.exporter.families import Sample
+from visionops_assets.champions.history import Kind
 from visionops_assets.evaluation.verdict import Outcome
-from visionops_assets.history import Kind
 from visionops_assets.monitoring.acting import actions
 from visionops_assets.promotion.status import Status
 

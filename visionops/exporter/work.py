@@ -12,11 +12,11 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSError
 from visionops.exporter import families
 from visionops.exporter.families import Sample
-from visionops_assets import run_tags
+from visionops_assets.common import run_tags
 from visionops_assets.project import Project
 from visionops_assets.run_reason import FAILURE_REASON, TOLD_TO_END
 

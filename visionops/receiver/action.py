@@ -4,7 +4,7 @@ import contextlib
 import re
 
 from resources import home
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 
 FILE = home.ROOT / "deploy" / "lakefs" / "visionops.yaml"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resources import home
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSError
 from visionops_assets.project import Project
 from visionops_assets.training.training_version import training_version

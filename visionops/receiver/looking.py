@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from resources.lakefs import MAIN
+from resources.lakefs.client import MAIN
 from visionops.receiver.app import SensorNotTicked
 from visionops.receiver.events import Event
 from visionops.sensor_ticks import ASKED_BY, RUN_KEY, SensorTick, evaluate_sensor, recorded_tick, sensor_tags

@@ -1,1 +1,3 @@
-"""The prediction server: image in, prediction out, by what is in production at that moment."""
+"""What answers over HTTP: the prediction server and what it logs, what Prometheus reads of all projects, and
+what lakeFS calls after a commit.
+"""

@@ -14,15 +14,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edge.image_header import UnreadableImage
-from visionops.prediction_log import BackgroundLog
+from edge.images.header import UnreadableImage
 from visionops.serving import metrics
 from visionops.serving.batcher import Batcher
 from visionops.serving.current import CurrentModel
 from visionops.serving.decoding import Busy, Decoding
 from visionops.serving.images import NoImage, hint, image_of
+from visionops.serving.prediction_log import BackgroundLog
+from visionops_assets.config.recipe import InputSpec
 from visionops_assets.monitoring.prediction import Answer, Picture, RunningModel, answer
-from visionops_assets.training.recipe import InputSpec
 
 _log = logging.getLogger(__name__)
 

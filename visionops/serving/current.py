@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from edge.model import ModelFileError
 from resources.model_errors import RegistryError
-from visionops_assets.evaluation.shipped import processors
+from visionops_assets.inference.shipped_model import processors
 from visionops_assets.monitoring.prediction import (
     NothingInProduction,
     RunningModel,

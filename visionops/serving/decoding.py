@@ -7,10 +7,10 @@ three ways, so that nobody waits behind an image that takes long.
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from edge.decode_pool import workers
-from edge.image_header import Header, look
 from edge.image_limits import image_limits, image_workers
-from visionops_assets.evaluation.shipped import ShippedModel
+from edge.images.decode_pool import workers
+from edge.images.header import Header, look
+from visionops_assets.inference.shipped_model import ShippedModel
 from visionops_assets.monitoring.prediction import Picture, picture
 
 # JPEG and PNG decode outside the interpreter's lock.

@@ -1,1 +1,3 @@
-"""From a lakeFS commit to a manifest and a cache that training reads at the decoder's speed."""
+"""From a batch in the drop to a dataset version: audited, split, published.
+Its shells, and what a batch passes through.
+"""

@@ -7,17 +7,18 @@ import dagster as dg
 
 from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
-from visionops_assets import metadata, run_tags
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
+from visionops_assets import metadata
 from visionops_assets.asset_options import INCOMING_BATCH, asset_key, asset_options, versioned
+from visionops_assets.common import run_tags
 from visionops_assets.dataset.checks import incoming_check_specs, incoming_results
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitions import batches
 from visionops_assets.project import Neighbours, Project
 
 if TYPE_CHECKING:
-    from visionops_assets.dataset.suspects import Opinion
+    from visionops_assets.dataset.suspect_labels import Opinion
 
 SAMPLES_SHOWN = 12
 # Later stages know models: what gives the champion's opinion of labels is handed in.
@@ -110,7 +111,7 @@ def manifest_asset(project: Project, images: dg.AssetSpec) -> dg.AssetsDefinitio
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.commits import tags_of_version
         from visionops_assets.dataset.presentation import class_table, sample_pictures
-        from visionops_assets.dataset.version import build_version
+        from visionops_assets.dataset.versions.dataset_version import build_version
 
         with clear_failures(context):
             version = build_version(lakefs, artifacts, project, context.partition_key)

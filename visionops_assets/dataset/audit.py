@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 
+from visionops_assets.common.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.examine import Examined
-from visionops_assets.dataset.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.shares import Count
 
 _SUFFIXES = {

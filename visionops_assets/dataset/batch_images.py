@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from visionops_assets.dataset.examine import Looks
 from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.compact_columns import AT_ONCE, MadeInPortions, in_order
-from visionops_assets.dataset.importing.listing import ascending
+from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.importing.source import SourceImage, unchanged
 
 NO_BOXES = ("no boxes",)

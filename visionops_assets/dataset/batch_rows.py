@@ -9,17 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from edge.decode import Pixels, decode_whole
-from visionops_assets.dataset.annotations import BOXES, COLUMNS, SPLITS, check_annotations
+from edge.images.decode import Pixels, decode_whole
 from visionops_assets.dataset.arrow_memory import give_back
 from visionops_assets.dataset.batch_images import BatchImages
+from visionops_assets.dataset.deduplication.near_duplicates import NearDuplicate, find_near_duplicates
 from visionops_assets.dataset.importing.compact_columns import hex_texts, in_order
-from visionops_assets.dataset.importing.listing import ascending
+from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.importing.source import unchanged
-from visionops_assets.dataset.near_duplicates import NearDuplicate, find_near_duplicates
 from visionops_assets.dataset.shares import Count, count_samples
 from visionops_assets.dataset.splits import Samples, Sides, place_samples
 from visionops_assets.dataset.together import Together
+from visionops_assets.dataset.versions.annotations import BOXES, COLUMNS, SPLITS, check_annotations
 
 Fetch = Callable[[list[str]], Iterable[tuple[str, bytes]]]
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.scratch import Scratch
-from visionops_assets import metadata, run_tags
+from visionops_assets import metadata
+from visionops_assets.common import run_tags
 from visionops_assets.dataset.audit_report import SHOWN, by_shown_check
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitioned_check import partitioned_check
@@ -19,7 +20,7 @@ from visionops_assets.project import Project
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visionops_assets.dataset.version import DatasetVersion
+    from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 
 FINDINGS_SHOWN = 50
 _SHOWN_COLUMNS = ("image", "label", "suspected", "what", "why", "severity")
@@ -155,8 +156,8 @@ def _checked(
     check: "Callable[[DatasetVersion], pd.DataFrame]",
 ) -> dg.AssetCheckResult:
     """Run a check on the stored version and show its findings; an ERROR in a decision is a refusal."""
-    from visionops_assets.dataset.findings import has_errors
-    from visionops_assets.dataset.version import read_version
+    from visionops_assets.common.findings import has_errors
+    from visionops_assets.dataset.versions.dataset_version import read_version
 
     with clear_failures():
         findings = check(read_version(lakefs, artifacts, project, context.partition_key))
@@ -169,7 +170,7 @@ def _checked(
 def _result(
     findings: "pd.DataFrame", name: str | None = None, more: Mapping[str, dg.MetadataValue] | None = None
 ) -> dg.AssetCheckResult:
-    from visionops_assets.dataset.findings import findings_in_words, has_errors
+    from visionops_assets.common.findings import findings_in_words, has_errors
 
     return dg.AssetCheckResult(
         check_name=name,

@@ -1,10 +1,10 @@
 """Which commits are dataset versions. Light: the sensor asks wherever definitions load."""
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
-from visionops_assets import run_tags
-from visionops_assets.dataset.layout import BATCHES, batch_of
+from visionops_assets.common import run_tags
 from visionops_assets.dataset.publications import BATCH, RETRACTED, of_another_project
+from visionops_assets.dataset.versions.layout import BATCHES, batch_of
 from visionops_assets.project import Project
 
 LOOKED_AT, NAMED = 1000, 5

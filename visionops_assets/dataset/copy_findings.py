@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from visionops_assets.common.findings import Finding, findings_table
 from visionops_assets.dataset.audit import truth_texts
-from visionops_assets.dataset.findings import Finding, findings_table
 
 # A chain of fewer images is never asked about, whatever the batch.
 ALWAYS_ALLOWED = 20

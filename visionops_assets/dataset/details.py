@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge.decode import Pixels
+from edge.images.decode import Pixels
 
 # Sides at which an image is looked at, the larger first.
 LEVELS = (128, 64)

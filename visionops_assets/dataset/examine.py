@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import Pixels, decode_whole, decode_with_header
-from edge.image_header import UnreadableImage
-from visionops_assets.dataset.duplicates import BITS, hashed
+from edge.images.decode import Pixels, decode_whole, decode_with_header
+from edge.images.header import UnreadableImage
 from visionops_assets.dataset.importing.source import SourceImage
 from visionops_assets.dataset.views import in_a_file
+from visionops_assets.images.phash import BITS, hashed
 
 _AT_ONCE = 16
 _ROUNDED = 2

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from resources.escaping import cell, storable
 from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.compact_columns import TextColumn
-from visionops_assets.dataset.layout import images_prefix
+from visionops_assets.dataset.versions.layout import images_prefix
 
 FORMAT = 1
 _VERSION_KEY = b"visionops.findings.version"

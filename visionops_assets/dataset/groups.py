@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.common.findings import Finding, findings_table
 from visionops_assets.dataset.importing.compact_columns import decoded
 from visionops_assets.dataset.importing.plain_text import key_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import Pixels
+from edge.images.decode import Pixels
 from visionops_assets.dataset.views import Load
 
 # Newer, older.

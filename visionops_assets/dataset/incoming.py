@@ -8,11 +8,11 @@ import pandas as pd
 
 from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
-from resources.lakefs import MAIN, LakeFSResource
-from visionops_assets import run_tags
+from resources.lakefs.client import MAIN, LakeFSResource
+from visionops_assets.common import run_tags
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.publishing import BatchRefused, Publisher
-from visionops_assets.dataset.suspects import Opinion
+from visionops_assets.dataset.suspect_labels import Opinion
 from visionops_assets.project import Neighbours, Project
 
 _SAID_EVERY = 1000

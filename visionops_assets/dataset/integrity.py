@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edge.decode import decode_whole
-from edge.image_header import UnreadableImage
-from visionops_assets.dataset.findings import OF_THE_TASK, WHOLE, Finding, findings_table
-from visionops_assets.dataset.manifest_diff import labels_of
+from edge.images.decode import decode_whole
+from edge.images.header import UnreadableImage
+from visionops_assets.common.findings import OF_THE_TASK, WHOLE, Finding, findings_table
+from visionops_assets.dataset.versions.manifest_diff import labels_of
 
 
 def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

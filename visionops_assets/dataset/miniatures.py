@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge.decode import Pixels
+from edge.images.decode import Pixels
 from visionops_assets.dataset.details import brought_to
 
 # Sides that images are brought to; an image has those that are no larger than its shorter side.

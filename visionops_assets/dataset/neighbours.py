@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resources.lakefs import LakeFSResource
-from visionops_assets.dataset.annotations import AnnotationsError
-from visionops_assets.dataset.findings import Finding, findings_table
-from visionops_assets.dataset.layout import annotations_name, annotations_prefix
+from resources.lakefs.client import LakeFSResource
+from visionops_assets.common.findings import Finding, findings_table
 from visionops_assets.dataset.publications import PROJECT, Publications
+from visionops_assets.dataset.versions.annotations import AnnotationsError
+from visionops_assets.dataset.versions.layout import annotations_name, annotations_prefix
 from visionops_assets.project import Neighbours, Project, of_one_dataset
 
 APART = "apart from other projects"

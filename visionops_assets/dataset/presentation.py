@@ -6,14 +6,15 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
-from edge.decode import Pixels, decode_whole
-from edge.image_header import UnreadableImage
-from resources.lakefs import LakeFSResource
-from visionops_assets.dataset.annotations import SPLITS
+from edge.images.decode import Pixels, decode_whole
+from edge.images.header import UnreadableImage
+from resources.lakefs.client import LakeFSResource
 from visionops_assets.dataset.findings_file import all_columns, boxes_in_words
-from visionops_assets.dataset.layout import is_image
-from visionops_assets.dataset.manifest_diff import labels_of
-from visionops_assets.dataset.pictures import (
+from visionops_assets.dataset.versions.annotations import SPLITS
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
+from visionops_assets.dataset.versions.layout import is_image
+from visionops_assets.dataset.versions.manifest_diff import labels_of
+from visionops_assets.images.pictures import (
     ANSWER,
     THUMBNAIL,
     TRUTH,
@@ -23,7 +24,6 @@ from visionops_assets.dataset.pictures import (
     marked,
     thumbnails_markdown,
 )
-from visionops_assets.dataset.version import DatasetVersion
 from visionops_assets.project import Project
 
 

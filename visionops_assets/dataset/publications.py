@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_records import Commit
 from resources.nearest import did_you_mean, listed
 from visionops_assets.project import Neighbours, Project

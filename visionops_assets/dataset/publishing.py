@@ -15,23 +15,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSConflict, LakeFSNotFound
-from visionops_assets.dataset.annotations import AnnotationsError, read_annotations
+from visionops_assets.common.findings import findings_in_words
 from visionops_assets.dataset.arrow_memory import from_the_system, give_back
+from visionops_assets.dataset.batch_plan import OF_ALL, BatchPlan, plan_batch
 from visionops_assets.dataset.canonical import table_content_digest
-from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.dataset.findings_file import FORMAT, all_columns, for_spreadsheets, write_findings
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.sums import SplitSums, Sums
-from visionops_assets.dataset.ingest import OF_ALL, BatchPlan, plan_batch
 from visionops_assets.dataset.integrity import check_holdout_groups, check_task
-from visionops_assets.dataset.layout import findings_path, images_prefix, ingest_branch
-from visionops_assets.dataset.manifest import read_manifest
 from visionops_assets.dataset.neighbours import Claims, check_apart, check_owner, claims_of_others
 from visionops_assets.dataset.publications import ANNOTATIONS, BATCH, ERRORS, FINDINGS, PROJECT, publications
-from visionops_assets.dataset.suspects import Opinion
-from visionops_assets.dataset.version import manifest_at
+from visionops_assets.dataset.suspect_labels import Opinion
+from visionops_assets.dataset.versions.annotations import AnnotationsError, read_annotations
+from visionops_assets.dataset.versions.dataset_version import manifest_at
+from visionops_assets.dataset.versions.layout import findings_path, images_prefix, ingest_branch
+from visionops_assets.dataset.versions.manifest import read_manifest
 from visionops_assets.project import Neighbours, Project
 
 ATTEMPTS = 5

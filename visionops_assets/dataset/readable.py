@@ -4,18 +4,18 @@ from contextlib import suppress
 
 import pandas as pd
 
-from edge.image_header import UnreadableImage
-from resources.lakefs import LakeFSResource
+from edge.images.header import UnreadableImage
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.scratch import Scratch
-from visionops_assets.dataset.annotations import AnnotationsError
-from visionops_assets.dataset.findings import has_errors
+from visionops_assets.common.findings import has_errors
+from visionops_assets.dataset.cache.sample_cache import SampleError
+from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.dataset.integrity import check_images_present, check_images_readable
-from visionops_assets.dataset.layout import BATCHES, batch_of, is_image
 from visionops_assets.dataset.neighbours import claims_of_others
-from visionops_assets.dataset.sample_cache import SampleError
-from visionops_assets.dataset.samples import load_samples
-from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.dataset.versions.annotations import AnnotationsError
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
+from visionops_assets.dataset.versions.layout import BATCHES, batch_of, is_image
 from visionops_assets.project import Project
 
 

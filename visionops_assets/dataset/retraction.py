@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSConflict
 from resources.lakefs_records import Commit
-from visionops_assets.dataset.annotations import read_annotations
-from visionops_assets.dataset.layout import (
+from visionops_assets.dataset.neighbours import claims_of_others
+from visionops_assets.dataset.publications import ANNOTATIONS, PROJECT, RETRACTED, RETRACTS, publications
+from visionops_assets.dataset.versions.annotations import read_annotations
+from visionops_assets.dataset.versions.layout import (
     BATCHES,
     annotations_path,
     findings_path,
     retraction_branch,
 )
-from visionops_assets.dataset.neighbours import claims_of_others
-from visionops_assets.dataset.publications import ANNOTATIONS, PROJECT, RETRACTED, RETRACTS, publications
 from visionops_assets.project import Neighbours, Project
 
 ATTEMPTS = 5

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, uniform_filter
 
-from edge.decode import Pixels
+from edge.images.decode import Pixels
 
 # Pixels a side that are looked at, from the middle, and the share of these where least is shown.
 _SIDE, _FLAT = 256, 0.3

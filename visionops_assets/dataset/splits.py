@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.shares import Count, Labels, count_samples, place_groups
+from visionops_assets.dataset.versions.annotations import SPLITS
 
 NO_SPLIT = -1
 

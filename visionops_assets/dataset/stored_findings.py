@@ -9,12 +9,12 @@ from typing import Literal
 
 import pandas as pd
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.lakefs_records import Commit
 from visionops_assets.dataset.findings_file import read_findings
-from visionops_assets.dataset.layout import findings_path, ingest_branch
 from visionops_assets.dataset.publications import BATCH, ERRORS, FINDINGS, publications
+from visionops_assets.dataset.versions.layout import findings_path, ingest_branch
 from visionops_assets.project import Project
 
 Outcome = Literal["refused", "published", "retracted"]

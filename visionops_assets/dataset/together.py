@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.annotations import SPLITS
 from visionops_assets.dataset.batch_images import BatchImages, label_sets_of, numbers_of
 from visionops_assets.dataset.groups import group_keys
 from visionops_assets.dataset.importing.compact_columns import bytes_of_hex, number_keys
-from visionops_assets.dataset.importing.listing import ascending
+from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.splits import Samples
+from visionops_assets.dataset.versions.annotations import SPLITS
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSError, LakeFSGone, LakeFSNotFound
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.common.findings import Finding, findings_table
 
 Progress = Callable[[int, int], None]
 

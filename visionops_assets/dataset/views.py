@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.decode import Pixels
-from visionops_assets.dataset import details, exposures, jpeg_blocks, miniatures
+from edge.images.decode import Pixels
+from visionops_assets.dataset import details, jpeg_blocks, miniatures
+from visionops_assets.dataset.deduplication import exposures
 
 Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.machine_errors import in_words
 from resources.masking import without_secrets
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
-from visionops_assets import run_tags
 from visionops_assets.asset_options import EDGE_BUNDLE, asset_options
+from visionops_assets.common import run_tags
 from visionops_assets.failures import clear_failures
 from visionops_assets.job_options import job_options
 from visionops_assets.project import Project

@@ -15,8 +15,8 @@ from edge.model import open_model
 from edge.selftest import Golden
 from resources.artifact_store import ArtifactStore
 from resources.model_records import TAG_PROVENANCE, ModelVersion
-from visionops_assets.dataset.samples import load_samples
-from visionops_assets.dataset.version import named_version
+from visionops_assets.dataset.cache.samples import load_samples
+from visionops_assets.dataset.versions.dataset_version import named_version
 from visionops_assets.project import Project
 
 GOLDEN_IMAGES, FEWEST_IMAGES = 62, 3
@@ -63,7 +63,7 @@ def validation_images(
 
 def images_of_files(files: list[Path], model: bytes) -> NDArray[np.uint8]:
     """Images of one's own, decoded for a model. Raises `UnreadableImage` naming one."""
-    from edge.decode import decode
+    from edge.images.decode import decode
 
     spec = _spec(model)
     size = (spec.height, spec.width, spec.channels, spec.resize)

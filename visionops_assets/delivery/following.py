@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from resources.artifact_store import ArtifactStore
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
+from visionops_assets.champions.disagreements import incomplete, require_agreement
+from visionops_assets.champions.history import PROMOTIONS, Production, nothing_runs, production, read_history
+from visionops_assets.config.device_group_rules import DeliveredGroup
 from visionops_assets.delivery.bundles import golden_by_provider, make_bundle, validation_images
 from visionops_assets.delivery.publishing import KEPT, OPTIONS, Publication, is_of, is_signed_so, publish
 from visionops_assets.delivery.repository import Repository
-from visionops_assets.delivery.rules import DeliveredGroup
-from visionops_assets.disagreements import incomplete, require_agreement
-from visionops_assets.evaluation.shipped import fetch_model
-from visionops_assets.history import PROMOTIONS, Production, nothing_runs, production, read_history
+from visionops_assets.inference.shipped_model import fetch_model
 from visionops_assets.project import Project
 from visionops_assets.refusals import ChampionUnclear
 from visionops_assets.registry import Registry

@@ -5,11 +5,11 @@ from typing import Any
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
-from visionops_assets import run_tags
 from visionops_assets.asset_options import versioned
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation.address import write_address
 from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project
@@ -39,8 +39,8 @@ def evaluation_asset(
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
-        from visionops_assets.dataset.version import read_version
-        from visionops_assets.evaluation.judging import judge_challenger
+        from visionops_assets.dataset.versions.dataset_version import read_version
+        from visionops_assets.evaluation.evaluate import judge_challenger
         from visionops_assets.evaluation.presentation import verdict_metadata
         from visionops_assets.evaluation.seen import version_trained_on
 

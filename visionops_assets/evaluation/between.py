@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 
 import pandas as pd
 
-from visionops_assets.dataset.manifest import Store
-from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
+from visionops_assets.dataset.versions.manifest import Store
+from visionops_assets.dataset.versions.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.phrases import retract_command
 from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance

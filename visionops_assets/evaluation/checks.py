@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
-from resources.model_registry import ModelRegistry
-from visionops_assets import run_tags
+from resources.models.registry import ModelRegistry
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.evaluation.verdict import Kind, Verdict
 from visionops_assets.evaluation.wording import verdict_summary

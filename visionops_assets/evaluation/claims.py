@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.intervals import DifferenceBounds
 from visionops_assets.evaluation.paired import Floats, PairedDifference, spread
 from visionops_assets.evaluation.power import labels_to_collect, rows_for_no_loss, rows_needed
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.significance import least_losses
 from visionops_assets.evaluation.verdict import Comparison, LabelsNeeded, Leak
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pandas as pd
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.ledger import level_left
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation import doubts, notes, refusals
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.phrases import (
@@ -13,7 +14,6 @@ from visionops_assets.evaluation.phrases import (
     points_tolerated,
     probability,
 )
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.verdict import Evidence, Outcome, Reason
 
 Rule = Callable[[Evidence, GateRules, JudgementContext], Iterator[Reason]]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.claims import compared, labels_needed, leaks_shown, no_worse_claim
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.detection_slices import (
@@ -22,7 +23,6 @@ from visionops_assets.evaluation.intervals import DifferenceBounds
 from visionops_assets.evaluation.paired import PairedDifference, spread
 from visionops_assets.evaluation.power import labels_to_collect, rows_needed
 from visionops_assets.evaluation.precision_pair import ByClass, PrecisionPair
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.significance import sign_flip
 from visionops_assets.evaluation.slices import floor_of, is_critical, is_tested, judged_together
 from visionops_assets.evaluation.suspects import suspect_batches

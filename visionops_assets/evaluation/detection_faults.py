@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.detections import boxes_column
 from visionops_assets.evaluation.faults import counted, key_columns, key_faults, missing_columns
-from visionops_assets.evaluation.rules import GateRules
 
 
 def detection_faults(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge.model import DEFAULT_MIN_SCORE
-from visionops_assets.dataset.pictures import ANSWER, TRUTH, Mark, marked
 from visionops_assets.evaluation.detections import boxes_column
 from visionops_assets.evaluation.turned import hits_by_image
+from visionops_assets.images.pictures import ANSWER, TRUTH, Mark, marked
 
 _LARGEST_BYTES = 50_000
 _SIDE, _COLUMNS, _GAP = 144, 4, 4

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from visionops_assets.config.gate_rules import CLASS_SLICE, OBJECT_SIZE_SLICE, GateRules
 from visionops_assets.evaluation.detections import as_boxes, boxes_column
 from visionops_assets.evaluation.precision_pair import ByClass
-from visionops_assets.evaluation.rules import CLASS_SLICE, OBJECT_SIZE_SLICE, GateRules
 from visionops_assets.evaluation.slices import Slice, cut_by_columns
 from visionops_assets.training.matching import ALL_AREAS, Boxes, Matches, Matching
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from edge import answers
 from edge.model import ModelFileError
+from visionops_assets.config.recipe import InputSpec
 from visionops_assets.evaluation.predictions import keys_of
-from visionops_assets.evaluation.shipped import ShippedModel
+from visionops_assets.inference.shipped_model import ShippedModel
 from visionops_assets.training.matching import Boxes
-from visionops_assets.training.recipe import InputSpec
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.phrases import bound_in_words, counts, models, points, probability
 from visionops_assets.evaluation.power import labels_to_collect
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.slices import empty_critical_slices
 from visionops_assets.evaluation.verdict import Evidence, Reason
 

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from visionops_assets.config.gate_rules import Costs, GateRules
 from visionops_assets.evaluation.claims import compared, labels_needed, leaks_shown, no_worse_claim
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.intervals import DifferenceBounds
 from visionops_assets.evaluation.metrics import error_costs
 from visionops_assets.evaluation.paired import Floats, PairedDifference, paired_difference
-from visionops_assets.evaluation.rules import Costs, GateRules
 from visionops_assets.evaluation.significance import better, sign_flip
 from visionops_assets.evaluation.slices import Outcomes, absent_classes, slice_rows
 from visionops_assets.evaluation.suspects import suspect_batches

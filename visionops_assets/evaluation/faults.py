@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from visionops_assets.evaluation.rules import GateRules
+from visionops_assets.config.gate_rules import GateRules
 
 _SUM_TOLERANCE = 1e-3
 _ANSWER = ("prediction", "confidence", "probabilities")

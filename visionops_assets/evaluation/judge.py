@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.decide import decide
 from visionops_assets.evaluation.phrases import points
-from visionops_assets.evaluation.rules import GateRules
 from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.evaluation.verdict import Evidence, Outcome, Reason, Verdict
 

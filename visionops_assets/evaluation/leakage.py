@@ -1,8 +1,9 @@
 """Holdout images that were trained on: a holdout that the model has seen says nothing.
 
-They are found as copies are in an import (`dataset/near_duplicates.py`), where the training images are those that are
-there and the holdout's are new. A leak refuses a model, where an import only groups: of images of a few pixels, where
-what is called a copy depends on what else is there, pHashes and grey values have to agree too.
+They are found as copies are in an import (`dataset/deduplication/near_duplicates.py`), where the training images
+are those that are there and the holdout's are new. A leak refuses a model, where an import only groups: of images
+of a few pixels, where what is called a copy depends on what else is there, pHashes and grey values have to agree
+too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from edge.decode import Pixels
-from visionops_assets.dataset.duplicates import MAX_DISTANCE, grey, phash_values
-from visionops_assets.dataset.near_duplicates import MIN_CORRELATION, find_near_duplicates
+from edge.images.decode import Pixels
+from visionops_assets.dataset.deduplication.near_duplicates import MIN_CORRELATION, find_near_duplicates
+from visionops_assets.images.phash import MAX_DISTANCE, grey, phash_values
 
 LEAK_COLUMNS = (
     "holdout_sha256",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.evaluation.rules import Costs
+from visionops_assets.config.gate_rules import Costs
 
 
 def accuracy(labels: Sequence[str] | pd.Series, predictions: Sequence[str] | pd.Series) -> float:

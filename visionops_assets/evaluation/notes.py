@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from visionops_assets.config.gate_rules import BATCH_SLICE, GateRules
 from visionops_assets.evaluation.between import in_words
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.phrases import percent, retract_command
 from visionops_assets.evaluation.refusals import champion_holds
-from visionops_assets.evaluation.rules import BATCH_SLICE, GateRules
 from visionops_assets.evaluation.verdict import Evidence, Reason
 
 _SLICES_NAMED = 8

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from edge.decode import Target, decode_with_header
+from edge.images.decode import Target, decode_with_header
 from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
 from resources.model_records import version_on
-from resources.model_registry import ModelRegistry
-from visionops_assets.dataset.suspects import Opinion
+from resources.models.registry import ModelRegistry
+from visionops_assets.dataset.suspect_labels import Opinion
 from visionops_assets.project import Project
 
 if TYPE_CHECKING:
-    from visionops_assets.evaluation.shipped import ShippedModel
+    from visionops_assets.inference.shipped_model import ShippedModel
 
 BATCH = 256
 
@@ -35,7 +35,7 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
             return None
         # A batch is no worse for a model that is gone.
         from edge.model import ModelFileError
-        from visionops_assets.evaluation.shipped import how_back
+        from visionops_assets.inference.shipped_model import how_back
 
         try:
             champion = registry.models.version(project.project, number)
@@ -49,7 +49,7 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
 
 
 def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
-    from visionops_assets.evaluation.shipped import fetch_model, open_model
+    from visionops_assets.inference.shipped_model import fetch_model, open_model
 
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
         shipped = open_model(fetch_model(registry, run_id, onnx_sha256, "champion", Path(folder)))
@@ -59,7 +59,7 @@ def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
 def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
     from visionops_assets.evaluation.detections import boxes_in_image, detect
     from visionops_assets.evaluation.predictions import scores_of
-    from visionops_assets.evaluation.shipped import images_at_once
+    from visionops_assets.inference.shipped_model import images_at_once
 
     size = shipped.input
     paths: list[str] = []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.model import ModelFileError
 from visionops_assets.evaluation.faults import answer_columns, key_columns
-from visionops_assets.evaluation.shipped import ShippedModel, open_model
+from visionops_assets.inference.shipped_model import ShippedModel, open_model
 
 
 @dataclass(frozen=True)

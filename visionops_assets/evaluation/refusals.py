@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from visionops_assets.config.gate_rules import BATCH_SLICE, GateRules
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.phrases import (
     amount,
@@ -12,7 +13,6 @@ from visionops_assets.evaluation.phrases import (
     probability,
     retract_command,
 )
-from visionops_assets.evaluation.rules import BATCH_SLICE, GateRules
 from visionops_assets.evaluation.verdict import Evidence, Reason, SliceRow
 
 

@@ -8,7 +8,7 @@ import re
 
 from resources.escaping import markdown
 from resources.model_records import TAG_DESCRIPTION, TAG_VERDICT
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.wording import verdict_summary
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.scratch import Scratch
-from visionops_assets.dataset.samples import load_samples
-from visionops_assets.evaluation.shipped import fetch_model, images_at_once, open_model
+from visionops_assets.common.progress import tell
+from visionops_assets.config.recipe import InputSpec
+from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.evaluation.tasks import EvaluationTask
-from visionops_assets.progress import tell
+from visionops_assets.inference.shipped_model import fetch_model, images_at_once, open_model
 from visionops_assets.registry import Registry
-from visionops_assets.training.recipe import InputSpec
 
 BATCH = 256
 

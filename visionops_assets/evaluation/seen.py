@@ -3,12 +3,12 @@
 from json import loads
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_errors import ArtifactMissing
 from resources.model_records import PROVENANCE_ARTIFACT, TAG_COMMIT
-from resources.model_registry import ModelRegistry
-from visionops_assets.dataset.manifest import Manifest
-from visionops_assets.dataset.version import DatasetVersion, named_version
+from resources.models.registry import ModelRegistry
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion, named_version
+from visionops_assets.dataset.versions.manifest import Manifest
 from visionops_assets.project import Project
 from visionops_assets.registry import Registry
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT, Challenger

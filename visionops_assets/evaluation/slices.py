@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from visionops_assets.config.gate_rules import CLASS_SLICE, GateRules
 from visionops_assets.evaluation.intervals import DifferenceBounds
 from visionops_assets.evaluation.paired import Floats, PairedDifference, paired_difference, spread
 from visionops_assets.evaluation.power import labels_to_collect, rows_needed
-from visionops_assets.evaluation.rules import CLASS_SLICE, GateRules
 from visionops_assets.evaluation.significance import holm
 from visionops_assets.evaluation.tolerated_loss import loss_found, p_of_loss
 from visionops_assets.evaluation.verdict import Bound, SliceRow

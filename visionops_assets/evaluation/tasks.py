@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.model import ModelFileError
+from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.context import JudgementContext
 from visionops_assets.evaluation.detection_evidence import measure_detection
 from visionops_assets.evaluation.detection_faults import detection_faults
@@ -17,9 +18,8 @@ from visionops_assets.evaluation.detections import detect, detections_table
 from visionops_assets.evaluation.evidence import measure
 from visionops_assets.evaluation.faults import table_faults
 from visionops_assets.evaluation.predictions import predictions_table, scores_of
-from visionops_assets.evaluation.rules import GateRules
-from visionops_assets.evaluation.shipped import ShippedModel
 from visionops_assets.evaluation.verdict import Evidence
+from visionops_assets.inference.shipped_model import ShippedModel
 
 Pixels = NDArray[np.uint8]
 # Paths -> (path, image uint8 [H, W, 3]).

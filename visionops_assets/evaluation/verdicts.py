@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.nearest import there_are
 from visionops_assets import journal
+from visionops_assets.common.run_tags import how_to_decide
 from visionops_assets.evaluation.ledger import Decision, turn_of
 from visionops_assets.evaluation.verdict import Kind, Outcome, Verdict
 from visionops_assets.evaluation.wording import verdict_summary
 from visionops_assets.journal import Entry
 from visionops_assets.refusals import VerdictMissing
 from visionops_assets.registry import Registry
-from visionops_assets.run_tags import how_to_decide
 
 LISTED = "visionops.verdict."
 SUMMARY_LENGTH = 1000

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.escaping import markdown
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import (
     FAILED,
     FINISHED,
@@ -23,13 +23,13 @@ from resources.model_records import (
     TAG_PARTITION,
     TAG_RECIPE,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.tracking import Tracking
-from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.config.recipe import canonical_json
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.experiments.script import ScriptRun, script_file
 from visionops_assets.project import Project
 from visionops_assets.training.challenge import identity_of
-from visionops_assets.training.recipe import canonical_json
 from visionops_assets.training.recording import flattened
 
 _SIDES = {"train": "training", "val": "validation"}

@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from resources.nearest import meant_field
-from visionops_assets.training.recipe import Recipe
+from visionops_assets.config.recipe import Recipe
 
 
 class OverrideError(ValueError):

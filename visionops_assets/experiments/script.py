@@ -12,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy, nn
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import (
     TAG_CODE,
     TAG_IDENTITY,
     TAG_RECIPE,
     Run,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.tracking import Tracking
-from visionops_assets.dataset.samples import load_samples
-from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.config.recipe import InputSpec, ModelSpec, Recipe
+from visionops_assets.dataset.cache.samples import load_samples
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.project import Project
 from visionops_assets.training.batches import LabelledImages, channel_statistics
 from visionops_assets.training.code_digest import code_state
@@ -31,7 +32,6 @@ from visionops_assets.training.export import export_onnx, golden_images, parity
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.protocol import Shipped
 from visionops_assets.training.provenance import DataOrigin, ScriptOrigin, collect
-from visionops_assets.training.recipe import InputSpec, ModelSpec, Recipe
 from visionops_assets.training.recording import put_model
 from visionops_assets.training.tasks import task_of
 from visionops_assets.training.weights import save_weights

@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from visionops_assets.config.recipe import Recipe
 from visionops_assets.experiments.overrides import OverrideError, as_number, overridden
-from visionops_assets.training.recipe import Recipe
 
 LARGEST = 10_000
 _DIGITS = 4

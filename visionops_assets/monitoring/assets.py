@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.daily import check_results, daily_asset, daily_check_spec, keep_day
 from visionops_assets.failures import clear_failures

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.spool import Spool
-from visionops_assets.dataset.annotations import read_annotations
-from visionops_assets.dataset.layout import BATCHES, batch_of, is_annotations
+from visionops_assets.dataset.versions.annotations import read_annotations
+from visionops_assets.dataset.versions.layout import BATCHES, batch_of, is_annotations
 from visionops_assets.monitoring.frames import captured_days
 from visionops_assets.monitoring.reference import labels_of
 from visionops_assets.monitoring.spooled import spooled_labels

@@ -22,9 +22,10 @@ from datetime import datetime
 import pandas as pd
 import pyarrow as pa
 
-from edge.decode_pool import probe
-from edge.image_header import UnreadableImage
-from visionops_assets.dataset.findings import Finding, findings_table, join_findings
+from edge.images.decode_pool import probe
+from edge.images.header import UnreadableImage
+from visionops_assets.common.findings import Finding, findings_table, join_findings
+from visionops_assets.common.tables import arrow_parquet, to_parquet
 from visionops_assets.monitoring.inference_log import (
     LOG_IS_COMPLETE,
     QUARANTINE,
@@ -39,7 +40,6 @@ from visionops_assets.monitoring.spool_reader import spool_reader
 from visionops_assets.monitoring.spooled import UnusableFile
 from visionops_assets.monitoring.validation import clock_findings, misplaced
 from visionops_assets.project import Project
-from visionops_assets.tables import arrow_parquet, to_parquet
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.spool import Spool
 from visionops_assets.monitoring.collection import Collected, Collection, last_collection

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from visionops_assets.monitoring.inference_log import CAPTURES, day_of, production_repository
 from visionops_assets.project import Project
 

@@ -1,6 +1,6 @@
 """What can be said of an image without a model: one code path for training, reference and production.
 
-Measured on the pixels that the model sees (decoded and resized by `edge.decode`), so that a camera that changes
+Measured on the pixels that the model sees (decoded and resized by `edge.images.decode`), so that a camera that changes
 its resolution shows in the size alone. Grey is ITU-R 601 luma on the scale 0..1.
 """
 

@@ -2,7 +2,7 @@
 
 ```
 images/<digest>.<format>
-labels.csv, …       what is to be filled in or corrected, as `dataset/label_files.py` writes it
+labels.csv, …       what is to be filled in or corrected, as `dataset/importing/label_files.py` writes it
 wanted.csv          path, confidence, why, device, where the labels' own file has no place for them
 ```
 """
@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from edge.decode_pool import probe
+from edge.images.decode_pool import probe
 from resources.artifact_store import ArtifactStore
 from resources.escaping import cell
 from resources.whole_outputs import require_new_folder, whole_folder
+from visionops_assets.dataset.importing.label_files import ImageToLabel, label_formats, write_label_files
 from visionops_assets.dataset.importing.source import Box
-from visionops_assets.dataset.label_files import ImageToLabel, label_formats, write_label_files
 from visionops_assets.monitoring.labels_wanted import BY_LOT, WANTED_COLUMNS
 from visionops_assets.monitoring.signals import LEAST_SCORE
 from visionops_assets.monitoring.stored_days import needed_day, stored_day

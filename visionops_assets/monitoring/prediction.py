@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.answers import classified, detected, likeliest
-from edge.decode import Target, decode_with_header
-from edge.image_header import Header, UnreadableImage
 from edge.image_limits import ImageLimits
+from edge.images.decode import Target, decode_with_header
+from edge.images.header import Header, UnreadableImage
 from edge.model import ModelFileError
 from resources.model_errors import ArtifactMissing, RunNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, version_on
-from visionops_assets.disagreements import disagreements
+from visionops_assets.champions.disagreements import disagreements
 from visionops_assets.evaluation.detections import boxes_in_image, detections_of
-from visionops_assets.evaluation.shipped import ShippedModel, fetch_model, how_back, open_model
+from visionops_assets.inference.shipped_model import ShippedModel, fetch_model, how_back, open_model
 from visionops_assets.monitoring.image_statistics import STATISTICS, image_statistics
 from visionops_assets.registry import Registry
 

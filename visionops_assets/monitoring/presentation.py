@@ -7,10 +7,10 @@ import dagster as dg
 import pandas as pd
 
 from resources.escaping import markdown
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from visionops_assets import metadata
+from visionops_assets.common.findings import findings_in_words
 from visionops_assets.daily import DayCheck
-from visionops_assets.dataset.findings import findings_in_words
 from visionops_assets.monitoring.features import described
 from visionops_assets.monitoring.inference_log import day_folder, production_repository
 from visionops_assets.monitoring.judgement import State

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import MAIN, LakeFSResource
+from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_records import ModelVersion
-from visionops_assets.dataset.findings import findings_table, join_findings
+from visionops_assets.common.findings import findings_table, join_findings
+from visionops_assets.common.tables import frame_from_parquet
 from visionops_assets.monitoring.inference_log import (
     day_folder,
     empty_log,
@@ -25,7 +26,6 @@ from visionops_assets.monitoring.spooled import with_types
 from visionops_assets.monitoring.stored_days import stored_day
 from visionops_assets.monitoring.validation import join_labels, nothing_logged, validate, without_answer
 from visionops_assets.project import Project
-from visionops_assets.tables import frame_from_parquet
 
 # A device is missed where it wrote on the last day with a log, if that is not longer ago.
 LOOK_BACK_DAYS = 7

@@ -13,13 +13,19 @@ import numpy as np
 import pandas as pd
 
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_records import EVERYWHERE, ModelVersion
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
-from visionops_assets.dataset.samples import load_samples
-from visionops_assets.dataset.version import DatasetVersion, EmptyVersion, build_version, read_version
+from visionops_assets.common.tables import frame_from_parquet, to_parquet
+from visionops_assets.dataset.cache.samples import load_samples
+from visionops_assets.dataset.versions.dataset_version import (
+    DatasetVersion,
+    EmptyVersion,
+    build_version,
+    read_version,
+)
 from visionops_assets.monitoring.drift import DriftReference
 from visionops_assets.monitoring.prediction import (
     Picture,
@@ -30,7 +36,6 @@ from visionops_assets.monitoring.prediction import (
     open_version,
 )
 from visionops_assets.project import Project
-from visionops_assets.tables import frame_from_parquet, to_parquet
 
 REFERENCE_ARTIFACT = "monitoring/reference.parquet"
 _BATCH = 256

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from visionops_assets.common.tables import arrow_parquet
 from visionops_assets.monitoring.inference_log import (
     FORMAT,
     FORMAT_KEY,
@@ -16,7 +17,6 @@ from visionops_assets.monitoring.inference_log import (
     labels_schema,
     spool_schema,
 )
-from visionops_assets.tables import arrow_parquet
 
 # What a file may be, and what its rows may take: of its own size a multiple, since text that is repeated is written
 # once. A thousand files are collected at once.

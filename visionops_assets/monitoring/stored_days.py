@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
 from visionops_assets.addresses import asset_folder, asset_key
-from visionops_assets.tables import read_table
+from visionops_assets.common.tables import read_table
 
 # An alarm that has stood longer is found standing all the same: its latest bad days are among these.
 LOOK_BACK_DAYS = 60

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from visionops_assets.dataset.findings import Finding, findings_table
+from visionops_assets.common.findings import Finding, findings_table
 from visionops_assets.monitoring.image_statistics import STATISTICS
 from visionops_assets.monitoring.inference_log import IDENTITY, LOG_IS_COMPLETE, log_schema
 from visionops_assets.monitoring.rules import ProductionRules

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pandas as pd
 
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from visionops_assets.monitoring.estimate import AccuracyEstimator
 from visionops_assets.monitoring.evidently_report import report_page
 from visionops_assets.monitoring.judgement import State, judge_days

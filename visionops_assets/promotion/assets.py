@@ -8,11 +8,11 @@ import dagster as dg
 from pydantic import Field
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import EVERYWHERE, version_on
-from resources.model_registry import ModelRegistry
-from visionops_assets import run_tags
+from resources.models.registry import ModelRegistry
 from visionops_assets.asset_options import IN_PRODUCTION, asset_key, asset_options, versioned
+from visionops_assets.common import run_tags
 from visionops_assets.evaluation.address import read_address
 from visionops_assets.failures import clear_failures
 from visionops_assets.project import Project

@@ -17,7 +17,7 @@ from typing import Any
 
 from resources.model_records import EVERYWHERE, HISTORY, RegisteredModel, alias_of
 from visionops_assets import journal
-from visionops_assets.history import HistoryEntry, Kind, production, read_history
+from visionops_assets.champions.history import HistoryEntry, Kind, production, read_history
 from visionops_assets.registry import Registry
 
 STEPS = ("checked", "registered", "recorded", "tagged", "aliased")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from visionops_assets.dataset.manifest_diff import ManifestDiff
-from visionops_assets.promotion.page import Block, Bullets, Paragraph, Table
+from visionops_assets.dataset.versions.manifest_diff import ManifestDiff
+from visionops_assets.pages.page import Block, Bullets, Paragraph, Table
 from visionops_assets.training.provenance import Difference
 
 ROWS = 40

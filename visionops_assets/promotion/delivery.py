@@ -6,9 +6,9 @@ from edge.formats import check_group
 from resources.model_records import EVERYWHERE, version_on
 from resources.nearest import there_are
 from visionops_assets import journal
-from visionops_assets.disagreements import require_agreement
-from visionops_assets.history import groups, nothing_runs, production, read_history
-from visionops_assets.promotion.answers import require_reason
+from visionops_assets.champions.disagreements import require_agreement
+from visionops_assets.champions.history import groups, nothing_runs, production, read_history
+from visionops_assets.evaluation.approvals import require_reason
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
 from visionops_assets.refusals import OnHold, VerdictNotPassed
 from visionops_assets.registry import Registry

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from resources.model_records import EVERYWHERE, TAG_REPRODUCTION, TAG_REPRODUCTION_WHEN, ModelVersion
-from visionops_assets.dataset.manifest import Store
-from visionops_assets.dataset.manifest_diff import ManifestDiff, diff_manifests
-from visionops_assets.disagreements import incomplete
+from visionops_assets.champions.disagreements import incomplete
+from visionops_assets.config.gate_rules import GateRules, differences
+from visionops_assets.dataset.versions.manifest import Store
+from visionops_assets.dataset.versions.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation.phrases import amount, points, probability
-from visionops_assets.evaluation.rules import GateRules, differences
 from visionops_assets.evaluation.verdict import Comparison, Verdict
 from visionops_assets.evaluation.wording import verdict_summary
+from visionops_assets.pages.page import Block, Bullets, Facts, Heading, Link, Page, Paragraph, Table
 from visionops_assets.promotion.changes import data_changes, input_changes
-from visionops_assets.promotion.evidence import Evidence, gather
 from visionops_assets.promotion.intervals import intervals_table, until
-from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Link, Page, Paragraph, Table
+from visionops_assets.promotion.version_evidence import Evidence, gather_evidence
 from visionops_assets.registry import Registry
 from visionops_assets.training.provenance import Difference, compare
 
@@ -72,7 +72,7 @@ def why(
 
     Raises `ModelNotFound`, `RegistryUnavailable`.
     """
-    return explain(gather(registry, project, version, group), store, links or Links(), rules)
+    return explain(gather_evidence(registry, project, version, group), store, links or Links(), rules)
 
 
 def explain(evidence: Evidence, store: Store, links: Links, rules: GateRules | None = None) -> Explanation:

@@ -1,6 +1,6 @@
 """An explanation in three sentences, for where a whole page does not fit."""
 
-from visionops_assets.dataset.manifest_diff import ManifestDiff
+from visionops_assets.dataset.versions.manifest_diff import ManifestDiff
 from visionops_assets.promotion.changes import KINDS
 from visionops_assets.promotion.explain import Explanation
 from visionops_assets.training.provenance import Difference

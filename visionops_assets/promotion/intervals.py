@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from visionops_assets.history import Interval
-from visionops_assets.promotion.page import Cell, Table
+from visionops_assets.champions.history import Interval
+from visionops_assets.pages.page import Cell, Table
 
 COLUMNS = ("version", "from (UTC)", "until", "how", "by", "why")
 

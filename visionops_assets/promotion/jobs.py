@@ -7,10 +7,10 @@ import dagster as dg
 from pydantic import Field
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import EVERYWHERE, version_on
-from resources.model_registry import ModelRegistry
-from visionops_assets import run_tags
+from resources.models.registry import ModelRegistry
+from visionops_assets.common import run_tags
 from visionops_assets.failures import clear_failures
 from visionops_assets.job_options import job_options
 from visionops_assets.project import Project

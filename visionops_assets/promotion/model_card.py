@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from resources.model_records import MODEL_CARD_ARTIFACT
+from visionops_assets.config.recipe import Recipe
 from visionops_assets.evaluation.phrases import amount, percent, points, probability
 from visionops_assets.evaluation.verdict import Comparison, SliceRow, Verdict
 from visionops_assets.evaluation.wording import verdict_summary
-from visionops_assets.promotion.evidence import Evidence, gather
-from visionops_assets.promotion.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
+from visionops_assets.pages.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
+from visionops_assets.promotion.version_evidence import Evidence, gather_evidence
 from visionops_assets.registry import Registry
 from visionops_assets.training.provenance import COMPUTING, Provenance
-from visionops_assets.training.recipe import Recipe
 
 CONFIDENCE = 0.95
 SLICES = 60
@@ -40,7 +40,7 @@ def keep_model_card(registry: Registry, project: str, version: int, about: About
     """
     run_id = registry.models.version(project, version).run_id
     if not registry.artifacts.exists(run_id, MODEL_CARD_ARTIFACT):
-        card = model_card(gather(registry, project, version), about).to_markdown()
+        card = model_card(gather_evidence(registry, project, version), about).to_markdown()
         registry.artifacts.put_bytes(run_id, MODEL_CARD_ARTIFACT, card.encode())
     return registry.artifacts.read_bytes(run_id, MODEL_CARD_ARTIFACT).decode()
 

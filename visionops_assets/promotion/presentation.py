@@ -14,7 +14,7 @@ from dagster._core.definitions.data_version import (
 )
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import (
     EVERYWHERE,
     MODEL_CARD_ARTIFACT,
@@ -25,10 +25,10 @@ from resources.model_records import (
     alias_of,
     version_on,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from visionops_assets.asset_options import asset_key
+from visionops_assets.champions.history import HistoryEntry, groups, newest_change, nothing_runs, production
 from visionops_assets.evaluation.verdicts import ListedVerdict
-from visionops_assets.history import HistoryEntry, groups, newest_change, nothing_runs, production
 from visionops_assets.metadata import lines, text_table
 from visionops_assets.project import Project
 from visionops_assets.promotion.change import Change

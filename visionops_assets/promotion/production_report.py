@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from edge.decode import decode_whole
+from edge.images.decode import decode_whole
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import EVERYWHERE
-from resources.model_registry import ModelRegistry
-from visionops_assets.dataset.manifest_diff import labels_of
-from visionops_assets.dataset.pictures import Captioned, contact_sheet
-from visionops_assets.history import newest_change
+from resources.models.registry import ModelRegistry
+from visionops_assets.champions.history import newest_change
+from visionops_assets.dataset.versions.manifest_diff import labels_of
+from visionops_assets.images.pictures import Captioned, contact_sheet
+from visionops_assets.pages.html_page import to_html
+from visionops_assets.pages.page import Picture
 from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
 from visionops_assets.promotion.in_short import changes_in_short, trained_on_in_short, why_in_short
-from visionops_assets.promotion.page import Picture
-from visionops_assets.promotion.report import to_html
 
 # Enough to see what a change is like; the rest is a click away in lakeFS.
 SHOWN = 48

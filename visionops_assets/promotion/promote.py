@@ -18,12 +18,12 @@ from resources.model_records import (
     version_on,
 )
 from visionops_assets import journal
-from visionops_assets.disagreements import require_agreement
+from visionops_assets.champions.disagreements import require_agreement
+from visionops_assets.champions.history import Production, production, read_history
+from visionops_assets.evaluation.approvals import Answer, answer_to
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdicts import listed_decision, load, shortened
 from visionops_assets.evaluation.wording import verdict_summary
-from visionops_assets.history import Production, production, read_history
-from visionops_assets.promotion.answers import Answer, answer_to
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
 from visionops_assets.refusals import (
     ApprovalNeeded,

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from resources.model_errors import RunNotFound
-from resources.model_lost_runs import BEGUN
 from resources.model_records import (
     EVERYWHERE,
     PROVENANCE_ARTIFACT,
@@ -18,9 +17,10 @@ from resources.model_records import (
     RegisteredModel,
     alias_of,
 )
-from visionops_assets.disagreements import lacking, require_agreement
-from visionops_assets.history import Production, groups, nothing_runs, production
-from visionops_assets.promotion.answers import require_reason
+from resources.models.lost_runs import BEGUN
+from visionops_assets.champions.disagreements import lacking, require_agreement
+from visionops_assets.champions.history import Production, groups, nothing_runs, production
+from visionops_assets.evaluation.approvals import require_reason
 from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
 from visionops_assets.refusals import ChampionMoved, NothingToRollBackTo
 from visionops_assets.registry import Registry

@@ -7,10 +7,8 @@ from typing import Any
 
 from resources.model_errors import ModelNotFound
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
-from visionops_assets.disagreements import incomplete
-from visionops_assets.evaluation.ledger import level_left, next_turn
-from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
-from visionops_assets.history import (
+from visionops_assets.champions.disagreements import incomplete
+from visionops_assets.champions.history import (
     CHANGES,
     HistoryEntry,
     Interval,
@@ -19,9 +17,11 @@ from visionops_assets.history import (
     production,
     read_history,
 )
-from visionops_assets.promotion.answers import Answer
+from visionops_assets.evaluation.approvals import Answer
+from visionops_assets.evaluation.ledger import level_left, next_turn
+from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
+from visionops_assets.pages.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.intervals import intervals_table
-from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.promote import Approval
 from visionops_assets.promotion.waiting import line
 from visionops_assets.registry import Registry

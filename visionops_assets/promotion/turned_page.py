@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edge.decode import Pixels, decode_whole
-from edge.image_header import UnreadableImage
-from resources.lakefs import MAIN, LakeFSResource
-from visionops_assets.dataset.pictures import ANSWER, Mark, data_uri, encoded, marked, written_under
+from edge.images.decode import Pixels, decode_whole
+from edge.images.header import UnreadableImage
+from resources.lakefs.client import MAIN, LakeFSResource
 from visionops_assets.evaluation.turned import Said, Turned, WonAndLost, won_and_lost
+from visionops_assets.images.pictures import ANSWER, Mark, data_uri, encoded, marked, written_under
+from visionops_assets.pages.page import Block, Card, Gallery, Heading, Paragraph, Table
 from visionops_assets.partitions import commit_prefix
-from visionops_assets.promotion.evidence import Evidence, answers_judged
-from visionops_assets.promotion.page import Block, Card, Gallery, Heading, Paragraph, Table
+from visionops_assets.promotion.version_evidence import Evidence, answers_judged
 from visionops_assets.registry import Registry
 
 LISTED, PICTURED = 10, 24

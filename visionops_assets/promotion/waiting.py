@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from resources.model_records import EVERYWHERE, RegisteredModel
 from visionops_assets import journal
+from visionops_assets.champions.history import production
+from visionops_assets.evaluation.approvals import Answer
 from visionops_assets.evaluation.verdicts import ListedVerdict, listed
-from visionops_assets.history import production
-from visionops_assets.promotion.answers import Answer
 from visionops_assets.promotion.promote import Approval
 from visionops_assets.refusals import VerdictMissing
 

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from visionops_assets.promotion.page import Block, Facts, Heading, Page, Paragraph, Table
+from visionops_assets.pages.page import Block, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.training.provenance import Difference, Kind, Provenance, compare
 
 UNVERIFIED = "not verified: registered before its digest was, it may have been altered since"

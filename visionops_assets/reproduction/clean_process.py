@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.masking import is_secret
-from visionops_assets.progress import tell
+from visionops_assets.common.progress import tell
 from visionops_assets.reproduction.exchange import HOW_FAR, REPORT, REQUEST, Report, Request
 from visionops_assets.training import hardware
 

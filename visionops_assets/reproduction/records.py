@@ -16,7 +16,7 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
     ModelVersion,
 )
-from visionops_assets.promotion.report import to_html
+from visionops_assets.pages.html_page import to_html
 from visionops_assets.registry import Registry
 from visionops_assets.reproduction.certificate import Certificate
 from visionops_assets.reproduction.clean_process import ReproductionFailed

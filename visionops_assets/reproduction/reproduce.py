@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_errors import ArtifactMissing, ModelNotFound
 from resources.model_records import (
     PROVENANCE_ARTIFACT,

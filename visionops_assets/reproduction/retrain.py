@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
-from visionops_assets.dataset.sample_cache import SampleError
-from visionops_assets.dataset.version import DatasetVersion, manifest_at
-from visionops_assets.progress import watched
+from visionops_assets.common.progress import watched
+from visionops_assets.common.tables import read_table
+from visionops_assets.dataset.cache.sample_cache import SampleError
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion, manifest_at
 from visionops_assets.project import Project
 from visionops_assets.reproduction.exchange import (
     ONNX,
@@ -24,7 +25,6 @@ from visionops_assets.reproduction.exchange import (
     Request,
     how_far,
 )
-from visionops_assets.tables import read_table
 from visionops_assets.training.code_digest import CodeState, code_state
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.provenance import (

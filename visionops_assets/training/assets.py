@@ -6,9 +6,9 @@ import dagster as dg
 from pydantic import Field
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import TAG_DAGSTER_RUN, TAG_PARTITION
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from visionops_assets.asset_options import versioned
 from visionops_assets.failures import clear_failures
@@ -48,7 +48,7 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
-        from visionops_assets.dataset.version import read_version
+        from visionops_assets.dataset.versions.dataset_version import read_version
         from visionops_assets.training.challenge import challenge
         from visionops_assets.training.challenger import CURVES_ARTIFACT, PARITY_ARTIFACT
         from visionops_assets.training.submitted import submitted_challenger

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from visionops_assets.training import recipe as declared
+from visionops_assets.config import recipe as declared
 from visionops_assets.training.randomness import counter_hash, uniform
 
 _GEOMETRIC = (declared.Shift, declared.Rotate, declared.Scale, declared.HorizontalFlip, declared.VerticalFlip)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.augmentations import augment
 from visionops_assets.training.randomness import permutation
-from visionops_assets.training.recipe import Recipe
 
 _MEASURED_IMAGES = 4096
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge.decode import placement
+from edge.images.decode import placement
+from visionops_assets.config.recipe import Augmentation, InputSpec
 from visionops_assets.training.augmentations import affine_matrices
 from visionops_assets.training.matching import Boxes
-from visionops_assets.training.recipe import Augmentation, InputSpec
 
 NO_BOX = -1.0
 # Of a box that augmentation pushes out of the frame, less than this share tells nothing of the object.

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
+from visionops_assets.config.recipe import Optimiser
 from visionops_assets.training.errors import ModelError
 from visionops_assets.training.protocol import loss_of
-from visionops_assets.training.recipe import Optimiser
 
 _TRAINING_HOOKS = ("training_step", "configure_optimizers")
 

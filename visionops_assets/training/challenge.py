@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.escaping import markdown
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import (
     FAILED,
     KILLED,
@@ -23,17 +23,17 @@ from resources.model_records import (
     TAG_RECIPE,
     Run,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from resources.scratch import Scratch
 from resources.tracking import Tracking
-from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.config.recipe import canonical_json, recipe_digest
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.project import Project
 from visionops_assets.training.challenger import Challenger, challenger_of
 from visionops_assets.training.code_digest import code_state
 from visionops_assets.training.export import export_onnx, golden_images, parity
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.preparation import prepare, provenance_of
-from visionops_assets.training.recipe import canonical_json, recipe_digest
 from visionops_assets.training.recording import epoch_metrics, flattened, put_model
 from visionops_assets.training.train import train
 from visionops_assets.training.training_version import loaded_code_digest, training_version_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from visionops_assets.failures import clear_failures
 from visionops_assets.partitioned_check import partitioned_check
 from visionops_assets.partitions import dataset_versions

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from visionops_assets.training.recipe import InputSpec
+from visionops_assets.config.recipe import InputSpec
 
 STRIDE = 4
 # The share of places that hold a centre is small: scores start there instead of at a half.

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from visionops_assets.training.recipe import InputSpec
+from visionops_assets.config.recipe import InputSpec
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:

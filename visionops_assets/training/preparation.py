@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from visionops_assets.dataset.samples import ImageReader, load_samples
-from visionops_assets.dataset.version import DatasetVersion
+from visionops_assets.dataset.cache.samples import ImageReader, load_samples
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.project import Project
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.code_digest import CodeState

@@ -10,7 +10,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
-from visionops_assets import progress
+from visionops_assets.common import progress
 from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.errors import TrainingError
 from visionops_assets.training.history import EpochReport

@@ -43,8 +43,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from resources.nearest import did_you_mean
+from visionops_assets.config.recipe import InputSpec, ModelSpec
 from visionops_assets.training.errors import ModelError
-from visionops_assets.training.recipe import InputSpec, ModelSpec
 
 
 def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn.Module:

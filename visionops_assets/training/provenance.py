@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
+from visionops_assets.config.recipe import Recipe, recipe_digest
 from visionops_assets.training.code_digest import CodeState
-from visionops_assets.training.recipe import Recipe, recipe_digest
 
 Kind = Literal["data", "recipe", "code", "versions", "hardware"]
 

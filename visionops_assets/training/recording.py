@@ -15,8 +15,8 @@ from resources.model_records import (
     TAG_WEIGHTS,
     WEIGHTS_ARTIFACT,
 )
-from resources.model_registry import ModelRegistry
-from visionops_assets.dataset.manifest import Manifest
+from resources.models.registry import ModelRegistry
+from visionops_assets.dataset.versions.manifest import Manifest
 from visionops_assets.training.challenger import (
     CURVES_ARTIFACT,
     MANIFEST_ARTIFACT,

@@ -9,9 +9,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from visionops_assets.config.recipe import InputSpec
 from visionops_assets.training.errors import ModelError
 from visionops_assets.training.protocol import Shipped, largest_difference
-from visionops_assets.training.recipe import InputSpec
 
 
 class ShippedDetector(Shipped):

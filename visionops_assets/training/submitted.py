@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.lakefs_errors import LakeFSNotFound
 from resources.model_errors import ArtifactMissing
 from resources.model_records import (
@@ -20,7 +20,7 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
     Run,
 )
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from visionops_assets.project import Project
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT, PARITY_ARTIFACT, Challenger, challenger_of
 from visionops_assets.training.provenance import Provenance

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from visionops_assets.config.recipe import InputSpec, Recipe
 from visionops_assets.training.average_precision import mean_average_precisions
 from visionops_assets.training.batches import Gathered, LabelledImages
 from visionops_assets.training.boxes import answer_boxes, box_targets, move_boxes, target_boxes
 from visionops_assets.training.matching import Matching
 from visionops_assets.training.protocol import Shipped, ShippedClassifier, evaluating, loss_of
-from visionops_assets.training.recipe import InputSpec, Recipe
 from visionops_assets.training.score_threshold import ScoreThreshold, best_threshold
 from visionops_assets.training.shipped_detector import ShippedDetector
 

@@ -10,6 +10,7 @@ import lightning.pytorch as lightning
 import numpy as np
 import torch
 
+from visionops_assets.config.recipe import InputSpec, Recipe, canonical_json, resolve
 from visionops_assets.training import hardware
 from visionops_assets.training.batches import LabelledImages, TrainingData, channel_statistics
 from visionops_assets.training.by_recipe import as_lightning
@@ -19,7 +20,6 @@ from visionops_assets.training.errors import TrainingError
 from visionops_assets.training.history import EpochReport
 from visionops_assets.training.progress import EpochReporter
 from visionops_assets.training.protocol import Shipped, build_model
-from visionops_assets.training.recipe import InputSpec, Recipe, canonical_json, resolve
 from visionops_assets.training.tasks import CLASSIFICATION, Task
 from visionops_assets.training.weights import save_weights, start_from
 

@@ -3,9 +3,9 @@
 import hashlib
 from functools import cache
 
+from visionops_assets.config.recipe import canonical_json, recipe_digest
 from visionops_assets.project import Project
 from visionops_assets.training.code_digest import code_digest
-from visionops_assets.training.recipe import canonical_json, recipe_digest
 
 LENGTH = 16
 

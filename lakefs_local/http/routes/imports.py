@@ -7,11 +7,11 @@ from lakefs_local.catalog import branches, objects, repositories
 from lakefs_local.catalog.committing import Statement
 from lakefs_local.http import parameters, render, schemas
 from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json
+from lakefs_local.http.object_routes import checked_header, only_if_new
 from lakefs_local.http.routes.actions import stamp
-from lakefs_local.http.routes.objects import checked_header, only_if_new
 from lakefs_local.http.server import Server
-from lakefs_local.imports.job import Status
-from lakefs_local.imports.walk import SCHEME, Source
+from lakefs_local.import_job import Status
+from lakefs_local.import_sources import SCHEME, Source
 from lakefs_local.storage.database import Session
 from lakefs_local.storage.records import DEFAULT_CONTENT_TYPE, Entry
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.annotations import SPLITS
-from visionops_assets.dataset.findings import findings_table
+from visionops_assets.common.findings import findings_table
 from visionops_assets.dataset.importing.compact_columns import MadeInPortions, decoded, in_order
-from visionops_assets.dataset.importing.listing import Names, ascending
+from visionops_assets.dataset.importing.file_listing import Names, ascending
 from visionops_assets.dataset.importing.source import SourceImage
 from visionops_assets.dataset.importing.sums import Sums
+from visionops_assets.dataset.versions.annotations import SPLITS
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
 NO_SPLIT = -1

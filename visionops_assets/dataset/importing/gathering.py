@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.annotations import COLUMNS, SPLITS
 from visionops_assets.dataset.importing.columns import NOTHING, Images
 from visionops_assets.dataset.importing.compact_columns import AT_ONCE, TextColumn
 from visionops_assets.dataset.importing.source import Box
+from visionops_assets.dataset.versions.annotations import COLUMNS, SPLITS
 
 # As precise as the formats say it; the annotations round.
 _BOXES = pa.list_(

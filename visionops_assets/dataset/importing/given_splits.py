@@ -1,6 +1,6 @@
 """The split that a source gives each image: by its lists and folders of splits, else by names of files and folders."""
 
-from visionops_assets.dataset.findings import Finding
+from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.matching import PREFIX, SUFFIX, Finder, Meant
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.stated_splits import (

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from visionops_assets.dataset.importing.listing import Index, Names
+from visionops_assets.dataset.importing.file_listing import Index, Names
 from visionops_assets.dataset.importing.plain_text import composed
 from visionops_assets.dataset.importing.stated_splits import split_in_folders, stem
 

@@ -11,30 +11,30 @@ import numpy as np
 
 from resources.escaping import one_line
 from resources.nearest import did_you_mean, there_are
+from visionops_assets.common.findings import ANY_ANNOTATED, WHOLE, Finding, findings_table
 from visionops_assets.dataset.arrow_memory import from_the_system
-from visionops_assets.dataset.findings import ANY_ANNOTATED, WHOLE, Finding, findings_table
 from visionops_assets.dataset.importing import archives
-from visionops_assets.dataset.importing.classes import named_as_stated, with_copies_as_groups
+from visionops_assets.dataset.importing.class_names import named_as_stated, with_copies_as_groups
 from visionops_assets.dataset.importing.columns import NO_SPLIT, Images, Recognised, Source
+from visionops_assets.dataset.importing.file_listing import (
+    Listing,
+    is_image_name,
+    is_no_part,
+    list_files,
+    sorted_names,
+)
 from visionops_assets.dataset.importing.formats import (
-    batches,
     cifar,
     coco,
     cvat,
     folders,
     foreign,
     label_studio,
+    labels_table,
     mnist,
-    tables,
+    own_batches,
     voc,
     yolo,
-)
-from visionops_assets.dataset.importing.listing import (
-    Listing,
-    is_image_name,
-    is_no_part,
-    list_files,
-    sorted_names,
 )
 from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.resolving import Resolved, resolved
@@ -48,7 +48,7 @@ from visionops_assets.dataset.importing.unpacked import kind_of, suffix_of
 # The first that recognises a source reads it, so the more particular ones come first.
 FORMATS: dict[str, ModuleType] = {
     module.NAME: module
-    for module in (batches, coco, cvat, label_studio, voc, yolo, cifar, mnist, tables, folders)
+    for module in (own_batches, coco, cvat, label_studio, voc, yolo, cifar, mnist, labels_table, folders)
 }
 
 
@@ -187,7 +187,7 @@ def _recognised(listing: Listing, source: Path, stated: Stated) -> Recognised:
             f"{source}: {lacking} is a pointer of Git LFS, not the file; fetch the files with `git lfs pull`"
         )
     known = [name for name, _ in fitting]
-    general = set(known) <= {folders.NAME, tables.NAME}
+    general = set(known) <= {folders.NAME, labels_table.NAME}
     if general and (other := foreign.recognised(listing, not fitting)) is not None:
         raise SourceError(f"{source}: {other}")
     if fitting:
@@ -293,7 +293,7 @@ def _read(
         left_out,
     )
     # Batches of ours have their sides and groups for good.
-    if module is not batches:
+    if module is not own_batches:
         if stated.holdout is not None:
             images = replace(images, split=np.full(len(images), NO_SPLIT, np.int8))
         images = _with_holdout(with_copies_as_groups(images), held_elsewhere)

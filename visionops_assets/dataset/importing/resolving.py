@@ -12,18 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from visionops_assets.dataset.annotations import SPLITS
-from visionops_assets.dataset.findings import Finding, Severity
+from visionops_assets.common.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
 from visionops_assets.dataset.importing.compact_columns import decoded
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.gathering import Gathering, joined
 from visionops_assets.dataset.importing.given_splits import GivenSplits
-from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX, SUFFIX, Finder, Meant
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said, Unlabelled
 from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.stated_splits import part_of_file, split_of_file, stem
+from visionops_assets.dataset.versions.annotations import SPLITS
 
 _TOLD = {
     OTHERWISE: "differ from the paths only in how they are written",

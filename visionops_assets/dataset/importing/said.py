@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from visionops_assets.dataset.findings import Finding, Severity
+from visionops_assets.common.findings import Finding, Severity
 from visionops_assets.dataset.importing.columns import NOTHING, Images
 from visionops_assets.dataset.importing.compact_columns import TextColumn
 from visionops_assets.dataset.importing.gathering import Gathering

@@ -6,9 +6,9 @@ from datetime import date, datetime
 
 from resources.artifact_store import ArtifactNotFound, ArtifactStore
 from resources.escaping import markdown
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import ModelVersion
-from resources.model_registry import ModelRegistry
+from resources.models.registry import ModelRegistry
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.wording import verdict_page
 from visionops_assets.monitoring.acting.actions import (

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from edge.decode_pool import probe
+from edge.images.decode_pool import probe
+from visionops_assets.config.gate_rules import Floors, GateRules
 from visionops_assets.evaluation.judge import JudgementContext, judge
 from visionops_assets.evaluation.leakage import LEAK_COLUMNS
 from visionops_assets.evaluation.predictions import holdout_digest
-from visionops_assets.evaluation.rules import Floors, GateRules
 from visionops_assets.evaluation.tasks import evaluation_task
 from visionops_assets.evaluation.verdict import ModelReference, Verdict
 from visionops_assets.monitoring.drawn_by_lot import counted

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
+from resources.lakefs.client import LakeFSResource
 from resources.model_records import ModelVersion
 from visionops_assets.monitoring.acting.comparison import Captured, captured_rows
 from visionops_assets.monitoring.acting.standing import Champion, Champions

@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from resources.artifact_store import ArtifactStore
-from resources.lakefs import LakeFSResource
-from resources.model_registry import ModelRegistry
-from visionops_assets.history import HistoryEntry, production, read_history
+from resources.lakefs.client import LakeFSResource
+from resources.models.registry import ModelRegistry
+from visionops_assets.champions.history import HistoryEntry, production, read_history
 from visionops_assets.monitoring.acting.actions import (
     SHORT,
     Action,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, alias_of
-from visionops_assets.history import Production, groups, production
+from visionops_assets.champions.history import Production, groups, production
 from visionops_assets.monitoring.acting.actions import Signal
 from visionops_assets.monitoring.acting.deciding import Noticed
 from visionops_assets.monitoring.drift_rules import DriftRules

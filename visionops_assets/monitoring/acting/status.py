@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionops_assets.monitoring.acting.actions import Action, answers_to
-from visionops_assets.promotion.page import Block, Heading, Paragraph, Table
+from visionops_assets.pages.page import Block, Heading, Paragraph, Table
 
 SHOWN = 10
 

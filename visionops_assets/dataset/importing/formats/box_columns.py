@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionops_assets.dataset.importing.formats.json_stream import parsed
-from visionops_assets.dataset.importing.formats.rows import absent
+from visionops_assets.dataset.importing.formats.table_rows import absent
 from visionops_assets.dataset.importing.source import Box, SourceError
 
 # By the order of the numbers, the names of their columns, without spaces, `_`, `-`, and what stands for boxes.

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
 from visionops_assets.dataset.importing.plain_text import read_text

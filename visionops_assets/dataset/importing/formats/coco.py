@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from visionops_assets.dataset.findings import Finding
+from visionops_assets.common.findings import Finding
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.json_stream import JSONFile
 from visionops_assets.dataset.importing.formats.regions import around, box_around, turned_corners
-from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
 from visionops_assets.dataset.importing.said import Said

@@ -9,10 +9,10 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from visionops_assets.dataset.findings import Finding
+from visionops_assets.common.findings import Finding
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.plain_xml import elements, root_is
 from visionops_assets.dataset.importing.formats.regions import around, ellipse, turned_corners
-from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.said import Said

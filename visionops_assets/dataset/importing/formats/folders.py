@@ -7,9 +7,9 @@ The last guess: a folder that other formats have is never a class, nor is a tree
 from collections import Counter
 from collections.abc import Iterator
 
-from visionops_assets.dataset.findings import Finding
+from visionops_assets.common.findings import Finding
+from visionops_assets.dataset.importing.file_listing import Listing, is_image_name
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Listing, is_image_name
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError

@@ -2,7 +2,7 @@
 
 import re
 
-from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.dataset.importing.file_listing import Listing
 
 _HEAD = 1 << 14
 _DATUM = "`datum convert -i FOLDER -if {} -f coco -o OUT -- --save-media`"

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from visionops_assets.dataset.findings import Finding
+from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.columns import SHARES
+from visionops_assets.dataset.importing.file_listing import Index, Listing
 from visionops_assets.dataset.importing.formats.json_stream import JSONFile
 from visionops_assets.dataset.importing.formats.label_studio_regions import Region, regions_of
-from visionops_assets.dataset.importing.listing import Index, Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Said
 from visionops_assets.dataset.importing.source import Box, SourceError, quoted

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.machine_errors import machine_error
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
 from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.said import Made
 from visionops_assets.dataset.importing.source import SourceError

@@ -6,8 +6,8 @@ VOC counts pixels from 1 and includes the last: x = xmin - 1, w = xmax - xmin + 
 import re
 import xml.etree.ElementTree as ElementTree
 
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.plain_xml import read_xml, root_is
-from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import read_text, stated_size
 from visionops_assets.dataset.importing.said import Said

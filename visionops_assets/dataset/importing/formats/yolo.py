@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionops_assets.dataset.findings import Finding
+from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.columns import SHARES
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.folders import is_document
 from visionops_assets.dataset.importing.formats.yolo_settings import Splits, lists_of, read_yaml
-from visionops_assets.dataset.importing.listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import is_number, read_text, whole
 from visionops_assets.dataset.importing.said import Said

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from visionops_assets.dataset.findings import Finding
-from visionops_assets.dataset.importing.listing import Listing
+from visionops_assets.common.findings import Finding
+from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.plain_text import read_text
 from visionops_assets.dataset.importing.source import SourceError, quoted

@@ -1,0 +1,3 @@
+"""Bytes of an image to pixels, alike in training, evaluation, serving and on devices: limits, headers, decoders,
+and the processes that decode what may do harm.
+"""

@@ -1,0 +1,3 @@
+"""The command line: verbs by what a person does, each a function that Typer reads. What is heavy is imported
+when a verb runs.
+"""

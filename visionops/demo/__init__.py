@@ -1,0 +1,1 @@
+"""What `visionops demo` shows: its images, and its days in production."""

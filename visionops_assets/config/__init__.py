@@ -1,0 +1,1 @@
+"""The project file, as validated models: the project, its recipe, its gate."""

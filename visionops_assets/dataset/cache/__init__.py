@@ -1,0 +1,1 @@
+"""The decoded samples of dataset versions, kept on disk and read by training at the decoder's speed."""

@@ -1,0 +1,1 @@
+"""Near duplicates: which images are copies of each other, and which are other exposures of one scene."""

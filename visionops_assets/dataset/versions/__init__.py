@@ -1,0 +1,1 @@
+"""Dataset versions: where they lie in lakeFS, their annotations and manifests, and which commits they are."""

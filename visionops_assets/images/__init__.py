@@ -1,0 +1,1 @@
+"""Images and the boxes in them: decoded, hashed, drawn, matched."""

@@ -1,0 +1,1 @@
+"""The ONNX file that ships: held to its recorded digest, opened, asked; the tables of what it answers."""

@@ -1,0 +1,1 @@
+"""What follows from production days that alarm: labels asked for, holds, rollbacks, and their record."""

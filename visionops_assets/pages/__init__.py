@@ -1,0 +1,1 @@
+"""One kind of page: words, tables and pictures, written once and shown as text, Markdown or HTML."""

@@ -1,0 +1,124 @@
+"""What lies with a registered version: where its data came from, how it was made, how it was judged."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resources.model_errors import ArtifactMissing, ModelNotFound
+from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
+from visionops_assets.champions.disagreements import disagreements
+from visionops_assets.champions.history import HistoryEntry, Production, nothing_runs, production
+from visionops_assets.common.tables import frame_from_parquet
+from visionops_assets.dataset.versions.manifest import Manifest
+from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
+from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.evaluation.verdicts import ListedVerdict, listed, load, predictions_path
+from visionops_assets.refusals import VerdictMissing
+from visionops_assets.registry import Registry
+from visionops_assets.training.provenance import Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version with its provenance and manifest; None for what its run does not hold."""
+
+    version: ModelVersion
+    provenance: Provenance | None
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of why a version is, or was, in production.
+
+    `arrival` is the entry that promoted it, `judged` what the list of decisions says of its verdict, `unclear` what
+    MLflow says differently of what runs, with what leads back. `verdicts` are all decisions on this model, oldest
+    first, None where the file of one is gone.
+    """
+
+    made: Made
+    now: Production
+    arrival: HistoryEntry | None
+    verdict: Verdict | None
+    predecessor: Made | None
+    judged: ListedVerdict | None = None
+    unclear: str = ""
+    verdicts: tuple[tuple[ListedVerdict, Verdict | None], ...] = ()
+
+    @property
+    def in_production(self) -> bool:
+        """Whether this version runs now."""
+        return self.made.version.version == self.now.version
+
+
+def gather_evidence(
+    registry: Registry, project: str, version: int | None = None, group: str = EVERYWHERE
+) -> Evidence:
+    """The evidence of a version, by default of the one in production.
+
+    Raises `ModelNotFound` where nothing is in production or the version does not exist, `RegistryUnavailable`.
+    """
+    model = registry.models.get(project)
+    now = production(model, group)
+    unclear = next((each.sentence() for each in disagreements(registry, project, group)), "")
+    wanted = version if version is not None else now.version
+    if wanted is None and now.named is not None and model.has(now.named):
+        wanted = now.named
+    if wanted is None and unclear:
+        raise ModelNotFound(unclear)
+    if wanted is None:
+        fix = (
+            f": `visionops status {project}` says what was judged, `visionops tick {project}` trains what was not"
+            if group == EVERYWHERE
+            else ""
+        )
+        raise ModelNotFound(f"{nothing_runs(model, group)}{fix}")
+    arrival = now.arrival(wanted)
+    before = arrival.from_version if arrival is not None else None
+    judged = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+    made = _made(registry, registry.models.version(project, wanted))
+    weights = made.version.weights_sha256
+    every = [each for each in listed(model.tags).values() if each.challenger == weights]
+    return Evidence(
+        made=made,
+        now=now,
+        arrival=arrival,
+        verdict=_verdict(registry, model, judged),
+        predecessor=None if before is None else _predecessor(registry, project, before),
+        judged=judged,
+        unclear=unclear,
+        verdicts=tuple((each, _verdict(registry, model, each)) for each in every),
+    )
+
+
+def answers_judged(registry: Registry, evidence: Evidence) -> "pd.DataFrame | None":
+    """The predictions table that the verdict rests on, this model as its challenger; None where it is gone."""
+    if evidence.judged is None:
+        return None
+    try:
+        path = predictions_path(evidence.judged.identity)
+        return frame_from_parquet(registry.artifacts.read_bytes(evidence.judged.run_id, path))
+    except ArtifactMissing:
+        return None
+
+
+def _made(registry: Registry, version: ModelVersion) -> Made:
+    return Made(
+        version, recorded_provenance(registry, version.run_id), recorded_manifest(registry, version.run_id)
+    )
+
+
+def _predecessor(registry: Registry, project: str, version: int) -> Made | None:
+    try:
+        return _made(registry, registry.models.version(project, version))
+    except ModelNotFound:
+        return None
+
+
+def _verdict(registry: Registry, model: RegisteredModel, judged: ListedVerdict | None) -> Verdict | None:
+    try:
+        return None if judged is None else load(registry, model.project, judged)
+    except VerdictMissing:
+        return None
