@@ -5,23 +5,20 @@ import os
 import dagster as dg
 
 from resources import home
-from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
+from resources.environ import read_secret_files
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from resources.secret_files import read_secret_files
-from resources.spool import Spool
+from resources.storage import ArtifactStore, Scratch, Spool
 from resources.webhooks import VARIABLES, Webhooks
+from sensors.after_promotion import delivery_sensor
 from sensors.announcements import announcement_sensor
-from sensors.commits import commit_sensor
-from sensors.daily_sample import daily_sample_schedule
-from sensors.delivery import delivery_sensor
 from sensors.drops import drop_sensor
+from sensors.new_commits import commit_sensor, daily_sample_schedule
 from sensors.production_log import production_sensor
+from visionops_assets.config.project import ProjectError, load_projects, neighbours_of
 from visionops_assets.graph import project_graph
-from visionops_assets.io_managers import RecordIOManager, TableIOManager
-from visionops_assets.project import ProjectError, load_projects, neighbours_of
+from visionops_assets.shells.outputs import RecordIOManager, TableIOManager
 
 read_secret_files()
 projects = load_projects(home.projects_folder())

@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from lakefs_local import discovery
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
+from resources.storage import ArtifactStore
+from visionops_assets.config.project import load_project
 from visionops_assets.dataset.batch_plan import plan_batch
-from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.dataset.batch_publishing import Publisher
 from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
-from visionops_assets.project import load_project
 
 CLASSES = tuple("abcdefghij")
 SHARES = {"train": 0.6, "val": 0.15, "holdout": 0.25}

@@ -24,28 +24,21 @@ import yaml
 from gate import BATCHES, CAMERAS, CLASSES, answers, holdout, naive_interval
 from timing import seconds
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import (
-    PROVENANCE_ARTIFACT,
-    TAG_MANIFEST,
-    TAG_ONNX,
-    TAG_PARTITION,
-    TAG_WEIGHTS,
-)
+from resources.models.records import PROVENANCE_ARTIFACT, TAG_MANIFEST, TAG_ONNX, TAG_PARTITION, TAG_WEIGHTS
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
+from resources.storage import ArtifactStore, Scratch
 from visionops.comparing.comparison import Comparing
-from visionops.comparing.report import report
+from visionops.comparing.comparison_report import comparison_page
 from visionops_assets.common.tables import to_parquet, write_table
+from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import Recipe, recipe_digest
 from visionops_assets.dataset.versions.manifest import Manifest
-from visionops_assets.evaluation import verdicts
-from visionops_assets.evaluation.judge import JudgementContext, judge
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS
-from visionops_assets.evaluation.predictions import holdout_digest, predictions_table
+from visionops_assets.evaluation import verdict_store
+from visionops_assets.evaluation.context import LEAK_COLUMNS
+from visionops_assets.evaluation.gate import JudgementContext, judge
 from visionops_assets.evaluation.verdict import ModelReference
-from visionops_assets.project import Project
+from visionops_assets.inference.predictions import holdout_digest, predictions_table
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT
 from visionops_assets.training.provenance import CodeOrigin, DataOrigin, Provenance, installed_packages
 
@@ -71,7 +64,7 @@ def main() -> None:
 
         def work() -> None:
             # The other way round than they were judged, so that everything is measured anew.
-            report(comparing.named("1", "2")).to_text()
+            comparison_page(comparing.named("1", "2")).to_text()
 
         measured = comparing.named("1", "2").measured
         assert measured is not None and measured.source == "stored"
@@ -142,9 +135,9 @@ def _two_versions(
     verdict = judge(table, project.gate, context=context)
     assert second.run_id is not None
     registry.artifacts.put_bytes(
-        second.run_id, verdicts.predictions_path(verdict.identity), to_parquet(table)
+        second.run_id, verdict_store.predictions_path(verdict.identity), to_parquet(table)
     )
-    verdicts.store(registry, verdict, run_id=second.run_id, partition=PARTITION.format(2))
+    verdict_store.store(registry, verdict, run_id=second.run_id, partition=PARTITION.format(2))
     right, before = (
         (table[f"{who}_prediction"] == table["label"]).to_numpy(np.float64)
         for who in ("challenger", "champion")

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from resources.home import ROOT
 from visionops.demo.parts import BATCHES, SIDE, Picture, draw_batch
+from visionops_assets.config.project import Project, load_project
 from visionops_assets.dataset.splits import NO_SPLIT, Samples, place_samples
 from visionops_assets.dataset.versions.annotations import SPLITS
-from visionops_assets.project import Project, load_project
 from visionops_assets.training.batches import LabelledImages
-from visionops_assets.training.boxes import box_targets
-from visionops_assets.training.tasks import DETECTION
+from visionops_assets.training.detection import box_targets
 from visionops_assets.training.train import TrainingRequest, train
+from visionops_assets.training.training_task import DETECTION
 
 LEAST_PRECISION, MOST_SECONDS = 0.85, 90
 

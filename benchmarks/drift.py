@@ -18,19 +18,23 @@ import pyarrow as pa
 from scipy.stats import wasserstein_distance
 from timing import seconds
 
-from resources.artifact_store import ArtifactStore
-from visionops_assets.addresses import asset_key
+from resources.storage import ArtifactStore
+from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
+from visionops_assets.config.production_rules import DriftRules
 from visionops_assets.monitoring.drift import DriftReference
-from visionops_assets.monitoring.drift_rules import DriftRules
-from visionops_assets.monitoring.evidently_report import report_page
-from visionops_assets.monitoring.features import features_of, stored_features
-from visionops_assets.monitoring.image_statistics import STATISTICS
-from visionops_assets.monitoring.judgement import judge_days
 from visionops_assets.monitoring.labels_wanted import labels_wanted
-from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, Where, drift_days, drift_rows
+from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, Where, alarm_states, drift_days, drift_rows
 from visionops_assets.monitoring.performance import accuracy_estimator, performance_of_day
-from visionops_assets.monitoring.stored_days import StoredDays, needed_day, typed
+from visionops_assets.monitoring.production_day import (
+    StoredDays,
+    features_of,
+    needed_day,
+    stored_features,
+    typed_table,
+)
+from visionops_assets.monitoring.signals import STATISTICS
+from visionops_assets.monitoring.watch import report_page
 
 CLASSES = tuple(f"class-{number}" for number in range(10))
 WHERE = Where("a" * 64, "all")
@@ -101,8 +105,8 @@ def month(days: int, count: int, holdout: int) -> None:
             found = reference.compare(stored)
             table = drift_rows(WHERE, found)
             past.keep(day, table)
-            keep(store, "drift_report", day, typed(table, DRIFT_COLUMNS))
-            state = judge_days(drift_days(past.until(day))[WHERE], DriftRules().days)[-1]
+            keep(store, "drift_report", day, typed_table(table, DRIFT_COLUMNS))
+            state = alarm_states(drift_days(past.until(day))[WHERE], DriftRules().days)[-1]
             if state.outcome == "FAIL":
                 report_page(reference, stored, found)
             performance_of_day(log, "classification", CLASSES, estimator, 50)

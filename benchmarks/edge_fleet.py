@@ -50,7 +50,7 @@ def main() -> int:
     from urllib.parse import urlsplit
 
     from tests.devices.small_fleet import PROJECT, Fleet, frame
-    from visionops.edge_server import EdgeFiles
+    from visionops.edge_repository import EdgeFiles
     from visionops.serving.prediction_server import in_thread
 
     logging.disable(logging.WARNING)

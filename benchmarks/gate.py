@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from timing import seconds
 
 from visionops_assets.config.gate_rules import Bootstrap, Costs, GateRules
-from visionops_assets.evaluation.judge import JudgementContext, judge
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS
-from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table
+from visionops_assets.evaluation.context import LEAK_COLUMNS
+from visionops_assets.evaluation.gate import JudgementContext, judge
 from visionops_assets.evaluation.verdict import ModelReference
+from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table
 
 CLASSES = tuple(f"class-{i}" for i in range(10))
 BATCHES, CAMERAS = 12, 8

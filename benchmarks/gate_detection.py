@@ -16,13 +16,12 @@ import numpy as np
 import pandas as pd
 
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
-from visionops_assets.evaluation.detection_slices import DetectionHoldout
-from visionops_assets.evaluation.judge import JudgementContext, judge
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS
-from visionops_assets.evaluation.predictions import holdout_digest
+from visionops_assets.evaluation.context import LEAK_COLUMNS
+from visionops_assets.evaluation.detection import DetectionHoldout
+from visionops_assets.evaluation.gate import JudgementContext, judge
 from visionops_assets.evaluation.verdict import ModelReference
-from visionops_assets.training.average_precision import mean_average_precisions
-from visionops_assets.training.matching import Boxes, Matching
+from visionops_assets.images.box_metrics import Boxes, Matching, mean_average_precisions
+from visionops_assets.inference.predictions import holdout_digest
 
 CLASSES = tuple(f"class-{number}" for number in range(5))
 ANSWERS, NAIVE_DRAWS = 20, 10

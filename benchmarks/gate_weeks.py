@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from visionops_assets.common.error_levels import Decision, turn_of
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
-from visionops_assets.evaluation.judge import JudgementContext, judge
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS
-from visionops_assets.evaluation.ledger import Decision, turn_of
-from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table
+from visionops_assets.evaluation.context import LEAK_COLUMNS
+from visionops_assets.evaluation.gate import JudgementContext, judge
 from visionops_assets.evaluation.verdict import ModelReference, Verdict
+from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table
 
 CLASSES = ("bolt", "nut", "screw", "washer")
 WEEKS = 52

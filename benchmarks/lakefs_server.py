@@ -27,12 +27,11 @@ from lakefs_work.bench import memory
 from lakefs_work.client import Client
 from PIL import Image
 
-from lakefs_local.credentials import load
-from lakefs_local.folder import DataFolder
-from resources.artifact_store import ArtifactStore
+from lakefs_local.data_folder import DataFolder, load_keys
 from resources.lakefs.client import LakeFSResource
-from visionops_assets.dataset.publishing import Publisher
-from visionops_assets.project import load_project
+from resources.storage import ArtifactStore
+from visionops_assets.config.project import load_project
+from visionops_assets.dataset.batch_publishing import Publisher
 
 THREADS = 4
 # Images of noise, which are as large as their pixels.
@@ -107,7 +106,7 @@ def server(folder: Path) -> Iterator[Running]:
                 raise SystemExit((folder / "server.log").read_text())
             time.sleep(0.02)
         endpoint = json.loads(data.server.read_text())["endpoint"]
-        pair = load(data.credentials)[0]
+        pair = load_keys(data.credentials)[0]
         key = ["--endpoint", endpoint, "--key", pair.access_key_id, f"--secret={pair.secret_access_key}"]
         lakefs = LakeFSResource(
             endpoint=endpoint, access_key_id=pair.access_key_id, secret_access_key=pair.secret_access_key

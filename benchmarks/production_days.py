@@ -49,7 +49,7 @@ def declare(folder: Path) -> None:
 
 def register(holdout: int) -> None:
     """A version whose reference is there already."""
-    from resources.model_records import TAG_ONNX, TAG_WEIGHTS
+    from resources.models.records import TAG_ONNX, TAG_WEIGHTS
     from visionops import services
     from visionops_assets.common.tables import to_parquet
     from visionops_assets.monitoring.reference import REFERENCE_ARTIFACT
@@ -65,8 +65,8 @@ def register(holdout: int) -> None:
 def log(first: date, days: int, count: int) -> None:
     """Spool and collect the days."""
     from visionops import services
-    from visionops_assets.monitoring.collector import collect
-    from visionops_assets.monitoring.spooled import spooled_log
+    from visionops_assets.monitoring.collection import collect
+    from visionops_assets.monitoring.spool_files import spooled_log
 
     project, spool = services.project(PROJECT), services.spool()
     for number in range(days):

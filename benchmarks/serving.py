@@ -63,8 +63,8 @@ def export(side: int, file: Path) -> tuple[Any, str]:
     import torch
 
     from visionops_assets.config.recipe import InputSpec, ModelSpec
-    from visionops_assets.training.export import export_onnx
-    from visionops_assets.training.protocol import ShippedClassifier, build_model
+    from visionops_assets.training.model_files import export_onnx
+    from visionops_assets.training.models import ShippedClassifier, build_model
 
     torch.manual_seed(0)
     spec = InputSpec(height=side, width=side, channels=3)
@@ -179,12 +179,12 @@ def clients(port: int, images: Sequence[bytes], rate: float, length: float, answ
 @contextlib.contextmanager
 def serving(model: Any, at_once: int) -> Iterator[int]:
     """The port of a server in this process that logs, and answers so many batches at once."""
-    from resources.spool import Spool
-    from visionops.serving.app import PredictionApp
-    from visionops.serving.current import CurrentModel
+    from resources.storage import Spool
+    from visionops.serving.prediction_app import PredictionApp
     from visionops.serving.prediction_log import BackgroundLog, PredictionLog
     from visionops.serving.prediction_server import in_thread
-    from visionops_assets.project import Project
+    from visionops.serving.request_handling import CurrentModel
+    from visionops_assets.config.project import Project
 
     current = CurrentModel.__new__(CurrentModel)
     current.at_once = at_once
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of either model")
     options = parser.parse_args()
 
-    from visionops.serving.current import batches_at_once
+    from visionops.serving.request_handling import batches_at_once
 
     images = [jpeg(options.side, seed) for seed in range(256)]
     both = models(options.side, options.threads)

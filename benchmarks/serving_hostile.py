@@ -137,10 +137,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="pairs of loads")
     options = parser.parse_args()
 
-    from edge.image_limits import image_limits, image_workers
-    from visionops.serving.app import PredictionApp
-    from visionops.serving.current import CurrentModel, batches_at_once
+    from edge.images.bounds import image_limits, image_workers
+    from visionops.serving.prediction_app import PredictionApp
     from visionops.serving.prediction_server import in_thread
+    from visionops.serving.request_handling import CurrentModel, batches_at_once
 
     current = CurrentModel.__new__(CurrentModel)
     current.at_once = batches_at_once(1)

@@ -56,12 +56,12 @@ class Round(NamedTuple):
 
 def serve_ours(file: Path, threads: int, workers: int) -> None:
     """Serve until standard input ends; the port goes to standard output."""
-    from visionops.serving import current
+    from visionops.serving import request_handling
     from visionops_assets.inference.shipped_model import open_model
     from visionops_assets.monitoring.prediction import RunningModel
 
     # Checkouts before it answered one batch at a time.
-    at_once = current.batches_at_once(threads) if hasattr(current, "batches_at_once") else 1
+    at_once = request_handling.batches_at_once(threads) if hasattr(request_handling, "batches_at_once") else 1
     opened = open_model(file, threads, *([at_once] if at_once > 1 else []))
     with serving(RunningModel(1, "0" * 64, "0" * 64, opened), at_once) as port:
         print(port, flush=True)

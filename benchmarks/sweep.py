@@ -60,8 +60,8 @@ def main(trainings: int) -> None:
         os.environ.pop("VISIONOPS_PROJECTS", None)
         from lakefs_local import discovery
         from visionops import bootstrap, services
-        from visionops.demo_digits import write_weeks
-        from visionops_assets.dataset.publishing import Publisher
+        from visionops.demo.digits import write_weeks
+        from visionops_assets.dataset.batch_publishing import Publisher
 
         bootstrap.prepare()
         try:
@@ -90,7 +90,7 @@ def main(trainings: int) -> None:
 def one_by_one(count: int, *, first_seed: int) -> Seconds:
     """Seconds of trainings that are called one after the other."""
     from resources import home
-    from resources.scratch import Scratch
+    from resources.storage import Scratch
     from visionops import services
     from visionops_assets.training.challenge import challenge
 
@@ -114,7 +114,7 @@ def bare(count: int, *, first_seed: int) -> Seconds:
     """Seconds of the trainings alone: samples in, weights out."""
     from resources import home
     from visionops import services
-    from visionops_assets.training.preparation import prepare
+    from visionops_assets.training.recording import prepare
     from visionops_assets.training.train import train
 
     project, version = _declared()
@@ -137,12 +137,12 @@ def bare(count: int, *, first_seed: int) -> Seconds:
 
 def sweep(count: int, file: Path, *, first_seed: int) -> Seconds:
     """Seconds of the command, which reads the file, checks every point and finds the best."""
-    from visionops import train
+    from visionops.cli import train
 
     file.write_text(f"parameters: {{seed: {list(range(first_seed, first_seed + count))}}}\n")
     clock = Clock()
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        train.command("digits", sweep=file)
+        train.train_command("digits", sweep=file)
     return clock.stop()
 
 

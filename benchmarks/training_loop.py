@@ -23,12 +23,11 @@ from torch.nn import functional
 
 from visionops_assets.config.recipe import Recipe, resolve
 from visionops_assets.dataset.cache.sample_cache import SampleCache
-from visionops_assets.training import hardware
-from visionops_assets.training.augmentations import augment
-from visionops_assets.training.batches import EpochOrder, LabelledImages, channel_statistics
+from visionops_assets.training import code_digest
+from visionops_assets.training.batches import EpochOrder, LabelledImages, augment, channel_statistics
 from visionops_assets.training.determinism import deterministic_session
-from visionops_assets.training.export import export_onnx, golden_images, parity
-from visionops_assets.training.protocol import Shipped, build_model, evaluating
+from visionops_assets.training.model_files import export_onnx, golden_images, parity
+from visionops_assets.training.models import Shipped, build_model, evaluating
 from visionops_assets.training.train import TrainingRequest, train
 
 CLASSES = tuple("0123456789")
@@ -171,7 +170,7 @@ def _seconds(work: Callable[[], float]) -> tuple[float, float]:
 
 def compare(name: str, count: int, fields: dict[str, object], repeats: int) -> None:
     """Time both in turn and print the ratio of their medians; then what shipping costs."""
-    recipe = resolve(Recipe.model_validate(fields), fast_bf16=hardware.fast_bf16())
+    recipe = resolve(Recipe.model_validate(fields), fast_bf16=code_digest.fast_bf16())
     with tempfile.TemporaryDirectory() as folder:
         train_images, validation = samples(Path(folder), count, recipe)
         loop = by_hand(recipe, train_images, validation)

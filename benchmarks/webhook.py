@@ -88,8 +88,8 @@ def measure(home: Path, commits: int, images: int) -> None:
     """Print both."""
     from tests.world import shapes_project, write_batch
     from visionops import bootstrap, services
-    from visionops.receiver import action
-    from visionops_assets.dataset.publishing import Publisher
+    from visionops.serving import webhook
+    from visionops_assets.dataset.batch_publishing import Publisher
 
     project = shapes_project()
     (home / "projects").mkdir()
@@ -118,7 +118,7 @@ def measure(home: Path, commits: int, images: int) -> None:
 
         interval = project.trigger.check_every.total_seconds()
         polled = [seconds_to_run(instance, publish, merged_at, 3 * interval) for _ in range(2)]
-        action.install(lakefs, project.repository, f"http://127.0.0.1:{port}/lakefs")
+        webhook.install_action(lakefs, project.repository, f"http://127.0.0.1:{port}/lakefs")
         called = [seconds_to_run(instance, publish, merged_at, 3 * interval) for _ in range(commits)]
     show(f"the sensor's own interval of {interval:.0f} s", polled)
     show("the webhook", called)

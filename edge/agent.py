@@ -17,12 +17,10 @@ from edge.answering import Answering
 from edge.engines import CPU, Engine, Prepare, ProcessBuild, tolerated
 from edge.fetch import Client, NoSpace, Paused, Unreachable, WrongDigest
 from edge.files import Files
-from edge.formats import GOLDEN, MODEL, Assignment, Manifest, arm_of
-from edge.kept import Kept
+from edge.formats import GOLDEN, MODEL, Assignment, Bundle, Manifest, State, arm_of
+from edge.kept import Kept, Preparing
 from edge.outbox import Reporter
-from edge.preparing import Preparing
 from edge.runner import OpenRunner, ProcessRunner, examine_in_a_process
-from edge.state_file import Bundle, State
 from edge.states import Assigned
 from edge.trust import Distrusted, Looked, Trust
 

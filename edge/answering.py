@@ -12,10 +12,9 @@ from typing import Any
 
 from edge import states
 from edge.engines import Engine
-from edge.formats import MODEL, Assignment
+from edge.formats import MODEL, Assignment, Bundle
 from edge.kept import Kept
 from edge.runner import BadImage, OpenRunner, Runner, RunnerDied
-from edge.state_file import Bundle
 
 # Answers whose median processor time is held against the budget.
 TIMED, FEWEST_TIMED = 50, 20

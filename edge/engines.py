@@ -21,8 +21,7 @@ from typing import Any, Protocol
 
 from edge import machine
 from edge.files import Files
-from edge.formats import MODEL
-from edge.state_file import Bundle
+from edge.formats import MODEL, Bundle
 
 CPU = "CPUExecutionProvider"
 # Only for a build that waits for ever: an hour on a small GPU is no fault.
@@ -228,7 +227,7 @@ def compiled(model: Path, engine: Engine) -> str:
     """Compile in this process: why it cannot be, or nothing."""
     import numpy as np
 
-    from edge.model import open_model
+    from edge.onnx_model import open_model
 
     try:
         opened = open_model(model, engine=engine)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from edge.engines import Engine, from_arguments, to_arguments
-from edge.image_limits import image_limits
+from edge.images.bounds import image_limits
 
 _LENGTH = struct.Struct(">Q")
 # One answer to a decoded image; loading may take longer. A model that does not come back in this time is taken for
@@ -153,7 +153,7 @@ class OpenedHere:
     """A model opened in this process, for desks and tests."""
 
     def __init__(self, model: Path, threads: int = 1, engine: Engine | None = None) -> None:
-        from edge.model import ModelFileError, open_model
+        from edge.onnx_model import ModelFileError, open_model
 
         try:
             self._model = open_model(model, threads, engine=engine)
@@ -179,7 +179,7 @@ def _answer(told: dict[str, Any]) -> dict[str, Any]:
 
 def _told(model: Any, image: bytes) -> dict[str, Any]:
     from edge.images.header import UnreadableImage
-    from edge.model import NotFinite
+    from edge.onnx_model import NotFinite
 
     try:
         decoded = model.decode(image)
@@ -196,7 +196,7 @@ def _told(model: Any, image: bytes) -> dict[str, Any]:
 
 
 def _serve(model: Path, threads: int, engine: Engine | None, requests: IO[bytes], answers: IO[bytes]) -> None:
-    from edge.model import ModelFileError, open_model
+    from edge.onnx_model import ModelFileError, open_model
 
     def say(told: dict[str, Any]) -> None:
         content = json.dumps(told).encode()

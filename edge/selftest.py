@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines import Engine, from_arguments
-from edge.model import Model, ModelFileError, NotFinite, open_model
+from edge.onnx_model import Model, ModelFileError, NotFinite, open_model
 
 # Beyond it the process is ended by the system: a model that loops takes no machine down.
 MOST_CPU_SECONDS = 60

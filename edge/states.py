@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from edge.state_file import Bundle, Phase, State
+from edge.formats import Bundle, Phase, State
 
 Arm = Literal["trial", "shadow", "control"]
 

@@ -1,1 +1,3 @@
 """An embedded lakeFS: one process, one folder, nothing to install, honest semantics."""
+
+__all__ = ["data_folder", "discovery"]

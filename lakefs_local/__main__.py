@@ -1,15 +1,24 @@
-"""`python -m lakefs_local serve --data DIR`: the command line of the embedded server."""
+"""`python -m lakefs_local serve | gc | fsck --data DIR`: the command line of the embedded server."""
 
 import argparse
+import base64
+import http.client
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from lakefs_local import discovery
+from lakefs_local.data_folder import DataFolder, FolderError
+from lakefs_local.maintenance import check_data, collect
+from lakefs_local.store import Gate, Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = _parser().parse_args(arguments)
-    from lakefs_local.folder import SAID_BY, FolderError
+    from lakefs_local.data_folder import SAID_BY, FolderError
 
     try:
         return int(options.run(options))
@@ -22,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from lakefs_local import serve
+    from lakefs_local import serve as lakefs_local_serve
 
-    return serve.serve(
-        serve.Options(
+    return lakefs_local_serve.serve(
+        lakefs_local_serve.Options(
             data=options.data,
             host=options.host,
             port=options.port,
@@ -40,18 +49,16 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from lakefs_local.maintenance import command
 
-    for name, number in command.gc(options.data).items():
+    for name, number in collect_garbage(options.data).items():
         print(f"{name.replace('_', ' ')} removed: {number}")
     return 0
 
 
 def _fsck(options: argparse.Namespace) -> int:
-    from lakefs_local.maintenance import command
 
     problems = 0
-    for line in command.fsck(options.data):
+    for line in check_folder(options.data):
         problems += 1
         print(line)
     print(f"{problems} problems found" if problems else "no problems found")
@@ -119,3 +126,43 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+_TIMEOUT = 3600
+
+
+def collect_garbage(data: Path) -> dict[str, int]:
+    """Collect garbage; how much was removed. Raises FolderError."""
+    folder = DataFolder(data)
+    folder.check_format()
+    server = discovery.running(data)
+    if server is not None:
+        return _ask_to_collect(server)
+    store = Store(folder)
+    try:
+        return collect(store, Gate()).told()
+    finally:
+        store.close()
+
+
+def check_folder(data: Path) -> Iterator[str]:
+    """What is wrong with a data folder. Raises FolderError."""
+    return check_data(DataFolder(data))
+
+
+def _ask_to_collect(server: discovery.Server) -> dict[str, int]:
+    address = urlsplit(server.endpoint)
+    pair = f"{server.access_key_id}:{server.secret_access_key}"
+    headers = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT)
+    try:
+        connection.request("POST", "/_lakefs_local/collect", headers=headers)
+        answer = connection.getresponse()
+        said: dict[str, int] = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        raise FolderError(f"the server at {server.endpoint} did not collect: {problem}") from problem
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise FolderError(f"the server at {server.endpoint} did not collect: {said.get('message')}")
+    return said

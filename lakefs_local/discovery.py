@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import psutil
 from filelock import FileLock, Timeout
 
-from lakefs_local import credentials, sessions
-from lakefs_local.folder import SAID_BY, DataFolder, FolderError, write_private
+from lakefs_local import data_folder
+from lakefs_local.data_folder import SAID_BY, DataFolder, FolderError, write_private
 
 DEFAULT_PORT = 8000
 _START_WITHIN = 30.0
@@ -76,7 +76,7 @@ def ensure_running(data: Path, *, idle_exit: float = 300, import_from: Sequence[
         with FileLock(folder.start_lock, timeout=_START_WITHIN):
             folder.path.mkdir(exist_ok=True, mode=0o700)
             _allow_imports(folder, import_from)
-            sessions.hold(folder, _START_WITHIN)
+            data_folder.hold_session(folder, _START_WITHIN)
             return running(data) or _start(folder, idle_exit)
     except Timeout as problem:
         raise FolderError(
@@ -90,11 +90,11 @@ def stop(data: Path, *, unless_used: bool = False) -> bool:
     """Stop the server of a data folder and wait until it has left. False if none ran, or, with `unless_used`, if
     another process uses it: then it leaves after that one. Raises FolderError."""
     folder = DataFolder(data)
-    sessions.release(folder)
+    data_folder.release_session(folder)
     known = _known(folder)
     if known is None:
         return False
-    with sessions.none_else(folder) as nobody:
+    with data_folder.no_other_session(folder) as nobody:
         if unless_used and not nobody:
             return False
         return _stop(folder, known)
@@ -132,7 +132,7 @@ def serving(data: Path, *, import_from: Sequence[Path] = (), **options: Any) -> 
             yield _server(started.folder, known)
         finally:
             del _in_this_process[started.folder.path]
-            sessions.release(started.folder)
+            data_folder.release_session(started.folder)
 
 
 def _start(folder: DataFolder, idle_exit: float) -> Server:
@@ -226,7 +226,7 @@ def _answers(endpoint: str) -> bool:
 
 
 def _server(folder: DataFolder, known: dict[str, Any]) -> Server:
-    pair = credentials.load(folder.credentials)[0]
+    pair = data_folder.load_keys(folder.credentials)[0]
     return Server(known["endpoint"], pair.access_key_id, pair.secret_access_key, known["pid"])
 
 

@@ -6,19 +6,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lakefs_local.catalog import branches, commits, repositories
+from lakefs_local.catalog import commits, repositories
 from lakefs_local.catalog.commits import Commit
 from lakefs_local.catalog.committing import Statement
-from lakefs_local.catalog.errors import CatalogError, Conflict, NotFound
-from lakefs_local.catalog.names import after_prefix
+from lakefs_local.catalog.conventions import CatalogError, Conflict, NotFound, after_prefix
 from lakefs_local.hooks.guarded import Guarded
-from lakefs_local.identifiers import new_id
 from lakefs_local.import_sources import Source, SourceError, entries
-from lakefs_local.storage import records, tree
+from lakefs_local.storage import encoding, tree
 from lakefs_local.storage.database import Session
-from lakefs_local.storage.nodes import Nodes
+from lakefs_local.storage.encoding import Nodes
 from lakefs_local.storage.tree import Change
-from lakefs_local.store import Store
+from lakefs_local.store import Store, new_id
 
 _FLUSH_NODES = 512
 _log = logging.getLogger("lakefs_local")
@@ -66,9 +64,9 @@ class Imports:
         job = _Job(self._store, self._guarded, repository, branch, sources, statement, force)
 
         def register(session: Session) -> None:
-            found = repositories.writable(session, repository, force=force)
-            branches.check_committable(found, branch)
-            branches.get(session, found.id, branch)
+            found = repositories.writable_repository(session, repository, force=force)
+            repositories.check_committable(found, branch)
+            repositories.get_branch(session, found.id, branch)
             session.run(
                 "INSERT INTO imports VALUES (?, ?, ?, 'running', 0, ?, '', NULL)",
                 *(job.id, found.id, branch, time.time_ns()),
@@ -180,12 +178,12 @@ class _Job:
     def _run(self) -> Commit:
         with self._store.database.detached_nodes(_FLUSH_NODES) as nodes:
             with self._store.database.read() as session:
-                repository = repositories.get(session, self._repository)
-                head = branches.get(session, repository.id, self._branch).head
+                repository = repositories.get_repository(session, self._repository)
+                head = repositories.get_branch(session, repository.id, self._branch).head
                 root = commits.get(session, repository.id, head).root
             imported = entries(self._sources, self._store.may_import)
             changes = _replacing(nodes, root, self._sources, self._counted(imported))
-            applied = tree.apply(nodes, root, changes, records.same)
+            applied = tree.apply(nodes, root, changes, encoding.same_object)
         with self._decision:
             if self._cancelled:
                 raise Cancelled

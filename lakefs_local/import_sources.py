@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from lakefs_local.catalog.names import MAX_PATH_BYTES
-from lakefs_local.storage import records
-from lakefs_local.storage.records import Entry
+from lakefs_local.catalog.conventions import MAX_PATH_BYTES
+from lakefs_local.storage import encoding
+from lakefs_local.storage.encoding import Entry
 
 SCHEME = "local://"
 _BATCH = 256
@@ -169,6 +169,6 @@ def _read(found: Found) -> bytes:
             digest.update(chunk)
     finally:
         os.close(file)
-    return records.pack(
+    return encoding.pack_entry(
         Entry(digest.hexdigest(), status.st_size, max(0, int(status.st_mtime)), location=path)
     )

@@ -11,7 +11,7 @@ from lakefs_local.catalog import committing, objects, repositories
 from lakefs_local.catalog.committing import Statement
 from lakefs_local.catalog.repositories import Protection, Repository
 from lakefs_local.storage.database import Session
-from lakefs_local.storage.records import DEFAULT_CONTENT_TYPE, Entry
+from lakefs_local.storage.encoding import DEFAULT_CONTENT_TYPE, Entry
 from lakefs_local.store import Store
 
 MESSAGE = "Add sample data"
@@ -64,7 +64,7 @@ def populate(store: Store, create: Callable[[Session], Repository]) -> Repositor
         def write(session: Session) -> Repository:
             made = create(session)
             for path, entry in entries.items():
-                objects.put(session, made, made.default_branch, path, entry)
+                objects.put_object(session, made, made.default_branch, path, entry)
             committing.commit(session, made, made.default_branch, Statement(MESSAGE))
             repositories.set_protection(session, made, [Protection(made.default_branch, from_writing=False)])
             return made

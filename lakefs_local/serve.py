@@ -16,14 +16,13 @@ from pathlib import Path
 
 import psutil
 
-from lakefs_local import credentials, sessions
-from lakefs_local.folder import SAID_BY, DataFolder, FolderError, cannot_write, write_private
+from lakefs_local import data_folder
+from lakefs_local.data_folder import SAID_BY, DataFolder, FolderError, cannot_write, write_private
 from lakefs_local.http.app import Application
-from lakefs_local.http.server import Server
-from lakefs_local.metrics import AccessLog
+from lakefs_local.http.server import AccessLog, Server
 from lakefs_local.store import Store
 from webserver.asgi import CannotListen, WebServer, bind
-from webserver.limits import ServerLimits
+from webserver.guard import ServerLimits
 
 DEFAULT_MAX_UPLOAD = 5 << 30
 _STOP_WITHIN = 10
@@ -64,7 +63,7 @@ class RunningServer:
         store = Store(self.folder, options.import_from, options.wait)
         self._inode = self.folder.path.stat().st_ino
         try:
-            self._pairs = credentials.load_or_create(self.folder.credentials)
+            self._pairs = data_folder.load_or_create_keys(self.folder.credentials)
             self._socket = _bind_first_free(options.host, [*options.prefer, options.port])
         except OSError as problem:
             store.close()
@@ -81,7 +80,7 @@ class RunningServer:
         self._access_log = AccessLog(self.folder.access_log)
         application = Application(
             self._server,
-            credentials.Authenticator(self._pairs),
+            data_folder.Authenticator(self._pairs),
             self._access_log,
             self._note_request,
             # One that listens to others too asks everybody, or what a browser may see would hang on how it got here.
@@ -154,7 +153,7 @@ class RunningServer:
         if not self._is_own_folder():
             yield True
             return
-        with sessions.none_else(self.folder) as nobody:
+        with data_folder.no_other_session(self.folder) as nobody:
             yield nobody
 
     async def _bid_farewell(self) -> bool:

@@ -1,18 +1,26 @@
-"""Everything the server keeps, opened together: the database, the blob files, and where imports may read."""
+"""Everything the server keeps, opened together: the database, the blob files, files that clients write themselves,
+where imports may read, and the gate that lets changes run side by side and a collection only when none of them
+runs.
+"""
 
+import hashlib
+import hmac
 import json
 import os
+import secrets
 import shutil
 import sqlite3
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from lakefs_local.folder import DataFolder, FolderError, cannot_write
+from lakefs_local.data_folder import DataFolder, FolderError, cannot_write, write_private
 from lakefs_local.import_sources import open_unlinked
 from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
-from lakefs_local.storage.records import Entry
-from lakefs_local.storage.staged import StagedFiles
+from lakefs_local.storage.encoding import Entry
 
 _SHARED_MEMORY = 32 * 1024
 
@@ -83,3 +91,97 @@ def _unusable(database: Path, problem: sqlite3.DatabaseError) -> str:
         f"{database} is damaged ({problem}): restore it from a backup, or try `sqlite3 {database} .recover`: "
         "it holds every commit"
     )
+
+
+_VALID_SECONDS = 6 * 3600
+
+
+class StagedFiles:
+    """The folder of such files. Raises OSError if its key cannot be read or made."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "staged"
+        self.folder.mkdir(exist_ok=True, mode=0o700)
+        key_file = folder / "signing.key"
+        if not key_file.exists():
+            write_private(key_file, secrets.token_hex(32))
+        self._key = key_file.read_text().encode()
+
+    def address(self, repository: str, branch: str, path: str) -> str:
+        """A new file path for one object; the file is not made."""
+        name = f"{int(time.time()) + _VALID_SECONDS}-{secrets.token_hex(12)}"
+        return f"{self.folder}/{name}-{self._signature(name, repository, branch, path)}"
+
+    def gave_out(self, location: str, repository: str, branch: str, path: str) -> bool:
+        """Whether `address` made this path for this object, and not too long ago."""
+        name = location.removeprefix(f"{self.folder}/").rpartition("-")[0]
+        expected = f"{self.folder}/{name}-{self._signature(name, repository, branch, path)}"
+        if not hmac.compare_digest(expected.encode(), location.encode()):
+            return False
+        return self._expiry(name) > time.time()
+
+    def expired(self) -> list[Path]:
+        """Files whose address can no longer be linked."""
+        return [file for file in self.folder.iterdir() if self._expiry(file.name) < time.time()]
+
+    @staticmethod
+    def _expiry(name: str) -> float:
+        stamp = name.partition("-")[0]
+        return float(stamp) if stamp.isdigit() else 0.0
+
+    def _signature(self, *said: str) -> str:
+        return hmac.new(self._key, json.dumps(said).encode(), hashlib.sha256).hexdigest()[:40]
+
+
+class Busy(RuntimeError):
+    """Changes were running for longer than the collection was willing to wait."""
+
+
+class Gate:
+    """Many may be `shared` at once, `exclusive` is alone. Who waits for `exclusive` does not hold up `shared`."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._inside = 0
+        self._closed = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Wait while the gate is taken exclusively."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._closed)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._inside -= 1
+                self._condition.notify_all()
+
+    @contextmanager
+    def exclusive(self, wait_seconds: float) -> Iterator[None]:
+        """Raises Busy."""
+        deadline = time.monotonic() + wait_seconds
+        with self._condition:
+            free = self._condition.wait_for(
+                lambda: not self._inside and not self._closed, max(0.0, deadline - time.monotonic())
+            )
+            if not free:
+                raise Busy("imports or changes with hooks are running: try again when they have ended")
+            self._closed = True
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._closed = False
+                self._condition.notify_all()
+
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+_TIME_BITS, _RANDOM_BITS = 65, 35
+
+
+def new_id() -> str:
+    """A new id, unique and sorted newest first."""
+    number = ((1 << _TIME_BITS) - 1 - time.time_ns()) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    return "".join(_DIGITS[number >> shift & 31] for shift in range(95, -1, -5))

@@ -1,5 +1,22 @@
 """What assets are given: lakeFS, model registry, artifact store."""
 
-from resources.telemetry import switch_off
+from resources.environ import switch_telemetry_off
 
-switch_off()
+__all__ = [
+    "clocks",
+    "databases",
+    "drop",
+    "drop_places",
+    "environ",
+    "escaping",
+    "home",
+    "lakefs",
+    "machine_errors",
+    "models",
+    "nearest",
+    "safe_files",
+    "storage",
+    "webhooks",
+]
+
+switch_telemetry_off()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from resources.masking import shown
+from resources.escaping import masked
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -75,7 +75,7 @@ def connected(
     engine = _engine(url, variable, seconds)
     if postgres and engine.dialect.name != "postgresql":
         raise DatabaseMisnamed(
-            f"{variable} {shown(url)} is a {engine.dialect.name} database",
+            f"{variable} {masked(url)} is a {engine.dialect.name} database",
             "name a Postgres, postgresql://…",
         )
     try:
@@ -98,20 +98,20 @@ def _engine(url: str, variable: str, seconds: int) -> "Engine":
         return create_engine(address, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=limit)
     except ImportError as error:
         raise DatabaseMisnamed(
-            f"{variable} {shown(url)} needs a driver ({error})",
+            f"{variable} {masked(url)} needs a driver ({error})",
             "run `pip install 'visionops[postgres]'` and write postgresql://…",
         ) from error
     # A port that is no number is a ValueError of its own.
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise DatabaseMisnamed(
-            f"{variable} {shown(url)} is no address of a database",
+            f"{variable} {masked(url)} is no address of a database",
             "write postgresql://USER:PASSWORD@HOST/DATABASE",
         ) from error
 
 
 def _unreachable(url: str, variable: str, dialect: str, said: str) -> DatabaseUnreachable:
     reason = first_line(said)
-    server = f"{'Postgres' if dialect == 'postgresql' else f'the {dialect} database'} at {shown(url)}"
+    server = f"{'Postgres' if dialect == 'postgresql' else f'the {dialect} database'} at {masked(url)}"
     if all(part in reason for part in _NO_SUCH_DATABASE):
         return DatabaseUnreachable(
             f"{server} has no such database ({reason})", f"create it, or correct {variable}"

@@ -10,8 +10,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from resources import home
-from resources.drop_errors import DropChanged
-from resources.drop_listing import DropPlace, Listing, Progress, Sighting, sighting
+from resources.drop_places import DropChanged, DropPlace, Listing, Progress, Sighting, sighting
 
 MAX_ATTEMPTS = 3
 
@@ -40,10 +39,10 @@ class Drop(dg.ConfigurableResource):
     def open(self, address: str) -> DropPlace:
         """The folder or bucket at an address."""
         if address.startswith("s3://"):
-            from resources.drop_bucket import DropBucket
+            from resources.drop_places import DropBucket
 
             return DropBucket(address, self._s3(), Path(self.staging))
-        from resources.drop_folder import DropFolder
+        from resources.drop_places import DropFolder
 
         return DropFolder(address)
 

@@ -1,6 +1,11 @@
-"""Where local state and project files live. The only reader of VISIONOPS_HOME and VISIONOPS_PROJECTS."""
+"""Where local state and project files lie (the only reader of VISIONOPS_HOME and VISIONOPS_PROJECTS), and the room
+kept on Dagster's disk, so that a run which fills it can still be noted as what it is, and not as one that was
+killed.
+"""
 
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,3 +64,37 @@ def mlflow_folder() -> Path:
 def mlflow_uri() -> str:
     """MLFLOW_TRACKING_URI, or the local sqlite store. The folder is made by whoever opens the store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlflow_folder() / 'mlflow.db'}"
+
+
+# Several times what a run's tags and its failure, with a traceback, take in Dagster's databases.
+RESERVE_BYTES = 1 << 20
+RESERVE_NAME = "reserve"
+# Nobody is to run out of room because of it.
+_TIMES_AS_MUCH = 16
+
+
+def keep_reserve(folder: Path | None = None) -> None:
+    """Take the room where there is plenty. What cannot be written goes without."""
+    file = _reserve_file(folder)
+    if file.exists():
+        return
+    with suppress(OSError):
+        if shutil.disk_usage(file.parent).free < _TIMES_AS_MUCH * RESERVE_BYTES:
+            return
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        except OSError:
+            file.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def give_up_reserve(folder: Path | None = None) -> None:
+    """Let the room be used: the disk is full."""
+    with suppress(OSError):
+        _reserve_file(folder).unlink(missing_ok=True)
+
+
+def _reserve_file(folder: Path | None) -> Path:
+    return (folder or dagster_home()) / RESERVE_NAME

@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, field
 import dagster as dg
 
 from resources import clocks
-from resources.model_errors import RegistryError
+from resources.models.records import RegistryError
 from resources.models.registry import ModelRegistry
 from resources.webhooks import Channel, Webhooks
-from sensors.owned_sensor import owned_sensor
-from visionops_assets.announcements import CHANNELS, Event, action_event, payload, run_event
+from sensors.announced_events import CHANNELS, Event, action_event, announcement_payload, run_event
+from sensors.readiness import owned_sensor
 from visionops_assets.common import run_tags
 from visionops_assets.graph import ProjectGraph
-from visionops_assets.monitoring.acting.actions import Action, read_actions
-from visionops_assets.run_reason import run_outcome, run_reason
+from visionops_assets.monitoring.response.actions import Action, read_actions
+from visionops_assets.shells.run_outcomes import run_outcome, run_reason
 
 EVERY_SECONDS = 30
 # Ten minutes of a webhook that takes nothing.
@@ -105,7 +105,7 @@ class _Telling:
         if event.channel in self.silent or self.told >= MESSAGES_A_TICK:
             self.refused[event.identity] = attempts
             return None
-        problem = self.webhooks.post(event.channel, payload(event))
+        problem = self.webhooks.post(event.channel, announcement_payload(event))
         if problem is None:
             self.told += 1
             return event.channel

@@ -9,19 +9,17 @@ import dagster as dg
 
 from resources import clocks
 from resources.drop import Drop
-from resources.drop_errors import DropError
-from resources.drop_listing import Sighting
-from resources.model_errors import RegistryUnavailable
+from resources.drop_places import DropError, Sighting
+from resources.models.records import RegistryUnavailable
 from resources.models.registry import ModelRegistry
-from sensors.owned_sensor import Wait, owned_sensor, skip_wrong, waiting_for
-from sensors.readiness import Go, stopped
-from sensors.stale_runs import end_stale_runs
+from sensors.readiness import Go, Wait, owned_sensor, skip_wrong, stopped, waiting_for
+from sensors.unfinished_runs import end_stale_runs
 from visionops_assets.common import run_tags
+from visionops_assets.config.project import Project
 from visionops_assets.dataset.versions.layout import check_batch_name
 from visionops_assets.graph import ProjectGraph
-from visionops_assets.partitions import batches
-from visionops_assets.project import Project
-from visionops_assets.run_reason import is_attempt
+from visionops_assets.shells.asset_options import batches
+from visionops_assets.shells.run_outcomes import is_attempt
 
 _SETTLED = {run_tags.PUBLISHED, run_tags.UNCHANGED, run_tags.REFUSED}
 

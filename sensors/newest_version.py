@@ -1,4 +1,9 @@
-"""What becomes of the newest dataset version at the next look: a run, or why there is none: it starts nothing."""
+"""What becomes of the newest dataset version at the next look: a run, or why there is none: it starts nothing.
+
+What was decided is asked again under other rules, because the decision is lost, or because its PASS may go on. A
+decision belongs to challenger, champion, holdout and rules. It is not asked again for what an earlier release did
+not write down.
+"""
 
 import datetime
 from dataclasses import dataclass, replace
@@ -7,20 +12,21 @@ from typing import Literal
 import dagster as dg
 
 from resources import clocks
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.lakefs_records import Commit
+from resources.lakefs.replies import Commit
 from resources.models.registry import ModelRegistry
-from sensors.asked_again import Standing, look_again
-from sensors.owned_sensor import Wait
-from sensors.readiness import EarlierRun, Go, readiness
+from resources.storage import ArtifactStore
+from sensors.readiness import SETTLED, EarlierRun, Go, Wait, readiness
+from visionops_assets.champions.history import production
+from visionops_assets.champions.registered_model import answer_to
 from visionops_assets.common import run_tags
-from visionops_assets.evaluation.address import read_address
-from visionops_assets.partitions import commit_prefix, dataset_version
-from visionops_assets.project import Project
-from visionops_assets.refusals import PromotionRefused
-from visionops_assets.run_reason import is_attempt, note_outcome
-from visionops_assets.training.training_version import training_version
+from visionops_assets.common.errors import PromotionRefused
+from visionops_assets.common.keys import commit_prefix, dataset_version
+from visionops_assets.config.project import Project
+from visionops_assets.evaluation import verdict_store
+from visionops_assets.evaluation.verdict_store import ListedVerdict, VerdictAddress, read_address
+from visionops_assets.shells.run_outcomes import is_attempt, note_outcome
+from visionops_assets.training.challenger import training_version
 
 SAMPLES = "batches/"
 
@@ -61,7 +67,7 @@ def outlook(
     runs = _runs(instance, project.project, commit.id, version)
     standing, refused = Standing(decided if decided and decided.training_version == version else None), ""
     try:
-        standing = look_again(registry, project, standing.decided)
+        standing = standing_of_decision(registry, project, standing.decided)
     except PromotionRefused as error:
         refused = str(error)
     since = [run for run in runs if standing.counts(run)]
@@ -134,3 +140,86 @@ def _last_request(instance: dg.DagsterInstance, project: str) -> tuple[str, date
     wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION}
     records = instance.get_run_records(dg.RunsFilter(tags=wanted), limit=1)
     return (records[0].dagster_run.run_id, records[0].create_timestamp) if records else None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The decision on the newest dataset version by the present recipe, if any, and whether it stands.
+
+    `again` says why it is asked again, empty where it stands; `rules` is the tag of the present rules, `under` that of
+    the rules it was made under; `final` is set where its challenger ran, or a person rejected it; `waits` tells of
+    a PASS on an older dataset version that may be promoted.
+    """
+
+    decided: VerdictAddress | None
+    again: str = ""
+    rules: str = ""
+    under: str | None = None
+    asked_anew: bool = False
+    final: bool = False
+    waits: str = ""
+
+    def counts(self, run: EarlierRun) -> bool:
+        """Whether an earlier run speaks of what is asked now."""
+        if not self.rules or self.final or run.status == "in progress":
+            return True
+        if run.outcome == run_tags.PROMOTED and not self.asked_anew:
+            return True
+        if (run.rules or self.under or self.rules) != self.rules:
+            return False
+        return not (self.asked_anew and run.outcome in SETTLED)
+
+
+def standing_of_decision(
+    registry: ModelRegistry, project: Project, decided: VerdictAddress | None
+) -> Standing:
+    """Whether a decision stands. Raises what MLflow raises."""
+    rules = run_tags.rules_tag(project.gate.digest())
+    if decided is None:
+        return Standing(None, rules=rules)
+    stored = None
+    if decided.rules is None or decided.verdict == "PASS":
+        stored = verdict_store.find(registry, project.project, decided.run_id, decided.identity, "decision")
+    made_under = decided.rules or (stored.rules_digest if stored is not None else None)
+    under = run_tags.rules_tag(made_under) if made_under else None
+    stands = Standing(decided, "", rules, under)
+    model = registry.models.get(project.project)
+    now = production(model)
+    if any(each.entry.verdict == decided.identity for each in now.intervals):
+        # It ran. Asked again, what a rollback took out of production would come back.
+        if now.version is None and stored is None:
+            again = (
+                f"nothing is in production, and its PASS {decided.identity[:12]} is not in MLflow any more"
+            )
+            return replace(stands, again=again, asked_anew=True)
+        return replace(stands, final=True)
+    answer = answer_to(model.tags, project.project, decided.identity)
+    if answer is not None and answer.kind == "reject":
+        return replace(stands, final=True)
+    if under is not None and under != rules:
+        again = f"it is {decided.verdict} under the rules {under}, and the project file says {rules} now"
+        return replace(stands, again=again)
+    if decided.verdict == "PASS" and stored is None:
+        again = f"its PASS {decided.identity[:12]} is not in MLflow any more"
+        return replace(stands, again=again, asked_anew=True)
+    ready = _ready_to_promote(registry, project)
+    if ready is None:
+        return stands
+    if ready.identity == decided.identity:
+        again = f"its PASS {ready.identity[:12]} waits, and nobody has to approve it now"
+        return replace(stands, again=again, asked_anew=True)
+    waits = (
+        f"; {ready.outcome} {ready.identity[:12]} ({ready.partition}) waits: `visionops approve {project.project} "
+        f"{ready.identity[:12]}` promotes it"
+    )
+    return replace(stands, waits=waits if ready.outcome == "PASS" else "")
+
+
+def _ready_to_promote(registry: ModelRegistry, project: Project) -> ListedVerdict | None:
+    """The decision that nobody and nothing keeps from being carried out."""
+    from visionops_assets.promotion.promote import champion_of, waiting_of
+
+    model = registry.models.get(project.project)
+    if project.gate.approval == "manual" or production(model).held_by is not None:
+        return None
+    return waiting_of(model, champion_of(registry, model)).ready("auto")

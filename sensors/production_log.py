@@ -7,24 +7,21 @@ from dataclasses import asdict, dataclass, field, replace
 import dagster as dg
 
 from resources import clocks
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.lakefs_errors import LakeFSError, LakeFSNotFound
-from resources.model_errors import RegistryError, RegistryUnavailable
+from resources.lakefs.replies import LakeFSError, LakeFSNotFound
 from resources.models.lock import PromotionLocked
+from resources.models.records import RegistryError, RegistryUnavailable
 from resources.models.registry import ModelRegistry
-from resources.spool import Spool
-from sensors.labels_of_batches import take_labels
-from sensors.owned_sensor import Wait, also_wrong, owned_sensor, skip_wrong, waiting_for
-from sensors.readiness import Go, cancelled
-from sensors.stale_runs import end_stale_runs
-from sensors.touched_days import touched_days
-from sensors.untold_changes import untold_changes
+from resources.storage import ArtifactStore, Spool
+from sensors.after_promotion import untold_changes
+from sensors.readiness import Go, Wait, also_wrong, cancelled, owned_sensor, skip_wrong, waiting_for
+from sensors.touched_days import take_labels, touched_days
+from sensors.unfinished_runs import end_stale_runs
 from visionops_assets.common import run_tags
+from visionops_assets.config.project import Project
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.inference_log import production_repository
-from visionops_assets.project import Project
-from visionops_assets.run_reason import is_attempt, note_outcome
+from visionops_assets.shells.run_outcomes import is_attempt, note_outcome
 
 # Each is a run: the rest is asked for by the next ticks.
 DAYS_A_TICK = 31
@@ -191,7 +188,7 @@ def look(
 def _collect(
     project: Project, lakefs: LakeFSResource, registry: ModelRegistry, spool: Spool, now: datetime.datetime
 ) -> str:
-    from visionops_assets.monitoring.collector import collect
+    from visionops_assets.monitoring.collection import collect
 
     lock = registry.lock(production_repository(project.repository), timeout=LOCK_SECONDS)
     try:

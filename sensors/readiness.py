@@ -1,15 +1,80 @@
-"""Whether the newest dataset version wants a run now: a pure decision over what is known."""
+"""Whether the newest dataset version wants a run now, a pure decision over what is known; and sensors as all of
+them are made here, and how one says why it asks for nothing.
+"""
 
 import datetime
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
-from sensors.owned_sensor import Wait
 from visionops_assets.common.run_tags import AWAITING_APPROVAL, INSUFFICIENT, PROMOTED, REFUSED
-from visionops_assets.project import Trigger
+from visionops_assets.config.project import Trigger
+
+# How a skipped tick with nothing to do tells itself from one that waits for somebody to mend something, and from one
+# that waits because somebody wanted it so.
+_WRONG, _CANCELLED = "error: ", "cancelled: "
+REASONS_SAID = 5
+
+
+@dataclass(frozen=True)
+class Wait:
+    """No run now, and why; `wrong` where somebody has to mend something first, `cancelled` where a person wanted so,
+    `decided` where there is nothing left to wait for."""
+
+    reason: str
+    wrong: bool = False
+    cancelled: bool = False
+    decided: bool = False
+
+
+def owned_sensor(**options: Any) -> Callable[[Callable[..., Any]], dg.SensorDefinition]:
+    """`dg.sensor` with owners, which Dagster calls a beta feature twice a sensor and load; said never."""
+
+    def decorate(evaluate: Callable[..., Any]) -> dg.SensorDefinition:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=dg.BetaWarning)
+            return dg.sensor(**options)(evaluate)
+
+    return decorate
+
+
+def waiting_for(waits: Sequence[Wait], otherwise: str) -> dg.SkipReason:
+    """Why a tick asks for nothing.
+
+    What is wrong comes first, and makes `visionops tick` end with exit code 1; then what a person cancelled.
+    """
+    said = sorted(waits, key=lambda wait: (not wait.wrong, not wait.cancelled))
+    reason = "; ".join(wait.reason for wait in said[:REASONS_SAID]) or otherwise
+    first = said[0] if said else Wait(reason)
+    return dg.SkipReason(f"{_WRONG if first.wrong else _CANCELLED if first.cancelled else ''}{reason}")
+
+
+def skip_wrong(what: str) -> dg.SkipReason:
+    """A tick that asks for nothing because something is wrong."""
+    return waiting_for([Wait(what, wrong=True)], "")
+
+
+def also_wrong(what: str, reason: dg.SkipReason | None) -> dg.SkipReason:
+    """The reason of a tick that asks for nothing, with something that is wrong before it."""
+    said = (reason.skip_message if reason is not None else None) or ""
+    others = what_is_wrong(said)
+    return waiting_for([Wait(what, wrong=True), *([Wait(others)] if others else [])], "")
+
+
+def what_is_wrong(skip_message: str | None) -> str | None:
+    """What is wrong, of a skipped tick's message; None where nothing is."""
+    if skip_message is None or not skip_message.startswith(_WRONG):
+        return None
+    return skip_message.removeprefix(_WRONG)
+
+
+def was_cancelled(skip_message: str | None) -> bool:
+    """Whether a skipped tick waits for what a person cancelled."""
+    return skip_message is not None and skip_message.startswith(_CANCELLED)
+
 
 SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 
@@ -74,13 +139,15 @@ def readiness(
     if runs or again:
         return Go(len(attempts) + 1, len(runs) + 1)
     if age < trigger.quiet_for:
-        return Wait(f"{partition} is {_seconds(age)} old; waiting for {_seconds(trigger.quiet_for)} of quiet")
+        return Wait(
+            f"{partition} is {_in_seconds(age)} old; waiting for {_in_seconds(trigger.quiet_for)} of quiet"
+        )
     if since_last_request is not None:
         since_last_request = max(since_last_request, datetime.timedelta(0))
     if since_last_request is not None and since_last_request < trigger.at_most_every:
         return Wait(
-            f"the last run was requested {_seconds(since_last_request)} ago; at most one in "
-            f"{_seconds(trigger.at_most_every)}"
+            f"the last run was requested {_in_seconds(since_last_request)} ago; at most one in "
+            f"{_in_seconds(trigger.at_most_every)}"
         )
     if new_samples < trigger.min_new_samples:
         return Wait(
@@ -116,5 +183,5 @@ def stopped(project: str, what: str, most: int, attempts: Sequence[dg.DagsterRun
     return given_up(project, what, most, [run.run_id for run in reversed(attempts)])
 
 
-def _seconds(span: datetime.timedelta) -> str:
+def _in_seconds(span: datetime.timedelta) -> str:
     return f"{span.total_seconds():.0f} s"

@@ -83,9 +83,9 @@ def databases_that_wait_for_no_disk() -> None:
 def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that is tried again is so at once: waiting shows nothing."""
     if "dagster" in sys.modules:
-        from visionops_assets import failures
+        from visionops_assets.shells import job_execution
 
-        monkeypatch.setattr(failures, "WAIT_SECONDS", 0)
+        monkeypatch.setattr(job_execution, "WAIT_SECONDS", 0)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 import torch
 
 from visionops_assets.training.determinism import deterministic_session
-from visionops_assets.training.protocol import Shipped, build_model
-from visionops_assets.training.tasks import CLASSIFICATION, Task
+from visionops_assets.training.model_files import read_weights
+from visionops_assets.training.models import Shipped, build_model
 from visionops_assets.training.train import TrainingResult
-from visionops_assets.training.weights import read_weights
+from visionops_assets.training.training_task import CLASSIFICATION, Task
 
 
 def from_its_weights(

@@ -30,26 +30,31 @@ from torch.onnx._internal.exporter import _compat  # noqa: F401
 from tqdm import tqdm
 
 from lakefs_local import discovery  # noqa: F401
-from sensors import announcements, commits, daily_sample, drops, production_log  # noqa: F401
+from sensors import (
+    announcements,  # noqa: F401
+    drops,  # noqa: F401
+    new_commits,  # noqa: F401
+    production_log,  # noqa: F401
+)
 from tests import migrations, onnx_exporter
 from tests.world import CLASSES, shapes_project
 from visionops import tick  # noqa: F401
 from visionops.cli import command_line  # noqa: F401
-from visionops_assets import graph, io_managers  # noqa: F401
-from visionops_assets.dataset import publishing  # noqa: F401
-from visionops_assets.evaluation import (
-    evaluate,  # noqa: F401
-    plots,  # noqa: F401
-)
+from visionops_assets import graph  # noqa: F401
+from visionops_assets.dataset import batch_publishing  # noqa: F401
 from visionops_assets.pages import page  # noqa: F401
 from visionops_assets.promotion import (
     model_card,  # noqa: F401
     promote,  # noqa: F401
 )
-from visionops_assets.training import challenge, export, provenance  # noqa: F401
+from visionops_assets.shells import outputs  # noqa: F401
+from visionops_assets.training import (
+    challenge,  # noqa: F401
+    model_files,
+    provenance,
+)
 from visionops_assets.training.determinism import deterministic_session
-from visionops_assets.training.models import SmallConvNet
-from visionops_assets.training.protocol import ShippedClassifier
+from visionops_assets.training.models import ShippedClassifier, SmallConvNet
 
 
 def _threads() -> set[str]:
@@ -63,7 +68,7 @@ def _trace_once() -> None:
     tqdm.monitor_interval = 0
     with tempfile.TemporaryDirectory() as folder, deterministic_session(seed=0, threads=1):
         model = ShippedClassifier(SmallConvNet(len(CLASSES), spec), CLASSES, spec)
-        export.export_onnx(model, Path(folder) / "model.onnx")
+        model_files.export_onnx(model, Path(folder) / "model.onnx")
     tqdm.monitor_interval = interval
     assert _threads() == before
 

@@ -15,7 +15,7 @@ import typer.main
 import yaml
 
 from resources.home import ROOT
-from visionops.diagnosis.settings import KNOWN
+from visionops.diagnosis.checking import KNOWN
 
 DEPLOY = ROOT / "deploy"
 STACK = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

@@ -7,8 +7,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from resources.artifact_store import ArtifactNotFound, ArtifactStore
-from visionops_assets.io_managers import NotMade, RecordIOManager, TableIOManager
+from resources.storage import ArtifactNotFound, ArtifactStore
+from visionops_assets.shells.outputs import NotMade, RecordIOManager, TableIOManager
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-20")
 

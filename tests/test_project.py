@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resources.home import ROOT
-from visionops_assets.project import ProjectError, find_project, load_project, load_projects
+from visionops_assets.config.project import ProjectError, find_project, load_project, load_projects
 
 GOOD = """
 project: shop

@@ -6,19 +6,18 @@ from typing import Any
 
 import pytest
 
-from edge.image_limits import ImageLimits
-from lakefs_local.hooks import runner, webhook
-from lakefs_local.http.call import JSON_BODY_LIMIT
+from edge.images.bounds import ImageLimits
+from lakefs_local.hooks import action_files, hook_runs
+from lakefs_local.http.exchange import JSON_BODY_LIMIT
 from lakefs_local.serve import DEFAULT_MAX_UPLOAD
 from resources.home import ROOT
 from tests.test_operations_page import wrong_with
-from visionops.diagnosis.settings import KNOWN
-from visionops.receiver.app import BODY_LIMIT
-from visionops.serving import app, images
-from visionops_assets.dataset.importing.source_limits import SourceLimits
-from visionops_assets.monitoring import spooled
-from webserver.guard import LEAST_TOKEN
-from webserver.limits import ServerLimits
+from visionops.diagnosis.checking import KNOWN
+from visionops.serving import prediction_app, request_handling
+from visionops.serving.webhook import BODY_LIMIT
+from visionops_assets.dataset.importing.source_files import SourceLimits
+from visionops_assets.monitoring import spool_files
+from webserver.guard import LEAST_TOKEN, ServerLimits
 
 PAGE = (ROOT / "SECURITY.md").read_text()
 # Where things are, who acts, what is told: these limit nobody. Any other variable does.
@@ -60,22 +59,22 @@ IMAGE, SOURCE, SERVER = Told(ImageLimits()), Told(SourceLimits()), Told(ServerLi
 DEFAULTS = {
     "MiB once decoded": [IMAGE.memory / MIB],
     "scans, frames": [IMAGE.scans, IMAGE.frames, IMAGE.directories],
-    "seconds of processor time": [IMAGE.seconds, app.DECODE_SECONDS],
+    "seconds of processor time": [IMAGE.seconds, prediction_app.DECODE_SECONDS],
     "times its own size": [SOURCE.times],
     "members, depth": [SOURCE.members, SOURCE.depth, SOURCE.columns],
     "a tar's header": [SOURCE.header / KIB, SOURCE.settings / KIB],
     "to read a table": [SOURCE.value / MIB, SOURCE.text / MIB, SOURCE.table / MIB],
     "KiB of an address": [SERVER.url / KIB, SERVER.headers / KIB, SERVER.header_count],
     "seconds to send": [SERVER.seconds, SERVER.idle, SERVER.connections, (SERVER.held or 0) / MIB],
-    "images that wait": [images.MAX_IMAGE_BYTES / MIB, app.QUEUE],
+    "images that wait": [request_handling.MAX_IMAGE_BYTES / MIB, prediction_app.QUEUE],
     "KiB of a body": [BODY_LIMIT / KIB],
     "GiB of an object": [DEFAULT_MAX_UPLOAD / (1 << 30), JSON_BODY_LIMIT / MIB],
-    "KiB of an action file": [runner._FILE_LIMIT / KIB, webhook.TOTAL_SECONDS],
+    "KiB of an action file": [hook_runs._FILE_LIMIT / KIB, action_files.TOTAL_SECONDS],
     "bytes of a device's name": [
-        spooled.LARGEST_BYTES / MIB,
-        spooled.MOST_ROWS,
-        spooled.LONGEST_DEVICE,
-        spooled.LONGEST_TEXT,
+        spool_files.LARGEST_BYTES / MIB,
+        spool_files.MOST_ROWS,
+        spool_files.LONGEST_DEVICE,
+        spool_files.LONGEST_TEXT,
     ],
 }
 

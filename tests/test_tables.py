@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from resources.artifact_store import ArtifactNotFound, ArtifactStore
+from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.common.tables import read_table, write_table
 
 

@@ -14,22 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lakefs_local import discovery
-from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
 from resources.lakefs.client import LakeFSResource
-from resources.model_addresses import follow_folder
+from resources.models.local_store import follow_folder
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from sensors.commits import commit_sensor
-from sensors.daily_sample import daily_sample_schedule
+from resources.storage import ArtifactStore, Scratch
 from sensors.drops import drop_sensor
+from sensors.new_commits import commit_sensor, daily_sample_schedule
 from tests import dagster_storage
 from visionops.tick import Tick, tick
-from visionops_assets.dataset.publishing import Published, Publisher
+from visionops_assets.common.keys import dataset_version
+from visionops_assets.config.project import Project, Projects, neighbours_of
+from visionops_assets.dataset.batch_publishing import Published, Publisher
 from visionops_assets.graph import project_graph
-from visionops_assets.io_managers import RecordIOManager, TableIOManager
-from visionops_assets.partitions import dataset_version
-from visionops_assets.project import Project, Projects, neighbours_of
+from visionops_assets.shells.outputs import RecordIOManager, TableIOManager
 
 CLASSES = ("bar", "ring", "cross")
 RECIPE = {

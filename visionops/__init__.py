@@ -1,1 +1,3 @@
 """What people type and import."""
+
+__all__: list[str] = []

@@ -31,9 +31,8 @@ def _end_before_it_began(number: int, frame: FrameType | None) -> NoReturn:
 
 def _ended() -> int:
     """Run the command to its end: its exit code."""
-    from resources.escaping import folded
+    from resources.escaping import folded, without_secrets
     from resources.machine_errors import in_words
-    from resources.masking import without_secrets
     from visionops import interruption
 
     debug = "--debug" in sys.argv or bool(os.environ.get("VISIONOPS_DEBUG"))
@@ -63,8 +62,7 @@ def _ended() -> int:
 def _print_traceback() -> None:
     import traceback
 
-    from resources.escaping import visible
-    from resources.masking import without_secrets
+    from resources.escaping import visible, without_secrets
 
     # An exception's text, and those of its causes, may hold an address with its password.
     print(visible(without_secrets(traceback.format_exc())), end="", file=sys.stderr)
@@ -77,7 +75,7 @@ def _run(arguments: list[str]) -> None:
 
         say_version()
         return
-    from resources.secret_files import read_secret_files
+    from resources.environ import read_secret_files
     from visionops import bootstrap
     from visionops.cli.command_line import app
 

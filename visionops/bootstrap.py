@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from resources import home, reserve
+from resources import home
 from resources.databases import with_driver
+from resources.environ import read_secret_files
 from resources.machine_errors import machine_error
-from resources.secret_files import read_secret_files
-from resources.whole_outputs import whole_file
+from resources.safe_files import whole_file
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
@@ -57,7 +57,7 @@ def prepare() -> Path:
             if "VISIONOPS_HOME" in said
             else f"{said}; set VISIONOPS_HOME to a folder that can be written"
         ) from error
-    reserve.keep(dagster)
+    home.keep_reserve(dagster)
     os.environ["DAGSTER_HOME"] = str(dagster)
     for name, place in _CACHES.items():
         os.environ.setdefault(name, str(home.cache() / place))

@@ -20,8 +20,8 @@ from resources import home
 from visionops_assets.dataset.versions.layout import BATCHES, is_annotations
 
 if TYPE_CHECKING:
+    from visionops_assets.config.project import Project
     from visionops_assets.dataset.versions.dataset_version import DatasetVersion
-    from visionops_assets.project import Project
 
 
 class StageError(ValueError):
@@ -49,8 +49,8 @@ def train_folder(folder: Path) -> dict[str, float]:
     Raises `StageError`, TrainingError and its kinds, `ProjectError`, `AnnotationsError`.
     """
     from visionops_assets.training.challenge import training_identity
-    from visionops_assets.training.export import export_onnx, golden_images, parity
-    from visionops_assets.training.preparation import labelled, prepare
+    from visionops_assets.training.model_files import export_onnx, golden_images, parity
+    from visionops_assets.training.recording import labelled, prepare
     from visionops_assets.training.train import train
 
     project = _project(folder)
@@ -81,7 +81,7 @@ def train_folder(folder: Path) -> dict[str, float]:
 
 
 def _project(folder: Path) -> "Project":
-    from visionops_assets.project import Project
+    from visionops_assets.config.project import Project
 
     parameters = folder / "params.yaml"
     if not parameters.is_file():
@@ -97,8 +97,8 @@ def _version(folder: Path, project: "Project") -> "DatasetVersion":
     """What batches/ holds, as a dataset version."""
     import datetime
 
-    from resources.artifact_store import ArtifactStore
-    from resources.lakefs_records import Commit
+    from resources.lakefs.replies import Commit
+    from resources.storage import ArtifactStore
     from visionops_assets.dataset.versions.dataset_version import DatasetVersion
     from visionops_assets.dataset.versions.manifest import (
         AnnotationsFile,

@@ -1,24 +1,29 @@
-"""What a command talks to, from the environment, as the code location's resources do."""
+"""What a command talks to, from the environment, as the code location's resources do; and whether the clocks of
+these services agree with this machine's: one dates what is recorded, by the other it is decided.
+"""
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from resources import home
-from resources.artifact_store import ArtifactStore
-from resources.databases import DatabaseError, check_database
+from resources import clocks, home
+from resources.databases import DatabaseError, check_database, connected
+from resources.escaping import masked
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
 from resources.nearest import nearest, there_are
-from resources.spool import Spool
+from resources.storage import ArtifactStore, Spool
 from visionops.bootstrap import POSTGRES
-from visionops_assets.project import Neighbours, Project, find_project, load_projects, neighbours_of
-from visionops_assets.refusals import ReasonMissing
+from visionops_assets.common.errors import ReasonMissing
+from visionops_assets.config.project import Neighbours, Project, find_project, load_projects, neighbours_of
 
 if TYPE_CHECKING:
     import dagster as dg
+
 
 _NUMBER = re.compile(r"\d+")
 # What a schema says of a wrong value is longer than what helps.
@@ -167,3 +172,81 @@ def actor() -> str:
             "`export VISIONOPS_ACTOR=you@example.com`"
         )
     return named
+
+
+_WEB = ("http://", "https://")
+# The variables whose servers have a clock of their own, and what their metric calls them.
+_WITH_CLOCKS = {
+    "LAKEFS_ENDPOINT": "lakefs",
+    "MLFLOW_TRACKING_URI": "mlflow",
+    "AWS_ENDPOINT_URL": "s3",
+    "DAGSTER_POSTGRES_URL": "dagster",
+    "VISIONOPS_LOCK_URL": "lock",
+}
+_CLOCK_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Skew:
+    """How far the clock of a service is ahead of this machine's; behind where that is negative."""
+
+    service: str
+    address: str
+    ahead: timedelta
+
+    @property
+    def matters(self) -> bool:
+        """Whether the two are further apart than clocks that are kept are."""
+        return abs(self.ahead) >= clocks.TOLERANCE
+
+    def sentence(self) -> str:
+        """Which clock is off by how much, and what mends it."""
+        where = "ahead of" if self.ahead > timedelta(0) else "behind"
+        return (
+            f"the clock of {self.service} ({masked(self.address)}) is {clocks.in_words(self.ahead)} {where} this "
+            "machine's: set both by the network's time, for example `timedatectl set-ntp true`"
+        )
+
+
+def skews(addresses: Mapping[str, str] | None = None) -> Iterator[Skew]:
+    """The clocks of the services of the environment, or of those at `addresses` by name; what does not answer, or says
+    no time, is left out: that it is away is told elsewhere. The embedded ones have this machine's clock.
+    """
+    for service, address in (services_with_clocks() if addresses is None else addresses).items():
+        ahead = _web_ahead(address) if address.startswith(_WEB) else _database_ahead(address)
+        if ahead is not None:
+            yield Skew(service, address, ahead)
+
+
+def services_with_clocks() -> dict[str, str]:
+    """The addresses of servers that the environment names, each once."""
+    found: dict[str, str] = {}
+    for variable, service in _WITH_CLOCKS.items():
+        address = os.environ.get(variable, "")
+        if address.startswith((*_WEB, "postgres")) and address not in found.values():
+            found[service] = address
+    return found
+
+
+def _web_ahead(address: str) -> timedelta | None:
+    import httpx
+
+    asked = clocks.now()
+    try:
+        # Whatever it says of the request, it dates its answer.
+        answer = httpx.head(address, timeout=_CLOCK_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return None
+    return clocks.ahead_by_header(answer.headers.get("date"), asked, clocks.now())
+
+
+def _database_ahead(address: str) -> timedelta | None:
+    from sqlalchemy import text
+
+    try:
+        with connected(address, "its address", postgres=True) as session:
+            asked = clocks.now()
+            theirs = session.scalar(text("SELECT clock_timestamp()"))
+            return clocks.ahead(theirs, asked, clocks.now())
+    except DatabaseError:
+        return None

@@ -14,15 +14,14 @@ import typer
 
 from resources import machine_errors
 from visionops import interruption
-from visionops.clocks import skews
-from visionops.run_progress import shown_progress
-from visionops.runs import run_job
-from visionops.sensor_ticks import ASKED_BY, RUN_KEY, evaluate_sensor, recorded_tick, sensor_tags
+from visionops.runs import ASKED_BY, RUN_KEY, evaluate_sensor, recorded_tick, run_job, sensor_tags
+from visionops.services import skews
+from visionops.terminal import shown_progress
 
 if TYPE_CHECKING:
     import dagster as dg
 
-    from visionops_assets.project import Project
+    from visionops_assets.config.project import Project
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def command(
     )
     import definitions
     from visionops import services
-    from visionops_assets.project import find_project
+    from visionops_assets.config.project import find_project
 
     _warn()
     declared = definitions.projects
@@ -102,9 +101,9 @@ def _warn() -> None:
 
 def _also_wrong(project: "Project") -> list[str]:
     """What is gone of a project's state, though no sensor needed it now."""
-    from resources.model_errors import RegistryError
+    from resources.models.records import RegistryError
     from visionops import services
-    from visionops.missing_pieces import missing_pieces
+    from visionops.diagnosis.project_state import missing_pieces
 
     try:
         return missing_pieces(project, services.registry(), services.lakefs(), services.artifacts())
@@ -125,7 +124,7 @@ def tick(
     What another process ticks is left to it, or with `wait` ticked after it.
     """
     from resources.escaping import folded
-    from visionops_assets.run_reason import in_words
+    from visionops_assets.shells.run_outcomes import outcome_in_words
 
     ticks = []
     for project in projects:
@@ -134,7 +133,7 @@ def tick(
         for found in _each_once(done):
             ticks.append(found)
             if say is not None:
-                said = in_words(found.outcome or "nothing to do", found.reason)
+                said = outcome_in_words(found.outcome or "nothing to do", found.reason)
                 say(f"{project.project}: {folded(said)}")
     return ticks
 
@@ -153,7 +152,7 @@ def have_tried_again(instance: "dg.DagsterInstance", project: "Project") -> None
     import dagster as dg
 
     from visionops_assets.common import run_tags
-    from visionops_assets.run_reason import is_attempt, run_outcome
+    from visionops_assets.shells.run_outcomes import is_attempt, run_outcome
 
     stopped = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     for run in instance.get_runs(dg.RunsFilter(tags={run_tags.PROJECT: project.project}, statuses=stopped)):
@@ -187,7 +186,7 @@ def _left_to(project: "Project", other: str) -> Tick:
 
 
 def _tick_days(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
-    from sensors.owned_sensor import was_cancelled
+    from sensors.readiness import was_cancelled
 
     if not defs.get_repository_def().has_sensor_def(f"{project.project}_production"):
         return []
@@ -226,7 +225,7 @@ def _tick_delivery(defs: "dg.Definitions", instance: "dg.DagsterInstance", proje
     """Give device groups what they should run; nothing to tell where they are assigned that already."""
     if not defs.get_repository_def().has_sensor_def(f"{project.project}_delivery"):
         return []
-    from sensors.owned_sensor import was_cancelled
+    from sensors.readiness import was_cancelled
 
     asked = _tick_sensor(defs, instance, project, "delivery", "deliver")
     return [found for found in asked if found.run_id or found.outcome or was_cancelled(found.reason)]
@@ -252,7 +251,7 @@ def _tick_sensor(
 ) -> list[Tick]:
     from dagster._core.utils import make_new_run_id
 
-    from sensors.owned_sensor import what_is_wrong
+    from sensors.readiness import what_is_wrong
     from visionops_assets.common import run_tags
 
     started = time.perf_counter()
@@ -291,7 +290,7 @@ def _run(
     import dagster as dg
 
     from visionops_assets.common import run_tags
-    from visionops_assets.run_reason import note_outcome, run_reason
+    from visionops_assets.shells.run_outcomes import note_outcome, run_reason
 
     started = time.perf_counter()
     tags = sensor_tags(request, sensor)

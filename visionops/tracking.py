@@ -39,7 +39,7 @@ def start(
 
     bootstrap.prepare()
     from visionops_assets.dataset.versions.dataset_version import named_version
-    from visionops_assets.experiments.open_script import open_script_run
+    from visionops_assets.experiments.script import open_script_run
 
     found, lakefs = services.project(project), services.lakefs()
     with open_script_run(

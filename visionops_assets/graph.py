@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from visionops_assets.config.project import Neighbours, Project
 from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, manifest_asset
 from visionops_assets.dataset.checks import images_intact_check, manifest_checks
 from visionops_assets.delivery.assets import deliver_job, edge_bundle_asset
-from visionops_assets.evaluation.assets import evaluation_asset
-from visionops_assets.evaluation.checks import evaluation_checks
-from visionops_assets.job_options import job_options
+from visionops_assets.evaluation.assets import evaluation_asset, evaluation_checks
 from visionops_assets.monitoring.assets import (
     drift_report_asset,
     features_asset,
@@ -20,12 +19,10 @@ from visionops_assets.monitoring.assets import (
     performance_asset,
 )
 from visionops_assets.monitoring.response.assets import response_asset
-from visionops_assets.project import Neighbours, Project
-from visionops_assets.promotion.assets import champion_asset, in_production_asset
-from visionops_assets.promotion.jobs import promote_job, rollback_job
+from visionops_assets.promotion.assets import champion_asset, in_production_asset, promote_job, rollback_job
 from visionops_assets.reproduction.jobs import reproduce_job
-from visionops_assets.training.assets import challenger_asset
-from visionops_assets.training.checks import challenger_checks
+from visionops_assets.shells.job_execution import job_options
+from visionops_assets.training.assets import challenger_asset, challenger_checks
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -162,6 +159,6 @@ def _job(
 
 
 def _champion_opinion(registry: "ModelRegistry", project: Project) -> "Callable[[], Opinion | None]":
-    from visionops_assets.evaluation.opinion import champion_opinion
+    from visionops_assets.evaluation.scoring import champion_opinion
 
     return champion_opinion(registry, project)

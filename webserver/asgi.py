@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
+from webserver.guard import Held, ServerLimits
 from webserver.http_limits import LimitedProtocol
-from webserver.limits import Held, ServerLimits
 
 _LIMITS = ServerLimits()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from webserver.limits import Held, ServerLimits
+from webserver.guard import Held, ServerLimits
 
 # A client that is still sending reads its answer within so much time and so many bytes, or never.
 _LINGER_SECONDS = 1.0

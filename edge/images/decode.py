@@ -28,7 +28,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge.image_limits import ImageLimits, image_limits
+from edge.images.bounds import ImageLimits, image_limits
 from edge.images.header import (
     JPEG_MAGIC,
     PNG_END,

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import limited_process
-from edge.image_limits import ImageLimits, image_limits, image_workers
+from edge.images import bounds
+from edge.images.bounds import ImageLimits, image_limits, image_workers
 from edge.images.header import Header, UnreadableImage, look
 
 # What is asked of a worker and what it says: the lengths of the words and of the bytes that follow them.
@@ -114,7 +114,7 @@ class _Worker:
         self._connection, other = socket.socketpair()
         code = f"from edge.images.decode_worker import main; main({other.fileno()}, {memory})"
         with other:
-            self._process = limited_process.start(code, other.fileno(), {"OPENBLAS_NUM_THREADS": "1"})
+            self._process = bounds.start_process(code, other.fileno(), {"OPENBLAS_NUM_THREADS": "1"})
         self.rests = False
         try:
             self._receive(1, time.monotonic() + _START_WITHIN)

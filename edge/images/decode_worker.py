@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edge import limited_process
-from edge.image_limits import MEMORY, ImageLimits
+from edge.images import bounds
+from edge.images.bounds import MEMORY, ImageLimits
 from edge.images.decode import Target, decode_here, header_here, load_codecs
 from edge.images.decode_pool import FRAME
 from edge.images.header import UnreadableImage
@@ -33,7 +33,7 @@ def main(descriptor: int, memory: int) -> None:
     connection = socket.socket(fileno=descriptor)
     _load_decoders()
     _limit(memory)
-    at_rest = limited_process.pages()[0]
+    at_rest = bounds.memory_pages()[0]
     connection.sendall(READY)
     while head := receive(connection, FRAME.size):
         words, length = FRAME.unpack(head)
@@ -43,7 +43,7 @@ def main(descriptor: int, memory: int) -> None:
             return
         told, pixels = _answer(job, data)
         del data
-        told["leaves"] = limited_process.pages()[0] > at_rest + _KEPT
+        told["leaves"] = bounds.memory_pages()[0] > at_rest + _KEPT
         said = json.dumps(told).encode()
         connection.sendall(FRAME.pack(len(said), len(pixels)) + said)
         connection.sendall(pixels)
@@ -108,5 +108,5 @@ def _load_decoders() -> None:
 def _limit(memory: int) -> None:
     import resource
 
-    own = limited_process.memory_in_all(memory)
-    limited_process.hold_to({**own, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0})
+    own = bounds.limit_of_memory(memory)
+    bounds.hold_process_to({**own, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0})

@@ -11,7 +11,7 @@ import re
 import struct
 from typing import NamedTuple
 
-from edge.image_limits import DIRECTORIES, FRAMES, MEMORY, SCANS, ImageLimits
+from edge.images.bounds import DIRECTORIES, FRAMES, MEMORY, SCANS, ImageLimits
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from PIL import Image, UnidentifiedImageError
 
-from edge.image_limits import ImageLimits
+from edge.images.bounds import ImageLimits
 from edge.images.header import Header, UnreadableImage, check_claims, check_directories, check_frames
 
 # Formats that Pillow reads without calling other programs (EPS would start Ghostscript).

@@ -7,7 +7,7 @@
 import dagster as dg
 import pandas as pd
 
-from visionops_assets.partitions import dataset_versions
+from visionops_assets.shells.asset_options import dataset_versions
 
 
 def class_balance(project: str) -> dg.AssetsDefinition:

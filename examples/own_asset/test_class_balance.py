@@ -6,9 +6,9 @@ import dagster as dg
 import pandas as pd
 from class_balance import class_balance
 
-from resources.artifact_store import ArtifactStore
-from visionops_assets.io_managers import TableIOManager
-from visionops_assets.partitions import dataset_versions
+from resources.storage import ArtifactStore
+from visionops_assets.shells.asset_options import dataset_versions
+from visionops_assets.shells.outputs import TableIOManager
 
 VERSION = "20260101T120000-0123456789ab"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lakefs_local.catalog.errors import NotFound
+from lakefs_local.catalog.conventions import NotFound
 from lakefs_local.storage.database import Session
 
 _COLUMNS = "id, parents, generation, created, committer, message, metadata, root"

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lakefs_local.catalog import branches, commits, diffs, refs, staging
-from lakefs_local.catalog.branches import Branch
+from lakefs_local.catalog import commits, diffs, objects, refs, repositories
 from lakefs_local.catalog.commits import Commit
-from lakefs_local.catalog.errors import (
+from lakefs_local.catalog.conventions import (
     CatalogError,
     Conflict,
     Dirty,
@@ -16,8 +15,8 @@ from lakefs_local.catalog.errors import (
     prefixed,
 )
 from lakefs_local.catalog.merge import Strategy
-from lakefs_local.catalog.repositories import Repository
-from lakefs_local.storage import records, tree
+from lakefs_local.catalog.repositories import Branch, Repository
+from lakefs_local.storage import encoding, tree
 from lakefs_local.storage.database import Session
 from lakefs_local.storage.tree import Change
 
@@ -43,17 +42,17 @@ def commit(
     sealed: int | None = None,
 ) -> Commit:
     """Commit what is staged, or of that only the sealed layers. Raises NotFound, Forbidden, NoChanges."""
-    branches.check_committable(repository, branch_name)
-    branch = branches.get(session, repository.id, branch_name)
+    repositories.check_committable(repository, branch_name)
+    branch = repositories.get_branch(session, repository.id, branch_name)
     head = commits.get(session, repository.id, branch.head)
     applied = tree.apply(
-        session.nodes, head.root, staging.changes(session, branch, sealed=sealed), records.same
+        session.nodes, head.root, objects.staged_changes(session, branch, sealed=sealed), encoding.same_object
     )
     if not applied.changed and not statement.allow_empty:
         raise NoChanges("commit: no changes")
     made = _add(session, repository, (head,), applied.root, statement)
-    staging.drop_sealed(session, branch, branch.layer if sealed is None else sealed)
-    branches.move(session, branch, made.id)
+    objects.unstage_sealed(session, branch, branch.layer if sealed is None else sealed)
+    repositories.move_branch(session, branch, made.id)
     return made
 
 
@@ -69,8 +68,8 @@ def commit_tree(
 
     Raises NotFound, Forbidden, Dirty.
     """
-    branches.check_committable(repository, branch_name)
-    branch = branches.get(session, repository.id, branch_name)
+    repositories.check_committable(repository, branch_name)
+    branch = repositories.get_branch(session, repository.id, branch_name)
     head = _clean_head(session, repository, branch)
     merged = three_way(session, base, head.root, root, Strategy.SOURCE_WINS)
     return _advance(session, repository, branch, head, merged, statement)
@@ -98,7 +97,7 @@ def prepare_merge(
 
     Raises NotFound, Dirty, NoChanges, or MergeConflict if both sides changed a path and no strategy decides.
     """
-    branch = branches.get(session, repository.id, destination)
+    branch = repositories.get_branch(session, repository.id, destination)
     context = f"update branch {destination}: "
     try:
         theirs = commits.get(session, repository.id, refs.resolve_commit(session, repository.id, source))
@@ -122,12 +121,12 @@ def prepare_merge(
 
 def finish_merge(session: Session, repository: Repository, prepared: PreparedMerge) -> bool:
     """Point the destination at a prepared merge; False if it has moved on meanwhile. Raises NotFound, Dirty."""
-    branch = branches.get(session, repository.id, prepared.branch.name)
+    branch = repositories.get_branch(session, repository.id, prepared.branch.name)
     if (branch.id, branch.head) != (prepared.branch.id, prepared.branch.head):
         return False
     _clean_head(session, repository, branch)
-    staging.drop_prefix(session, branch, b"")
-    branches.move(session, branch, prepared.commit.id)
+    objects.unstage_prefix(session, branch, b"")
+    repositories.move_branch(session, branch, prepared.commit.id)
     return True
 
 
@@ -144,7 +143,7 @@ def three_way(
     conflicts: list[bytes] = []
 
     def changes() -> Iterator[Change]:
-        for change in diffs.three_way(session, base, ours, theirs):
+        for change in diffs.diff_three_way(session, base, ours, theirs):
             if change.conflict and strategy is Strategy.NONE:
                 conflicts.append(change.key)
                 if len(conflicts) >= _CONFLICTS_NAMED:
@@ -152,7 +151,7 @@ def three_way(
             elif not change.conflict or strategy is Strategy.SOURCE_WINS:
                 yield change.key, change.source
 
-    root = tree.apply(session.nodes, ours, changes(), records.same).root
+    root = tree.apply(session.nodes, ours, changes(), encoding.same_object).root
     if conflicts:
         raise MergeConflict(conflicts)
     return root
@@ -167,8 +166,8 @@ def revert(
     statement: Statement,
 ) -> Commit:
     """Undo a commit on top of a branch. Raises NotFound, Forbidden, Dirty, Invalid, Conflict, NoChanges."""
-    branches.check_committable(repository, branch_name)
-    branch = branches.get(session, repository.id, branch_name)
+    repositories.check_committable(repository, branch_name)
+    branch = repositories.get_branch(session, repository.id, branch_name)
     undone = _commit_of(session, repository, reference)
     if len(undone.parents) > 1 and parent_number <= 0:
         raise Conflict("must specify 1-based parent number for reverting merge commit")
@@ -190,8 +189,8 @@ def cherry_pick(
     statement: Statement,
 ) -> Commit:
     """Repeat a commit on top of a branch. Raises NotFound, Forbidden, Dirty, Invalid, Conflict."""
-    branches.check_committable(repository, branch_name)
-    branch = branches.get(session, repository.id, branch_name)
+    repositories.check_committable(repository, branch_name)
+    branch = repositories.get_branch(session, repository.id, branch_name)
     picked = _commit_of(session, repository, reference)
     if len(picked.parents) > 1 and parent_number is None:
         raise Invalid("must specify 1-based parent number for cherry-picking merge commit")
@@ -205,12 +204,12 @@ def cherry_pick(
 
 def hard_reset(session: Session, repository: Repository, branch_name: str, reference: str) -> None:
     """Point a branch at another commit. Raises NotFound, Forbidden, Dirty, Invalid."""
-    branches.check_writable(repository, branch_name)
-    branch = branches.get(session, repository.id, branch_name)
+    repositories.check_writable(repository, branch_name)
+    branch = repositories.get_branch(session, repository.id, branch_name)
     target = refs.resolve_commit(session, repository.id, reference)
     _clean_head(session, repository, branch)
-    staging.drop_prefix(session, branch, b"")
-    branches.move(session, branch, target)
+    objects.unstage_prefix(session, branch, b"")
+    repositories.move_branch(session, branch, target)
 
 
 def _add(
@@ -237,14 +236,14 @@ def _advance(
     statement: Statement,
 ) -> Commit:
     made = _add(session, repository, (head,), root, statement)
-    staging.drop_prefix(session, branch, b"")
-    branches.move(session, branch, made.id)
+    objects.unstage_prefix(session, branch, b"")
+    repositories.move_branch(session, branch, made.id)
     return made
 
 
 def _clean_head(session: Session, repository: Repository, branch: Branch) -> Commit:
     head = commits.get(session, repository.id, branch.head)
-    if not staging.is_clean(session, branch, head.root):
+    if not objects.is_clean(session, branch, head.root):
         raise Dirty
     return head
 

@@ -1,11 +1,21 @@
-"""References: `branch`, `tag`, commit id or its unique prefix, with `~n`, `^n`, `@` (head) and `$` (staging)."""
+"""References: `branch`, `tag`, commit id or its unique prefix, with `~n`, `^n`, `@` (head) and `$` (staging); and
+tags, names that stay on a commit. They share one namespace with branches.
+"""
 
 import re
 from dataclasses import dataclass
 
-from lakefs_local.catalog import branches, commits
-from lakefs_local.catalog.branches import Branch
-from lakefs_local.catalog.errors import Invalid, NotFound
+from lakefs_local.catalog import commits, conventions, repositories
+from lakefs_local.catalog.conventions import (
+    Conflict,
+    Invalid,
+    NotFound,
+    NotUnique,
+    Page,
+    Paging,
+    page_of_names,
+)
+from lakefs_local.catalog.repositories import Branch, Repository
 from lakefs_local.storage.database import Session
 
 _INVALID = "ref: invalid value: validation error"
@@ -28,7 +38,7 @@ def resolve(session: Session, repository_id: int, reference: str) -> Resolved:
     if not match:
         raise Invalid(_INVALID)
     base, modifiers = match["base"], re.findall(r"[~^@$][^~^@$]*", match["modifiers"])
-    branch = None if _is_id(base) else branches.find(session, repository_id, base)
+    branch = None if _is_id(base) else repositories.find_branch(session, repository_id, base)
     start = branch.head if branch else _resolve_name(session, repository_id, base)
     if not modifiers:
         return Resolved(start, branch)
@@ -87,3 +97,42 @@ def _parent(session: Session, repository_id: int, commit_id: bytes, number: int)
     if len(parents) < number:
         raise NotFound("not found")
     return parents[number - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """`target` is a commit id."""
+
+    name: str
+    target: bytes
+
+
+def get_tag(session: Session, repository: Repository, name: str) -> Tag:
+    """Raises NotFound."""
+    row = session.one("SELECT name, target FROM tags WHERE repository = ? AND name = ?", repository.id, name)
+    if row is None:
+        raise NotFound("tag not found")
+    return Tag(*row)
+
+
+def create_tag(session: Session, repository: Repository, name: str, target: bytes) -> Tag:
+    """Raises Invalid, NotUnique, or Conflict if a branch has the name."""
+    conventions.check_tag(name)
+    if session.one("SELECT 1 FROM tags WHERE repository = ? AND name = ?", repository.id, name):
+        raise NotUnique("tag already exists: not unique")
+    if repositories.find_branch(session, repository.id, name):
+        raise Conflict(f"branch ID {name}: conflict found")
+    session.run("INSERT INTO tags VALUES (?, ?, ?)", repository.id, name, target)
+    return Tag(name, target)
+
+
+def delete_tag(session: Session, repository: Repository, name: str) -> None:
+    """Raises NotFound."""
+    if not session.run("DELETE FROM tags WHERE repository = ? AND name = ?", repository.id, name):
+        raise NotFound("tag not found")
+
+
+def page_of_tags(session: Session, repository: Repository, paging: Paging) -> Page[Tag]:
+    """Tags by name."""
+    select = "SELECT name, target FROM tags WHERE repository = ? AND "
+    return page_of_names(session, select, (repository.id,), paging, lambda row: Tag(*row), "name")

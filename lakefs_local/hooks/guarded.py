@@ -6,20 +6,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TypeVar
 
-from lakefs_local.catalog import branches, committing, repositories
+from lakefs_local.catalog import committing, repositories
 from lakefs_local.catalog.commits import Commit
 from lakefs_local.catalog.committing import PreparedMerge, Statement
-from lakefs_local.catalog.errors import CatalogError, TooManyTries, prefixed
+from lakefs_local.catalog.conventions import CatalogError, TooManyTries, prefixed
 from lakefs_local.catalog.merge import Strategy
 from lakefs_local.catalog.repositories import Repository
-from lakefs_local.gate import Gate
-from lakefs_local.hooks import runner, runs
-from lakefs_local.hooks.action import Action
-from lakefs_local.hooks.runner import Event
-from lakefs_local.hooks.webhook import Calls
-from lakefs_local.identifiers import new_id
+from lakefs_local.hooks import hook_runs
+from lakefs_local.hooks.action_files import Action, Calls
+from lakefs_local.hooks.hook_runs import Event
 from lakefs_local.storage.database import Session
-from lakefs_local.store import Store
+from lakefs_local.store import Gate, Store, new_id
 
 T = TypeVar("T")
 
@@ -57,23 +54,25 @@ class Guarded:
 
     def _commit(self, repository_name: str, branch_name: str, statement: Statement, *, force: bool) -> Commit:
         with self._store.database.read() as session:
-            repository = repositories.writable(session, repository_name, force=force)
-            branches.check_committable(repository, branch_name)
+            repository = repositories.writable_repository(session, repository_name, force=force)
+            repositories.check_committable(repository, branch_name)
             event = _event("prepare-commit", repository, branch_name, branch_name, statement)
-            actions = runner.load(self._store, session, event)
+            actions = hook_runs.load_actions(self._store, session, event)
         sealed = None
         run_id = None
         if _any_matches(actions, branch_name, "prepare-commit", "pre-commit"):
-            runner.run(self._store, event, actions, self._calls)
-            sealed = self._write(lambda s: branches.seal(s, branches.get(s, repository.id, branch_name)))
+            hook_runs.run_hooks(self._store, event, actions, self._calls)
+            sealed = self._write(
+                lambda s: repositories.seal_branch(s, repositories.get_branch(s, repository.id, branch_name))
+            )
             before = _event("pre-commit", repository, branch_name, branch_name, statement)
-            run_id = runner.run(self._store, before, actions, self._calls)
+            run_id = hook_runs.run_hooks(self._store, before, actions, self._calls)
 
         def commit(session: Session) -> Commit:
-            current = repositories.writable(session, repository_name, force=force)
+            current = repositories.writable_repository(session, repository_name, force=force)
             made = committing.commit(session, current, branch_name, statement, sealed)
             if run_id:
-                runs.set_commit(session, repository.id, run_id, made.id.hex())
+                hook_runs.set_commit_of_run(session, repository.id, run_id, made.id.hex())
             return made
 
         made = self._write(commit)
@@ -127,7 +126,7 @@ class Guarded:
                     _of_commit("pre-merge", repository, destination, prepared.commit), merge_source=source
                 )
                 try:
-                    runner.run(self._store, before, actions, self._calls)
+                    hook_runs.run_hooks(self._store, before, actions, self._calls)
                 except CatalogError as problem:
                     raise prefixed(f"update branch {destination}: ", problem) from None
                 finished = self._write(
@@ -151,16 +150,16 @@ class Guarded:
     ) -> Commit:
         """Commit a tree built from tree `base` of a branch. Raises as `committing.commit_tree` and those of hooks."""
         with self._store.database.read() as session:
-            repository = repositories.writable(session, repository_name, force=force)
+            repository = repositories.writable_repository(session, repository_name, force=force)
             before = _event("pre-commit", repository, branch_name, branch_name, statement)
-            actions = runner.load(self._store, session, before)
-        run_id = runner.run(self._store, before, actions, self._calls)
+            actions = hook_runs.load_actions(self._store, session, before)
+        run_id = hook_runs.run_hooks(self._store, before, actions, self._calls)
 
         def commit(session: Session) -> Commit:
-            current = repositories.writable(session, repository_name, force=force)
+            current = repositories.writable_repository(session, repository_name, force=force)
             made = committing.commit_tree(session, current, branch_name, base, root, statement)
             if run_id:
-                runs.set_commit(session, repository.id, run_id, made.id.hex())
+                hook_runs.set_commit_of_run(session, repository.id, run_id, made.id.hex())
             return made
 
         made = self._write(commit)
@@ -172,8 +171,8 @@ class Guarded:
         with self.gate.shared():
             with self._store.database.read() as session:
                 event = plan(session)
-                actions = runner.load(self._store, session, event)
-            runner.run(self._store, event, actions, self._calls)
+                actions = hook_runs.load_actions(self._store, session, event)
+            hook_runs.run_hooks(self._store, event, actions, self._calls)
             result = self._write(change)
         afterwards = replace(event, type=event.type.replace("pre-", "post-", 1), run_id=new_id())
         self._tell(afterwards, actions)
@@ -191,12 +190,12 @@ class Guarded:
         squash: bool,
         force: bool,
     ) -> tuple[Repository, PreparedMerge, list[Action], bool]:
-        repository = repositories.writable(session, repository_name, force=force)
+        repository = repositories.writable_repository(session, repository_name, force=force)
         prepared = committing.prepare_merge(
             session, repository, source, destination, statement, strategy, squash=squash
         )
         event = _of_commit("pre-merge", repository, destination, prepared.commit)
-        actions = runner.load(self._store, session, event)
+        actions = hook_runs.load_actions(self._store, session, event)
         finished = False
         if not _any_matches(actions, destination, "pre-merge"):
             finished = committing.finish_merge(session, repository, prepared)
@@ -218,7 +217,7 @@ class Guarded:
 
     def _run_afterwards(self, event: Event, actions: list[Action]) -> None:
         try:
-            runner.run(self._store, event, actions, self._calls)
+            hook_runs.run_hooks(self._store, event, actions, self._calls)
         except CatalogError as problem:
             # The change is made: what a hook says now is on record in its run, and stops nothing.
             _log.warning("%s of %s: %s", event.type, event.repository.name, problem)

@@ -8,36 +8,41 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import ModuleType
 
-from lakefs_local.catalog import errors
-from lakefs_local.credentials import Authenticator
-from lakefs_local.http import object_routes
-from lakefs_local.http.call import Call, Disconnected, Message, Receive, Refusal, Reply, Send, reply_json
-from lakefs_local.http.operations import operations
-from lakefs_local.http.router import Router
-from lakefs_local.http.routes import actions, branches, changes, imports, many_objects, repositories, service
-from lakefs_local.http.server import Server
-from lakefs_local.metrics import AccessLog
+from lakefs_local.catalog import conventions
+from lakefs_local.data_folder import Authenticator
+from lakefs_local.http import change_routes, import_routes, object_routes, repository_routes
+from lakefs_local.http.exchange import Call, Disconnected, Message, Receive, Refusal, Reply, Send, reply_json
+from lakefs_local.http.router import Router, operations
+from lakefs_local.http.server import AccessLog, Server
 from lakefs_local.pages import routes as pages
-from lakefs_local.pages.visitors import Visitors
+from lakefs_local.pages.routes import Visitors
 from webserver.guard import is_foreign
 
 Handler = Callable[[Server, Call], Awaitable[Reply]]
 
 API = "/api/v1"
 _PUBLIC = {"health_check", "get_setup_state", "setup", "get_auth_capabilities"} | pages.PUBLIC
-_ROUTES: list[ModuleType] = [service, repositories, branches, changes, object_routes, imports, actions]
-_STATUS: dict[type[errors.CatalogError], int] = {
-    errors.NotFound: 404,
-    errors.Invalid: 400,
-    errors.NotUnique: 409,
-    errors.Conflict: 409,
-    errors.Forbidden: 403,
-    errors.NoChanges: 400,
-    errors.Dirty: 400,
-    errors.PreconditionFailed: 412,
-    errors.TooManyTries: 503,
-    errors.BrokenActions: 500,
-    errors.Gone: 410,
+_ROUTES: list[ModuleType] = [
+    repository_routes,
+    repository_routes,
+    change_routes,
+    change_routes,
+    object_routes,
+    import_routes,
+    repository_routes,
+]
+_STATUS: dict[type[conventions.CatalogError], int] = {
+    conventions.NotFound: 404,
+    conventions.Invalid: 400,
+    conventions.NotUnique: 409,
+    conventions.Conflict: 409,
+    conventions.Forbidden: 403,
+    conventions.NoChanges: 400,
+    conventions.Dirty: 400,
+    conventions.PreconditionFailed: 412,
+    conventions.TooManyTries: 503,
+    conventions.BrokenActions: 500,
+    conventions.Gone: 410,
 }
 _DAMAGED = ("malformed", "not a database", "disk I/O error")
 _log = logging.getLogger("lakefs_local")
@@ -85,7 +90,7 @@ class Application:
             )
         for method, template, handler in pages.PAGES:
             self._router.add(method, template, _Route(handler.__name__, handler, is_page=True))
-        for method, template, handler in [*pages.OTHERS, *many_objects.OPERATIONS]:
+        for method, template, handler in [*pages.OTHERS, *import_routes.OPERATIONS]:
             self._router.add(method, template, _Route(handler.__name__, handler))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -108,9 +113,9 @@ class Application:
             return await self._answer(scope, receive, answered)
         except Refusal as problem:
             refusal = problem
-        except errors.MergeConflict:
+        except conventions.MergeConflict:
             return reply_json(409, {"reference": ""})
-        except errors.CatalogError as problem:
+        except conventions.CatalogError as problem:
             refusal = Refusal(_STATUS[type(problem)], str(problem))
         except Disconnected:
             raise

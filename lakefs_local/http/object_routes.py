@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 
 from lakefs_local.catalog import objects, repositories
-from lakefs_local.catalog.errors import Forbidden, Gone
-from lakefs_local.http import parameters, ranges, render, schemas
-from lakefs_local.http.call import NO_CONTENT, Call, Refusal, Reply, reply_json
-from lakefs_local.http.multipart import ContentPart, boundary_of
+from lakefs_local.catalog.conventions import Forbidden, Gone
+from lakefs_local.http import content, exchange, schemas
+from lakefs_local.http.content import ContentPart, boundary_of
+from lakefs_local.http.exchange import NO_CONTENT, Call, Refusal, Reply, reply_json
 from lakefs_local.http.server import Server
-from lakefs_local.storage import records
+from lakefs_local.storage import encoding
 from lakefs_local.storage.blobs import Incoming
 from lakefs_local.storage.database import Session
-from lakefs_local.storage.records import DEFAULT_CONTENT_TYPE, Entry
+from lakefs_local.storage.encoding import DEFAULT_CONTENT_TYPE, Entry
 
 MAX_BULK_DELETE = 1000
 _CHUNK = 1 << 20
@@ -32,15 +32,15 @@ SAFE_HEADERS = {
 
 async def upload_object(server: Server, call: Call) -> Reply:
     """The raw body, or the part `content` of a multipart form. Durable before it is acknowledged."""
-    path = parameters.required(call, "path")
+    path = exchange.required_text(call, "path")
     must_be_new = only_if_new(call)
-    branch, force = call.parameters["branch"], parameters.boolean(call, "force")
+    branch, force = call.parameters["branch"], exchange.boolean_of(call, "force")
 
     def repository_in(session: Session) -> repositories.Repository:
-        return repositories.writable(session, call.parameters["repository"], force=force)
+        return repositories.writable_repository(session, call.parameters["repository"], force=force)
 
     with server.store.database.read() as session:
-        objects.check_put(session, repository_in(session), branch, path)
+        objects.check_put_object(session, repository_in(session), branch, path)
     content_type = call.headers.get("content-type", "")
     boundary = boundary_of(content_type)
     part = ContentPart(boundary) if boundary is not None else None
@@ -54,7 +54,7 @@ async def upload_object(server: Server, call: Call) -> Reply:
             incoming.write(rest)
             stored = incoming.store()
             entry = Entry(stored.md5, stored.size, int(time.time()), stored.digest, "", kind, metadata)
-            return lambda session: objects.put(
+            return lambda session: objects.put_object(
                 session, repository_in(session), branch, path, entry, only_if_new=must_be_new
             )
 
@@ -65,19 +65,19 @@ async def upload_object(server: Server, call: Call) -> Reply:
 
 async def get_object(server: Server, call: Call) -> Reply:
     """The bytes, or a range of them. HEAD gives the same headers without."""
-    path = parameters.required(call, "path")
-    if parameters.boolean(call, "presign"):
+    path = exchange.required_text(call, "path")
+    if exchange.boolean_of(call, "presign"):
         raise Refusal(400, "local adapter presigned URL: operation not supported")
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        entry = records.unpack(objects.find(session, repository, call.parameters["ref"], path))
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        entry = encoding.unpack_record(objects.find_object(session, repository, call.parameters["ref"], path))
     etag = f'"{entry.checksum}"'
     if call.headers.get("if-none-match") == etag:
         return Reply(304)
     headers = {"etag": etag, **SAFE_HEADERS, "last-modified": _http_date(entry.mtime)}
     status, first, last = 200, 0, entry.size - 1
     if "range" in call.headers:
-        first, last = ranges.parse(call.headers["range"], entry.size, etag)
+        first, last = content.parse_range(call.headers["range"], entry.size, etag)
         status = 206
         headers["content-range"] = f"bytes {first}-{last}/{entry.size}"
     headers["content-length"] = str(last - first + 1)
@@ -88,46 +88,46 @@ async def get_object(server: Server, call: Call) -> Reply:
 
 async def stat_object(server: Server, call: Call) -> Reply:
     """What is known about one object."""
-    path = parameters.required(call, "path")
-    if parameters.boolean(call, "presign"):
+    path = exchange.required_text(call, "path")
+    if exchange.boolean_of(call, "presign"):
         raise Refusal(400, "local adapter presigned URL: operation not supported")
-    with_metadata = parameters.boolean(call, "user_metadata", True)
+    with_metadata = exchange.boolean_of(call, "user_metadata", True)
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        record = objects.find(session, repository, call.parameters["ref"], path)
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        record = objects.find_object(session, repository, call.parameters["ref"], path)
     return server.objects.stats(path, record, with_metadata=with_metadata)
 
 
 async def list_objects(server: Server, call: Call) -> Reply:
     """By path, with prefix, delimiter and offset."""
-    paging = parameters.paging(call)
-    if parameters.boolean(call, "presign"):
+    paging = exchange.paging_of(call)
+    if exchange.boolean_of(call, "presign"):
         raise Refusal(400, "local adapter presigned URL: operation not supported")
-    with_metadata = parameters.boolean(call, "user_metadata", True)
+    with_metadata = exchange.boolean_of(call, "user_metadata", True)
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        found = objects.page(session, repository, call.parameters["ref"], paging)
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        found = objects.page_of_objects(session, repository, call.parameters["ref"], paging)
     listed = server.objects.listed
-    return render.page_of_json(
+    return schemas.render_page_of_json(
         found, [listed(result, with_metadata=with_metadata) for result in found.results]
     )
 
 
 async def delete_object(server: Server, call: Call) -> Reply:
     """Absent ones are no error."""
-    await _delete(server, call, [parameters.required(call, "path")], parameters.boolean(call, "force"))
+    await _delete(server, call, [exchange.required_text(call, "path")], exchange.boolean_of(call, "force"))
     return NO_CONTENT
 
 
 async def delete_objects(server: Server, call: Call) -> Reply:
     """At most 1,000 at once; empty paths are passed over, a protected branch refuses each path."""
-    body = await parameters.body(call, schemas.PATHS)
+    body = await exchange.json_body(call, schemas.PATHS)
     paths = [path for path in body["paths"] if path]
     if len(body["paths"]) > MAX_BULK_DELETE:
         raise Refusal(400, f"request size exceeded, max paths is set to {MAX_BULK_DELETE}")
     refused = []
     try:
-        await _delete(server, call, paths, parameters.boolean(call, "force"))
+        await _delete(server, call, paths, exchange.boolean_of(call, "force"))
     except Forbidden as problem:
         refused = [{"path": path, "status_code": 403, "message": str(problem)} for path in paths]
     return reply_json(200, {"errors": refused})
@@ -135,28 +135,28 @@ async def delete_objects(server: Server, call: Call) -> Reply:
 
 async def copy_object(server: Server, call: Call) -> Reply:
     """Within a repository; the copy shares the bytes."""
-    destination = parameters.required(call, "dest_path")
-    body = await parameters.body(call, schemas.COPY)
+    destination = exchange.required_text(call, "dest_path")
+    body = await exchange.json_body(call, schemas.COPY)
     branch = call.parameters["branch"]
 
     def copy(session: Session) -> bytes:
-        repository = repositories.writable(
+        repository = repositories.writable_repository(
             session, call.parameters["repository"], force=body.get("force", False)
         )
         source = body.get("src_ref") or branch
-        return objects.copy(session, repository, branch, destination, source, body["src_path"])
+        return objects.copy_object(session, repository, branch, destination, source, body["src_path"])
 
     return replace(server.objects.stats(destination, await server.write(copy)), status=201)
 
 
 async def update_object_user_metadata(server: Server, call: Call) -> Reply:
     """Replaces an object's user metadata."""
-    path = parameters.required(call, "path")
-    body = await parameters.body(call, schemas.USER_METADATA)
+    path = exchange.required_text(call, "path")
+    body = await exchange.json_body(call, schemas.USER_METADATA)
 
     def update(session: Session) -> None:
-        repository = repositories.writable(session, call.parameters["repository"])
-        objects.set_metadata(session, repository, call.parameters["branch"], path, body["set"])
+        repository = repositories.writable_repository(session, call.parameters["repository"])
+        objects.set_object_metadata(session, repository, call.parameters["branch"], path, body["set"])
 
     await server.write(update)
     return NO_CONTENT
@@ -164,19 +164,19 @@ async def update_object_user_metadata(server: Server, call: Call) -> Reply:
 
 async def upload_object_preflight(server: Server, call: Call) -> Reply:
     """Whether an upload would be allowed."""
-    path = parameters.required(call, "path")
+    path = exchange.required_text(call, "path")
     with server.store.database.read() as session:
-        repository = repositories.writable(session, call.parameters["repository"])
-        objects.check_put(session, repository, call.parameters["branch"], path)
+        repository = repositories.writable_repository(session, call.parameters["repository"])
+        objects.check_put_object(session, repository, call.parameters["branch"], path)
     return NO_CONTENT
 
 
 async def get_underlying_properties(server: Server, call: Call) -> Reply:
     """Files have no storage class."""
-    path = parameters.required(call, "path")
+    path = exchange.required_text(call, "path")
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        objects.find(session, repository, call.parameters["ref"], path)
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        objects.find_object(session, repository, call.parameters["ref"], path)
     return reply_json(200, {"storage_class": None})
 
 
@@ -197,8 +197,8 @@ def only_if_new(call: Call) -> bool:
 
 async def _delete(server: Server, call: Call, paths: list[str], force: bool) -> None:
     def delete(session: Session) -> None:
-        repository = repositories.writable(session, call.parameters["repository"], force=force)
-        objects.delete(session, repository, call.parameters["branch"], paths)
+        repository = repositories.writable_repository(session, call.parameters["repository"], force=force)
+        objects.delete_objects(session, repository, call.parameters["branch"], paths)
 
     await server.write(delete)
 

@@ -3,17 +3,16 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lakefs_local.catalog import branches, commits, diffs, history, objects, refs, repositories, tags
+from lakefs_local.catalog import commits, diffs, objects, refs, repositories
 from lakefs_local.catalog.commits import Commit
+from lakefs_local.catalog.conventions import Listed, Page, Paging
 from lakefs_local.catalog.diffs import Changed
-from lakefs_local.catalog.listing import Listed
-from lakefs_local.catalog.paging import Page, Paging
-from lakefs_local.http import parameters
-from lakefs_local.http.call import Call, Reply
+from lakefs_local.http import exchange
+from lakefs_local.http.exchange import Call, Reply
 from lakefs_local.http.server import Server
-from lakefs_local.pages import preview
-from lakefs_local.pages.render import address, moment, page, size
-from lakefs_local.storage import records
+from lakefs_local.pages import render
+from lakefs_local.pages.render import address_of, moment, render_page, size_in_words
+from lakefs_local.storage import encoding
 from lakefs_local.storage.database import Session
 
 _ROWS = 100
@@ -38,20 +37,20 @@ class Row:
 async def page_repositories(server: Server, call: Call) -> Reply:
     """All repositories."""
     with server.store.database.read() as session:
-        found = repositories.listing(session, _paging(call))
+        found = repositories.page_of_repositories(session, _paging(call))
     rows = [
-        Row(item.name, address(item.name, "objects", ref=item.default_branch), moment(item.created))
+        Row(item.name, address_of(item.name, "objects", ref=item.default_branch), moment(item.created))
         for item in found.results
     ]
     following = f"/?after={found.next_offset}" if found.has_more else None
-    return page("names.html", title="Repositories", rows=rows, column="Created", next=following)
+    return render_page("names.html", title="Repositories", rows=rows, column="Created", next=following)
 
 
 async def page_branches(server: Server, call: Call) -> Reply:
     """The branches of a repository."""
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        found = branches.listing(session, repository, _paging(call), hidden=True)
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        found = repositories.page_of_branches(session, repository, _paging(call), hidden=True)
     rows = [_reference_row(repository.name, item.name, item.head) for item in found.results]
     return _names(repository, "Branches", rows, found, "branches")
 
@@ -59,22 +58,24 @@ async def page_branches(server: Server, call: Call) -> Reply:
 async def page_tags(server: Server, call: Call) -> Reply:
     """The tags of a repository."""
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        found = tags.listing(session, repository, _paging(call))
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        found = refs.page_of_tags(session, repository, _paging(call))
     rows = [_reference_row(repository.name, item.name, item.target) for item in found.results]
     return _names(repository, "Tags", rows, found, "tags")
 
 
 async def page_objects(server: Server, call: Call) -> Reply:
     """A folder of a reference."""
-    path = parameters.text(call, "path", "")
+    path = exchange.text_of(call, "path", "")
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        ref = parameters.text(call, "ref", "") or repository.default_branch
-        found = objects.page(session, repository, ref, replace(_paging(call), prefix=path, delimiter="/"))
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        ref = exchange.text_of(call, "ref", "") or repository.default_branch
+        found = objects.page_of_objects(
+            session, repository, ref, replace(_paging(call), prefix=path, delimiter="/")
+        )
     rows = [_object_row(repository.name, ref, path, item) for item in found.results]
-    following = address(repository.name, "objects", ref=ref, path=path, after=found.next_offset)
-    return page(
+    following = address_of(repository.name, "objects", ref=ref, path=path, after=found.next_offset)
+    return render_page(
         "objects.html",
         title=path or repository.name,
         rows=rows,
@@ -86,22 +87,22 @@ async def page_objects(server: Server, call: Call) -> Reply:
 
 async def page_object(server: Server, call: Call) -> Reply:
     """One object: a picture or the start of a text, and what is known about it."""
-    path = parameters.required(call, "path")
+    path = exchange.required_text(call, "path")
     with server.store.database.read() as session:
-        repository = repositories.get(session, call.parameters["repository"])
-        ref = parameters.text(call, "ref", "") or repository.default_branch
-        entry = records.unpack(objects.find(session, repository, ref, path))
-    head = await server.work(lambda: preview.read(server.store, entry, _TEXT_LIMIT))
-    picture = preview.image_type(head) is not None
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        ref = exchange.text_of(call, "ref", "") or repository.default_branch
+        entry = encoding.unpack_record(objects.find_object(session, repository, ref, path))
+    head = await server.work(lambda: render.read_content(server.store, entry, _TEXT_LIMIT))
+    picture = render.image_type(head) is not None
     facts = [
-        ("Size", size(entry.size)),
+        ("Size", size_in_words(entry.size)),
         ("Modified", moment(entry.mtime)),
         ("Checksum", entry.checksum),
         ("Content type", entry.content_type),
         ("Address", server.objects.address(entry)),
         *sorted(entry.metadata.items()),
     ]
-    return page(
+    return render_page(
         "object.html",
         title=path.rpartition("/")[2] or path,
         path=path,
@@ -109,7 +110,7 @@ async def page_object(server: Server, call: Call) -> Reply:
         trail=_trail(repository.name, ref, path.rpartition("/")[0]),
         preview=_preview(repository.name, ref, path) if picture else "",
         text=None if picture else _text(head),
-        download=address(repository.name, "download", ref=ref, path=path),
+        download=address_of(repository.name, "download", ref=ref, path=path),
         **_about(repository, ref),
     )
 
@@ -118,12 +119,12 @@ async def page_commits(server: Server, call: Call) -> Reply:
     """The log of a reference."""
 
     def read(session: Session) -> Reply:
-        repository = repositories.get(session, call.parameters["repository"])
-        ref = parameters.text(call, "ref", "") or repository.default_branch
-        found = history.log(session, repository, ref, _paging(call), history.LogFilter())
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        ref = exchange.text_of(call, "ref", "") or repository.default_branch
+        found = diffs.log_of(session, repository, ref, _paging(call), diffs.LogFilter())
         rows = [
             {
-                "link": address(repository.name, "commits", item.id.hex()),
+                "link": address_of(repository.name, "commits", item.id.hex()),
                 "short": item.id.hex()[:12],
                 "message": item.message,
                 "committer": item.committer,
@@ -131,8 +132,8 @@ async def page_commits(server: Server, call: Call) -> Reply:
             }
             for item in found.results
         ]
-        following = address(repository.name, "commits", ref=ref, after=found.next_offset)
-        return page(
+        following = address_of(repository.name, "commits", ref=ref, after=found.next_offset)
+        return render_page(
             "commits.html",
             title=f"Commits of {ref}",
             rows=rows,
@@ -147,17 +148,17 @@ async def page_commit(server: Server, call: Call) -> Reply:
     """One commit, and what it changed against its first parent."""
 
     def read(session: Session) -> Reply:
-        repository = repositories.get(session, call.parameters["repository"])
+        repository = repositories.get_repository(session, call.parameters["repository"])
         commit_id = refs.resolve_commit(session, repository.id, call.parameters["commit"])
         commit = commits.get(session, repository.id, commit_id)
         ref = commit.id.hex()
         found: Page[Listed[Changed]] = Page([])
         if commit.parents:
             parent = commit.parents[0].hex()
-            found = diffs.two_dot(session, repository, parent, ref, _paging(call))
+            found = diffs.diff_two_dot(session, repository, parent, ref, _paging(call))
         rows = [_change_row(repository.name, ref, item) for item in found.results]
-        following = address(repository.name, "commits", ref, after=found.next_offset)
-        return page(
+        following = address_of(repository.name, "commits", ref, after=found.next_offset)
+        return render_page(
             "changes.html",
             title=commit.message or "(no message)",
             facts=_commit_facts(repository.name, commit),
@@ -171,15 +172,15 @@ async def page_commit(server: Server, call: Call) -> Reply:
 
 async def page_compare(server: Server, call: Call) -> Reply:
     """What merging `compare` into `ref` would change."""
-    other = parameters.required(call, "compare")
+    other = exchange.required_text(call, "compare")
 
     def read(session: Session) -> Reply:
-        repository = repositories.get(session, call.parameters["repository"])
-        ref = parameters.text(call, "ref", "") or repository.default_branch
-        found = diffs.three_dot(session, repository, ref, other, _paging(call))
+        repository = repositories.get_repository(session, call.parameters["repository"])
+        ref = exchange.text_of(call, "ref", "") or repository.default_branch
+        found = diffs.diff_three_dot(session, repository, ref, other, _paging(call))
         rows = [_change_row(repository.name, other, item) for item in found.results]
-        following = address(repository.name, "compare", ref=ref, compare=other, after=found.next_offset)
-        return page(
+        following = address_of(repository.name, "compare", ref=ref, compare=other, after=found.next_offset)
+        return render_page(
             "changes.html",
             title=f"{ref} … {other}",
             facts=[],
@@ -192,7 +193,7 @@ async def page_compare(server: Server, call: Call) -> Reply:
 
 
 def _paging(call: Call) -> Paging:
-    return Paging("", parameters.text(call, "after", ""), _ROWS)
+    return Paging("", exchange.text_of(call, "after", ""), _ROWS)
 
 
 def _about(repository: repositories.Repository, ref: str) -> dict[str, Any]:
@@ -202,8 +203,8 @@ def _about(repository: repositories.Repository, ref: str) -> dict[str, Any]:
 def _names(
     repository: repositories.Repository, title: str, rows: list[Row], found: Page[Any], kind: str
 ) -> Reply:
-    following = address(repository.name, kind, after=found.next_offset) if found.has_more else None
-    return page(
+    following = address_of(repository.name, kind, after=found.next_offset) if found.has_more else None
+    return render_page(
         "names.html", title=title, rows=rows, column="Commit", next=following, **_about(repository, "")
     )
 
@@ -211,7 +212,10 @@ def _names(
 def _reference_row(repository: str, name: str, commit_id: bytes) -> Row:
     commit = commit_id.hex()
     return Row(
-        name, address(repository, "objects", ref=name), commit[:12], address(repository, "commits", commit)
+        name,
+        address_of(repository, "objects", ref=name),
+        commit[:12],
+        address_of(repository, "commits", commit),
     )
 
 
@@ -219,11 +223,11 @@ def _object_row(repository: str, ref: str, folder: str, item: Listed[bytes]) -> 
     path, record = item[0].decode(), item[1]
     name = path.removeprefix(folder)
     if record is None:
-        return Row(name, address(repository, "objects", ref=ref, path=path))
-    entry = records.unpack(record)
-    link = address(repository, "object", ref=ref, path=path)
-    picture = _preview(repository, ref, path) if preview.looks_like_image(path) else ""
-    return Row(name, link, preview=picture, size=size(entry.size), modified=moment(entry.mtime))
+        return Row(name, address_of(repository, "objects", ref=ref, path=path))
+    entry = encoding.unpack_record(record)
+    link = address_of(repository, "object", ref=ref, path=path)
+    picture = _preview(repository, ref, path) if render.looks_like_image(path) else ""
+    return Row(name, link, preview=picture, size=size_in_words(entry.size), modified=moment(entry.mtime))
 
 
 def _change_row(repository: str, ref: str, item: Listed[Changed]) -> Row:
@@ -231,30 +235,34 @@ def _change_row(repository: str, ref: str, item: Listed[Changed]) -> Row:
     if changed is None:
         return Row(path)
     there = changed.kind != "removed"
-    link = address(repository, "object", ref=ref, path=path) if there else ""
-    picture = _preview(repository, ref, path) if there and preview.looks_like_image(path) else ""
-    return Row(path, link, preview=picture, size=size(changed.size), kind=changed.kind)
+    link = address_of(repository, "object", ref=ref, path=path) if there else ""
+    picture = _preview(repository, ref, path) if there and render.looks_like_image(path) else ""
+    return Row(path, link, preview=picture, size=size_in_words(changed.size), kind=changed.kind)
 
 
 def _preview(repository: str, ref: str, path: str) -> str:
-    return address(repository, "preview", ref=ref, path=path)
+    return address_of(repository, "preview", ref=ref, path=path)
 
 
 def _trail(repository: str, ref: str, path: str) -> list[Row]:
-    trail = [Row(f"{ref} / ", address(repository, "objects", ref=ref, path=""))]
+    trail = [Row(f"{ref} / ", address_of(repository, "objects", ref=ref, path=""))]
     so_far = ""
     for part in path.rstrip("/").split("/") if path else []:
         so_far += part + "/"
-        trail.append(Row(f"{part} / ", address(repository, "objects", ref=ref, path=so_far)))
+        trail.append(Row(f"{part} / ", address_of(repository, "objects", ref=ref, path=so_far)))
     return trail
 
 
 def _commit_facts(repository: str, commit: Commit) -> list[dict[str, str]]:
     facts = [
-        {"name": "Id", "value": commit.id.hex(), "link": address(repository, "objects", ref=commit.id.hex())}
+        {
+            "name": "Id",
+            "value": commit.id.hex(),
+            "link": address_of(repository, "objects", ref=commit.id.hex()),
+        }
     ]
     facts += [
-        {"name": "Parent", "value": parent.hex(), "link": address(repository, "commits", parent.hex())}
+        {"name": "Parent", "value": parent.hex(), "link": address_of(repository, "commits", parent.hex())}
         for parent in commit.parents
     ]
     facts += [

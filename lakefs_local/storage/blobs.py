@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from lakefs_local.folder import FileSystemSync, sync_folder
+from lakefs_local.data_folder import FileSystemSync, sync_folder
 
 
 class Stored(NamedTuple):

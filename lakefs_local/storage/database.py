@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lakefs_local.storage.nodes import NodeCache, Nodes, store_nodes
+from lakefs_local.storage.encoding import NodeCache, Nodes, store_nodes
 
 T = TypeVar("T")
 

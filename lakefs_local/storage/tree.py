@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
-from lakefs_local.storage.nodes import Nodes
+from lakefs_local.storage.encoding import Nodes
 
 _BITS = 5
 _MASK = (1 << _BITS) - 1

@@ -10,19 +10,21 @@ from pathlib import Path
 import dagster as dg
 from pydantic import PrivateAttr
 
-from resources.lakefs_connection import PAGE, LakeFSConnection
-from resources.lakefs_errors import (
+from resources.escaping import masked
+from resources.lakefs.connection import PAGE, LakeFSConnection, upload_many
+from resources.lakefs.replies import (
+    Change,
+    Commit,
+    Entry,
     LakeFSConflict,
     LakeFSError,
     LakeFSGone,
     LakeFSNotFound,
     LakeFSRefused,
     LakeFSUnavailable,
+    commit_from,
     not_lakefs,
 )
-from resources.lakefs_records import Change, Commit, Entry, commit_from
-from resources.lakefs_uploads import upload_many
-from resources.masking import shown
 
 MAIN = "main"
 # What a server says, with status 400, of a namespace that a deleted repository left objects in.
@@ -370,7 +372,7 @@ class LakeFSResource(dg.ConfigurableResource):
         try:
             return str(found["version_config"]["version"])
         except (KeyError, TypeError) as error:
-            raise not_lakefs(what, shown(self.address()), "another JSON") from error
+            raise not_lakefs(what, masked(self.address()), "another JSON") from error
 
     def clock_ahead(self) -> timedelta:
         """How far the server's clock is ahead of this machine's, by its newest answer; 0 where that cannot be told."""

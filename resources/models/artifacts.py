@@ -9,12 +9,11 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
-from resources.masking import shown
-from resources.model_errors import ArtifactMissing, RegistryRefused, RunNotFound
-from resources.model_records import Artifact, Run
+from resources.escaping import masked
 from resources.models.mlflow_client import ModelConnection
+from resources.models.records import Artifact, ArtifactMissing, RegistryRefused, Run, RunNotFound
 from resources.models.training_runs import Runs
-from resources.whole_outputs import is_left, whole_file
+from resources.safe_files import is_left, whole_file
 
 
 class RunArtifacts:
@@ -93,7 +92,7 @@ class RunArtifacts:
     @contextmanager
     def _as_file(self, run_id: str, path: str) -> Iterator[Path]:
         folder = self._local(run_id)
-        missing = f"run {run_id} has no artifact {path} in MLflow at {shown(self._connection.uri)}"
+        missing = f"run {run_id} has no artifact {path} in MLflow at {masked(self._connection.uri)}"
         if folder is not None:
             found = _inside(folder, path)
             if not found.is_file():

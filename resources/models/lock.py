@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from resources.databases import DatabaseMisnamed, DatabaseUnreachable, connected
-from resources.masking import shown
-from resources.model_errors import RegistryError, RegistryUnavailable
+from resources.escaping import masked
+from resources.models.records import RegistryError, RegistryUnavailable
 
 LOCK_URL = "VISIONOPS_LOCK_URL"
 POLL_SECONDS = 0.1
@@ -92,7 +92,7 @@ def advisory_lock(url: str, project: str, timeout: float) -> Iterator[None]:
         while not session.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}):
             if time.monotonic() >= deadline:
                 raise PromotionLocked(
-                    f"promotion of {project} is locked by another process (Postgres at {shown(url)}): "
+                    f"promotion of {project} is locked by another process (Postgres at {masked(url)}): "
                     "wait for it and run again; pg_locks names its session"
                 )
             time.sleep(POLL_SECONDS)

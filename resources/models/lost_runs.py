@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from resources.databases import sqlite_path
-from resources.masking import shown
-from resources.model_records import (
+from resources.escaping import masked
+from resources.models.mlflow_client import ModelConnection
+from resources.models.records import (
     FINISHED,
     ONNX_ARTIFACT,
     TAG_ONNX,
@@ -28,7 +29,6 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
     ModelVersion,
 )
-from resources.models.mlflow_client import ModelConnection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,7 +52,7 @@ class LostRuns:
         lost = f"MLflow has no run {version.run_id}"
         root = self._folder()
         if root is None:
-            return f"{lost}, and where {shown(self._connection.uri)} kept its files is not known here"
+            return f"{lost}, and where {masked(self._connection.uri)} kept its files is not known here"
         kept = self._kept(version.run_id)
         if kept is None:
             return f"{lost}, and none of its files is left in {root}"
@@ -128,7 +128,9 @@ class LostRunsOfServer:
         lost = f"MLflow has no run {version.run_id}"
         with self._files(version.run_id) as found:
             if found is None:
-                return f"{lost}, and none of its files is left where {shown(self._connection.uri)} keeps them"
+                return (
+                    f"{lost}, and none of its files is left where {masked(self._connection.uri)} keeps them"
+                )
             for name, tag in _DIGESTS.items():
                 content = found.read(name)
                 if content is None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from resources.artifact_store import ArtifactStore
-from resources.model_records import EVERYWHERE, HISTORY, ModelVersion, alias_of
+from resources.models.records import EVERYWHERE, HISTORY, ModelVersion, alias_of
+from resources.storage import ArtifactStore
 
 FORMAT = 1
 # Of a registered model and its versions; what people write beside it is theirs.

@@ -20,11 +20,10 @@ from resources.databases import (
     sqlite_path,
     with_driver,
 )
+from resources.escaping import masked
 from resources.machine_errors import machine_error
-from resources.masking import shown
-from resources.model_addresses import follow_folder
-from resources.model_errors import RegistryError, RegistryRefused, RegistryUnavailable
-from resources.model_snapshot import may_only_be_read, snapshot
+from resources.models.local_store import follow_folder, may_only_be_read, snapshot
+from resources.models.records import RegistryError, RegistryRefused, RegistryUnavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,11 +113,11 @@ class ModelConnection:
             if (said := machine_error(error)) is not None:
                 raise RegistryUnavailable(f"MLflow did not answer for {what}: {said}") from error
             if is_missing(error):
-                raise missing(f"{what} does not exist in MLflow at {shown(self.uri)}") from error
+                raise missing(f"{what} does not exist in MLflow at {masked(self.uri)}") from error
             if "database schema" in reason:
                 raise RegistryUnavailable(
-                    f"MLflow's database at {shown(self.uri)} is of another MLflow release: "
-                    f"run `mlflow db upgrade {shown(self.uri)}`"
+                    f"MLflow's database at {masked(self.uri)} is of another MLflow release: "
+                    f"run `mlflow db upgrade {masked(self.uri)}`"
                 ) from error
             if "Supported URI schemes" in reason:
                 raise RegistryRefused(_no_address(self.uri)) from error
@@ -130,7 +129,7 @@ class ModelConnection:
             if error.error_code == "TEMPORARILY_UNAVAILABLE":
                 raise unavailable(self.uri, what, str(cause or reason)) from error
             raise RegistryRefused(
-                f"MLflow at {shown(self.uri)} refused {what}: {first_line(reason)}"
+                f"MLflow at {masked(self.uri)} refused {what}: {first_line(reason)}"
             ) from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             if (said := machine_error(error)) is not None:
@@ -147,7 +146,7 @@ class ModelConnection:
 
 def _no_address(uri: str) -> str:
     return (
-        f"{TRACKING_URI} {shown(uri)} is no address of an MLflow: write http://HOST:PORT, "
+        f"{TRACKING_URI} {masked(uri)} is no address of an MLflow: write http://HOST:PORT, "
         "postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:////FOLDER/mlflow.db"
     )
 
@@ -156,11 +155,11 @@ def _not_mlflow(uri: str, what: str, status: str | None) -> str:
     """What an answer means that no MLflow gives."""
     if status in ("401", "403"):
         return (
-            f"MLflow at {shown(uri)} does not let this user in for {what} (status {status}): set "
+            f"MLflow at {masked(uri)} does not let this user in for {what} (status {status}): set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     return (
-        f"what answers at {shown(uri)} is no MLflow ({f'status {status}' if status else 'no JSON'} for {what}): "
+        f"what answers at {masked(uri)} is no MLflow ({f'status {status}' if status else 'no JSON'} for {what}): "
         f"correct {TRACKING_URI}"
     )
 
@@ -183,5 +182,5 @@ def unavailable(uri: str, what: str, reason: str) -> RegistryUnavailable:
     else:
         fix = f"check that {database} is a readable MLflow database in a writable folder"
     return RegistryUnavailable(
-        f"MLflow at {shown(uri)} did not answer for {what} ({first_line(reason)}); {fix}"
+        f"MLflow at {masked(uri)} did not answer for {what} ({first_line(reason)}); {fix}"
     )

@@ -6,10 +6,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from resources.escaping import storable
-from resources.model_errors import ModelNotFound, RegistryRefused
-from resources.model_records import TAG_ONNX, TAG_WEIGHTS, ModelVersion, RegisteredModel
 from resources.models.memory import ModelMemory, Remembered, agreed
 from resources.models.mlflow_client import ModelConnection
+from resources.models.records import (
+    TAG_ONNX,
+    TAG_WEIGHTS,
+    ModelNotFound,
+    ModelVersion,
+    RegisteredModel,
+    RegistryRefused,
+)
 from resources.nearest import listed, there_are
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager
 import dagster as dg
 
 from resources.databases import sqlite_path
+from resources.escaping import masked
 from resources.home import home, mlflow_uri
-from resources.masking import shown
-from resources.model_records import Run
 from resources.models.artifacts import RunArtifacts
 from resources.models.lock import LOCK_URL, advisory_lock, file_lock
 from resources.models.memory import ModelMemory
 from resources.models.mlflow_client import ModelConnection
 from resources.models.model_versions import Models
+from resources.models.records import Run
 from resources.models.training_runs import Runs
 
 LOCAL_UI = "http://127.0.0.1:5000"
@@ -85,7 +85,7 @@ class ModelRegistry(dg.ConfigurableResource):
     def _ui(self) -> str:
         served = self.uri if self.uri.startswith(("http://", "https://")) else LOCAL_UI
         # Who looks signs in as who they are.
-        return shown(self.ui_url or served).rstrip("/")
+        return masked(self.ui_url or served).rstrip("/")
 
     @property
     def _connection(self) -> ModelConnection:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from resources.escaping import LONGEST_NAME, one_line, storable
-from resources.model_errors import RunNotFound
-from resources.model_records import (
+from resources.models.lost_runs import DONE, LostRuns, LostRunsOfServer, recorded_as
+from resources.models.mlflow_client import ModelConnection
+from resources.models.records import (
     FAILED,
     FINISHED,
     KILLED,
@@ -19,9 +20,8 @@ from resources.model_records import (
     TAG_RESTORED,
     ModelVersion,
     Run,
+    RunNotFound,
 )
-from resources.models.lost_runs import DONE, LostRuns, LostRunsOfServer, recorded_as
-from resources.models.mlflow_client import ModelConnection
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

@@ -11,7 +11,7 @@ from running_services import Services
 from shown_metadata import PICTURE, behind, links_in, metadata
 
 from tests.chromium import see
-from visionops_assets.metadata import LARGEST_PICTURE
+from visionops_assets.shells.outputs import LARGEST_PICTURE
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -34,7 +34,7 @@ def fill() -> None:
     import definitions
     from visionops import services
     from visionops.tick import tick
-    from visionops_assets.dataset.publishing import Publisher
+    from visionops_assets.dataset.batch_publishing import Publisher
 
     project = services.project(PROJECT)
     publisher = Publisher(project, services.lakefs(), services.artifacts())

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci_cd.forge import Forge
-from visionops.forge.posting import LONGEST, post
-from visionops.forge.request import ForgeError
+from visionops.forge import LONGEST, ForgeError, post_comment
 
 LISTED = {
     "github": "repos/acme/vision/issues/12/comments",
@@ -22,7 +21,7 @@ def forge(tmp_path: Path) -> Forge:
 def say(forge: Forge, where: str, text: str, name: str = "report") -> str:
     report = forge.folder / "report.md"
     report.write_text(text)
-    return post(text, name, report, {**forge.environment(where), "PATH": str(forge.bin)})
+    return post_comment(text, name, report, {**forge.environment(where), "PATH": str(forge.bin)})
 
 
 @pytest.mark.parametrize("where", ["github", "gitlab"])
@@ -111,4 +110,4 @@ def test_where_there_is_nothing_to_comment_on_it_says_so(
     tmp_path: Path, environment: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ForgeError, match=said):
-        post("text", "report", tmp_path / "report.md", environment)
+        post_comment("text", "report", tmp_path / "report.md", environment)

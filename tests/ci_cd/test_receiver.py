@@ -27,13 +27,19 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from resources.webhook_token import LAKEFS_TOKEN
+from resources.environ import LAKEFS_ACTION_TOKEN
 from tests.world import World
-from visionops.receiver.action import action, install
-from visionops.receiver.app import SensorNotTicked, receiver_app
-from visionops.receiver.events import Event, Guard, Refused
-from visionops.receiver.looking import Job, Looking, launch_through
+from visionops.serving.commit_look import Job, Looking, launch_through
 from visionops.serving.prediction_server import in_thread
+from visionops.serving.webhook import (
+    CallRefused,
+    Event,
+    SensorNotTicked,
+    WebhookGuard,
+    action_file,
+    install_action,
+    receiver_app,
+)
 from visionops_assets.common import run_tags
 
 TOKEN = "a-secret-of-this-test-9f2c"
@@ -73,35 +79,35 @@ def told(when: datetime | None = None, **changes: str) -> dict[str, str]:
 def test_what_is_no_event_of_ours_is_refused(
     authorization: str | None, body: object, status: int, why: str
 ) -> None:
-    guard = Guard(TOKEN, lambda: NOW)
-    with pytest.raises(Refused, match=why) as refused:
+    guard = WebhookGuard(TOKEN, lambda: NOW)
+    with pytest.raises(CallRefused, match=why) as refused:
         guard.admit(authorization, body if isinstance(body, bytes) else json.dumps(body).encode())
     assert refused.value.status == status
 
 
 def test_an_event_is_let_in_once_and_again_only_if_nothing_came_of_it() -> None:
     times = [NOW]
-    guard = Guard(TOKEN, lambda: times[-1])
+    guard = WebhookGuard(TOKEN, lambda: times[-1])
     body = json.dumps(told(NOW)).encode()
     event = guard.admit(GENUINE, body)
     spaced = json.dumps(told(NOW), indent=2).encode()
     for again in (body, spaced):
-        with pytest.raises(Refused, match="taken already") as refused:
+        with pytest.raises(CallRefused, match="taken already") as refused:
             guard.admit(GENUINE, again)
         assert refused.value.status == 409
     guard.forget(event)
     assert guard.admit(GENUINE, body) == event
     times.append(NOW + timedelta(minutes=4))
-    with pytest.raises(Refused, match="taken already"):
+    with pytest.raises(CallRefused, match="taken already"):
         guard.admit(GENUINE, body)
     times.append(NOW + timedelta(minutes=6))
-    with pytest.raises(Refused, match="too old"):
+    with pytest.raises(CallRefused, match="too old"):
         guard.admit(GENUINE, body)
 
 
 def test_a_token_that_can_be_guessed_is_refused() -> None:
     with pytest.raises(ValueError, match="VISIONOPS_WEBHOOK_TOKEN has 5 characters"):
-        Guard("short")
+        WebhookGuard("short")
 
 
 def test_forged_and_repeated_calls_start_nothing_and_log_no_secret(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,7 +121,7 @@ def test_forged_and_repeated_calls_start_nothing_and_log_no_secret(caplog: pytes
 
     caplog.set_level(logging.INFO, "visionops.webhook")
     with (
-        in_thread(receiver_app(Guard(TOKEN), look)) as server,
+        in_thread(receiver_app(WebhookGuard(TOKEN), look)) as server,
         httpx.Client(base_url=server.address) as client,
     ):
         event = told()
@@ -168,11 +174,11 @@ def test_a_commit_to_main_has_its_run_requested_once(
     world: World, looking: tuple[Looking, Queue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sensor, waiting = looking
-    monkeypatch.setenv(LAKEFS_TOKEN, TOKEN)
-    with in_thread(receiver_app(Guard(TOKEN), sensor.look)) as server:
+    monkeypatch.setenv(LAKEFS_ACTION_TOKEN, TOKEN)
+    with in_thread(receiver_app(WebhookGuard(TOKEN), sensor.look)) as server:
         url = f"{server.address}/lakefs"
-        assert install(world.lakefs, "shapes", url) is not None
-        assert install(world.lakefs, "shapes", url) is None, "it is there already"
+        assert install_action(world.lakefs, "shapes", url) is not None
+        assert install_action(world.lakefs, "shapes", url) is None, "it is there already"
         world.publish("week-01", 30, seed=1)
         tags = waiting.requested.get(timeout=20)
     (partition,) = world.partitions()
@@ -237,7 +243,7 @@ def test_the_daemon_is_put_off_and_its_look_under_way_waited_for(
         world.instance.update_tick(tick.with_status(TickStatus.SUCCESS))
         (key,) = world.instance.get_dynamic_partitions("shapes_dataset_versions")
         commit = world.lakefs.head("shapes").id
-        from visionops_assets.training.training_version import training_version
+        from visionops_assets.training.challenger import training_version
 
         tags = {
             run_tags.PROJECT: "shapes",
@@ -248,7 +254,7 @@ def test_the_daemon_is_put_off_and_its_look_under_way_waited_for(
         }
         waiting(Job("shapes_decide"), tags)
 
-    monkeypatch.setattr("visionops.receiver.looking.time.sleep", the_daemon_goes_on)
+    monkeypatch.setattr("visionops.serving.commit_look.time.sleep", the_daemon_goes_on)
     assert "is in progress" in sensor.look(event_on())
     assert len(slept) == 1 and len(world.instance.get_runs()) == 1
     (kept,) = world.instance.all_instigator_state()
@@ -265,9 +271,9 @@ def test_a_dagster_that_is_away_is_named() -> None:
 
 
 def test_an_action_calls_http_addresses_only() -> None:
-    assert b"url: https://ops.example.com/visionops/lakefs\n" in action(
+    assert b"url: https://ops.example.com/visionops/lakefs\n" in action_file(
         "https://ops.example.com/visionops/lakefs"
     )
     for url in ("ftp://host/lakefs", "http://host/a b", 'http://host/"\nevil: yes'):
         with pytest.raises(ValueError, match="no http address"):
-            action(url)
+            action_file(url)

@@ -17,7 +17,7 @@ from tests.ci_cd.forge import Forge
 from tests.ci_cd.relay import relayed
 from tests.ci_cd.workflows import ACTIONS, GITHUB, GITLAB, GitHubJob, GitLabJob, Ran, clone
 from tests.world import World, shapes_project
-from visionops_assets.evaluation.verdicts import listed
+from visionops_assets.evaluation.verdict_store import listed
 
 HIDDEN = "<!-- visionops:report -->"
 

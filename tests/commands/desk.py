@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.world import World, shapes_project
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
 
 # Wide enough that every honest challenger passes: these tests are about what happens to a PASS.
 LENIENT = {"require": "non_inferior", "min_improvement": 0.6}

@@ -14,10 +14,10 @@ from desk import Desk
 from typer.testing import CliRunner
 
 from resources import clocks as ours
-from visionops import clocks
-from visionops.diagnosis import clock
+from visionops import services
+from visionops.diagnosis import disks_and_clock
 from visionops.diagnosis.checking import Row, rows
-from visionops.exporter.readings import clock_samples
+from visionops.serving.exporter import clock_samples
 from visionops_assets.common import run_tags
 
 
@@ -53,7 +53,7 @@ def serving(ahead: timedelta | None) -> Iterator[str]:
 
 
 def looked_at(desk: Desk) -> dict[str, Row]:
-    return {row.subject: row for row in rows(clock.checks(desk.world.projects))}
+    return {row.subject: row for row in rows(disks_and_clock.clock_checks(desk.world.projects))}
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,15 @@ def test_a_metric_tells_how_far_a_clock_is_ahead(monkeypatch: pytest.MonkeyPatch
 def test_what_is_away_or_tells_no_time_is_left_out(monkeypatch: pytest.MonkeyPatch):
     with serving(None) as silent:
         nobody = {"mlflow": "http://127.0.0.1:9", "dagster": "postgresql://127.0.0.1:9/x", "s3": silent}
-        assert list(clocks.skews(nobody)) == []
+        assert list(services.skews(nobody)) == []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////srv/mlflow.db")
-    assert "mlflow" not in clocks.services(), "it has this machine's clock"
+    assert "mlflow" not in services.services_with_clocks(), "it has this machine's clock"
 
 
 def test_one_server_of_two_services_is_asked_once(monkeypatch: pytest.MonkeyPatch):
     for name in ("DAGSTER_POSTGRES_URL", "VISIONOPS_LOCK_URL"):
         monkeypatch.setenv(name, "postgresql://db/dagster")
-    assert clocks.services() == {"dagster": "postgresql://db/dagster"}
+    assert services.services_with_clocks() == {"dagster": "postgresql://db/dagster"}
 
 
 def test_doctor_names_what_is_dated_in_the_future(desk: Desk, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from desk import Desk
 
-from resources.model_errors import ArtifactMissing
+from resources.models.records import ArtifactMissing
 from visionops.comparing.sides import ComparisonError
 
 

@@ -8,12 +8,12 @@ from typer.testing import CliRunner
 
 from tests.dataset.as_people_have_it import Files, coco
 from tests.world import shapes_project
-from visionops_assets.dataset.publishing import BatchRefused
+from visionops_assets.common.errors import ReasonMissing
+from visionops_assets.dataset.batch_publishing import BatchRefused
 from visionops_assets.dataset.retraction import RetractionRefused
 from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
 from visionops_assets.dataset.versions.dataset_version import EmptyVersion, read_version
 from visionops_assets.dataset.versions.layout import annotations_path
-from visionops_assets.refusals import ReasonMissing
 
 
 def batches_on_main(desk: Desk) -> list[str]:

@@ -14,20 +14,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from desk import LENIENT, Desk
 
 from resources import home
-from resources.artifact_store import ArtifactStore
+from resources.storage import ArtifactStore
 from tests.devices.broken_disks import DyingStore, Killed
 from tests.world import shapes_project
-from visionops import rollback as rollback_command
 from visionops import services
+from visionops.cli import rollback as rollback_command
 from visionops.edge_repository import repository_of
 from visionops.services import UnknownGroup
 from visionops_assets.common import run_tags
+from visionops_assets.common.errors import VerdictNotPassed
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.following import Shipping
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.signers import Keys, load_keys
 from visionops_assets.promotion.rollback import rollback
-from visionops_assets.refusals import VerdictNotPassed
 
 Groups = dict[str, dict[str, Any]]
 

@@ -14,9 +14,13 @@ from PIL import Image
 
 from resources.lakefs.client import MAIN
 from tests.world import CLASSES, write_batch
-from visionops_assets.dataset.findings_file import FindingsUnreadable, read_findings, write_findings
-from visionops_assets.dataset.publishing import BatchRefused
-from visionops_assets.dataset.stored_findings import FindingsMissing
+from visionops_assets.dataset.batch_publishing import BatchRefused
+from visionops_assets.dataset.findings_file import (
+    FindingsMissing,
+    FindingsUnreadable,
+    read_findings,
+    write_findings,
+)
 from visionops_assets.dataset.versions.layout import findings_path, ingest_branch
 
 

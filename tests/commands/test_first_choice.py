@@ -10,11 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from visionops.first_choice import FirstChoice, first_choice
+from visionops.first_project import FirstChoice, first_choice, project_file
 from visionops.first_recipe import CLASSIFYING, DETECTING
-from visionops.project_template import project_file
+from visionops_assets.config.project import Project, load_project
 from visionops_assets.dataset.importing.first_look import BoxSides, FirstLook
-from visionops_assets.project import Project, load_project
 
 # Height and width, up to eight times as long as high or the other way round.
 FRAMES = st.tuples(st.integers(32, 800), st.floats(1, 8), st.booleans()).map(

@@ -257,7 +257,7 @@ def test_two_approvers_sign_what_they_see(
 def test_refresh_tells_of_what_takes_keys_that_are_elsewhere(
     tmp_path: Path, days: int, told: set[str], code: int
 ) -> None:
-    from visionops import fleet_keys
+    from visionops import edge_repository
 
     now = datetime.now(UTC)
     fleet = Fleet(tmp_path)
@@ -265,7 +265,7 @@ def test_refresh_tells_of_what_takes_keys_that_are_elsewhere(
     fleet.clock.time = later
     fleet.repository.refresh()
     ends = fleet.repository.read().expiries()
-    found = {role: fleet_keys.ending(PROJECT, role, end, later) for role, end in ends.items()}
+    found = {role: edge_repository.ending_of_role(PROJECT, role, end, later) for role, end in ends.items()}
     assert {role for role, (said, _) in found.items() if said} == told
     assert any(urgent for _, urgent in found.values()) == (code == 1)
     for role in told:

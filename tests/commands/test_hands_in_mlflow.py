@@ -13,15 +13,15 @@ from desk import Desk, ways_back
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from resources.model_records import ONNX_ARTIFACT, TAG_VERDICT, alias_of
 from resources.models import artifacts
+from resources.models.records import ONNX_ARTIFACT, TAG_VERDICT, alias_of
 from resources.models.training_runs import Runs
 from tests.world import copy_registry, write_batch
 from visionops import services
-from visionops.doctor import diagnose
+from visionops.cli.overview import diagnose
 from visionops_assets.champions.history import production
+from visionops_assets.common.errors import ChampionUnclear
 from visionops_assets.monitoring.prediction import NothingInProduction
-from visionops_assets.refusals import ChampionUnclear
 
 ALIAS = alias_of("all")
 
@@ -383,7 +383,7 @@ def test_that_nothing_runs_is_told_in_dagster(
             raise Killed
 
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            patched.setattr("visionops.rollback._tell", die)
+            patched.setattr("visionops.cli.rollback._tell", die)
             desk.run(*line)
         assert tick(desk)[0] == 0
     else:

@@ -14,11 +14,11 @@ from desk import Desk
 
 from lakefs_local import discovery
 from resources.machine_errors import in_words
-from resources.model_addresses import ADDRESSES
+from resources.models.local_store import ADDRESSES
 from resources.models.mlflow_client import open_client
 from tests.world import write_batch
 from visionops import bootstrap
-from visionops.home import HomeNotMoved, move_home
+from visionops.cli.homes import HomeNotMoved, move_home
 
 
 def content(home: Path) -> dict[str, str]:
@@ -133,9 +133,9 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, function: str) -> None:
 # Where a move to another disk may be killed, in its order.
 MOVES = [
     "shutil.copy2",
-    "resources.whole_outputs.discard",
-    "resources.whole_outputs._remove",
-    "visionops.home._arrived",
+    "resources.safe_files.discard",
+    "resources.safe_files._remove",
+    "visionops.cli.homes._arrived",
 ]
 
 
@@ -166,7 +166,7 @@ def test_a_move_to_another_disk_killed_anywhere_goes_on_and_leaves_one_home(
 def test_a_copy_that_somebody_worked_in_is_not_thrown_away(copy: Path) -> None:
     target = copy.with_name("elsewhere")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, "resources.whole_outputs.discard")
+        killed_at(patch, "resources.safe_files.discard")
         move_home(copy, target)
     (target / "artifacts" / "new").write_bytes(b"work")
     with pytest.raises(HomeNotMoved, match=f"export VISIONOPS_HOME={target}"):

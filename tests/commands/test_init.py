@@ -10,12 +10,12 @@ from desk import Desk
 from PIL import Image
 from typer.testing import CliRunner
 
-from resources.drop_errors import DropRefused
+from resources.drop_places import DropRefused
 from tests.world import write_batch
 from visionops.cli.init import ProjectExists
-from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.publishing import BatchRefused
-from visionops_assets.project import load_project
+from visionops_assets.config.project import load_project
+from visionops_assets.dataset.batch_publishing import BatchRefused
+from visionops_assets.dataset.importing.image_source import SourceError
 
 
 def project_path(desk: Desk, name: str = "forms") -> Path:

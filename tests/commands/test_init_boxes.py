@@ -9,8 +9,8 @@ from desk import Desk
 
 from tests.detection.boxes_on_disk import WRITERS, rectangles
 from visionops.demo.parts import BATCHES, draw_batch
-from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.project import load_project
+from visionops_assets.config.project import load_project
+from visionops_assets.dataset.importing.image_source import SourceError
 
 
 def declared(desk: Desk, name: str) -> Path:

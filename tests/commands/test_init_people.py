@@ -14,8 +14,8 @@ from tests.dataset import (
     test_people_yolo,
 )
 from tests.dataset.as_people_have_it import Comes, Files, rounded, truth_of
+from visionops_assets.config.project import load_project
 from visionops_assets.dataset.versions.annotations import read_annotations
-from visionops_assets.project import load_project
 
 MODULES = (test_people_coco, test_people_folders, test_people_tables, test_people_tools, test_people_yolo)
 CASES: list[Callable[[Files], Comes]] = [case for module in MODULES for case in module.CASES]

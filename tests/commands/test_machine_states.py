@@ -14,11 +14,11 @@ import yaml
 from desk import LENIENT
 
 from lakefs_local import discovery
-from resources.artifact_store import ArtifactDamaged, ArtifactStore
+from resources.storage import ArtifactDamaged, ArtifactStore
 from tests import processes
 from tests.world import shapes_project, write_batch
 from visionops import services
-from visionops_assets.evaluation.address import read_address
+from visionops_assets.evaluation.verdict_store import read_address
 
 _MAY_WRITE_ANYWHERE = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
 

@@ -6,8 +6,8 @@ from typing import Any
 from desk import Desk
 
 from tests.world import write_batch
-from visionops_assets.dataset.publishing import Publisher
-from visionops_assets.evaluation.verdicts import read_ledger
+from visionops_assets.dataset.batch_publishing import Publisher
+from visionops_assets.evaluation.verdict_store import read_ledger
 
 FLOORS = {"overall": 0.4, "batch": 0.4, "min_samples": 10}
 

@@ -8,10 +8,10 @@ import pytest
 from desk import Desk
 from mlflow import MlflowClient
 
-from edge.model import ModelFileError
+from edge.onnx_model import ModelFileError
 from resources.models import artifacts
 from tests.world import write_batch
-from visionops.doctor import diagnose
+from visionops.cli.overview import diagnose
 
 
 def without_file(desk: Desk) -> None:

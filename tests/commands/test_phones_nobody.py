@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resources import home, telemetry
+from resources import environ, home
 from tests.world import CLASSES, copied_world, write_batch
 
 PYTHON = sys.executable
@@ -158,23 +158,23 @@ def test_the_demo_and_every_look_at_it_reach_nobody_and_leave_nothing(alone: Alo
 
 def test_every_switch_is_thrown_whoever_loads_us_and_one_that_is_set_stays():
     code = (
-        "import json, os, resources; from resources.telemetry import SWITCHES, left_on\n"
+        "import json, os, resources; from resources.environ import SWITCHES, left_on\n"
         "print(json.dumps([{name: os.environ.get(name) for name in SWITCHES}, left_on()]))"
     )
     for given, left in (({}, []), ({"ORT_DISABLE_TELEMETRY": "0"}, ["ORT_DISABLE_TELEMETRY"])):
         done = subprocess.run(
             [PYTHON, "-c", code], cwd=home.ROOT, env={"PATH": "", **given}, capture_output=True, text=True
         )
-        assert json.loads(done.stdout) == [{**telemetry.SWITCHES, **given}, left], done.stderr
+        assert json.loads(done.stdout) == [{**environ.SWITCHES, **given}, left], done.stderr
 
 
 def test_no_and_off_mean_the_same_however_they_are_written():
     other = {"DO_NOT_TRACK": "true", "WANDB_ERROR_REPORTING": "False", "RAY_USAGE_STATS_ENABLED": "no"}
-    assert telemetry.left_on({**telemetry.SWITCHES, **other}) == []
-    assert telemetry.left_on({**telemetry.SWITCHES, "DO_NOT_TRACK": ""}) == ["DO_NOT_TRACK"]
+    assert environ.telemetry_left_on({**environ.SWITCHES, **other}) == []
+    assert environ.telemetry_left_on({**environ.SWITCHES, "DO_NOT_TRACK": ""}) == ["DO_NOT_TRACK"]
 
 
 def test_the_image_throws_every_switch_too():
     image = (home.ROOT / "deploy" / "Dockerfile").read_text()
     given = dict(re.findall(r"^(?:ENV| {3}) (\w+)=(\S+)", image, re.MULTILINE))
-    assert {name: given.get(name) for name in telemetry.SWITCHES} == telemetry.SWITCHES
+    assert {name: given.get(name) for name in environ.SWITCHES} == environ.SWITCHES

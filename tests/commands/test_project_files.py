@@ -10,7 +10,7 @@ from desk import Desk
 from typer.testing import CliRunner
 
 from tests.world import write_batch
-from visionops_assets.project import ProjectError, load_projects
+from visionops_assets.config.project import ProjectError, load_projects
 
 
 def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> None:

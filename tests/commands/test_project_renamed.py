@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from desk import Desk
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
 from resources.models.memory import ModelMemory
 from resources.models.registry import ModelRegistry
+from resources.storage import ArtifactStore
 from tests.world import write_batch
-from visionops import renaming
-from visionops.doctor import diagnose
-from visionops.renaming import RenameRefused
+from visionops.cli import projects
+from visionops.cli.overview import diagnose
+from visionops.cli.projects import RenameRefused
 from visionops_assets.common import run_tags
 
 
@@ -123,7 +123,7 @@ def test_a_rename_that_was_killed_goes_on(
             "save": (LakeFSResource, "save"),
             "memory": (ModelMemory, "rename"),
             "the file's name": (Path, "rename"),
-        }.get(dies_at, (renaming.Renaming, dies_at))
+        }.get(dies_at, (projects.Renaming, dies_at))
         if name == "rename" and owner is Path:
             rename = Path.rename
             patched.setattr(

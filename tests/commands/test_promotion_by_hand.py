@@ -6,7 +6,7 @@ from desk import Desk, ways_back
 
 from resources.models.model_versions import Models
 from visionops_assets.common import run_tags
-from visionops_assets.refusals import (
+from visionops_assets.common.errors import (
     OnHold,
     PromotionRefused,
     ReasonMissing,

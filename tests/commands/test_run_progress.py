@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.world import World, shapes_project
-from visionops import progress
-from visionops.progress import Doing, progress_line, shown_line
-from visionops.run_progress import Follower, shown_progress
+from visionops import terminal
+from visionops.terminal import Doing, Follower, progress_line, shown_line, shown_progress
 from visionops_assets.common import progress as told
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -120,7 +119,7 @@ def test_elsewhere_a_line_tells_each_phase_and_long_trainings_now_and_then(
         "shapes week-01: judging",
         "shapes week-01: carrying out the verdict",
     ]
-    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(terminal, "EVERY_SECONDS", 0.0)
     world.publish("week-02", 60, seed=2)
     lines = into_a_file(tmp_path / "often", tick(True))
     epochs = [found[1] for line in lines if (found := re.search(r"epoch (\d) of 6", line))]
@@ -138,7 +137,7 @@ def test_of_short_work_nothing_is_said_and_of_long_work_share_and_time_left(
             hear("checked", 2, 4)
 
     assert into_a_file(tmp_path / "short", work) == []
-    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(terminal, "EVERY_SECONDS", 0.0)
     first, second = into_a_file(tmp_path / "long", work)
     assert first == "week-01: checked, 1 of 4"
     assert re.fullmatch(r"week-01: checked, 2 of 4 \(50%, 0:0\d left\)", second)

@@ -13,17 +13,17 @@ from desk import Desk
 from PIL import Image
 
 from resources.lakefs.client import MAIN
-from resources.lakefs_errors import LakeFSNotFound
+from resources.lakefs.replies import LakeFSNotFound
 from tests.world import CLASSES, World, shapes_project, write_batch
 from visionops.tick import tick
-from visionops_assets.dataset.publishing import BatchRefused, Publisher
-from visionops_assets.dataset.readable import unreadable
+from visionops_assets.config.project import Project, clashes
+from visionops_assets.dataset.batch_publishing import BatchRefused, Publisher
+from visionops_assets.dataset.integrity import unreadable_images
 from visionops_assets.dataset.retraction import RetractionRefused, retract
 from visionops_assets.dataset.versions.annotations import AnnotationsError, read_annotations
 from visionops_assets.dataset.versions.dataset_version import manifest_at, named_version
 from visionops_assets.dataset.versions.layout import annotations_name, annotations_prefix
 from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
-from visionops_assets.project import Project, clashes
 
 # What is published waits: nothing is trained.
 WAITS = {"trigger": {"quiet_for": 86_400}}
@@ -135,7 +135,9 @@ def test_two_projects_label_the_same_images_and_correct_and_retract_only_their_o
     assert_whole(world)
     for project in world.projects:
         version = named_version(world.lakefs, world.artifacts, project)
-        assert unreadable(world.lakefs, project, version, world.resources["scratch"]).empty, "nothing lacks"
+        assert unreadable_images(world.lakefs, project, version, world.resources["scratch"]).empty, (
+            "nothing lacks"
+        )
 
     told = shared.run("retract", "shapes", "week-01", "--why", "wrong camera")
     assert "28 images stay" not in told and "27 images stay: other annotations of shapes" in told

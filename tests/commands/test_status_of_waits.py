@@ -6,10 +6,10 @@ import pandas as pd
 from desk import Desk
 
 from tests.world import shapes_project
-from visionops_assets.addresses import asset_key
+from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
-from visionops_assets.monitoring.stored_days import typed
+from visionops_assets.monitoring.production_day import typed_table
 
 
 def test_a_dataset_version_that_waits_for_a_tick_is_told_until_it_is_decided(desk: Desk):
@@ -50,7 +50,7 @@ def test_images_that_wait_for_a_label_are_counted_as_they_would_be_exported(desk
         for n in range(4)
     ]
     store = desk.world.artifacts
-    table = write_table(store, typed(pd.DataFrame(rows), WANTED_COLUMNS))
+    table = write_table(store, typed_table(pd.DataFrame(rows), WANTED_COLUMNS))
     store.write_json(asset_key("shapes", "labels_wanted", f"{datetime.now(UTC).date()}"), table)
     assert desk.json("status", "shapes")["images_wanted"] == 3
     told = desk.run("status", "shapes")

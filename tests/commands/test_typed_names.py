@@ -3,14 +3,14 @@
 import pytest
 from desk import Desk
 
-from resources.lakefs_errors import LakeFSNotFound
-from resources.model_errors import ModelNotFound, RunNotFound
+from resources.lakefs.replies import LakeFSNotFound
+from resources.models.records import ModelNotFound, RunNotFound
 from visionops.comparing.sides import ComparisonError
+from visionops_assets.common.errors import NothingToRollBackTo, VerdictMissing
+from visionops_assets.config.project import ProjectError
 from visionops_assets.dataset.retraction import RetractionRefused
 from visionops_assets.dataset.versions.dataset_version import UnknownVersion, named_commit
-from visionops_assets.experiments.overrides import OverrideError
-from visionops_assets.project import ProjectError
-from visionops_assets.refusals import NothingToRollBackTo, VerdictMissing
+from visionops_assets.experiments.sweep import OverrideError
 
 WHY = ("--why", "because")
 

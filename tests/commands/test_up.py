@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from resources import home
-from visionops.home_in_use import only_one
+from visionops.cli.homes import only_one
 
 # A child with a child of its own; neither leaves when asked to.
 FAMILY = """
@@ -83,8 +83,8 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path, option: str
 HOLDER = """
 import shutil, signal, sys
 from resources import home
-from visionops.home_in_use import only_one
-from visionops.process_guard import guarded
+from visionops.cli.homes import only_one
+from visionops.child_process import guarded
 home.home().mkdir(exist_ok=True)
 with only_one("http://127.0.0.1:3000") as locks, guarded(locks) as guard:
     if sys.argv[1] == "deleted":

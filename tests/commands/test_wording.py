@@ -16,7 +16,7 @@ from resources import home
 from visionops.cli.command_line import app
 from visionops_assets.common.findings import Finding, findings_in_words, findings_table
 from visionops_assets.dataset.versions.manifest_diff import _counted
-from visionops_assets.run_reason import in_words
+from visionops_assets.shells.run_outcomes import outcome_in_words
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from visionops_assets.run_reason import in_words
     ],
 )
 def test_an_outcome_is_not_said_twice(outcome: str, reason: str, said: str) -> None:
-    assert in_words(outcome, reason) == said
+    assert outcome_in_words(outcome, reason) == said
 
 
 def test_of_many_classes_the_rest_is_counted() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound, LakeFSRefused
+from resources.lakefs.replies import LakeFSNotFound, LakeFSRefused
 from tests import processes
 
 SECRET = "s3cret-word"

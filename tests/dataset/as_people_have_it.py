@@ -16,9 +16,9 @@ from tests.dataset.store import Repository
 from visionops_assets.common.findings import findings_in_words
 from visionops_assets.dataset.batch_plan import BatchPlan
 from visionops_assets.dataset.importing.class_names import class_names
-from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import NOTHING_STATED, Stated
 
 PREFIX = "batches/b/images/"
 Boxes = Sequence[tuple[Any, ...]]

@@ -10,8 +10,8 @@ import pytest
 
 from tests.dataset.as_people_have_it import Files, coco, voc
 from tests.dataset.store import Repository
-from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.importing.statements import Stated
 
 NUMBERS = range(6)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tests.dataset.named_samples import Sample, assign_splits
-from visionops_assets.dataset.copy_findings import check_near_duplicates
+from visionops_assets.dataset.audit import check_near_duplicates
 
 
 def rows(count: int, group: str | None = None, excluded: tuple[int, ...] = ()) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from tests.dataset.grey_images import Grey, encoded, resized
 from visionops_assets.dataset.deduplication.exposures import ENOUGH, evidence, stored_as, usual_difference
-from visionops_assets.dataset.jpeg_blocks import PLAIN
+from visionops_assets.dataset.deduplication.forensics import PLAIN
 
 
 def exposures(count: int, noise: float, seed: int, height: int = 88, width: int = 112) -> list[Grey]:

@@ -17,12 +17,12 @@ from edge.images.decode import decode_whole
 from edge.images.decode_pool import probe
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.box_coordinates import settled
-from visionops_assets.dataset.importing.columns import Images, Source
 from visionops_assets.dataset.importing.file_listing import list_files
 from visionops_assets.dataset.importing.formats.arrays import png_of
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_columns import Images, Source
+from visionops_assets.dataset.importing.image_source import Box, SourceError, SourceImage
 from visionops_assets.dataset.importing.reading import FORMATS, read_source
-from visionops_assets.dataset.importing.source import Box, SourceError, SourceImage
+from visionops_assets.dataset.importing.statements import Stated
 
 BOXES: dict[str, list[Box]] = {
     "0.png": [

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image, ImageOps
 
-from edge.image_limits import ImageLimits, image_limits
+from edge.images.bounds import ImageLimits, image_limits
 from edge.images.decode import decode, decode_whole
 from edge.images.decode_pool import probe
 from edge.images.header import PLAIN_PIXELS, UnreadableImage, look
@@ -159,7 +159,7 @@ def test_an_exception_of_any_kind_in_this_process_is_an_unreadable_image_too(mon
 
 def test_a_decoder_has_so_much_processor_time_and_the_next_image_is_read(monkeypatch: pytest.MonkeyPatch):
     # On a busy machine the wall's limit, a backstop, would come first.
-    monkeypatch.setattr("edge.image_limits.WALL_TIMES_CPU", 1000)
+    monkeypatch.setattr("edge.images.bounds.WALL_TIMES_CPU", 1000)
     slow = busy(3000)
     with pytest.raises(UnreadableImage, match=r"0\.05 s of processor time.*raise VISIONOPS_IMAGE_SECONDS"):
         decode_whole(slow, "a", 3, LIMITS.within(0.05))

@@ -9,8 +9,8 @@ from PIL import Image
 from tests.dataset.conftest import encode
 from tests.dataset.store import Repository
 from visionops_assets.dataset.audit import check_class_balance
-from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.source import SourceChanged, SourceError
+from visionops_assets.dataset.importing.image_source import SourceChanged, SourceError
+from visionops_assets.dataset.importing.statements import Stated
 from visionops_assets.dataset.versions.annotations import read_annotations
 
 

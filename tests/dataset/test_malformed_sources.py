@@ -21,8 +21,8 @@ import pytest
 
 from tests.dataset.as_people_have_it import Files, check_said, coco, plan_of, voc
 from visionops_assets.common.findings import findings_in_words
-from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.image_source import SourceError
+from visionops_assets.dataset.importing.statements import Stated
 
 NAMES = [f"{number}.png" for number in range(3)]
 # What Python, its parsers, Arrow, expat and PyYAML say of what they cannot read.

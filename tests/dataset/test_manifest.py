@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset.store import MemoryStore
-from visionops_assets.dataset.canonical import table_content_digest
+from visionops_assets.common.arrow_columns import table_content_digest
 from visionops_assets.dataset.versions.annotations import AnnotationsError, write_annotations
 from visionops_assets.dataset.versions.layout import annotations_path
 from visionops_assets.dataset.versions.manifest import (

@@ -3,7 +3,7 @@ import pytest
 
 from visionops_assets.dataset.deduplication import candidate_pairs, near_duplicates
 from visionops_assets.dataset.deduplication.near_duplicates import find_near_duplicates
-from visionops_assets.dataset.importing.source import SourceChanged
+from visionops_assets.dataset.importing.image_source import SourceChanged
 from visionops_assets.images.phash import hashed, phash
 
 

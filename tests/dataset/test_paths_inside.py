@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from resources import beneath
+from resources import safe_files
 from tests.dataset.as_people_have_it import Comes, Files, check, plan_of
 from visionops_assets.dataset.importing.file_listing import list_files
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import Folder
+from visionops_assets.dataset.importing.statements import Stated
 
 SECRET = b"token: hunter2"
 CATS_AND_DOGS = {f"{label}/{number}.png": label for label in ("cat", "dog") for number in range(3)}
@@ -51,32 +51,32 @@ def patient() -> Iterator[None]:
 
 @pytest.mark.parametrize("links", ["none", "inside"])
 @pytest.mark.parametrize("at", ["a", "a/b", "a/b/key"])
-def test_a_link_out_of_a_folder_opens_nothing(source: Path, secret: Path, at: str, links: beneath.Links):
+def test_a_link_out_of_a_folder_opens_nothing(source: Path, secret: Path, at: str, links: safe_files.Links):
     (source / at).rename(source / "moved")
     (secret / "b").mkdir()
     (secret / "b" / "key").write_bytes(SECRET)
     (source / at).symlink_to({"a": secret, "a/b": secret, "a/b/key": secret / "key"}[at])
     with pytest.raises(OSError, match="link"):
-        beneath.read_file(str(source), "a/b/key", links)
-    assert beneath.read_file(str(source), "a/b/key", "anywhere") == SECRET
+        safe_files.read_beneath(str(source), "a/b/key", links)
+    assert safe_files.read_beneath(str(source), "a/b/key", "anywhere") == SECRET
 
 
 @pytest.mark.parametrize("name", ["../secret/key", "a/../../secret/key", "a/./b/key", ".."])
 def test_names_with_dots_open_nothing(source: Path, secret: Path, name: str):
     with pytest.raises(OSError, match="leads out"):
-        beneath.read_file(str(source), name, "anywhere")
+        safe_files.read_beneath(str(source), name, "anywhere")
 
 
 def test_an_absolute_name_is_one_below_the_folder(source: Path, secret: Path):
     with pytest.raises(FileNotFoundError):
-        beneath.read_file(str(source), str(secret / "key"), "anywhere")
+        safe_files.read_beneath(str(source), str(secret / "key"), "anywhere")
 
 
 def test_what_is_swapped_for_a_link_between_look_and_opening_opens_nothing(
     source: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (source / "inner").symlink_to("a/b")
-    resolve = beneath.target_of
+    resolve = safe_files.target_of
 
     def and_swap(*arguments: object) -> tuple[str, str]:
         found = resolve(*arguments)  # type: ignore[arg-type]
@@ -84,9 +84,9 @@ def test_what_is_swapped_for_a_link_between_look_and_opening_opens_nothing(
         (source / "a" / "b").symlink_to(secret)
         return found
 
-    monkeypatch.setattr(beneath, "target_of", and_swap)
+    monkeypatch.setattr(safe_files, "target_of", and_swap)
     with pytest.raises(OSError, match=r"directory|link"):
-        beneath.read_file(str(source), "inner/key")
+        safe_files.read_beneath(str(source), "inner/key")
 
 
 def test_no_reader_ever_gets_what_a_neighbour_swaps_in(source: Path, secret: Path):
@@ -106,7 +106,7 @@ def test_no_reader_ever_gets_what_a_neighbour_swaps_in(source: Path, secret: Pat
     try:
         for _ in range(3000):
             try:
-                seen.add(beneath.read_file(str(source), "a/b/key"))
+                seen.add(safe_files.read_beneath(str(source), "a/b/key"))
             except OSError:
                 continue
             assert not any("theirs" in name for name in list_files(source).others)
@@ -133,7 +133,7 @@ def test_pipes_and_devices_keep_nobody_waiting(source: Path, make: Callable[[Pat
     make(source / "image.png")
     for links in ("none", "inside", "anywhere"):
         with pytest.raises(OSError):
-            beneath.read_file(str(source), "image.png", links)
+            safe_files.read_beneath(str(source), "image.png", links)
 
 
 @pytest.mark.parametrize(

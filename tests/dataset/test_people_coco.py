@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, check_said, coco, plan_of
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import Stated
 
 SIDES = [2.0, 3.0, 10.0, 8.0]
 NUT = ("nut", 2, 3, 10, 8)
@@ -330,7 +330,7 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path):
 
 @pytest.mark.parametrize("length", [1, 1 << 20, (1 << 20) + 7])
 def test_a_file_is_read_in_parts_wherever_they_end(tmp_path, length, monkeypatch):
-    monkeypatch.setattr("visionops_assets.dataset.importing.formats.json_stream._AT_ONCE", 37)
+    monkeypatch.setattr("visionops_assets.dataset.importing.formats.json_and_xml._JSON_AT_ONCE", 37)
     files = Files(tmp_path / "data")
     drawn(files, {"info": {"a": "x" * length, "n": 1.5e3}} | coco(ENTRIES, PLAIN))
     check(plan_of(files.root), Comes(TRUTH))

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.dataset.as_people_have_it import Comes, Files, check, check_said, coco, plan_of, voc
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import Stated
 
 SIDES = (2, 3, 10, 8)
 # Each writes annotations of images that it calls as given, all with one box of a class, or with that label.

@@ -12,9 +12,9 @@ import pytest
 from tests.dataset.as_people_have_it import Comes, Files, check, check_case, coco, plan_of
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.first_look import first_look
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import Stated
 
 CATS_AND_DOGS = {f"{label}/{number}.png": label for label in ("cat", "dog") for number in range(3)}
 COMPOSED = unicodedata.normalize("NFC", "Schäden")

@@ -10,9 +10,9 @@ import pytest
 
 from tests.dataset.as_people_have_it import BOX, Boxes, Comes, Files, check, check_case, check_said, plan_of
 from tests.dataset.store import Repository
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import Stated
 
 AB = {f"{number}.png": "ab"[number % 2] for number in range(4)}
 BOLTS = {name: [BOX] for name in AB}

@@ -7,8 +7,8 @@ import pytest
 
 from tests.dataset.as_people_have_it import BOX, Comes, Files, check, check_case, check_said, plan_of, voc
 from visionops_assets.dataset.importing.first_look import first_look
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
 
 CORNERS = (3, 4, 12, 11)
 TRUTH = {f"JPEGImages/{n}.png": [BOX] for n in range(4)}

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.dataset.as_people_have_it import Comes, Files, check, check_case, plan_of
-from visionops_assets.dataset.importing.options import Stated
 from visionops_assets.dataset.importing.reading import read_source
+from visionops_assets.dataset.importing.statements import Stated
 
 BOLT, NUT = ("bolt", 15, 5, 10, 10), ("nut", 15, 5, 10, 10)
 TRUTH = {f"images/{n}.png": [(BOLT, NUT)[n % 2]] for n in range(4)}

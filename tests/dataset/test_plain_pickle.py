@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
+from visionops_assets.dataset.importing.formats.arrays import PickleRefused, read_pickle
 
 PLAIN = {
     "labels": [3, 0, -7, 1 << 40],

@@ -19,7 +19,7 @@ from edge.images.header import UnreadableImage
 from visionops_assets.dataset.cache import sample_cache
 from visionops_assets.dataset.cache.sample_cache import CacheFull, SampleCache, SampleError
 from visionops_assets.dataset.cache.sample_view import locate
-from visionops_assets.dataset.segments import Segment, read_segments
+from visionops_assets.dataset.cache.segments import Segment, read_segments
 
 SHAPE = (12, 16, 3)
 

@@ -20,7 +20,7 @@ from tests.dataset.grey_images import (
 )
 from visionops_assets.dataset.deduplication import exposures as exposures_module
 from visionops_assets.dataset.deduplication import near_duplicates as near_duplicates_module
-from visionops_assets.evaluation.leakage import perceptual_leaks
+from visionops_assets.evaluation.context import perceptual_leaks
 from visionops_assets.images.phash import correlation
 
 

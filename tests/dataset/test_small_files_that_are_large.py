@@ -23,15 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edge import limited_process
+from edge.images import bounds
 from resources.home import ROOT
 from tests.dataset.as_people_have_it import Files
-from visionops_assets.dataset.importing import parquet_process, source_limits
+from visionops_assets.dataset.importing import parquet_process, source_files
 from visionops_assets.dataset.importing.archives import Unpacked
-from visionops_assets.dataset.importing.formats.plain_xml import read_xml
+from visionops_assets.dataset.importing.formats.json_and_xml import read_xml
 from visionops_assets.dataset.importing.formats.yolo_settings import read_yaml
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
 
 Make = Callable[[Path], Path]
@@ -42,7 +42,7 @@ READ = """
 import sys
 from pathlib import Path
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.image_source import SourceError
 try:
     read_source(Path(sys.argv[1]))
     print("read")
@@ -406,8 +406,8 @@ def test_tables_one_after_the_other_are_read_by_one_process(tmp_path: Path, monk
         pq.write_table(
             pa.table({"path": ["0.png"], "label": [name]}), files.root / name / "annotations/labels.parquet"
         )
-    start = Mock(wraps=limited_process.start)
-    monkeypatch.setattr(limited_process, "start", start)
+    start = Mock(wraps=bounds.start_process)
+    monkeypatch.setattr(bounds, "start_process", start)
     assert len(read_source(files.root).images) == 3 and start.call_count <= 1
 
 
@@ -430,8 +430,8 @@ def test_a_table_that_is_refused_costs_no_process(tmp_path: Path, monkeypatch: p
     pq.write_table(pa.table({"path": ["0.png"], "label": ["a"]}), table)
     read_source(files.root)
     whole = table.read_bytes()
-    start = Mock(wraps=limited_process.start)
-    monkeypatch.setattr(limited_process, "start", start)
+    start = Mock(wraps=bounds.start_process)
+    monkeypatch.setattr(bounds, "start_process", start)
     for broken in (b"PAR1" * 8, whole[:-9] + b"\xff" + whole[-8:], whole[4:]):
         table.write_bytes(broken)
         with pytest.raises(SourceError, match=r"labels\.parquet: is not a Parquet file"):
@@ -464,7 +464,7 @@ def test_no_depth_can_be_set_that_python_does_not_follow(monkeypatch: pytest.Mon
     with pytest.raises(
         ValueError, match="VISIONOPS_SOURCE_DEPTH is '301': it takes a whole number from 1 to 300"
     ):
-        source_limits.source_limits.__wrapped__()
+        source_files.source_limits.__wrapped__()
 
 
 def test_lists_of_other_keys_are_passed_over_however_long(tmp_path: Path):

@@ -4,9 +4,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from tests.dataset.store import Repository
-from visionops_assets.dataset.importing.compact_columns import TextColumn, decoded
+from visionops_assets.common.arrow_columns import TextColumn, decoded
 from visionops_assets.dataset.importing.file_listing import Index, list_files
-from visionops_assets.dataset.importing.gathering import Gathering, joined
+from visionops_assets.dataset.importing.image_columns import Gathering, joined_images
 from visionops_assets.dataset.importing.source_files import Folder
 
 
@@ -58,7 +58,7 @@ def test_images_keep_what_was_said_of_each(tmp_path):
     for number in range(1_300):
         one.add(f"a{number:04}", "cat", group="g" if number % 2 else None, extra={"n": number})
     other.add("b", boxes=[{"x": 0.1, "y": 1, "w": 2, "h": 3, "label": "dent"}], split="val", extra={"f": 0.5})
-    images = joined(Folder(str(tmp_path)), [other.images(), one.images()]).by_name()
+    images = joined_images(Folder(str(tmp_path)), [other.images(), one.images()]).by_name()
     assert [image.name for image in images] == [*(f"a{number:04}" for number in range(1_300)), "b"]
     assert (images[1_299].group, images[1_298].group) == ("g", None)
     assert images[0].extra == {"n": 0} and images[-1].extra == {"f": 0.5}

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.evaluation.judge import JudgementContext
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS
-from visionops_assets.evaluation.predictions import holdout_digest
+from visionops_assets.evaluation.context import LEAK_COLUMNS
+from visionops_assets.evaluation.gate import JudgementContext
 from visionops_assets.evaluation.verdict import ModelReference
+from visionops_assets.inference.predictions import holdout_digest
 
 CLASSES = ("bolt", "nut", "washer")
 SIDE = 100

@@ -10,9 +10,9 @@ from PIL import Image
 
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.batches import LabelledImages
-from visionops_assets.training.boxes import NO_BOX
-from visionops_assets.training.tasks import DETECTION
+from visionops_assets.training.detection import NO_BOX
 from visionops_assets.training.train import TrainingRequest, TrainingResult, train
+from visionops_assets.training.training_task import DETECTION
 
 CLASSES = ("bright", "dark")
 SIDE, TRAIN, VALIDATION = 32, 48, 24

@@ -6,9 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from visionops_assets.dataset.overlaps import overlaps
-from visionops_assets.training.average_precision import average_precisions, mean_average_precisions
-from visionops_assets.training.matching import Boxes, Matching
+from visionops_assets.images.box_geometry import overlaps
+from visionops_assets.images.box_metrics import Boxes, Matching, average_precisions, mean_average_precisions
 
 CLASSES = 4
 

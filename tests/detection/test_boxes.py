@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from visionops_assets.config.recipe import Augmentation, InputSpec
-from visionops_assets.training.augmentations import augment
-from visionops_assets.training.boxes import NO_BOX, box_targets, move_boxes, target_boxes
+from visionops_assets.training.batches import augment
+from visionops_assets.training.detection import NO_BOX, box_targets, move_boxes, target_boxes
 
 INPUT = InputSpec(height=32, width=48, channels=1)
 GEOMETRIC: list[dict[str, Any]] = [

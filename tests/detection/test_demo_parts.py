@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from visionops.demo.parts import BATCHES, CLASSES, SIDE, draw_batch, write_batch
-from visionops_assets.dataset.overlaps import overlaps
+from visionops_assets.images.box_geometry import overlaps
 
 IMAGES = 30
 

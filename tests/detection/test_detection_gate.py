@@ -8,15 +8,14 @@ import pandas as pd
 import pytest
 from detected import CLASSES, answers, context, table, truths
 
+from visionops_assets.common.error_levels import level_left
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
-from visionops_assets.evaluation.detection_slices import DetectionHoldout
-from visionops_assets.evaluation.intervals import normal_bounds
-from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.ledger import level_left
-from visionops_assets.evaluation.precision_pair import PrecisionPair
-from visionops_assets.evaluation.predictions import holdout_digest
+from visionops_assets.evaluation.detection import DetectionHoldout
+from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.paired_difference import PrecisionPair, normal_bounds
 from visionops_assets.evaluation.verdict import SliceRow, Verdict
-from visionops_assets.evaluation.wording import verdict_page, verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
+from visionops_assets.inference.predictions import holdout_digest
 
 RULES = GateRules(bootstrap=Bootstrap(draws=1000), object_sizes=(16, 24))
 IMAGES = 150

@@ -17,13 +17,12 @@ from tests.reproduction.past_and_present import commit_all, copy_of_this_code
 from tests.world import World, new_world, shapes_project
 from visionops import services
 from visionops.cli.command_line import app
+from visionops_assets.config.project import AuditRules, Project, load_project
 from visionops_assets.dataset.batch_plan import plan_batch
-from visionops_assets.dataset.publishing import Publisher
-from visionops_assets.dataset.rules import AuditRules
+from visionops_assets.dataset.batch_publishing import Publisher
 from visionops_assets.dataset.versions.dataset_version import manifest_at
 from visionops_assets.dataset.versions.manifest import read_manifest
-from visionops_assets.evaluation.opinion import champion_opinion
-from visionops_assets.project import Project, load_project
+from visionops_assets.evaluation.scoring import champion_opinion
 from visionops_assets.reproduction import reproduce as reproduction
 from visionops_assets.training import challenge, code_digest
 

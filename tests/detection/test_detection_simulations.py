@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from detected import CLASSES, answers, context, table, truths
 
+from visionops_assets.common.error_levels import level_left
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
-from visionops_assets.evaluation.detection_slices import DetectionHoldout
-from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.ledger import level_left
+from visionops_assets.evaluation.detection import DetectionHoldout
+from visionops_assets.evaluation.gate import judge
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.training.average_precision import mean_average_precisions
+from visionops_assets.images.box_metrics import mean_average_precisions
 
 Count = Callable[[int, int], int]
 RULES = GateRules(bootstrap=Bootstrap(draws=1000), object_sizes=(16, 24))

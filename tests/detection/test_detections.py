@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from detected import CLASSES, answers, table, truths
 
-from edge.model import ModelFileError
+from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import Costs, GateRules
 from visionops_assets.config.recipe import InputSpec
-from visionops_assets.evaluation.detection_pictures import examples_picture
-from visionops_assets.evaluation.detections import Detections, as_boxes, detections_table
-from visionops_assets.evaluation.tasks import evaluation_task
+from visionops_assets.evaluation.scoring import evaluation_task
+from visionops_assets.evaluation.turned import examples_picture
+from visionops_assets.inference.detections import Detections, as_boxes, detections_table
 from visionops_assets.inference.shipped_model import ShippedModel
 
 INPUT = InputSpec(height=50, width=50, channels=1)

@@ -10,10 +10,10 @@ import torch
 from detection_world import CLASSES, RECIPE, SIDE, request, train_here
 
 from tests.finished_weights import from_its_weights
+from visionops_assets.common.errors import ModelError
 from visionops_assets.config.recipe import InputSpec
 from visionops_assets.training.detector import SmallDetector
-from visionops_assets.training.errors import ModelError
-from visionops_assets.training.export import export_onnx, golden_images, parity
+from visionops_assets.training.model_files import export_onnx, golden_images, parity
 from visionops_assets.training.train import TrainingResult, train
 
 

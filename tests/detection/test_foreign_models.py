@@ -5,9 +5,9 @@ from test_detection_loop import detection_project, publish
 
 from tests.world import World, shapes_project
 from visionops_assets.config.recipe import ModelSpec, Recipe
-from visionops_assets.evaluation.address import read_address
-from visionops_assets.training.protocol import build_model
-from visionops_assets.training.weights import save_weights
+from visionops_assets.evaluation.verdict_store import read_address
+from visionops_assets.training.model_files import save_weights
+from visionops_assets.training.models import build_model
 
 DETECTOR = "foreign_detector.OneBoxACell"
 

@@ -8,11 +8,10 @@ import onnxruntime
 import pytest
 from detection_world import request, train_here
 
+from visionops_assets.images.box_metrics import Matching, best_threshold
 from visionops_assets.inference.shipped_model import open_model
-from visionops_assets.training.boxes import answer_boxes, target_boxes
-from visionops_assets.training.export import export_onnx
-from visionops_assets.training.matching import Matching
-from visionops_assets.training.score_threshold import best_threshold
+from visionops_assets.training.detection import answer_boxes, target_boxes
+from visionops_assets.training.model_files import export_onnx
 from visionops_assets.training.train import TrainingResult
 
 

@@ -4,7 +4,7 @@ which a publisher dies."""
 from pathlib import Path
 
 from edge.files import System
-from resources.artifact_store import ArtifactStore
+from resources.storage import ArtifactStore
 
 
 class Killed(BaseException):

@@ -13,10 +13,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from edge.__main__ import main
+from edge.formats import State, state_from_json
 from edge.outbox import read_report
-from edge.state_file import State, from_json
-from resources.artifact_store import ArtifactStore
 from resources.home import ROOT
+from resources.storage import ArtifactStore
 from tests.devices.small_fleet import DEVICE, GROUP, PROJECT, Fleet, frame
 from visionops_assets.delivery.enrolment import Enrolled, enrolled, provision
 
@@ -88,7 +88,7 @@ class Cabinet:
         file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
 
     def state(self) -> State:
-        return from_json(json.loads((self.folder / "state" / "state.json").read_text()))
+        return state_from_json(json.loads((self.folder / "state" / "state.json").read_text()))
 
     def whole(self) -> None:
         """What answers is there and right by its digest."""

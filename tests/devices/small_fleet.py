@@ -20,12 +20,12 @@ from edge.engines import CPU, ProcessBuild
 from edge.fetch import Client
 from edge.files import Files, System
 from edge.formats import GOLDEN, MODEL, canonical
-from edge.model import open_model
+from edge.onnx_model import open_model
 from edge.outbox import Reporter, read_report
 from edge.runner import OpenedHere
 from edge.selftest import Golden, examine
 from edge.trust import Trust
-from resources.artifact_store import ArtifactStore
+from resources.storage import ArtifactStore
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.repository import Repository
 

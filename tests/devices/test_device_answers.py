@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from edge.model import DEFAULT_MIN_SCORE, ModelFileError, NotFinite, open_model
+from edge.onnx_model import DEFAULT_MIN_SCORE, ModelFileError, NotFinite, open_model
 from edge.selftest import Golden, examine
 from tests.devices.small_fleet import onnx_file
 from visionops_assets.inference.shipped_model import open_model as opened_by_the_product

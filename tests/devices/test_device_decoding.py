@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge.image_limits import ImageLimits
 from edge.images import decode as decoder
+from edge.images.bounds import ImageLimits
 from edge.images.decode import Pixels, Resize, Target, decode, decode_here, header_here
 from edge.images.header import UnreadableImage
 

@@ -14,10 +14,9 @@ from edge.answering import NoModel
 from edge.device import Device as Running
 from edge.engines import Engine
 from edge.files import Files
-from edge.formats import check_device, check_group
+from edge.formats import StateError, check_device, check_group
 from edge.runner import BadImage, OpenedHere, RunnerDied
 from edge.settings import Settings, SettingsError
-from edge.state_file import StateError
 from tests.devices.small_fleet import GROUP, Device, Fleet, frame, update
 from visionops_assets.delivery import signers
 
@@ -96,7 +95,7 @@ def test_a_candidate_that_answers_nan_is_rolled_back_and_the_image_is_answered(
 
 
 def _bundle(agent: Agent, id: str) -> Any:
-    from edge.state_file import Bundle
+    from edge.formats import Bundle
 
     return Bundle(id, 0, ())
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from edge import state_file, states
-from edge.state_file import Bundle, State
+from edge import formats, states
+from edge.formats import Bundle, State
 from edge.states import Assigned
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -51,7 +51,7 @@ def test_a_new_device_takes_the_base_through_every_phase() -> None:
 
 
 @pytest.mark.parametrize("phase", ["DOWNLOAD", "PREPARE", "SELFTEST", "SHADOW"])
-def test_only_a_trial_lets_a_candidate_answer(phase: state_file.Phase) -> None:
+def test_only_a_trial_lets_a_candidate_answer(phase: formats.Phase) -> None:
     assert replace(runs(ONE), candidate=TWO, phase=phase).serving == ONE
 
 
@@ -192,12 +192,12 @@ def test_the_outbox_drops_the_oldest_and_counts_them() -> None:
 
 
 def test_a_state_of_another_format_is_refused_by_name() -> None:
-    with pytest.raises(state_file.StateError, match="format 2, this agent reads 1"):
-        state_file.from_json({**state_file.to_json(State()), "format": 2})
+    with pytest.raises(formats.StateError, match="format 2, this agent reads 1"):
+        formats.state_from_json({**formats.state_to_json(State()), "format": 2})
     broken: Any
     for broken in ({}, [], None, {"format": 1, "good": {"id": 3}}, {"format": 1, "quarantine": [1]}):
-        with pytest.raises(state_file.StateError):
-            state_file.from_json(broken)
+        with pytest.raises(formats.StateError):
+            formats.state_from_json(broken)
 
 
 class Walk:
@@ -257,4 +257,4 @@ def test_whatever_happens_the_state_is_sound(happened: list[tuple[str, Bundle, s
         assert (state.phase == "EMPTY") <= (state.good is None)
         assert [each["id"] for each in state.outbox] == list(range(state.dropped + 1, state.seq + 1))
         assert len(state.quarantine) <= states.MOST_QUARANTINED
-        assert state_file.from_json(json.loads(json.dumps(state_file.to_json(state)))) == state
+        assert formats.state_from_json(json.loads(json.dumps(formats.state_to_json(state)))) == state

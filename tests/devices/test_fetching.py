@@ -17,7 +17,7 @@ import pytest
 from edge.fetch import CHUNK, PIECE, Client, NoSpace, Unreachable, WrongDigest
 from edge.files import Files, System
 from tests.devices.small_fleet import Device, Fleet, frame, update
-from visionops.edge_server import EdgeFiles
+from visionops.edge_repository import EdgeFiles
 from visionops.serving.prediction_server import in_thread
 
 CONTENT = os.urandom(385_521)

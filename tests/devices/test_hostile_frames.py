@@ -68,7 +68,7 @@ def test_where_nothing_can_be_decoded_no_model_is_blamed_and_the_image_waits(
 
 def test_an_answer_is_waited_for_longer_than_a_decoder_may_take() -> None:
     """Else a model would be taken for dead over an image."""
-    from edge.image_limits import image_limits
+    from edge.images.bounds import image_limits
 
     waited: list[float] = []
 

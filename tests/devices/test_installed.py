@@ -109,8 +109,8 @@ def test_the_agent_installs_what_it_imports_and_works_without_the_rest() -> None
         "            raise ImportError(f'{name} is not on a device')\n"
         "sys.meta_path.insert(0, Only())\n"
         "import io; from PIL import Image; from edge.images.decode import Target, decode_here, header_here\n"
-        "from edge.image_limits import image_limits\n"
-        "import edge.device, edge.__main__, edge.selftest, edge.model, edge.outbox\n"
+        "from edge.images.bounds import image_limits\n"
+        "import edge.device, edge.__main__, edge.selftest, edge.onnx_model, edge.outbox\n"
         "for form in ('PNG', 'JPEG', 'BMP', 'WEBP', 'TIFF', 'GIF'):\n"
         "    buffer = io.BytesIO(); Image.new('RGB', (40, 30), 'red').save(buffer, form)\n"
         "    header = header_here(buffer.getvalue(), form, image_limits())\n"
@@ -126,11 +126,14 @@ def test_the_agent_installs_what_it_imports_and_works_without_the_rest() -> None
 def test_the_distribution_is_the_folder_and_names_its_version() -> None:
     from edge import __version__
 
-    assert DISTRIBUTION["tool"]["setuptools"] == {"packages": ["edge"], "package-dir": {"edge": "."}}
+    assert DISTRIBUTION["tool"]["setuptools"] == {
+        "packages": ["edge", "edge.images"],
+        "package-dir": {"edge": ".", "edge.images": "images"},
+    }
     assert DISTRIBUTION["project"]["version"] == __version__
     # `pip install ./edge` leaves its `build` there.
     below = [file.relative_to(ROOT / "edge").parts for file in (ROOT / "edge").rglob("*.py")]
-    assert {parts[0] for parts in below if len(parts) > 1} <= {"build"}
+    assert {parts[0] for parts in below if len(parts) > 1} <= {"build", "images"}
 
 
 def test_the_agent_starts_without_what_it_does_not_need() -> None:
@@ -138,7 +141,7 @@ def test_the_agent_starts_without_what_it_does_not_need() -> None:
     script = (
         "import sys, edge.device, edge.__main__; "
         "print(sorted({'numpy', 'PIL', 'onnxruntime'} & set(sys.modules))); "
-        "import edge.runner, edge.selftest, edge.model, edge.images.decode; "
+        "import edge.runner, edge.selftest, edge.onnx_model, edge.images.decode; "
         "print(sorted(n for n in sys.modules if n.split('.')[0] in "
         "('torch', 'dagster', 'pandas', 'pyarrow', 'visionops', 'visionops_assets', 'resources', 'pydantic')))"
     )

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signature, Signer
 
-from resources.artifact_store import ArtifactStore
+from resources.storage import ArtifactStore
 from tests import s3
 from tests.devices.small_fleet import GROUP, PROJECT, Fleet, update
 from visionops_assets.delivery import signers

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from edge.image_limits import ImageLimits
 from edge.images import decode as decoder
+from edge.images.bounds import ImageLimits
 from edge.images.decode import Pixels, Target, decode_here, decode_whole, header_here
 from edge.images.header import UnreadableImage
 
@@ -196,6 +196,6 @@ def test_pixels_that_go_on_for_gigabytes_are_read_where_it_may_be_ended(
     found = look(data, "x", ImageLimits())
     assert found is not None and not found.plain
     # By the clock, a busy machine would need more than ten times that.
-    monkeypatch.setattr("edge.image_limits.WALL_TIMES_CPU", 1000)
+    monkeypatch.setattr("edge.images.bounds.WALL_TIMES_CPU", 1000)
     with pytest.raises(UnreadableImage, match="processor time"):
         decode_whole(data, "x", 3, ImageLimits().within(0.02))

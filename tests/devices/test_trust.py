@@ -16,7 +16,7 @@ from edge.agent import Agent
 from edge.fetch import Unreachable
 from edge.formats import canonical
 from edge.trust import Distrusted
-from resources.artifact_store import ArtifactStore
+from resources.storage import ArtifactStore
 from tests.devices.small_fleet import GROUP, PROJECT, Bundle, Device, Fleet, frame, update
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.repository import Repository

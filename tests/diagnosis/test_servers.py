@@ -16,12 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from visionops import metrics
+from visionops.cli import listening
 from visionops.cli.up import _Beside
 from visionops.diagnosis import servers
 from visionops.diagnosis.checking import rows
-from visionops.exporter.app import metrics_app
-from visionops.exporter.collector import Exporter
+from visionops.serving.exporter import Exporter, metrics_app
 from visionops.serving.prediction_server import in_thread
 
 SECRET = "T0-B1-very-secret"
@@ -136,7 +135,7 @@ def _self_signed(folder: Path) -> Iterator[int]:
 def test_the_usual_port_of_the_metrics_is_ours_somebody_else_s_or_free(monkeypatch: pytest.MonkeyPatch):
     with in_thread(metrics_app(Exporter({}))) as server:
         port = int(server.address.rpartition(":")[2])
-        monkeypatch.setattr(metrics, "PORT", port)
+        monkeypatch.setattr(listening, "METRICS_PORT", port)
         line = servers.metrics()
         assert (line.state, line.what) == ("ok", f"http://127.0.0.1:{port}/metrics answers")
         assert _port_of_up(port) not in (0, port), "`up` takes another"
@@ -146,7 +145,7 @@ def test_the_usual_port_of_the_metrics_is_ours_somebody_else_s_or_free(monkeypat
     assert (line.state, "nothing answers" in line.what) == ("ok", True)
     assert _port_of_up(port) == port
     with socket.create_server(("127.0.0.1", 0)) as other:
-        monkeypatch.setattr(metrics, "PORT", other.getsockname()[1])
+        monkeypatch.setattr(listening, "METRICS_PORT", other.getsockname()[1])
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("httpx.get", _no_http)
             line = servers.metrics()

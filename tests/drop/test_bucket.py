@@ -12,8 +12,7 @@ import pytest
 from places import Bucket
 
 from resources.drop import Drop
-from resources.drop_errors import DropChanged, DropRefused, DropUnavailable
-from resources.drop_listing import DropPlace
+from resources.drop_places import DropChanged, DropPlace, DropRefused, DropUnavailable
 
 Progress = Callable[[int, int], None]
 SIZE = 200_000
@@ -177,7 +176,7 @@ def test_a_full_disk_is_said_with_the_fix(
 ):
     import errno
 
-    from resources.drop_errors import DropError
+    from resources.drop_places import DropError
 
     bucket.put("week-01/a.png", b"1")
     listing = place.listing("week-01")

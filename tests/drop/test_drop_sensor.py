@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from resources.drop_listing import Sighting
+from resources.drop_places import Sighting
 from sensors.drops import Cursor, look
 from tests.world import shapes_project
 from visionops_assets.common import run_tags

@@ -13,12 +13,12 @@ from places import Bucket, FolderDrop, fill
 
 from lakefs_local import discovery
 from resources import clocks
-from resources.drop_errors import DropUnavailable
+from resources.drop_places import DropUnavailable
 from resources.lakefs.client import MAIN
 from tests.world import GATE, RECIPE, World, shapes_project, write_batch
 from visionops.tick import Tick, tick
-from visionops_assets.dataset.audit_report import SHOWN
-from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.dataset.batch_publishing import Publisher
+from visionops_assets.dataset.checks import SHOWN
 
 # These tests are about the drop: what is published waits, and nothing is trained.
 NO_TRAINING = {"trigger": {"quiet_for": 86_400}}
@@ -185,8 +185,8 @@ def test_a_drop_that_changes_while_it_is_read_publishes_nothing_and_is_taken_lat
                 labelling_team.put("week-01/late.txt", content)
             return branch
 
-    monkeypatch.setattr("visionops_assets.dataset.publishing.Publisher", Disturbed)
-    monkeypatch.setattr("visionops_assets.dataset.incoming.Publisher", Disturbed)
+    monkeypatch.setattr("visionops_assets.dataset.batch_publishing.Publisher", Disturbed)
+    monkeypatch.setattr("visionops_assets.dataset.batch_publishing.Publisher", Disturbed)
 
     (disturbed,) = take(world)
 
@@ -206,7 +206,7 @@ def test_a_folder_that_may_not_be_read_is_said_and_taken_once_it_may(
 
     with monkeypatch.context() as patched:
         # Tests may run as root, who may read everything.
-        patched.setattr("resources.drop_folder.os.scandir", denied)
+        patched.setattr("resources.drop_places.os.scandir", denied)
         looked = tick(world.definitions, world.instance, world.projects)
     assert not any(one.run_id for one in looked)
     (denial,) = (one for one in looked if one.outcome == "error")
@@ -219,7 +219,7 @@ def test_a_folder_that_may_not_be_read_is_said_and_taken_once_it_may(
 def test_a_batch_comes_from_s3_and_an_outage_in_the_middle_costs_an_attempt(
     world: World, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from resources.drop_bucket import DropBucket
+    from resources.drop_places import DropBucket
 
     world.projects = [shapes_project(**NO_TRAINING, drop={"address": bucket.address})]
     fill(bucket, "week-01", write_batch(tmp_path / "week", 20, seed=1))

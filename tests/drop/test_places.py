@@ -7,8 +7,7 @@ import pytest
 from places import Remote
 
 from resources.drop import Drop
-from resources.drop_errors import DropChanged
-from resources.drop_listing import sighting
+from resources.drop_places import DropChanged, sighting
 
 Progress = Callable[[int, int], None]
 

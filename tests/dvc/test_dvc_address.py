@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from visionops.dvc_address import DVCAddress, DVCError, parse
+from visionops.dvc.source_address import DVCAddress, DVCError, parse_address
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def local(tmp_path: Path) -> Path:
     ],
 )
 def test_a_local_repository_is_found_above_its_path(local: Path, given: str, path: str, revision: str | None):
-    assert parse(f"dvc://{local}{given}") == DVCAddress(str(local), path, revision)
+    assert parse_address(f"dvc://{local}{given}") == DVCAddress(str(local), path, revision)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_local_repository_is_found_above_its_path(local: Path, given: str, pat
     ],
 )
 def test_a_git_url_has_its_path_after_two_slashes(given: str, expected: DVCAddress):
-    found = parse(f"dvc://{given}")
+    found = parse_address(f"dvc://{given}")
     assert found == expected
     assert "secret" not in found.shown
 
@@ -67,4 +67,4 @@ def test_a_git_url_has_its_path_after_two_slashes(given: str, expected: DVCAddre
 )
 def test_an_address_that_cannot_be_says_why(local: Path, given: str, said: str):
     with pytest.raises(DVCError, match=said):
-        parse(f"dvc://{given.format(local)}")
+        parse_address(f"dvc://{given.format(local)}")

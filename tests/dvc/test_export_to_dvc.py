@@ -17,7 +17,7 @@ from repositories import DVCRepository
 from tests.commands.desk import Desk
 from tests.world import World, copied_world
 from visionops.dvc import exported_folder
-from visionops.dvc_address import DVCError
+from visionops.dvc.source_address import DVCError
 from visionops.dvc_train import train_folder
 from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
 from visionops_assets.dataset.versions.layout import annotations_path

@@ -14,9 +14,9 @@ from repositories import DVCRepository
 
 from tests.commands.desk import Desk
 from tests.world import shapes_project
+from visionops.cli.source_options import opened_source
 from visionops.dvc import source as dvc_source
-from visionops.dvc_address import DVCError
-from visionops.sources import opened
+from visionops.dvc.source_address import DVCError
 from visionops_assets.dataset.versions.dataset_version import manifest_at
 from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
 
@@ -179,7 +179,7 @@ def test_without_dvc_the_extra_is_named(repository: DVCRepository, monkeypatch: 
     monkeypatch.setitem(sys.modules, "dvc.api", None)
     with (
         pytest.raises(DVCError, match=r"needs DVC: run `pip install 'visionops\[dvc\]'`"),
-        opened(f"dvc://{repository.root}/data", lambda stage, done, of: None),
+        opened_source(f"dvc://{repository.root}/data", lambda stage, done, of: None),
     ):
         pass
 

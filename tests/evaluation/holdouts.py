@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from visionops_assets.evaluation.judge import JudgementContext
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS
-from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table
+from visionops_assets.evaluation.context import LEAK_COLUMNS
+from visionops_assets.evaluation.gate import JudgementContext
 from visionops_assets.evaluation.verdict import ModelReference
+from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table
 
 CLASSES = ("bolt", "nut", "screw")
 

@@ -9,10 +9,10 @@ from holdouts import context, labels_in_turn, table
 
 from tests.world import CLASSES, World, shapes_project, write_batch
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
-from visionops_assets.dataset.publishing import Publisher
-from visionops_assets.evaluation.judge import judge
+from visionops_assets.dataset.batch_publishing import Publisher
+from visionops_assets.evaluation.gate import judge
 from visionops_assets.evaluation.verdict import BatchBetween, Between, Verdict
-from visionops_assets.evaluation.wording import verdict_page, verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 
 
 def shifted_training_batch(folder: Path, images: int, seed: int) -> Path:

@@ -1,6 +1,6 @@
 """A champion whose file is gone or altered is not loaded, and stays champion."""
 
-from resources.model_records import ONNX_ARTIFACT
+from resources.models.records import ONNX_ARTIFACT
 from tests.world import World
 
 

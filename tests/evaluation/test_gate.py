@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from visionops_assets.config.gate_rules import BatchFloor, Bootstrap, Costs, Floors, GateRules
-from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.predictions import predictions_table
+from visionops_assets.evaluation.gate import judge
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.evaluation.wording import verdict_page, verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
+from visionops_assets.inference.predictions import predictions_table
 
 SIZE = 600
 LABELS = labels_in_turn(SIZE)

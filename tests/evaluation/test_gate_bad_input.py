@@ -8,9 +8,9 @@ import pytest
 from holdouts import context, discordant, labels_in_turn, table
 
 from visionops_assets.config.gate_rules import GateRules
-from visionops_assets.evaluation.judge import judge
+from visionops_assets.evaluation.gate import judge
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.evaluation.wording import verdict_page, verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 
 LABELS = labels_in_turn(300)
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from holdouts import CLASSES, context, discordant, labels_in_turn, table
 
-from visionops_assets import metadata
 from visionops_assets.config.gate_rules import BatchFloor, Bootstrap, Floors, GateRules
-from visionops_assets.evaluation.judge import judge
+from visionops_assets.evaluation.gate import judge
 from visionops_assets.evaluation.presentation import SLICES_SHOWN, gate_metadata, verdict_metadata
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.evaluation.wording import verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_summary
+from visionops_assets.shells import outputs
 
 SIZE = 600
 WEEKS = ["week-01"] * 300 + ["week-02"] * 300
@@ -50,7 +50,7 @@ def test_every_verdict_is_shown_in_words_slices_and_pictures(wins: int, losses: 
     page, gate = shown(verdict, predictions)
     assert page["in_words"] == verdict_summary(verdict)
     seen = [record.data["reason"] for record in page["reason"].records]
-    assert " ".join(seen) == verdict_summary(verdict) and max(map(len, seen)) <= metadata.LINE
+    assert " ".join(seen) == verdict_summary(verdict) and max(map(len, seen)) <= outputs.LINE
     assert page["confusion_matrix"].startswith("![confusion matrix](data:image/png")
     for values in (page, gate):
         assert values["verdict"] == outcome

@@ -6,7 +6,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from visionops_assets.config.gate_rules import Costs
-from visionops_assets.evaluation.metrics import accuracy, confusion_matrix, error_costs
+from visionops_assets.evaluation.classification import accuracy, confusion_matrix, error_costs
 
 CLASSES = ("bolt", "nut", "screw", "washer")
 

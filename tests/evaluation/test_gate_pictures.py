@@ -9,8 +9,8 @@ from holdouts import context, discordant, labels_in_turn, table
 from PIL import Image
 
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
-from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.plots import confusion_picture, interval_picture
+from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.presentation import confusion_picture, interval_picture
 
 
 def opened(png: bytes) -> Image.Image:

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.gate_weeks import simulate_year
+from visionops_assets.common.error_levels import Decision, level_left, rows_needed, turn_of
 from visionops_assets.config.gate_rules import Bootstrap, Costs, Floors, GateRules
-from visionops_assets.evaluation.judge import JudgementContext, judge
-from visionops_assets.evaluation.ledger import Decision, level_left, turn_of
-from visionops_assets.evaluation.paired import paired_difference
-from visionops_assets.evaluation.power import rows_needed
-from visionops_assets.evaluation.predictions import predictions_table
-from visionops_assets.evaluation.tolerated_loss import p_of_loss
+from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.paired_difference import paired_difference
+from visionops_assets.evaluation.significance import p_of_loss
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.inference.predictions import predictions_table
 
 Count = Callable[[int, int], int]
 Right = NDArray[np.bool_]

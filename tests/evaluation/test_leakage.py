@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from holdouts import sha
 
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS, checksum_leaks, find_leaks, perceptual_leaks
+from visionops_assets.evaluation.context import LEAK_COLUMNS, checksum_leaks, find_leaks, perceptual_leaks
 from visionops_assets.images.phash import phash
 
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from visionops_assets.evaluation.ledger import Decision, level_left, next_turn, turn_of
+from visionops_assets.common.error_levels import Decision, level_left, next_turn, turn_of
 
 
 def test_each_new_challenger_takes_the_next_place() -> None:

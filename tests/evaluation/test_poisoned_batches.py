@@ -17,10 +17,10 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
-from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.predictions import Scores, predictions_table
+from visionops_assets.evaluation.gate import judge
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.evaluation.wording import verdict_page, verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
+from visionops_assets.inference.predictions import Scores, predictions_table
 
 CLASSES = tuple(str(digit) for digit in range(10))
 WEEKS = np.repeat(["week-01", "week-02", "week-03"], [250, 900, 647])

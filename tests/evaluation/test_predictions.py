@@ -10,10 +10,10 @@ import pytest
 from holdouts import CLASSES, answers, context, holdout, labels_in_turn
 from onnx import TensorProto, helper
 
-from edge.model import ModelFileError
+from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import GateRules
-from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.predictions import Scores, holdout_digest, predictions_table, score
+from visionops_assets.evaluation.gate import judge
+from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table, score_images
 
 SHAPE = (4, 5, 1)
 
@@ -64,8 +64,8 @@ def images(size: int) -> np.ndarray:
 def test_answers_do_not_depend_on_batches(tmp_path: Path, weights: np.ndarray) -> None:
     file = write_model(tmp_path / "model.onnx", weights)
     pixels = images(25)
-    whole = score(file, [pixels], embeddings=True)
-    parts = score(file, [pixels[:0], pixels[:7], pixels[7:24], pixels[24:]], embeddings=True)
+    whole = score_images(file, [pixels], embeddings=True)
+    parts = score_images(file, [pixels[:0], pixels[:7], pixels[7:24], pixels[24:]], embeddings=True)
     flat = pixels.reshape(25, -1).astype(np.float32)
     raised = np.exp(flat @ weights.astype(np.float32))
     np.testing.assert_allclose(whole.probabilities, raised / raised.sum(axis=1, keepdims=True), rtol=1e-4)
@@ -83,7 +83,7 @@ def test_one_batch_at_a_time_is_held(tmp_path: Path, weights: np.ndarray) -> Non
             alive.append(number)
             yield images(10)
 
-    scores = score(write_model(tmp_path / "model.onnx", weights), batches())
+    scores = score_images(write_model(tmp_path / "model.onnx", weights), batches())
     assert len(scores.probabilities) == 50
     assert alive == [0, 1, 2, 3, 4]
 
@@ -91,7 +91,7 @@ def test_one_batch_at_a_time_is_held(tmp_path: Path, weights: np.ndarray) -> Non
 def test_a_model_that_computes_nan_is_refused_by_the_gate(tmp_path: Path, weights: np.ndarray) -> None:
     labels = labels_in_turn(60)
     file = write_model(tmp_path / "model.onnx", weights * np.nan)
-    predictions = predictions_table(holdout(labels), challenger=score(file, [images(60)]))
+    predictions = predictions_table(holdout(labels), challenger=score_images(file, [images(60)]))
     assert predictions["challenger_prediction"].isna().all()
     verdict = judge(predictions, GateRules(), context=context(predictions))
     assert verdict.verdict == "FAIL"
@@ -112,7 +112,7 @@ def test_a_file_of_another_kind_is_named(
 ) -> None:
     file = write_model(tmp_path / "model.onnx", weights, **metadata)
     with pytest.raises(ModelFileError, match=complaint) as refused:
-        score(file, [images(3)])
+        score_images(file, [images(3)])
     assert str(file) in str(refused.value)
 
 
@@ -120,17 +120,17 @@ def test_a_broken_or_missing_file_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a model")
     with pytest.raises(ModelFileError, match=r"broken\.onnx: ONNX Runtime cannot open it"):
-        score(broken, [])
+        score_images(broken, [])
     with pytest.raises(FileNotFoundError, match=r"missing\.onnx"):
-        score(tmp_path / "missing.onnx", [])
+        score_images(tmp_path / "missing.onnx", [])
 
 
 def test_images_of_another_size_are_refused(tmp_path: Path, weights: np.ndarray) -> None:
     file = write_model(tmp_path / "model.onnx", weights)
     with pytest.raises(ModelFileError, match="takes uint8 images of 4×5×1, was given uint8 of 5×4×1"):
-        score(file, [np.zeros((2, 5, 4, 1), np.uint8)])
+        score_images(file, [np.zeros((2, 5, 4, 1), np.uint8)])
     with pytest.raises(ModelFileError, match="was given float64"):
-        score(file, [np.zeros((2, 4, 5, 1))])  # type: ignore[list-item]
+        score_images(file, [np.zeros((2, 4, 5, 1))])  # type: ignore[list-item]
 
 
 def test_the_table_holds_both_models_side_by_side() -> None:

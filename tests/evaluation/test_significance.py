@@ -11,10 +11,13 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from visionops_assets.evaluation.intervals import DifferenceBounds, normal_bounds
-from visionops_assets.evaluation.ledger import level_left
-from visionops_assets.evaluation.paired import paired_difference, spread
-from visionops_assets.evaluation.power import labels_to_collect, rows_for_no_loss, rows_needed
+from visionops_assets.common.error_levels import labels_to_collect, level_left, rows_for_no_loss, rows_needed
+from visionops_assets.evaluation.paired_difference import (
+    DifferenceBounds,
+    normal_bounds,
+    paired_difference,
+    spread,
+)
 from visionops_assets.evaluation.significance import better, holm, least_losses, mcnemar, sign_flip
 
 

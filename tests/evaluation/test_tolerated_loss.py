@@ -9,11 +9,11 @@ from holdouts import context, discordant, labels_in_turn, table
 from scipy import stats
 
 from visionops_assets.config.gate_rules import Bootstrap, GateRules, Regressions
-from visionops_assets.evaluation.judge import judge
-from visionops_assets.evaluation.paired import PairedDifference, paired_difference
-from visionops_assets.evaluation.tolerated_loss import loss_found, p_of_loss
+from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.paired_difference import PairedDifference, paired_difference
+from visionops_assets.evaluation.significance import loss_found, p_of_loss
 from visionops_assets.evaluation.verdict import SliceRow
-from visionops_assets.evaluation.wording import verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_summary
 
 Count = Callable[[int, int], int]
 TOLERANCE = 0.01

@@ -12,10 +12,15 @@ from visionops.comparing.answers import exchanged
 from visionops_assets.evaluation.turned import WonAndLost, won_and_lost
 from visionops_assets.pages.html_page import to_html
 from visionops_assets.pages.page import Page
-from visionops_assets.promotion.turned_page import PICTURED, Names, listed, pictured
+from visionops_assets.promotion.version_differences import (
+    IMAGES_PICTURED,
+    ModelNames,
+    list_turned,
+    picture_turned,
+)
 
 CLASSES = ("a", "b", "c")
-NAMES = Names("A", "B")
+NAMES = ModelNames("A", "B")
 
 
 def classified(count: int, seed: int) -> pd.DataFrame:
@@ -72,13 +77,15 @@ def test_without_a_champion_the_wrong_answers_are_listed() -> None:
     found = won_and_lost(table)
     wrong = table["path"][table["challenger_prediction"] != table["label"]]
     assert sorted(paths(found.wrong)) == sorted(wrong) and not found.won and not found.lost
-    words = Page("x", tuple(listed(found, NAMES, "how"))).to_text()
+    words = Page("x", tuple(list_turned(found, NAMES, "how"))).to_text()
     assert f"Answered wrongly by A: {len(wrong)} images" in words and "how" in words
     faultless = won_and_lost(table.assign(challenger_prediction=table["label"]))
-    words = Page("x", tuple(listed(faultless, NAMES, ""))).to_text()
+    words = Page("x", tuple(list_turned(faultless, NAMES, ""))).to_text()
     assert "Answered wrongly by A: 0 images" in words and "Won by" not in words
     one = won_and_lost(table[table["path"] == wrong.iloc[0]])
-    assert "Answered wrongly by A: 1 image\n" in Page("x", tuple(listed(one, NAMES, ""))).to_text() + "\n"
+    assert (
+        "Answered wrongly by A: 1 image\n" in Page("x", tuple(list_turned(one, NAMES, ""))).to_text() + "\n"
+    )
 
 
 def test_a_detector_wins_an_image_with_fewer_errors() -> None:
@@ -134,8 +141,8 @@ def test_a_page_holds_its_pictures_and_shows_no_more_than_it_says() -> None:
     def read(asked: list[str]) -> Any:
         return [(path, png(number) if number else OSError("gone")) for number, path in enumerate(asked)]
 
-    page = to_html(Page("A & B", tuple(pictured(found, NAMES, read))))
-    assert page.count("data:image/") == PICTURED - 1 and page.count("no picture") == 1
+    page = to_html(Page("A & B", tuple(picture_turned(found, NAMES, read))))
+    assert page.count("data:image/") == IMAGES_PICTURED - 1 and page.count("no picture") == 1
     assert "200 images, the 24 clearest of them here" in page
     assert "<i>" not in page and "&lt;i&gt;" in page
     assert "http" not in page

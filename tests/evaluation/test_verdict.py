@@ -6,9 +6,9 @@ import pytest
 from holdouts import context, discordant, labels_in_turn, model, sha, table
 
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
-from visionops_assets.evaluation.judge import judge
+from visionops_assets.evaluation.gate import judge
 from visionops_assets.evaluation.verdict import Verdict, verdict_identity
-from visionops_assets.evaluation.wording import verdict_page, verdict_summary
+from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 
 RULES = GateRules(critical_slices=("class=nut",), floors=Floors(batch=0.8), bootstrap=Bootstrap(draws=1000))
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from typer.testing import CliRunner
 
-from resources.model_records import RegisteredModel
+from resources.models.records import RegisteredModel
 from tests.world import World, shapes_project
 
 

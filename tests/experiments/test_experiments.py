@@ -6,7 +6,7 @@ import pytest
 from bench import Bench
 
 from visionops_assets.config.recipe import Recipe
-from visionops_assets.experiments.overrides import OverrideError, overridden, parse_assignments
+from visionops_assets.experiments.sweep import OverrideError, overridden, parse_assignments
 
 RECIPE = Recipe.model_validate({"input": {"height": 8, "width": 8, "channels": 1}})
 

@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 from bench import Bench
 
-from resources.model_errors import RunNotFound
-from resources.model_records import ONNX_ARTIFACT, TAG_COMMIT, WEIGHTS_ARTIFACT
+from resources.models.records import ONNX_ARTIFACT, TAG_COMMIT, WEIGHTS_ARTIFACT, RunNotFound
 from tests.world import GATE
+from visionops_assets.config.project import ProjectError
 from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
 from visionops_assets.dataset.versions.layout import annotations_path
-from visionops_assets.project import ProjectError
-from visionops_assets.training.submitted import SubmissionRefused
+from visionops_assets.training.challenger import SubmissionRefused
 
 # Wide enough that an honest challenger passes.
 LENIENT = {**GATE, "require": "non_inferior", "min_improvement": 0.6}

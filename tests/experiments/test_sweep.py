@@ -12,12 +12,12 @@ from bench import Bench
 
 from tests import processes
 from tests.world import shapes_project
+from visionops_assets.common.errors import TrainingError
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.experiments import experiment
 from visionops_assets.experiments.experiment import Trained, best_of
 from visionops_assets.experiments.sweep import Sweep, SweepError, load_sweep, recipes_of
-from visionops_assets.training.errors import TrainingError
-from visionops_assets.training.progress import EpochReporter
+from visionops_assets.training.training_task import EpochReporter
 
 RECIPE = Recipe.model_validate({"input": {"height": 8, "width": 8, "channels": 1}})
 

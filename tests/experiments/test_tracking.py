@@ -9,11 +9,11 @@ import torch
 from bench import Bench
 from torch import nn
 
-from resources.model_records import PROVENANCE_ARTIFACT
+from resources.models.records import PROVENANCE_ARTIFACT
 from tests.world import GATE
 from visionops import tracking
+from visionops_assets.common.errors import ModelError
 from visionops_assets.reproduction.clean_process import ReproductionFailed
-from visionops_assets.training.errors import ModelError
 from visionops_assets.training.provenance import Provenance
 
 LENIENT = {**GATE, "require": "non_inferior", "min_improvement": 0.6}

@@ -7,8 +7,8 @@ import sys
 import pytest
 from bench import Bench
 
-from resources.model_records import FAILED
-from resources.wandb_run import WandbMissing
+from resources.models.records import FAILED
+from resources.models.trackers import WandbMissing
 
 needs_wandb = pytest.mark.skipif(
     importlib.util.find_spec("wandb") is None, reason="wandb is an extra and not installed"

@@ -11,7 +11,7 @@ import pytest
 from mutation import all_hold, bounded_memory, many, mutated
 from PIL import Image
 
-from edge.image_limits import ImageLimits
+from edge.images.bounds import ImageLimits
 from edge.images.decode import Target, decode_with_header
 from edge.images.decode_pool import probe
 from edge.images.header import PNG_MAGIC, UnreadableImage

@@ -28,9 +28,9 @@ from mutation import (
 )
 from PIL import Image
 
-from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import NOTHING_STATED, Stated
 
 pytestmark = pytest.mark.timeout(2700)
 

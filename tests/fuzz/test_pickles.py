@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from mutation import all_hold, bounded_memory, many
 
-from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
+from visionops_assets.dataset.importing.formats.arrays import PickleRefused, read_pickle
 
 PLAIN = {
     "labels": [3, 0, 7, 1 << 40],

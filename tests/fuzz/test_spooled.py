@@ -6,8 +6,7 @@ import pytest
 from mutation import all_hold, behind_its_footer, bounded_memory, many
 
 from tests.monitoring.logged import file_of, row
-from visionops_assets.monitoring.spool_reader import spool_reader
-from visionops_assets.monitoring.spooled import UnusableFile
+from visionops_assets.monitoring.spool_files import UnusableFile, spool_reader
 
 pytestmark = pytest.mark.timeout(2700)
 

@@ -20,7 +20,7 @@ from lakefs_api import Api, Repository
 
 from lakefs_local.discovery import Server
 from lakefs_local.http.app import API
-from lakefs_local.http.operations import operations
+from lakefs_local.http.router import operations
 
 
 @pytest.fixture

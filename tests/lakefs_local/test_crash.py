@@ -12,9 +12,9 @@ import pytest
 from lakefs_api import Api, Repository
 from processes import ServerProcess
 
+from lakefs_local.data_folder import DataFolder
 from lakefs_local.discovery import serving
-from lakefs_local.folder import DataFolder
-from lakefs_local.maintenance.check import check
+from lakefs_local.maintenance import check_data
 
 WORKERS = 3
 pytestmark = pytest.mark.timeout(3600)
@@ -102,10 +102,10 @@ def test_kills_at_random_moments_lose_nothing(tmp_path: Path, count: Callable[[i
         repository.api = server.api
         for worker in workers:
             worker.check(repository)
-        assert list(check(DataFolder(data))) == []
+        assert list(check_data(DataFolder(data))) == []
     server.stop()
     assert sum(worker.step for worker in workers) > count(10, 200)
-    assert list(check(DataFolder(data))) == []
+    assert list(check_data(DataFolder(data))) == []
 
 
 def test_a_folder_left_by_a_kill_can_be_checked_before_it_is_served_again(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_folder_left_by_a_kill_can_be_checked_before_it_is_served_again(tmp_pa
     repository.put("main", "a", b"1")
     repository.commit("main")
     server.kill()
-    assert list(check(DataFolder(data))) == []
+    assert list(check_data(DataFolder(data))) == []
 
 
 def test_an_upload_is_on_disk_before_it_is_acknowledged(

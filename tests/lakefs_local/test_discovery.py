@@ -16,7 +16,7 @@ from filelock import FileLock
 from lakefs_api import Api, Repository
 
 from lakefs_local import discovery
-from lakefs_local.folder import DataFolder, FolderError
+from lakefs_local.data_folder import DataFolder, FolderError
 
 
 @pytest.fixture

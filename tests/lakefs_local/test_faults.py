@@ -11,10 +11,10 @@ import pytest
 from lakefs_api import Api, Repository
 
 from lakefs_local import discovery
+from lakefs_local.data_folder import DataFolder, FolderError
 from lakefs_local.discovery import serving
-from lakefs_local.folder import DataFolder, FolderError
 from lakefs_local.http import app
-from lakefs_local.maintenance.check import check
+from lakefs_local.maintenance import check_data
 from lakefs_local.serve import Options, RunningServer
 
 
@@ -55,7 +55,7 @@ def test_a_disk_full_of_blobs_is_said_and_leaves_nothing(
     assert stored.diff("main") == {}
     assert list((running.folder.path / "incoming").iterdir()) == []
     assert upload(stored).status == 201
-    assert list(check(DataFolder(running.folder.path))) == []
+    assert list(check_data(DataFolder(running.folder.path))) == []
 
 
 def test_a_disk_that_fills_while_syncing_is_said_and_leaves_nothing(
@@ -69,7 +69,7 @@ def test_a_disk_that_fills_while_syncing_is_said_and_leaves_nothing(
         assert upload(stored).status == 507
     assert stored.diff("main") == {}
     assert upload(stored).status == 201
-    assert list(check(DataFolder(running.folder.path))) == []
+    assert list(check_data(DataFolder(running.folder.path))) == []
 
 
 def limit_database(running: RunningServer, pages: int | None) -> None:
@@ -96,7 +96,7 @@ def test_a_database_that_cannot_grow_refuses_a_commit_whole(
     limit_database(running, None)
     stored.commit("main")
     assert len(stored.paths("main")) == 201
-    assert list(check(DataFolder(running.folder.path))) == []
+    assert list(check_data(DataFolder(running.folder.path))) == []
 
 
 def test_a_blob_folder_that_vanishes_fails_uploads_and_nothing_else(

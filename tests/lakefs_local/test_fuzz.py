@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lakefs_api import Answer, Api, Repository
 
-from lakefs_local.http.operations import operations
+from lakefs_local.http.router import operations
 
 NOT_SUPPORTED = 501
 OPERATIONS = operations()
@@ -254,7 +254,7 @@ def test_a_broken_multipart_upload_is_refused(target: Repository, body: bytes, k
 def test_a_multipart_upload_stores_its_content_however_it_is_cut(size: int, content: bytes) -> None:
     import asyncio
 
-    from lakefs_local.http.multipart import ContentPart
+    from lakefs_local.http.content import ContentPart
 
     form = (
         b'--bound\r\nContent-Disposition: form-data; name="other"\r\n\r\nnot this\r\n'

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from lakefs_api import Repository
 
-from lakefs_local.hooks import webhook
-from lakefs_local.hooks.action import InvalidAction, parse
-from lakefs_local.hooks.webhook import HookFailed
+from lakefs_local.hooks import action_files
+from lakefs_local.hooks.action_files import HookFailed, InvalidAction, parse_action
 
 
 class Receiver:
@@ -271,7 +270,7 @@ def test_headers_and_query_come_from_the_action_and_permitted_variables(
 def test_other_variables_are_not_sent(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PASSWORD", "secret")
     with pytest.raises(HookFailed, match="not for actions"):
-        webhook.call({"url": receiver.url, "headers": {"X": "{{ ENV.PASSWORD }}"}}, {}, [])
+        action_files.call_webhook({"url": receiver.url, "headers": {"X": "{{ ENV.PASSWORD }}"}}, {}, [])
     assert receiver.events == []
 
 
@@ -286,7 +285,7 @@ def test_other_variables_are_not_sent(receiver: Receiver, monkeypatch: pytest.Mo
 )
 def test_a_webhook_that_cannot_be_asked_refuses(properties: dict[str, str], message: str) -> None:
     with pytest.raises(HookFailed, match=message):
-        webhook.call(properties, {}, [])
+        action_files.call_webhook(properties, {}, [])
 
 
 def test_hooks_of_other_types_refuse_rather_than_pass(repository: Repository) -> None:
@@ -324,7 +323,7 @@ def test_hooks_of_other_types_refuse_rather_than_pass(repository: Repository) ->
 )
 def test_an_action_that_lakefs_would_not_take_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(InvalidAction, match=message):
-        parse(content)
+        parse_action(content)
 
 
 def test_an_action_that_does_not_parse_fails_every_commit_of_its_branch(repository: Repository) -> None:
@@ -396,9 +395,9 @@ class Silent:
 def test_a_webhook_has_so_much_time_in_all_however_it_spends_it(drips: bool) -> None:
     silent = Silent(drips)
     with pytest.raises(HookFailed, match="action failed"):
-        webhook.call({"url": silent.url}, {}, [], within=0.3)
+        action_files.call_webhook({"url": silent.url}, {}, [], within=0.3)
     with pytest.raises(HookFailed, match="which are over"):
-        webhook.call({"url": silent.url}, {}, [], within=0)
+        action_files.call_webhook({"url": silent.url}, {}, [], within=0)
     silent.close()
 
 
@@ -433,4 +432,4 @@ def test_silent_webhooks_keep_no_upload_and_no_end_of_the_server_waiting(reposit
 )
 def test_an_address_that_is_none_is_the_hooks_failure(address: str) -> None:
     with pytest.raises(HookFailed):
-        webhook.call({"url": address}, {}, [])
+        action_files.call_webhook({"url": address}, {}, [])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from lakefs_local import import_job
-from lakefs_local.catalog import branches, repositories
+from lakefs_local.catalog import repositories
 from lakefs_local.catalog.committing import Statement
-from lakefs_local.catalog.errors import Conflict
-from lakefs_local.folder import DataFolder
+from lakefs_local.catalog.conventions import Conflict
+from lakefs_local.data_folder import DataFolder
 from lakefs_local.hooks.guarded import Guarded
 from lakefs_local.import_job import Imports, Status
 from lakefs_local.import_sources import Source, entries
@@ -30,7 +30,7 @@ class Importing:
         self.guarded = Guarded(self.store)
         self.imports = Imports(self.store, self.guarded)
         self.repository = self.store.database.write(
-            lambda session: repositories.create(
+            lambda session: repositories.create_repository(
                 session, "one", "local://one", "main", read_only=False, metadata={}
             )
         ).result()
@@ -48,7 +48,7 @@ class Importing:
     def run(self) -> tuple[Status, bool]:
         """How it ended, and whether the branch has moved."""
         with self.store.database.read() as session:
-            before = branches.get(session, self.repository.id, "main").head
+            before = repositories.get_branch(session, self.repository.id, "main").head
         source = Source(f"local://{self.source}/", "in/", True)
         started = self.imports.start("one", "main", [source], Statement("imported", {}, 0), force=False)
         deadline = time.monotonic() + 30
@@ -57,7 +57,7 @@ class Importing:
             time.sleep(0.001)
         with self.store.database.read() as session:
             status = self.imports.status(session, self.repository, "main", started)
-            return status, branches.get(session, self.repository.id, "main").head != before
+            return status, repositories.get_branch(session, self.repository.id, "main").head != before
 
 
 @pytest.fixture

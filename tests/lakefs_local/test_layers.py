@@ -9,7 +9,7 @@ import lakefs_local
 
 ROOT = Path(lakefs_local.__file__).parent
 # Each may import those to its right; modules directly under lakefs_local stand beside them.
-ORDER = ("pages", "http", "maintenance", "imports", "hooks", "catalog", "storage")
+ORDER = ("pages", "http", "maintenance", "hooks", "catalog", "storage")
 SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE FROM|PRAGMA)\b")
 
 

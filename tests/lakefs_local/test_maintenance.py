@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from lakefs_api import Api, Repository
 
+from lakefs_local import __main__
+from lakefs_local.data_folder import DataFolder
 from lakefs_local.discovery import serving
-from lakefs_local.folder import DataFolder
-from lakefs_local.gate import Busy, Gate
-from lakefs_local.maintenance import command
-from lakefs_local.maintenance.check import check
+from lakefs_local.maintenance import check_data
+from lakefs_local.store import Busy, Gate
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def test_collecting_removes_what_nothing_reaches_and_nothing_else(folder: Path) 
     lost = {b"lost with its branch", b"lost while staged", b"lost with its repository"}
     kept = {b"%d" % number for number in range(200)} | {b"second version", b"only staged"}
     assert contents(folder) == lost | kept
-    removed = command.gc(folder)
+    removed = __main__.collect_garbage(folder)
     assert contents(folder) == kept
     assert (removed["blobs"], removed["commits"]) == (3, 1) and removed["nodes"] > 0
     assert removed["bytes"] == sum(map(len, lost))
-    assert list(check(DataFolder(folder))) == []
+    assert list(check_data(DataFolder(folder))) == []
     with serving(folder) as server:
         repository = Api(server)
         for path, content in [
@@ -75,14 +75,14 @@ def test_collecting_removes_what_nothing_reaches_and_nothing_else(folder: Path) 
 
 
 def test_collecting_twice_removes_nothing_more(folder: Path) -> None:
-    command.gc(folder)
-    assert set(command.gc(folder).values()) == {0}
+    __main__.collect_garbage(folder)
+    assert set(__main__.collect_garbage(folder).values()) == {0}
 
 
 def test_a_running_server_collects_for_the_command(folder: Path) -> None:
     with serving(folder):
-        assert command.gc(folder)["blobs"] == 3
-        assert list(check(DataFolder(folder))) == []
+        assert __main__.collect_garbage(folder)["blobs"] == 3
+        assert list(check_data(DataFolder(folder))) == []
 
 
 def test_collecting_beside_uploads_and_commits_loses_nothing(folder: Path) -> None:
@@ -111,12 +111,12 @@ def test_collecting_beside_uploads_and_commits_loses_nothing(folder: Path) -> No
         for thread in threads:
             thread.start()
         for _ in range(12):
-            command.gc(folder)
+            __main__.collect_garbage(folder)
         stopped.set()
         for thread in threads:
             thread.join()
         assert problems == []
-        assert list(check(DataFolder(folder))) == []
+        assert list(check_data(DataFolder(folder))) == []
 
 
 def test_a_collection_waits_for_work_that_spans_transactions() -> None:
@@ -186,11 +186,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_the_check_finds_damage(folder: Path, kind: str) -> None:
-    command.gc(folder)
-    assert list(check(DataFolder(folder))) == []
+    __main__.collect_garbage(folder)
+    assert list(check_data(DataFolder(folder))) == []
     damage, message = DAMAGE[kind]
     damage(folder)
-    problems = list(check(DataFolder(folder)))
+    problems = list(check_data(DataFolder(folder)))
     assert problems and all(message in problem for problem in problems), problems
 
 
@@ -198,7 +198,7 @@ def test_the_check_finds_a_damaged_database(folder: Path) -> None:
     with (folder / "metadata.db").open("r+b") as file:
         file.seek(8192 * 3)
         file.write(os.urandom(8192 * 2))
-    assert any("database" in problem or "missing" in problem for problem in check(DataFolder(folder)))
+    assert any("database" in problem or "missing" in problem for problem in check_data(DataFolder(folder)))
 
 
 def test_the_commands_say_what_they_found(folder: Path) -> None:

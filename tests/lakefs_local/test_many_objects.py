@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from lakefs_api import Api, Repository, many_objects
 
-from lakefs_local import folder
+from lakefs_local import data_folder
+from lakefs_local.data_folder import DataFolder
 from lakefs_local.discovery import running, serving
-from lakefs_local.folder import DataFolder
-from lakefs_local.http.routes import many_objects as route
-from lakefs_local.maintenance.check import check
+from lakefs_local.http import import_routes as route
+from lakefs_local.maintenance import check_data
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound, LakeFSRefused
+from resources.lakefs.replies import LakeFSNotFound, LakeFSRefused
 
 CONTENTS = {f"batches/b/{number:03d}.png": bytes([number]) * number for number in range(40)}
 
@@ -79,22 +79,22 @@ def test_files_have_their_names_only_once_they_are_on_disk_and_names_are_on_disk
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened: list[str] = []
-    rename, wait = Path.rename, folder.FileSystemSync.wait
+    rename, wait = Path.rename, data_folder.FileSystemSync.wait
 
     def renamed(path: Path, target: Path) -> Path:
         happened.append("named")
         return rename(path, target)
 
-    def synced(self: folder.FileSystemSync) -> None:
+    def synced(self: data_folder.FileSystemSync) -> None:
         wait(self)
         happened.append("synced")
 
-    if folder.FileSystemSync.of(tmp_path) is None:
+    if data_folder.FileSystemSync.of(tmp_path) is None:
         pytest.skip("this system cannot sync a file system")
     with serving(tmp_path / "data") as server:
         repository = Repository(Api(server), "synced")
         monkeypatch.setattr(Path, "rename", renamed)
-        monkeypatch.setattr(folder.FileSystemSync, "wait", synced)
+        monkeypatch.setattr(data_folder.FileSystemSync, "wait", synced)
         assert repository.send_many("main", many_objects({"a": b"1", "b": b"2", "c": b"1"})).status == 201
     assert happened == ["synced", "named", "named", "synced"]
 
@@ -109,7 +109,7 @@ def test_without_a_sync_of_the_file_system_each_file_is_synced(
         fsync(handle)
         synced.append(handle)
 
-    monkeypatch.setattr(folder, "_kernel", lambda: (5, 7))
+    monkeypatch.setattr(data_folder, "_kernel", lambda: (5, 7))
     with serving(tmp_path / "data") as server:
         repository = Repository(Api(server), "older")
         monkeypatch.setattr(os, "fsync", counted)
@@ -135,7 +135,7 @@ def test_a_disk_that_fills_is_said_and_leaves_nothing(
 
     with serving(tmp_path / "data") as server:
         repository = Repository(Api(server), "full")
-        place: object = {"write": os, "wait": folder.FileSystemSync, "rename": Path}[where]
+        place: object = {"write": os, "wait": data_folder.FileSystemSync, "rename": Path}[where]
         left[0] = 1 if where == "wait" else 5
         with monkeypatch.context() as patch:
             patch.setattr(place, where, full_after_some(getattr(place, where)))
@@ -144,7 +144,7 @@ def test_a_disk_that_fills_is_said_and_leaves_nothing(
         assert repository.paths("main") == []
         assert list((tmp_path / "data" / "incoming").iterdir()) == []
         assert repository.send_many("main", many_objects(CONTENTS)).status == 201
-    assert list(check(DataFolder(tmp_path / "data"))) == []
+    assert list(check_data(DataFolder(tmp_path / "data"))) == []
 
 
 class TestClient:
@@ -153,7 +153,7 @@ class TestClient:
     @pytest.fixture(params=["together", "one by one", "as a real server"])
     def lakefs(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         async def pages(server: object, call: object) -> object:
-            from lakefs_local.http.call import Reply
+            from lakefs_local.http.exchange import Reply
 
             return Reply(200, b"<!doctype html><html></html>", "text/html")
 

@@ -15,9 +15,16 @@ import pytest
 from lakefs_api import Api, Repository
 from processes import ServerProcess
 
-from lakefs_local.credentials import Authenticator, KeyPair, load, load_or_create
+from lakefs_local.data_folder import (
+    Authenticator,
+    DataFolder,
+    FolderError,
+    KeyPair,
+    cannot_write,
+    load_keys,
+    load_or_create_keys,
+)
 from lakefs_local.discovery import Server, serving
-from lakefs_local.folder import DataFolder, FolderError, cannot_write
 from lakefs_local.serve import RecordFormatter
 from lakefs_local.store import Store
 from webserver.asgi import bind
@@ -51,8 +58,8 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path) -> None:
 
 def test_credentials_are_made_once_for_their_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
-    (pair,) = load_or_create(path)
-    assert load_or_create(path) == [pair]
+    (pair,) = load_or_create_keys(path)
+    assert load_or_create_keys(path) == [pair]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(pair.access_key_id) == 20 and len(pair.secret_access_key) == 40
 
@@ -75,7 +82,7 @@ def test_all_key_pairs_of_the_file_sign_in(tmp_path: Path) -> None:
 def test_a_damaged_credentials_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "credentials.json").write_text(content)
     with pytest.raises(FolderError, match=r"credentials\.json"):
-        load(tmp_path / "credentials.json")
+        load_keys(tmp_path / "credentials.json")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from lakefs_api import Api
 
-from lakefs_local import discovery, sessions
-from lakefs_local.folder import DataFolder
+from lakefs_local import data_folder, discovery
+from lakefs_local.data_folder import DataFolder
 
 ROOT = Path(__file__).parents[2]
 IDLE = 0.2
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Wait until a server in this process has looked ten times longer than it may be idle whether it is used."""
     looked = threading.Semaphore(0)
-    ask = sessions.none_else
+    ask = data_folder.no_other_session
 
     @contextmanager
     def counted(folder: DataFolder) -> Iterator[bool]:
@@ -39,7 +39,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         with ask(folder) as nobody:
             yield nobody
 
-    monkeypatch.setattr(sessions, "none_else", counted)
+    monkeypatch.setattr(data_folder, "no_other_session", counted)
 
     def wait() -> None:
         until = time.monotonic() + 10 * IDLE
@@ -53,7 +53,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def served(folder: Path) -> Iterator[discovery.Server]:
     """A server in this process that may leave, used by this process until it says otherwise."""
     folder.mkdir()
-    sessions.hold(DataFolder(folder), 1)
+    data_folder.hold_session(DataFolder(folder), 1)
     with discovery.serving(folder, idle_exit=IDLE) as server:
         yield server
 
@@ -96,7 +96,7 @@ def test_a_server_stays_while_a_process_that_asks_nothing_uses_it(
 ) -> None:
     with served(folder) as server, user(folder) as process:
         assert started(process) == server.pid
-        sessions.release(DataFolder(folder))
+        data_folder.release_session(DataFolder(folder))
         looks()
         assert discovery.running(folder) == server
         process.send_signal(signal.SIGKILL)
@@ -107,7 +107,7 @@ def test_a_server_stays_while_a_client_of_any_kind_keeps_its_connection(folder: 
     with served(folder) as server:
         api = Api(server)
         assert api.call("GET", "/user").status == 200
-        sessions.release(DataFolder(folder))
+        data_folder.release_session(DataFolder(folder))
         until = time.monotonic() + 10 * IDLE
         while time.monotonic() < until:
             # Nothing is asked meanwhile: whether the server is there is seen from its folder.
@@ -148,15 +148,15 @@ def test_who_comes_while_the_server_leaves_gets_one_that_stays(
 def test_a_folder_made_anew_has_sessions_of_its_own(folder: Path) -> None:
     first = DataFolder(folder)
     folder.mkdir()
-    sessions.hold(first, 1)
+    data_folder.hold_session(first, 1)
     first.sessions.unlink()
-    with sessions.none_else(first) as nobody:
+    with data_folder.no_other_session(first) as nobody:
         assert nobody
-    sessions.hold(first, 1)
-    with sessions.none_else(first) as nobody:
+    data_folder.hold_session(first, 1)
+    with data_folder.no_other_session(first) as nobody:
         assert not nobody
-    sessions.release(first)
-    with sessions.none_else(first) as nobody:
+    data_folder.release_session(first)
+    with data_folder.no_other_session(first) as nobody:
         assert nobody
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakefs_local.storage import tree
-from lakefs_local.storage.nodes import NodeCache, Nodes, decode, encode
+from lakefs_local.storage.encoding import NodeCache, Nodes, decode_node, encode_node
 
 # Few distinct keys, so that edits meet what is there; numbers enough for several levels.
 KEYS = st.integers(0, 4000).map(lambda number: b"path/%05d" % number)
@@ -80,7 +80,7 @@ def test_a_scan_starts_where_it_is_told(content: dict[bytes, bytes], start: byte
 def test_a_node_is_read_as_it_was_written(entries: list[tuple[bytes, bytes]]) -> None:
     content = sorted(dict(entries).items())
     keys, values = [key for key, _ in content], [value for _, value in content]
-    node = decode(encode(3, keys, values))
+    node = decode_node(encode_node(3, keys, values))
     assert (node.level, node.keys, node.values) == (3, keys, values)
 
 

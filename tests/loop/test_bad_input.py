@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.world import World, copied_world, shapes_project, write_batch
-from visionops_assets.dataset.publishing import BatchRefused, Publisher
+from visionops_assets.dataset.batch_publishing import BatchRefused, Publisher
 from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
 from visionops_assets.dataset.versions.layout import annotations_path
 

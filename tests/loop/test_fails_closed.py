@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from tests.world import World, copied_world, shapes_project
-from visionops_assets.addresses import verdict_key
 from visionops_assets.common import run_tags
+from visionops_assets.common.keys import verdict_key
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from tests.world import World
 from visionops_assets.common import run_tags
-from visionops_assets.run_reason import is_attempt
-from visionops_assets.training.progress import EpochReporter
+from visionops_assets.shells.run_outcomes import is_attempt
+from visionops_assets.training.training_task import EpochReporter
 
 
 def test_a_commit_whose_training_met_a_full_disk_is_trained_once_there_is_room(

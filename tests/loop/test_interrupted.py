@@ -15,18 +15,18 @@ from dagster._core.events import (
 )
 from dagster._core.test_utils import create_run_for_test
 
-from sensors.stale_runs import end_stale_runs
+from sensors.unfinished_runs import end_stale_runs
 from tests.world import World
-from visionops.exporter.work import run_samples
 from visionops.interruption import Interrupted
+from visionops.serving.metric_records import run_samples
 from visionops.tick import have_tried_again
 from visionops_assets.champions.history import production
 from visionops_assets.common import run_tags
-from visionops_assets.evaluation.verdicts import listed
+from visionops_assets.evaluation.verdict_store import listed
 from visionops_assets.promotion import promote as promoting
-from visionops_assets.run_process import TAG, RunProcess
-from visionops_assets.run_reason import is_attempt, run_outcome
-from visionops_assets.training.progress import EpochReporter
+from visionops_assets.shells.job_execution import PROCESS_TAG, RunProcess
+from visionops_assets.shells.run_outcomes import is_attempt, run_outcome
+from visionops_assets.training.training_task import EpochReporter
 
 NOBODY = 4194303
 
@@ -92,7 +92,7 @@ def test_a_process_that_is_gone_was_stopped_where_it_was_told_to_and_killed_wher
 
 def test_a_run_that_ended_with_its_machine_was_no_attempt(world: World, monkeypatch: pytest.MonkeyPatch):
     run = started_run(world)
-    monkeypatch.setattr("sensors.stale_runs.psutil.boot_time", lambda: float("inf"))
+    monkeypatch.setattr("sensors.unfinished_runs.psutil.boot_time", lambda: float("inf"))
     end_stale_runs(world.instance)
     assert ended(world, run).status == dg.DagsterRunStatus.CANCELED
     assert not is_attempt(ended(world, run))
@@ -137,7 +137,7 @@ def test_what_was_given_up_is_tried_again_when_a_person_says_so(
 def test_a_run_that_was_made_and_never_began_is_over_with_its_process(world: World):
     run_id = str(uuid.uuid4())
     gone = RunProcess("another", NOBODY, "1")
-    noted = {TAG: f"{run_id} {gone.boot} {gone.pid} {gone.began}"}
+    noted = {PROCESS_TAG: f"{run_id} {gone.boot} {gone.pid} {gone.began}"}
     tags = {run_tags.PROJECT: "shapes", run_tags.HOST: run_tags.host(), **noted}
     made = create_run_for_test(world.instance, job_name="shapes_decide", run_id=run_id, tags=tags)
     queued = create_run_for_test(

@@ -7,10 +7,10 @@ from homes import Home
 
 from resources.models import artifacts, model_versions
 from tests import processes
-from visionops_assets.training import progress
+from visionops_assets.training import training_task
 
 NewHome = Callable[[], Home]
-OWNERS: dict[str, type] = {"_report": progress.EpochReporter, "put_bytes": artifacts.RunArtifacts}
+OWNERS: dict[str, type] = {"_report": training_task.EpochReporter, "put_bytes": artifacts.RunArtifacts}
 PLACES = [
     ("_report", 3),
     ("set_alias", 1),

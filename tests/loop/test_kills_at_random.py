@@ -16,7 +16,7 @@ from verbs import Verb, marked
 from tests import processes
 from tests.effects import Effect, Ended, effects
 from visionops_assets.champions.history import production
-from visionops_assets.evaluation.verdicts import listed
+from visionops_assets.evaluation.verdict_store import listed
 
 # Change nothing, never end, are many of these, or go on by another command, as `init` does by `import`.
 WITHOUT = ("serve", "verify", "why", "status", "doctor", "demo", "init")

@@ -5,8 +5,7 @@ import pandas as pd
 
 from tests.world import World, shapes_project
 from visionops_assets.common import run_tags
-from visionops_assets.evaluation.address import read_address
-from visionops_assets.evaluation.verdicts import find
+from visionops_assets.evaluation.verdict_store import find, read_address
 
 
 def load_table(world: World, asset: str, partition: str) -> pd.DataFrame:

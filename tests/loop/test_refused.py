@@ -6,7 +6,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from tests.world import World, shapes_project
 from visionops_assets.common import run_tags
-from visionops_assets.partitions import dataset_versions
+from visionops_assets.shells.asset_options import dataset_versions
 
 
 def latest(world: World, asset: str) -> tuple[bool, int]:

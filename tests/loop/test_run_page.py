@@ -1,9 +1,9 @@
 """A challenger's run in MLflow shows what became of it: the holdout's numbers, the outcome and the words."""
 
-from resources.model_records import TAG_DESCRIPTION, TAG_VERDICT, Run
+from resources.models.records import TAG_DESCRIPTION, TAG_VERDICT, Run
 from tests.world import World
-from visionops_assets.evaluation.run_page import show_verdict
-from visionops_assets.evaluation.verdicts import find, listed
+from visionops_assets.evaluation.run_records import show_verdict
+from visionops_assets.evaluation.verdict_store import find, listed
 
 
 def newest(world: World) -> Run:

@@ -10,9 +10,9 @@ from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
 from lakefs_local import discovery
 from resources.lakefs.client import LakeFSResource
-from sensors.commits import Cursor
+from sensors.new_commits import Cursor
 from tests.world import World, shapes_project, write_batch
-from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.dataset.batch_publishing import Publisher
 
 
 def evaluate(world: World, cursor: str | None = None) -> SensorExecutionData:

@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 from lakefs_sdk.exceptions import ApiException
 
-from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import error_from
-from resources.model_errors import RegistryUnavailable
+from resources.lakefs.replies import error_from
+from resources.models.records import RegistryUnavailable
 from resources.models.registry import ModelRegistry
-from sensors.owed import owed
+from resources.storage import ArtifactStore
+from sensors.unfinished_runs import owed
 from tests.s3 import CREDENTIALS
 from tests.world import World, shapes_project, write_batch
 from visionops.tick import tick
 from visionops_assets.common import run_tags
 from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.promotion import promote as promoting
-from visionops_assets.training import preparation
+from visionops_assets.training import recording
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -44,7 +44,7 @@ def test_services_that_go_away_one_after_the_other_and_then_promoted_without_a_h
         return load_samples(_lakefs, repository, commit, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparation, "load_samples", load_from_nowhere)
+        patched.setattr(recording, "load_samples", load_from_nowhere)
         down = world.tick()
     assert (down.outcome, NOBODY in down.reason) == ("error", True)
 
@@ -72,7 +72,7 @@ def test_after_the_stated_number_of_errors_it_waits_for_a_human_and_says_so(
     def refused(*_: object) -> None:
         raise ValueError("the recipe cannot be trained")
 
-    monkeypatch.setattr(preparation, "load_samples", refused)
+    monkeypatch.setattr(recording, "load_samples", refused)
     outcomes = [world.tick().outcome for _ in range(world.project.trigger.attempts)]
     waiting = world.tick()
     assert outcomes == ["error"] * 3

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 from homes import Home
 
-from resources.scratch import Scratch
+from resources.storage import Scratch
 from tests import dagster_storage, processes
 from tests.world import shapes_project
 from visionops import bootstrap, services

@@ -12,13 +12,13 @@ import dagster as dg
 import pytest
 from homes import Home
 
-from resources.lakefs_connection import LakeFSConnection
+from resources.lakefs.connection import LakeFSConnection
 from resources.models.model_versions import Models
 from tests import processes
 from tests.world import write_batch
 from visionops import interruption
 from visionops_assets.common import run_tags
-from visionops_assets.training.progress import EpochReporter
+from visionops_assets.training.training_task import EpochReporter
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 

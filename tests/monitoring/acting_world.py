@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from production_world import SIDE, ProductionWorld
 
-from resources.artifact_store import ArtifactStore
+from resources.storage import ArtifactStore
 from tests.world import CLASSES, draw
-from visionops_assets.addresses import asset_key
+from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
-from visionops_assets.monitoring.acting.actions import Action, read_actions
-from visionops_assets.monitoring.acting.respond import Responding, Response
-from visionops_assets.monitoring.collector import collect
-from visionops_assets.monitoring.drift_rules import DriftRules
+from visionops_assets.config.production_rules import DriftRules
+from visionops_assets.config.project import Project
+from visionops_assets.monitoring.collection import collect
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS, labels_wanted
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
 from visionops_assets.monitoring.prediction import answer, log_rows, open_version, picture
-from visionops_assets.monitoring.production_day import known_models, read_production_day
+from visionops_assets.monitoring.production_day import known_models, read_production_day, typed_table
+from visionops_assets.monitoring.response.actions import Action, read_actions
 from visionops_assets.monitoring.response.presentation import response_table
-from visionops_assets.monitoring.spooled import spooled_log
-from visionops_assets.monitoring.stored_days import typed
-from visionops_assets.project import Project
+from visionops_assets.monitoring.response.respond import Responding, Response
+from visionops_assets.monitoring.spool_files import spooled_log
 
 NOW = datetime.now(UTC)
 ROWS = 40
@@ -85,7 +84,7 @@ class ActingWorld:
             )
             self._store("inference_log", back, found.table(world.project.task))
             wanted = labels_wanted(found.rows, found.rows.head(0), world.project.task, 20, 1.0)
-            self._store("labels_wanted", back, typed(wanted, WANTED_COLUMNS))
+            self._store("labels_wanted", back, typed_table(wanted, WANTED_COLUMNS))
             self.judge(back, drifted=True)
 
     def judge(self, back: int, *, drifted: bool) -> None:
@@ -101,9 +100,9 @@ class ActingWorld:
             "drifted": drifted,
             "missing": 0.0,
         }
-        self._store("drift_report", back, typed(pd.DataFrame([row]), DRIFT_COLUMNS))
+        self._store("drift_report", back, typed_table(pd.DataFrame([row]), DRIFT_COLUMNS))
         known = {**dict.fromkeys(PERFORMANCE_COLUMNS), **where, "labelled": 0, "floor": 0.5, "below": False}
-        self._store("performance", back, typed(pd.DataFrame([known]), PERFORMANCE_COLUMNS))
+        self._store("performance", back, typed_table(pd.DataFrame([known]), PERFORMANCE_COLUMNS))
 
     def responding(self) -> Responding:
         world = self.world

@@ -22,11 +22,11 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from production_world import ProductionWorld
 
-from visionops_assets.addresses import asset_key
+from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
-from visionops_assets.monitoring.stored_days import typed
+from visionops_assets.monitoring.production_day import typed_table
 
 MODEL = "ab" * 32
 
@@ -81,8 +81,8 @@ def point_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _store_day(world: ProductionWorld, day: date, model: str) -> None:
     tables = {
         "inference_log": pd.DataFrame({"device": ["camera-1"]}),
-        "drift_report": typed(drift_table(model, all=(True, 200)), DRIFT_COLUMNS),
-        "performance": typed(performance_table(model), PERFORMANCE_COLUMNS),
+        "drift_report": typed_table(drift_table(model, all=(True, 200)), DRIFT_COLUMNS),
+        "performance": typed_table(performance_table(model), PERFORMANCE_COLUMNS),
     }
     for asset, table in tables.items():
         key = asset_key(world.project.project, asset, day.isoformat())

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from tests.world import CLASSES, shapes_project
-from visionops_assets.monitoring.spooled import spooled_log
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.monitoring.spool_files import spooled_log
 
 MODEL, FILE = "a" * 64, "b" * 64
 MODELS = {MODEL: MODEL, FILE: MODEL}

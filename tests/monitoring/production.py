@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from visionops.demo.parts import CLASSES as PARTS
 from visionops.demo.parts import SIDE, draw_picture
-from visionops_assets.monitoring.image_statistics import image_statistics
+from visionops_assets.monitoring.signals import image_statistics
 
 Pixels = NDArray[np.uint8]
 Shift = Callable[[Pixels, np.random.Generator], Pixels]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from resources.model_records import (
+from resources.models.records import (
     EVERYWHERE,
     HISTORY,
     ONNX_ARTIFACT,
@@ -20,12 +20,12 @@ from resources.model_records import (
     ModelVersion,
     alias_of,
 )
-from resources.spool import Spool
-from sensors.commits import commit_sensor
+from resources.storage import Spool
 from sensors.drops import drop_sensor
+from sensors.new_commits import commit_sensor
 from sensors.production_log import production_sensor
 from tests.world import CLASSES, World
-from visionops_assets import journal
+from visionops_assets.champions import registered_model
 from visionops_assets.champions.history import HistoryEntry, read_history
 from visionops_assets.graph import project_graph
 
@@ -140,5 +140,5 @@ class ProductionWorld(World):
                 "to": version.version,
             }
         )
-        self.registry.models.set_tag(name, journal.tag_name(HISTORY, number), entry.to_json())
+        self.registry.models.set_tag(name, registered_model.tag_name(HISTORY, number), entry.to_json())
         self.registry.models.set_alias(name, alias_of(group), version.version)

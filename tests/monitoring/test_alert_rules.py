@@ -13,9 +13,9 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from resources.home import ROOT
-from visionops.exporter.collector import Exporter
-from visionops.exporter.families import FAMILIES
-from visionops.serving.metrics import Metrics
+from visionops.serving.exporter import Exporter
+from visionops.serving.metric_families import FAMILIES
+from visionops.serving.prediction_app import ServingMetrics
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yml"
@@ -31,7 +31,7 @@ def rules() -> list[dict[str, Any]]:
 
 def metrics_of_serve() -> set[str]:
     """What a prediction server answers at its /metrics."""
-    page = Metrics("digits", "all", dict).text().decode()
+    page = ServingMetrics("digits", "all", dict).text().decode()
     return set(re.findall(r"^# HELP (\w+)", page, re.MULTILINE))
 
 

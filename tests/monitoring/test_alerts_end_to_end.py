@@ -32,11 +32,9 @@ from starlette.routing import Route
 from test_alert_rules import metrics_of_serve
 
 from resources.home import ROOT
-from visionops.exporter.app import metrics_app
-from visionops.exporter.collector import Exporter
-from visionops.exporter.families import FAMILIES
-from visionops.exporter.readings import readings
-from visionops.serving.metrics import CONTENT_TYPE, Metrics
+from visionops.serving.exporter import Exporter, metrics_app, readings
+from visionops.serving.metric_families import FAMILIES
+from visionops.serving.prediction_app import CONTENT_TYPE, ServingMetrics
 from visionops.serving.prediction_server import in_thread
 from visionops_assets.common import run_tags
 from visionops_assets.monitoring.prediction import RunningModel
@@ -133,7 +131,7 @@ def _hold_the_dashboard_to(prometheus: Prometheus) -> None:
 
 def _prediction_server(project: str) -> Starlette:
     """What `visionops serve` tells of one request; no model is needed for that."""
-    counted = Metrics(project, "all", dict)
+    counted = ServingMetrics(project, "all", dict)
     counted.serving(cast(RunningModel, SimpleNamespace(version=1)))
     counted.answered(200, 0.01)
 

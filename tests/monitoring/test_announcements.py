@@ -17,12 +17,12 @@ from hook import SECRET, Hook, hook
 from resources.models.registry import ModelRegistry
 from resources.webhooks import Webhooks
 from sensors import announcements
+from sensors.announced_events import Event, announcement_payload
 from sensors.announcements import announcement_sensor, project_of
 from tests.world import World, copy_registry, shapes_project
-from visionops_assets.announcements import Event, payload
 from visionops_assets.common import run_tags
 from visionops_assets.graph import project_graph
-from visionops_assets.monitoring.acting.actions import Action, Kind, record_once
+from visionops_assets.monitoring.response.actions import Action, Kind, record_once
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_a_webhook_that_does_not_answer_is_given_up():
 
 def test_what_a_batch_is_called_rings_no_bell_and_a_long_reason_is_cut():
     event = Event("verdicts", "shapes", "refused", "<!channel> & co", "refused", "x" * 5000, "id")
-    found: dict[str, Any] = json.loads(json.dumps(payload(event)))
+    found: dict[str, Any] = json.loads(json.dumps(announcement_payload(event)))
     assert found["text"].startswith("shapes, &lt;!channel&gt; &amp; co: refused\nxxx")
     assert len(found["text"]) < 1100
     assert "<" not in json.dumps(found)

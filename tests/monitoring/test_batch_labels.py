@@ -10,10 +10,10 @@ from production_world import ProductionWorld
 from test_log_asset import NOW, Watched, day, stored_log
 
 from tests.world import CLASSES, write_batch
-from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.dataset.batch_publishing import Publisher
 from visionops_assets.dataset.retraction import retract
-from visionops_assets.monitoring.batch_labels import BatchLabels, changed_labels, spool_labels
-from visionops_assets.monitoring.collector import collect
+from visionops_assets.monitoring.collection import collect
+from visionops_assets.monitoring.response.labels_of_batches import BatchLabels, changed_labels, spool_labels
 from visionops_assets.monitoring.validation import join_labels
 
 WHEN = datetime(2026, 6, 10, 12, tzinfo=UTC)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from logged import sha256
 
+from visionops_assets.config.production_rules import CaptureRules
 from visionops_assets.monitoring.captures import REMEMBERED, Candidate, Captures, why_keep
-from visionops_assets.monitoring.rules import CaptureRules
 
 DAY = date(2026, 6, 10)
 NONE = CaptureRules(share=0, below_confidence=0, novelty=2)

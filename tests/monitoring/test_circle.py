@@ -12,15 +12,15 @@ from production_world import ProductionWorld
 from typer.testing import CliRunner
 
 from tests.world import CLASSES, World, draw, shapes_project
-from visionops import labels, services
+from visionops import services
+from visionops.cli import predict
 from visionops.tick import tick
-from visionops_assets.dataset.publishing import Publisher
+from visionops_assets.dataset.batch_publishing import Publisher
 from visionops_assets.monitoring import watch
-from visionops_assets.monitoring.acting.actions import Action, read_actions
-from visionops_assets.monitoring.acting.status import actions_json
 from visionops_assets.monitoring.prediction import answer, log_rows, open_version, picture, running_version
-from visionops_assets.monitoring.spooled import spooled_log
-from visionops_assets.monitoring.stored_days import stored_day
+from visionops_assets.monitoring.production_day import stored_day
+from visionops_assets.monitoring.response.actions import Action, actions_json, read_actions
+from visionops_assets.monitoring.spool_files import spooled_log
 
 ROWS = 100
 DAY = datetime.now(UTC).date() - timedelta(1)
@@ -71,7 +71,7 @@ def test_a_frame_is_asked_for_labelled_audited_learnt_from_and_its_day_counted(
     for name, service in (("project", project), ("lakefs", world.lakefs), ("artifacts", world.artifacts)):
         monkeypatch.setattr(services, name, lambda *_, service=service: service)
     folder = tmp_path / "to-label"
-    ran = CliRunner().invoke(labels.app, ["export", "shapes", "--to", str(folder), "--day", str(DAY)])
+    ran = CliRunner().invoke(predict.labels_app, ["export", "shapes", "--to", str(folder), "--day", str(DAY)])
     assert ran.exit_code == 0, ran.output
     assert f"{ROWS} images in" in ran.output
     table = folder / "labels.csv"

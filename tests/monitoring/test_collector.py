@@ -15,17 +15,15 @@ import pytest
 from logged import DAY, MODELS, NOW, file_of, label, png, project, row, sha256
 
 from lakefs_local import discovery
-from resources import lakefs_uploads
-from resources.artifact_store import ArtifactStore
+from resources.lakefs import connection
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSUnavailable
-from resources.spool import Spool
-from visionops_assets.monitoring import collector
-from visionops_assets.monitoring.collection import Collected
-from visionops_assets.monitoring.collector import collect
+from resources.lakefs.replies import LakeFSUnavailable
+from resources.storage import ArtifactStore, Spool
+from visionops_assets.monitoring import collection
+from visionops_assets.monitoring.collection import Collected, collect
 from visionops_assets.monitoring.inference_log import IDENTITY
 from visionops_assets.monitoring.production_day import ProductionDay, read_production_day
-from visionops_assets.monitoring.spooled import spooled_labels
+from visionops_assets.monitoring.spool_files import spooled_labels
 
 REPOSITORY = "shapes-production"
 
@@ -239,7 +237,7 @@ def test_lakefs_away_loses_nothing(production: Production):
 # Every step of a collection that leaves something behind.
 STEPS: tuple[tuple[Any, str], ...] = (
     (LakeFSResource, "create_repository"),
-    (lakefs_uploads, "_send"),
+    (connection, "_send"),
     (LakeFSResource, "save"),
     (Spool, "remove"),
 )
@@ -340,7 +338,7 @@ def test_one_collector_at_a_time(production: Production):
         held.append("left")
 
     production.put(row(1))
-    found = collector.collect(
+    found = collection.collect(
         production.project, lakefs=production.lakefs, spool=production.spool, lock=lock(), now=NOW
     )
     assert found.rows == 1

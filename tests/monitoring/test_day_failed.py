@@ -11,14 +11,14 @@ from dagster._core.test_utils import create_run_for_test
 from logged import file_of, row
 from production_world import ProductionWorld
 
-from resources.model_records import ONNX_ARTIFACT
+from resources.models.records import ONNX_ARTIFACT
 from resources.models.registry import ModelRegistry
 from sensors.production_log import Cursor, look
 from tests.world import World, shapes_project
-from visionops.exporter.work import run_samples
+from visionops.serving.metric_records import run_samples
 from visionops.tick import Tick, tick
 from visionops_assets.common import run_tags
-from visionops_assets.run_reason import run_outcome
+from visionops_assets.shells.run_outcomes import run_outcome
 
 NOW = datetime.now(UTC)
 DAY = f"{NOW - timedelta(days=1):%Y-%m-%d}"

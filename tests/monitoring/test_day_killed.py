@@ -9,8 +9,8 @@ import pytest
 from acting_world import ActingWorld, day
 from production_world import ProductionWorld
 
-from resources.artifact_store import ArtifactStore
-from visionops_assets.monitoring.stored_days import stored_day
+from resources.storage import ArtifactStore
+from visionops_assets.monitoring.production_day import stored_day
 
 ASSETS = ("inference_log", "features", "drift_report", "performance", "labels_wanted", "response")
 

@@ -10,19 +10,20 @@ import pytest
 from pydantic import ValidationError
 from test_judgement import START, days
 
-from visionops_assets.evaluation.verdict import ModelReference, Outcome, Verdict
-from visionops_assets.monitoring.acting.actions import Action, Signal
-from visionops_assets.monitoring.acting.deciding import (
+from visionops_assets.champions.registered_model import Outcome
+from visionops_assets.config.production_rules import DriftRules, OnDecay
+from visionops_assets.evaluation.verdict import ModelReference, Verdict
+from visionops_assets.monitoring.model_days import alarm_states
+from visionops_assets.monitoring.response.actions import Action, Signal
+from visionops_assets.monitoring.response.policy import (
     Compared,
     Noticed,
     Step,
-    decide,
-    due,
-    look_again,
+    alarm_due,
+    comparison_is_due,
+    next_steps,
     only_reported,
 )
-from visionops_assets.monitoring.drift_rules import DriftRules, OnDecay
-from visionops_assets.monitoring.judgement import judge_days
 
 RULES = DriftRules()
 MODEL, BEFORE = "a" * 64, "b" * 64
@@ -30,7 +31,7 @@ MODEL, BEFORE = "a" * 64, "b" * 64
 
 def seen(pattern: str, signal: Signal = "drift", rules: DriftRules = RULES, group: str = "all") -> Noticed:
     """A signal whose days are a pattern of `test_judgement.days`."""
-    return Noticed(signal, group, group, MODEL, judge_days(days(pattern), rules.days))
+    return Noticed(signal, group, group, MODEL, alarm_states(days(pattern), rules.days))
 
 
 def on(number: int) -> date:
@@ -98,35 +99,35 @@ def rules(**on_decay: Any) -> DriftRules:
 def test_an_alarm_asks_for_labels_and_leads_to_what_is_declared_for_its_signal(
     signal: Signal, declared: dict[str, Any], expected: list[str]
 ):
-    found = decide([seen("..xx", signal)], [], [], rules(**declared), on(3))
+    found = next_steps([seen("..xx", signal)], [], [], rules(**declared), on(3))
     assert [step.kind for step in found] == expected
     assert {step.day for step in found} == {on(3)}
     assert "alarm since" in found[0].why
-    assert decide([seen("..x", signal)], [], [], rules(**declared), on(2)) == []
+    assert next_steps([seen("..x", signal)], [], [], rules(**declared), on(2)) == []
 
 
 @pytest.mark.parametrize("declared", ["rollback", "hold", "alert"])
 def test_only_a_pass_of_the_version_before_leads_to_what_labelled_evidence_leads_to(declared: Any):
     chosen = rules(realised=declared)
-    (step,) = decide([], [compared("PASS")], [], chosen, on(3))
+    (step,) = next_steps([], [compared("PASS")], [], chosen, on(3))
     assert (step.kind, step.signal, step.verdict is not None) == (declared, "realised", True)
     for outcome in ("FAIL", "INSUFFICIENT"):
-        assert decide([], [compared(outcome)], [], chosen, on(3)) == []
+        assert next_steps([], [compared(outcome)], [], chosen, on(3)) == []
 
 
 def test_drift_that_hurts_the_version_before_too_asks_for_labels_and_rolls_nothing_back():
-    found = decide([seen("xxx"), seen("xxx", "realised")], [compared("INSUFFICIENT")], [], RULES, on(2))
+    found = next_steps([seen("xxx"), seen("xxx", "realised")], [compared("INSUFFICIENT")], [], RULES, on(2))
     assert sorted(kinds(found)) == [("alert", "realised"), ("labels", "realised")]
 
 
 def test_a_rollback_or_hold_makes_an_alert_needless_and_one_kind_comes_once():
     noticed = [seen("xx"), seen("xx", "estimated"), seen("xx", "realised")]
-    assert kinds(decide(noticed, [compared("PASS")], [], RULES, on(1))) == [
+    assert kinds(next_steps(noticed, [compared("PASS")], [], RULES, on(1))) == [
         ("rollback", "realised"),
         ("labels", "realised"),
         ("hold", "estimated"),
     ]
-    held = decide([seen("xx", "estimated")], [], [], RULES, on(1), on_hold=["all"])
+    held = next_steps([seen("xx", "estimated")], [], [], RULES, on(1), on_hold=["all"])
     assert kinds(held) == [("labels", "estimated"), ("alert", "estimated")]
 
 
@@ -134,9 +135,9 @@ def test_a_rollback_or_hold_makes_an_alert_needless_and_one_kind_comes_once():
 def test_day_by_day_nothing_is_done_twice_within_the_cool_down(pattern: str):
     done: list[Action] = []
     for number in range(1, len(pattern) + 1):
-        steps = decide([seen(pattern[:number])], [], done, RULES, on(number - 1))
+        steps = next_steps([seen(pattern[:number])], [], done, RULES, on(number - 1))
         done += [recorded(step) for step in steps]
-        assert decide([seen(pattern[:number])], [], done, RULES, on(number - 1)) == [], "judged again"
+        assert next_steps([seen(pattern[:number])], [], done, RULES, on(number - 1)) == [], "judged again"
     for kind in ("labels", "alert"):
         acted = [action.day for action in done if action.kind == kind]
         assert acted, pattern
@@ -149,7 +150,7 @@ def test_any_days_act_at_most_once_in_a_cool_down_and_only_while_an_alarm_stands
         pattern, done = "".join(random.choice(list(".x? "), 30)), list[Action]()
         for number in range(1, len(pattern) + 1):
             found = seen(pattern[:number])
-            steps = decide([found], [], done, RULES, on(number - 1))
+            steps = next_steps([found], [], done, RULES, on(number - 1))
             assert not steps or found.states[-1].outcome == "FAIL"
             done += [recorded(step) for step in steps]
         days_of = [action.day for action in done if action.kind == "labels"]
@@ -158,19 +159,19 @@ def test_any_days_act_at_most_once_in_a_cool_down_and_only_while_an_alarm_stands
 
 def test_a_day_that_has_just_begun_does_not_swallow_the_alarm_of_the_day_before():
     found = seen("xx?")
-    state = due(found.states)
+    state = alarm_due(found.states)
     assert state is not None and state.day == on(1)
-    (labels, alert) = decide([found], [], [], RULES, on(2))
+    (labels, alert) = next_steps([found], [], [], RULES, on(2))
     assert labels.day == alert.day == on(1)
-    assert decide([found], [], [recorded(labels), recorded(alert)], RULES, on(2)) == []
+    assert next_steps([found], [], [recorded(labels), recorded(alert)], RULES, on(2)) == []
 
 
 def test_what_a_dry_run_only_said_is_still_to_be_done():
     dry = DriftRules(dry_run=True)
-    steps = decide([seen("xx")], [], [], dry, on(1))
+    steps = next_steps([seen("xx")], [], [], dry, on(1))
     said = [recorded(step, dry_run=True) for step in steps]
-    assert decide([seen("xx")], [], said, dry, on(1)) == []
-    real = decide([seen("xx")], [], said, RULES, on(1))
+    assert next_steps([seen("xx")], [], said, dry, on(1)) == []
+    real = next_steps([seen("xx")], [], said, RULES, on(1))
     assert kinds(real) == kinds(steps)
     assert {step.identity("shapes", dry_run=False) for step in real}.isdisjoint(
         action.identity for action in said
@@ -187,16 +188,16 @@ def test_only_the_newest_day_leads_to_actions_and_only_while_it_is_recent():
 
 
 def test_the_next_comparison_waits_for_as_many_labels_as_a_day_needs():
-    assert look_again(50, [], RULES)
-    assert not look_again(49, [], RULES)
-    (step,) = decide([], [compared("PASS")], [], RULES, on(1))
+    assert comparison_is_due(50, [], RULES)
+    assert not comparison_is_due(49, [], RULES)
+    (step,) = next_steps([], [compared("PASS")], [], RULES, on(1))
     earlier = [recorded(step).model_copy(update={"kind": "comparison", "images": 60})]
-    assert not look_again(109, earlier, RULES)
-    assert look_again(110, earlier, RULES)
+    assert not comparison_is_due(109, earlier, RULES)
+    assert comparison_is_due(110, earlier, RULES)
 
 
 def test_two_device_groups_are_two_champions():
-    found = decide([seen("xx"), seen("xx", group="line-4")], [], [], RULES, on(1))
+    found = next_steps([seen("xx"), seen("xx", group="line-4")], [], [], RULES, on(1))
     assert [(step.kind, step.group) for step in found] == [
         ("labels", "all"),
         ("alert", "all"),

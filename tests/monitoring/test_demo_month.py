@@ -11,10 +11,10 @@ from dagster._core.test_utils import create_run_for_test
 from logged import project
 from production_world import ProductionWorld
 
-from visionops import demo_month, services
-from visionops.demo_account import Month, begun_month
-from visionops.demo_cameras import LINES, ROWS_A_LINE, STORY, Cameras, chapter
-from visionops.demo_month import live
+from visionops import services
+from visionops.demo import month
+from visionops.demo.digits import LINES, ROWS_A_LINE, STORY, Cameras, chapter
+from visionops.demo.month import Month, begun_month, live_days
 from visionops_assets.common import run_tags
 from visionops_assets.monitoring.production_day import stored_log
 
@@ -57,9 +57,9 @@ def test_a_second_run_adds_no_row_and_gives_the_same_account(
     for name in ("lakefs", "registry", "spool", "artifacts"):
         monkeypatch.setattr(services, name, partial(getattr, world, name))
     said: list[str] = []
-    first = live(world.definitions, world.instance, world.project, 1, path, said.append)
+    first = live_days(world.definitions, world.instance, world.project, 1, path, said.append)
     head = world.lakefs.head("shapes-production", "main").id
-    again = live(world.definitions, world.instance, world.project, 1, path, said.append)
+    again = live_days(world.definitions, world.instance, world.project, 1, path, said.append)
     assert again == first
     assert world.lakefs.head("shapes-production", "main").id == head
     (account,) = first
@@ -92,9 +92,9 @@ def test_a_day_whose_run_was_killed_is_no_quiet_day(
     tags = {run_tags.PROJECT: "shapes", run_tags.DAY: day}
     run = create_run_for_test(world.instance, job_name="shapes_days", tags=tags, status=status)
     # Nobody looks at the day again.
-    monkeypatch.setattr(demo_month, "_tick", lambda *_: None)
+    monkeypatch.setattr(month, "_tick_day", lambda *_: None)
     told: list[str] = []
-    (account,) = live(world.definitions, world.instance, world.project, 1, path, told.append)
+    (account,) = live_days(world.definitions, world.instance, world.project, 1, path, told.append)
     assert account.problem and said in account.problem
     (line,) = [each for each in told if each.startswith(f"  {day}")]
     assert f"NOT LOOKED AT: run {run.run_id} {said}" in line and "quiet" not in line

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logged import sha256
 
-from visionops_assets.monitoring.drawn_by_lot import counted, place
+from visionops_assets.monitoring.captures import label_sample, place_of_digest
 from visionops_assets.monitoring.labels_wanted import BY_LOT, labels_wanted
 from visionops_assets.monitoring.performance import performance_of_day
 
@@ -50,13 +50,15 @@ def test_the_captures_that_count_are_the_first_of_those_drawn(rows, share, seed)
             "label": ["7" if labelled else None for _, labelled in rows],
         }
     )
-    found = counted(day, share)
+    found = label_sample(day, share)
     assert found["label"].notna().all() and found.index.is_monotonic_increasing
     if day["label"].notna().all():
         assert len(found) == len(day)
         return
     inside = set(found["image_sha256"])
-    drawn = sorted(d for d, (captured, _) in zip(digests, rows, strict=True) if captured and place(d) < share)
+    drawn = sorted(
+        d for d, (captured, _) in zip(digests, rows, strict=True) if captured and place_of_digest(d) < share
+    )
     labelled = dict(zip(digests, day["label"].notna(), strict=True))
     first = next((number for number, digest in enumerate(drawn) if not labelled[digest]), len(drawn))
     uncaptured = {d for d, (captured, known) in zip(digests, rows, strict=True) if known and not captured}

@@ -14,16 +14,16 @@ import production as simulated
 import pytest
 from production import Production, blur, blur_and_darkness, darkness, noise
 
-from visionops_assets.monitoring.distances import (
+from visionops_assets.config.production_rules import DriftRules
+from visionops_assets.monitoring.drift import (
+    DriftReference,
     jensen_shannon,
     jensen_shannon_by_chance,
     normed_wasserstein,
     wasserstein_by_chance,
 )
-from visionops_assets.monitoring.drift import DriftReference
-from visionops_assets.monitoring.drift_rules import DriftRules
-from visionops_assets.monitoring.embedding_distance import EmbeddingReference
-from visionops_assets.monitoring.judgement import Day, judge_days
+from visionops_assets.monitoring.model_days import Day, alarm_states
+from visionops_assets.monitoring.signals import EmbeddingReference
 
 ROWS, RULES = 200, DriftRules()
 Count = Callable[[int, int], int]
@@ -50,7 +50,7 @@ def test_days_without_a_change_are_quiet(cases: dict[str, Case], count: Count, n
     world, reference = cases[name]
     days = [as_day(reference, world.day(ROWS, seed), seed) for seed in range(count(8, 200))]
     assert sum(bool(day.bad) for day in days) <= max(1, 0.02 * len(days))
-    assert all(state.outcome == "PASS" for state in judge_days(days, RULES.days))
+    assert all(state.outcome == "PASS" for state in alarm_states(days, RULES.days))
 
 
 def test_other_splits_of_the_digits_are_as_quiet(count: Count):
@@ -96,7 +96,7 @@ def test_each_shift_is_noticed_within_three_days(
     if "prior" in change:
         options["weights"] = world.prior(change["prior"])
     days = [as_day(reference, world.day(ROWS, seed, **options), seed) for seed in range(3)]
-    last = judge_days(days, RULES.days)[-1]
+    last = alarm_states(days, RULES.days)[-1]
     assert last.outcome == "FAIL"
     assert signs <= set(last.signs)
 

@@ -17,23 +17,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from resources import home
-from resources.artifact_store import ArtifactStore
+from resources.storage import ArtifactStore
 from tests.world import shapes_project
-from visionops.exporter import families, work
-from visionops.exporter.app import metrics_app
-from visionops.exporter.collector import Exporter
-from visionops.exporter.days import Days, drift_samples, midnight, performance_samples
-from visionops.exporter.families import FAMILIES, Sample, to_metrics
-from visionops.exporter.readings import Reading, readings
+from visionops.serving import metric_families, metric_records
+from visionops.serving.exporter import Exporter, Reading, metrics_app, readings
+from visionops.serving.metric_families import FAMILIES, Sample, to_metrics
+from visionops.serving.metric_records import Days, drift_samples, midnight, performance_samples
 from visionops.serving.prediction_server import CannotListen, PredictionServer, in_thread
-from visionops_assets.addresses import asset_key
 from visionops_assets.common import run_tags
+from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
+from visionops_assets.config.production_rules import DriftRules
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.repository import Repository
-from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS
-from visionops_assets.monitoring.stored_days import typed
+from visionops_assets.monitoring.production_day import typed_table
 
 JUNE = date(2026, 6, 1)
 
@@ -70,11 +68,11 @@ def test_names_are_prometheus_s():
 
 
 def test_one_sample_of_one_set_of_labels_and_the_last_counts():
-    found = told([families.RUNS(1, "p", "error"), families.RUNS(3, "p", "error")])
+    found = told([metric_families.RUNS(1, "p", "error"), metric_families.RUNS(3, "p", "error")])
     assert found['visionops_runs_total{outcome="error",project="p"}'] == 3
     with pytest.raises(ValueError, match="visionops_runs_total has the labels project, outcome"):
-        families.RUNS(1, "p")
-    assert [metric.name for metric in to_metrics([families.UP(1, "dagster")])] == ["visionops_up"]
+        metric_families.RUNS(1, "p")
+    assert [metric.name for metric in to_metrics([metric_families.UP(1, "dagster")])] == ["visionops_up"]
 
 
 def test_a_service_that_fails_or_hangs_is_down_and_the_others_are_told():
@@ -85,9 +83,9 @@ def test_a_service_that_fails_or_hangs_is_down_and_the_others_are_told():
 
     def slow() -> list[Sample]:
         hanging.wait(60)
-        return [families.WAITING(2, "late")]
+        return [metric_families.WAITING(2, "late")]
 
-    services = {"lakefs": broken, "mlflow": slow, "spool": lambda: [families.SPOOLED(4, "shapes")]}
+    services = {"lakefs": broken, "mlflow": slow, "spool": lambda: [metric_families.SPOOLED(4, "shapes")]}
     exporter = Exporter(services, keep=0, within=0.05, first_within=0.05)
 
     def page() -> dict[str, float]:
@@ -158,7 +156,7 @@ def test_a_day_that_was_stored_anew_is_told_anew(tmp_path: Path):
     ratio = 'visionops_drifted_columns_ratio{group="all",model="abababababab",project="shapes"}'
 
     def keep(day: date, drifts: bool) -> dict[str, float]:
-        listing = write_table(store, typed(drift_table(all=(drifts, 200)), DRIFT_COLUMNS))
+        listing = write_table(store, typed_table(drift_table(all=(drifts, 200)), DRIFT_COLUMNS))
         store.write_json(asset_key("shapes", "drift_report", day.isoformat()), listing)
         found = days.samples(project)
         assert days.samples(project) == found
@@ -240,7 +238,7 @@ def test_a_run_that_fails_while_it_is_counted_is_nobody_else_s_error(
     monkeypatch: pytest.MonkeyPatch, count: Callable[[int, int], int]
 ):
     """Refused or not, whenever it happens: a counter that jumps and comes back would be an alarm."""
-    counted, calls, before = work._count, 0, 0
+    counted, calls, before = metric_records._count, 0, 0
     fail_at, fails = -1, dict[str, dg.DagsterRun]()
 
     def failing(instance: dg.DagsterInstance, *given: Any, **options: Any) -> int:
@@ -253,10 +251,10 @@ def test_a_run_that_fails_while_it_is_counted_is_nobody_else_s_error(
     def errors(instance: dg.DagsterInstance) -> list[float]:
         nonlocal calls
         calls = 0
-        found = told(list(work.run_samples(instance, ["shapes"])))
+        found = told(list(metric_records.run_samples(instance, ["shapes"])))
         return [found[f'visionops_runs_total{{outcome="error",project="{name}"}}'] for name in ("", "shapes")]
 
-    monkeypatch.setattr(work, "_count", failing)
+    monkeypatch.setattr(metric_records, "_count", failing)
     with dg.DagsterInstance.ephemeral() as instance:
         assert errors(instance) == [0, 0]
         for number in range(1, calls + 1, count(6, 1)):

@@ -7,12 +7,17 @@ import pytest
 from production import darkness
 
 from visionops_assets.common.tables import frame_from_parquet, to_parquet
+from visionops_assets.config.production_rules import DriftRules
 from visionops_assets.monitoring.drift import DriftReference
-from visionops_assets.monitoring.drift_rules import DriftRules
-from visionops_assets.monitoring.features import KEYS, described, features_of, stored_features
 from visionops_assets.monitoring.inference_log import empty_log, log_schema
 from visionops_assets.monitoring.labels_wanted import labels_wanted
 from visionops_assets.monitoring.performance import performance_of_day
+from visionops_assets.monitoring.production_day import (
+    FEATURE_KEYS,
+    described_features,
+    features_of,
+    stored_features,
+)
 from visionops_assets.monitoring.signals import numeric_signals
 
 
@@ -35,7 +40,7 @@ def test_drift_performance_and_labels_survive_being_stored(make):
     day = world.day(200, 0, shift=darkness)
     log = logged(day, task)
     features = stored_features(features_of(log, task), task).to_pandas()
-    assert set(KEYS) | set(numeric_signals(task)) <= set(features.columns)
+    assert set(FEATURE_KEYS) | set(numeric_signals(task)) <= set(features.columns)
     direct = DriftReference(reference, task, DriftRules()).compare(day)
     stored = DriftReference(stored_reference, task, DriftRules()).compare(features)
     for one, other in zip(direct.columns, stored.columns, strict=True):
@@ -55,7 +60,7 @@ def test_a_day_without_rows_is_an_empty_table_of_the_same_columns(task):
     empty = features_of(empty_log(task), task)
     assert stored_features(empty, task).num_rows == 0
     assert set(numeric_signals(task)) <= set(empty.columns)
-    assert described(empty).empty
+    assert described_features(empty).empty
 
 
 def test_boxes_of_hardly_any_score_are_no_part_of_what_a_detector_says():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from visionops_assets.monitoring.image_statistics import STATISTICS, image_statistics
+from visionops_assets.monitoring.signals import STATISTICS, image_statistics
 
 RANDOM = np.random.default_rng(0)
 NOISE = RANDOM.integers(0, 200, (5, 12, 10, 3), dtype=np.uint8)

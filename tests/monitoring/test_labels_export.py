@@ -13,19 +13,23 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from resources.artifact_store import ArtifactStore
-from visionops_assets.addresses import asset_key
+from resources.storage import ArtifactStore
+from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
 from visionops_assets.dataset.batch_plan import BatchPlan, plan_batch
 from visionops_assets.dataset.importing.first_look import first_look
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.label_files import label_formats
-from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import NOTHING_STATED, Stated
 from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
-from visionops_assets.monitoring.labels_export import FolderNotEmpty, export_images, wanted_days
-from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
-from visionops_assets.monitoring.stored_days import typed
+from visionops_assets.monitoring.labels_wanted import (
+    WANTED_COLUMNS,
+    FolderNotEmpty,
+    export_images,
+    wanted_days,
+)
+from visionops_assets.monitoring.production_day import typed_table
 
 CLASSES = ("bolt", "nut")
 DAY = date(2026, 6, 10)
@@ -108,7 +112,7 @@ def test_days_are_put_together_each_image_once(tmp_path: Path):
     store, (rows, _) = ArtifactStore(root=str(tmp_path)), wanted()
     for day in ("2026-06-09", "2026-06-10"):
         store.write_json(
-            asset_key("parts", "labels_wanted", day), write_table(store, typed(rows, WANTED_COLUMNS))
+            asset_key("parts", "labels_wanted", day), write_table(store, typed_table(rows, WANTED_COLUMNS))
         )
     found, boxes = wanted_days(store, "parts", [date(2026, 6, 8), date(2026, 6, 9), DAY], "classification")
     assert found["image_sha256"].tolist() == rows["image_sha256"].tolist()

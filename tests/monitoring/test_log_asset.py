@@ -13,10 +13,10 @@ from sensors.production_log import Cursor
 from visionops.tick import tick
 from visionops_assets.common import run_tags
 from visionops_assets.monitoring import production_day
-from visionops_assets.monitoring.collector import collect
+from visionops_assets.monitoring.collection import collect
 from visionops_assets.monitoring.inference_log import day_folder
 from visionops_assets.monitoring.production_day import stored_log
-from visionops_assets.monitoring.spooled import spooled_labels
+from visionops_assets.monitoring.spool_files import spooled_labels
 
 NOW = datetime.now(UTC)
 LOG, LOGS = dg.AssetKey(["shapes", "inference_log"]), "shapes-production"

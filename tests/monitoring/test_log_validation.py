@@ -13,12 +13,7 @@ from logged import FILE, MODEL, MODELS, NOW, detected, file_of, label, project, 
 from tests.world import CLASSES
 from visionops_assets.common.tables import arrow_parquet
 from visionops_assets.monitoring.inference_log import IDENTITY, empty_log, log_schema, spool_schema
-from visionops_assets.monitoring.spooled import (
-    UnusableFile,
-    read_spooled,
-    spooled_labels,
-    spooled_log,
-)
+from visionops_assets.monitoring.spool_files import UnusableFile, read_spooled, spooled_labels, spooled_log
 from visionops_assets.monitoring.validation import join_labels, misplaced, validate, without_answer
 
 

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from visionops_assets.monitoring.drift import ColumnDrift, DayDrift
-from visionops_assets.monitoring.estimate import Performance
 from visionops_assets.monitoring.model_days import (
     DRIFT_COLUMNS,
     PERFORMANCE_COLUMNS,
@@ -18,8 +17,8 @@ from visionops_assets.monitoring.model_days import (
     performance_metrics,
     performance_row,
 )
-from visionops_assets.monitoring.performance import DayPerformance
-from visionops_assets.monitoring.stored_days import typed
+from visionops_assets.monitoring.performance import DayPerformance, Performance
+from visionops_assets.monitoring.production_day import typed_table
 
 FIRST = date(2026, 6, 1)
 LEFT, RIGHT = Where("a" * 64, "left"), Where("a" * 64, "right")
@@ -31,7 +30,7 @@ def column(name: str, distance: float | None) -> ColumnDrift:
 
 def stored(*parts: pd.DataFrame) -> pd.DataFrame:
     """The table of a day as it is read again."""
-    return typed(pd.concat(parts, ignore_index=True), DRIFT_COLUMNS).to_pandas()
+    return typed_table(pd.concat(parts, ignore_index=True), DRIFT_COLUMNS).to_pandas()
 
 
 def test_the_worst_column_comes_first_and_groups_stay_apart():
@@ -50,11 +49,15 @@ def test_the_worst_column_comes_first_and_groups_stay_apart():
 
 
 def test_an_empty_day_is_a_day_of_nobody():
-    empty = typed(pd.DataFrame(columns=list(DRIFT_COLUMNS)), DRIFT_COLUMNS).to_pandas()
+    empty = typed_table(pd.DataFrame(columns=list(DRIFT_COLUMNS)), DRIFT_COLUMNS).to_pandas()
     assert drift_days({FIRST: empty}) == {}
     assert (
         performance_days(
-            {FIRST: typed(pd.DataFrame(columns=list(PERFORMANCE_COLUMNS)), PERFORMANCE_COLUMNS).to_pandas()}
+            {
+                FIRST: typed_table(
+                    pd.DataFrame(columns=list(PERFORMANCE_COLUMNS)), PERFORMANCE_COLUMNS
+                ).to_pandas()
+            }
         )
         == {}
     )
@@ -67,7 +70,7 @@ def test_what_is_below_the_floor_says_whether_it_was_counted():
         performance_row(LEFT, DayPerformance(200, 80, counted, guessed), 0.85),
         performance_row(RIGHT, DayPerformance(200, 0, None, None), 0.85),
     ]
-    table = typed(pd.DataFrame(rows), PERFORMANCE_COLUMNS).to_pandas()
+    table = typed_table(pd.DataFrame(rows), PERFORMANCE_COLUMNS).to_pandas()
     days = performance_days({FIRST: table})
     assert days[LEFT][0].bad
     assert days[LEFT][0].signs == ("realised accuracy 0.700 below 0.850",)

@@ -7,8 +7,8 @@ import production as simulated
 import pytest
 from production import Production, blur_and_darkness
 
-from visionops_assets.monitoring.estimate import AccuracyEstimator
 from visionops_assets.monitoring.performance import (
+    AccuracyEstimator,
     accuracy_estimator,
     performance_of_day,
     realised_accuracy,

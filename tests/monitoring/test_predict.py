@@ -16,8 +16,8 @@ from PIL import Image
 from production_world import ProductionWorld
 from typer.testing import CliRunner, Result
 
-from edge.model import DEFAULT_MIN_SCORE
-from resources.spool import Spool
+from edge.onnx_model import DEFAULT_MIN_SCORE
+from resources.storage import Spool
 from visionops import services
 from visionops.cli.command_line import app
 from visionops.serving import prediction_log

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from production_world import SIDE, linear_model
 
-from resources.model_records import TAG_WEIGHTS, ModelVersion
+from resources.models.records import TAG_WEIGHTS, ModelVersion
 from tests.world import CLASSES
 from visionops_assets.common.tables import frame_from_parquet, to_parquet
+from visionops_assets.config.production_rules import DriftRules
 from visionops_assets.inference.shipped_model import open_model
 from visionops_assets.monitoring.drift import DriftReference
-from visionops_assets.monitoring.drift_rules import DriftRules
 from visionops_assets.monitoring.prediction import Picture, RunningModel
 from visionops_assets.monitoring.reference import NoReference, labels_of, reference_rows, version_of
 

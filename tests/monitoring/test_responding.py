@@ -9,12 +9,11 @@ from production_world import ProductionWorld
 from typer.testing import CliRunner
 
 from visionops import services
-from visionops.status import command as status_command
+from visionops.cli.overview import status_command as status_command
 from visionops_assets.champions.history import production as in_production
 from visionops_assets.champions.history import read_history
-from visionops_assets.monitoring.acting.actions import evidence_key
-from visionops_assets.monitoring.acting.status import actions_blocks
-from visionops_assets.monitoring.stored_days import stored_day
+from visionops_assets.monitoring.production_day import stored_day
+from visionops_assets.monitoring.response.actions import actions_blocks, evidence_key
 from visionops_assets.pages.page import Page
 from visionops_assets.promotion.rollback import release, rollback
 

@@ -9,15 +9,15 @@ import pytest
 from acting_world import NOW, ActingWorld, day, learnt
 from production_world import ProductionWorld
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
 from resources.models.model_versions import Models
 from resources.models.registry import ModelRegistry
+from resources.storage import ArtifactStore
 from tests import processes
 from visionops_assets.champions.history import production as in_production
 from visionops_assets.champions.history import read_history
-from visionops_assets.monitoring.acting.respond import Responding
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.monitoring.response.respond import Responding
 
 # Each follows on what the one before left: evidence and entry of the comparison, of the rollback, then its own steps.
 STEPS: tuple[tuple[type, str, int], ...] = (

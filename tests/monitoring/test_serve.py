@@ -20,13 +20,12 @@ import pytest
 from logged import png, project, sha256
 from production_world import ProductionWorld
 
-from visionops.serving import app as serving_app
+from visionops.serving import prediction_app as serving_app
 from visionops.serving import prediction_log
-from visionops.serving.app import PredictionApp
-from visionops.serving.batcher import Batcher
-from visionops.serving.current import CurrentModel
+from visionops.serving.prediction_app import PredictionApp
 from visionops.serving.prediction_log import BackgroundLog, PredictionLog
 from visionops.serving.prediction_server import CannotListen, PredictionServer, in_thread
+from visionops.serving.request_handling import Batcher, CurrentModel
 from visionops_assets.monitoring.prediction import (
     Answer,
     NothingInProduction,

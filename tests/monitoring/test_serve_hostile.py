@@ -17,9 +17,9 @@ from PIL import Image
 from production_world import ProductionWorld
 from test_serve import ask, serving
 
-from edge.image_limits import image_limits, image_workers
-from visionops.serving.app import PredictionApp
-from visionops.serving.current import CurrentModel
+from edge.images.bounds import image_limits, image_workers
+from visionops.serving.prediction_app import PredictionApp
+from visionops.serving.request_handling import CurrentModel
 from visionops_assets.inference.shipped_model import ShippedModel
 from visionops_assets.monitoring.prediction import Answer, picture
 

@@ -9,10 +9,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from visionops.receiver.app import receiver_app
-from visionops.receiver.events import Event, Guard
 from visionops.serving.prediction_server import in_thread
-from webserver.limits import ServerLimits
+from visionops.serving.webhook import Event, WebhookGuard, receiver_app
+from webserver.guard import ServerLimits
 
 HEAD = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n"
 TOKEN = "t" * 32
@@ -77,7 +76,7 @@ def test_what_lakefs_would_send_is_cut_too():
         seen.append(event)
         return ""
 
-    with in_thread(receiver_app(Guard(TOKEN), look), limits=IMPATIENT) as server:
+    with in_thread(receiver_app(WebhookGuard(TOKEN), look), limits=IMPATIENT) as server:
         host, _, port = server.address.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             authorised = (

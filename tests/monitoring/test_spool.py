@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.spool import Spool
+from resources.storage import Spool
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -16,10 +16,10 @@ from logged import NOW, file_of, project, row
 
 from lakefs_local import discovery
 from resources.lakefs.client import LakeFSResource
-from resources.spool import Spool
-from visionops_assets.monitoring.collector import collect
+from resources.storage import Spool
+from visionops_assets.monitoring.collection import collect
 from visionops_assets.monitoring.inference_log import FORMAT, FORMAT_KEY, TASK_KEY, spool_schema
-from visionops_assets.monitoring.spool_reader import SpoolReader
+from visionops_assets.monitoring.spool_files import SpoolReader
 
 SMALL = 1 << 20
 

@@ -15,17 +15,17 @@ from PIL import Image
 from production import blur_and_darkness
 from production_world import ProductionWorld
 
-from resources.model_records import TAG_PARTITION, ModelVersion
+from resources.models.records import TAG_PARTITION, ModelVersion
 from tests.world import CLASSES, draw
-from visionops_assets.monitoring.collector import collect
+from visionops_assets.common.keys import dataset_version
+from visionops_assets.config.production_rules import DriftRules
+from visionops_assets.monitoring.collection import collect
 from visionops_assets.monitoring.drift import DriftReference
-from visionops_assets.monitoring.drift_rules import DriftRules
-from visionops_assets.monitoring.evidently_report import report_page, snapshot
 from visionops_assets.monitoring.prediction import answer, log_rows, open_version, picture
+from visionops_assets.monitoring.production_day import stored_day
 from visionops_assets.monitoring.reference import REFERENCE_ARTIFACT
-from visionops_assets.monitoring.spooled import spooled_log
-from visionops_assets.monitoring.stored_days import stored_day
-from visionops_assets.partitions import dataset_version
+from visionops_assets.monitoring.spool_files import spooled_log
+from visionops_assets.monitoring.watch import evidently_snapshot, report_page
 
 TODAY = datetime.now(UTC).date()
 ROWS = 40
@@ -165,7 +165,7 @@ def test_evidently_computes_the_same_distances_and_draws_a_page():
     reference = DriftReference(world.reference(), world.task, DriftRules())
     day = world.day(200, 0, shift=blur_and_darkness)
     found = reference.compare(day)
-    metrics = snapshot(reference, day, found).dict()["metrics"]
+    metrics = evidently_snapshot(reference, day, found).dict()["metrics"]
     drifts = [metric for metric in metrics if metric["config"]["type"].endswith("ValueDrift")]
     distances = {metric["config"]["column"]: float(metric["value"]) for metric in drifts}
     ours = {column.column: column.distance for column in found.columns if column.kind != "embedding"}

@@ -12,7 +12,7 @@ from production_world import ProductionWorld
 
 from tests.world import CLASSES, draw
 from visionops_assets.common.tables import to_parquet
-from visionops_assets.monitoring.collector import collect
+from visionops_assets.monitoring.collection import collect
 from visionops_assets.monitoring.prediction import (
     Picture,
     RunningModel,
@@ -21,9 +21,9 @@ from visionops_assets.monitoring.prediction import (
     open_version,
     picture,
 )
+from visionops_assets.monitoring.production_day import stored_day
 from visionops_assets.monitoring.reference import REFERENCE_ARTIFACT, reference_rows
-from visionops_assets.monitoring.spooled import spooled_labels, spooled_log
-from visionops_assets.monitoring.stored_days import stored_day
+from visionops_assets.monitoring.spool_files import spooled_labels, spooled_log
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)

@@ -13,7 +13,7 @@ from production_world import ProductionWorld
 from resources import clocks
 from sensors.production_log import Cursor, look
 from visionops_assets.common import run_tags
-from visionops_assets.monitoring.collector import collect
+from visionops_assets.monitoring.collection import collect
 
 NOW = datetime.now(UTC).replace(hour=12)
 HOUR = timedelta(hours=1)

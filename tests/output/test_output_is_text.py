@@ -22,15 +22,14 @@ from PIL import Image
 
 from resources import escaping
 from resources.models.registry import ModelRegistry
+from sensors.announced_events import Event, announcement_payload
 from tests import processes
 from tests.world import copy_registry
-from visionops import findings as findings_verb
+from visionops.cli import dataset as findings_verb
 from visionops.terminal import EscapingStream
-from visionops_assets import metadata
-from visionops_assets.announcements import Event, payload
 from visionops_assets.common.findings import Finding, findings_in_words, findings_table
 from visionops_assets.dataset.findings_file import read_findings, write_findings
-from visionops_assets.evaluation.plots import confusion_picture
+from visionops_assets.evaluation.presentation import confusion_picture
 from visionops_assets.evaluation.verdict import (
     Comparison,
     Evidence,
@@ -39,12 +38,13 @@ from visionops_assets.evaluation.verdict import (
     SliceRow,
     Verdict,
 )
-from visionops_assets.evaluation.wording import verdict_page
+from visionops_assets.evaluation.verdict_wording import verdict_page
 from visionops_assets.images.pictures import Captioned, contact_sheet, thumbnails_markdown
-from visionops_assets.monitoring.labels_export import export_images
-from visionops_assets.monitoring.plots import drift_picture
+from visionops_assets.monitoring.labels_wanted import export_images
+from visionops_assets.monitoring.presentation import drift_picture
 from visionops_assets.pages.html_page import to_html
 from visionops_assets.pages.page import Bullets, Card, Facts, Gallery, Heading, Link, Page, Paragraph, Table
+from visionops_assets.shells import outputs
 
 each_name = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 # What is not seen, turns the direction of text, or is no Unicode.
@@ -236,7 +236,7 @@ def test_a_webhook_rings_nobodys_bell(name: str) -> None:
     event = Event(
         "errors", name, "error", name, f"happened to {name}", name, name, "https://here.example/run"
     )
-    told = json.loads(json.dumps(payload(event)))
+    told = json.loads(json.dumps(announcement_payload(event)))
     texts = [told["text"], told["attachments"][0]["fallback"]]
     texts += [field["value"] for field in told["attachments"][0]["fields"]]
     for text in texts:
@@ -248,9 +248,9 @@ def test_a_webhook_rings_nobodys_bell(name: str) -> None:
 @each_name
 def test_dagsters_metadata_can_be_stored_and_sent(name: str) -> None:
     shown: dict[str, Any] = {
-        "table": metadata.table(pd.DataFrame([{"name": name, "number": 1}])),
-        "lines": metadata.lines("name", name),
-        "picture": metadata.picture(b"png", name),
+        "table": outputs.table(pd.DataFrame([{"name": name, "number": 1}])),
+        "lines": outputs.lines("name", name),
+        "picture": outputs.picture(b"png", name),
         "thumbnails": dg.MetadataValue.md(
             thumbnails_markdown([Captioned(np.zeros((4, 4, 1), np.uint8), name)])
         ),

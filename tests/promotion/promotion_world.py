@@ -6,22 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from resources.model_errors import ArtifactMissing, ModelNotFound, RunNotFound
-from resources.model_records import (
+from resources.models.records import (
     FINISHED,
     ONNX_ARTIFACT,
     TAG_ONNX,
     TAG_PARTITION,
     TAG_WEIGHTS,
     WEIGHTS_ARTIFACT,
+    ArtifactMissing,
+    ModelNotFound,
     ModelVersion,
     RegisteredModel,
     Run,
+    RunNotFound,
 )
-from visionops_assets.evaluation.verdict import Evidence, Kind, ModelReference, Outcome, Reason, Verdict
-from visionops_assets.evaluation.verdicts import store
+from visionops_assets.champions.registered_model import Outcome, Registry
+from visionops_assets.evaluation.verdict import Evidence, Kind, ModelReference, Reason, Verdict
+from visionops_assets.evaluation.verdict_store import store
 from visionops_assets.promotion.promote import champion_of
-from visionops_assets.registry import Registry
 
 PROJECT = "digits"
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)

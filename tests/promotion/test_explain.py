@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
-from resources.model_errors import ModelNotFound
-from resources.model_records import PROVENANCE_ARTIFACT, TAG_WEIGHTS, Run
+from resources.models.records import PROVENANCE_ARTIFACT, TAG_WEIGHTS, ModelNotFound, Run
 from visionops_assets.config.recipe import InputSpec, Recipe
 from visionops_assets.dataset.versions.annotations import write_annotations
 from visionops_assets.dataset.versions.layout import annotations_path

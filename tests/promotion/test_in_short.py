@@ -3,9 +3,9 @@
 from promotion_world import PROJECT, hour
 from test_explain import World
 
-from resources.model_records import PROVENANCE_ARTIFACT
+from resources.models.records import PROVENANCE_ARTIFACT
 from visionops_assets.promotion.explain import why
-from visionops_assets.promotion.in_short import changes_in_short, trained_on_in_short, why_in_short
+from visionops_assets.promotion.production_report import changes_in_short, trained_on_in_short, why_in_short
 from visionops_assets.promotion.rollback import rollback
 
 

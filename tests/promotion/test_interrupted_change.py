@@ -8,11 +8,11 @@ import pytest
 from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 
 from visionops_assets.champions.history import HistoryEntry, production, read_history
-from visionops_assets.evaluation.verdicts import read_ledger, reserve, store
-from visionops_assets.promotion.change import Change
+from visionops_assets.common.errors import ChampionUnclear, OnHold
+from visionops_assets.evaluation.verdict_store import read_ledger, reserve, store
+from visionops_assets.promotion.production_change import Change
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, retire, rollback
-from visionops_assets.refusals import ChampionUnclear, OnHold
 
 Act = Callable[[FakeRegistry], Change]
 

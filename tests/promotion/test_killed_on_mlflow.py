@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from promotion_world import PROJECT, digest, hour, judged
 
-from resources.model_records import (
+from resources.models.lock import PromotionLocked
+from resources.models.records import (
     ONNX_ARTIFACT,
     TAG_ONNX,
     TAG_PARTITION,
@@ -17,15 +18,14 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
     Run,
 )
-from resources.models.lock import PromotionLocked
 from resources.models.registry import ModelRegistry
 from tests.processes import context as processes
 from tests.world import copy_registry
 from visionops_assets.champions.history import production
-from visionops_assets.promotion.change import STEPS
+from visionops_assets.common.errors import ChampionMoved, DigestMismatch
+from visionops_assets.promotion.production_change import STEPS
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
-from visionops_assets.refusals import ChampionMoved, DigestMismatch
 
 
 def registry_in(folder: Path) -> ModelRegistry:

@@ -4,7 +4,7 @@ import pytest
 from promotion_world import PROJECT, hour, judged
 from test_explain import EVIDENCE, World
 
-from resources.model_records import MODEL_CARD_ARTIFACT, PROVENANCE_ARTIFACT
+from resources.models.records import MODEL_CARD_ARTIFACT, PROVENANCE_ARTIFACT
 from visionops_assets.evaluation.approvals import override
 from visionops_assets.evaluation.verdict import SliceRow, Suspect
 from visionops_assets.promotion.model_card import About, keep_model_card, model_card, wilson

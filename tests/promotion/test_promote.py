@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from promotion_world import PROJECT, FakeRegistry, digest, hour, judged, trained
 
-from resources.model_records import (
+from resources.models.records import (
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     RUNNING,
@@ -16,13 +16,8 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
 )
 from visionops_assets.champions.history import production, read_history
-from visionops_assets.evaluation.approvals import approve, override, reject
-from visionops_assets.evaluation.verdict import Outcome
-from visionops_assets.evaluation.verdicts import LISTED, find, listed, verdict_path
-from visionops_assets.promotion.change import STEPS, Change
-from visionops_assets.promotion.promote import Approval, promote
-from visionops_assets.promotion.rollback import hold, release
-from visionops_assets.refusals import (
+from visionops_assets.champions.registered_model import Outcome
+from visionops_assets.common.errors import (
     ApprovalNeeded,
     ChampionMoved,
     DigestMismatch,
@@ -33,6 +28,11 @@ from visionops_assets.refusals import (
     VerdictMissing,
     VerdictNotPassed,
 )
+from visionops_assets.evaluation.approvals import approve, override, reject
+from visionops_assets.evaluation.verdict_store import LISTED, find, listed, verdict_path
+from visionops_assets.promotion.production_change import STEPS, Change
+from visionops_assets.promotion.promote import Approval, promote
+from visionops_assets.promotion.rollback import hold, release
 
 
 @pytest.fixture

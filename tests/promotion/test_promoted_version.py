@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from resources.model_records import (
+from resources.models.records import (
     MODEL_CARD_ARTIFACT,
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,

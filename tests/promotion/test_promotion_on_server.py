@@ -17,15 +17,20 @@ from mlflow import MlflowClient
 from promotion_world import PROJECT, hour, judged
 from test_killed_on_mlflow import trained_on
 
-from resources.model_errors import ArtifactMissing, RegistryUnavailable
-from resources.model_records import ONNX_ARTIFACT, TAG_ONNX, TAG_WEIGHTS
 from resources.models import artifacts
 from resources.models.model_versions import Models
+from resources.models.records import (
+    ONNX_ARTIFACT,
+    TAG_ONNX,
+    TAG_WEIGHTS,
+    ArtifactMissing,
+    RegistryUnavailable,
+)
 from resources.models.registry import ModelRegistry
 from resources.models.training_runs import Runs
 from visionops_assets.champions.disagreements import disagreements
 from visionops_assets.champions.history import production
-from visionops_assets.evaluation.verdicts import listed, load
+from visionops_assets.evaluation.verdict_store import listed, load
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 

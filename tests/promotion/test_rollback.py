@@ -3,15 +3,9 @@
 import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
-from resources.model_errors import ModelNotFound
-from resources.model_records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelVersion, version_on
+from resources.models.records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelNotFound, ModelVersion, version_on
 from visionops_assets.champions.history import production
-from visionops_assets.evaluation.approvals import reject
-from visionops_assets.promotion.change import STEPS
-from visionops_assets.promotion.delivery import deliver
-from visionops_assets.promotion.promote import champion_of, promote
-from visionops_assets.promotion.rollback import release, retire, rollback
-from visionops_assets.refusals import (
+from visionops_assets.common.errors import (
     ChampionMoved,
     ChampionUnclear,
     NothingToRollBackTo,
@@ -19,6 +13,10 @@ from visionops_assets.refusals import (
     ReasonMissing,
     VerdictNotPassed,
 )
+from visionops_assets.evaluation.approvals import reject
+from visionops_assets.promotion.production_change import STEPS, deliver_to_group
+from visionops_assets.promotion.promote import champion_of, promote
+from visionops_assets.promotion.rollback import release, retire, rollback
 
 
 @pytest.fixture
@@ -163,23 +161,23 @@ def test_a_group_without_a_champion_of_its_own_is_unclear_where_that_of_all_is(w
 
 def test_a_group_gets_only_what_was_in_production_and_can_go_back(world: FakeRegistry) -> None:
     given = {"project": PROJECT, "group": "line-1", "who": "ada", "why": "its lamp is older"}
-    first = deliver(world, when=hour(4), version=2, **given)
+    first = deliver_to_group(world, when=hour(4), version=2, **given)
     model = world.models.get(PROJECT)
     assert first.entry is not None
     assert (first.entry.kind, first.entry.from_version, first.entry.to_version) == ("delivery", 3, 2)
     assert (version_on(model, "line-1"), version_on(model)) == (2, 3)
     assert production(model, "line-1").incomplete is None and not production(model, "line-1").foreign
-    assert not deliver(world, when=hour(5), version=2, **given).changed
+    assert not deliver_to_group(world, when=hour(5), version=2, **given).changed
     with pytest.raises(VerdictNotPassed, match="version 4 of digits was never in production"):
-        deliver(world, when=hour(5), version=4, **given)
+        deliver_to_group(world, when=hour(5), version=4, **given)
     with pytest.raises(ReasonMissing):
-        deliver(world, when=hour(5), version=1, **{**given, "why": ""})
+        deliver_to_group(world, when=hour(5), version=1, **{**given, "why": ""})
     # It goes back to what it ran before it had a champion of its own.
     rollback(world, when=hour(6), **given)
     assert version_on(world.models.get(PROJECT), "line-1") == 3
     with pytest.raises(OnHold, match="release digits --group line-1"):
-        deliver(world, when=hour(7), version=1, **given)
-    assert deliver(world, when=hour(7), version=2, **given).changed, "it ran there before"
+        deliver_to_group(world, when=hour(7), version=1, **given)
+    assert deliver_to_group(world, when=hour(7), version=2, **given).changed, "it ran there before"
 
 
 @pytest.mark.parametrize("last", STEPS)
@@ -192,14 +190,14 @@ def test_a_delivery_that_is_killed_is_incomplete_and_can_be_made_again(
 
     given = {"project": PROJECT, "group": "line-1", "who": "ada", "why": "its lamp is older", "version": 2}
     with pytest.raises(SystemExit):
-        deliver(world, when=hour(4), on_step=stop, **given)
+        deliver_to_group(world, when=hour(4), on_step=stop, **given)
     model = world.models.get(PROJECT)
     now = production(model, "line-1")
     arrived = last == "aliased"
     assert not now.foreign and now.version == (2 if arrived else None)
     assert (now.incomplete is not None) == (last in ("recorded", "tagged"))
     assert version_on(model) == 3
-    assert deliver(world, when=hour(5), **given).changed == (not arrived)
+    assert deliver_to_group(world, when=hour(5), **given).changed == (not arrived)
     now = production(world.models.get(PROJECT), "line-1")
     assert (now.version, now.incomplete, now.foreign) == (2, None, False)
     assert now.was_before() == 3

@@ -11,7 +11,7 @@ from test_killed_on_mlflow import trained_on
 from typer.testing import CliRunner
 
 from tests.world import World, shapes_project
-from visionops import rollback
+from visionops.cli import rollback
 from visionops_assets.promotion.promote import promote
 
 

@@ -5,10 +5,10 @@ import json
 import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
-from resources.model_records import TAG_WEIGHTS
+from resources.models.records import TAG_WEIGHTS
 from visionops_assets.evaluation.approvals import approve, reject
 from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded
-from visionops_assets.evaluation.verdicts import reserve
+from visionops_assets.evaluation.verdict_store import reserve
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import rollback
 from visionops_assets.promotion.status import status

@@ -3,13 +3,18 @@
 import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
+from visionops_assets.common.errors import VerdictMissing
 from visionops_assets.evaluation.approvals import approve, override, reject
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.promotion.promote import champion_of, promote
+from visionops_assets.promotion.promote import (
+    WaitingVerdicts,
+    champion_of,
+    newest_decision,
+    promote,
+    waiting_of,
+)
 from visionops_assets.promotion.rollback import hold, rollback
 from visionops_assets.promotion.status import status
-from visionops_assets.promotion.waiting import Line, line, newest_decision
-from visionops_assets.refusals import VerdictMissing
 
 
 @pytest.fixture
@@ -22,9 +27,9 @@ def world() -> FakeRegistry:
     return world
 
 
-def waiting(world: FakeRegistry) -> Line:
+def waiting(world: FakeRegistry) -> WaitingVerdicts:
     model = world.models.get(PROJECT)
-    return line(model, champion_of(world, model))
+    return waiting_of(model, champion_of(world, model))
 
 
 def ready(world: FakeRegistry, approval: str = "auto") -> str | None:

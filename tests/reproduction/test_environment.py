@@ -8,24 +8,29 @@ from pathlib import Path
 import pytest
 
 from visionops_assets.reproduction.clean_process import environment_of, last_words
-from visionops_assets.reproduction.environment import EnvironmentUnavailable, Plan, build, plan
-from visionops_assets.training import hardware
+from visionops_assets.reproduction.recorded_world import (
+    EnvironmentPlan,
+    EnvironmentUnavailable,
+    build_environment,
+    plan_environment,
+)
+from visionops_assets.training import code_digest
 
 RECORDED = {"python": "3.12.4", "torch": "2.13.0+cpu", "numpy": "2.4.0", "visionops": "0.1.0", "pip": "25.0"}
 
 
-def planned(**present: str | None) -> Plan:
+def planned(**present: str | None) -> EnvironmentPlan:
     """The plan where `present` replaces what was recorded, None takes it away."""
     installed = {**RECORDED, **present}
     here = {name: version for name, version in installed.items() if version is not None}
-    return plan(RECORDED, here, python="python", find_python=lambda name: f"/usr/bin/{name}")
+    return plan_environment(RECORDED, here, python="python", find_python=lambda name: f"/usr/bin/{name}")
 
 
 @pytest.mark.parametrize(
     "present", [{}, {"added": "1.0"}, {"visionops": "0.2.0", "pip": "26.3"}, {"python": "3.12.9"}]
 )
 def test_the_present_environment_will_do_where_it_has_each_recorded_version(present: dict[str, str]) -> None:
-    assert planned(**present) == Plan("python", ())
+    assert planned(**present) == EnvironmentPlan("python", ())
 
 
 @pytest.mark.parametrize(
@@ -74,19 +79,21 @@ def test_what_differs_is_installed_at_the_recorded_version_and_nothing_else(
 def test_what_is_no_package_by_its_name_or_version_is_not_installed(altered: dict[str, str]) -> None:
     found: list[str] = []
     with pytest.raises(EnvironmentUnavailable) as refused:
-        plan({**RECORDED, **altered}, RECORDED, python="python", find_python=lambda name: found.append(name))
+        plan_environment(
+            {**RECORDED, **altered}, RECORDED, python="python", find_python=lambda name: found.append(name)
+        )
     assert "\n" not in str(refused.value)
     assert found in ([], ["python3.0"]), "no path is looked for"
 
 
 def test_another_python_takes_everything_that_was_recorded() -> None:
     found = planned(python="3.11.9")
-    assert found == Plan("/usr/bin/python3.12", ("numpy==2.4.0", "torch==2.13.0+cpu"), whole=True)
+    assert found == EnvironmentPlan("/usr/bin/python3.12", ("numpy==2.4.0", "torch==2.13.0+cpu"), whole=True)
 
 
 def test_a_python_that_is_not_installed_is_named() -> None:
     with pytest.raises(EnvironmentUnavailable, match=r"install python3\.12, or let --present-versions"):
-        plan(RECORDED, {**RECORDED, "python": "3.11.9"}, find_python=lambda name: None)
+        plan_environment(RECORDED, {**RECORDED, "python": "3.11.9"}, find_python=lambda name: None)
 
 
 def test_it_is_installed_once_and_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -104,16 +111,16 @@ def test_it_is_installed_once_and_appears_whole_or_not_at_all(tmp_path: Path) ->
 
     found = planned(numpy="2.5.0")
     with pytest.raises(EnvironmentUnavailable, match=r"numpy==2\.4\.0.*no matching.*PIP_EXTRA_INDEX_URL"):
-        build(found, tmp_path, fail)
+        build_environment(found, tmp_path, fail)
     assert list(tmp_path.iterdir()) == []
     left = tmp_path / f".{found.name}.{'0' * 32}.unfinished" / found.name
     left.mkdir(parents=True)
-    first = build(found, tmp_path, install)
+    first = build_environment(found, tmp_path, install)
     assert [*tmp_path.iterdir()] == [first], "what was left by one that was killed is gone"
     assert first is not None and (first / "numpy.py").exists()
-    assert build(found, tmp_path, install) == first
+    assert build_environment(found, tmp_path, install) == first
     assert len(asked) == 1
-    assert build(planned(), tmp_path, install) is None
+    assert build_environment(planned(), tmp_path, install) is None
 
 
 def test_the_clean_process_has_the_recorded_code_first_and_nothing_of_the_callers_state(
@@ -188,14 +195,14 @@ def test_of_the_callers_secrets_the_clean_process_has_those_that_reading_the_dat
 def test_a_better_machine_takes_the_kernels_of_the_one_that_trained_and_a_lesser_one_does_not_pretend(
     recorded: dict[str, str], flags: set[str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
-    assert hardware.kernel_settings(recorded) == expected
+    monkeypatch.setattr(code_digest, "cpu_flags", lambda: frozenset(flags))
+    assert code_digest.kernel_settings(recorded) == expected
 
 
 def test_torch_takes_the_kernels_that_are_asked_for() -> None:
-    if "avx2" not in hardware.cpu_flags():
+    if "avx2" not in code_digest.cpu_flags():
         pytest.skip("this processor has one set of kernels only")
-    asked = hardware.kernel_settings({"aten_cpu_capability": "AVX2"})
+    asked = code_digest.kernel_settings({"aten_cpu_capability": "AVX2"})
     script = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     done = subprocess.run(
         [sys.executable, "-c", script], env=asked, capture_output=True, text=True, check=True

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from lakefs_local import discovery
 from resources.lakefs.client import LakeFSResource
-from resources.model_errors import ModelNotFound
-from resources.model_records import (
+from resources.models.records import (
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     TAG_MANIFEST,
@@ -23,11 +22,11 @@ from resources.model_records import (
     TAG_REPRODUCTION,
     TAG_REPRODUCTION_PAGE,
     WEIGHTS_ARTIFACT,
+    ModelNotFound,
 )
 from visionops_assets.reproduction import reproduce as reproduction
-from visionops_assets.reproduction.certificate import Certificate
+from visionops_assets.reproduction.certificate import Certificate, Reproduced
 from visionops_assets.reproduction.clean_process import ReproductionFailed
-from visionops_assets.reproduction.records import Reproduced
 from visionops_assets.training.challenger import PATCH_ARTIFACT
 from visionops_assets.training.provenance import Provenance
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from past_and_present import commit_all, git
 
-from visionops_assets.reproduction.sources import InputMissing, recorded_sources
+from visionops_assets.reproduction.recorded_world import InputMissing, recorded_sources
 from visionops_assets.training.code_digest import code_state
 from visionops_assets.training.provenance import CodeOrigin
 

@@ -15,7 +15,7 @@ import pytest
 from lakefs_local import discovery
 from resources.home import ROOT
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound
+from resources.lakefs.replies import LakeFSNotFound
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resources.masking import shown, without_secrets
+from resources.escaping import masked, without_secrets
 
 SECRET = "s3cret-word"
 
@@ -23,9 +23,9 @@ SECRET = "s3cret-word"
     ],
 )
 def test_an_address_is_shown_without_its_secrets(address: str, left: str) -> None:
-    assert left in shown(address)
-    assert SECRET not in shown(address)
-    assert SECRET not in shown(address, "***")
+    assert left in masked(address)
+    assert SECRET not in masked(address)
+    assert SECRET not in masked(address, "***")
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_an_address_is_shown_without_its_secrets(address: str, left: str) -> Non
     ],
 )
 def test_an_address_without_secrets_is_shown_as_it_is(address: str) -> None:
-    assert shown(address) == address
+    assert masked(address) == address
 
 
 def test_that_something_is_hidden_can_be_seen() -> None:
-    assert shown(f"postgresql://ada:{SECRET}@db/x", "***") == "postgresql://***@db/x"
+    assert masked(f"postgresql://ada:{SECRET}@db/x", "***") == "postgresql://***@db/x"
 
 
 def test_a_message_has_no_secret_that_the_environment_holds() -> None:

@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from resources.model_records import HISTORY, ModelVersion
 from resources.models.memory import ModelMemory, Remembered, agreed
+from resources.models.records import HISTORY, ModelVersion
 
 FIRST = ModelVersion(
     "shapes", 1, "run-1", datetime(2026, 3, 2, tzinfo=UTC), {"visionops.weights_sha256": "a"}

@@ -10,15 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from resources.model_errors import (
+from resources.models import mlflow_client
+from resources.models.records import (
+    FAILED,
+    FINISHED,
+    RUNNING,
+    TAG_ONNX,
+    TAG_PROJECT,
+    TAG_WEIGHTS,
     ArtifactMissing,
     ModelNotFound,
     RegistryRefused,
     RegistryUnavailable,
     RunNotFound,
 )
-from resources.model_records import FAILED, FINISHED, RUNNING, TAG_ONNX, TAG_PROJECT, TAG_WEIGHTS
-from resources.models import mlflow_client
 from resources.models.registry import ModelRegistry
 from tests.processes import context as processes
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from resources import model_snapshot
-from resources.model_errors import RegistryError
-from resources.models import mlflow_client
+from resources.models import local_store, mlflow_client
+from resources.models.records import RegistryError
 from resources.models.registry import ModelRegistry
 from tests.world import copy_registry
 
@@ -49,7 +48,7 @@ def test_what_lies_in_the_log_of_a_writer_that_is_gone_is_seen(store: Path, tmp_
         for name in ("mlflow.db", "mlflow.db-wal"):
             shutil.copyfile(store.with_name(name), away.with_name(name))
     assert away.with_name("mlflow.db-wal").stat().st_size > 0
-    snapshot = model_snapshot.Snapshot(away)
+    snapshot = local_store.Snapshot(away)
     assert snapshot.client().get_registered_model("shapes").tags == {"one": "9"}
 
 
@@ -57,10 +56,10 @@ def test_only_what_exists_and_cannot_be_written_may_only_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     file = tmp_path / "mlflow.db"
-    assert not model_snapshot.may_only_be_read(file)
+    assert not local_store.may_only_be_read(file)
     file.touch()
-    assert not model_snapshot.may_only_be_read(file)
+    assert not local_store.may_only_be_read(file)
     for unwritable in (file, tmp_path):
         with monkeypatch.context() as patched:
             patched.setattr(os, "access", lambda path, mode, no=unwritable: path != no)
-            assert model_snapshot.may_only_be_read(file)
+            assert local_store.may_only_be_read(file)

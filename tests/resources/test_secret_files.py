@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from resources.environ import OTHER_SETTINGS, SecretFileUnusable, read_secret_files
+from resources.escaping import is_secret
 from resources.home import ROOT
-from resources.masking import is_secret
-from resources.secret_files import OTHERS, SecretFileUnusable, read_secret_files
 from tests import processes
 from visionops import bootstrap
 from visionops.diagnosis import installation
@@ -146,6 +146,6 @@ def test_every_secret_that_the_code_reads_may_stand_in_a_file() -> None:
         for name in named.findall(file.read_text())
         if is_secret(name)
     }
-    unlisted = {name for name in read - set(OTHERS) if not name.startswith("VISIONOPS_")}
+    unlisted = {name for name in read - set(OTHER_SETTINGS) if not name.startswith("VISIONOPS_")}
     assert read > {"LAKEFS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"}
     assert not unlisted, unlisted

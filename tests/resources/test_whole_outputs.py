@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from resources.artifact_store import ArtifactStore
-from resources.whole_outputs import WorkingFolder, append, remove_left, whole_file, whole_folder
+from resources.safe_files import WorkingFolder, append, remove_left, whole_file, whole_folder
+from resources.storage import ArtifactStore
 from tests import processes
 
 

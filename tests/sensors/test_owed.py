@@ -9,8 +9,8 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from resources.drop import Drop
-from sensors.owed import owed
-from sensors.owned_sensor import Wait, waiting_for, was_cancelled, what_is_wrong
+from sensors.readiness import Wait, waiting_for, was_cancelled, what_is_wrong
+from sensors.unfinished_runs import owed
 from tests.world import shapes_project
 from visionops_assets.common import run_tags
 

@@ -4,10 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from sensors.asked_again import Standing
-from sensors.owned_sensor import Wait
-from sensors.readiness import EarlierRun, Go, readiness
-from visionops_assets.project import Trigger
+from sensors.newest_version import Standing
+from sensors.readiness import EarlierRun, Go, Wait, readiness
+from visionops_assets.config.project import Trigger
 
 HOUR = timedelta(hours=1)
 

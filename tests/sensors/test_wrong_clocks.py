@@ -12,18 +12,17 @@ from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from dagster._core.test_utils import create_run_for_test
 
 from resources import clocks
-from resources.drop_listing import Sighting
+from resources.drop_places import Sighting
 from sensors.drops import Cursor as DropCursor
 from sensors.drops import look as look_at_drop
-from sensors.owned_sensor import Wait
-from sensors.readiness import Go, readiness
-from sensors.stale_runs import end_stale_runs
+from sensors.readiness import Go, Wait, readiness
+from sensors.unfinished_runs import end_stale_runs
 from tests.world import World, shapes_project
-from visionops_assets.addresses import verdict_key
 from visionops_assets.common import run_tags
-from visionops_assets.evaluation.address import VerdictAddress
-from visionops_assets.project import Trigger
-from visionops_assets.run_process import TAG, RunProcess, note_process
+from visionops_assets.common.keys import verdict_key
+from visionops_assets.config.project import Trigger
+from visionops_assets.evaluation.verdict_store import VerdictAddress
+from visionops_assets.shells.job_execution import PROCESS_TAG, RunProcess, note_process
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -179,21 +178,21 @@ def test_a_process_of_the_same_number_that_began_later_is_another(world: World):
     run = started_run(world, os.getpid(), said_at=datetime.now(UTC).timestamp())
     here = RunProcess.of(os.getpid())
     assert here is not None and here.is_alive()
-    world.instance.add_run_tags(run.run_id, {TAG: f"{run.run_id} {here.boot} {here.pid} 1"})
+    world.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{run.run_id} {here.boot} {here.pid} 1"})
     assert end_stale_runs(world.instance) == [run.run_id]
     assert ended(world, run).status == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_process_of_a_machine_that_was_started_anew_was_interrupted(world: World):
     run = started_run(world, os.getpid(), said_at=datetime.now(UTC).timestamp())
-    world.instance.add_run_tags(run.run_id, {TAG: f"{run.run_id} another-boot {os.getpid()} 1"})
+    world.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{run.run_id} another-boot {os.getpid()} 1"})
     assert end_stale_runs(world.instance) == [run.run_id]
     assert ended(world, run).tags[run_tags.OUTCOME] == run_tags.INTERRUPTED
 
 
 def test_what_a_run_took_over_from_another_one_says_nothing_of_its_process(world: World):
     run = started_run(world, os.getpid(), said_at=datetime.now(UTC).timestamp() + 60)
-    world.instance.add_run_tags(run.run_id, {TAG: "another-run another-boot 1 1"})
+    world.instance.add_run_tags(run.run_id, {PROCESS_TAG: "another-run another-boot 1 1"})
     assert end_stale_runs(world.instance) == []
 
 

@@ -2,8 +2,7 @@
 
 import uuid
 
-from resources.artifact_store import ArtifactStore
-from resources.spool import Spool
+from resources.storage import ArtifactStore, Spool
 
 
 def test_the_spool_lists_what_came_and_went_since_it_was_listed(bucket: str) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from visionops import bootstrap, clocks
+from visionops import bootstrap, services
 from visionops.diagnosis import databases
 from visionops.diagnosis.checking import Row, rows
 
@@ -90,9 +90,9 @@ def test_a_database_that_is_not_there_is_named(database: str, home: None, monkey
 
 
 def test_how_far_the_clock_of_a_database_is_ahead(database: str, monkeypatch: pytest.MonkeyPatch):
-    (here,) = clocks.skews({"dagster": database})
+    (here,) = services.skews({"dagster": database})
     assert abs(here.ahead) < timedelta(minutes=1)
     behind = datetime.now(UTC) - timedelta(hours=1)
     monkeypatch.setattr("resources.clocks.now", lambda: behind)
-    (skew,) = clocks.skews({"dagster": database})
+    (skew,) = services.skews({"dagster": database})
     assert skew.matters and "60 min ahead of this machine's" in skew.sentence()

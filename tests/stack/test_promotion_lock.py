@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resources.model_errors import RegistryUnavailable
 from resources.models.lock import PromotionLocked, advisory_lock
+from resources.models.records import RegistryUnavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """

@@ -18,7 +18,7 @@ from resources import home
 from tests import chromium, processes
 from tests.chromium import see
 from tests.drop.places import Bucket, FolderDrop, Remote, fill
-from visionops.demo_digits import production_digits
+from visionops.demo.digits import production_digits
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -8,8 +8,8 @@ import torch
 from pydantic import TypeAdapter
 
 from visionops_assets.config.recipe import Augmentation
-from visionops_assets.training.augmentations import augment
-from visionops_assets.training.randomness import counter_hash, derived_seed, permutation, uniform
+from visionops_assets.training.batches import augment
+from visionops_assets.training.determinism import counter_hash, derived_seed, permutation, uniform
 
 ALL: list[dict[str, Any]] = [
     {"name": "shift", "fraction": 0.2},

@@ -9,8 +9,8 @@ import pytest
 
 from resources.home import ROOT
 from tests.test_architecture import imports
+from visionops_assets.common.errors import ModelError
 from visionops_assets.training import code_digest as code
-from visionops_assets.training.errors import ModelError
 
 DEFAULT = "visionops_assets.training.models.SmallConvNet"
 
@@ -22,28 +22,37 @@ def git(folder: Path, *arguments: str) -> str:
     ).stdout
 
 
+def modules() -> list[str]:
+    """Every module of ours that could be followed, by name."""
+    return [
+        file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for top in ("visionops_assets", "edge")
+        for file in sorted((ROOT / top).rglob("*.py"))
+    ]
+
+
+def training_imports() -> set[str]:
+    """The modules that training leads to, read as Python reads them; workers by the code they are started with."""
+    known, found = set(modules()), set[str]()
+    waiting = ["visionops_assets.training.train", "visionops_assets.training.recording"]
+    waiting += ["edge.images.decode_worker"]
+    while waiting:
+        module = waiting.pop()
+        if module in found or module not in known or module == "visionops_assets.config.project":
+            continue
+        found.add(module)
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        waiting += [name for name, _ in imports(tree)]
+    return found
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the layout that the digest reads, the decoder's modules as they are imported."""
-    own = tmp_path / "visionops_assets"
-    for stage, name in (("dataset", "rows.py"), ("training", "train.py"), ("training", "code_digest.py")):
-        (own / stage).mkdir(parents=True, exist_ok=True)
-        (own / stage / name).write_text(f"# {name}\n")
-    (own / "dataset" / "rows.py").write_text("from edge.images.decode import decode\n\nROWS = 1\n")
-    shutil.copytree(ROOT / "edge", tmp_path / "edge", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code, "__file__", str(own / "training" / "code_digest.py"))
-    return own
-
-
-def imported(module: str, found: set[str]) -> set[str]:
-    """The modules of `edge` that one of them leads to, read as Python reads them."""
-    if module not in found:
-        found.add(module)
-        for name, _ in imports(ast.parse((ROOT / "edge" / f"{module}.py").read_text())):
-            parts = name.split(".")
-            if parts[0] == "edge" and len(parts) > 1 and (ROOT / "edge" / f"{parts[1]}.py").is_file():
-                imported(parts[1], found)
-    return found
+    """A copy of the sources that the digest may read."""
+    for top in ("visionops_assets", "edge"):
+        shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "__file__", str(tmp_path / "visionops_assets" / "training" / "code_digest.py"))
+    return tmp_path / "visionops_assets"
 
 
 @pytest.fixture
@@ -58,33 +67,17 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("changed", ["dataset/rows.py", "training/train.py", "training/new.py"])
-def test_a_changed_or_added_source_changes_the_digest(changed: str, package: Path) -> None:
+def test_a_byte_of_what_training_imports_changes_the_digest_and_one_of_nothing_else(package: Path) -> None:
+    taken = training_imports()
+    assert {"visionops_assets.dataset.cache.segments", "visionops_assets.config.recipe"} <= taken
+    assert {"edge.images.png", "edge.images.decode_worker", "visionops_assets.training.models"} <= taken
+    assert not {"visionops_assets.training.assets", "visionops_assets.evaluation.gate", "edge.agent"} & taken
     before = code.code_digest(DEFAULT)
-    (package / changed).write_text("other = 1\n")
-    assert code.code_digest(DEFAULT) != before
-
-
-@pytest.mark.parametrize(
-    "changed", ["training/assets.py", "dataset/checks.py", "README.md", "training/notes.md"]
-)
-def test_a_shell_or_a_text_does_not_change_the_digest(changed: str, package: Path) -> None:
-    before = code.code_digest(DEFAULT)
-    (package / changed).write_text("other\n")
-    assert code.code_digest(DEFAULT) == before
-
-
-def test_what_is_taken_from_edge_changes_the_digest_and_nothing_else_of_it(package: Path) -> None:
-    edge = package.parent / "edge"
-    # The worker is named only in the code that its process is started with.
-    taken = imported("decode", set()) | imported("decode_worker", set())
-    assert {"decode", "png", "image_header", "image_limits", "pillow_images", "decode_pool"} <= taken
-    assert not {"agent", "states", "trust", "model", "runner", "__main__"} & taken
-    before = code.code_digest(DEFAULT)
-    for file in edge.glob("*.py"):
+    for module in modules():
+        file = package.parent / f"{module.replace('.', '/')}.py"
         content = file.read_bytes()
         file.write_bytes(content + b"\n")
-        assert (code.code_digest(DEFAULT) != before) == (file.stem in taken), file.name
+        assert (code.code_digest(DEFAULT) != before) == (module in taken), module
         file.write_bytes(content)
 
 
@@ -98,34 +91,11 @@ def test_what_is_taken_from_edge_changes_the_digest_and_nothing_else_of_it(packa
         "code = f'from edge.files import Files; Files({1})'\n",
     ],
 )
-def test_however_a_module_of_edge_is_imported_it_counts(line: str, package: Path) -> None:
-    (package / "training" / "new.py").write_text(line)
+def test_however_a_module_is_imported_it_counts(line: str, package: Path) -> None:
+    with (package / "training" / "train.py").open("a") as file:
+        file.write(line)
     before = code.code_digest(DEFAULT)
     (package.parent / "edge" / "files.py").write_text("other = 1\n")
-    assert code.code_digest(DEFAULT) != before
-
-
-def test_training_and_data_take_only_what_the_digest_covers_of_edge() -> None:
-    """Of this checkout: every module of `edge` that an import of these stages leads to, is covered."""
-    taken: set[str] = set()
-    for stage in ("dataset", "training"):
-        for file in (ROOT / "visionops_assets" / stage).glob("*.py"):
-            for name, _ in imports(ast.parse(file.read_text())):
-                parts = name.split(".")
-                if parts[0] == "edge" and len(parts) > 1 and (ROOT / "edge" / f"{parts[1]}.py").is_file():
-                    imported(parts[1], taken)
-    sources = [
-        file.read_bytes()
-        for stage in ("dataset", "training")
-        for file in (ROOT / "visionops_assets" / stage).glob("*.py")
-    ]
-    covered = {Path(name).stem for name in code._of_edge(ROOT / "edge", sources)}
-    assert "decode" in taken and taken <= covered
-
-
-def test_a_renamed_source_changes_the_digest(package: Path) -> None:
-    before = code.code_digest(DEFAULT)
-    (package / "training" / "train.py").rename(package / "training" / "fit.py")
     assert code.code_digest(DEFAULT) != before
 
 

@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from visionops_assets.training.curves import learning_curves
-from visionops_assets.training.history import EpochReport
+from visionops_assets.training.provenance import EpochReport
+from visionops_assets.training.recording import learning_curves
 
 
 def report(epoch: int, validated: bool = True) -> EpochReport:

@@ -15,13 +15,12 @@ from training_world import CLASSES, request, train_here
 
 from tests import onnx_exporter
 from tests.finished_weights import from_its_weights
+from visionops_assets.common.errors import ExportError
 from visionops_assets.config.recipe import ModelSpec
+from visionops_assets.training.detection import ShippedDetector
 from visionops_assets.training.detector import SmallDetector
-from visionops_assets.training.errors import ExportError
-from visionops_assets.training.export import export_onnx, golden_images, parity
-from visionops_assets.training.models import SmallConvNet
-from visionops_assets.training.protocol import Shipped, ShippedClassifier, build_model
-from visionops_assets.training.shipped_detector import ShippedDetector
+from visionops_assets.training.model_files import export_onnx, golden_images, parity
+from visionops_assets.training.models import Shipped, ShippedClassifier, SmallConvNet, build_model
 from visionops_assets.training.train import TrainingResult
 
 

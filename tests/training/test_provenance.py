@@ -7,7 +7,7 @@ from training_world import request
 
 from visionops_assets.config.recipe import Recipe, resolve
 from visionops_assets.training.code_digest import CodeState
-from visionops_assets.training.provenance import DataOrigin, Provenance, collect, compare
+from visionops_assets.training.provenance import DataOrigin, Provenance, collect, compare_provenance
 
 COMMIT, MANIFEST = "c" * 64, "d" * 64
 
@@ -52,7 +52,7 @@ def test_packages_and_hardware_are_recorded() -> None:
 
 
 def test_equal_provenances_do_not_differ_whatever_came_out() -> None:
-    assert compare(provenance(), provenance(weights_sha256="3" * 64, metrics={})) == []
+    assert compare_provenance(provenance(), provenance(weights_sha256="3" * 64, metrics={})) == []
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,15 @@ def test_one_changed_input_is_the_one_difference(changes: dict[str, dict[str, An
     content = before.model_dump()
     for part, fields in changes.items():
         content[part].update(fields)
-    assert [difference.words for difference in compare(before, Provenance.model_validate(content))] == [words]
+    assert [
+        difference.words for difference in compare_provenance(before, Provenance.model_validate(content))
+    ] == [words]
 
 
 def test_changed_recipe_fields_are_named_by_their_path() -> None:
     before = provenance(request().recipe)
     after = provenance(request(optimiser={"lr": 0.1}, epochs=9).recipe)
-    assert [difference.words for difference in compare(before, after)] == [
+    assert [difference.words for difference in compare_provenance(before, after)] == [
         "recipe: optimiser.lr 0.003 → 0.1",
         "recipe: epochs 4 → 9",
     ]
@@ -93,7 +95,7 @@ def test_differences_come_in_the_order_in_which_they_explain() -> None:
     content["code"]["digest"] = "0" * 64
     content["recipe"]["seed"] = 5
     content["data"]["manifest_digest"] = "0" * 64
-    found = compare(before, Provenance.model_validate(content))
+    found = compare_provenance(before, Provenance.model_validate(content))
     assert [(difference.kind, difference.name) for difference in found] == [
         ("data", "manifest"),
         ("recipe", "seed"),

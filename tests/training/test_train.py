@@ -14,14 +14,14 @@ from foreign_models import PlainNet
 from training_world import CLASSES, pictures, request, train_here
 
 from tests.finished_weights import from_its_weights
+from visionops_assets.common.errors import ModelError, TrainingError, WeightsError
 from visionops_assets.config.recipe import ModelSpec
 from visionops_assets.training.batches import LabelledImages, channel_statistics
-from visionops_assets.training.checkpoint import is_readable
-from visionops_assets.training.errors import ModelError, TrainingError, WeightsError
-from visionops_assets.training.history import EpochReport
-from visionops_assets.training.protocol import build_model
+from visionops_assets.training.determinism import is_readable
+from visionops_assets.training.model_files import save_weights
+from visionops_assets.training.models import build_model
+from visionops_assets.training.provenance import EpochReport
 from visionops_assets.training.train import TrainingResult, train
-from visionops_assets.training.weights import save_weights
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LEARNING: dict[str, Any] = {

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from tests.world import RECIPE, shapes_project
-from visionops_assets.training.errors import WeightsError
-from visionops_assets.training.preparation import prepare
-from visionops_assets.training.weights import read_weights, save_weights, write_atomically
+from visionops_assets.common.errors import WeightsError
+from visionops_assets.training.model_files import read_weights, save_weights, write_atomically
+from visionops_assets.training.recording import prepare
 
 
 def module(seed: int = 0) -> nn.Module:

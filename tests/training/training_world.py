@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.batches import LabelledImages
-from visionops_assets.training.history import EpochReport
+from visionops_assets.training.provenance import EpochReport
 from visionops_assets.training.train import TrainingRequest, TrainingResult, train
 
 CLASSES = ("bar", "dot", "frame")

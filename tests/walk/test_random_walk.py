@@ -17,16 +17,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from typer.testing import CliRunner
 
-from resources.model_records import HISTORY, alias_of
 from resources.models import artifacts
 from resources.models.artifacts import RunArtifacts
 from resources.models.model_versions import Models
+from resources.models.records import HISTORY, alias_of
 from tests.world import World, copied_world, copy_registry, shapes_project, write_batch
 from visionops.tick import Tick, tick
-from visionops_assets import journal
+from visionops_assets.champions import registered_model
 from visionops_assets.champions.disagreements import Disagreement, disagreements
 from visionops_assets.champions.history import CHANGES, production, read_history
-from visionops_assets.evaluation.verdicts import listed
+from visionops_assets.evaluation.verdict_store import listed
 
 # What a person may be refused by; anything else is a bug.
 REFUSALS = (RuntimeError, ValueError, LookupError)
@@ -241,7 +241,11 @@ class Walk(RuleBasedStateMachine):
     def nothing_on_record_is_lost(self) -> None:
         """History and decisions, and with them the level that was spent, are what they were, and more."""
         tags = self.world.registry.models.get("shapes").tags
-        entries = {key: value for key, value in tags.items() if key.startswith((HISTORY, journal.DECISIONS))}
+        entries = {
+            key: value
+            for key, value in tags.items()
+            if key.startswith((HISTORY, registered_model.DECISION_ENTRIES))
+        }
         assert self.written.items() <= entries.items()
         self.written = entries
 

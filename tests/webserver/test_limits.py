@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from visionops.serving.prediction_server import PredictionServer, in_thread
-from webserver.limits import ServerLimits
+from webserver.guard import ServerLimits
 
 SMALL = ServerLimits(url=1000, headers=2000, header_count=20, body=10_000, connections=8, held=25_000)
 

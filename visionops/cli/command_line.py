@@ -5,40 +5,26 @@ from typing import Annotated
 
 import typer
 
-from visionops import (
-    approve,
-    comment,
+from visionops import terminal, tick
+from visionops.cli import (
     compare,
-    diff,
-    doctor,
-    export,
-    findings,
-    hold,
-    home,
-    import_batch,
-    inspect_source,
-    labels,
-    metrics,
+    dataset,
+    demo,
+    devices,
+    fleet,
+    homes,
+    importing,
+    init,
+    listening,
+    overview,
     predict,
-    project,
-    promote,
-    reject,
-    release,
-    reproduce,
-    retract,
+    projects,
+    promotion,
     rollback,
-    rollout,
-    serve,
-    status,
-    terminal,
-    tick,
+    submit,
     train,
-    verify,
-    webhook,
-    what_if,
-    why,
+    up,
 )
-from visionops.cli import demo, fleet, init, submit, up
 
 app = typer.Typer(
     name="visionops",
@@ -69,39 +55,39 @@ def every_command(
 
 app.command("demo")(demo.demo_command)
 app.command("init")(init.init_command)
-app.command("inspect")(inspect_source.command)
-app.command("doctor")(doctor.command)
-app.add_typer(project.app, name="project")
-app.add_typer(home.app, name="home")
+app.command("inspect")(importing.inspect_command)
+app.command("doctor")(overview.doctor_command)
+app.add_typer(projects.project_app, name="project")
+app.add_typer(homes.home_app, name="home")
 app.command("up")(up.up_command)
 app.command("tick")(tick.command)
-app.command("import")(import_batch.command)
-app.add_typer(labels.app, name="labels")
-app.command("export")(export.command)
-app.command("diff")(diff.command)
-app.command("findings")(findings.command)
-app.command("verify")(verify.command)
-app.command("retract")(retract.command)
-app.command("train")(train.command)
+app.command("import")(importing.import_command)
+app.add_typer(predict.labels_app, name="labels")
+app.command("export")(dataset.export_command)
+app.command("diff")(compare.diff_command)
+app.command("findings")(dataset.findings_command)
+app.command("verify")(dataset.verify_command)
+app.command("retract")(dataset.retract_command)
+app.command("train")(train.train_command)
 app.command("submit")(submit.submit_command)
-app.command("predict")(predict.command)
-app.command("serve")(serve.command)
+app.command("predict")(predict.predict_command)
+app.command("serve")(listening.serve_command)
 app.add_typer(fleet.fleet_app, name="fleet")
-app.add_typer(rollout.app, name="rollout")
-app.command("metrics")(metrics.command)
-app.add_typer(webhook.app, name="webhook")
-app.command("compare")(compare.command)
-app.command("what-if")(what_if.command)
-app.command("comment")(comment.command)
-app.command("status")(status.command)
-app.command("why")(why.command)
-app.command("approve")(approve.command)
-app.command("reject")(reject.command)
-app.command("promote")(promote.command)
-app.command("rollback")(rollback.command)
-app.command("hold")(hold.command)
-app.command("release")(release.command)
-app.command("reproduce")(reproduce.command)
+app.add_typer(devices.rollout_app, name="rollout")
+app.command("metrics")(listening.metrics_command)
+app.add_typer(listening.webhook_app, name="webhook")
+app.command("compare")(compare.compare_command)
+app.command("what-if")(compare.what_if_command)
+app.command("comment")(compare.comment_command)
+app.command("status")(overview.status_command)
+app.command("why")(overview.why_command)
+app.command("approve")(promotion.approve_command)
+app.command("reject")(promotion.reject_command)
+app.command("promote")(promotion.promote_command)
+app.command("rollback")(rollback.rollback_command)
+app.command("hold")(rollback.hold_command)
+app.command("release")(promotion.release_command)
+app.command("reproduce")(train.reproduce_command)
 
 
 def _flowing(text: str) -> str:

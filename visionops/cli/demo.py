@@ -15,8 +15,8 @@ from resources import home
 from visionops import interruption
 
 if TYPE_CHECKING:
-    from visionops_assets.dataset.publishing import Publisher
-    from visionops_assets.project import Project
+    from visionops_assets.config.project import Project
+    from visionops_assets.dataset.batch_publishing import Publisher
 
 PROJECT = "digits"
 # The collector takes rows that are no older.
@@ -52,11 +52,11 @@ def demo_command(
     """
     import definitions
     from visionops import services
-    from visionops.demo_digits import WEEKS, write_weeks
-    from visionops.demo_month import live
-    from visionops.run_progress import shown_progress
+    from visionops.demo.digits import WEEKS, write_weeks
+    from visionops.demo.month import live_days
+    from visionops.terminal import shown_progress
     from visionops.tick import tick
-    from visionops_assets.dataset.publishing import Publisher
+    from visionops_assets.dataset.batch_publishing import Publisher
 
     interruption.keep(
         "what is committed, decided and logged is kept, and a training up to its last checkpoint"
@@ -94,7 +94,7 @@ def demo_command(
         elif days:
             begun = time.perf_counter()
             month = home.home() / "demo-days.json"
-            lived = live(definitions.defs, instance, project, days, month, say)
+            lived = live_days(definitions.defs, instance, project, days, month, say)
             say(f"\n{len(lived)} days in {time.perf_counter() - begun:.0f} s. The account: {month}")
     if as_json:
         typer.echo(path.read_text())
@@ -112,7 +112,7 @@ def demo_command(
 def _project() -> "Project":
     """The demo's project. Raises `ProjectError` naming where its file is, where project files are read elsewhere."""
     from visionops import services
-    from visionops_assets.project import ProjectError
+    from visionops_assets.config.project import ProjectError
 
     shipped, folder = home.ROOT / "projects" / f"{PROJECT}.yaml", home.projects_folder()
     missing = not any((folder / f"{PROJECT}{suffix}").exists() for suffix in (".yaml", ".yml"))
@@ -128,9 +128,8 @@ def _project() -> "Project":
 def _account(publisher: "Publisher", batch: str, seconds: float) -> Account:
     """What is stored of a batch, so that a second run tells the same story as the first."""
     from visionops import services
-    from visionops_assets.evaluation.address import read_address
-    from visionops_assets.evaluation.verdicts import find
-    from visionops_assets.partitions import dataset_version
+    from visionops_assets.common.keys import dataset_version
+    from visionops_assets.evaluation.verdict_store import find, read_address
 
     project, registry = publisher.project, services.registry()
     log = publisher.lakefs.log(project.repository)

@@ -9,18 +9,19 @@ import typer
 
 from edge.formats import check_group
 from resources import home
-from visionops import fleet_devices, fleet_keys, fleet_status
+from visionops import edge_repository
+from visionops.cli import devices
 from visionops.edge_repository import changing, projects_with_repository
 
 if TYPE_CHECKING:
     from visionops_assets.delivery.publishing import Publication
 
 fleet_app = typer.Typer(help="Devices: keys, provisioning, and what each group runs.", no_args_is_help=True)
-fleet_app.add_typer(fleet_keys.app, name="keys")
-fleet_app.command("status")(fleet_status.status)
-fleet_app.command("provision")(fleet_devices.provision)
-fleet_app.command("move")(fleet_devices.move)
-fleet_app.command("revoke")(fleet_devices.revoke)
+fleet_app.add_typer(edge_repository.keys_app, name="keys")
+fleet_app.command("status")(devices.fleet_status_command)
+fleet_app.command("provision")(devices.provision_command)
+fleet_app.command("move")(devices.move_command)
+fleet_app.command("revoke")(devices.revoke_command)
 
 ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
 GroupName = Annotated[str, typer.Option(help="Device group, such as line-1.")]
@@ -85,12 +86,12 @@ def publish(
     A version that was shipped before takes no signature of an approver: that is the way back.
     """
 
-    from resources.model_records import version_on
+    from resources.models.records import version_on
     from visionops import services
     from visionops_assets.champions.disagreements import require_agreement
     from visionops_assets.champions.history import nothing_runs
-    from visionops_assets.delivery.bundles import golden_by_provider, images_of_files
     from visionops_assets.delivery.following import Shipping
+    from visionops_assets.delivery.publishing import golden_by_provider, images_of_files
     from visionops_assets.delivery.publishing import publish as publish_model
 
     budget = {
@@ -168,7 +169,7 @@ def refresh(
             ends = repository.read().expiries()
         typer.echo(f"{project}: {'signed anew: ' + ', '.join(renewed) if renewed else 'nothing is old'}")
         for role, end in ends.items():
-            said, now_or_never = fleet_keys.ending(project, role, end, now)
+            said, now_or_never = edge_repository.ending_of_role(project, role, end, now)
             urgent |= now_or_never
             if said:
                 typer.echo(f"{project}: {said}", err=True)
@@ -184,7 +185,7 @@ def serve(
     ] = 8070,
 ) -> None:
     """Serve the repositories as static files with Range: for desks and tests. A bucket or nginx does it elsewhere."""
-    from visionops.edge_server import EdgeFiles, repositories
+    from visionops.edge_repository import EdgeFiles, repositories
     from visionops.serving.prediction_server import PredictionServer
 
     if "://" in home.edge():
@@ -209,7 +210,7 @@ def export(
 
     There `repository` of device.json is DIR/PROJECT.
     """
-    from resources.artifact_store import ArtifactStore
+    from resources.storage import ArtifactStore
 
     folder = to.expanduser().absolute()
     above = next(each for each in (folder, *folder.parents) if each.exists())

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resources import home
-from resources.masking import without_secrets
-from visionops import interruption, source_options
+from resources.escaping import without_secrets
+from visionops import interruption
+from visionops.cli import source_options
 
 if TYPE_CHECKING:
-    from visionops.first_choice import FirstChoice
-    from visionops.sources import Opened
-    from visionops_assets.dataset.importing.columns import Source
+    from visionops.cli.source_options import OpenedSource
+    from visionops.first_project import FirstChoice
+    from visionops_assets.config.project import Project
+    from visionops_assets.dataset.batch_publishing import Published
     from visionops_assets.dataset.importing.first_look import FirstLook
-    from visionops_assets.dataset.importing.options import Stated
-    from visionops_assets.dataset.publishing import Published
-    from visionops_assets.project import Project
+    from visionops_assets.dataset.importing.image_columns import Source
+    from visionops_assets.dataset.importing.statements import Stated
 
 
 # Above this share of images without annotation a person says what they are.
@@ -77,13 +78,13 @@ def init_command(
 
     Asks what it cannot know, unless a flag says it. Never overwrites a project file.
     """
-    from visionops.first_choice import first_choice, holding_out
-    from visionops.import_batch import told
-    from visionops.progress import progress_line
-    from visionops.sources import opened
+    from visionops.cli.importing import told_import
+    from visionops.cli.source_options import opened_source
+    from visionops.first_project import first_choice, holding_out
+    from visionops.terminal import progress_line
+    from visionops_assets.dataset.batch_publishing import BatchRefused
     from visionops_assets.dataset.importing.first_look import first_look
     from visionops_assets.dataset.importing.reading import read_source
-    from visionops_assets.dataset.publishing import BatchRefused
     from visionops_assets.dataset.versions.layout import check_batch_name
 
     if as_json and not yes:
@@ -92,17 +93,17 @@ def init_command(
     interruption.keep("nothing was made yet")
     check_batch_name(batch)
     path = _free_path(name)
-    stated = source_options.stated(
+    stated = source_options.stated_options(
         format_name, encoding, boxes, unlabelled, renamed, dropped, leave_out_errors, follow_links, holdout
     )
     with contextlib.ExitStack() as stack:
         with progress_line(name) as progress:
-            one = stack.enter_context(opened(source, progress))
+            one = stack.enter_context(opened_source(source, progress))
         found = read_source(one.path, stated)
         stated, found = _unlabelled(one.path, found, stated, yes, say)
         look = first_look(found)
         if preview is not None:
-            from visionops.preview import write_preview
+            from visionops.cli.source_options import write_preview
 
             write_preview(found, preview)
             say(f"written: {preview / 'index.html'}")
@@ -112,10 +113,10 @@ def init_command(
         answers = _answers(yes, look, choice, owner=owner, licence=licence, floor=floor, approval=approval)
         project = _write(path, name, look, choice, description, *answers)
         say(f"project file: {path}")
-        flags = source_options.typed(stated)
+        flags = source_options.typed_options(stated)
         onwards = ("import", name, without_secrets(source), "--batch", batch, *flags)
         interruption.keep(f"the project file is kept, and {batch} is published whole or not at all", *onwards)
-        made = functools.partial(told, name, batch, file=str(path))
+        made = functools.partial(told_import, name, batch, file=str(path))
         try:
             with progress_line(name) as progress:
                 published = _publish(project, one, batch, stated, onwards, progress)
@@ -171,8 +172,8 @@ def _unlabelled(
     path: Path, found: "Source", stated: "Stated", yes: bool, say: Callable[[str], None]
 ) -> tuple["Stated", "Source"]:
     """Where nothing is said of many images, ask what they are."""
-    from visionops_assets.dataset.importing.options import UNLABELLED
     from visionops_assets.dataset.importing.reading import read_source
+    from visionops_assets.dataset.importing.statements import UNLABELLED
 
     left_out = found.sums.images_left_out["without annotation"]
     missing = found.supposed + left_out
@@ -186,7 +187,9 @@ def _unlabelled(
     if not _at_a_terminal():
         raise ValueError(f"{told}: say what they are with --unlabelled {', '.join(UNLABELLED)}")
     chosen = typer.prompt(f"{told}. They are ({', '.join(UNLABELLED)})", default=default)
-    stated = dataclasses.replace(stated, unlabelled=source_options.stated(unlabelled=chosen).unlabelled)
+    stated = dataclasses.replace(
+        stated, unlabelled=source_options.stated_options(unlabelled=chosen).unlabelled
+    )
     return stated, read_source(path, stated)
 
 
@@ -273,8 +276,8 @@ def _write(
     approval: str,
 ) -> "Project":
     """Write the file once it is known to be a valid project; raises `ProjectError` and leaves nothing otherwise."""
-    from visionops.project_template import project_file
-    from visionops_assets.project import load_project
+    from visionops.first_project import project_file
+    from visionops_assets.config.project import load_project
 
     classes = "class" if len(look.classes) == 1 else "classes"
     text = project_file(
@@ -304,14 +307,14 @@ def _write(
 
 def _publish(
     project: "Project",
-    one: "Opened",
+    one: "OpenedSource",
     batch: str,
     stated: "Stated",
     onwards: Sequence[str],
     progress: Callable[[str, int, int], None],
 ) -> "Published":
     from visionops import services
-    from visionops_assets.dataset.publishing import BatchRefused, Publisher
+    from visionops_assets.dataset.batch_publishing import BatchRefused, Publisher
 
     publisher = Publisher(
         project,
@@ -336,10 +339,10 @@ def _publish(
 
 def _say_published(published: "Published", say: Callable[[str], None]) -> None:
     from visionops_assets.common.findings import findings_in_words
-    from visionops_assets.dataset.publishing import LINES
+    from visionops_assets.dataset.batch_publishing import SHOWN_LINES
 
     if not published.findings.empty:
-        say(findings_in_words(published.findings, lines=LINES))
+        say(findings_in_words(published.findings, lines=SHOWN_LINES))
     say(published.sums.in_words())
     say(published.splits.in_words())
     say(f"{published.batch}: {published.images:,} images {published.outcome}")
@@ -348,9 +351,9 @@ def _say_published(published: "Published", say: Callable[[str], None]) -> None:
 def _first_verdict(name: str, say: Callable[[str], None]) -> str | None:
     import definitions
     from visionops import services
-    from visionops.run_progress import shown_progress
+    from visionops.terminal import shown_progress
     from visionops.tick import tick
-    from visionops_assets.project import find_project
+    from visionops_assets.config.project import find_project
 
     project = find_project(definitions.projects, name)
     say("training and judging; this can take minutes")

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from resources.lakefs.client import LakeFSResource
-    from resources.lakefs_records import Commit
+    from resources.lakefs.replies import Commit
     from resources.models.registry import ModelRegistry
-    from visionops_assets.evaluation.verdicts import ListedVerdict
-    from visionops_assets.project import Project
+    from visionops_assets.config.project import Project
+    from visionops_assets.evaluation.verdict_store import ListedVerdict
     from visionops_assets.training.challenger import Challenger
 
 
@@ -34,9 +34,9 @@ class Submitted:
 
     def to_text(self) -> str:
         """For a terminal."""
-        from visionops_assets.run_reason import in_words
+        from visionops_assets.shells.run_outcomes import outcome_in_words
 
-        return f"{self.project}: {in_words(self.outcome, self.reason)}"
+        return f"{self.project}: {outcome_in_words(self.outcome, self.reason)}"
 
     def to_json(self) -> dict[str, Any]:
         """What --json prints."""
@@ -65,7 +65,7 @@ def submit_command(
     run = _run_id(registry, run, project)
     found = services.project(project or _project_of(registry, run))
     import definitions
-    from visionops.run_progress import shown_progress
+    from visionops.terminal import shown_progress
 
     with services.dagster() as instance, shown_progress(not quiet):
         ended = submit(definitions.defs, instance, found, run, registry=registry, lakefs=lakefs)
@@ -95,11 +95,11 @@ def submit(
     from visionops.runs import run_job
     from visionops_assets.champions.history import production
     from visionops_assets.common import run_tags
-    from visionops_assets.dataset.commits import tags_of_version
-    from visionops_assets.partitions import dataset_version
+    from visionops_assets.common.keys import dataset_version
+    from visionops_assets.dataset.versions.commit_log import tags_of_version
     from visionops_assets.promotion.promote import champion_of
-    from visionops_assets.run_reason import note_outcome
-    from visionops_assets.training.submitted import submitted_challenger
+    from visionops_assets.shells.run_outcomes import note_outcome
+    from visionops_assets.training.challenger import submitted_challenger
 
     challenger, _ = submitted_challenger(registry, lakefs, project, run_id)
     model = registry.models.get(project.project)
@@ -146,8 +146,7 @@ def _run_id(registry: "ModelRegistry", text: str, project: str | None) -> str:
 
     Raises `RunNotFound`, naming what comes near.
     """
-    from resources.model_errors import RunNotFound
-    from resources.model_records import TAG_KIND
+    from resources.models.records import TAG_KIND, RunNotFound
     from resources.nearest import did_you_mean
     from visionops import services
 
@@ -169,8 +168,8 @@ def _run_id(registry: "ModelRegistry", text: str, project: str | None) -> str:
 
 
 def _project_of(registry: "ModelRegistry", run_id: str) -> str:
-    from resources.model_records import TAG_PROJECT
-    from visionops_assets.training.submitted import SubmissionRefused
+    from resources.models.records import TAG_PROJECT
+    from visionops_assets.training.challenger import SubmissionRefused
 
     owner = registry.runs.get(run_id).tags.get(TAG_PROJECT)
     if owner is None:
@@ -181,7 +180,7 @@ def _project_of(registry: "ModelRegistry", run_id: str) -> str:
 
 
 def _newest(lakefs: "LakeFSResource", project: "Project") -> "Commit":
-    from visionops_assets.dataset.commits import newest_commit
+    from visionops_assets.dataset.versions.commit_log import newest_commit
     from visionops_assets.dataset.versions.dataset_version import EmptyVersion
 
     commit = newest_commit(lakefs, project)
@@ -198,9 +197,8 @@ def _make_known(
     commit: "Commit",
 ) -> None:
     """Tell the instance of the newest dataset version, where no sensor did yet, as the sensor does."""
-    from sensors.commits import observed
-    from visionops_assets.asset_options import asset_key
-    from visionops_assets.partitions import dataset_versions
+    from sensors.new_commits import observed
+    from visionops_assets.shells.asset_options import asset_key, dataset_versions
 
     name = dataset_versions(project.project).name or ""
     if not instance.has_dynamic_partition(name, partition):
@@ -213,7 +211,7 @@ def _verdict(
     registry: "ModelRegistry", project: "Project", challenger: "Challenger", champion: str | None
 ) -> "ListedVerdict | None":
     """The newest decision on this challenger against who was champion when it was submitted."""
-    from visionops_assets.evaluation.verdicts import listed
+    from visionops_assets.evaluation.verdict_store import listed
 
     decisions = listed(registry.models.get(project.project).tags).values()
     pair = (challenger.weights_sha256, champion)

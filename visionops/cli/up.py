@@ -13,14 +13,13 @@ from typing import Annotated
 import typer
 
 from resources import home
-from resources.masking import shown
-from resources.webhook_token import give_to_actions
+from resources.environ import give_token_to_actions
+from resources.escaping import masked
 from visionops import interruption, services
-from visionops import metrics as metrics_verb
-from visionops import webhook as webhook_verb
-from visionops.child_process import Children, children
-from visionops.home_in_use import only_one
-from visionops.process_guard import Guard, guarded
+from visionops.child_process import Children, Guard, children, guarded
+from visionops.cli import listening as metrics_verb
+from visionops.cli import listening as webhook_verb
+from visionops.cli.homes import only_one
 
 LOOK_EVERY_SECONDS = 0.3
 # The embedded lakeFS stays while this process lives; one that was killed is started again.
@@ -37,7 +36,7 @@ def up_command(
         typer.Option(
             min=1,
             max=65535,
-            help=f"Port of the metrics; by default {metrics_verb.PORT}, or a free one where that is taken.",
+            help=f"Port of the metrics; by default {metrics_verb.METRICS_PORT}, or a free one where that is taken.",
         ),
     ] = None,
     webhook: Annotated[
@@ -48,7 +47,7 @@ def up_command(
         typer.Option(
             min=1,
             max=65535,
-            help=f"Port of the webhook; by default {webhook_verb.PORT}, or a free one where that is taken.",
+            help=f"Port of the webhook; by default {webhook_verb.WEBHOOK_PORT}, or a free one where that is taken.",
         ),
     ] = None,
 ) -> None:
@@ -60,12 +59,16 @@ def up_command(
     with only_one(_page(host, port)) as locks, guarded(locks) as guard:
         beside = []
         if metrics:
-            beside.append(_Beside("metrics", "/metrics", ("metrics",), metrics_verb.PORT, metrics_port))
-        if webhook and (missing := webhook_verb.why_not()):
+            beside.append(
+                _Beside("metrics", "/metrics", ("metrics",), metrics_verb.METRICS_PORT, metrics_port)
+            )
+        if webhook and (missing := webhook_verb.why_no_webhook()):
             typer.echo(f"webhook  off: {missing}")
         elif webhook:
             words = ("webhook", "serve", "--dagster", _page(host, port))
-            beside.append(_Beside("webhook", webhook_verb.PATH, words, webhook_verb.PORT, webhook_port))
+            beside.append(
+                _Beside("webhook", webhook_verb.WEBHOOK_PATH, words, webhook_verb.WEBHOOK_PORT, webhook_port)
+            )
         _run(host, port, mlflow_port, beside, guard)
 
 
@@ -153,7 +156,7 @@ def _check_free(host: str, port: int, option: str) -> None:
 
 
 def _end_stale_runs() -> None:
-    from sensors.stale_runs import end_stale_runs
+    from sensors.unfinished_runs import end_stale_runs
 
     with services.dagster() as instance:
         for run_id in end_stale_runs(instance):
@@ -162,8 +165,8 @@ def _end_stale_runs() -> None:
 
 def _interrupt_runs(started: Children) -> None:
     """Runs of the daemon that stops end with it: they did not fail."""
-    from sensors.stale_runs import runs_in
-    from visionops_assets.failures import note_interruption
+    from sensors.unfinished_runs import runs_in
+    from visionops_assets.shells.job_execution import note_interruption
 
     with services.dagster() as instance:
         for run_id in runs_in(instance, {child.process.pid for child in started.started}):
@@ -174,14 +177,14 @@ def _interrupt_runs(started: Children) -> None:
 def _lakefs(guard: Guard) -> Iterator[Callable[[], object]]:
     """Give what keeps the server in use alive; one that this command started stops with it, unless it is in use."""
     if os.environ.get("LAKEFS_ENDPOINT"):
-        typer.echo(f"lakeFS   {shown(os.environ['LAKEFS_ENDPOINT'])}")
+        typer.echo(f"lakeFS   {masked(os.environ['LAKEFS_ENDPOINT'])}")
         yield lambda: None
         return
     from lakefs_local import discovery
 
     data = home.lakefs_data()
     found = discovery.running(data)
-    give_to_actions()
+    give_token_to_actions()
     if found is None:
         guard.note_lakefs(data)
     server = discovery.ensure_running(data)

@@ -12,27 +12,23 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.model_errors import ArtifactMissing
+from resources.models.records import ArtifactMissing
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
+from resources.storage import ArtifactStore, Scratch
 from visionops.comparing.sides import ComparisonError, Side
+from visionops_assets.common.keys import commit_prefix
 from visionops_assets.common.tables import frame_from_parquet
+from visionops_assets.config.project import Project
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion, named_version
 from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
-from visionops_assets.evaluation import verdicts
-from visionops_assets.evaluation.address import read_address
-from visionops_assets.evaluation.context import JudgementContext
-from visionops_assets.evaluation.leakage import LEAK_COLUMNS
-from visionops_assets.evaluation.predictions import holdout_digest
-from visionops_assets.evaluation.scoring import Scorer
-from visionops_assets.evaluation.tasks import evaluation_task
+from visionops_assets.evaluation import verdict_store
+from visionops_assets.evaluation.context import LEAK_COLUMNS, JudgementContext
+from visionops_assets.evaluation.scoring import Scorer, evaluation_task
 from visionops_assets.evaluation.turned import WonAndLost, won_and_lost
 from visionops_assets.evaluation.verdict import Evidence, ModelReference, Verdict
-from visionops_assets.evaluation.verdicts import predictions_path
-from visionops_assets.partitions import commit_prefix
-from visionops_assets.project import Project
+from visionops_assets.evaluation.verdict_store import predictions_path, read_address
+from visionops_assets.inference.predictions import holdout_digest
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ class Answers:
         """Every judgement that is kept of the two, newest first: decisions, then what-ifs."""
         assert a.model is not None and b.model is not None
         pair = {a.model.weights_sha256, b.model.weights_sha256}
-        decided = verdicts.listed(self.registry.models.get(self.project.project).tags)
+        decided = verdict_store.listed(self.registry.models.get(self.project.project).tags)
         for entry in reversed(decided.values()):
             if {entry.challenger, entry.champion} == pair:
                 yield _Stored(entry.identity, entry.run_id, entry.challenger, entry.partition)
@@ -124,7 +120,7 @@ class Answers:
             address = read_address(self.artifacts, "what_if", self.project.project, one.partition)
             if address is None or address.run_id != one.model.run_id:
                 continue
-            found = verdicts.find(self.registry, self.project.project, address.run_id, address.identity)
+            found = verdict_store.find(self.registry, self.project.project, address.run_id, address.identity)
             champion = found.champion if found is not None else None
             if champion and other.model and champion.weights_sha256 == other.model.weights_sha256:
                 yield _Stored(address.identity, address.run_id, one.model.weights_sha256, one.partition)
@@ -207,7 +203,7 @@ class _Stored:
 
     def verdict(self, registry: ModelRegistry, project: str) -> Verdict | None:
         """What the gate said, where its file is still there."""
-        return verdicts.find(registry, project, self.run_id, self.identity)
+        return verdict_store.find(registry, project, self.run_id, self.identity)
 
 
 def _meant(side: Side) -> float | None:

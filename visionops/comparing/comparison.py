@@ -4,19 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
+from resources.storage import ArtifactStore, Scratch
 from visionops.comparing.answers import Answers, Measured
 from visionops.comparing.sides import Side, Sides
+from visionops_assets.config.project import Project
 from visionops_assets.dataset.versions.manifest_diff import ManifestDiff, diff_manifests
 from visionops_assets.evaluation import verdict
 from visionops_assets.evaluation.turned import Turned
-from visionops_assets.evaluation.wording import verdict_summary
-from visionops_assets.project import Project
+from visionops_assets.evaluation.verdict_wording import verdict_summary
 from visionops_assets.training.provenance import Difference
-from visionops_assets.training.provenance import compare as compare_inputs
+from visionops_assets.training.provenance import compare_provenance as compare_inputs
 
 FORMAT = 1
 # Of one recipe they differ only because they are measured on the training images.

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound
-from resources.model_errors import ModelNotFound, RunNotFound
-from resources.model_records import (
+from resources.lakefs.replies import LakeFSNotFound
+from resources.models.records import (
     TAG_COMMIT,
     TAG_KIND,
     TAG_MANIFEST,
@@ -17,19 +15,22 @@ from resources.model_records import (
     TAG_PARTITION,
     TAG_PROJECT,
     TAG_WEIGHTS,
+    ModelNotFound,
     ModelVersion,
     Run,
+    RunNotFound,
 )
 from resources.models.registry import ModelRegistry
 from resources.nearest import did_you_mean
+from resources.storage import ArtifactStore
 from visionops_assets.champions.history import production
-from visionops_assets.dataset.publications import publications
+from visionops_assets.common.keys import KEY
+from visionops_assets.config.project import Project
+from visionops_assets.dataset.versions.commit_log import publications
 from visionops_assets.dataset.versions.dataset_version import manifest_at, named_commit, names_of_data
 from visionops_assets.dataset.versions.manifest import Manifest
-from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
+from visionops_assets.evaluation.run_records import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import ModelReference
-from visionops_assets.partitions import KEY
-from visionops_assets.project import Project
 from visionops_assets.training.provenance import Provenance
 
 CHAMPION, CHALLENGER = "champion", "challenger"

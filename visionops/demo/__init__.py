@@ -1,1 +1,3 @@
 """What `visionops demo` shows: its images, and its days in production."""
+
+__all__ = ["digits", "month"]

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from resources import home
 from resources.databases import check_database, connected, sqlite_path
+from resources.escaping import HIDDEN, masked
 from resources.machine_errors import damaged_databases, way_back
-from resources.masking import HIDDEN, shown
 from resources.models.lock import LOCK_URL, PromotionLocked, advisory_lock
 from resources.models.mlflow_client import TRACKING_URI
 from visionops.bootstrap import POSTGRES
-from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
-from visionops.diagnosis.settings import setting
+from visionops.diagnosis.checking import Check, Finding, broken, ok, setting, warning
 
 # Tables by which a database is known; Dagster and MLflow both have one called `runs` and one of Alembic's.
 _MLFLOW, _DAGSTER = ("MLflow", "registered_models"), ("Dagster", "event_logs")
@@ -71,7 +70,7 @@ def dagster() -> Finding:
             return wrong
     with services.dagster() as instance:
         runs = instance.get_runs_count()
-        where = shown(url, HIDDEN) if url else str(Path(instance.root_directory))
+        where = masked(url, HIDDEN) if url else str(Path(instance.root_directory))
         behind = [
             name
             for name, storage in (
@@ -102,7 +101,7 @@ def promotion_lock() -> Finding:
         try:
             with advisory_lock(url, project, 0):
                 return broken(
-                    f"{shown(url, HIDDEN)} gives one lock to two sessions",
+                    f"{masked(url, HIDDEN)} gives one lock to two sessions",
                     f"name the Postgres itself in {LOCK_URL}: a pooler that shares sessions keeps no locks",
                 )
         except PromotionLocked:
@@ -131,7 +130,7 @@ def _unfit(url: str, variable: str, ours: tuple[str, str], other: tuple[str, str
     """Why a database cannot be used: another program has its tables there, or this user may make none."""
     from sqlalchemy import inspect, text
 
-    place = shown(url, HIDDEN)
+    place = masked(url, HIDDEN)
     with connected(url, variable) as session:
         tables = inspect(session).get_table_names()
         if other[1] in tables:

@@ -11,9 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 from resources import home
-from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
-from visionops.diagnosis.settings import setting
-from visionops_assets.project import Project, Projects
+from visionops.diagnosis.checking import Check, Finding, broken, ok, setting, warning
+from visionops_assets.config.project import Project, Projects
 
 # Their wheels break `import lightning` beside a torch for the CPU, and nothing here needs them.
 UNWANTED = ("torchvision",)
@@ -176,7 +175,7 @@ def _revision() -> Finding:
 
 
 def _projects(take: Callable[[Projects], None]) -> Finding:
-    from visionops_assets.project import clashes, load_projects
+    from visionops_assets.config.project import clashes, load_projects
 
     folder = home.projects_folder()
     if folder.exists() and not folder.is_dir():

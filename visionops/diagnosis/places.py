@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from resources import home
-from resources.artifact_store import ArtifactStore
-from resources.masking import HIDDEN, shown
-from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok
-from visionops.diagnosis.settings import setting
-from visionops_assets.project import Project
+from resources.escaping import HIDDEN, masked
+from resources.storage import ArtifactStore
+from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok, setting
+from visionops_assets.config.project import Project
 
 ENDPOINT = "AWS_ENDPOINT_URL"
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -158,7 +157,7 @@ def checks(projects: Iterable[Project]) -> Iterator[Check]:
         declared, name = project.drop.address, f"drop of {project.project}"
         if declared:
             field = f"drop.address of {project.project}"
-            yield Place(name, declared, field, f"{field}={shown(declared, HIDDEN)}", True, False).check()
+            yield Place(name, declared, field, f"{field}={masked(declared, HIDDEN)}", True, False).check()
         else:
             address = f"{root.address.rstrip('/')}/{project.project}"
             yield replace(root, subject=name, address=address, must_exist=False).check()
@@ -210,4 +209,4 @@ def _read_one(folder: Path) -> None:
 
 
 def _endpoint() -> str:
-    return shown(os.environ.get(ENDPOINT) or "AWS", HIDDEN)
+    return masked(os.environ.get(ENDPOINT) or "AWS", HIDDEN)

@@ -11,14 +11,13 @@ from urllib.request import getproxies, proxy_bypass
 
 from resources import home
 from resources.databases import sqlite_path
+from resources.escaping import HIDDEN
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound, LakeFSUnavailable
-from resources.masking import HIDDEN
+from resources.lakefs.replies import LakeFSNotFound, LakeFSUnavailable
 from resources.models.mlflow_client import TRACKING_URI
 from resources.webhooks import VARIABLES
-from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok, warning
-from visionops.diagnosis.settings import setting
-from visionops_assets.project import Project
+from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok, setting, warning
+from visionops_assets.config.project import Project
 
 ENDPOINT = "LAKEFS_ENDPOINT"
 _PAGES = {
@@ -100,8 +99,8 @@ def _lakefs(client: LakeFSResource) -> Finding:
 
 def _sleeping(data: Path) -> Finding:
     """Whether the embedded lakeFS could start on its folder, as far as can be seen without."""
-    from lakefs_local import credentials
-    from lakefs_local.folder import DataFolder, FolderError
+    from lakefs_local import data_folder
+    from lakefs_local.data_folder import DataFolder, FolderError
 
     folder = DataFolder(data)
     if not folder.path.exists():
@@ -112,7 +111,7 @@ def _sleeping(data: Path) -> Finding:
         if folder.database.exists():
             folder.check_format()
         if folder.credentials.exists():
-            credentials.load(folder.credentials)
+            data_folder.load_keys(folder.credentials)
     except FolderError as error:
         what, _, fix = str(error).partition(": ")
         return broken(what, fix)
@@ -240,9 +239,9 @@ def _context() -> ssl.SSLContext:
 
 
 def _receiver() -> Finding:
-    from visionops.webhook import why_not
+    from visionops.cli.listening import why_no_webhook
 
-    missing = why_not()
+    missing = why_no_webhook()
     return warning("`visionops webhook serve` and `up` take none", missing) if missing else ok("can be known")
 
 
@@ -250,9 +249,9 @@ def metrics() -> Finding:
     """Whether something answers Prometheus on the usual port."""
     import httpx
 
-    from visionops.metrics import PORT
+    from visionops.cli.listening import METRICS_PORT
 
-    page = f"http://127.0.0.1:{PORT}"
+    page = f"http://127.0.0.1:{METRICS_PORT}"
     try:
         ours = httpx.get(f"{page}/health", timeout=ANSWER_SECONDS).json() == {"visionops": "metrics"}
     except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -262,7 +261,7 @@ def metrics() -> Finding:
     if ours:
         return ok(f"{page}/metrics answers")
     return warning(
-        f"something else listens on port {PORT}",
+        f"something else listens on port {METRICS_PORT}",
         "stop it, or use another port: `visionops metrics --port`, `visionops up --metrics-port`",
     )
 

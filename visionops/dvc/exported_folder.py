@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from visionops.dvc_address import DVCError
+from visionops.dvc.source_address import DVCError
 from visionops_assets.dataset.versions.layout import BATCHES
 
 FORMAT = 1

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from visionops.dvc_address import DVCAddress, DVCError
-from visionops.dvc_own_files import check_own_files
+from visionops.dvc.source_address import DVCAddress, DVCError, check_own_files
 
 if TYPE_CHECKING:
     from dvc.api import DVCFileSystem

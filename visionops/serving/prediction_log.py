@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from resources.machine_errors import in_words
-from resources.spool import Spool, check_device
+from resources.storage import Spool, check_device
+from visionops_assets.config.project import Project
 from visionops_assets.monitoring.captures import Candidate, Captures
 from visionops_assets.monitoring.prediction import Answer, Picture, log_rows
-from visionops_assets.monitoring.spooled import spooled_log
-from visionops_assets.project import Project
+from visionops_assets.monitoring.spool_files import spooled_log
 
 # A file at least this often, and at most this large.
 FLUSH_SECONDS = 60.0

@@ -11,8 +11,7 @@ from typing import Any
 
 from visionops import interruption
 from webserver.asgi import CannotListen, Certificate, WebServer, bind
-from webserver.guard import Guarded
-from webserver.limits import ServerLimits
+from webserver.guard import Guarded, ServerLimits
 
 __all__ = ["Access", "CannotListen", "PredictionServer", "in_thread"]
 

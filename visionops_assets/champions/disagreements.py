@@ -9,19 +9,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from resources.model_errors import ArtifactMissing, RunNotFound
-from resources.model_records import (
+from resources.models.records import (
     EVERYWHERE,
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     TAG_WEIGHTS,
     WEIGHTS_ARTIFACT,
+    ArtifactMissing,
     ModelVersion,
     RegisteredModel,
+    RunNotFound,
     alias_of,
     group_option,
 )
-from visionops_assets import journal
+from visionops_assets.champions import registered_model
 from visionops_assets.champions.history import (
     PROMOTIONS,
     HistoryEntry,
@@ -30,10 +31,9 @@ from visionops_assets.champions.history import (
     production,
     read_history,
 )
-from visionops_assets.evaluation.approvals import Answer
-from visionops_assets.project import Project
-from visionops_assets.refusals import ChampionUnclear
-from visionops_assets.registry import Registry
+from visionops_assets.champions.registered_model import Answer, Registry
+from visionops_assets.common.errors import ChampionUnclear
+from visionops_assets.config.project import Project
 
 # What keeps a version that was deleted from being registered again, in words; None for nothing.
 Lacks = Callable[[ModelVersion], str | None]
@@ -74,7 +74,10 @@ def compare(model: RegisteredModel, lacks: Lacks, group: str | None = None) -> I
 def unfinished(registry: Registry, project: str) -> list[Disagreement]:
     """Promotions that were recorded and did not complete, of every device group; other changes are disagreements."""
     model = registry.models.get(project)
-    answers = {each.verdict: each for each in journal.read(model.tags, journal.ANSWERS, Answer).entries}
+    answers = {
+        each.verdict: each
+        for each in registered_model.read_entries(model.tags, registered_model.ANSWER_ENTRIES, Answer).entries
+    }
     found = [production(model, group).incomplete for group in groups(model)]
     return [
         incomplete(project, entry, answers.get(entry.verdict or ""))

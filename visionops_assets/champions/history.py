@@ -12,10 +12,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from resources.model_records import EVERYWHERE, HISTORY, RegisteredModel, alias_of
+from resources.models.records import EVERYWHERE, HISTORY, RegisteredModel, alias_of
 from resources.nearest import there_are
-from visionops_assets import journal
-from visionops_assets.journal import Entry, Journal
+from visionops_assets.champions import registered_model
+from visionops_assets.champions.registered_model import Entry, Journal
 
 Kind = Literal[
     "promotion", "override", "delivery", "rollback", "restoration", "retirement", "hold", "release"
@@ -124,7 +124,7 @@ class Production:
 
 def read_history(tags: Mapping[str, str]) -> Journal[HistoryEntry]:
     """All changes of a project, of every device group, oldest first."""
-    return journal.read(tags, HISTORY, HistoryEntry)
+    return registered_model.read_entries(tags, HISTORY, HistoryEntry)
 
 
 def production(model: RegisteredModel, group: str = EVERYWHERE) -> Production:

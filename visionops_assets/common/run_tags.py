@@ -105,3 +105,7 @@ def how_to_decide(project: str) -> str:
         "`visionops submit RUN` has its run judged on the newest dataset version; for another one, run the job "
         f"`{project}_decide` on it with the tag `{INTENT}: {DECISION}`"
     )
+
+
+# The check of a production day that its log is whole; a run's reason is taken from it.
+LOG_IS_COMPLETE = "log_is_complete"

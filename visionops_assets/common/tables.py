@@ -1,7 +1,7 @@
 """Tables as lists of Parquet fragments that versions share.
 
 On disk, format 1: `fragments/<first 2 hex>/<digest>.parquet` holds rows, named by the digest of their content
-(`dataset/canonical.py`), not of the Parquet bytes; a table is
+(`common/arrow_columns.py`), not of the Parquet bytes; a table is
 `{"format": 1, "fragments": [{"source": …, "digest": …, "rows": n}, …]}`, as a manifest is. Fragments are written
 before the list that names them, and never overwritten.
 """
@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resources.artifact_store import ArtifactStore
-from visionops_assets.dataset.canonical import table_content_digest
+from resources.storage import ArtifactStore
+from visionops_assets.common.arrow_columns import table_content_digest
 
 FORMAT = 1
 

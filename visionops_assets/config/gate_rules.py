@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from resources.nearest import there_are
-from visionops_assets.evaluation.power import rows_for_no_loss
+from visionops_assets.common.error_levels import rows_for_no_loss
 
 # The slices that projects have without declaring them, the last one in detection only.
 CLASS_SLICE = "class"

@@ -56,7 +56,7 @@ class InitWeights(_Part):
 
 
 class ModelSpec(_Part):
-    """Which model: any class or function that fits `visionops_assets.training.protocol`."""
+    """Which model: any class or function that fits `visionops_assets.training.models`."""
 
     class_path: Annotated[str, AfterValidator(_dotted)] = DEFAULT_MODEL
     init_args: dict[str, bool | int | float | str | list[Any] | dict[str, Any] | None] = Field(

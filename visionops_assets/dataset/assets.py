@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from resources.artifact_store import ArtifactStore
 from resources.drop import Drop
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
-from visionops_assets import metadata
-from visionops_assets.asset_options import INCOMING_BATCH, asset_key, asset_options, versioned
+from resources.storage import ArtifactStore
 from visionops_assets.common import run_tags
+from visionops_assets.config.project import Neighbours, Project
 from visionops_assets.dataset.checks import incoming_check_specs, incoming_results
-from visionops_assets.failures import clear_failures
-from visionops_assets.partitions import batches
-from visionops_assets.project import Neighbours, Project
+from visionops_assets.shells import outputs
+from visionops_assets.shells.asset_options import INCOMING_BATCH, asset_key, asset_options, batches, versioned
+from visionops_assets.shells.job_execution import clear_failures
 
 if TYPE_CHECKING:
     from visionops_assets.dataset.suspect_labels import Opinion
@@ -46,7 +45,7 @@ def incoming_batch_asset(
         artifacts: ArtifactStore,
         drop: Drop,
     ) -> dg.MaterializeResult:
-        from visionops_assets.dataset.incoming import take_batch
+        from visionops_assets.dataset.batch_publishing import take_batch
         from visionops_assets.dataset.presentation import finding_pictures
 
         with clear_failures(context):
@@ -109,8 +108,8 @@ def manifest_asset(project: Project, images: dg.AssetSpec) -> dg.AssetsDefinitio
     def manifest(
         context: dg.AssetExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
     ) -> dg.MaterializeResult:
-        from visionops_assets.dataset.commits import tags_of_version
         from visionops_assets.dataset.presentation import class_table, sample_pictures
+        from visionops_assets.dataset.versions.commit_log import tags_of_version
         from visionops_assets.dataset.versions.dataset_version import build_version
 
         with clear_failures(context):
@@ -127,10 +126,8 @@ def manifest_asset(project: Project, images: dg.AssetSpec) -> dg.AssetsDefinitio
             metadata={
                 "samples": len(used),
                 "excluded": len(version.samples) - len(used),
-                "batches": metadata.table(
-                    used.groupby("batch", sort=True).size().reset_index(name="samples")
-                ),
-                "classes": metadata.table(class_table(used)),
+                "batches": outputs.table(used.groupby("batch", sort=True).size().reset_index(name="samples")),
+                "classes": outputs.table(class_table(used)),
                 "examples": dg.MetadataValue.md(pictures),
                 "commit": dg.MetadataValue.url(
                     lakefs.link(project.repository, f"commits/{version.commit.id}")

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionops_assets.common.arrow_columns import TextColumn, from_the_system, give_back
 from visionops_assets.common.findings import (
     ANY_ANNOTATED,
     OF_THE_TASK,
@@ -19,28 +20,25 @@ from visionops_assets.common.findings import (
     has_errors,
     join_findings,
 )
-from visionops_assets.dataset import audit, candidates, integrity
-from visionops_assets.dataset.arrow_memory import from_the_system, give_back
-from visionops_assets.dataset.batch_images import BatchImages, Uploads
+from visionops_assets.config.project import AuditRules
+from visionops_assets.dataset import audit, batch_on_main, integrity
+from visionops_assets.dataset.audit import check_near_duplicates
+from visionops_assets.dataset.batch_images import BatchImages, Examined, Looks, Uploads, examine
+from visionops_assets.dataset.batch_on_main import check_group_names
 from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
-from visionops_assets.dataset.copy_findings import check_near_duplicates
-from visionops_assets.dataset.examine import Examined, Looks, examine
 from visionops_assets.dataset.findings_file import with_labels
-from visionops_assets.dataset.groups import check_group_names
 from visionops_assets.dataset.importing.box_coordinates import settled
 from visionops_assets.dataset.importing.class_names import (
     as_the_project_calls_them,
     class_names,
     findings_on_names,
 )
-from visionops_assets.dataset.importing.columns import Images, Source
-from visionops_assets.dataset.importing.compact_columns import TextColumn
 from visionops_assets.dataset.importing.formats import own_batches
-from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
+from visionops_assets.dataset.importing.image_columns import Images, Source
+from visionops_assets.dataset.importing.image_source import SplitSums, Sums
 from visionops_assets.dataset.importing.reading import read_source
-from visionops_assets.dataset.importing.sums import SplitSums, Sums
-from visionops_assets.dataset.rules import AuditRules
-from visionops_assets.dataset.shares import with_holdout
+from visionops_assets.dataset.importing.statements import NOTHING_STATED, Stated
+from visionops_assets.dataset.splits import with_holdout
 from visionops_assets.dataset.suspect_labels import Opinion, check_plausible
 from visionops_assets.dataset.versions.annotations import write_annotations
 from visionops_assets.dataset.versions.layout import (
@@ -302,11 +300,11 @@ def _check_rows(
             sorted(-1 - row for row in distinct if row < 0)
         )
 
-    yield integrity.check_labels_known(mine(candidates.with_unknown_labels(table, classes)), classes)
+    yield integrity.check_labels_known(mine(batch_on_main.rows_with_unknown_labels(table, classes)), classes)
     batch, existing = both(placed.straddling)
     yield integrity.check_groups_whole(pd.concat([existing, batch], ignore_index=True))
-    yield audit.check_boxes(mine(candidates.with_odd_boxes(table)))
-    own, known = candidates.copied(table, others)
+    yield audit.check_boxes(mine(batch_on_main.rows_with_odd_boxes(table)))
+    own, known = batch_on_main.copied_rows(table, others)
     yield audit.check_exact_duplicates(mine(own), theirs(known))
     batch, existing = both(row for newer, older, _ in placed.duplicates for row in (newer, older))
     paths = {row: _path(row, table, others) for pair in placed.duplicates for row in pair[:2]}

@@ -10,15 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from edge.images.decode import Pixels, decode_whole
-from visionops_assets.dataset.arrow_memory import give_back
+from visionops_assets.common.arrow_columns import give_back, hex_texts, in_order
 from visionops_assets.dataset.batch_images import BatchImages
+from visionops_assets.dataset.batch_on_main import Together
 from visionops_assets.dataset.deduplication.near_duplicates import NearDuplicate, find_near_duplicates
-from visionops_assets.dataset.importing.compact_columns import hex_texts, in_order
 from visionops_assets.dataset.importing.file_listing import ascending
-from visionops_assets.dataset.importing.source import unchanged
-from visionops_assets.dataset.shares import Count, count_samples
-from visionops_assets.dataset.splits import Samples, Sides, place_samples
-from visionops_assets.dataset.together import Together
+from visionops_assets.dataset.importing.image_source import unchanged
+from visionops_assets.dataset.splits import Count, Samples, Sides, count_samples, place_samples
 from visionops_assets.dataset.versions.annotations import BOXES, COLUMNS, SPLITS, check_annotations
 
 Fetch = Callable[[list[str]], Iterable[tuple[str, bytes]]]

@@ -1,4 +1,6 @@
-"""What a manifest must hold before anything is trained on it."""
+"""What a manifest must hold before anything is trained on it; and the findings on a batch, sorted into the checks
+that are shown.
+"""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -6,21 +8,19 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.scratch import Scratch
-from visionops_assets import metadata
+from resources.storage import ArtifactStore, Scratch
 from visionops_assets.common import run_tags
-from visionops_assets.dataset.audit_report import SHOWN, by_shown_check
-from visionops_assets.failures import clear_failures
-from visionops_assets.partitioned_check import partitioned_check
-from visionops_assets.partitions import batches, dataset_versions
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.shells import outputs
+from visionops_assets.shells.asset_options import batches, dataset_versions, partitioned_check
+from visionops_assets.shells.job_execution import clear_failures
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from visionops_assets.dataset.versions.dataset_version import DatasetVersion
+
 
 FINDINGS_SHOWN = 50
 _SHOWN_COLUMNS = ("image", "label", "suspected", "what", "why", "severity")
@@ -43,10 +43,14 @@ def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.AssetCheckResult:
-        from visionops_assets.dataset.readable import unreadable
+        from visionops_assets.dataset.integrity import unreadable_images
 
         return _checked(
-            context, lakefs, artifacts, project, lambda version: unreadable(lakefs, project, version, scratch)
+            context,
+            lakefs,
+            artifacts,
+            project,
+            lambda version: unreadable_images(lakefs, project, version, scratch),
         )
 
     @partitioned_check(**options, description="Every label is a class of the project.")
@@ -106,10 +110,10 @@ def images_intact_check(project: Project, manifest: dg.AssetsDefinition) -> dg.A
     def images_intact(
         context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
     ) -> dg.AssetCheckResult:
-        from visionops_assets.dataset.verify import sample_of, verify_images
+        from visionops_assets.dataset.integrity import sample_of_rows, verify_images
 
         def look(version: "DatasetVersion") -> "pd.DataFrame":
-            chosen = sample_of(version.samples, project.audit.daily_sample, context.run.run_id)
+            chosen = sample_of_rows(version.samples, project.audit.daily_sample, context.run.run_id)
             return verify_images(lakefs, project.repository, version.commit.id, chosen)
 
         return _checked(context, lakefs, artifacts, project, look)
@@ -179,9 +183,57 @@ def _result(
         description=findings_in_words(findings),
         metadata={
             "findings": len(findings),
-            "shown": metadata.table(
+            "shown": outputs.table(
                 findings.head(FINDINGS_SHOWN), [name for name in _SHOWN_COLUMNS if name in findings]
             ),
             **(more or {}),
         },
     )
+
+
+# Every check that is shown, what it says, and the names its findings carry. The last one takes what is left.
+SHOWN: dict[str, tuple[str, frozenset[str]]] = {
+    "decodable": (
+        "Every image can be read whole, is what its name says, and shows one picture.",
+        frozenset({"readable", "named rightly", "single image"}),
+    ),
+    "measures": (
+        "No image is too small, too large or too long.",
+        frozenset({"measures"}),
+    ),
+    "labels_known": ("Every label is a class of the project.", frozenset({"labels known", "of the task"})),
+    "boxes_inside": ("Every box has an area and lies inside its image.", frozenset({"boxes"})),
+    "exact_duplicates": ("No image is there twice.", frozenset({"no copies"})),
+    "near_duplicates": (
+        "No image is nearly the same as another, above all across splits.",
+        frozenset({"near duplicates", "no leak between splits"}),
+    ),
+    "one_label_an_image": (
+        "The same image never has two labels.",
+        frozenset({"one label an image"}),
+    ),
+    "groups_whole": (
+        "No group has images on two sides of the split, and the holdout has enough groups to judge by.",
+        frozenset({"groups whole", "holdout groups"}),
+    ),
+    "class_balance": ("Classes are about as frequent as on main.", frozenset({"class balance"})),
+    "labels_plausible": (
+        "The champion does not confidently disagree with the labels.",
+        frozenset({"labels plausible"}),
+    ),
+    "apart": (
+        "Nothing of the batch takes the place of what another project of the repository has.",
+        frozenset({"apart from other projects"}),
+    ),
+    "complete": (
+        "Every image has its annotation, every annotation its image.",
+        frozenset(),
+    ),
+}
+
+
+def by_shown_check(findings: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
+    """The findings of each check of `SHOWN`, in its order."""
+    named = {name: shown for shown, (_, names) in SHOWN.items() for name in names}
+    homes = findings["check"].map(named).fillna("complete")
+    return {shown: findings[homes == shown].reset_index(drop=True) for shown in SHOWN}

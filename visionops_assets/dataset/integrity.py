@@ -1,11 +1,13 @@
-"""Checks that a manifest must hold. Each gives its findings; an empty table means it holds.
+"""What a dataset version must hold: checks of its manifest, and of its images, there, unaltered and decodable.
 
-`table` is a manifest (or a batch's rows in its columns). What is excluded takes no part in any split.
+Each check gives its findings; an empty table means it holds. `table` is a manifest (or a batch's rows in its
+columns). What is excluded takes no part in any split.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import pandas as pd
 import pyarrow as pa
@@ -13,7 +15,17 @@ import pyarrow.compute as pc
 
 from edge.images.decode import decode_whole
 from edge.images.header import UnreadableImage
-from visionops_assets.common.findings import OF_THE_TASK, WHOLE, Finding, findings_table
+from resources.lakefs.client import LakeFSResource
+from resources.lakefs.replies import LakeFSError, LakeFSGone, LakeFSNotFound
+from resources.storage import Scratch
+from visionops_assets.common.findings import OF_THE_TASK, WHOLE, Finding, findings_table, has_errors
+from visionops_assets.config.project import Project
+from visionops_assets.dataset.cache.sample_cache import SampleError
+from visionops_assets.dataset.cache.samples import load_samples
+from visionops_assets.dataset.retraction import claims_of_others
+from visionops_assets.dataset.versions.annotations import AnnotationsError
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
+from visionops_assets.dataset.versions.layout import BATCHES, batch_of, is_image
 from visionops_assets.dataset.versions.manifest_diff import labels_of
 
 
@@ -161,3 +173,73 @@ def check_images_readable(arriving: Iterable[tuple[str, bytes]], sha256s: Mappin
 def _few(classes: Sequence[str]) -> str:
     shown = ", ".join(classes[:12])
     return shown if len(classes) <= 12 else f"{shown} and {len(classes) - 12} more"
+
+
+def unreadable_images(
+    lakefs: LakeFSResource, project: Project, version: DatasetVersion, scratch: Scratch
+) -> pd.DataFrame:
+    """Findings on images that are missing, altered, not decodable (ERROR) or not annotated (WARN).
+
+    Images are fetched into the sample cache, so those of earlier versions were looked at then, and training finds
+    all of them there. Only where that fails is every image read, to name all that are wrong.
+    """
+    repository, commit = project.repository, version.commit.id
+    listing = {entry.path for entry in lakefs.objects(repository, commit, BATCHES) if is_image(entry.path)}
+    bare = listing.difference(version.samples["path"])
+    # What only another project of the repository has labelled lacks nothing.
+    for batch in sorted({batch_of(path) for path in bare}):
+        with suppress(AnnotationsError):
+            claims = claims_of_others(lakefs, repository, commit, batch, project.annotations)
+            listing -= bare & claims.sha256s.keys()
+    findings = check_images_present(version.samples, listing)
+    if has_errors(findings):
+        return findings
+    try:
+        load_samples(lakefs, repository, commit, version.used, scratch.samples, project.recipe.input)
+    except (UnreadableImage, SampleError, LakeFSNotFound):
+        used = version.used
+        arriving = lakefs.read_many(repository, commit, used["path"].tolist())
+        found = check_images_readable(arriving, dict(zip(used["path"], used["sha256"], strict=True)))
+        return pd.concat([found, findings], ignore_index=True)
+    return findings
+
+
+Progress = Callable[[int, int], None]
+
+
+def verify_images(
+    lakefs: LakeFSResource,
+    repository: str,
+    commit: str,
+    samples: pd.DataFrame,
+    progress: Progress = lambda done, of: None,
+) -> pd.DataFrame:
+    """Read the images of manifest rows and compare their SHA-256; findings name what is gone, altered, unreadable.
+
+    Memory holds a bounded number of images. Raises `LakeFSUnavailable` only where not one image can be read.
+    """
+    expected = dict(zip(samples["path"], samples["sha256"], strict=True))
+    findings, failed, last = [], 0, None
+    for done, (path, data) in enumerate(lakefs.read_each(repository, commit, list(expected)), start=1):
+        if isinstance(data, LakeFSError):
+            last, gone = data, isinstance(data, LakeFSNotFound | LakeFSGone)
+            failed += not gone
+            what = "is gone" if gone else f"cannot be read: {data}"
+            findings.append(
+                Finding("intact", path, what, "restore the object in lakeFS's storage, or retract its batch")
+            )
+        elif hashlib.sha256(data).hexdigest() != expected[path]:
+            why = "restore the object in lakeFS's storage, or import its batch again"
+            findings.append(Finding("intact", path, "was altered: its SHA-256 is not the audited one", why))
+        progress(done, len(expected))
+    if last is not None and failed == len(expected):
+        raise last
+    return findings_table(findings)
+
+
+def sample_of_rows(samples: pd.DataFrame, count: int, seed: str) -> pd.DataFrame:
+    """At most `count` rows, another choice for another `seed`."""
+    if len(samples) <= count:
+        return samples
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
+    return samples.sample(count, random_state=number).sort_values("path")

@@ -9,7 +9,8 @@ import pandas as pd
 from edge.images.decode import Pixels, decode_whole
 from edge.images.header import UnreadableImage
 from resources.lakefs.client import LakeFSResource
-from visionops_assets.dataset.findings_file import all_columns, boxes_in_words
+from visionops_assets.config.project import Project
+from visionops_assets.dataset.findings_file import boxes_in_words, with_all_columns
 from visionops_assets.dataset.versions.annotations import SPLITS
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.dataset.versions.layout import is_image
@@ -24,7 +25,6 @@ from visionops_assets.images.pictures import (
     marked,
     thumbnails_markdown,
 )
-from visionops_assets.project import Project
 
 
 def class_table(used: pd.DataFrame) -> pd.DataFrame:
@@ -57,7 +57,9 @@ def finding_pictures(
 ) -> str:
     """Thumbnails of the first images that were found and can be shown, with their labels and what is suspected, as
     Markdown; empty where there are none."""
-    shown = all_columns(findings[findings["image"].map(is_image)].drop_duplicates("image").head(2 * count))
+    shown = with_all_columns(
+        findings[findings["image"].map(is_image)].drop_duplicates("image").head(2 * count)
+    )
     rows = {row["image"]: row for row in shown.to_dict("records")}
     pictures = []
     for path, pixels in _pixels(lakefs, project, reference, list(rows)):

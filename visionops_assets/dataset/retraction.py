@@ -1,22 +1,140 @@
-"""Taking a published batch back out of `main`: its annotations, and the images that nobody else has labelled."""
+"""Whose a batch is where projects share a repository, and taking a published one back out of main.
 
-from dataclasses import dataclass
+An image of a batch belongs to all annotations that are about it, `batches/<batch>/annotations/<name>.parquet`:
+whoever imports or retracts the batch for one name changes no image that another name has. Projects of one name
+share one dataset, so they need the same classes, and a batch that one of them published is that one's to correct or
+retract.
+
+Taken back are its annotations, and the images that nobody else has labelled.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.lakefs_errors import LakeFSConflict
-from resources.lakefs_records import Commit
-from visionops_assets.dataset.neighbours import claims_of_others
-from visionops_assets.dataset.publications import ANNOTATIONS, PROJECT, RETRACTED, RETRACTS, publications
-from visionops_assets.dataset.versions.annotations import read_annotations
+from resources.lakefs.replies import Commit, LakeFSConflict
+from visionops_assets.common.findings import Finding, findings_table
+from visionops_assets.config.project import Neighbours, Project, of_one_dataset
+from visionops_assets.dataset.versions.annotations import AnnotationsError, read_annotations
+from visionops_assets.dataset.versions.commit_log import (
+    ANNOTATIONS,
+    PROJECT,
+    RETRACTED,
+    RETRACTS,
+    Publications,
+    publications,
+)
 from visionops_assets.dataset.versions.layout import (
     BATCHES,
+    annotations_name,
     annotations_path,
+    annotations_prefix,
     findings_path,
     retraction_branch,
 )
-from visionops_assets.project import Neighbours, Project
 
-ATTEMPTS = 5
+APART = "apart from other projects"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The images of a batch that other annotations are about: their SHA-256, and the first name that has them."""
+
+    sha256s: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.sha256s
+
+
+def claims_of_others(
+    lakefs: LakeFSResource, repository: str, reference: str, batch: str, annotations: str
+) -> Claims:
+    """What annotations but those called `annotations` are about in a batch.
+
+    Raises `AnnotationsError` for a file that does not say it: then nothing of the batch may be changed.
+    """
+    sha256s: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for entry in lakefs.objects(repository, reference, annotations_prefix(batch)):
+        name = annotations_name(entry.path)
+        if name is None or name == annotations:
+            continue
+        content = lakefs.read(repository, reference, entry.path)
+        try:
+            table = pq.read_table(pa.BufferReader(content), columns=["path", "sha256"])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise AnnotationsError(
+                f"{entry.path}: belongs to other annotations of {repository}, and does not say which images it is "
+                f"about ({error}); nothing of batch {batch} is changed until it is mended or removed"
+            ) from error
+        for path, sha256 in zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True):
+            sha256s.setdefault(path, sha256)
+            names.setdefault(path, name)
+    return Claims(sha256s, names)
+
+
+def check_apart(batch: str, annotations: pa.Table, claims: Claims, neighbours: Neighbours) -> pd.DataFrame:
+    """No image of a batch, in its `annotations`, takes the path of another one that other annotations are about."""
+    different: dict[str, list[str]] = {}
+    rows = zip(annotations["path"].to_pylist(), annotations["sha256"].to_pylist(), strict=True)
+    for path, sha256 in rows if claims.sha256s else ():
+        if path in claims and claims.sha256s[path] != sha256:
+            different.setdefault(claims.names[path], []).append(path)
+    return findings_table(
+        Finding(
+            APART,
+            batch,
+            f"has other images than {_owner(name, neighbours)}, which has a batch of this name too, at "
+            f"{len(paths):,} paths, first {paths[0]}",
+            "an image that others have labelled is never replaced; give the batch another name",
+        )
+        for name, paths in sorted(different.items())
+    )
+
+
+def check_owner(
+    project: Project, batch: str, published: Publications, neighbours: Neighbours
+) -> pd.DataFrame:
+    """A batch is not that of a project that keeps its labels under the same name, nor under other classes."""
+    return findings_table(_of_others(project, batch, published, neighbours))
+
+
+def _of_others(
+    project: Project, batch: str, published: Publications, neighbours: Neighbours
+) -> Iterator[Finding]:
+    place = f"annotations {project.annotations} of repository {project.repository}"
+    first = neighbours.get(published.first_owner or "")
+    if first is not None and not of_one_dataset(first, project):
+        yield Finding(
+            APART,
+            batch,
+            f"would go into the {place}, which are project {first.project}'s: {first.task} of "
+            f"{', '.join(first.classes)}",
+            f"projects share annotations only with the same task and classes; set `annotations: {project.project}` in "
+            "the project file",
+        )
+    merge = published.newest_standing(batch)
+    owner = merge.metadata.get(PROJECT) if merge is not None else None
+    if owner in neighbours:
+        yield Finding(
+            APART,
+            batch,
+            f"is a batch of project {owner}, which keeps its labels as the {place} too",
+            f"correct it with `visionops import {owner} SOURCE --batch {batch}`, or give this batch another name",
+        )
+
+
+def _owner(name: str, neighbours: Neighbours) -> str:
+    projects = [each.project for each in neighbours.values() if each and each.annotations == name]
+    return f"annotations {name}" + (f" (project {', '.join(projects)})" if projects else "")
+
+
+RETRACTION_ATTEMPTS = 5
 
 
 class RetractionRefused(ValueError):
@@ -52,7 +170,7 @@ def retract(
         raise RetractionRefused(f"say why batch {batch} is retracted: --why TEXT; it is kept in the commit")
     repository, others = project.repository, neighbours or {}
     branch = retraction_branch(project.annotations, batch)
-    for _ in range(ATTEMPTS):
+    for _ in range(RETRACTION_ATTEMPTS):
         head = lakefs.head(repository, MAIN).id
         published = publications(lakefs, project, others)
         merges = published.standing.get(batch)
@@ -89,7 +207,7 @@ def retract(
         reverted = tuple(merge.id for merge in merges)
         return Retraction(batch, reverted, commit, sum(path in claims for path in mine))
     raise LakeFSConflict(
-        f"{repository}/{MAIN} moved {ATTEMPTS} times while batch {batch} was retracted: run it again"
+        f"{repository}/{MAIN} moved {RETRACTION_ATTEMPTS} times while batch {batch} was retracted: run it again"
     )
 
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionops_assets.common.findings import Finding, findings_table, sides_of
+from visionops_assets.config.project import AuditRules
 from visionops_assets.dataset.batch_images import Uploads
-from visionops_assets.dataset.overlaps import overlaps
-from visionops_assets.dataset.rules import AuditRules
+from visionops_assets.images.box_geometry import overlaps
 
 # The check, in findings.
 PLAUSIBLE = "labels plausible"

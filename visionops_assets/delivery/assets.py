@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from resources.artifact_store import ArtifactStore
+from resources.escaping import without_secrets
 from resources.lakefs.client import LakeFSResource
 from resources.machine_errors import in_words
-from resources.masking import without_secrets
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from visionops_assets.asset_options import EDGE_BUNDLE, asset_options
+from resources.storage import ArtifactStore, Scratch
 from visionops_assets.common import run_tags
-from visionops_assets.failures import clear_failures
-from visionops_assets.job_options import job_options
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.shells.asset_options import EDGE_BUNDLE, asset_options
+from visionops_assets.shells.job_execution import clear_failures, job_options
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition

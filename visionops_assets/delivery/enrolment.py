@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from edge.formats import check_device, check_group
 from edge.outbox import key_id
 from edge.settings import FILE, KEY, ROOT, Settings
-from resources.artifact_store import ArtifactNotFound, ArtifactStore
 from resources.nearest import there_are
+from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.delivery.signers import write_key
 
 FORMAT = 1

@@ -13,25 +13,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resources.artifact_store import ArtifactStore
-from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
+from resources.models.records import EVERYWHERE, ModelVersion, RegisteredModel
+from resources.storage import ArtifactStore
 from visionops_assets.champions.disagreements import incomplete, require_agreement
 from visionops_assets.champions.history import PROMOTIONS, Production, nothing_runs, production, read_history
+from visionops_assets.champions.registered_model import Registry
+from visionops_assets.common.errors import ChampionUnclear
 from visionops_assets.config.device_group_rules import DeliveredGroup
-from visionops_assets.delivery.bundles import golden_by_provider, make_bundle, validation_images
-from visionops_assets.delivery.publishing import KEPT, OPTIONS, Publication, is_of, is_signed_so, publish
+from visionops_assets.config.project import Project
+from visionops_assets.delivery.publishing import (
+    ASSIGNMENT_KEEPS,
+    ASSIGNMENT_OPTIONS,
+    Publication,
+    golden_by_provider,
+    is_signed_so,
+    make_bundle,
+    publish,
+    ships_model,
+    validation_images,
+)
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.inference.shipped_model import fetch_model
-from visionops_assets.project import Project
-from visionops_assets.refusals import ChampionUnclear
-from visionops_assets.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 # What a declared group's assignment takes over from the last one: what the project file does not say.
-_NOT_DECLARED = KEPT - OPTIONS
+_NOT_DECLARED = ASSIGNMENT_KEEPS - ASSIGNMENT_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ def _standing(
     published = (
         assignment is not None
         and manifest is not None
-        and is_of(manifest, sha256)
+        and ships_model(manifest, sha256)
         and is_signed_so(manifest, asked_of_manifest(rules))
         and all(assignment.get(name) == value for name, value in rules.options().items())
     )
@@ -149,7 +158,7 @@ def withdraw_superseded(project: Project, repository: Repository, found: Sequenc
 def is_waiting(project: Project, standing: Standing, manifest: Mapping[str, Any]) -> bool:
     """Whether a manifest that waits for approvers is what a group is to get."""
     asked = asked_of_manifest(project.delivery.groups[standing.group])
-    return is_of(manifest, standing.onnx_sha256) and is_signed_so(manifest, asked)
+    return ships_model(manifest, standing.onnx_sha256) and is_signed_so(manifest, asked)
 
 
 def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:

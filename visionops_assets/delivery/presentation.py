@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from visionops_assets.asset_options import SAID
 from visionops_assets.delivery.following import Standing
 from visionops_assets.delivery.publishing import Publication
 from visionops_assets.delivery.repository import Repository
-from visionops_assets.metadata import lines, text_table
+from visionops_assets.shells.asset_options import SAID
+from visionops_assets.shells.outputs import lines, text_table
 
 _GROUPS = ("group", "version", "release", "serial", "bundle", "says")
 

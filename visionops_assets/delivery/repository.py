@@ -19,11 +19,11 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from edge.formats import FormatError, canonical, manifest_of
-from resources.artifact_store import ArtifactNotFound, ArtifactStore
-from visionops_assets.delivery.key_changes import KeyChanges
+from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.delivery.tuf_files import (
     TIMESTAMP,
     CannotPublish,
+    KeyChanges,
     NotPublished,
     Published,
     delegated_role,

@@ -3,30 +3,12 @@
 An answer changes nothing in production by itself: promotion reads it and still checks everything else.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
 
-from visionops_assets import journal
-from visionops_assets.evaluation.verdict import Outcome
-from visionops_assets.evaluation.verdicts import listed_decision
-from visionops_assets.journal import Entry
-from visionops_assets.refusals import ReasonMissing, VerdictNotPassed
-from visionops_assets.registry import Registry
-
-AnswerKind = Literal["approve", "reject", "override"]
-
-
-class Answer(Entry):
-    """Format 1. `outcome` is the verdict's, which an override leaves as it is."""
-
-    format: Literal[1] = 1
-    kind: AnswerKind
-    verdict: str
-    outcome: Outcome
-    who: str
-    when: datetime
-    why: str
+from visionops_assets.champions import registered_model
+from visionops_assets.champions.registered_model import Answer, AnswerKind, Registry, answer_to
+from visionops_assets.common.errors import ReasonMissing, VerdictNotPassed
+from visionops_assets.evaluation.verdict_store import listed_decision
 
 
 def approve(
@@ -53,14 +35,6 @@ def override(registry: Registry, project: str, verdict: str, *, who: str, when: 
     return _record(registry, project, "override", verdict, who, when, why)
 
 
-def answer_to(tags: Mapping[str, str], project: str, verdict: str) -> Answer | None:
-    """The answer that counts for a verdict, or None. Raises `HistoryUnreadable`: it may be a rejection."""
-    answers = journal.read(tags, journal.ANSWERS, Answer)
-    journal.require_readable(answers, project)
-    given = [entry for entry in answers.entries if entry.verdict == verdict]
-    return given[-1] if given else None
-
-
 def require_reason(who: str, why: str) -> None:
     """Raise `ReasonMissing` unless a change by hand says who makes it and why."""
     if not who.strip():
@@ -84,7 +58,7 @@ def _record(
         last = answer_to(tags, project, entry.identity)
         if last is not None and (last.kind, last.who, last.why) == (kind, who, why):
             return last
-        number = journal.read(tags, journal.ANSWERS, Answer).next_number
+        number = registered_model.read_entries(tags, registered_model.ANSWER_ENTRIES, Answer).next_number
         answer = Answer(
             number=number,
             kind=kind,
@@ -94,5 +68,7 @@ def _record(
             when=when,
             why=why,
         )
-        registry.models.set_tag(project, journal.tag_name(journal.ANSWERS, number), answer.to_json())
+        registry.models.set_tag(
+            project, registered_model.tag_name(registered_model.ANSWER_ENTRIES, number), answer.to_json()
+        )
         return answer

@@ -1,18 +1,23 @@
-"""`evaluation`: champion and challenger on one holdout, and the verdict of the gate."""
+"""`evaluation`: champion and challenger on one holdout, and the verdict of the gate, shown as a check.
 
+The verdict is data, and the check says what it is; `champion` asks the verdict, not the check.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from visionops_assets.asset_options import versioned
+from resources.storage import ArtifactStore, Scratch
 from visionops_assets.common import run_tags
-from visionops_assets.evaluation.address import write_address
-from visionops_assets.failures import clear_failures
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.evaluation.verdict import Kind, Verdict
+from visionops_assets.evaluation.verdict_store import read_address, write_address
+from visionops_assets.evaluation.verdict_wording import verdict_summary
+from visionops_assets.shells.asset_options import dataset_versions, partitioned_check, versioned
+from visionops_assets.shells.job_execution import clear_failures
 from visionops_assets.training.challenger import Challenger
 
 
@@ -42,7 +47,7 @@ def evaluation_asset(
         from visionops_assets.dataset.versions.dataset_version import read_version
         from visionops_assets.evaluation.evaluate import judge_challenger
         from visionops_assets.evaluation.presentation import verdict_metadata
-        from visionops_assets.evaluation.seen import version_trained_on
+        from visionops_assets.evaluation.run_records import version_trained_on
 
         with clear_failures(context):
             made = Challenger.from_record(challenger)
@@ -81,3 +86,58 @@ def evaluation_asset(
         )
 
     return evaluation
+
+
+RUN_OUTCOMES = {"FAIL": run_tags.REFUSED, "INSUFFICIENT": run_tags.INSUFFICIENT}
+
+
+def evaluation_checks(project: Project, evaluation: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
+    """The checks on `evaluation`."""
+
+    @partitioned_check(
+        asset=evaluation,
+        blocking=True,
+        partitions_def=dataset_versions(project.project),
+        description=(
+            "The gate: honest statistics on one holdout. What FAIL and INSUFFICIENT stop is `champion`, which asks the "
+            "stored decision itself: a refusal is a warning, since nothing went wrong. Where there is no verdict "
+            "nothing goes on."
+        ),
+    )
+    def beats_champion(
+        context: dg.AssetCheckExecutionContext, registry: ModelRegistry, artifacts: ArtifactStore
+    ) -> dg.AssetCheckResult:
+        from visionops_assets.evaluation.presentation import gate_metadata
+
+        kind = run_tags.kind_of_run(context.run.tags)
+        with clear_failures():
+            verdict = _latest(
+                registry, artifacts, project, context.partition_key, (kind, "decision", "what_if")
+            )
+        passed = verdict.verdict == "PASS"
+        if kind == "decision" and not passed:
+            context.instance.add_run_tags(
+                context.run.run_id, {run_tags.OUTCOME: RUN_OUTCOMES[verdict.verdict]}
+            )
+        return dg.AssetCheckResult(
+            passed=passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=verdict_summary(verdict),
+            metadata=gate_metadata(verdict),
+        )
+
+    return [beats_champion]
+
+
+def _latest(
+    registry: ModelRegistry, artifacts: ArtifactStore, project: Project, partition: str, kinds: Iterable[Kind]
+) -> Verdict:
+    from visionops_assets.evaluation.verdict_store import find
+
+    for kind in kinds:
+        address = read_address(artifacts, kind, project.project, partition)
+        if address is not None:
+            verdict = find(registry, project.project, address.run_id, address.identity, kind)
+            if verdict is not None:
+                return verdict
+    raise LookupError(f"no verdict is stored for {partition}: materialise evaluation first")

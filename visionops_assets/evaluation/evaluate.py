@@ -14,27 +14,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.images.decode import decode_whole
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import ModelVersion, version_on
+from resources.models.records import ModelVersion, version_on
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
+from resources.storage import ArtifactStore, Scratch
 from visionops_assets.champions.disagreements import has_files, require_agreement
 from visionops_assets.champions.history import production
+from visionops_assets.common.error_levels import turn_of
 from visionops_assets.common.tables import frame_from_parquet, to_parquet
-from visionops_assets.dataset.publications import publications
+from visionops_assets.config.project import Project
+from visionops_assets.dataset.versions.commit_log import publications
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
-from visionops_assets.evaluation import verdicts
-from visionops_assets.evaluation.between import came_between
-from visionops_assets.evaluation.judge import JudgementContext, judge
-from visionops_assets.evaluation.leakage import find_leaks
-from visionops_assets.evaluation.ledger import turn_of
-from visionops_assets.evaluation.predictions import holdout_digest
-from visionops_assets.evaluation.run_page import show_verdict
-from visionops_assets.evaluation.scoring import Scorer
-from visionops_assets.evaluation.tasks import evaluation_task
+from visionops_assets.evaluation import verdict_store
+from visionops_assets.evaluation.context import find_leaks
+from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.run_records import came_between, show_verdict
+from visionops_assets.evaluation.scoring import Scorer, evaluation_task
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Verdict, verdict_identity
-from visionops_assets.project import Project
+from visionops_assets.inference.predictions import holdout_digest
 from visionops_assets.training.challenger import Challenger
 
 
@@ -79,7 +76,7 @@ def judge_challenger(
         project, version, trained_on or version, challenger, kind, lakefs, registry, artifacts, scratch, say
     )
     identity = judging.identity
-    found = verdicts.find(registry, project.project, challenger.run_id, identity, kind)
+    found = verdict_store.find(registry, project.project, challenger.run_id, identity, kind)
     predictions = judging.stored_predictions()
     if found is not None and predictions is not None:
         say(
@@ -90,7 +87,7 @@ def judge_challenger(
     if predictions is None:
         predictions = judging.predict()
     verdict = found or judging.judge(predictions, dagster_run_id)
-    stored = verdicts.store(registry, verdict, run_id=challenger.run_id, partition=version.partition)
+    stored = verdict_store.store(registry, verdict, run_id=challenger.run_id, partition=version.partition)
     show_verdict(registry, stored, challenger.run_id, version.partition)
     return Judgement(stored, predictions, found is not None, judging.examples(predictions))
 
@@ -133,7 +130,7 @@ class _Judging:
         promoted_by = self._promoted_by()
         if promoted_by is not None:
             self.identity = promoted_by
-        self._predictions_path = verdicts.predictions_path(self.identity)
+        self._predictions_path = verdict_store.predictions_path(self.identity)
 
     def stored_predictions(self) -> pd.DataFrame | None:
         """The predictions of an earlier judgement of the same identity."""
@@ -219,14 +216,14 @@ class _Judging:
             return None
         model = self.registry.models.get(self.project.project)
         arrival = production(model).arrival(self.champion.version)
-        decided = verdicts.listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+        decided = verdict_store.listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
         if decided is None or decided.outcome != "PASS" or decided.rules != self.project.gate.digest():
             return None
         mine = (self.challenger.run_id, self.version.partition)
         if (decided.run_id, decided.partition) != mine:
             return None
-        run_id, path = decided.run_id, verdicts.predictions_path(decided.identity)
-        found = verdicts.find(self.registry, self.project.project, run_id, decided.identity, self.kind)
+        run_id, path = decided.run_id, verdict_store.predictions_path(decided.identity)
+        found = verdict_store.find(self.registry, self.project.project, run_id, decided.identity, self.kind)
         there = found is not None and self.registry.artifacts.exists(run_id, path)
         return decided.identity if there else None
 
@@ -245,7 +242,7 @@ class _Judging:
         against = self.champion.weights_sha256 if self.champion else None
         challenger, claim = self.challenger.weights_sha256, self.project.gate.claim(self.holdout_digest)
         if self.kind == "decision":
-            return verdicts.reserve(
+            return verdict_store.reserve(
                 self.registry,
                 self.project.project,
                 challenger=challenger,
@@ -253,7 +250,7 @@ class _Judging:
                 verdict=self.identity,
                 claim=claim,
             ).k
-        ledger = verdicts.read_ledger(self.registry.models.get(self.project.project).tags)
+        ledger = verdict_store.read_ledger(self.registry.models.get(self.project.project).tags)
         return turn_of(challenger, against, ledger, claim)
 
     def _score(self, run_id: str, onnx_sha256: str, who: str) -> Any:

@@ -1,23 +1,27 @@
-"""Images that one of two models answers better than the other: won by the challenger, or lost to the champion.
+"""Images that one of two models answers better than the other: won by the challenger, or lost to the champion; and
+pictures of a detector's answers against the truth.
 
-A classifier is right or wrong. A detector makes errors: truths that no box finds, and boxes that find no truth, of the
-score from which its boxes are meant; an overlap of a half is a find, as in mAP@0.5.
+A classifier is right or wrong. A detector makes errors: truths that no box finds, and boxes that find no truth, of
+the score from which its boxes are meant; an overlap of a half is a find, as in mAP@0.5.
 """
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
-from edge.model import DEFAULT_MIN_SCORE
+from edge.onnx_model import DEFAULT_MIN_SCORE
 from visionops_assets.dataset.findings_file import boxes_in_words
-from visionops_assets.evaluation.detection_slices import OVERLAP
-from visionops_assets.evaluation.detections import as_boxes, boxes_column
-from visionops_assets.evaluation.faults import answer_columns
-from visionops_assets.training.matching import Matching
+from visionops_assets.evaluation.detection import OVERLAP
+from visionops_assets.images.box_metrics import Matching
+from visionops_assets.images.pictures import ANSWER, TRUTH, Mark, marked
+from visionops_assets.inference.detections import as_boxes, boxes_column
+from visionops_assets.inference.predictions import answer_columns
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 
@@ -141,3 +145,70 @@ def _turned(predictions: pd.DataFrame, answers: Sequence[_Answers], row: int) ->
     truth = Said(boxes_in_words(boxes), boxes) if "boxes" in predictions else Said(str(found["label"]))
     said = [each.said[row] for each in answers]
     return Turned(str(found["path"]), str(found["batch"]), truth, said[0], said[1] if len(said) > 1 else None)
+
+
+_LARGEST_BYTES = 50_000
+_SIDE, _COLUMNS, _GAP = 144, 4, 4
+# Answers of a lower score are many, and hardly ever meant.
+LEAST_SCORE = DEFAULT_MIN_SCORE
+
+
+def examples_picture(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    images: Callable[[list[str]], Iterable[tuple[str, NDArray[np.uint8]]]],
+    count: int = 8,
+) -> bytes:
+    """Draw the images on which the challenger errs most, batch after batch: truth in green, answers in red, as PNG.
+
+    `images` gives the decoded images uint8 [H, W, 3] of paths.
+    """
+    chosen = predictions.iloc[_worst(predictions, classes, count)]
+    pixels = dict(images(chosen["path"].tolist()))
+    drawn = [
+        _draw(pixels[path], truths, [box for box in said if box["score"] >= LEAST_SCORE])
+        for path, truths, said in zip(
+            chosen["path"], chosen["boxes"], chosen[boxes_column("challenger")], strict=True
+        )
+    ]
+    for shown in range(len(drawn), 0, -1):
+        picture = _sheet(drawn[:shown])
+        if len(picture) < _LARGEST_BYTES:
+            break
+    return picture
+
+
+def _worst(predictions: pd.DataFrame, classes: Sequence[str], count: int) -> list[int]:
+    """Row numbers: of each batch the image with the most errors, then of each the next, and so on."""
+    said = [
+        [box for box in boxes if box["score"] >= LEAST_SCORE]
+        for boxes in predictions[boxes_column("challenger")]
+    ]
+    truths, answers = predictions["boxes"], pd.Series(said, index=predictions.index, dtype=object)
+    counts = truths.map(len).to_numpy(np.float64) + answers.map(len).to_numpy(np.float64)
+    errors = counts - 2 * hits_by_image(truths, answers, classes)
+    order = pd.DataFrame({"batch": predictions["batch"].to_numpy(), "errors": errors})
+    order = order.sort_values("errors", ascending=False, kind="stable")
+    turn = order.groupby("batch", sort=False).cumcount()
+    return [int(row) for row in turn.sort_values(kind="stable").index[:count]]
+
+
+def _draw(
+    pixels: NDArray[np.uint8], truths: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]]
+) -> Image.Image:
+    marks = [
+        Mark(box, str(box["label"]), colour)
+        for boxes, colour in ((truths, TRUTH), (answers, ANSWER))
+        for box in boxes
+    ]
+    return marked(pixels, marks, _SIDE / max(pixels.shape[:2]))
+
+
+def _sheet(drawn: Sequence[Image.Image]) -> bytes:
+    rows, step = -(-len(drawn) // _COLUMNS), _SIDE + _GAP
+    sheet = Image.new("RGB", (min(len(drawn), _COLUMNS) * step, rows * step), (255, 255, 255))
+    for number, image in enumerate(drawn):
+        sheet.paste(image, (number % _COLUMNS * step, number // _COLUMNS * step))
+    buffer = io.BytesIO()
+    sheet.quantize(48, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-Outcome = Literal["PASS", "FAIL", "INSUFFICIENT"]
+from visionops_assets.champions.registered_model import Outcome
+
 Kind = Literal["decision", "what_if"]
 # How a bound was found: bootstrap, the normal approximation on group sums, or no difference to resample.
 Method = Literal["bca", "normal", "constant"]

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import EXPERIMENT, TAG_KIND, TAG_SWEEP, Run
+from resources.models.records import EXPERIMENT, TAG_KIND, TAG_SWEEP, Run
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
+from resources.storage import Scratch
+from visionops_assets.common.errors import TrainingError
+from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
-from visionops_assets.project import Project
 from visionops_assets.training.challenge import challenge
-from visionops_assets.training.errors import TrainingError
-from visionops_assets.training.history import EpochReport
+from visionops_assets.training.provenance import EpochReport
 
 # The score of a task is higher where it is better, the loss lower.
 SCORES = {"classification": "validation_accuracy", "detection": "validation_mAP50"}

@@ -1,9 +1,13 @@
-"""A run of somebody's own training script: the same records as a recipe's, so that the gate can judge its model."""
+"""A run of somebody's own training script: opened with what it is made with, closed with who is told, and between
+these the same records as a recipe's, so that the gate can judge its model.
+"""
 
 import copy
+import hashlib
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,29 +16,38 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy, nn
 
+from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import (
+from resources.models.records import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    SCRIPT,
     TAG_CODE,
+    TAG_COMMIT,
+    TAG_DESCRIPTION,
     TAG_IDENTITY,
+    TAG_KIND,
+    TAG_MANIFEST,
+    TAG_PARTITION,
     TAG_RECIPE,
     Run,
 )
 from resources.models.registry import ModelRegistry
-from resources.tracking import Tracking
-from visionops_assets.config.recipe import InputSpec, ModelSpec, Recipe
+from resources.models.trackers import Tracking
+from visionops_assets.common.errors import ModelError
+from visionops_assets.config.project import Project
+from visionops_assets.config.recipe import InputSpec, ModelSpec, Recipe, canonical_json
 from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
-from visionops_assets.project import Project
 from visionops_assets.training.batches import LabelledImages, channel_statistics
+from visionops_assets.training.challenge import identity_of
 from visionops_assets.training.code_digest import code_state
-from visionops_assets.training.errors import ModelError
-from visionops_assets.training.export import export_onnx, golden_images, parity
-from visionops_assets.training.history import EpochReport
-from visionops_assets.training.protocol import Shipped
-from visionops_assets.training.provenance import DataOrigin, ScriptOrigin, collect
-from visionops_assets.training.recording import put_model
-from visionops_assets.training.tasks import task_of
-from visionops_assets.training.weights import save_weights
+from visionops_assets.training.model_files import export_onnx, golden_images, parity, save_weights
+from visionops_assets.training.models import Shipped
+from visionops_assets.training.provenance import DataOrigin, EpochReport, ScriptOrigin, collect
+from visionops_assets.training.recording import flattened, put_model
+from visionops_assets.training.training_task import task_of
 
 _SIDES = ("train", "val")
 
@@ -72,7 +85,7 @@ class ScriptRun:
     def images(self, side: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """The decoded images of `train` or `val`, uint8 [N, H, W, C] at the recipe's size, with their targets.
 
-        Targets are class indices int64 [N], or boxes float32 [N, M, 5] (`training/protocol.py`). The holdout is the
+        Targets are class indices int64 [N], or boxes float32 [N, M, 5] (`training/models.py`). The holdout is the
         gate's alone: raises `ValueError` for it.
         """
         found = self._side(side)
@@ -212,3 +225,96 @@ def script_file() -> Path:
 
 def _path_of(model: nn.Module) -> str:
     return f"{type(model).__module__}.{type(model).__name__}"
+
+
+_SIDE_NAMES = {"train": "training", "val": "validation"}
+
+
+@contextmanager
+def open_script_run(
+    project: Project,
+    version: DatasetVersion,
+    params: Mapping[str, Any],
+    *,
+    name: str | None,
+    normalise: bool,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    samples: Path,
+) -> Iterator[ScriptRun]:
+    """A new run of a script on a dataset version, closed at the end of the block, as failed by an exception."""
+    script, runs = script_file(), registry.runs
+    content = script.read_bytes() if script.is_file() else b""
+    code = hashlib.sha256(content).hexdigest()
+    parameters = made_with(project, params)
+    if untrue := [name for name, value in flattened(params).items() if parameters[name] != value]:
+        say_in_script(
+            f"{', '.join(untrue)}: recorded as they are, not as the script says: the images come as the recipe of "
+            f"{project.project} has them"
+        )
+    content_of_recipe = canonical_json({"script": script.name, "parameters": parameters})
+    recipe = hashlib.sha256(content_of_recipe.encode()).hexdigest()
+    run = runs.start(
+        project.project,
+        name or f"{project.project} {script.name}",
+        {
+            TAG_KIND: SCRIPT,
+            TAG_PARTITION: version.partition,
+            TAG_COMMIT: version.commit.id,
+            TAG_MANIFEST: version.manifest.digest,
+            TAG_RECIPE: recipe,
+            TAG_CODE: code,
+            TAG_IDENTITY: identity_of(project, version.manifest.digest, recipe, code),
+            TAG_DESCRIPTION: markdown(f"{script.name}: {_told(project, version)}."),
+        },
+    )
+    say_in_script(f"run {run.id} of {project.project} ({registry.run_url(run)}): {_told(project, version)}")
+    tracking = Tracking(project.tracking, runs, project.project, run, say_in_script)
+    status = FINISHED
+    try:
+        tracking.start({"script": script.name, **parameters}, run.tags)
+        address = f"lakefs://{project.repository}/{version.commit.id}/"
+        runs.log_dataset(run.id, address, project.repository, version.manifest.digest)
+        made = ScriptRun(
+            project,
+            version,
+            parameters,
+            run=run,
+            tracking=tracking,
+            lakefs=lakefs,
+            registry=registry,
+            samples=samples,
+            normalise=normalise,
+        )
+        yield made
+    except Exception:
+        status = FAILED
+        raise
+    except BaseException:
+        status = KILLED
+        raise
+    finally:
+        tracking.end(status)
+    # The result, where `visionops train` prints its own.
+    if made.is_recorded:
+        print(f"run {run.id} is recorded: `visionops submit {run.id}` has it judged")
+    else:
+        print(f"run {run.id} is recorded without a model: with `run.log_model(model)` it can be submitted")
+
+
+def made_with(project: Project, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a script's run is made with, by dotted path: its parameters, and the input that its images come in."""
+    spec = project.recipe.input.model_dump(mode="json", include={"height", "width", "channels", "resize"})
+    return {**flattened(params), **flattened(spec, "input.")}
+
+
+def say_in_script(text: str) -> None:
+    """Tell whoever runs the script, beside what it prints itself."""
+    print(text, file=sys.stderr)
+
+
+def _told(project: Project, version: DatasetVersion) -> str:
+    spec, used = project.recipe.input, version.used["split"]
+    counts = " and ".join(f"{int((used == side).sum()):,} {name}" for side, name in _SIDE_NAMES.items())
+    colour = "grey" if spec.channels == 1 else "colour"
+    return f"{counts} images, {spec.width}×{spec.height}, {colour}, of dataset version {version.partition}"

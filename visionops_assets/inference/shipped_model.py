@@ -12,14 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge import model as edge_model
-from edge.model import ModelFileError
-from resources.model_errors import ModelNotFound, RunNotFound
-from resources.model_records import EVERYWHERE, ONNX_ARTIFACT, TAG_PROVENANCE, alias_of, group_option
+from edge import onnx_model as edge_model
+from edge.onnx_model import ModelFileError
+from resources.models.records import (
+    EVERYWHERE,
+    ONNX_ARTIFACT,
+    TAG_PROVENANCE,
+    ModelNotFound,
+    RunNotFound,
+    alias_of,
+    group_option,
+)
 from visionops_assets.champions.disagreements import lacking, way_back
 from visionops_assets.champions.history import groups
+from visionops_assets.champions.registered_model import Registry
 from visionops_assets.config.recipe import InputSpec
-from visionops_assets.registry import Registry
 
 # What a network computes of so many takes some hundred megabytes.
 _PIXELS_AT_ONCE = 1 << 22

@@ -1,1 +1,14 @@
 """What production says after a promotion: logs, drift, performance, labels wanted."""
+
+__all__ = [
+    "assets",
+    "captures",
+    "collection",
+    "inference_log",
+    "labels_wanted",
+    "model_days",
+    "prediction",
+    "production_day",
+    "response",
+    "spool_files",
+]

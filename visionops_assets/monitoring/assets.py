@@ -4,14 +4,13 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from visionops_assets.daily import check_results, daily_asset, daily_check_spec, keep_day
-from visionops_assets.failures import clear_failures
-from visionops_assets.monitoring.inference_log import LOG_IS_COMPLETE
-from visionops_assets.project import Project
+from resources.storage import ArtifactStore, Scratch
+from visionops_assets.common.run_tags import LOG_IS_COMPLETE
+from visionops_assets.config.project import Project
+from visionops_assets.shells.asset_options import check_results, daily_asset, daily_check_spec, keep_day
+from visionops_assets.shells.job_execution import clear_failures
 
 NO_DRIFT, PERFORMANCE_HOLDS = "no_drift", "performance_holds"
 
@@ -89,9 +88,8 @@ def features_asset(project: Project, inference_log: dg.AssetsDefinition) -> dg.A
         ),
     )
     def features(context: dg.AssetExecutionContext, artifacts: ArtifactStore) -> None:
-        from visionops_assets.monitoring.features import features_of, stored_features
         from visionops_assets.monitoring.presentation import features_metadata
-        from visionops_assets.monitoring.stored_days import needed_day
+        from visionops_assets.monitoring.production_day import features_of, needed_day, stored_features
 
         with clear_failures(context):
             for day in context.partition_keys:
@@ -132,12 +130,11 @@ def drift_report_asset(project: Project, features: dg.AssetsDefinition) -> dg.As
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
-        from visionops_assets.monitoring.day_metrics import DayMetrics
         from visionops_assets.monitoring.model_days import DRIFT_COLUMNS
         from visionops_assets.monitoring.presentation import drift_metadata, states_check
+        from visionops_assets.monitoring.production_day import StoredDays, needed_day, typed_table
         from visionops_assets.monitoring.reference import References
-        from visionops_assets.monitoring.stored_days import StoredDays, needed_day, typed
-        from visionops_assets.monitoring.watch import keep_pages, watch_drift
+        from visionops_assets.monitoring.watch import DayMetrics, keep_pages, watch_drift
 
         checks = {}
         with clear_failures(context):
@@ -152,7 +149,7 @@ def drift_report_asset(project: Project, features: dg.AssetsDefinition) -> dg.As
                 found = watch_drift(project, day, table, references, past)
                 links = keep_pages(found.pages, day, references, registry)
                 metrics.add({where: {"drift_share": share} for where, share in found.shares.items()}, day)
-                shown, stored = drift_metadata(found, links), typed(found.table, DRIFT_COLUMNS)
+                shown, stored = drift_metadata(found, links), typed_table(found.table, DRIFT_COLUMNS)
                 keep_day(context, artifacts, project, "drift_report", key, stored, shown)
                 checks[key] = states_check(found.states)
             metrics.log()
@@ -192,16 +189,15 @@ def performance_asset(
         artifacts: ArtifactStore,
         scratch: Scratch,
     ) -> dg.MaterializeResult:
-        from visionops_assets.monitoring.day_metrics import DayMetrics
         from visionops_assets.monitoring.model_days import (
             PERFORMANCE_COLUMNS,
             performance_metrics,
             performances_by_day,
         )
         from visionops_assets.monitoring.presentation import performance_metadata, states_check
+        from visionops_assets.monitoring.production_day import StoredDays, needed_day, typed_table
         from visionops_assets.monitoring.reference import References
-        from visionops_assets.monitoring.stored_days import StoredDays, needed_day, typed
-        from visionops_assets.monitoring.watch import Estimators, watch_performance
+        from visionops_assets.monitoring.watch import DayMetrics, Estimators, watch_performance
 
         checks = {}
         with clear_failures(context):
@@ -218,7 +214,7 @@ def performance_asset(
                 found = watch_performance(project, day, log, estimators, past)
                 metrics.add(performance_metrics(found.table), day)
                 shown = performance_metadata(found, performances_by_day(past.until(day)))
-                stored = typed(found.table, PERFORMANCE_COLUMNS)
+                stored = typed_table(found.table, PERFORMANCE_COLUMNS)
                 keep_day(context, artifacts, project, "performance", key, stored, shown)
                 checks[key] = states_check(found.states)
             metrics.log()
@@ -252,8 +248,8 @@ def labels_wanted_asset(
     ) -> None:
         from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
         from visionops_assets.monitoring.presentation import wanted_metadata
+        from visionops_assets.monitoring.production_day import needed_day, typed_table
         from visionops_assets.monitoring.reference import References
-        from visionops_assets.monitoring.stored_days import needed_day, typed
         from visionops_assets.monitoring.watch import want_labels
 
         with clear_failures(context):
@@ -263,7 +259,7 @@ def labels_wanted_asset(
             for key in context.partition_keys:
                 log = needed_day(artifacts, project.project, "inference_log", key)
                 wanted = want_labels(project, log, references)
-                stored = typed(wanted, WANTED_COLUMNS)
+                stored = typed_table(wanted, WANTED_COLUMNS)
                 keep_day(context, artifacts, project, "labels_wanted", key, stored, wanted_metadata(wanted))
 
     return labels_wanted

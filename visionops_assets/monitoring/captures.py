@@ -1,13 +1,25 @@
-"""Which frames are kept with their prediction: a share of all, the unsure ones, and those unlike the rest."""
+"""Captured frames: which are kept with their prediction, which labelled ones stand for a day, and where they are
+read.
 
-from collections.abc import Sequence
+Kept are a share of all, the unsure ones, and those unlike the rest. Captures are kept, and labels asked for, where
+the model is unsure or the image is new: such images teach most, and a model looks worse on them than it is, the one
+that was unsure more than any other. So a share of the captures is drawn by the digest of the image, whatever the
+model says, and these are asked for in the order of their digests. As far as that order is labelled without a gap it
+is a simple random sample of the day.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import PurePosixPath
 
 import numpy as np
+import pandas as pd
 
-from visionops_assets.monitoring.drawn_by_lot import place
-from visionops_assets.monitoring.rules import CaptureRules
+from resources.lakefs.client import MAIN, LakeFSResource
+from visionops_assets.config.production_rules import CaptureRules
+from visionops_assets.config.project import Project
+from visionops_assets.monitoring.inference_log import CAPTURES, day_of, production_repository
 
 # How many embeddings of kept frames novelty is measured against.
 REMEMBERED = 256
@@ -35,7 +47,7 @@ def why_keep(
     if novelty is not None and novelty > rules.novelty:
         return "novel"
     # Uniform in the digest: the same image is chosen everywhere or nowhere, whatever else is.
-    return "share" if place(image_sha256) < rules.share else None
+    return "share" if place_of_digest(image_sha256) < rules.share else None
 
 
 class Captures:
@@ -79,3 +91,52 @@ def _direction(embedding: Sequence[float] | None) -> np.ndarray | None:
     values = np.asarray(embedding, np.float32)
     length = float(np.linalg.norm(values))
     return values / length if np.isfinite(length) and length > 0 else None
+
+
+_DIGITS_OF_DIGEST = 13
+
+
+def in_sample(digests: pd.Series, share: float) -> pd.Series:
+    """Whether each image is among a `share` of all, chosen by its SHA-256: the same image always or never."""
+    return digests.map(lambda digest: place_of_digest(digest) < share).astype(bool)
+
+
+def place_of_digest(image_sha256: str) -> float:
+    """Where a digest lies among all digests, 0 to 1."""
+    return float(int(image_sha256[:_DIGITS_OF_DIGEST], 16) / 16**_DIGITS_OF_DIGEST)
+
+
+def label_sample(rows: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The labelled rows that performance is counted on, each image once, in the order of `rows`.
+
+    All of them where every image is labelled. Else of the captures those drawn by a `share`, by digest, up to the
+    first that has no label. Labelled images that were not captured were chosen by whoever labelled them, and count.
+    """
+    images = rows.sort_values(["image_sha256", "capture"], kind="stable").drop_duplicates("image_sha256")
+    labelled, captured = images["label"].notna(), images["capture"].notna()
+    if not labelled.all():
+        waiting = images["image_sha256"][captured & ~labelled & in_sample(images["image_sha256"], share)]
+        first = waiting.min() if len(waiting) else "g"
+        by_lot = in_sample(images["image_sha256"], share) & (images["image_sha256"] < first)
+        images = images[labelled & (~captured | by_lot)]
+    return images.sort_index()
+
+
+def kept_frames(
+    lakefs: LakeFSResource, project: Project, captures: Iterable[str]
+) -> Iterator[tuple[str, bytes]]:
+    """(capture, bytes) of those of the captures that are still there, in their order. Raises what lakeFS raises."""
+    wanted, repository = list(dict.fromkeys(captures)), production_repository(project.repository)
+    folders = {f"{PurePosixPath(capture).parent}/" for capture in wanted}
+    kept = {entry.path for folder in folders for entry in lakefs.objects(repository, MAIN, folder)}
+    yield from lakefs.read_many(repository, MAIN, [path for path in wanted if path in kept])
+
+
+def captured_days(lakefs: LakeFSResource, project: Project) -> dict[str, list[str]]:
+    """The production days on which each image was captured, by its SHA-256. Raises `LakeFSNotFound`, where none was."""
+    found: dict[str, list[str]] = {}
+    for entry in lakefs.objects(production_repository(project.repository), MAIN, CAPTURES):
+        day = day_of(entry.path)
+        if day is not None:
+            found.setdefault(PurePosixPath(entry.path).stem, []).append(day)
+    return found

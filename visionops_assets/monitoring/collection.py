@@ -1,4 +1,8 @@
-"""What one collection of the spool commits: rows and labels by day, frames, and what could not be used, with why.
+"""From the spool to a commit: what writers left is sorted by day, compacted, and committed as one.
+
+A file is taken away from the spool only after the commit that has it. A collector that is killed leaves either
+nothing but staged objects, which the next one drops, or files that the last commit names, which the next one takes
+away.
 
 In the repository of production, for a project `<p>` and a collection `<id>`:
 ```
@@ -7,7 +11,8 @@ captures/dt=<day>/<sha256>.<format>    frames, by the digest of their bytes
 labels/dt=<day>/<p>.<id>.parquet       late labels, by the day of the prediction
 findings/dt=<day>/<p>.<id>.parquet     what could not be used, by the day of the collection
 quarantine/dt=<day>/<p>.<id>.<n>.parquet   those files, or rows, as they came
-project=<p>/collected.json             the names of the files that the last collection took, and how many bytes of
+project=<p>/collected.json             the names of the files that the last collection took, and how many bytes
+of
                                        frames each device has had kept on each day that may still be written for
 ```
 """
@@ -16,30 +21,40 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from edge.images.decode_pool import probe
 from edge.images.header import UnreadableImage
+from resources.lakefs.client import MAIN, LakeFSResource
+from resources.lakefs.replies import LakeFSNotFound
+from resources.storage import Spool
 from visionops_assets.common.findings import Finding, findings_table, join_findings
+from visionops_assets.common.run_tags import LOG_IS_COMPLETE
 from visionops_assets.common.tables import arrow_parquet, to_parquet
+from visionops_assets.config.project import Project
 from visionops_assets.monitoring.inference_log import (
-    LOG_IS_COMPLETE,
+    CAPTURES,
+    LOGGED,
     QUARANTINE,
+    belongs_to,
     capture_path,
     day_folder,
+    day_of,
     findings_folder,
     labels_folder,
     log_schema,
+    production_repository,
     spool_schema,
 )
-from visionops_assets.monitoring.spool_reader import spool_reader
-from visionops_assets.monitoring.spooled import UnusableFile
+from visionops_assets.monitoring.spool_files import UnusableFile, spool_reader
 from visionops_assets.monitoring.validation import clock_findings, misplaced
-from visionops_assets.project import Project
 
 
 @dataclass(frozen=True)
@@ -210,3 +225,82 @@ def _place(day: str, digest: str | None, frame: bytes) -> tuple[str | None, str]
     except UnreadableImage as error:
         return None, f"has a frame that is no image: {error}"
     return capture_path(day, digest, kind.lower()), ""
+
+
+# More wait for the next commit: memory holds the rows and frames of one.
+FILES_A_COMMIT = 1000
+
+
+def collect(
+    project: Project,
+    *,
+    lakefs: LakeFSResource,
+    spool: Spool,
+    lock: AbstractContextManager[None],
+    now: datetime,
+    most: int = FILES_A_COMMIT,
+) -> Collected:
+    """Commit what the spool of a project has, at most `most` files; `now` is UTC.
+
+    `lock` is held meanwhile: one collector a repository. Raises what lakeFS raises; then nothing is lost, and the next
+    collection takes the same files.
+    """
+    repository, name = production_repository(project.repository), project.project
+    with lock:
+        found = spool.files(name)
+        if not found:
+            return Collected()
+        lakefs.create_repository(repository)
+        last = _taken_last(lakefs, repository, name)
+        taken = set(last.get("files", ()))
+        # The collector before this one was killed after its commit.
+        spool.remove(name, [file for file in found if file in taken])
+        waiting = [file for file in found if file not in taken]
+        if not waiting:
+            return Collected()
+        if any(lakefs.uncommitted(repository, MAIN)):
+            lakefs.reset(repository, MAIN)
+        chosen = waiting[:most]
+        batch = Collection(project, chosen, now, last.get("captured"))
+        for file, content in spool.read_each(name, chosen):
+            batch.add(file, content)
+        objects = batch.objects()
+        objects.append((last_collection(name), _record_of_collection(chosen, now, batch.captured())))
+        lakefs.write_many(repository, MAIN, ((path, partial(bytes, content)) for path, content in objects))
+        if last.get("day") != f"{now:%Y-%m-%d}":
+            _forget_old_days(lakefs, project, now)
+        message = f"{name}: {len(chosen)} files of the spool"
+        commit = lakefs.save(repository, MAIN, message, {"visionops.project": name})
+        spool.remove(name, chosen)
+        return batch.collected(commit.id, left=len(waiting) - len(chosen))
+
+
+def _taken_last(lakefs: LakeFSResource, repository: str, project: str) -> dict[str, Any]:
+    try:
+        found = json.loads(lakefs.read(repository, f"{MAIN}@", last_collection(project)))
+    except LakeFSNotFound:
+        return {}
+    return dict(found)
+
+
+def _record_of_collection(
+    files: Sequence[str], now: datetime, captured: Mapping[str, Mapping[str, int]]
+) -> bytes:
+    record = {"format": 1, "day": f"{now:%Y-%m-%d}", "files": list(files), "captured": captured}
+    return json.dumps(record, indent=1).encode()
+
+
+def _forget_old_days(lakefs: LakeFSResource, project: Project, now: datetime) -> None:
+    """Stage the deletion of frames, and of what was logged, that are older than the project keeps them."""
+    repository, name, rules = production_repository(project.repository), project.project, project.production
+    frames = f"{now - timedelta(days=rules.captures.keep_days):%Y-%m-%d}"
+    logged = rules.first_kept(now.date()).isoformat()
+    ages = ((CAPTURES, frames), *((folder.format(project=name), logged) for folder in (*LOGGED, QUARANTINE)))
+    old = [
+        entry.path
+        for folder, oldest in ages
+        for entry in lakefs.objects(repository, f"{MAIN}@", folder)
+        if (day_of(entry.path) or oldest) < oldest and (folder == CAPTURES or belongs_to(entry.path, name))
+    ]
+    if old:
+        lakefs.delete_many(repository, MAIN, old)

@@ -28,7 +28,6 @@ FORMAT_KEY = b"visionops.format"
 TASK_KEY = b"visionops.task"
 
 # The check that says what was left out of a day.
-LOG_IS_COMPLETE = "log_is_complete"
 
 CAPTURES, QUARANTINE, LABELS = "captures/", "quarantine/", "labels/"
 # What a day's log is made of.
@@ -129,7 +128,7 @@ def _head() -> "Sequence[pa.Field]":
 def _tail(task: str) -> "Sequence[pa.Field]":
     import pyarrow as pa
 
-    from visionops_assets.monitoring.image_statistics import STATISTICS
+    from visionops_assets.monitoring.signals import STATISTICS
 
     answers = (
         [pa.field("boxes", pa.list_(_box(scored=True)), nullable=False)]

@@ -12,18 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.answers import classified, detected, likeliest
-from edge.image_limits import ImageLimits
+from edge.images.bounds import ImageLimits
 from edge.images.decode import Target, decode_with_header
 from edge.images.header import Header, UnreadableImage
-from edge.model import ModelFileError
-from resources.model_errors import ArtifactMissing, RunNotFound
-from resources.model_records import EVERYWHERE, ModelVersion, version_on
+from edge.onnx_model import ModelFileError, classified, detected, likeliest
+from resources.models.records import EVERYWHERE, ArtifactMissing, ModelVersion, RunNotFound, version_on
 from visionops_assets.champions.disagreements import disagreements
-from visionops_assets.evaluation.detections import boxes_in_image, detections_of
+from visionops_assets.champions.registered_model import Registry
+from visionops_assets.inference.detections import boxes_in_image, detections_of
 from visionops_assets.inference.shipped_model import ShippedModel, fetch_model, how_back, open_model
-from visionops_assets.monitoring.image_statistics import STATISTICS, image_statistics
-from visionops_assets.registry import Registry
+from visionops_assets.monitoring.signals import STATISTICS, image_statistics
 
 
 class NothingInProduction(LookupError):

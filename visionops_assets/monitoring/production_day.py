@@ -1,4 +1,8 @@
-"""One production day's inference log: read from the repository of production, validated, its late labels joined."""
+"""One production day: its inference log, its features, and the tables that assets stored of it and of those before.
+
+The log is read from the repository of production, validated, its late labels joined. The features are what drift
+looks at, by image and time: the table a feature store serves.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,12 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound
-from resources.model_records import ModelVersion
+from resources.lakefs.replies import LakeFSNotFound
+from resources.models.records import ModelVersion
+from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.common.findings import findings_table, join_findings
-from visionops_assets.common.tables import frame_from_parquet
+from visionops_assets.common.keys import asset_folder, asset_key
+from visionops_assets.common.tables import frame_from_parquet, read_table
+from visionops_assets.config.project import Project
 from visionops_assets.monitoring.inference_log import (
     day_folder,
     empty_log,
@@ -22,13 +28,12 @@ from visionops_assets.monitoring.inference_log import (
     log_schema,
     production_repository,
 )
-from visionops_assets.monitoring.spooled import with_types
-from visionops_assets.monitoring.stored_days import stored_day
+from visionops_assets.monitoring.signals import STATISTICS, numeric_signals, watched_columns
+from visionops_assets.monitoring.spool_files import with_types
 from visionops_assets.monitoring.validation import join_labels, nothing_logged, validate, without_answer
-from visionops_assets.project import Project
 
 # A device is missed where it wrote on the last day with a log, if that is not longer ago.
-LOOK_BACK_DAYS = 7
+DEVICES_LOOK_BACK_DAYS = 7
 
 
 @dataclass(frozen=True)
@@ -71,15 +76,15 @@ def read_production_day(
     if commit is None:
         found = nothing_logged(empty_log(task))
         return ProductionDay(day, None, empty_log(task), 0, found)
-    raw = _contents(lakefs, project, commit, day_folder(project.project, day))
+    raw = _contents_under(lakefs, project, commit, day_folder(project.project, day))
     schema = log_schema(task)
     tables = [schema.empty_table(), *(pq.read_table(pa.BufferReader(content)) for content in raw)]
     rows = pa.concat_tables(with_types(table, schema) for table in tables)
     checked = validate(rows.to_pandas(), task=task, models=models)
-    late = _contents(lakefs, project, commit, labels_folder(project.project, day))
+    late = _contents_under(lakefs, project, commit, labels_folder(project.project, day))
     labels = [frame_from_parquet(content) for content in late]
     labelled, label_findings = join_labels(checked.rows, labels, task, project.classes)
-    stored = _contents(lakefs, project, commit, findings_folder(project.project, day))
+    stored = _contents_under(lakefs, project, commit, findings_folder(project.project, day))
     findings = [
         checked.findings,
         label_findings,
@@ -104,7 +109,7 @@ def known_models(versions: list[ModelVersion]) -> dict[str, str]:
 
 def devices_before(project: Project, day: str, artifacts: ArtifactStore) -> list[str]:
     """The devices of the last day before `day` that has a stored log with rows."""
-    for back in range(1, LOOK_BACK_DAYS + 1):
+    for back in range(1, DEVICES_LOOK_BACK_DAYS + 1):
         earlier = date.fromisoformat(day) - timedelta(days=back)
         rows = stored_log(artifacts, project.project, earlier.isoformat())
         if rows is not None and len(rows):
@@ -112,7 +117,7 @@ def devices_before(project: Project, day: str, artifacts: ArtifactStore) -> list
     return []
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
+def summary_of_log(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a (model, device group): how many rows, devices, captures and labels, and the mean confidence."""
     groups = rows.groupby(["model_sha256", "device_group"], sort=True)
     return groups.agg(
@@ -132,8 +137,111 @@ def head_of(lakefs: LakeFSResource, repository: str) -> str | None:
         return None
 
 
-def _contents(lakefs: LakeFSResource, project: Project, commit: str, prefix: str) -> Iterator[bytes]:
+def _contents_under(lakefs: LakeFSResource, project: Project, commit: str, prefix: str) -> Iterator[bytes]:
     """The bytes of each object under a prefix."""
     repository = production_repository(project.repository)
     paths = [entry.path for entry in lakefs.objects(repository, commit, prefix)]
     return (content for _, content in lakefs.read_many(repository, commit, paths))
+
+
+FEATURE_KEYS = ("image_sha256", "timestamp", "device", "device_group", "model_sha256")
+
+
+def features_of(log: pd.DataFrame, task: str) -> pd.DataFrame:
+    """One row a row of the log: its keys, image statistics, embedding, what the model said, and the watched numbers.
+
+    In detection the boxes stay beside the numbers made of them. Infinite numbers are missing.
+    """
+    answers = ["prediction", "confidence", *(["boxes"] if task == "detection" else [])]
+    kept = log[[*FEATURE_KEYS, *answers, "embedding"]].reset_index(drop=True)
+    watched = watched_columns(log, task)
+    own = [name for name in numeric_signals(task) if name not in kept.columns]
+    return pd.concat([kept, watched[own]], axis=1)
+
+
+def stored_features(features: pd.DataFrame, task: str) -> pa.Table:
+    """The same with the types of the log, whatever is null in it."""
+    log = log_schema(task)
+    fields = [
+        log.field(name) if name in log.names and name not in STATISTICS else pa.field(name, pa.float64())
+        for name in features.columns
+    ]
+    return pa.Table.from_pandas(features, schema=pa.schema(fields), preserve_index=False)
+
+
+def described_features(features: pd.DataFrame) -> pd.DataFrame:
+    """Mean, deviation and missing share of each number, one row a model, device group and number."""
+    numbers = list(features.select_dtypes("number").columns)
+    rows = [
+        {
+            "model": str(model)[:12],
+            "device_group": group,
+            "number": name,
+            "mean": round(float(part[name].mean()), 4),
+            "deviation": round(float(part[name].std(ddof=0)), 4),
+            "missing": round(float(part[name].isna().mean()), 4),
+        }
+        for (model, group), part in features.groupby(["model_sha256", "device_group"], sort=True)
+        for name in numbers
+    ]
+    return pd.DataFrame(rows, columns=["model", "device_group", "number", "mean", "deviation", "missing"])
+
+
+# An alarm that has stood longer is found standing all the same: its latest bad days are among these.
+LOOK_BACK_DAYS = 60
+
+
+def stored_day(artifacts: ArtifactStore, project: str, asset: str, day: str) -> pd.DataFrame | None:
+    """The table that an asset stored for a day; None where it did not."""
+    try:
+        return read_table(artifacts, artifacts.read_json(asset_key(project, asset, day)))
+    except ArtifactNotFound:
+        return None
+
+
+def stored_dates(artifacts: ArtifactStore, project: str, asset: str) -> list[date]:
+    """The days that an asset stored a table for, oldest first."""
+    names = artifacts.names(asset_folder(project, asset))
+    return [date.fromisoformat(name.removesuffix(".json")) for name in names if name.endswith(".json")]
+
+
+def typed_table(table: pd.DataFrame, columns: Mapping[str, str]) -> pa.Table:
+    """A table with these columns of these Arrow types, whatever is null in it, or empty."""
+    fields = [pa.field(name, pa.type_for_alias(kind)) for name, kind in columns.items()]
+    return pa.Table.from_pandas(table, schema=pa.schema(fields), preserve_index=False)
+
+
+def needed_day(artifacts: ArtifactStore, project: str, asset: str, day: str) -> pd.DataFrame:
+    """The same, where it has to be there. Raises `LookupError` naming what to materialise."""
+    found = stored_day(artifacts, project, asset, day)
+    if found is None:
+        raise LookupError(f"{project}/{asset} has no table of {day}: materialise that day of it first")
+    return found
+
+
+class StoredDays:
+    """The tables of one asset, each read once; days that are being made are told by `keep`."""
+
+    def __init__(self, artifacts: ArtifactStore, project: str, asset: str) -> None:
+        self._where = (artifacts, project, asset)
+        self._read: dict[date, pd.DataFrame | None] = {}
+
+    def keep(self, day: date, table: pd.DataFrame) -> None:
+        """A day's table is this one, whatever was stored before."""
+        self._read[day] = table
+
+    def at(self, day: date) -> pd.DataFrame | None:
+        """The table of a day, or None."""
+        if day not in self._read:
+            self._read[day] = stored_day(*self._where, day.isoformat())
+        return self._read[day]
+
+    def until(self, day: date) -> dict[date, pd.DataFrame]:
+        """The tables of `day` and of the `LOOK_BACK_DAYS` before it, where there are any, oldest first."""
+        found = {}
+        for back in range(LOOK_BACK_DAYS, -1, -1):
+            each = day - timedelta(days=back)
+            table = self.at(each)
+            if table is not None:
+                found[each] = table
+        return found

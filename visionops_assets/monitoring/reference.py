@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from resources.artifact_store import ArtifactNotFound, ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound
-from resources.model_records import EVERYWHERE, ModelVersion
+from resources.lakefs.replies import LakeFSNotFound
+from resources.models.records import EVERYWHERE, ModelVersion
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
+from resources.storage import ArtifactNotFound, ArtifactStore, Scratch
 from visionops_assets.common.tables import frame_from_parquet, to_parquet
+from visionops_assets.config.project import Project
 from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.dataset.versions.dataset_version import (
     DatasetVersion,
@@ -35,7 +35,6 @@ from visionops_assets.monitoring.prediction import (
     logged_box,
     open_version,
 )
-from visionops_assets.project import Project
 
 REFERENCE_ARTIFACT = "monitoring/reference.parquet"
 _BATCH = 256

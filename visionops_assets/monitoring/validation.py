@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from visionops_assets.common.findings import Finding, findings_table
-from visionops_assets.monitoring.image_statistics import STATISTICS
-from visionops_assets.monitoring.inference_log import IDENTITY, LOG_IS_COMPLETE, log_schema
-from visionops_assets.monitoring.rules import ProductionRules
+from visionops_assets.common.run_tags import LOG_IS_COMPLETE
+from visionops_assets.config.production_rules import ProductionRules
+from visionops_assets.monitoring.inference_log import IDENTITY, log_schema
+from visionops_assets.monitoring.signals import STATISTICS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SIDES = ("x", "y", "w", "h", "score")

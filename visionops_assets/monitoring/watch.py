@@ -1,20 +1,30 @@
-"""One production day under watch: every model on every device group, against its own reference."""
+"""One production day under watch: every model on every device group, against its own reference.
 
+Its numbers become metrics of the runs that made the models. For a day that alarms, Evidently draws a page of a few
+MB: distances and thresholds are those of `drift.py`, which computes what Evidently computes (a test holds them
+together), so that simulations and a month of backfill need no page.
+"""
+
+import os
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from resources.models.registry import ModelRegistry
-from visionops_assets.monitoring.estimate import AccuracyEstimator
-from visionops_assets.monitoring.evidently_report import report_page
-from visionops_assets.monitoring.judgement import State, judge_days
+from visionops_assets.config.project import Project
+from visionops_assets.monitoring.drift import DayDrift, DriftReference
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS, labels_wanted
 from visionops_assets.monitoring.model_days import (
     DRIFT_COLUMNS,
     PERFORMANCE_COLUMNS,
+    AlarmState,
     Where,
+    alarm_states,
     by_model,
     drift_days,
     drift_rows,
@@ -22,10 +32,14 @@ from visionops_assets.monitoring.model_days import (
     performance_days,
     performance_row,
 )
-from visionops_assets.monitoring.performance import accuracy_estimator, performance_of_day
+from visionops_assets.monitoring.performance import AccuracyEstimator, accuracy_estimator, performance_of_day
+from visionops_assets.monitoring.production_day import StoredDays
 from visionops_assets.monitoring.reference import NoReference, References
-from visionops_assets.monitoring.stored_days import StoredDays
-from visionops_assets.project import Project
+from visionops_assets.monitoring.signals import watched_columns
+
+if TYPE_CHECKING:
+    from evidently.core.report import Snapshot
+
 
 # Labels of so many days, the present one included, calibrate the estimate beside the holdout.
 CALIBRATION_DAYS = 14
@@ -39,7 +53,7 @@ class WatchedDay:
     """
 
     table: pd.DataFrame
-    states: dict[Where, State]
+    states: dict[Where, AlarmState]
     shares: dict[Where, float] = field(default_factory=dict)
     pages: dict[Where, str] = field(default_factory=dict)
 
@@ -64,7 +78,7 @@ def watch_drift(
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(DRIFT_COLUMNS))
     past.keep(day, table)
     days = drift_days(past.until(day))
-    states = {where: judge_days(days[where], project.drift.days)[-1] for where, _ in by_model(table)}
+    states = {where: alarm_states(days[where], project.drift.days)[-1] for where, _ in by_model(table)}
     alarming = [where for where in compared if states[where].outcome == "FAIL" and states[where].warning]
     return WatchedDay(
         table,
@@ -90,7 +104,7 @@ def watch_performance(
     table = pd.DataFrame(rows, columns=list(PERFORMANCE_COLUMNS))
     past.keep(day, table)
     days = performance_days(past.until(day))
-    states = {where: judge_days(days[where], project.drift.days)[-1] for where, _ in by_model(table)}
+    states = {where: alarm_states(days[where], project.drift.days)[-1] for where, _ in by_model(table)}
     return WatchedDay(table, states)
 
 
@@ -157,3 +171,65 @@ class Estimators:
                 holdout = []
             self._fitted[key] = accuracy_estimator([*holdout, *known.values()])
         return self._fitted[key]
+
+
+class DayMetrics:
+    """Numbers of days, gathered and then logged as `<device group>.<name>` at the step YYYYMMDD of each model's run.
+
+    A day that is judged again and gives what it gave adds no point.
+    """
+
+    def __init__(self, references: References, registry: ModelRegistry) -> None:
+        self._references, self._registry = references, registry
+        self._points: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+
+    def add(self, values: Mapping[Where, Mapping[str, float]], day: date) -> None:
+        """Take the numbers of a day; those of a model that is not registered have no run to go to."""
+        for where, numbers in values.items():
+            try:
+                run_id = self._references.version(where.model_sha256).run_id
+            except NoReference:
+                continue
+            for name, value in numbers.items():
+                self._points[run_id][f"{where.plain_group()}.{name}"][int(f"{day:%Y%m%d}")] = value
+
+    def log(self) -> None:
+        """Log what was taken. Raises what MLflow raises."""
+        for run_id, points in self._points.items():
+            self._registry.runs.log_points(run_id, points)
+
+
+# More columns, or rows, make a page that browsers open slowly.
+PAGE_COLUMNS, PAGE_ROWS = 12, 20_000
+
+
+def report_page(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> str:
+    """The page as HTML that needs no network, of the columns that were judged; the embedding has none."""
+    return str(evidently_snapshot(reference, day, found).get_html_str(as_iframe=False))
+
+
+def evidently_snapshot(reference: DriftReference, day: pd.DataFrame, found: DayDrift) -> "Snapshot":
+    """What Evidently finds in the columns that were judged."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import DriftedColumnsCount, ValueDrift
+
+    # At no distance at all: the same constant on both sides, of which there is nothing to draw.
+    judged = [each for each in found.columns if each.distance and each.kind != "embedding"][:PAGE_COLUMNS]
+    names = [each.column for each in judged]
+    tables = [_thinned_rows(watched_columns(rows, reference.task)[names]) for rows in (day, reference.rows)]
+    numbers = [name for name in names if pd.api.types.is_numeric_dtype(tables[1][name])]
+    definition = DataDefinition(
+        numerical_columns=numbers, categorical_columns=[name for name in names if name not in numbers]
+    )
+    current, known = (Dataset.from_pandas(table, data_definition=definition) for table in tables)
+    metrics = [
+        ValueDrift(column=each.column, method=each.method, threshold=each.threshold) for each in judged
+    ]
+    return Report([DriftedColumnsCount(columns=names), *metrics], include_tests=True).run(current, known)
+
+
+def _thinned_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    if len(rows) <= PAGE_ROWS:
+        return rows
+    return rows.iloc[np.linspace(0, len(rows) - 1, PAGE_ROWS).astype(np.int64)].reset_index(drop=True)

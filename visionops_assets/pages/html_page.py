@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.escaping import visible
-from resources.whole_outputs import whole_file
+from resources.safe_files import whole_file
 from visionops_assets.pages.page import Gallery, Heading, Page, Picture
 
 STYLE = """

@@ -1,1 +1,14 @@
 """What is in production, since when and why; promotion and its history."""
+
+__all__ = [
+    "assets",
+    "explain",
+    "model_card",
+    "presentation",
+    "production_change",
+    "production_report",
+    "promote",
+    "rollback",
+    "status",
+    "version_differences",
+]

@@ -1,21 +1,28 @@
-"""`champion` and `in_production`: what a verdict changes, and what runs now."""
+"""`champion` and `in_production`: what a verdict changes, and what runs now; and the jobs that change it besides.
+
+`promote` carries out a verdict that waited, `rollback` undoes a promotion.
+"""
 
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import EVERYWHERE, version_on
+from resources.models.records import EVERYWHERE, version_on
 from resources.models.registry import ModelRegistry
-from visionops_assets.asset_options import IN_PRODUCTION, asset_key, asset_options, versioned
+from resources.storage import ArtifactStore
 from visionops_assets.common import run_tags
-from visionops_assets.evaluation.address import read_address
-from visionops_assets.failures import clear_failures
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.evaluation.verdict_store import read_address
+from visionops_assets.shells.asset_options import IN_PRODUCTION, asset_key, asset_options, versioned
+from visionops_assets.shells.job_execution import clear_failures, job_options
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 
 class WhichDecision(dg.Config):
@@ -48,10 +55,10 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
         registry: ModelRegistry,
         artifacts: ArtifactStore,
     ) -> Iterator[dg.MaterializeResult]:
-        from visionops_assets.evaluation.verdicts import listed_decision
+        from visionops_assets.common.errors import ApprovalNeeded, OnHold
+        from visionops_assets.evaluation.verdict_store import listed_decision
         from visionops_assets.promotion.presentation import champion_metadata, production_materialisation
         from visionops_assets.promotion.promote import promote
-        from visionops_assets.refusals import ApprovalNeeded, OnHold
 
         deciding = run_tags.kind_of_run(context.run.tags) == "decision"
         with clear_failures(context):
@@ -147,7 +154,7 @@ def _decision(
     registry: ModelRegistry, artifacts: ArtifactStore, project: str, partition: str, named: str
 ) -> tuple[str, str]:
     """Identity and run of the decision on a dataset version: the one named, else the latest."""
-    from visionops_assets.evaluation.verdicts import listed_decision
+    from visionops_assets.evaluation.verdict_store import listed_decision
 
     if named:
         decision = listed_decision(registry.models.get(project).tags, project, named)
@@ -161,3 +168,106 @@ def _decision(
             "decides on the newest dataset version"
         )
     return address.identity, address.run_id
+
+
+class RollbackConfig(dg.Config):
+    """What to go back to, and who says why."""
+
+    why: str = Field(description="Why, in words; kept for ever and shown wherever this rollback is.")
+    actor: str = Field(description="Who decides it.")
+    to: int | None = Field(
+        default=None,
+        description="The registered version to go back to; by default the one that the present champion replaced.",
+    )
+    leaving: int | None = Field(
+        default=None,
+        description="The version to get away from; if another is in production by then, nothing happens.",
+    )
+    group: str = Field(default=EVERYWHERE, description="Device group.")
+
+
+def promote_job(project: Project, champion: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":
+    """The job that `approve`, `promote --override` and `release` run: nothing is trained or judged again."""
+    return dg.define_asset_job(
+        f"{project.project}_promote",
+        selection=dg.AssetSelection.assets(champion).without_checks(),
+        description="Carry out a decision that waited for a person. The champion asset still checks everything.",
+        **job_options(project),
+    )
+
+
+def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.JobDefinition:
+    """The job that undoes a promotion at once. It holds no asset check, so none can block it."""
+
+    @dg.op(
+        name=f"{project.project}_roll_back",
+        description="Sets the champion's alias to the earlier version and puts promotion on hold.",
+    )
+    def roll_back(context: dg.OpExecutionContext, config: RollbackConfig, registry: ModelRegistry) -> str:
+        from visionops_assets.promotion.presentation import change_metadata
+        from visionops_assets.promotion.rollback import rollback
+
+        with clear_failures():
+            change = rollback(
+                registry,
+                project=project.project,
+                who=config.actor,
+                why=config.why,
+                when=datetime.now(UTC),
+                to=config.to,
+                leaving=_version_to_leave(context, config, registry, project.project),
+                group=config.group,
+                on_step=context.log.info,
+            )
+        context.add_output_metadata(change_metadata(registry, project.project, change))
+        return config.group
+
+    @dg.op(
+        name=f"{project.project}_report_production",
+        description="Materialises `in_production`: what runs now, and why.",
+    )
+    def report(
+        context: dg.OpExecutionContext,
+        group: str,
+        lakefs: LakeFSResource,
+        registry: ModelRegistry,
+        artifacts: ArtifactStore,
+    ) -> None:
+        from visionops_assets.promotion.presentation import production_materialisation
+
+        with clear_failures(context):
+            told = production_materialisation(
+                context.instance,
+                project,
+                in_production.key,
+                group,
+                lakefs=lakefs,
+                registry=registry,
+                artifacts=artifacts,
+            )
+        context.log_event(told)
+
+    @dg.job(
+        name=f"{project.project}_rollback",
+        description=(
+            "Take a bad model out of production at once: an earlier version becomes champion, promotion waits for "
+            "`visionops release`."
+        ),
+        **job_options(project),
+    )
+    def job() -> None:
+        report(roll_back())
+
+    return job
+
+
+def _version_to_leave(
+    context: dg.OpExecutionContext, config: RollbackConfig, registry: ModelRegistry, project: str
+) -> int | None:
+    """The version to get away from, kept as a tag: the run executed again must not go back twice."""
+    kept = context.run.tags.get(run_tags.LEAVING)
+    present = version_on(registry.models.get(project), config.group)
+    leaving = config.leaving or (int(kept) if kept else present)
+    if leaving is not None:
+        context.instance.add_run_tags(context.run_id, {run_tags.LEAVING: str(leaving)})
+    return leaving

@@ -3,20 +3,19 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from resources.model_records import EVERYWHERE, TAG_REPRODUCTION, TAG_REPRODUCTION_WHEN, ModelVersion
+from resources.models.records import EVERYWHERE, TAG_REPRODUCTION, TAG_REPRODUCTION_WHEN, ModelVersion
 from visionops_assets.champions.disagreements import incomplete
+from visionops_assets.champions.registered_model import Registry
 from visionops_assets.config.gate_rules import GateRules, differences
 from visionops_assets.dataset.versions.manifest import Store
 from visionops_assets.dataset.versions.manifest_diff import ManifestDiff, diff_manifests
-from visionops_assets.evaluation.phrases import amount, points, probability
 from visionops_assets.evaluation.verdict import Comparison, Verdict
-from visionops_assets.evaluation.wording import verdict_summary
+from visionops_assets.evaluation.verdict_wording import amount, points, probability, verdict_summary
 from visionops_assets.pages.page import Block, Bullets, Facts, Heading, Link, Page, Paragraph, Table
-from visionops_assets.promotion.changes import data_changes, input_changes
-from visionops_assets.promotion.intervals import intervals_table, until
+from visionops_assets.promotion.production_change import interval_end, intervals_table
+from visionops_assets.promotion.version_differences import data_changes, input_changes
 from visionops_assets.promotion.version_evidence import Evidence, gather_evidence
-from visionops_assets.registry import Registry
-from visionops_assets.training.provenance import Difference, compare
+from visionops_assets.training.provenance import Difference, compare_provenance
 
 REASONS = 12
 INTERVALS = 20
@@ -82,7 +81,7 @@ def explain(evidence: Evidence, store: Store, links: Links, rules: GateRules | N
     if before is not None and before.manifest is not None and made.manifest is not None:
         data = diff_manifests(before.manifest, made.manifest, store)
     if before is not None and before.provenance is not None and made.provenance is not None:
-        inputs = tuple(compare(before.provenance, made.provenance))
+        inputs = tuple(compare_provenance(before.provenance, made.provenance))
     blocks = (
         *_standing(evidence, links),
         *_judgement(evidence),
@@ -104,7 +103,9 @@ def _title(evidence: Evidence) -> str:
     if evidence.now.foreign and version.version == evidence.now.named:
         return f"{name} is in production by the history, and not by MLflow"
     return (
-        f"{name} was in production until {until(times[-1])}" if times else f"{name} was never in production"
+        f"{name} was in production until {interval_end(times[-1])}"
+        if times
+        else f"{name} was never in production"
     )
 
 

@@ -7,14 +7,13 @@ from what is stored with it.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from resources.model_records import MODEL_CARD_ARTIFACT
+from resources.models.records import MODEL_CARD_ARTIFACT
+from visionops_assets.champions.registered_model import Registry
 from visionops_assets.config.recipe import Recipe
-from visionops_assets.evaluation.phrases import amount, percent, points, probability
 from visionops_assets.evaluation.verdict import Comparison, SliceRow, Verdict
-from visionops_assets.evaluation.wording import verdict_summary
+from visionops_assets.evaluation.verdict_wording import amount, percent, points, probability, verdict_summary
 from visionops_assets.pages.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.version_evidence import Evidence, gather_evidence
-from visionops_assets.registry import Registry
 from visionops_assets.training.provenance import COMPUTING, Provenance
 
 CONFIDENCE = 0.95

@@ -13,9 +13,8 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import (
+from resources.models.records import (
     EVERYWHERE,
     MODEL_CARD_ARTIFACT,
     TAG_REPRODUCTION,
@@ -26,15 +25,15 @@ from resources.model_records import (
     version_on,
 )
 from resources.models.registry import ModelRegistry
-from visionops_assets.asset_options import asset_key
+from resources.storage import ArtifactStore
 from visionops_assets.champions.history import HistoryEntry, groups, newest_change, nothing_runs, production
-from visionops_assets.evaluation.verdicts import ListedVerdict
-from visionops_assets.metadata import lines, text_table
-from visionops_assets.project import Project
-from visionops_assets.promotion.change import Change
-from visionops_assets.promotion.intervals import COLUMNS, intervals_table
+from visionops_assets.config.project import Project
+from visionops_assets.evaluation.verdict_store import ListedVerdict
 from visionops_assets.promotion.model_card import About, keep_model_card
+from visionops_assets.promotion.production_change import INTERVAL_COLUMNS, Change, intervals_table
 from visionops_assets.promotion.production_report import ProductionReport, report_on_production
+from visionops_assets.shells.asset_options import asset_key
+from visionops_assets.shells.outputs import lines, text_table
 
 CHANGE = "change"
 # The data version of `in_production` where no model runs.
@@ -52,7 +51,7 @@ _HOW = {
 def history_table(registry: ModelRegistry, project: str) -> dg.TableMetadataValue:
     """The whole history of what was in production from when to when: every device group, newest first."""
     model = registry.models.get(project)
-    columns = ("group", *COLUMNS)
+    columns = ("group", *INTERVAL_COLUMNS)
     rows = [
         (group, *map(str, row))
         for group in groups(model)

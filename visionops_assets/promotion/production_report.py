@@ -1,4 +1,6 @@
-"""The answer to one click: why this model is in production, kept as a page beside its files."""
+"""The answer to one click: why this model is in production, kept as a page beside its files, and in three sentences
+where a whole page does not fit.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,21 +8,22 @@ from dataclasses import dataclass
 import pandas as pd
 
 from edge.images.decode import decode_whole
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import EVERYWHERE
+from resources.models.records import EVERYWHERE
 from resources.models.registry import ModelRegistry
+from resources.storage import ArtifactStore
 from visionops_assets.champions.history import newest_change
-from visionops_assets.dataset.versions.manifest_diff import labels_of
+from visionops_assets.config.project import Project
+from visionops_assets.dataset.versions.manifest_diff import ManifestDiff, labels_of
 from visionops_assets.images.pictures import Captioned, contact_sheet
 from visionops_assets.pages.html_page import to_html
 from visionops_assets.pages.page import Picture
-from visionops_assets.project import Project
 from visionops_assets.promotion.explain import Explanation, Links, why
-from visionops_assets.promotion.in_short import changes_in_short, trained_on_in_short, why_in_short
+from visionops_assets.promotion.version_differences import INPUT_KINDS
+from visionops_assets.training.provenance import Difference
 
 # Enough to see what a change is like; the rest is a click away in lakeFS.
-SHOWN = 48
+PICTURES_SHOWN = 48
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,70 @@ def _spread(rows: pd.DataFrame) -> pd.DataFrame:
     ordered = rows.assign(first_label=_first_labels(rows)).sort_values(
         ["first_label", "batch", "sha256"], kind="stable"
     )
-    step = max(1, len(ordered) / SHOWN)
-    return ordered.iloc[[int(number * step) for number in range(min(SHOWN, len(ordered)))]]
+    step = max(1, len(ordered) / PICTURES_SHOWN)
+    return ordered.iloc[[int(number * step) for number in range(min(PICTURES_SHOWN, len(ordered)))]]
 
 
 def _first_labels(rows: pd.DataFrame) -> list[str]:
     """The label of each row; in detection, the first class it has boxes of."""
     return [str(label) for label in labels_of(rows).groupby(level=0).first()]
+
+
+INPUTS_NAMED = 4
+
+
+def why_in_short(explanation: Explanation) -> str:
+    """Since when, by whom, in place of what, and the verdict or a person's reason."""
+    evidence = explanation.evidence
+    since = evidence.now.since if evidence.in_production else evidence.arrival
+    return since.sentence() if since is not None else "Not recorded: the alias was moved outside VisionOps."
+
+
+def trained_on_in_short(explanation: Explanation) -> str:
+    """How many images, of which commit."""
+    made = explanation.evidence.made
+    if made.provenance is None:
+        return f"Dataset version {made.version.partition or 'not recorded'}; its provenance is missing."
+    data = made.provenance.data
+    return (
+        f"{data.train_samples:,} training and {data.validation_samples:,} validation images of "
+        f"{len(data.classes)} classes, at commit {data.commit[:12]} of {data.repository}."
+    )
+
+
+def changes_in_short(explanation: Explanation) -> str:
+    """Against the version that it replaced: images, then recipe, code, packages and hardware."""
+    arrival = explanation.evidence.arrival
+    if arrival is None or arrival.from_version is None:
+        return "Nothing to compare with: it replaced no model."
+    images = (
+        _images_in_short(explanation.data) if explanation.data is not None else "images cannot be compared"
+    )
+    inputs = (
+        _inputs_in_short(explanation.inputs)
+        if explanation.inputs is not None
+        else "recipe and code cannot be compared"
+    )
+    return f"Against version {arrival.from_version}: {images}; {inputs}."
+
+
+def _images_in_short(data: ManifestDiff) -> str:
+    tables = {
+        "added": data.added,
+        "removed": data.removed,
+        "relabelled": data.relabelled,
+        "moved to another split": data.moved,
+        "put into another group": data.regrouped,
+    }
+    counted = [f"{len(rows):,} {change}" for change, rows in tables.items() if len(rows)]
+    return f"images: {', '.join(counted)}" if counted else "the same images"
+
+
+def _inputs_in_short(found: tuple[Difference, ...]) -> str:
+    differ = []
+    for kind, name in INPUT_KINDS.items():
+        names = [each.name for each in found if each.kind == kind]
+        if names:
+            more = [f"{len(names) - INPUTS_NAMED} more"] if len(names) > INPUTS_NAMED else []
+            differ.append(f"{name.lower()} ({', '.join(names[:INPUTS_NAMED] + more)})")
+    return f"other {' and '.join(differ)}" if differ else "the same recipe, code, packages and hardware"

@@ -7,23 +7,30 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from resources.model_errors import RunNotFound
-from resources.model_records import (
+from resources.models.lost_runs import BEGUN
+from resources.models.records import (
     EVERYWHERE,
     PROVENANCE_ARTIFACT,
     TAG_PROVENANCE,
     TAG_RESTORED,
     ModelVersion,
     RegisteredModel,
+    RunNotFound,
     alias_of,
 )
-from resources.models.lost_runs import BEGUN
 from visionops_assets.champions.disagreements import lacking, require_agreement
 from visionops_assets.champions.history import Production, groups, nothing_runs, production
+from visionops_assets.champions.registered_model import Registry
+from visionops_assets.common.errors import ChampionMoved, NothingToRollBackTo
 from visionops_assets.evaluation.approvals import require_reason
-from visionops_assets.promotion.change import Change, OnStep, note_of, put_in_production, record, unheard
-from visionops_assets.refusals import ChampionMoved, NothingToRollBackTo
-from visionops_assets.registry import Registry
+from visionops_assets.promotion.production_change import (
+    Change,
+    OnStep,
+    note_of,
+    put_in_production,
+    record_change,
+    unheard,
+)
 
 
 def rollback(
@@ -83,7 +90,7 @@ def rollback(
         registered = _registered(registry, model, target)
         on_step("checked")
         registry.models.recall(project)
-        entry = record(
+        entry = record_change(
             registry,
             model,
             kind="restoration" if now.foreign and target == now.named else "rollback",
@@ -127,7 +134,9 @@ def retire(
             return Change(None, changed=False, entry=now.since)
         on_step("checked")
         registry.models.recall(project)
-        entry = record(registry, model, kind="retirement", group=group, to=None, who=who, when=when, why=why)
+        entry = record_change(
+            registry, model, kind="retirement", group=group, to=None, who=who, when=when, why=why
+        )
         on_step("recorded")
         registry.models.delete_alias(project, alias_of(group))
         on_step("aliased")
@@ -147,7 +156,9 @@ def hold(
         now = production(model, group)
         if now.held_by is not None:
             return Change(now.version, changed=False, entry=now.held_by)
-        entry = record(registry, model, kind="hold", group=group, to=now.version, who=who, when=when, why=why)
+        entry = record_change(
+            registry, model, kind="hold", group=group, to=now.version, who=who, when=when, why=why
+        )
         return Change(now.version, changed=True, entry=entry)
 
 
@@ -164,7 +175,7 @@ def release(
         now = production(model, group)
         if now.held_by is None:
             return Change(now.version, changed=False, entry=None)
-        entry = record(
+        entry = record_change(
             registry, model, kind="release", group=group, to=now.version, who=who, when=when, why=why
         )
         return Change(now.version, changed=True, entry=entry)

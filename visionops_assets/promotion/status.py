@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from resources.model_errors import ModelNotFound
-from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel, version_on
+from resources.models.records import EVERYWHERE, ModelNotFound, ModelVersion, RegisteredModel, version_on
 from visionops_assets.champions.disagreements import incomplete
 from visionops_assets.champions.history import (
     CHANGES,
@@ -17,14 +16,12 @@ from visionops_assets.champions.history import (
     production,
     read_history,
 )
-from visionops_assets.evaluation.approvals import Answer
-from visionops_assets.evaluation.ledger import level_left, next_turn
-from visionops_assets.evaluation.verdicts import ListedVerdict, listed, read_ledger
+from visionops_assets.champions.registered_model import Answer, Registry
+from visionops_assets.common.error_levels import level_left, next_turn
+from visionops_assets.evaluation.verdict_store import ListedVerdict, listed, read_ledger
 from visionops_assets.pages.page import Block, Facts, Heading, Page, Paragraph, Table
-from visionops_assets.promotion.intervals import intervals_table
-from visionops_assets.promotion.promote import Approval
-from visionops_assets.promotion.waiting import line
-from visionops_assets.registry import Registry
+from visionops_assets.promotion.production_change import intervals_table
+from visionops_assets.promotion.promote import Approval, waiting_of
 
 SHOWN = 10
 
@@ -203,7 +200,7 @@ def status(
         # What the next challenger has to beat, once somebody has said what runs.
         sha256 = model.remembered[now.named].weights_sha256
     verdicts = tuple(listed(model.tags).values())
-    waiting = line(model, sha256)
+    waiting = waiting_of(model, sha256)
     against = [each for each in verdicts if each.champion == sha256]
     elsewhere = [other for other in groups(model) if other != group]
     asked = [each.labels_needed for each in against if each.outcome == "INSUFFICIENT"]

@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resources.model_errors import ArtifactMissing, ModelNotFound
-from resources.model_records import EVERYWHERE, ModelVersion, RegisteredModel
+from resources.models.records import EVERYWHERE, ArtifactMissing, ModelNotFound, ModelVersion, RegisteredModel
 from visionops_assets.champions.disagreements import disagreements
 from visionops_assets.champions.history import HistoryEntry, Production, nothing_runs, production
+from visionops_assets.champions.registered_model import Registry
+from visionops_assets.common.errors import VerdictMissing
 from visionops_assets.common.tables import frame_from_parquet
 from visionops_assets.dataset.versions.manifest import Manifest
-from visionops_assets.evaluation.seen import recorded_manifest, recorded_provenance
+from visionops_assets.evaluation.run_records import recorded_manifest, recorded_provenance
 from visionops_assets.evaluation.verdict import Verdict
-from visionops_assets.evaluation.verdicts import ListedVerdict, listed, load, predictions_path
-from visionops_assets.refusals import VerdictMissing
-from visionops_assets.registry import Registry
+from visionops_assets.evaluation.verdict_store import ListedVerdict, listed, load, predictions_path
 from visionops_assets.training.provenance import Provenance
 
 if TYPE_CHECKING:

@@ -1,15 +1,33 @@
 """The certificate of a reproduction: identical, or the first recorded input that differs.
 
-Light: it compares what is recorded and trains nothing.
+Light: it compares what is recorded and trains nothing. Certificates are kept as artifacts of the version's run; the
+last reproduction also as tags of the version.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Literal, Self
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from resources.models.records import (
+    ONNX_ARTIFACT,
+    TAG_REPRODUCTION,
+    TAG_REPRODUCTION_PAGE,
+    TAG_REPRODUCTION_WHEN,
+    WEIGHTS_ARTIFACT,
+    ArtifactMissing,
+    ModelVersion,
+)
+from visionops_assets.champions.registered_model import Registry
+from visionops_assets.pages.html_page import to_html
 from visionops_assets.pages.page import Block, Facts, Heading, Page, Paragraph, Table
-from visionops_assets.training.provenance import Difference, Kind, Provenance, compare
+from visionops_assets.reproduction.clean_process import ONNX, WEIGHTS, ReproductionFailed
+from visionops_assets.training.provenance import Difference, Kind, Provenance, compare_provenance
 
 UNVERIFIED = "not verified: registered before its digest was, it may have been altered since"
 
@@ -158,7 +176,7 @@ def certify(
         equivalent=not identical and statistical and len(judged) == len(allowed) > 0 and all(judged),
         original_weights_sha256=original.weights_sha256,
         reproduced_weights_sha256=reproduced.weights_sha256,
-        differences=tuple(compare(original, reproduced)),
+        differences=tuple(compare_provenance(original, reproduced)),
         metrics=pairs,
     )
 
@@ -168,7 +186,7 @@ def compare_inputs(version: int, original: Provenance, present: Provenance) -> C
 
     The weights and metrics of `present` are not looked at.
     """
-    return _without_training(version, original, tuple(compare(original, present)))
+    return _without_training(version, original, tuple(compare_provenance(original, present)))
 
 
 def certify_missing(
@@ -198,3 +216,78 @@ def _metric_row(pair: MetricPair) -> tuple[str, ...]:
     reproduced = "missing" if pair.reproduced is None else f"{pair.reproduced:.6g}"
     allowed = "" if pair.interval is None else f"{pair.interval[0]:.6g} to {pair.interval[1]:.6g}"
     return (pair.name, f"{pair.original:.6g}", reproduced, allowed)
+
+
+CERTIFICATES = "reproduction"
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A certificate and where it is kept: `file` (JSON) and `page` (HTML) are artifacts of run `run_id`.
+
+    `restored` are the artifacts of the version that were gone or altered and are what they were again.
+    """
+
+    certificate: Certificate
+    run_id: str
+    file: str
+    page: str
+    restored: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """What `visionops reproduce --json` prints."""
+        first = self.certificate.first_difference
+        return {
+            **self.certificate.model_dump(mode="json"),
+            "first_difference": None if first is None else first.model_dump(mode="json"),
+            "words": self.certificate.words,
+            "run_id": self.run_id,
+            "file": self.file,
+            "page": self.page,
+            "restored": list(self.restored),
+        }
+
+
+def keep_certificate(
+    registry: Registry, made: ModelVersion, certificate: Certificate, when: datetime
+) -> Reproduced:
+    """Store a certificate with its version. One that only compared inputs leaves the version's tags as they are."""
+    name = f"{CERTIFICATES}/{when.astimezone(UTC):%Y%m%dT%H%M%S%f}"
+    kept = Reproduced(certificate, made.run_id, f"{name}.json", f"{name}.html")
+    registry.artifacts.put_bytes(made.run_id, kept.file, certificate.to_json().encode())
+    registry.artifacts.put_bytes(made.run_id, kept.page, to_html(certificate.to_page()).encode())
+    if certificate.compared == "weights" or not certificate.holds:
+        found = "equivalent" if certificate.equivalent else certificate.result
+        tags = {
+            TAG_REPRODUCTION: f"{found}{'' if certificate.verified else ', by a record that was not verified'}",
+            TAG_REPRODUCTION_WHEN: when.astimezone(UTC).isoformat(timespec="seconds"),
+            TAG_REPRODUCTION_PAGE: kept.page,
+        }
+        registry.models.set_version_tags(made.project, made.version, tags)
+    return kept
+
+
+def restore_certificate(registry: Registry, made: ModelVersion, trained: Path) -> tuple[str, ...]:
+    """Put back the files of a version that are gone or altered, from the folder where it was made again.
+
+    Only what has the registered digest is put back. Raises `ReproductionFailed` where a file that is missing was made
+    with another one, or not at all.
+    """
+    restored = []
+    for artifact, name, digest in (
+        (WEIGHTS_ARTIFACT, WEIGHTS, made.weights_sha256),
+        (ONNX_ARTIFACT, ONNX, made.onnx_sha256),
+    ):
+        with suppress(ArtifactMissing):
+            if registry.artifacts.sha256(made.run_id, artifact) == digest:
+                continue
+        file = trained / name
+        found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "nothing"
+        if found != digest:
+            raise ReproductionFailed(
+                f"{artifact} of version {made.version} cannot be put back: {digest[:12]} is registered, {found[:12]} "
+                "was made; the weights are the same, so `visionops train` and `visionops submit` make a version of it"
+            )
+        registry.artifacts.put_bytes(made.run_id, artifact, file.read_bytes())
+        restored.append(artifact)
+    return tuple(restored)

@@ -2,6 +2,12 @@
 
 Its environment is made of what is named here. The code was somebody's, perhaps long ago: of secrets it gets the key
 that reads the data.
+
+What is asked of the recorded code, and what that answers; both sides may be of different revisions. In the folder
+given to `python -m visionops_assets.reproduction.retrain FOLDER`, format 1: `request.json`, read by the recorded
+code; `report.json`, written by it. What was trained lies in `training/`: `weights.safetensors`, and `model.onnx`,
+which code from before 2026-12 did not write. On standard output each line is a sentence, or says how far the
+training is.
 """
 
 import os
@@ -10,13 +16,52 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel, ConfigDict
+
+from resources.escaping import is_secret
 from resources.lakefs.client import LakeFSResource
-from resources.masking import is_secret
 from visionops_assets.common.progress import tell
-from visionops_assets.reproduction.exchange import HOW_FAR, REPORT, REQUEST, Report, Request
-from visionops_assets.training import hardware
+from visionops_assets.training import code_digest
+from visionops_assets.training.provenance import Difference, Provenance
+
+REQUEST = "request.json"
+REPORT = "report.json"
+TRAINING, WEIGHTS, ONNX = "training", "weights.safetensors", "model.onnx"
+# Done, of how much, and in words; code from before 2026-12 writes none.
+HOW_FAR = re.compile(r"how far: ([\d.]+) of ([\d.]+): (.+)")
+
+
+def how_far(doing: str, done: float, of: float) -> str:
+    """The line that `HOW_FAR` reads."""
+    return f"how far: {done:.4f} of {of:.4f}: {doing}"
+
+
+class Request(BaseModel):
+    """Make the model of `original` again; with `train` false, only look at what it would be made of."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["1"] = "1"
+    original: Provenance
+    train: bool
+
+
+class Report(BaseModel):
+    """What became of a request. Without `trained`, `provenance` has inputs only.
+
+    `missing` is an input that could not be had, and then there is no provenance.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["1"] = "1"
+    provenance: Provenance | None = None
+    trained: bool = False
+    missing: Difference | None = None
+
 
 MODULE = "visionops_assets.reproduction.retrain"
 # What a process needs to run on this machine, and where libraries keep what they computed or fetched.
@@ -54,7 +99,7 @@ class ReproductionFailed(RuntimeError):
     """A version cannot even be tried: it is not ours, its record was altered, or the training broke off."""
 
 
-def ask(
+def ask_recorded_code(
     request: Request,
     folder: Path,
     *,
@@ -145,7 +190,7 @@ def environment_of(
         "LAKEFS_ACCESS_KEY_ID": key,
         "LAKEFS_SECRET_ACCESS_KEY": secret,
         "PYTHONPATH": os.pathsep.join(path),
-        **hardware.kernel_settings(recorded_hardware),
+        **code_digest.kernel_settings(recorded_hardware),
     }
 
 

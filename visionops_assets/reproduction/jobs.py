@@ -8,12 +8,11 @@ import dagster as dg
 from pydantic import Field
 
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import version_on
+from resources.models.records import version_on
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from visionops_assets.failures import clear_failures
-from visionops_assets.job_options import job_options
-from visionops_assets.project import Project
+from resources.storage import Scratch
+from visionops_assets.config.project import Project
+from visionops_assets.shells.job_execution import clear_failures, job_options
 
 
 class WhichVersion(dg.Config):

@@ -7,26 +7,44 @@ from datetime import datetime
 from pathlib import Path
 
 from resources.lakefs.client import LakeFSResource
-from resources.model_errors import ArtifactMissing, ModelNotFound
-from resources.model_records import (
+from resources.models.records import (
     PROVENANCE_ARTIFACT,
     TAG_CODE,
     TAG_COMMIT,
     TAG_MANIFEST,
     TAG_PROVENANCE,
     TAG_WEIGHTS,
+    ArtifactMissing,
+    ModelNotFound,
     ModelVersion,
     version_on,
 )
-from resources.whole_outputs import WorkingFolder
+from resources.safe_files import WorkingFolder
+from visionops_assets.champions.registered_model import Registry
 from visionops_assets.promotion.model_card import wilson
-from visionops_assets.registry import Registry
-from visionops_assets.reproduction.certificate import Certificate, certify, certify_missing, compare_inputs
-from visionops_assets.reproduction.clean_process import ReproductionFailed, ask
-from visionops_assets.reproduction.environment import build, plan, present_plan
-from visionops_assets.reproduction.exchange import TRAINING, Report, Request
-from visionops_assets.reproduction.records import Reproduced, keep, restore
-from visionops_assets.reproduction.sources import InputMissing, recorded_sources
+from visionops_assets.reproduction.certificate import (
+    Certificate,
+    Reproduced,
+    certify,
+    certify_missing,
+    compare_inputs,
+    keep_certificate,
+    restore_certificate,
+)
+from visionops_assets.reproduction.clean_process import (
+    TRAINING,
+    Report,
+    ReproductionFailed,
+    Request,
+    ask_recorded_code,
+)
+from visionops_assets.reproduction.recorded_world import (
+    InputMissing,
+    build_environment,
+    plan_environment,
+    present_environment,
+    recorded_sources,
+)
 from visionops_assets.training.challenger import PATCH_ARTIFACT
 from visionops_assets.training.code_digest import ROOT
 from visionops_assets.training.provenance import Provenance, installed_packages
@@ -61,7 +79,7 @@ def reproduce(
     made = _version(registry, project, version)
     original, verified = _provenance(registry, made, unverified)
     here = inputs_only or present_versions
-    planned = present_plan() if here else plan(original.packages, installed_packages())
+    planned = present_environment() if here else plan_environment(original.packages, installed_packages())
     restored: tuple[str, ...] = ()
     scratch.mkdir(parents=True, exist_ok=True)
     # What a reproduction that was killed left goes first.
@@ -70,24 +88,24 @@ def reproduce(
             with recorded_sources(original.code, _patch(registry, made), folder / "code", ROOT) as sources:
                 say(f"code: {original.code.revision or 'no revision recorded, the present code'}")
                 say(planned.words)
-                report = ask(
+                report = ask_recorded_code(
                     Request(original=original, train=not inputs_only),
                     folder,
                     python=planned.python,
                     sources=sources,
-                    packages=build(planned, scratch / "environments"),
+                    packages=build_environment(planned, scratch / "environments"),
                     lakefs=lakefs,
                     say=say,
                 )
             certificate = _certificate(made.version, original, report)
             if register and certificate.compared == "weights" and certificate.result == "identical":
-                restored = restore(registry, made, folder / TRAINING)
+                restored = restore_certificate(registry, made, folder / TRAINING)
         except InputMissing as gone:
             certificate = certify_missing(
                 made.version, original, "code", gone.name, gone.expected, gone.found
             )
     certificate = certificate.model_copy(update={"verified": verified})
-    return replace(keep(registry, made, certificate, when), restored=restored)
+    return replace(keep_certificate(registry, made, certificate, when), restored=restored)
 
 
 def _version(registry: Registry, project: str, version: int | None) -> ModelVersion:

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound
+from resources.lakefs.replies import LakeFSNotFound
+from resources.storage import ArtifactStore
 from visionops_assets.common.progress import watched
 from visionops_assets.common.tables import read_table
+from visionops_assets.config.project import Project
 from visionops_assets.dataset.cache.sample_cache import SampleError
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion, manifest_at
-from visionops_assets.project import Project
-from visionops_assets.reproduction.exchange import (
+from visionops_assets.reproduction.clean_process import (
     ONNX,
     REPORT,
     REQUEST,
@@ -25,16 +25,16 @@ from visionops_assets.reproduction.exchange import (
     Request,
     how_far,
 )
+from visionops_assets.training.challenger import loaded_code_digest
 from visionops_assets.training.code_digest import CodeState, code_state
-from visionops_assets.training.history import EpochReport
 from visionops_assets.training.provenance import (
     CodeOrigin,
     DataOrigin,
     Difference,
+    EpochReport,
     Provenance,
     installed_packages,
 )
-from visionops_assets.training.training_version import loaded_code_digest
 
 
 def answer(request: Request, folder: Path, lakefs: LakeFSResource, say: Callable[[str], None]) -> Report:
@@ -86,7 +86,7 @@ def _inputs(
     original: Provenance, project: Project, version: DatasetVersion, checkout: CodeState | None
 ) -> Provenance:
     """The provenance that a training would have here, without its results."""
-    from visionops_assets.training import hardware
+    from visionops_assets.training import code_digest
 
     return original.model_copy(
         update={
@@ -105,7 +105,7 @@ def _inputs(
                 uncommitted_sha256=checkout.uncommitted_sha256 if checkout else None,
             ),
             "packages": installed_packages(),
-            "hardware": hardware.describe(),
+            "hardware": code_digest.describe_machine(),
             "weights_sha256": "",
             "metrics": {},
         }
@@ -121,8 +121,8 @@ def _trained(
     lakefs: LakeFSResource,
     say: Callable[[str], None],
 ) -> Provenance:
-    from visionops_assets.training.export import export_onnx
-    from visionops_assets.training.preparation import prepare, provenance_of
+    from visionops_assets.training.model_files import export_onnx
+    from visionops_assets.training.recording import prepare, provenance_of
     from visionops_assets.training.train import train
 
     def on_epoch(report: EpochReport) -> None:

@@ -1,1 +1,15 @@
 """From a manifest and a recipe to a challenger, bit for bit the same each time."""
+
+__all__ = [
+    "assets",
+    "batches",
+    "challenge",
+    "challenger",
+    "code_digest",
+    "model_files",
+    "models",
+    "provenance",
+    "recording",
+    "train",
+    "training_task",
+]

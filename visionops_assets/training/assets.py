@@ -1,20 +1,22 @@
-"""`challenger`: the model of a dataset version, by this project's recipe and code."""
+"""`challenger`: the model of a dataset version, by this project's recipe and code; and what it must show before it
+is evaluated.
+"""
 
 import json
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import TAG_DAGSTER_RUN, TAG_PARTITION
+from resources.models.records import TAG_DAGSTER_RUN, TAG_PARTITION
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from visionops_assets.asset_options import versioned
-from visionops_assets.failures import clear_failures
-from visionops_assets.metadata import picture
-from visionops_assets.project import Project
-from visionops_assets.training.training_version import training_version
+from resources.storage import ArtifactStore, Scratch
+from visionops_assets.config.project import Project
+from visionops_assets.shells.asset_options import dataset_versions, partitioned_check, versioned
+from visionops_assets.shells.job_execution import clear_failures
+from visionops_assets.shells.outputs import picture
+from visionops_assets.training.challenger import PARITY_ARTIFACT, Challenger, training_version
 
 
 class WhichRun(dg.Config):
@@ -50,8 +52,11 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.versions.dataset_version import read_version
         from visionops_assets.training.challenge import challenge
-        from visionops_assets.training.challenger import CURVES_ARTIFACT, PARITY_ARTIFACT
-        from visionops_assets.training.submitted import submitted_challenger
+        from visionops_assets.training.challenger import (
+            CURVES_ARTIFACT,
+            PARITY_ARTIFACT,
+            submitted_challenger,
+        )
 
         with clear_failures(context):
             made_with = project.recipe.model_dump(mode="json")
@@ -92,3 +97,32 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
         )
 
     return challenger
+
+
+def challenger_checks(project: Project, challenger: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
+    """The checks on `challenger`."""
+
+    @partitioned_check(
+        asset=challenger,
+        blocking=True,
+        partitions_def=dataset_versions(project.project),
+        description="The ONNX file that ships says what the trained model says, on golden images.",
+    )
+    def export_parity(
+        context: dg.AssetCheckExecutionContext, challenger: dict[str, Any], registry: ModelRegistry
+    ) -> dg.AssetCheckResult:
+        with clear_failures():
+            made = Challenger.from_record(challenger)
+            proof = json.loads(registry.artifacts.read_bytes(made.run_id, PARITY_ARTIFACT))
+        return dg.AssetCheckResult(
+            passed=bool(proof["passed"]),
+            description=proof["summary"],
+            metadata={
+                "images": int(proof["images"]),
+                "largest_difference": float(proof["largest_difference"]),
+                "allowed_difference": float(proof["tolerance"]),
+                "same_first_class": float(proof["agreement"]),
+            },
+        )
+
+    return [export_parity]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
-from resources.model_records import (
+from resources.models.records import (
     FAILED,
     KILLED,
     TAG_CODE,
@@ -24,19 +24,22 @@ from resources.model_records import (
     Run,
 )
 from resources.models.registry import ModelRegistry
-from resources.scratch import Scratch
-from resources.tracking import Tracking
+from resources.models.trackers import Tracking
+from resources.storage import Scratch
+from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import canonical_json, recipe_digest
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
-from visionops_assets.project import Project
-from visionops_assets.training.challenger import Challenger, challenger_of
+from visionops_assets.training.challenger import (
+    Challenger,
+    challenger_of,
+    loaded_code_digest,
+    training_version_of,
+)
 from visionops_assets.training.code_digest import code_state
-from visionops_assets.training.export import export_onnx, golden_images, parity
-from visionops_assets.training.history import EpochReport
-from visionops_assets.training.preparation import prepare, provenance_of
-from visionops_assets.training.recording import epoch_metrics, flattened, put_model
+from visionops_assets.training.model_files import export_onnx, golden_images, parity
+from visionops_assets.training.provenance import EpochReport
+from visionops_assets.training.recording import epoch_metrics, flattened, prepare, provenance_of, put_model
 from visionops_assets.training.train import train
-from visionops_assets.training.training_version import loaded_code_digest, training_version_of
 
 
 def challenge(

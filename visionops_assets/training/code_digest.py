@@ -1,25 +1,33 @@
-"""Which code made a model: a digest of the sources that can change the weights, and the state of the checkout.
+"""Which code on which machine makes a model: a digest of the sources that can change the weights, the state of the
+checkout, and what the machine can do where it changes the bits.
 
-Light: assets use the digest as their `code_version`, wherever definitions load.
+Light: assets use the digest as their `code_version`, wherever definitions load. torch is imported where it is
+asked: which kernels it takes can be chosen only before.
 """
 
 import hashlib
 import importlib.util
 import os
+import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from visionops_assets.training.errors import ModelError
+from visionops_assets.common.errors import ModelError
 
 ROOT = Path(__file__).resolve().parents[2]
-_STAGES = ("dataset", "training")
-_SHELLS = ("assets.py", "checks.py")
-# One module by its name, or several of the package.
-_FROM_EDGE = re.compile(rb"\b(?:from|import)\s+edge\.(\w+)|\bfrom\s+edge\s+import\s+(\([^)]*\)|[^\n;\"']+)")
+# What fits the weights, and what brings it the samples: every module of ours that these import counts.
+_TRAINS = ("visionops_assets.training.train", "visionops_assets.training.recording")
+# The clients carry bytes that are held to digests; what the project file says of training is digested as a recipe.
+_NOT_FOLLOWED = re.compile(r"resources\b|visionops_assets\.config\.project$")
+# A module by its name, or several of a package; also in code that a process is started with.
+_IMPORT = re.compile(
+    r"\b(?:from|import)\s+((?:visionops_assets|edge)(?:\.\w+)*)(?:\s+import\s+(\([^)]*\)|[^\n;\"']+))?"
+)
 # Sources that git does not know yet count as uncommitted changes; data and pictures do not.
 _SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.txt", "*.cfg")
 
@@ -39,43 +47,39 @@ class CodeState:
 
 
 def code_digest(model_class_path: str) -> str:
-    """Return the SHA-256 (hex) over the pure modules of `dataset` and `training`, the model class's module, and what
-    these take from `edge`, the decoder above all.
+    """Return the SHA-256 (hex) over what trains, the model class's module, and every module of ours that these import,
+    directly or by others.
 
-    The shells (assets, checks) are left out: they arrange, they do not compute. Raises ModelError where the
-    module is not found.
+    Raises ModelError where the module of the model class is not found.
     """
-    package = Path(__file__).resolve().parents[1]
-    sources = {
-        f"visionops_assets/{stage}/{file.name}": file
-        for stage in _STAGES
-        for file in (package / stage).glob("*.py")
-        if file.name not in _SHELLS
-    }
-    module = model_class_path.rpartition(".")[0]
-    sources.setdefault(f"{module.replace('.', '/')}.py", _module_file(module))
-    contents = {name: file.read_bytes() for name, file in sources.items()}
-    contents |= _of_edge(package.parent / "edge", contents.values())
+    model = model_class_path.rpartition(".")[0]
     digest = hashlib.sha256()
-    for name, content in sorted(contents.items()):
+    for name, content in sorted(_imported(model).items()):
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
-def _of_edge(folder: Path, sources: Iterable[bytes]) -> dict[str, bytes]:
-    """The modules of `edge` that sources import, and that those import, by path; also in code that a process is
-    started with."""
+def _imported(model: str) -> dict[str, bytes]:
+    """The sources of what trains, of the model class's module, and of what these import of ours, by path."""
+    root = Path(__file__).resolve().parents[2]
     found: dict[str, bytes] = {}
-    waiting = list(sources)
+    waiting = {module: _source(root, module) for module in (*_TRAINS, model)}
+    if not waiting[model].is_file():
+        waiting[model] = _module_file(model)
     while waiting:
-        for one, several in _FROM_EDGE.findall(waiting.pop()):
-            for module in re.findall(rb"\w+", one or several):
-                name = f"edge/{module.decode()}.py"
-                file = folder / f"{module.decode()}.py"
-                if name not in found and file.is_file():
-                    found[name] = file.read_bytes()
-                    waiting.append(found[name])
+        module, file = waiting.popitem()
+        name = f"{module.replace('.', '/')}.py"
+        if name in found or _NOT_FOLLOWED.match(module) or not file.is_file():
+            continue
+        found[name] = file.read_bytes()
+        for package, names in _IMPORT.findall(found[name].decode("utf-8", errors="replace")):
+            for each in (package, *(f"{package}.{one}" for one in re.findall(r"\w+", names))):
+                waiting[each] = _source(root, each)
     return found
+
+
+def _source(root: Path, module: str) -> Path:
+    return root / f"{module.replace('.', '/')}.py"
 
 
 def code_state(root: Path = ROOT) -> CodeState | None:
@@ -154,3 +158,78 @@ def _module_file(module: str) -> Path:
     if found is None or found.origin is None or not Path(found.origin).is_file():
         raise ModelError(f"model.class_path: cannot find module {module!r}; is its folder on PYTHONPATH?")
     return Path(found.origin)
+
+
+# oneDNN's names, best first, with the processor flag that each needs last of all.
+_ONEDNN_ISA = (
+    ("avx512_core_amx", "amx_bf16"),
+    ("avx512_core_bf16", "avx512_bf16"),
+    ("avx512_core_vnni", "avx512_vnni"),
+    ("avx512_core", "avx512bw"),
+    ("avx2_vnni", "avx_vnni"),
+    ("avx2", "avx2"),
+    ("avx", "avx"),
+    ("sse41", "sse4_1"),
+)
+
+
+def fast_bf16() -> bool:
+    """Say whether the device that `accelerator="auto"` takes multiplies bfloat16 in hardware."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the instruction sets the processor names, empty where the system does not say."""
+    return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
+
+
+def onednn_isa() -> str:
+    """Return the best instruction set that oneDNN knows for this processor's flags."""
+    return next((name for name, flag in _ONEDNN_ISA if flag in cpu_flags()), "unknown")
+
+
+def kernel_settings(recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which this machine takes the kernels of a machine as `describe` told it.
+
+    Only what this machine could do too is asked for: it never pretends to be a better one.
+    """
+    settings = {}
+    capability = recorded.get("aten_cpu_capability", "").lower()
+    if capability == "default" or (capability == "avx2" and "avx2" in cpu_flags()):
+        settings["ATEN_CPU_CAPABILITY"] = capability
+    isa = recorded.get("onednn_isa", "")
+    if isa != onednn_isa() and any(isa == name and flag in cpu_flags() for name, flag in _ONEDNN_ISA):
+        settings["ONEDNN_MAX_CPU_ISA"] = isa.upper()
+    if recorded.get("device") == "cpu":
+        settings["CUDA_VISIBLE_DEVICES"] = ""
+    return settings
+
+
+def describe_machine() -> dict[str, str]:
+    """Return what a reproduction compares: machine, processor, device, and the kernels chosen for them.
+
+    `onednn_isa` is the best set that oneDNN picks for the processor's flags, or what ONEDNN_MAX_CPU_ISA asks for.
+    """
+    import torch
+
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": _cpuinfo("model name") or platform.processor() or "unknown",
+        "aten_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "onednn_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", onednn_isa()).lower(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+@cache
+def _cpuinfo(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == field), "")

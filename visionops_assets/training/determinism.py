@@ -1,21 +1,67 @@
-"""A stretch of code in which torch behaves as in a fresh process, and which leaves no trace afterwards.
+"""The same bits each time: randomness without state, torch as in a fresh process, checkpoints between epochs.
 
-Whoever trains two projects in one process gets for each the bits that a process of its own would give.
+Random numbers are a pure function of (seed, epoch, sample), so no order and no worker matters. They come from
+SplitMix64's finaliser (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) over a
+chain of counters: integer arithmetic only, the same bits on every machine and with every release of numpy, whose
+own generators promise no stable stream. Whoever trains two projects in one process gets for each the bits that a
+process of its own would give, and a killed training goes on and ends in the same bits.
 """
 
 import contextlib
+import hashlib
 import logging
 import os
+import pickle
 import random
 import signal
 import threading
+import time
 import warnings
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import lightning.pytorch as lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from visionops_assets.training.randomness import derived_seed
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = (value ^ (value >> np.uint64(30))) * _FIRST
+    value = (value ^ (value >> np.uint64(27))) * _SECOND
+    return value ^ (value >> np.uint64(31))
+
+
+def counter_hash(seed: int, *counters: int | NDArray[np.integer]) -> NDArray[np.uint64]:
+    """Return 64 random bits for each combination of counters (arrays broadcast), at least one-dimensional."""
+    state = _mix(np.atleast_1d(np.asarray(seed, dtype=np.uint64)) + _GOLDEN)
+    for counter in counters:
+        # Hashing between counters keeps (1, 2) and (2, 1) apart.
+        state = _mix((state ^ np.asarray(counter).astype(np.uint64)) + _GOLDEN)
+    return state
+
+
+def uniform(seed: int, *counters: int | NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return numbers in [0, 1), one for each combination of counters."""
+    return (counter_hash(seed, *counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits `length` samples."""
+    return np.argsort(counter_hash(seed, epoch, np.arange(length)), kind="stable")
+
+
+def derived_seed(seed: int, purpose: str, number: int = 0) -> int:
+    """Return a seed in 0..2**32-1 for one purpose ("initialisation", "epoch" with its number)."""
+    text = f"{seed}/{purpose}/{number}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
+
 
 _ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
 _CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning_utilities", "torch.onnx", "onnxscript")
@@ -110,3 +156,63 @@ def _keep_environment(restore: contextlib.ExitStack) -> None:
                 os.environ[name] = value
 
     restore.callback(put_back)
+
+
+_log = logging.getLogger(__name__)
+
+
+class EpochBoundary(lightning.Callback):
+    """Between epochs writes a checkpoint where one is due, then seeds all generators from (seed, epoch).
+
+    Lightning keeps no generator state, which is why there is none to restore: an epoch's draws follow from its
+    number. Written here and not at the epoch's end, because schedulers that step by the epoch have moved by now.
+    """
+
+    def __init__(self, path: Path, seed: int, every_seconds: float) -> None:
+        self.path, self.seed, self.every_seconds = path, seed, every_seconds
+        self._epoch, self._written = -1, 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # What was just restored, or not yet trained, needs no checkpoint.
+        self._epoch, self._written = trainer.current_epoch, time.monotonic()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if time.monotonic() - self._written >= self.every_seconds:
+            self._write(trainer)
+        seed_epoch(self.seed, trainer.current_epoch)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Lightning has counted the epoch that is about to start as begun, and would skip its batches on resuming.
+        # A state in which all counts agree means "between two epochs".
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+        for counts in (progress["current"], progress["total"]):
+            counts["ready"] = counts["started"] = counts["completed"]
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: lightning.Trainer) -> None:
+        if trainer.current_epoch == self._epoch:
+            return
+        unfinished = self.path.with_suffix(".unfinished")
+        trainer.save_checkpoint(unfinished)
+        unfinished.replace(self.path)
+        self._epoch, self._written = trainer.current_epoch, time.monotonic()
+
+
+def is_readable(path: Path) -> bool:
+    """Say whether a checkpoint file exists, is whole and holds tensors and plain values; else it is as good as none.
+
+    Whoever can write into the cache could have a checkpoint run code, so it is only ever read as data.
+    """
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        return False
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _log.warning("%s holds more than tensors and plain values: training starts anew (%s)", path, reason)
+        return False
+    return True

@@ -1,8 +1,247 @@
-"""The default model: a small convolutional network that trains on a CPU in seconds."""
+"""The protocol that any model fits, one's own included, and the default model, a small convolutional network that
+trains on a CPU in seconds.
 
+`model.class_path` names a class or function; `model.init_args` are its keyword arguments. A plain `nn.Module` works
+as it is:
+
+    class MyNet(nn.Module):
+        def __init__(self, num_classes: int, in_channels: int, width: int = 32): ...
+        def forward(self, images):      # float [N, C, H, W], normalised
+            return logits               # float [N, classes]
+
+Arguments named `classes` (tuple of names), `input` (an `InputSpec`), `num_classes`, `in_channels` are filled in
+where the signature has them and `init_args` does not. Optional, where the defaults do not suit:
+
+    @classmethod
+    def build(cls, classes, input, **init_args)   makes the model instead of the constructor
+    loss(outputs, targets) -> scalar              default: cross-entropy; targets int64 [N]
+    decode(outputs) -> probabilities [N, classes] default: softmax of the outputs
+    embed(images) -> float [N, D]                 default: what the last `nn.Linear` takes
+
+A detector has no defaults for two of them (`detection.py`):
+
+    loss(outputs, targets) -> scalar              targets float32 [N, M, 5]: left, top, width, height in pixels
+of
+                                                  the input, class index; -1 marks rows that only fill up
+    decode(outputs) -> boxes [N, K, 4], scores [N, K] in 0..1, labels [N, K]; a score of 0 is no box
+
+A `LightningModule` with `training_step` and `configure_optimizers` trains by its own rules on batches `(images,
+targets)`; the recipe's optimiser is then not used, and it needs no `loss`. It still needs `forward`, and may have
+the rest. Validation is measured here, alike for all models: its `validation_step` is not called. Images reach all
+of them augmented and normalised; what ships wraps the model with that normalisation.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from visionops_assets.config.recipe import InputSpec
+from resources.nearest import did_you_mean
+from visionops_assets.common.errors import ModelError
+from visionops_assets.config.recipe import InputSpec, ModelSpec
+
+
+def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn.Module:
+    """Make the model a recipe names.
+
+    Raises ModelError where the path does not lead to a model or the arguments do not fit it.
+    """
+    module_name, _, name = spec.class_path.rpartition(".")
+    try:
+        factory: Callable[..., object] = getattr(importlib.import_module(module_name), name)
+    except ImportError as error:
+        raise ModelError(
+            f"model.class_path {spec.class_path!r}: cannot import {module_name!r} ({error}); "
+            "install its package or put its folder on PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        known = [each for each in dir(sys.modules[module_name]) if not each.startswith("_")]
+        raise ModelError(
+            f"model.class_path {spec.class_path!r}: {module_name!r} has no {name!r}{did_you_mean(name, known)}"
+        ) from error
+
+    offered: dict[str, object] = {
+        "classes": tuple(classes),
+        "input": input,
+        "num_classes": len(classes),
+        "in_channels": input.channels,
+    }
+    if hasattr(factory, "build"):
+        factory = factory.build
+        arguments = {"classes": offered["classes"], "input": input, **spec.init_args}
+    else:
+        accepted = inspect.signature(factory).parameters
+        arguments = {key: value for key, value in offered.items() if key in accepted} | spec.init_args
+    try:
+        model = factory(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model.init_args do not fit {spec.class_path}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model.class_path {spec.class_path!r} gives {type(model).__name__}, expected an nn.Module"
+        )
+    return model
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode without gradients, and every part back as it was."""
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def loss_of(model: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the scalar loss by the model's own `loss`, else cross-entropy."""
+    own = getattr(model, "loss", None)
+    return own(outputs, targets) if callable(own) else functional.cross_entropy(outputs, targets)
+
+
+def probabilities_of(model: nn.Module, outputs: Tensor) -> Tensor:
+    """Return probabilities [N, classes] by the model's own `decode`, else softmax."""
+    own = getattr(model, "decode", None)
+    return own(outputs) if callable(own) else torch.softmax(outputs, dim=1)
+
+
+class Shipped(nn.Module):
+    """What ships: a model with its preprocessing before it and its answers after it.
+
+    Takes uint8 [N, H, W, C], gives one tensor for each name of `outputs`; the last is the embedding, float [N, D].
+    `mean` and `std` [C] are on the scale 0..1 and part of the weights. Raises ModelError where the model does not
+    fit: it is tried on two blank images.
+    """
+
+    task: ClassVar[str]
+    outputs: ClassVar[tuple[str, ...]]
+    # What takes the penultimate features, and what of the outputs parity compares, in words.
+    heads: ClassVar[tuple[type[nn.Module], ...]]
+    compared: ClassVar[str]
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, classes: Sequence[str], input: InputSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.classes = tuple(classes)
+        self.input = input
+        self.register_buffer("mean", torch.tensor(input.mean or [0.0] * input.channels))
+        self.register_buffer("std", torch.tensor(input.std or [1.0] * input.channels))
+        self._penultimate = self._tried_out()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return float images [N, C, H, W] in 0..1 as the model takes them."""
+        return (images - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def prepared(self, pixels: Tensor) -> Tensor:
+        """Return decoded images uint8 [N, H, W, C] as the model takes them."""
+        return self.normalise(pixels.permute(0, 3, 1, 2).float() / 255.0)
+
+    def answers(self, outputs: Any) -> tuple[Tensor, ...]:
+        """Return what the outputs of the model say, without the embedding."""
+        raise NotImplementedError
+
+    def check_answers(self, answers: tuple[Tensor, ...]) -> None:
+        """Raise ModelError unless the answers for two images have the shape of the protocol."""
+        raise NotImplementedError
+
+    def differences(
+        self, found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]
+    ) -> tuple[float, int]:
+        """Return the largest difference of two runs' answers, and the number of images of the same first class."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        normalised = self.prepared(images)
+        own_embedding: Callable[[Tensor], Tensor] | None = getattr(self.model, "embed", None)
+        if own_embedding is None:
+            outputs, embedding = self._with_penultimate(normalised)
+        else:
+            outputs, embedding = self.model(normalised), own_embedding(normalised)
+        return (*self.answers(outputs), embedding)
+
+    def _with_penultimate(self, normalised: Tensor) -> tuple[Any, Tensor]:
+        if self._penultimate is None:
+            outputs = self.model(normalised)
+            return outputs, outputs.flatten(1)
+        taken: list[Tensor] = []
+        layer = self.model.get_submodule(self._penultimate)
+        hook = layer.register_forward_pre_hook(lambda _, arguments: taken.append(arguments[0]))
+        try:
+            outputs = self.model(normalised)
+        finally:
+            hook.remove()
+        features = taken[-1]
+        if isinstance(layer, nn.Conv2d):
+            return outputs, features.mean(dim=(2, 3))
+        # A layer over tokens takes [N, T, D]; their mean is one vector an image.
+        return outputs, features if features.ndim == 2 else features.flatten(1, -2).mean(dim=1)
+
+    def _tried_out(self) -> str | None:
+        """Try the model on two blank images; the name of the last of `heads` that runs, None where it has none."""
+        last: list[str] = []
+        model, spec = self.model, self.input
+        names = {part: name for name, part in model.named_modules() if isinstance(part, self.heads)}
+        hooks = [part.register_forward_pre_hook(lambda part, _: last.append(names[part])) for part in names]
+        blank = torch.zeros(2, spec.channels, spec.height, spec.width)
+        try:
+            with evaluating(model):
+                answers = self.answers(model(blank))
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise ModelError(
+                f"{type(model).__name__} fails on images of shape {tuple(blank.shape)} (input of the recipe): {error}"
+            ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.check_answers(answers)
+        return last[-1] if last else None
+
+
+class ShippedClassifier(Shipped):
+    """A classifier as it ships: probabilities float [N, classes] and an embedding float [N, D]."""
+
+    task = "classification"
+    outputs = ("probabilities", "embedding")
+    heads = (nn.Linear,)
+    compared = "probabilities"
+
+    def answers(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        return (probabilities_of(self.model, outputs),)
+
+    def check_answers(self, answers: tuple[Tensor, ...]) -> None:
+        shape = tuple(answers[0].shape)
+        if shape != (2, len(self.classes)):
+            raise ModelError(
+                f"{type(self.model).__name__} gives outputs of shape {shape} for 2 images, expected "
+                f"(2, {len(self.classes)}): one number a class ({', '.join(self.classes)})"
+            )
+
+    def differences(
+        self, found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]
+    ) -> tuple[float, int]:
+        same = int((found[0].argmax(axis=1) == expected[0].argmax(axis=1)).sum())
+        return largest_difference(found[0], expected[0]), same
+
+
+def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the largest absolute difference; infinite where shapes differ or a number is not finite."""
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("inf")
+    return float(np.abs(found - expected).max(initial=0.0))
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:

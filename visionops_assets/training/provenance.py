@@ -1,11 +1,13 @@
-"""What is needed to make the same weights again, stored with the model as `provenance.json`.
+"""What a training tells of itself: what each epoch achieved, and what is needed to make the same weights again,
+stored with the model as `provenance.json`.
 
-Light: whoever compares two models need not load torch.
+Light: whoever shows a training or compares two models need not load torch.
 """
 
 import platform
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from typing import Any, Literal, Self
@@ -14,6 +16,29 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from visionops_assets.config.recipe import Recipe, recipe_digest
 from visionops_assets.training.code_digest import CodeState
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch, counted from 1. Losses are means over samples; validation is None without such samples.
+
+    `score` names what `validation_score` is: accuracy or mAP50.
+    """
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    validation_loss: float | None
+    validation_score: float | None
+    learning_rate: float
+    seconds: float
+    score: str = "accuracy"
+    # Of a detector: from which score on its boxes are meant, and the F1 that this gives.
+    min_score: float | None = None
+    validation_f1: float | None = None
+    restored: bool = False
+    """True where an earlier, interrupted training ran this epoch."""
+
 
 Kind = Literal["data", "recipe", "code", "versions", "hardware"]
 
@@ -136,7 +161,7 @@ def collect(
     metrics: dict[str, float],
 ) -> Provenance:
     """Return the provenance of a model trained in this process: what was given, with packages and hardware."""
-    from visionops_assets.training import hardware
+    from visionops_assets.training import code_digest
 
     return Provenance(
         project=project,
@@ -151,7 +176,7 @@ def collect(
             uncommitted_sha256=checkout.uncommitted_sha256 if checkout else None,
         ),
         packages=installed_packages(),
-        hardware=hardware.describe(),
+        hardware=code_digest.describe_machine(),
         weights_sha256=weights_sha256,
         onnx_sha256=onnx_sha256,
         metrics=metrics,
@@ -174,7 +199,7 @@ def _distributions(path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found.items()))
 
 
-def compare(before: Provenance, after: Provenance) -> list[Difference]:
+def compare_provenance(before: Provenance, after: Provenance) -> list[Difference]:
     """Return the inputs that differ, in the order in which they explain a difference of weights.
 
     Data, recipe, code, versions, hardware; inside each what computes comes first. Results are no inputs.

@@ -1,13 +1,20 @@
-"""What a training leaves in its MLflow run, alike for a challenger, an experiment and one's own script."""
+"""From a dataset version to what a training takes, and what the training leaves in its MLflow run: alike for a
+challenger, its reproduction, an experiment and one's own script.
+"""
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from resources.model_records import (
+import numpy as np
+import pandas as pd
+
+from resources.escaping import drawn
+from resources.models.records import (
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     TAG_ONNX,
@@ -16,7 +23,12 @@ from resources.model_records import (
     WEIGHTS_ARTIFACT,
 )
 from resources.models.registry import ModelRegistry
+from visionops_assets.common.errors import WeightsError
+from visionops_assets.config.project import Project
+from visionops_assets.dataset.cache.samples import ImageReader, load_samples
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.dataset.versions.manifest import Manifest
+from visionops_assets.training.batches import LabelledImages
 from visionops_assets.training.challenger import (
     CURVES_ARTIFACT,
     MANIFEST_ARTIFACT,
@@ -24,10 +36,161 @@ from visionops_assets.training.challenger import (
     PATCH_ARTIFACT,
 )
 from visionops_assets.training.code_digest import CodeState
-from visionops_assets.training.curves import learning_curves
-from visionops_assets.training.export import ParityReport
-from visionops_assets.training.history import EpochReport
-from visionops_assets.training.provenance import Provenance
+from visionops_assets.training.model_files import ParityReport, tensors_in
+from visionops_assets.training.provenance import DataOrigin, EpochReport, Provenance, collect
+from visionops_assets.training.train import TrainingRequest, TrainingResult
+from visionops_assets.training.training_task import task_of
+
+
+def prepare(
+    project: Project,
+    version: DatasetVersion,
+    identity: str,
+    workdir: Path,
+    *,
+    lakefs: ImageReader,
+    samples: Path,
+    say: Callable[[str], None],
+) -> TrainingRequest:
+    """What to train on what: the decoded samples of the sides that training sees, and the weights to start from.
+
+    `samples` is the root of the sample cache; a local copy of declared weights goes into `workdir`. Raises
+    `WeightsError`, `SampleError`, `UnreadableImage`, and what lakeFS and the store of the weights raise.
+    """
+    # First: what is wrong with them is known before thousands of images are decoded.
+    init_weights = _init_weights(project, workdir)
+    used = version.split("train", "val")
+    view, filled = load_samples(
+        lakefs, project.repository, version.commit.id, used, samples, project.recipe.input
+    )
+    say(f"{filled.wanted} samples; {filled.added} fetched and decoded in {filled.seconds:.1f} s")
+    task = task_of(project.task)
+    targets = task.targets(used, project.classes, project.recipe.input)
+
+    def side(name: str) -> LabelledImages:
+        rows = np.flatnonzero((used["split"] == name).to_numpy()).astype(np.int64)
+        return LabelledImages(view, rows, targets[rows])
+
+    validation = side("val")
+    return TrainingRequest(
+        recipe=project.recipe,
+        classes=project.classes,
+        train=side("train"),
+        validation=validation if len(validation) else None,
+        identity=identity,
+        task=task,
+        init_weights=init_weights,
+    )
+
+
+def labelled(
+    project: Project, version: DatasetVersion, rows: pd.DataFrame, *, lakefs: ImageReader, samples: Path
+) -> LabelledImages:
+    """Rows of a dataset version's manifest as labelled images, in their order; raises what `prepare` raises."""
+    view, _ = load_samples(lakefs, project.repository, version.commit.id, rows, samples, project.recipe.input)
+    targets = task_of(project.task).targets(rows, project.classes, project.recipe.input)
+    return LabelledImages(view, np.arange(len(rows), dtype=np.int64), targets)
+
+
+def provenance_of(
+    project: Project,
+    version: DatasetVersion,
+    request: TrainingRequest,
+    result: TrainingResult,
+    *,
+    code: str,
+    checkout: CodeState | None,
+    onnx_sha256: str | None,
+) -> Provenance:
+    """The provenance of what this process trained. `code` is the digest of the sources, `checkout` their revision."""
+    return collect(
+        project=project.project,
+        task=project.task,
+        identity=request.identity,
+        data=DataOrigin(
+            repository=project.repository,
+            annotations=project.annotations,
+            commit=version.commit.id,
+            manifest_digest=version.manifest.digest,
+            classes=project.classes,
+            train_samples=len(request.train),
+            validation_samples=len(request.validation) if request.validation is not None else 0,
+        ),
+        declared=project.recipe,
+        resolved=result.recipe,
+        code=code,
+        checkout=checkout,
+        weights_sha256=result.weights_sha256,
+        onnx_sha256=onnx_sha256,
+        metrics=result.metrics,
+    )
+
+
+def _init_weights(project: Project, workdir: Path) -> Path | None:
+    """A verified local copy of the weights to start from. Raises WeightsError."""
+    declared = project.recipe.model.init_weights
+    if declared is None:
+        return None
+    from upath import UPath
+
+    try:
+        content = UPath(declared.uri).read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"model.init_weights.uri {declared.uri}: cannot be read ({error.strerror or error})"
+        ) from error
+    tensors_in(content, declared.sha256, declared.uri)
+    workdir.mkdir(parents=True, exist_ok=True)
+    copy = workdir / "init_weights.safetensors"
+    copy.write_bytes(content)
+    return copy
+
+
+_LARGEST_BYTES = 50_000
+
+
+def learning_curves(history: Sequence[EpochReport], title: str = "") -> bytes:
+    """Return a PNG of under 50 kB: losses on the left axis, the validation score on the right."""
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    # One epoch is a point, not a line.
+    marker = "o" if len(history) == 1 else None
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    losses = figure.add_subplot()
+
+    def draw(axes: Axes, label: str, field: str, colour: str, style: str) -> bool:
+        points = [
+            (report.epoch, value) for report in history if (value := getattr(report, field)) is not None
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, marker=marker, label=label)
+        return bool(points)
+
+    draw(losses, "training loss", "train_loss", "tab:blue", "-")
+    draw(losses, "validation loss", "validation_loss", "tab:orange", "-")
+    if any(report.validation_score is not None for report in history):
+        name, scores = history[0].score, losses.twinx()
+        draw(scores, f"validation {name}", "validation_score", "tab:green", "--")
+        scores.set_ylim(0, 1.02)
+        scores.set_ylabel(name)
+    losses.set_ylim(bottom=0)
+    losses.set_xlabel("epoch")
+    losses.set_ylabel("loss")
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
+    losses.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    if title:
+        losses.set_title(drawn(title))
+    for dpi in (100, 60):
+        picture = io.BytesIO()
+        FigureCanvasAgg(figure)
+        figure.savefig(picture, format="png", dpi=dpi)
+        if picture.tell() < _LARGEST_BYTES:
+            break
+    return picture.getvalue()
 
 
 def epoch_metrics(report: EpochReport) -> dict[str, float]:

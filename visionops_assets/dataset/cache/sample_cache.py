@@ -26,8 +26,14 @@ from numpy.typing import NDArray
 from edge.images.decode import Resize, decode
 from edge.images.header import UnreadableImage
 from visionops_assets.dataset.cache.sample_view import SampleView, digests_of, locate
-from visionops_assets.dataset.cache_upkeep import compact, evict
-from visionops_assets.dataset.segments import Segment, SegmentWriter, read_segments, remove_leftovers
+from visionops_assets.dataset.cache.segments import (
+    Segment,
+    SegmentWriter,
+    compact_segments,
+    evict_segments,
+    read_segments,
+    remove_leftovers,
+)
 
 FORMAT = 1
 SEGMENT_BYTES = 256 << 20
@@ -106,7 +112,7 @@ class SampleCache:
                 remove_leftovers(self.folder)
                 self._make_room(missing, digests)
                 fetched = self._fill_missing(missing, fetch, progress)
-                compact(self.folder, self._segment_bytes, MANY_SEGMENTS)
+                compact_segments(self.folder, self._segment_bytes, MANY_SEGMENTS)
         return FillReport(len(wanted), present, len(missing), fetched, time.monotonic() - started)
 
     def view(self, sha256s: Sequence[str]) -> SampleView:
@@ -227,7 +233,7 @@ class SampleCache:
         limit = "the disk"
         if self.max_bytes is not None and self.max_bytes - held < room:
             room, limit = self.max_bytes - held, "its size cap"
-        room += evict(segments, in_use, needed - room, RECENT_SECONDS) if room < needed else 0
+        room += evict_segments(segments, in_use, needed - room, RECENT_SECONDS) if room < needed else 0
         if room < needed:
             remedy = "free disk space" if limit == "the disk" else "raise VISIONOPS_CACHE_MIB"
             if not self.encoded:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.images.decode import Resize, decode
 from edge.images.header import UnreadableImage
-from visionops_assets.dataset.segments import Segment
+from visionops_assets.dataset.cache.segments import Segment
 
 # Small enough that the batch is spread evenly, large enough that handing it over costs nothing.
 _DECODED_AT_ONCE = 8

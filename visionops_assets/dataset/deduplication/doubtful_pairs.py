@@ -13,12 +13,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from edge.images.decode import Pixels
-from visionops_assets.dataset import jpeg_blocks
-from visionops_assets.dataset.deduplication import exposures
+from visionops_assets.dataset.deduplication import exposures, forensics
+from visionops_assets.dataset.deduplication.forensics import different_exposures
+from visionops_assets.dataset.deduplication.image_views import ImagesAtHand, Pair, Views
 from visionops_assets.dataset.deduplication.scenes import COMPARED_WITH, DOUBTED, Scenes
-from visionops_assets.dataset.images_at_hand import ImagesAtHand, Pair
-from visionops_assets.dataset.sensor_noise import different_exposures
-from visionops_assets.dataset.views import Views
 
 # Neighbours that say how far other exposures are from an image.
 _OTHERS = 8
@@ -97,7 +95,7 @@ class MadeOver:
         return self._at_hand.beside(pair, sorted(alike))
 
     def _is_plain(self, image: int) -> bool:
-        return self._views.stored_as(image) == jpeg_blocks.PLAIN
+        return self._views.stored_as(image) == forensics.PLAIN
 
     def _are_different(self, pair: Pair, others: Sequence[Pixels]) -> bool:
         """Whether two images at hand are of different exposures: they have noise of their own, or were stored by one
@@ -148,7 +146,7 @@ class MadeOver:
             return self._nearest(image, others, stored)
         resized = [other for other in others if self._views.differ_in_size(image, other)]
         # Of its own size it is the others that may be made of it, where it was not quantised.
-        alike = [] if stored == jpeg_blocks.PLAIN else [other for other in others if other not in resized]
+        alike = [] if stored == forensics.PLAIN else [other for other in others if other not in resized]
         return alike[:DOUBTED] + self._nearest(image, resized, stored)
 
     def _nearest(self, image: int, others: Sequence[int], stored: int) -> list[int]:

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.special import log_ndtr
 
 from edge.images.decode import Pixels
-from visionops_assets.dataset.jpeg_blocks import (
+from visionops_assets.dataset.deduplication.forensics import (
     BLOCK,
     BLOCKS_FOR_THE_TABLE,
     NO_TABLE,
@@ -27,11 +27,11 @@ from visionops_assets.dataset.jpeg_blocks import (
     UNKNOWN,
     Blocks,
     blocks_of,
-    decoded,
     ijg_tables,
-    lost,
-    quality_behind_noise,
-    quality_of,
+    jpeg_quality,
+    jpeg_quality_behind_noise,
+    lost_blocks,
+    values_of,
 )
 
 # Pillow's filters that average when they shrink, and those of other libraries that do not.
@@ -72,7 +72,7 @@ ENOUGH = 14.0
 
 def stored_as(grey: Pixels) -> int:
     """The quality by whose table a grey image (H, W) was quantised, or `PLAIN`, `NO_TABLE`, `UNKNOWN`."""
-    return quality_of(blocks_of(grey.astype(np.float64), BLOCKS_FOR_THE_TABLE))
+    return jpeg_quality(blocks_of(grey.astype(np.float64), BLOCKS_FOR_THE_TABLE))
 
 
 def usual_difference(one: Pixels, others: Sequence[Pixels], rank: int) -> NDArray[np.float64] | None:
@@ -263,12 +263,12 @@ def _steps(a: Blocks, b: Blocks, table: NDArray[np.float64]) -> tuple[NDArray[np
     steps, again = np.rint(b.coefficients / table), np.rint(a.coefficients / table)
 
     def alike(tried: NDArray[np.float64]) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = (np.abs(decoded(tried, table) - b.values) * b.visible).max(
+        found: NDArray[np.bool_] = (np.abs(values_of(tried, table) - b.values) * b.visible).max(
             axis=1
         ) <= _DECODED_ALIKE
         return found
 
-    left = lost(b) | alike(again)
+    left = lost_blocks(b) | alike(again)
     beside = a.coefficients / table - again
     beside_too = again + np.where(beside < 0, -1, 1)
     doubtful = np.argsort(-np.abs(beside), axis=1)[:, :_DOUBTFUL]
@@ -285,7 +285,7 @@ def _steps(a: Blocks, b: Blocks, table: NDArray[np.float64]) -> tuple[NDArray[np
             break
     some_steps = _STEPS_ASIDE * np.mean(table[:BLOCK] ** 2) / BLOCK**2
     return steps, left & (
-        np.mean(((decoded(again, table) - b.values) * b.visible) ** 2, axis=1) <= some_steps
+        np.mean(((values_of(again, table) - b.values) * b.visible) ** 2, axis=1) <= some_steps
     )
 
 
@@ -311,7 +311,7 @@ def _sum(each: NDArray[np.float64]) -> float:
 
 def _tables_of(b: Blocks) -> NDArray[np.float64]:
     """The table that an image was quantised by, (1, 64), none, (0, 64), or all where it is clipped too much to say."""
-    quality = quality_behind_noise(b)
+    quality = jpeg_quality_behind_noise(b)
     if quality == UNKNOWN:
         return ijg_tables()
     return ijg_tables()[quality - 1 : quality] if has_table(quality) else ijg_tables()[:0]
@@ -320,5 +320,5 @@ def _tables_of(b: Blocks) -> NDArray[np.float64]:
 def _likeliest(a: Blocks, b: Blocks, tables: NDArray[np.float64]) -> NDArray[np.int64]:
     """The number of the table by which the first becomes most like the second, (1,)."""
     some = np.argsort(-a.values.var(axis=1), kind="stable")[:BLOCKS_FOR_THE_TABLE]
-    made = decoded(np.rint(a.coefficients[some] / tables[:, None]), tables[:, None])
+    made = values_of(np.rint(a.coefficients[some] / tables[:, None]), tables[:, None])
     return np.array([np.argmin(np.mean(((made - b.values[some]) * b.visible[some]) ** 2, axis=(1, 2)))])

@@ -1,5 +1,5 @@
-"""Near duplicates among images: proposed by pHash (`proposals.py`), decided by what they show (`scenes.py`), and what
-is in doubt by whether one is the other encoded or resized (`made_over.py`).
+"""Near duplicates among images: proposed by pHash (`candidate_pairs.py`), decided by what they show (`scenes.py`), and
+what is in doubt by whether one is the other encoded or resized (`doubtful_pairs.py`).
 
 Images of which neither a miniature nor details show anything, tiny or plain ones, are decided by their grey values.
 """
@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from visionops_assets.dataset.arrow_memory import give_back
+from visionops_assets.common.arrow_columns import give_back, number_keys
 from visionops_assets.dataset.deduplication.candidate_pairs import Block, Hashes, Pairs
 from visionops_assets.dataset.deduplication.doubtful_pairs import MadeOver
+from visionops_assets.dataset.deduplication.image_views import ImagesAtHand, Load, Pair, Views, portions
 from visionops_assets.dataset.deduplication.scenes import Scenes
-from visionops_assets.dataset.images_at_hand import ImagesAtHand, Pair
-from visionops_assets.dataset.importing.compact_columns import number_keys
-from visionops_assets.dataset.views import Load, Views, portions
 from visionops_assets.images.phash import BITS, correlation, hashed
 
 # Of grey images, one byte a pixel; and of images, so that small ones take no more the more there are.
@@ -56,7 +54,7 @@ def find_near_duplicates(
     """The pairs of near duplicates of which at least the newer one is new, by newer, then older.
 
     Images are numbered from oldest to newest, those from `first_new` on are new; `digests` is the SHA-256 of each,
-    (N, 32), `pixels` its size, and `sureties` those of the new ones' pHashes (`duplicates.hashed`), which are made of
+    (N, 32), `pixels` its size, and `sureties` those of the new ones' pHashes (`phash.hashed`), which are made of
     the images where they are not given. `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it
     leaves out is no duplicate of anything. Images with the same SHA-256 are duplicates without being looked at. At
     most 128 MiB of images, and 1,024 of them, or two images, are at hand at once.

@@ -1,12 +1,12 @@
 """Copies among images that are alike: what shares more than the scene.
 
-Exposures of one part under one camera correlate above 0.99, as copies do. What they share is the scene: the mean of an
-image's nearest neighbours. With it taken away, their details (`details.py`) do not correlate, and those of a copy do,
-clearly more than those of the fourth most alike: far enough that a copy or two do not count. Neighbours are of the same
-position where a camera that shakes makes scenes within the scene.
+Exposures of one part under one camera correlate above 0.99, as copies do. What they share is the scene: the mean of
+an image's nearest neighbours. With it taken away, their details (`similarity.py`) do not correlate, and those of a
+copy do, clearly more than those of the fourth most alike: far enough that a copy or two do not count. Neighbours are
+of the same position where a camera that shakes makes scenes within the scene.
 
 Small images have no details. There the distance to a neighbour, what is left when one is fitted to the other
-(`miniatures.py`), is compared with that to a fourth nearest, the image's own or the neighbour's: handwritten digits of
+(`similarity.py`), is compared with that to a fourth nearest, the image's own or the neighbour's: handwritten digits of
 one class are about equally far from each other, where a copy is much nearer. Outside of a scene a fixed distance
 decides too. An image is of a scene where it has more such neighbours than anybody makes copies.
 """
@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.dataset import details, miniatures
+from visionops_assets.dataset.deduplication import similarity
 from visionops_assets.dataset.deduplication.candidate_pairs import FEW, Block, Pairs
-from visionops_assets.dataset.nearest import Nearest
-from visionops_assets.dataset.views import LEVELS, NO_LEVEL, UNSEEN, Views
+from visionops_assets.dataset.deduplication.image_views import LEVELS, NO_LEVEL, UNSEEN, Views
+from visionops_assets.dataset.deduplication.similarity import Nearest
 
 # Neighbours that are kept of each image, and the rank of the one that the others are compared with.
 KEPT, COMPARED_WITH = 24, 4
@@ -57,7 +57,7 @@ BEHIND_COPIES, BEHIND_NEARER = 12, 0.5
 # fewer neighbours than are kept, so that the scene is known less well; and that of copies however many there are.
 MORE_THAN_THE_FOURTH, WHERE_FEW, ALWAYS = 0.2, 0.36, 0.9
 # Others with the same marks are farther apart in their miniatures.
-_SHOW_THE_SAME_WITHIN = dict.fromkeys(miniatures.SIDES, 0.7)
+_SHOW_THE_SAME_WITHIN = dict.fromkeys(similarity.MINIATURE_SIDES, 0.7)
 # Neighbours of an image that are doubted, and how alike they are at least.
 DOUBTED, DOUBTED_FROM = 2, 0.5
 # How far copies are apart in the largest miniature that both have, however they were resized and encoded.
@@ -74,7 +74,7 @@ class Neighbours(Nearest):
     def __init__(self, count: int, level: int) -> None:
         super().__init__(count, KEPT)
         self.level = level
-        self.otherwise = Nearest(count, KEPT_OTHERWISE if level in details.LEVELS else DOUBTED)
+        self.otherwise = Nearest(count, KEPT_OTHERWISE if level in similarity.DETAIL_LEVELS else DOUBTED)
         # Which of them are copies, as soon as that is asked for.
         self._copies: NDArray[np.bool_] | None = None
 
@@ -110,7 +110,7 @@ class Neighbours(Nearest):
         # An image that was found to be a copy of one stored another way is in its group already.
         pairs = self._pairs(self._near(views))
         found = np.isin(images, pairs[views.may_be_made_over(pairs[:, 0], pairs[:, 1], self.level)])
-        if self.level in details.LEVELS:
+        if self.level in similarity.DETAIL_LEVELS:
             # Unless that is another copy, or an exposure that was encoded until it was the same.
             found &= ~views.show_their_table(images)
         may_be = self.otherwise.likeness[:known] >= DOUBTED_FROM
@@ -121,7 +121,9 @@ class Neighbours(Nearest):
         """Which neighbours of the images that have any are copies by their views, (R, KEPT)."""
         if self._copies is None:
             known = len(self.images)
-            near = self._near_in_details if self.level in details.LEVELS else self._near_in_miniatures
+            near = (
+                self._near_in_details if self.level in similarity.DETAIL_LEVELS else self._near_in_miniatures
+            )
             self._copies = near(self.numbers[:known], self.likeness[:known], views)
         return self._copies
 

@@ -18,17 +18,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from resources.machine_errors import machine_error
-from visionops_assets.dataset.importing.source import SourceError, quoted
-from visionops_assets.dataset.importing.source_files import SourceFile, size_of
-from visionops_assets.dataset.importing.source_limits import (
+from visionops_assets.dataset.importing.image_source import SourceError, quoted
+from visionops_assets.dataset.importing.source_files import (
     DEPTH,
     HEADER,
     MEMBERS,
     TIMES,
+    SourceFile,
+    UnpackedFolder,
+    size_of,
     source_limits,
     too_much,
 )
-from visionops_assets.dataset.importing.unpacked import UnpackedFolder
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionops_assets.common.findings import Finding
-from visionops_assets.dataset.importing.columns import SHARES, Images
+from visionops_assets.dataset.importing.image_columns import SHARES, Images
 
 _SIDEWAYS = 5
 Numbers = NDArray[np.int32]

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionops_assets.common.arrow_columns import TextColumn, decoded
 from visionops_assets.common.findings import Finding, Severity
-from visionops_assets.dataset.importing.columns import Images
-from visionops_assets.dataset.importing.compact_columns import TextColumn, decoded
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_columns import Images
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.plain_text import composed
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.statements import Stated
 
 # How people list several classes in one field.
 _LISTED = re.compile(r"[,;|]")

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from visionops_assets.common.arrow_columns import MadeInPortions, TextColumn, decoded, in_order
 from visionops_assets.common.findings import Finding
-from visionops_assets.dataset.importing.compact_columns import MadeInPortions, TextColumn, decoded, in_order
-from visionops_assets.dataset.importing.source import IMAGE_SUFFIXES, SourceError
+from visionops_assets.dataset.importing.image_source import IMAGE_SUFFIXES, SourceError
 from visionops_assets.dataset.importing.source_files import Folder, SourceFile
 
 # Folders in folders; people have a few.

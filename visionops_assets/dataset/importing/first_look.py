@@ -15,8 +15,8 @@ from edge.images.header import UnreadableImage
 from visionops_assets.common.findings import findings_in_words, has_errors
 from visionops_assets.dataset.importing.box_coordinates import settled
 from visionops_assets.dataset.importing.class_names import check_apart
-from visionops_assets.dataset.importing.columns import Images, Source
-from visionops_assets.dataset.importing.source import SourceError
+from visionops_assets.dataset.importing.image_columns import Images, Source
+from visionops_assets.dataset.importing.image_source import SourceError
 
 LOOKED_AT = 200
 # Where more than this share of the images stands the other way than the rest, both ways count.

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import yaml
 
-from visionops_assets.dataset.importing.source import Box
+from visionops_assets.dataset.importing.image_source import Box
 
 
 @dataclass(frozen=True)

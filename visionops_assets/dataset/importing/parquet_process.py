@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from edge import limited_process
+from edge.images import bounds as limited_process
 
 _SECONDS, _SECONDS_A_BYTE = 10.0, 1 / (10 << 20)
 # A machine that does much else is no reason to refuse a file.
@@ -79,7 +79,7 @@ class _Reader:
         with theirs:
             code = f"from {__name__} import main; main({theirs.fileno()})"
             own = {"ARROW_DEFAULT_MEMORY_POOL": "system"}
-            self._process: subprocess.Popen[bytes] = limited_process.start(code, theirs.fileno(), own)
+            self._process: subprocess.Popen[bytes] = limited_process.start_process(code, theirs.fileno(), own)
         self._connection = Connection(os.dup(self._socket.fileno()))
         with contextlib.suppress(EOFError, OSError):
             if self._connection.poll(_START_WITHIN) and self._connection.recv_bytes(1) == _READY:
@@ -157,7 +157,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ours = socket.socket(fileno=descriptor)
     connection = Connection(os.dup(descriptor))
-    at_rest = limited_process.pages()[0]
+    at_rest = limited_process.memory_pages()[0]
     connection.send_bytes(_READY)
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -171,7 +171,7 @@ def main(descriptor: int) -> None:
                     connection.send_bytes(content)
             except TableRefused as error:
                 refused = str(error), error.setting
-            leaves = limited_process.pages()[0] > at_rest + _KEPT
+            leaves = limited_process.memory_pages()[0] > at_rest + _KEPT
             connection.send_bytes(_ENDED)
             connection.send_bytes(json.dumps({"refused": refused, "leaves": leaves}).encode())
             if leaves:
@@ -261,7 +261,7 @@ def _stream(batches: Sequence[Any], schema: Any) -> Any:
 def _limit(memory: int) -> None:
     import resource
 
-    own = limited_process.memory_in_all(_AT_REST + memory)
+    own = limited_process.limit_of_memory(_AT_REST + memory)
     with contextlib.suppress(OSError, ValueError):
-        limited_process.hold_to(own, for_good=False)
-        limited_process.hold_to({resource.RLIMIT_CORE: 0})
+        limited_process.hold_process_to(own, for_good=False)
+        limited_process.hold_process_to({resource.RLIMIT_CORE: 0})

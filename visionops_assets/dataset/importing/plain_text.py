@@ -10,9 +10,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.source_limits import TEXT, VALUE, source_limits, too_much
+from visionops_assets.dataset.importing.image_source import SourceError
+from visionops_assets.dataset.importing.source_files import TEXT, VALUE, SourceFile, source_limits, too_much
 
 # The longer ones first: UTF-32's begins with UTF-16's.
 _MARKS = (

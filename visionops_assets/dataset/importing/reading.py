@@ -11,11 +11,10 @@ import numpy as np
 
 from resources.escaping import one_line
 from resources.nearest import did_you_mean, there_are
+from visionops_assets.common.arrow_columns import from_the_system
 from visionops_assets.common.findings import ANY_ANNOTATED, WHOLE, Finding, findings_table
-from visionops_assets.dataset.arrow_memory import from_the_system
 from visionops_assets.dataset.importing import archives
 from visionops_assets.dataset.importing.class_names import named_as_stated, with_copies_as_groups
-from visionops_assets.dataset.importing.columns import NO_SPLIT, Images, Recognised, Source
 from visionops_assets.dataset.importing.file_listing import (
     Listing,
     is_image_name,
@@ -28,7 +27,6 @@ from visionops_assets.dataset.importing.formats import (
     coco,
     cvat,
     folders,
-    foreign,
     label_studio,
     labels_table,
     mnist,
@@ -36,14 +34,11 @@ from visionops_assets.dataset.importing.formats import (
     voc,
     yolo,
 )
-from visionops_assets.dataset.importing.options import NOTHING_STATED, Stated
+from visionops_assets.dataset.importing.image_columns import NO_SPLIT, Images, Recognised, Source
+from visionops_assets.dataset.importing.image_source import SourceError, Sums, quoted
 from visionops_assets.dataset.importing.resolving import Resolved, resolved
-from visionops_assets.dataset.importing.said import Made, Said
-from visionops_assets.dataset.importing.source import SourceError, quoted
-from visionops_assets.dataset.importing.source_files import Entry, Folder
-from visionops_assets.dataset.importing.stated_splits import split_of
-from visionops_assets.dataset.importing.sums import Sums
-from visionops_assets.dataset.importing.unpacked import kind_of, suffix_of
+from visionops_assets.dataset.importing.source_files import Entry, Folder, image_suffix_of, suffix_of
+from visionops_assets.dataset.importing.statements import NOTHING_STATED, Made, Said, Stated, split_of
 
 # The first that recognises a source reads it, so the more particular ones come first.
 FORMATS: dict[str, ModuleType] = {
@@ -182,13 +177,13 @@ def _recognised(listing: Listing, source: Path, stated: Stated) -> Recognised:
         for name, module in FORMATS.items()
         if (reason := module.recognises(listing)) is not None
     ]
-    if (lacking := foreign.pointer(listing)) is not None:
+    if (lacking := folders.is_lfs_pointer(listing)) is not None:
         raise SourceError(
             f"{source}: {lacking} is a pointer of Git LFS, not the file; fetch the files with `git lfs pull`"
         )
     known = [name for name, _ in fitting]
     general = set(known) <= {folders.NAME, labels_table.NAME}
-    if general and (other := foreign.recognised(listing, not fitting)) is not None:
+    if general and (other := folders.foreign_format(listing, not fitting)) is not None:
         raise SourceError(f"{source}: {other}")
     if fitting:
         return Recognised(*fitting[0], fitting[1:])
@@ -208,8 +203,8 @@ def _instead(listing: Listing) -> str:
     )
     if not kinds:
         return f": it holds no files{link}"
-    first = next((name for name in listing.others if kind_of_file(name) in foreign.NOT_READ), None)
-    reason = f" ({first} {foreign.NOT_READ[kind_of_file(first)]})" if first else ""
+    first = next((name for name in listing.others if kind_of_file(name) in folders.FILES_NOT_READ), None)
+    reason = f" ({first} {folders.FILES_NOT_READ[kind_of_file(first)]})" if first else ""
     return (
         ": it holds " + ", ".join(f"{times:,} {kind}" for kind, times in kinds.most_common(5)) + reason + link
     )
@@ -338,11 +333,11 @@ def _special(listing: Listing, known: set[str]) -> Iterator[tuple[str, str]]:
     for name in listing.others:
         if name in known:
             continue
-        reason = foreign.NOT_READ.get(kind_of_file(name))
+        reason = folders.FILES_NOT_READ.get(kind_of_file(name))
         if reason is not None:
             yield name, reason
         elif suffix_of(name) is None:
-            kind = kind_of(listing.file(name).head(16))
+            kind = image_suffix_of(listing.file(name).head(16))
             if kind is not None:
                 yield name, f"has no suffix; it is an image, rename it to {name.rpartition('/')[2]}{kind}"
 

@@ -12,17 +12,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from visionops_assets.common.arrow_columns import decoded
 from visionops_assets.common.findings import Finding, Severity
-from visionops_assets.dataset.importing.columns import NO_SPLIT, Images
-from visionops_assets.dataset.importing.compact_columns import decoded
 from visionops_assets.dataset.importing.file_listing import Listing
-from visionops_assets.dataset.importing.gathering import Gathering, joined
-from visionops_assets.dataset.importing.given_splits import GivenSplits
-from visionops_assets.dataset.importing.matching import CASE, OTHERWISE, PREFIX, SUFFIX, Finder, Meant
-from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.said import Said, Unlabelled
-from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.importing.stated_splits import part_of_file, split_of_file, stem
+from visionops_assets.dataset.importing.image_columns import NO_SPLIT, Gathering, Images, joined_images
+from visionops_assets.dataset.importing.image_source import SourceError
+from visionops_assets.dataset.importing.name_matching import (
+    CASE,
+    OTHERWISE,
+    PREFIX,
+    SUFFIX,
+    Finder,
+    GivenSplits,
+    Meant,
+)
+from visionops_assets.dataset.importing.statements import (
+    Said,
+    Stated,
+    Unlabelled,
+    part_of_file,
+    path_stem,
+    split_of_file,
+)
 from visionops_assets.dataset.versions.annotations import SPLITS
 
 _TOLD = {
@@ -163,7 +174,7 @@ class _Resolving:
         images, places = self._data.images, meant.places
         if len(places) > 1:
             named = " and ".join(images[place] for place in places[:2])
-            if not (self._said.bare and len({stem(images[place]) for place in places}) == 1):
+            if not (self._said.bare and len({path_stem(images[place]) for place in places}) == 1):
                 what = f"fits {named} ({self._said.where(row)})"
                 self._refuse(
                     "one image", self._text(row) or "an empty name", what, "name the image by its path"
@@ -291,7 +302,7 @@ class _Resolving:
         for place in background:
             split = None if splits[place] == NO_SPLIT else SPLITS[splits[place]]
             more.add(self._data.images[place], boxes=[], split=split)
-        return joined(self._open, [found, more.images()]).by_name()
+        return joined_images(self._open, [found, more.images()]).by_name()
 
     def _listed_only(self) -> int:
         """How many images a format names that lists all, with no annotation; where these are to be no background, they

@@ -4,7 +4,7 @@ Format 1 (`visionops.annotations.version` in the Parquet metadata; a file withou
 
     path         string      of the image, from the repository's root
     sha256       string      of the image's bytes, 64 hex digits
-    phash        string      16 hex digits (`duplicates.py`)
+    phash        string      16 hex digits (`images/phash.py`)
     width height int32       of the upright image, in pixels
     size         int64       of the image in bytes; 0 or absent: not known
     split        string      train, val or holdout

@@ -5,19 +5,16 @@ from functools import cached_property
 
 import pandas as pd
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.lakefs_errors import LakeFSNotFound
-from resources.lakefs_records import Commit
+from resources.lakefs.replies import Commit, LakeFSNotFound
 from resources.nearest import did_you_mean, listed
-from visionops_assets.addresses import asset_key
+from resources.storage import ArtifactStore
+from visionops_assets.common.keys import asset_key, commit_of, commit_prefix, dataset_version
 from visionops_assets.common.tables import read_table
-from visionops_assets.dataset.commits import newest_commit
-from visionops_assets.dataset.publications import publications
+from visionops_assets.config.project import Project
+from visionops_assets.dataset.versions.commit_log import newest_commit, publications
 from visionops_assets.dataset.versions.layout import BATCHES, is_annotations
 from visionops_assets.dataset.versions.manifest import AnnotationsFile, Manifest, build_manifest
-from visionops_assets.partitions import commit_of, commit_prefix, dataset_version
-from visionops_assets.project import Project
 
 
 class EmptyVersion(ValueError):

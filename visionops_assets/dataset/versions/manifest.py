@@ -3,7 +3,7 @@
 One fragment for each annotations file, so a new version costs what changed. In the store, format 1:
 
     fragments/<2 hex>/<digest>.parquet            the rows of one annotations file, named by the digest of
-                                                  their content (`canonical.py`), not of the Parquet bytes
+                                                  their content (`arrow_columns.py`), not of the Parquet bytes
     manifest/sources/<digest of (path, checksum)> the digest of the fragment made of that file: what lets a
                                                   version skip the files it shares with another
 
@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from visionops_assets.common.arrow_columns import table_content_digest
 from visionops_assets.common.tables import arrow_parquet, fragment_key
-from visionops_assets.dataset.canonical import table_content_digest
 from visionops_assets.dataset.versions.annotations import COLUMNS, AnnotationsError, read_annotations
 from visionops_assets.dataset.versions.layout import annotations_path, batch_of
 
@@ -46,7 +46,7 @@ _FIRST = (
 
 
 class Store(Protocol):
-    """Bytes under `/`-separated keys; what `resources.artifact_store` is."""
+    """Bytes under `/`-separated keys; what `resources.storage` is."""
 
     def exists(self, key: str) -> bool: ...
     def read(self, key: str) -> bytes: ...

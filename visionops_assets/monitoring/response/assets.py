@@ -5,13 +5,13 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from resources.artifact_store import ArtifactStore
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
+from resources.storage import ArtifactStore
 from visionops_assets.common import run_tags
-from visionops_assets.daily import daily_asset, keep_day
-from visionops_assets.failures import clear_failures
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.shells.asset_options import daily_asset, keep_day
+from visionops_assets.shells.job_execution import clear_failures
 
 
 def response_asset(
@@ -39,13 +39,13 @@ def response_asset(
         registry: ModelRegistry,
         artifacts: ArtifactStore,
     ) -> None:
-        from visionops_assets.monitoring.acting.respond import Responding
+        from visionops_assets.monitoring.production_day import typed_table
         from visionops_assets.monitoring.response.presentation import (
             RESPONSE_COLUMNS,
             response_metadata,
             response_table,
         )
-        from visionops_assets.monitoring.stored_days import typed
+        from visionops_assets.monitoring.response.respond import Responding
         from visionops_assets.promotion.presentation import production_materialisation, untold_change
 
         who = os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run.run_id[:8]}"
@@ -54,7 +54,7 @@ def response_asset(
             for key in context.partition_keys:
                 found = responding.respond(date.fromisoformat(key))
                 shown = response_metadata(found, project, lakefs, registry)
-                stored = typed(response_table(found), RESPONSE_COLUMNS)
+                stored = typed_table(response_table(found), RESPONSE_COLUMNS)
                 keep_day(context, artifacts, project, "response", key, stored, shown)
                 untold = untold_change(context.instance, registry, project.project, in_production.key)
                 if found.rollbacks and untold is not None:

@@ -8,10 +8,10 @@ import pandas as pd
 from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
-from visionops_assets import metadata
-from visionops_assets.monitoring.acting.actions import SHORT, Action
-from visionops_assets.monitoring.acting.respond import Response
-from visionops_assets.project import Project
+from visionops_assets.config.project import Project
+from visionops_assets.monitoring.response.actions import SHORT, Action
+from visionops_assets.monitoring.response.respond import Response
+from visionops_assets.shells import outputs
 
 # Columns of the stored table, with their Arrow types.
 RESPONSE_COLUMNS = {
@@ -64,7 +64,7 @@ def response_metadata(
         ),
     }
     if found.actions:
-        shown["evidence"] = metadata.table(pd.DataFrame([_evidence(action) for action in found.actions]))
+        shown["evidence"] = outputs.table(pd.DataFrame([_evidence(action) for action in found.actions]))
         versions = sorted({action.version for action in found.actions if action.version is not None})
         for version in versions:
             shown[f"version_{version}"] = dg.MetadataValue.url(registry.version_url(project.project, version))

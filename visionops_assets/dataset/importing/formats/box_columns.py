@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionops_assets.dataset.importing.formats.json_stream import parsed
+from visionops_assets.dataset.importing.formats.json_and_xml import parsed_json
 from visionops_assets.dataset.importing.formats.table_rows import absent
-from visionops_assets.dataset.importing.source import Box, SourceError
+from visionops_assets.dataset.importing.image_source import Box, SourceError
 
 # By the order of the numbers, the names of their columns, without spaces, `_`, `-`, and what stands for boxes.
 _ORDERS: tuple[tuple[str, tuple[str, str, str, str]], ...] = (
@@ -84,7 +84,9 @@ def box_of(values: Sequence[float], label: str, order: str) -> Box:
 def four_numbers(value: Any, where: str) -> list[float]:
     """Four numbers, also written as text. Raises `SourceError`."""
     try:
-        listed = parsed(value.replace("(", "[").replace(")", "]"), where) if isinstance(value, str) else value
+        listed = (
+            parsed_json(value.replace("(", "[").replace(")", "]"), where) if isinstance(value, str) else value
+        )
         numbers = [float(number) for number in listed]
     except SourceError:
         raise

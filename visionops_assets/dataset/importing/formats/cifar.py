@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionops_assets.dataset.importing.file_listing import Listing
-from visionops_assets.dataset.importing.formats.arrays import NumberedImages
-from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.plain_pickle import PickleRefused, read_pickle
+from visionops_assets.dataset.importing.formats.arrays import NumberedImages, PickleRefused, read_pickle
+from visionops_assets.dataset.importing.image_columns import Gathering
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.plain_text import read_text
-from visionops_assets.dataset.importing.said import Made
-from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import SourceFile
+from visionops_assets.dataset.importing.statements import Made, Stated
 
 NAME = "cifar"
 

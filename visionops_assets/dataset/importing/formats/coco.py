@@ -16,14 +16,12 @@ import numpy as np
 
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing
-from visionops_assets.dataset.importing.formats.json_stream import JSONFile
-from visionops_assets.dataset.importing.formats.regions import around, box_around, turned_corners
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.formats.json_and_xml import JSONFile
+from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
-from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.stated_splits import stem
+from visionops_assets.dataset.importing.statements import Said, Stated, path_stem
+from visionops_assets.images.box_geometry import box_around_points, box_around_segmentation, turned_corners
 
 NAME = "coco"
 
@@ -43,7 +41,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     """Every image that a file names, with its boxes. Raises `SourceError` naming the file."""
     said = Said(kept_by="entry", lists_all=True)
     found = _files(listing)
-    instances = [name for name in found if stem(name.rpartition("/")[2]).startswith("instances")]
+    instances = [name for name in found if path_stem(name.rpartition("/")[2]).startswith("instances")]
     for name in found:
         other = next((kind for kind in _OTHERS if name.rpartition("/")[2].lower().startswith(kind)), None)
         if other is not None and (instances or other in ("captions", "panoptic", "image_info")):
@@ -283,9 +281,9 @@ def _box(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
         if item.get("bbox") not in (None, []):
             x, y, w, h = (float(value) for value in item["bbox"])
             if degrees := _degrees(item):
-                return around(turned_corners(x, y, x + w, y + h, degrees))
+                return box_around_points(turned_corners(x, y, x + w, y + h, degrees))
             return x, y, w, h
-        return box_around(item.get("segmentation"))
+        return box_around_segmentation(item.get("segmentation"))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError):
         return None
 

@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing
-from visionops_assets.dataset.importing.formats.plain_xml import elements, root_is
-from visionops_assets.dataset.importing.formats.regions import around, ellipse, turned_corners
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.formats.json_and_xml import xml_elements, xml_root_is
+from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import stated_size
-from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.stated_splits import split_of
+from visionops_assets.dataset.importing.statements import Said, Stated, split_of
+from visionops_assets.images.box_geometry import box_around_ellipse, box_around_points, turned_corners
 
 NAME = "cvat"
 
@@ -80,7 +78,7 @@ def read(listing: Listing, stated: Stated) -> Said:
 
 
 def _files(listing: Listing) -> list[str]:
-    return [name for name in listing.ending(".xml") if root_is(listing.file(name), "annotations")]
+    return [name for name in listing.ending(".xml") if xml_root_is(listing.file(name), "annotations")]
 
 
 class _Image(NamedTuple):
@@ -93,7 +91,7 @@ class _Image(NamedTuple):
 
 
 def _images(path: SourceFile, stated: Stated) -> Iterator[_Image]:
-    for element in elements(path, stated.encoding):
+    for element in xml_elements(path, stated.encoding):
         if element.tag == "track":
             raise SourceError(
                 f"{path}: is CVAT's format for videos; export the task as `CVAT for images 1.1` with its images"
@@ -127,17 +125,19 @@ def _box(shape: ElementTree.Element, where: str) -> Box | None:
     try:
         if shape.tag == "box":
             left, top, right, bottom = (float(shape.get(side, "")) for side in ("xtl", "ytl", "xbr", "ybr"))
-            x, y, w, h = around(turned_corners(left, top, right, bottom, float(shape.get("rotation") or 0)))
+            x, y, w, h = box_around_points(
+                turned_corners(left, top, right, bottom, float(shape.get("rotation") or 0))
+            )
         elif shape.tag == "ellipse":
             cx, cy, rx, ry = (float(shape.get(side, "")) for side in ("cx", "cy", "rx", "ry"))
-            x, y, w, h = ellipse(cx, cy, rx, ry, float(shape.get("rotation") or 0))
+            x, y, w, h = box_around_ellipse(cx, cy, rx, ry, float(shape.get("rotation") or 0))
         elif shape.tag == "mask":
             x, y, w, h = (float(shape.get(side, "")) for side in ("left", "top", "width", "height"))
         elif shape.tag in _OUTLINES:
-            x, y, w, h = around(_points(shape))
+            x, y, w, h = box_around_points(_points(shape))
         else:
             seen = [one for one in shape if one.tag == "points" and one.get("outside") != "1"]
-            x, y, w, h = around([point for one in seen for point in _points(one)])
+            x, y, w, h = box_around_points([point for one in seen for point in _points(one)])
     except ValueError as error:
         raise SourceError(f"{where}: its {shape.tag} {quoted(label)} has no usable coordinates") from error
     if not label:

@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from visionops_assets.common.findings import Finding
-from visionops_assets.dataset.importing.columns import SHARES
 from visionops_assets.dataset.importing.file_listing import Listing, is_image_name
 from visionops_assets.dataset.importing.formats.box_columns import (
     BoxColumns,
@@ -35,13 +34,11 @@ from visionops_assets.dataset.importing.formats.table_rows import (
     read_rows,
     text_of,
 )
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_columns import SHARES
+from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import says_yes, stated_size
-from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError, quoted
-from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, split_of, stem
-from visionops_assets.dataset.importing.unpacked import UnpackedImages
+from visionops_assets.dataset.importing.source_files import SourceFile, UnpackedImages
+from visionops_assets.dataset.importing.statements import SPLIT_NAMES, Said, Stated, path_stem, split_of
 from visionops_assets.dataset.versions.layout import BATCHES
 
 NAME = "table"
@@ -86,7 +83,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     found = tables_in(listing)
     problems: list[SourceError] = []
     for name in found:
-        if _ANSWERS.search(stem(name.rpartition("/")[2])):
+        if _ANSWERS.search(path_stem(name.rpartition("/")[2])):
             said.not_read[name] = "is a form for answers, whose labels are made up"
             problems.append(
                 SourceError(f"{listing.file(name)}: {said.not_read[name]}; give the table of labels")
@@ -278,7 +275,7 @@ class _Table:
         path = value.get("path") if isinstance(value, dict) else None
         if self._said.unpacked is None:
             self._said.unpacked = UnpackedImages()
-        table = stem(self._name).rpartition("/")[2]
+        table = path_stem(self._name).rpartition("/")[2]
         folder = table if self._several else ""
         return self._said.unpacked.add(inside, folder, str(path) if path else "", f"{table}-{number:06}")
 

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from resources.machine_errors import machine_error
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
-from visionops_assets.dataset.importing.gathering import Gathering
-from visionops_assets.dataset.importing.options import Stated
-from visionops_assets.dataset.importing.said import Made
-from visionops_assets.dataset.importing.source import SourceError
-from visionops_assets.dataset.importing.source_files import SourceFile, size_of
-from visionops_assets.dataset.importing.source_limits import TIMES, source_limits, too_much
+from visionops_assets.dataset.importing.image_columns import Gathering
+from visionops_assets.dataset.importing.image_source import SourceError
+from visionops_assets.dataset.importing.source_files import (
+    TIMES,
+    SourceFile,
+    size_of,
+    source_limits,
+    too_much,
+)
+from visionops_assets.dataset.importing.statements import Made, Stated
 
 NAME = "mnist"
 

@@ -10,15 +10,13 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionops_assets.dataset.importing.columns import Images
 from visionops_assets.dataset.importing.file_listing import Listing, list_files
 from visionops_assets.dataset.importing.formats.labels_table import read_table
-from visionops_assets.dataset.importing.gathering import Gathering, joined
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_columns import Gathering, Images, joined_images
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.resolving import resolved
-from visionops_assets.dataset.importing.said import Made
-from visionops_assets.dataset.importing.source import SourceError
 from visionops_assets.dataset.importing.source_files import Folder, SourceFile
+from visionops_assets.dataset.importing.statements import Made, Stated
 
 NAME = "batches"
 
@@ -50,7 +48,7 @@ def read(listing: Listing, stated: Stated) -> Made:
         made.annotations += found.annotations
         made.annotations_left_out += found.annotations_left_out
     opened = source.within("images") if "" in batches else _of_batches(source)
-    made.images = joined(opened, images).by_name()
+    made.images = joined_images(opened, images).by_name()
     return made
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from visionops_assets.dataset.importing.formats.json_stream import parsed
+from visionops_assets.dataset.importing.formats.json_and_xml import parsed_json
+from visionops_assets.dataset.importing.image_source import SourceError, quoted
 from visionops_assets.dataset.importing.parquet_process import Bounds, TableRefused, read_parquet
 from visionops_assets.dataset.importing.plain_text import (
     encoding_of,
@@ -22,9 +23,15 @@ from visionops_assets.dataset.importing.plain_text import (
     not_text,
     open_text,
 )
-from visionops_assets.dataset.importing.source import SourceError, quoted
-from visionops_assets.dataset.importing.source_files import SourceFile, size_of
-from visionops_assets.dataset.importing.source_limits import COLUMNS, TABLE, TIMES, source_limits, too_much
+from visionops_assets.dataset.importing.source_files import (
+    COLUMNS,
+    TABLE,
+    TIMES,
+    SourceFile,
+    size_of,
+    source_limits,
+    too_much,
+)
 
 _DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
@@ -121,7 +128,7 @@ def _json_rows(table: SourceFile, encoding: str | None) -> Rows:
             for number, line in enumerate(lines_of(stream, table), start=1):
                 if line.strip():
                     try:
-                        row = parsed(line, f"{table}: line {number}")
+                        row = parsed_json(line, f"{table}: line {number}")
                     except SourceError:
                         raise
                     except ValueError as error:
@@ -192,7 +199,7 @@ def _class_names(schema: pa.Schema, table: SourceFile) -> dict[str, list[str]]:
     """The names of class numbers that Hugging Face's `datasets` keeps beside the columns."""
     try:
         said = (schema.metadata or {})[b"huggingface"].decode()
-        features = parsed(said, f"{table}: `huggingface` in its metadata")["info"]["features"]
+        features = parsed_json(said, f"{table}: `huggingface` in its metadata")["info"]["features"]
     except SourceError:
         raise
     except (KeyError, ValueError, TypeError):

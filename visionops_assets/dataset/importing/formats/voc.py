@@ -7,13 +7,11 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from visionops_assets.dataset.importing.file_listing import Listing
-from visionops_assets.dataset.importing.formats.plain_xml import read_xml, root_is
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.formats.json_and_xml import read_xml, xml_root_is
+from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import read_text, stated_size
-from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES, stem
+from visionops_assets.dataset.importing.statements import SPLIT_NAMES, Said, Stated, path_stem
 
 NAME = "voc"
 
@@ -23,7 +21,9 @@ _MASKS = ("segmentationclass", "segmentationobject", "segmentationclassraw")
 
 def recognises(listing: Listing) -> str | None:
     """Whether there is an XML file with VOC's root."""
-    first = next((name for name in listing.ending(".xml") if root_is(listing.file(name), "annotation")), None)
+    first = next(
+        (name for name in listing.ending(".xml") if xml_root_is(listing.file(name), "annotation")), None
+    )
     return None if first is None else f"{first} is an annotation of Pascal VOC"
 
 
@@ -31,12 +31,12 @@ def read(listing: Listing, stated: Stated) -> Said:
     """What every XML file says of its image. Raises `SourceError` naming the file that cannot be read."""
     said = Said(one_each=True, kept_by="file", why_unlabelled="has no XML file", no_data=_mask)
     for name in listing.ending(".xml"):
-        path, own = listing.file(name), stem(name.rpartition("/")[2])
+        path, own = listing.file(name), path_stem(name.rpartition("/")[2])
         try:
             root = read_xml(path, stated.encoding)
             boxes = [_box(entry, path) for entry in root.iter("object")]
         except SourceError as error:
-            if not stated.leave_out_errors or not root_is(path, "annotation"):
+            if not stated.leave_out_errors or not xml_root_is(path, "annotation"):
                 raise
             said.read.add(name)
             said.refuse(own, name, -1, error, also=own)
@@ -73,7 +73,7 @@ def _lists(listing: Listing) -> list[tuple[str, str]]:
 
 
 def _called(name: str) -> str:
-    return stem(name.rpartition("/")[2]).lower()
+    return path_stem(name.rpartition("/")[2]).lower()
 
 
 def _mask(name: str) -> str | None:

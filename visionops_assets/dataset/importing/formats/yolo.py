@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionops_assets.common.findings import Finding
-from visionops_assets.dataset.importing.columns import SHARES
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.folders import is_document
 from visionops_assets.dataset.importing.formats.yolo_settings import Splits, lists_of, read_yaml
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_columns import SHARES
+from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import is_number, read_text, whole
-from visionops_assets.dataset.importing.said import Said
-from visionops_assets.dataset.importing.source import Box, SourceError, quoted
-from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.source_limits import source_limits
-from visionops_assets.dataset.importing.stated_splits import stem
+from visionops_assets.dataset.importing.source_files import SourceFile, source_limits
+from visionops_assets.dataset.importing.statements import Said, Stated, path_stem
 
 NAME = "yolo"
 
@@ -59,7 +56,7 @@ def read(listing: Listing, stated: Stated) -> Said:
     said.read |= known
     for name in _label_files(listing, known):
         said.read.add(name)
-        own = stem(name.rpartition("/")[2])
+        own = path_stem(name.rpartition("/")[2])
         try:
             boxes = _boxes(listing.file(name), classes, stated)
         except SourceError as error:
@@ -100,9 +97,9 @@ def _label_files(listing: Listing, known: frozenset[str]) -> list[str]:
     labels = [name for name in texts if any(part.lower() == "labels" for part in name.split("/")[:-1])]
     if len(labels) == len(texts):
         return labels
-    beside = {stem(name) for name in listing.images}
+    beside = {path_stem(name) for name in listing.images}
     inside = set(labels)
-    return [name for name in texts if name in inside or stem(name) in beside]
+    return [name for name in texts if name in inside or path_stem(name) in beside]
 
 
 @dataclass(frozen=True)

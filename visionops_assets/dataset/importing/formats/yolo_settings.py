@@ -11,12 +11,16 @@ import yaml
 
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing
-from visionops_assets.dataset.importing.options import Stated
+from visionops_assets.dataset.importing.image_source import SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import read_text
-from visionops_assets.dataset.importing.source import SourceError, quoted
-from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.source_limits import DEPTH, SETTINGS, source_limits, too_much
-from visionops_assets.dataset.importing.stated_splits import SPLIT_NAMES
+from visionops_assets.dataset.importing.source_files import (
+    DEPTH,
+    SETTINGS,
+    SourceFile,
+    source_limits,
+    too_much,
+)
+from visionops_assets.dataset.importing.statements import SPLIT_NAMES, Stated
 
 # In C where it is built: a settings file of a megabyte would take minutes else.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

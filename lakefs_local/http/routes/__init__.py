@@ -1,1 +1,0 @@
-"""The operations this server answers, by subject."""

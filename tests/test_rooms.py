@@ -1,0 +1,126 @@
+"""How the house is divided: rooms of a size that one finds things in, with fronts that nobody reaches behind."""
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from resources.home import ROOT
+from tests.test_architecture import ALONE, HEAVY, ORDER, imports
+
+MOST_MODULES_OF_A_FOLDER = 25
+MOST_LINES = 400
+FEWEST_LINES = 50
+MOST_SMALL_MODULES = 40
+PACKAGES = sorted(
+    file.parent.relative_to(ROOT).as_posix().replace("/", ".")
+    for top in (*ORDER, *ALONE)
+    for file in (ROOT / top).rglob("__init__.py")
+)
+# File names that say what every stage has; others stand once.
+OF_EVERY_STAGE = {"__init__", "__main__", "assets", "checks", "jobs", "presentation", "detection"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for top in (*ORDER, *ALONE):
+        for file in [ROOT / f"{top}.py", *sorted((ROOT / top).rglob("*.py"))]:
+            if file.is_file() and "build" not in file.parts:
+                name = file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+                yield name.removesuffix(".__init__"), file
+
+
+def arrows() -> dict[str, set[str]]:
+    """Which modules each imports of ours, wherever in it and for whatever: lazily and for types too."""
+    known = dict(modules())
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, file in known.items():
+        for name, _ in imports(ast.parse(file.read_text())):
+            if name in known and name != module and name not in PACKAGES:
+                found[module].add(name)
+    return found
+
+
+def test_no_folder_has_more_modules_than_one_finds_things_in():
+    folders = Counter(file.parent.relative_to(ROOT).as_posix() for _, file in modules())
+    assert {folder: number for folder, number in folders.items() if number > MOST_MODULES_OF_A_FOLDER} == {}
+
+
+def test_modules_are_of_a_size_that_one_reads():
+    lines = {name: file.read_text().count("\n") for name, file in modules()}
+    assert {name: number for name, number in lines.items() if number > MOST_LINES} == {}
+    assert 90 <= median(lines.values()) <= 230
+    small = [name for name, number in lines.items() if number < FEWEST_LINES and name not in PACKAGES]
+    assert len(small) <= MOST_SMALL_MODULES, small
+
+
+def test_no_two_modules_import_each_other_in_a_circle():
+    try:
+        list(TopologicalSorter(arrows()).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_file_name_stands_once():
+    names = Counter(file.stem for _, file in modules())
+    assert {name for name, number in names.items() if number > 1} <= OF_EVERY_STAGE | KEPT_TWICE
+
+
+# What is entered by its name on disk, or is the same thing on two sides of an arrow.
+KEPT_TWICE = {"databases", "rollback", "train", "delivery"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_front_says_what_the_room_is_for_and_what_others_may_use(package: str):
+    room = importlib.import_module(package)
+    assert room.__doc__
+    assert room.__all__ == sorted(room.__all__)
+    for name in room.__all__:
+        assert hasattr(room, name) or importlib.import_module(f"{package}.{name}")
+
+
+def test_nobody_reaches_behind_a_front():
+    wrong = []
+    for module, targets in arrows().items():
+        for target in targets:
+            parts = target.split(".")
+            for depth in range(1, len(parts)):
+                package = ".".join(parts[:depth])
+                inside = module == package or module.startswith(f"{package}.")
+                if not inside and parts[depth] not in importlib.import_module(package).__all__:
+                    wrong.append(f"{module} imports {target}: {package} does not name {parts[depth]}")
+    assert not wrong
+
+
+def test_a_front_names_nothing_that_no_other_room_uses():
+    used: dict[str, set[str]] = defaultdict(set)
+    for module, targets in arrows().items():
+        for target in targets:
+            parts = target.split(".")
+            for depth in range(1, len(parts)):
+                package = ".".join(parts[:depth])
+                if not (module == package or module.startswith(f"{package}.")):
+                    used[package].add(parts[depth])
+    for package in PACKAGES:
+        named = {name for name in importlib.import_module(package).__all__ if not name.startswith("_")}
+        assert named == used[package] or package in FOR_USERS, package
+
+
+# What users import themselves: their rooms name more than others of ours use.
+FOR_USERS = {"visionops", "edge"}
+
+
+def test_fronts_load_nothing_heavy():
+    script = f"import sys, json\nfor each in {PACKAGES!r}: __import__(each)\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    loaded = set(json.loads(done.stdout))
+    assert not loaded & {*HEAVY, "dagster", "numpy", "PIL", "tuf", "starlette"}

@@ -1,0 +1,304 @@
+"""`visionops fleet provision | move | revoke | status` and `visionops rollout`: which devices a project has, what
+each group of them should run, and what people answer about a model on its way there.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge.formats import check_group
+from visionops.edge_repository import changing, repository_address
+
+if TYPE_CHECKING:
+    from visionops_assets.config.project import Project
+    from visionops_assets.delivery.following import Standing
+    from visionops_assets.delivery.repository import Repository
+
+
+ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
+GroupName = Annotated[str, typer.Option(help="Device group, such as line-1.")]
+DeviceName = Annotated[str, typer.Argument(help="Name of the device.")]
+
+
+def provision_command(
+    project: ProjectName,
+    group: GroupName,
+    device: Annotated[str, typer.Option(help="Name of the device, such as cam-17.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new folder; copy it to the device.")],
+    repository: Annotated[
+        str | None,
+        typer.Option(help="Where the device finds the repository; by default this machine's, as a folder."),
+    ] = None,
+    reports: Annotated[
+        str | None,
+        typer.Option(help="Where it leaves reports: a folder there, or an address that takes PUT."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Give an enrolled device another key.")] = False,
+) -> None:
+    """Write what a device starts with: its settings, the root of trust, a key of its own. Then it needs nobody.
+
+    On the device: `pip install ./edge` into an environment of its own, and `visionops-edge run --device FOLDER`.
+    """
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+
+    declared = services.project(project)
+    who = services.actor()
+    found, folder = repository or repository_address(project), to.expanduser().absolute()
+    scheme, separator, _ = found.partition("://")
+    if separator and scheme not in ("http", "https", "file"):
+        raise typer.BadParameter(
+            f"devices fetch over http, https or from a folder, not from {found}: name the address that serves it",
+            param_hint="--repository",
+        )
+    with changing(project) as held:
+        enrolment.require_new(services.artifacts(), project, group, device, folder, again=replace)
+        services.check_new_group(declared, services.registry(), check_group(group), held.read().groups)
+        root = held.bootstrap()
+        if held.add_group(check_group(group)):
+            typer.echo(f"{project}: group {group} is new")
+        record = enrolment.provision(
+            services.artifacts(),
+            project=project,
+            group=group,
+            device=device,
+            to=folder,
+            root=root,
+            settings={
+                "repository": found,
+                **({"reports": reports} if reports else {}),
+            },
+            who=who,
+            when=datetime.now(UTC),
+            again=replace,
+        )
+    typer.echo(f"{device} of {project}, group {group}: {to} (key {record.key_id[:12]}; device.pem is secret)")
+    typer.echo(
+        f"`visionops-edge once --device {to}` tries it here, after `pip install ./edge` into an environment of its "
+        "own; copy the folder to the device for good"
+    )
+
+
+def move_command(project: ProjectName, device: DeviceName, group: GroupName) -> None:
+    """Let a device belong to another group: it is told by the assignment that it looks at now."""
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+    from visionops_assets.delivery.publishing import move_device
+
+    services.actor()
+    with changing(project) as repository:
+        repository.add_group(check_group(group))
+        _, before = enrolment.move(services.artifacts(), project, device, group)
+        told = before == group or move_device(repository, device, before, group)
+        waits = repository.assignment(group) is None
+    typer.echo(
+        f"{device} of {project} belongs to {group}, before to {before}"
+        + (
+            ""
+            if told
+            else f"; {before} has no assignment yet that could tell it: "
+            "publish to it, or provision it anew with --replace"
+        )
+        + (f"; it goes once something is published to {group}" if told and waits else "")
+    )
+
+
+def revoke_command(
+    project: ProjectName,
+    device: DeviceName,
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
+) -> None:
+    """From now on nothing that this device's key signs counts: for one that was stolen or is gone.
+
+    It cannot be kept from what lies openly in the repository; use a token or client certificates for that.
+    """
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+
+    record = enrolment.revoke(
+        services.artifacts(), project, device, who=services.actor(), why=why, when=datetime.now(UTC)
+    )
+    typer.echo(f"{device} of {project} is revoked: {record.revoked}")
+
+
+def fleet_status_command(
+    project: ProjectName,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show by group what it should run, what it is assigned, its devices, and what has to be signed when.
+
+    Takes no key. Ends with exit code 1 where somebody has to act: an alias that the history does not confirm, or
+    metadata that is about to end.
+    """
+    from visionops import services
+    from visionops.edge_repository import repository_of
+    from visionops_assets.delivery.enrolment import devices
+    from visionops_assets.delivery.following import standings
+    from visionops_assets.delivery.signers import Keys
+
+    found, registry = services.project(project), services.registry()
+    repository = repository_of(project, Keys({}))
+    declared = {each.group: each for each in standings(found, registry, repository)}
+    by_group: dict[str, list[str]] = {}
+    for device in devices(services.artifacts(), project):
+        if not device.revoked:
+            by_group.setdefault(device.group, []).append(device.device)
+    rows = _group_rows(repository, declared, by_group)
+    told, urgent = _ends(repository, project)
+    waiting = repository.waiting()
+    waits = f"release {waiting[0]['release']} waits: {waiting[1]}" if waiting is not None else None
+    problems = [each.sentence() for each in declared.values() if each.problem]
+    if as_json:
+        content = {"project": project, "groups": rows, "waits": waits, "ends": told, "wrong": problems}
+        typer.echo(json.dumps(content, indent=1))
+    else:
+        typer.echo(_status_page(found, rows, waits, told).to_text())
+    if problems or urgent:
+        raise typer.Exit(1)
+
+
+def _group_rows(
+    repository: "Repository", declared: "Mapping[str, Standing]", devices: Mapping[str, list[str]]
+) -> list[dict[str, Any]]:
+    running = repository.running()
+    rows = []
+    for group in sorted({*repository.read().groups, *declared, *devices}):
+        assignment, manifest = running.get(group, (None, None))
+        standing = declared.get(group)
+        version = manifest["model"]["version"] if manifest is not None else None
+        by_hand = f"version {version}, published by hand" if version is not None else "nothing published yet"
+        rows.append(
+            {
+                "group": group,
+                "follows": standing is not None,
+                "should_run": standing.version if standing is not None else None,
+                "version": version,
+                "release": manifest["release"] if manifest is not None else None,
+                "serial": assignment["serial"] if assignment is not None else None,
+                "devices": sorted(devices.get(group, [])),
+                "says": standing.sentence() if standing is not None else by_hand,
+            }
+        )
+    return rows
+
+
+def _ends(repository: "Repository", project: str) -> tuple[dict[str, str], bool]:
+    """When what each role signed ends, and whether somebody has to act now."""
+    from visionops.edge_repository import ending_of_role
+
+    now, told, urgent = datetime.now(UTC), {}, False
+    for role, end in repository.read().expiries().items():
+        said, now_or_never = ending_of_role(project, role, end, now)
+        urgent |= now_or_never
+        told[role] = said.removeprefix(role).strip() or f"{end:%Y-%m-%d}"
+    return told, urgent
+
+
+def _status_page(
+    project: "Project", rows: list[dict[str, Any]], waits: str | None, ends: Mapping[str, str]
+) -> Any:
+    from visionops_assets.pages.page import Block, Page, Paragraph, Table
+
+    columns = ("group", "version", "release", "serial", "devices", "says")
+    shown = [
+        (
+            row["group"],
+            *("" if row[name] is None else str(row[name]) for name in ("version", "release", "serial")),
+            str(len(row["devices"])),
+            row["says"],
+        )
+        for row in rows
+    ]
+    blocks: list[Block] = [Table(columns, tuple(shown))] if shown else [Paragraph("No device group yet.")]
+    if not project.delivery.groups:
+        blocks.append(
+            Paragraph(
+                "No group follows what is promoted: `delivery.groups` of the project file names those that do."
+            )
+        )
+    if waits is not None:
+        blocks.append(Paragraph(f"{waits}; `visionops rollout sign {project.project} --key ADDRESS`"))
+    blocks.append(Table(("role", "ends"), tuple(ends.items())))
+    return Page(f"Devices of {project.project}", tuple(blocks))
+
+
+rollout_app = typer.Typer(help="Models on their way to devices.", no_args_is_help=True)
+
+
+@rollout_app.callback()
+def rollout_command() -> None:
+    """Keeps `sign` a verb of its own while it is the only one."""
+
+
+@rollout_app.command("sign")
+def sign_command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Your key: file2:FILE, awskms:…, gcpkms:…, azurekms:…, hv:…, hsm:…."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without asking once more.")] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Let the release that waits go, unsigned.")
+    ] = False,
+) -> None:
+    """Sign the release that waits for approvers, after seeing what it is.
+
+    Its files are held to their digests first. Without --key nothing is signed: it is shown.
+    """
+    from visionops.edge_repository import changing
+    from visionops_assets.delivery.signers import key_at
+    from visionops_assets.delivery.tuf_files import CannotPublish
+
+    with changing(project) as repository:
+        found = repository.waiting()
+        if found is None:
+            typer.echo(f"no release of {project} waits for approvers")
+            return
+        manifest, signed = found
+        for line in _in_words(manifest):
+            typer.echo(line)
+        typer.echo(signed)
+        if withdraw:
+            repository.withdraw()
+            typer.echo(f"release {manifest['release']} of {project} is withdrawn")
+            return
+        if key is None:
+            return
+        signer = key_at(key).signer()
+        if not yes:
+            typer.confirm("Sign that this model may run on devices?", abort=True)
+        signed = repository.sign_bundle(signer)
+        typer.echo(signed)
+        try:
+            complete = repository.complete_bundle()
+        except CannotPublish:
+            # An approver need not have the keys that publish.
+            complete = False
+        if complete:
+            typer.echo(
+                f"release {manifest['release']} is published; `visionops tick {project}` assigns it to groups that "
+                f"follow, `visionops fleet publish {project}` to others"
+            )
+
+
+def _in_words(manifest: dict[str, Any]) -> list[str]:
+    model = manifest["model"]
+    return [
+        f"{manifest['project']} release {manifest['release']} ({manifest['variant']}): version {model['version']}, "
+        f"trained on {model['partition']}",
+        f"  verdict     {manifest['gate']['verdict'] or 'none is recorded'}",
+        f"  weights     {model['weights_sha256']}",
+        *(
+            f"  {name:<11} {each['sha256']} ({each['size']:,} bytes)"
+            for name, each in manifest["files"].items()
+        ),
+        f"  requires    {json.dumps(manifest['requires'])}",
+        f"  budget      {json.dumps(manifest['budget'])}",
+    ]

@@ -1,0 +1,321 @@
+"""`visionops approve`, `reject`, `promote` and `release`: what people answer to a verdict, and what that promotes
+at once; or a version put on one device group.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resources.models.records import EVERYWHERE
+from visionops import interruption
+from visionops.runs import run_job
+from visionops_assets.champions.history import production
+from visionops_assets.champions.registered_model import Registry
+from visionops_assets.common import run_tags
+from visionops_assets.common.errors import OnHold, PromotionRefused
+from visionops_assets.common.keys import committed_at
+from visionops_assets.common.run_tags import how_to_decide
+from visionops_assets.evaluation.verdict_store import ListedVerdict, listed_decision
+from visionops_assets.promotion.promote import WaitingVerdicts, champion_of, newest_decision, waiting_of
+from visionops_assets.shells.asset_options import dataset_versions
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A decision that went to production by hand; `run_id` is of the Dagster run that carried it out."""
+
+    project: str
+    verdict: str
+    partition: str
+    version: int
+    replaced: int | None
+    by: str
+    run_id: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What the commands print with --json."""
+        return asdict(self)
+
+    def to_text(self) -> str:
+        """For a terminal."""
+        instead = f" instead of version {self.replaced}" if self.replaced is not None else ""
+        return f"{self.project}: version {self.version} ({self.partition}) is in production{instead}"
+
+
+def waiting_verdicts(registry: Registry, project: str) -> WaitingVerdicts:
+    """The verdicts of a project that could still promote."""
+    model = registry.models.get(project)
+    return waiting_of(model, champion_of(registry, model))
+
+
+def named_or_only_verdict(registry: Registry, project: str, verdict: str | None) -> ListedVerdict:
+    """The decision a person means: by its identity, or the one that waits. Raises `VerdictMissing`."""
+    if verdict:
+        return listed_decision(registry.models.get(project).tags, project, verdict)
+    return waiting_verdicts(registry, project).only()
+
+
+def named_or_newest_verdict(registry: Registry, project: str, verdict: str | None) -> ListedVerdict:
+    """The decision a person means: by its identity, or the newest against the present champion, whatever it says.
+
+    Raises `VerdictMissing`.
+    """
+    model = registry.models.get(project)
+    if verdict:
+        return listed_decision(model.tags, project, verdict)
+    return newest_decision(model, champion_of(registry, model))
+
+
+def carry_out(
+    registry: Registry,
+    defs: "dg.Definitions",
+    instance: "dg.DagsterInstance",
+    project: str,
+    decision: ListedVerdict,
+) -> Promoted:
+    """Promote the challenger of a decision now, by the project's promote job, so that the UI shows it.
+
+    Raises `OnHold` without starting a run, `PromotionRefused` with what the champion asset says.
+    """
+    now = production(registry.models.get(project))
+    if now.held_by is not None:
+        raise OnHold(
+            f"the answer to verdict {decision.identity[:12]} is recorded, but promotion of {project} is on hold "
+            f"({now.held_by.sentence()}): `visionops release {project} --why TEXT` lifts it and promotes"
+        )
+    if decision.partition is None:
+        raise PromotionRefused(
+            f"verdict {decision.identity[:12]} names no dataset version: {how_to_decide(project)}"
+        )
+    # A decision is known to MLflow; this instance may never have seen its dataset version.
+    instance.add_dynamic_partitions(dataset_versions(project).name or "", [decision.partition])
+    ran = run_job(
+        defs,
+        instance,
+        f"{project}_promote",
+        partition=decision.partition,
+        config={f"{project}__champion": {"verdict": decision.identity}},
+        tags=_tags_of_its_run(instance, project, decision.partition),
+    )
+    after = production(registry.models.get(project))
+    since = after.since
+    if after.version is None or since is None or since.verdict != decision.identity:
+        raise PromotionRefused(
+            f"verdict {decision.identity[:12]} of {project} is not carried out: {ran.error}"
+        )
+    if ran.error is not None:
+        raise PromotionRefused(
+            f"version {after.version} of {project} is in production, but run {ran.run_id} did not finish: {ran.error}"
+        )
+    return Promoted(
+        project,
+        decision.identity,
+        decision.partition,
+        after.version,
+        since.from_version,
+        since.who,
+        ran.run_id,
+    )
+
+
+def _tags_of_its_run(instance: "dg.DagsterInstance", project: str, partition: str) -> dict[str, str]:
+    """What the run that decided on a dataset version says of its commit; lakeFS need not be there for it."""
+    import dagster as dg
+
+    wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION, "dagster/partition": partition}
+    about = {run_tags.WEEK: run_tags.week_of(committed_at(partition))}
+    for run in instance.get_runs(dg.RunsFilter(tags=wanted), limit=1):
+        about |= {name: run.tags[name] for name in (run_tags.COMMIT, run_tags.BATCH) if name in run.tags}
+    return about
+
+
+def approve_command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    verdict: Annotated[
+        str | None,
+        typer.Argument(help="Identity of the verdict, or its beginning; the one that waits if not given."),
+    ] = None,
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Approve a PASS that waits, where the project says `approval: manual`, and promote it at once.
+
+    Who approves is VISIONOPS_ACTOR. A verdict that did not pass takes `promote --override`.
+    """
+    from visionops import services
+    from visionops_assets.evaluation import approvals
+
+    actor, registry = services.actor(), services.registry()
+    services.project(project)
+    decision = named_or_only_verdict(registry, project, verdict)
+    approvals.approve(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
+    import definitions
+
+    with services.dagster() as instance:
+        promoted = carry_out(registry, definitions.defs, instance, project, decision)
+    typer.echo(json.dumps(promoted.to_json(), indent=1) if as_json else promoted.to_text())
+
+
+def reject_command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    verdict: Annotated[
+        str | None,
+        typer.Argument(help="Identity of the verdict, or its beginning; the one that waits if not given."),
+    ] = None,
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Keep a PASS from going to production, whatever the numbers say. Who rejects is VISIONOPS_ACTOR."""
+    from visionops import services
+    from visionops_assets.evaluation import approvals
+
+    actor, registry = services.actor(), services.registry()
+    services.project(project)
+    decision = named_or_only_verdict(registry, project, verdict)
+    answer = approvals.reject(
+        registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why
+    )
+    if as_json:
+        typer.echo(json.dumps(answer.model_dump(mode="json"), indent=1))
+    else:
+        typer.echo(
+            f"{project}: verdict {decision.identity[:12]} ({decision.partition}) is rejected: {answer.why}"
+        )
+
+
+def promote_command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    verdict: Annotated[
+        str | None,
+        typer.Argument(
+            help="Identity of the decision, or its beginning; the newest against the present champion."
+        ),
+    ] = None,
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
+    override: Annotated[bool, typer.Option("--override", help="Say that you mean it.")] = False,
+    group: Annotated[
+        str,
+        typer.Option(help="A device group, which gets a champion of its own; nothing is judged or trained."),
+    ] = EVERYWHERE,
+    version: Annotated[
+        int | None,
+        typer.Option(help="With --group: a version that was in production; by default what all runs."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Promote a challenger against its verdict, or a version that was in production on one device group.
+
+    The first is marked as an override for ever, and the verdict stays what it is. A group follows what all runs until
+    it gets a champion of its own by --group; `visionops rollback PROJECT --group G --to none` lets it follow again.
+
+    Who decides is VISIONOPS_ACTOR. A PASS needs no override: it is promoted by itself, or by `approve`.
+    """
+    if group != EVERYWHERE:
+        if override or verdict is not None:
+            raise typer.BadParameter(
+                "an override makes a champion of all; a group takes what was in production: --version N",
+                param_hint="--group",
+            )
+        _on_group(project, group, version, why, as_json)
+        return
+    if version is not None:
+        raise typer.BadParameter("belongs to --group", param_hint="--version")
+    from visionops import services
+    from visionops_assets.common.errors import ReasonMissing
+    from visionops_assets.evaluation import approvals
+
+    if not override:
+        raise ReasonMissing(
+            f"a PASS is promoted by itself or by `visionops approve {project}`; to promote against a verdict, "
+            "add --override --why TEXT"
+        )
+    actor, registry = services.actor(), services.registry()
+    services.project(project)
+    decision = named_or_newest_verdict(registry, project, verdict)
+    approvals.override(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
+    import definitions
+
+    with services.dagster() as instance:
+        promoted = carry_out(registry, definitions.defs, instance, project, decision)
+    text = f"{promoted.to_text()}, against verdict {decision.identity[:12]} ({decision.outcome})"
+    typer.echo(json.dumps(promoted.to_json(), indent=1) if as_json else text)
+
+
+def _on_group(project: str, group: str, version: int | None, why: str, as_json: bool) -> None:
+    from visionops import services
+    from visionops.cli.rollback import tell_production
+    from visionops_assets.promotion.production_change import deliver_to_group
+
+    interruption.keep("the group was changed whole or not at all")
+    found, registry = services.project(project), services.registry()
+    services.check_new_group(found, registry, group)
+    change = deliver_to_group(
+        registry,
+        project=project,
+        group=group,
+        who=services.actor(),
+        why=why,
+        when=datetime.now(UTC),
+        version=version,
+    )
+    if change.changed:
+        tell_production(project, group)
+    if as_json:
+        typer.echo(json.dumps(change.to_json(), indent=1))
+        return
+    typer.echo(change.in_words(project, f" on {group}"))
+    if change.note:
+        typer.echo(change.note)
+    if change.changed and group in found.delivery.groups:
+        typer.echo(
+            f"the sensor or `visionops tick {project}` publishes it; devices take it at their next look"
+        )
+
+
+def release_command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
+    group: Annotated[str, typer.Option(help="Device group.")] = "all",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Lift a hold, and promote the newest challenger that passed against the present champion meanwhile.
+
+    Who releases is VISIONOPS_ACTOR. `visionops status` says beforehand what would be promoted; `reject` keeps it out.
+    """
+    from resources.models.records import EVERYWHERE
+    from visionops import services
+    from visionops_assets.common.errors import ChampionUnclear
+    from visionops_assets.promotion.rollback import release
+
+    actor, registry = services.actor(), services.registry()
+    gate = services.project(project).gate
+    change = release(registry, project=project, who=actor, why=why, when=datetime.now(UTC), group=group)
+    promoted, ready = None, None
+    try:
+        waits = waiting_verdicts(registry, project)
+        why_not = waits.why_none_is_ready(gate.approval)
+        ready = waits.ready(gate.approval) if group == EVERYWHERE else None
+    except ChampionUnclear as unclear:
+        # The hold is lifted all the same.
+        why_not = f"nothing is promoted: {unclear}"
+    if ready is not None:
+        import definitions
+
+        with services.dagster() as instance:
+            promoted = carry_out(registry, definitions.defs, instance, project, ready)
+    if as_json:
+        found = {
+            **change.to_json(),
+            "promoted": None if promoted is None else promoted.to_json(),
+            "why_not": why_not if promoted is None else "",
+        }
+        typer.echo(json.dumps(found, indent=1))
+        return
+    typer.echo(f"{project}: {change.entry.sentence() if change.entry else 'promotion was not on hold'}")
+    typer.echo(promoted.to_text() if promoted is not None else why_not)

@@ -1,0 +1,218 @@
+"""What is wrong with a project's state: what was moved or is gone, what failed and was not done since, and what
+people did to it by hand or by accident; and projects that no file declares.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from resources import home
+from resources.databases import DatabaseError, sqlite_path
+from resources.lakefs.client import MAIN, LakeFSResource
+from resources.lakefs.replies import LakeFSError, LakeFSNotFound
+from resources.machine_errors import in_words
+from resources.models.memory import ModelMemory
+from resources.models.records import (
+    ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
+    WEIGHTS_ARTIFACT,
+    ArtifactMissing,
+    ModelVersion,
+    RunNotFound,
+)
+from resources.models.registry import ModelRegistry
+from resources.storage import ArtifactStore
+from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
+from visionops.diagnosis.servers import embedded_sleeps
+from visionops_assets.champions.history import production
+from visionops_assets.common.keys import asset_folder, commit_prefix
+from visionops_assets.config.project import Project, Projects
+from visionops_assets.dataset.versions.layout import BATCHES, is_image
+from visionops_assets.inference.shipped_model import how_back
+
+_LISTED, _ASKED = 1000, 16
+
+
+@dataclass(frozen=True)
+class ProjectState:
+    """What is `wrong` with a project's state, and what is `gone` and changes nothing that runs; each a sentence."""
+
+    wrong: list[str]
+    gone: list[str]
+
+
+def state_of(project: Project, registry: ModelRegistry, *, data: bool = True) -> ProjectState:
+    """All of it, as `status` and `doctor` tell it; without `data` lakeFS is not asked.
+
+    Raises what MLflow raises where it does not answer.
+    """
+    from visionops import services
+    from visionops_assets.champions.disagreements import disagreements, unfinished
+
+    told = disagreements(registry, project.project)
+    found = [each for each in told if each.wrong] + unfinished(registry, project.project)
+    pieces = missing_pieces(project, registry, services.lakefs(), services.artifacts()) if data else []
+    return ProjectState(
+        [*(each.sentence() for each in found), *pieces, *not_done(project)],
+        [each.sentence() for each in told if not each.wrong],
+    )
+
+
+def not_done(project: Project) -> list[str]:
+    """What runs in Dagster failed or were cancelled, and what to type; or why Dagster cannot be asked."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from resources.drop import Drop
+    from sensors.unfinished_runs import owed
+    from visionops import services
+
+    if not services.dagster_has_history():
+        return []
+    try:
+        with services.dagster() as instance:
+            return owed(instance, project, Drop.from_environment())
+    except (DatabaseError, SQLAlchemyError, OSError) as error:
+        return [f"what runs failed is not known: {in_words(error)}"]
+
+
+def missing_pieces(
+    project: Project, registry: ModelRegistry, lakefs: LakeFSResource, artifacts: ArtifactStore
+) -> list[str]:
+    """The files of the champion, the repository and commit that it was trained on, the tables of the asset graph.
+
+    Nothing is missing of a project that has no champion yet. Raises what MLflow raises where it does not answer.
+    """
+    model = registry.models.get(project.project)
+    now = production(model)
+    # Where they disagree about what runs, what the history names is to be gone back to.
+    number = now.named if now.foreign else now.version
+    if number is None or not model.has(number):
+        return []
+    champion = registry.models.version(project.project, number)
+    return [
+        *_files(project.project, champion, registry),
+        *_data(project, champion, lakefs),
+        *_tables(project.project, artifacts),
+    ]
+
+
+def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Iterator[str]:
+    try:
+        registry.runs.get(champion.run_id)
+        gone = [
+            name
+            for name in (ONNX_ARTIFACT, WEIGHTS_ARTIFACT, PROVENANCE_ARTIFACT)
+            if not registry.artifacts.exists(champion.run_id, name)
+        ]
+    except RunNotFound as error:
+        yield how_back(registry, project, champion.version, error)
+        return
+    if PROVENANCE_ARTIFACT in gone:
+        yield (
+            f"{PROVENANCE_ARTIFACT} of version {champion.version} is gone from run {champion.run_id}: it cannot be "
+            "made again; restore the file from a backup of MLflow's artifacts"
+        )
+    if {ONNX_ARTIFACT, WEIGHTS_ARTIFACT} & set(gone):
+        named = " and ".join(name for name in gone if name != PROVENANCE_ARTIFACT)
+        missing = ArtifactMissing(f"run {champion.run_id} has no {named}")
+        yield how_back(registry, project, champion.version, missing)
+
+
+def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> Iterator[str]:
+    try:
+        lakefs.head(project.repository)
+        yield from _images(project, lakefs)
+    except LakeFSNotFound as error:
+        yield f"{error}, though version {champion.version} was trained on it: `visionops import` makes it anew"
+        return
+    except LakeFSError as error:
+        yield str(error)
+        return
+    if champion.partition is None:
+        return
+    try:
+        lakefs.head(project.repository, commit_prefix(champion.partition))
+    except LakeFSError:
+        yield (
+            f"dataset version {champion.partition}, on which version {champion.version} was trained, is not in "
+            f"{project.repository}: it cannot be reproduced, and drift has no holdout to compare with"
+        )
+
+
+def _images(project: Project, lakefs: LakeFSResource) -> Iterator[str]:
+    """Storage that was emptied, by a few images: reading all is for `visionops verify`."""
+    listed = islice(lakefs.objects(project.repository, MAIN, BATCHES), _LISTED)
+    images = [entry.path for entry in listed if is_image(entry.path)]
+    asked = images[:: max(1, len(images) // _ASKED)]
+    gone = lakefs.without_bytes(project.repository, MAIN, asked)
+    if gone:
+        yield (
+            f"{gone[0]} of {project.repository} is gone from lakeFS's storage, as are {len(gone)} of {len(asked)} "
+            "images that were asked for: restore the storage from a backup; "
+            f"`visionops verify {project.project}` names all"
+        )
+
+
+def _tables(project: str, artifacts: ArtifactStore) -> Iterator[str]:
+    if not artifacts.names(asset_folder(project, "manifest")):
+        yield (
+            f"no table of {project} is left in {artifacts.root}: manifests are made again when they are needed; of "
+            "production days materialise `inference_log` and what follows it again"
+        )
+
+
+def checks(projects: Projects) -> Iterator[Check]:
+    """The state of every project that can be used, and what is left of projects that cannot be found."""
+    for project in projects:
+        yield Check(
+            f"state of {project.project}",
+            f"what MLflow, lakeFS and {home.artifacts()} hold of it",
+            "compare what each of them says",
+            f"visionops status {project.project} names each disagreement, and what to type",
+            partial(_state, project),
+        )
+    yield Check(
+        "undeclared projects",
+        "registered models in MLflow",
+        "look for one that no project file declares",
+        "visionops project list",
+        partial(_undeclared, projects),
+    )
+
+
+def _state(project: Project) -> Finding:
+    from visionops import services
+
+    fix = f"visionops status {project.project}"
+    if not _registered():
+        failed = not_done(project)
+        if ModelMemory(home.artifacts()).read(project.project) is not None:
+            gone = f"MLflow's database {home.mlflow_uri()} is gone, which had versions of {project.project}"
+            return broken("; ".join([gone, *failed]), f"restore it from a backup, or {fix}")
+        return broken("; ".join(failed), fix) if failed else ok("nothing was registered yet")
+    found = state_of(project, services.registry(), data=not embedded_sleeps())
+    if found.wrong:
+        return broken("; ".join(found.wrong), fix)
+    if found.gone:
+        return warning("; ".join(found.gone), fix)
+    return ok("they agree")
+
+
+def _undeclared(projects: Projects) -> Finding:
+    from visionops import services
+    from visionops.cli.projects import left_behind
+
+    if not _registered():
+        return ok("there is none")
+    found = left_behind(services.registry(), projects)
+    if found:
+        names = found[0].project
+        return warning("; ".join(each.sentence() for each in found), f"visionops project rename {names} NEW")
+    return ok("there is none")
+
+
+def _registered() -> bool:
+    """Whether there is an MLflow to ask: a local one is made only when it is needed."""
+    file = sqlite_path(home.mlflow_uri())
+    return file is None or file.exists()

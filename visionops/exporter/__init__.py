@@ -1,1 +1,0 @@
-"""What Prometheus reads of all projects: models, verdicts, production days, data, runs and sensors."""

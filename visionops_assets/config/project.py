@@ -1,0 +1,282 @@
+"""The project file: what is stated of one project, its batches included, checked as it is read."""
+
+import datetime
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, overload
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from resources.nearest import meant_field, there_are
+from visionops_assets.config.device_group_rules import DeliveryRules
+from visionops_assets.config.gate_rules import GateRules
+from visionops_assets.config.production_rules import DriftRules, ProductionRules
+from visionops_assets.config.recipe import Recipe
+
+
+class DropRules(BaseModel):
+    """Where batches arrive, and when one is complete."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # A folder or s3://bucket/prefix with one folder a batch; else the project's folder in the drop of all projects.
+    address: str | None = None
+    # A batch without a `_SUCCESS` marker is complete when its files stayed the same for this long.
+    quiet_for: datetime.timedelta = datetime.timedelta(minutes=10)
+    check_every: datetime.timedelta = datetime.timedelta(seconds=30)
+    # How often an import that ended with an error (not a refusal) is tried.
+    attempts: int = Field(3, ge=1, le=20)
+    format: str | None = None
+
+
+class AuditRules(BaseModel):
+    """Limits of the audit of a batch. Sides in pixels; `max_aspect` is the longer side by the shorter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_side: int = Field(4, ge=1)
+    max_side: int = Field(20_000, ge=1)
+    max_aspect: float = Field(50.0, ge=1)
+    # The champion disagrees confidently where it is at least this sure of another class than the label.
+    confidence: float = Field(0.9, gt=0, le=1)
+    # The largest share of such images in a batch; a batch with more is refused. None: they are only listed.
+    max_disagreement: float | None = Field(None, ge=0, le=1)
+    # The largest share of a batch that near duplicates of near duplicates may be; a larger chain refuses the batch.
+    max_chain: float = Field(0.1, gt=0, le=1)
+    # How many images of the newest dataset version the daily check reads again.
+    daily_sample: int = Field(200, ge=1)
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
+Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
+Label = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+
+class ProjectError(ValueError):
+    """A project file that cannot be used; the message names the file, the field and what was expected."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class Splits(_Section):
+    """The share of samples each side gets when a new group comes in without a split of its own."""
+
+    train: float = Field(0.6, gt=0, lt=1)
+    val: float = Field(0.15, gt=0, lt=1)
+    holdout: float = Field(0.25, gt=0, lt=1)
+    salt: str = ""
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> Self:
+        total = self.train + self.val + self.holdout
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + holdout must be 1, not {total:g}")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """Share by side."""
+        return {"train": self.train, "val": self.val, "holdout": self.holdout}
+
+
+class Trigger(_Section):
+    """When a commit on `main` starts a run."""
+
+    min_new_samples: int = Field(1, ge=0)
+    quiet_for: datetime.timedelta = datetime.timedelta(0)
+    at_most_every: datetime.timedelta = datetime.timedelta(0)
+    attempts: int = Field(3, ge=1, le=20)
+    check_every: datetime.timedelta = datetime.timedelta(seconds=30)
+
+
+class Project(_Section):
+    """A project file. Every other part of the product reads what it needs from here."""
+
+    project: Name
+    description: str = ""
+    owners: tuple[Owner, ...] = ("team:vision",)
+    licence: str = ""
+    task: Literal["classification", "detection"] = "classification"
+    repository: RepositoryName
+    annotations: Name
+    classes: tuple[Label, ...] = Field(min_length=1)
+    # True: nobody ever empties or changes the drop, so images are not copied; lakeFS refers to them there.
+    source_is_immutable: bool = False
+    drop: DropRules = DropRules()
+    audit: AuditRules = AuditRules()
+    splits: Splits = Splits()
+    trigger: Trigger = Trigger()
+    recipe: Recipe
+    # Where trainings tell their parameters and epochs. Files, digests and the registry are MLflow's in any case.
+    tracking: tuple[Literal["mlflow", "wandb"], ...] = Field(("mlflow",), min_length=1)
+    gate: GateRules = GateRules()
+    production: ProductionRules = ProductionRules()
+    drift: DriftRules = DriftRules()
+    delivery: DeliveryRules = DeliveryRules()
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_can_be_told_apart(cls, classes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if len(classes) < 2 and info.data.get("task") != "detection":
+            raise ValueError("classification needs at least 2 classes to tell apart")
+        return classes
+
+    @model_validator(mode="after")
+    def _classes_are_distinct(self) -> Self:
+        twice = sorted({label for label in self.classes if self.classes.count(label) > 1})
+        if twice:
+            raise ValueError(f"classes must be distinct; given twice: {', '.join(twice)}")
+        self.gate.check_classes(self.classes)
+        self.gate.check_task(self.task)
+        return self
+
+    def performance_floor(self) -> float:
+        """The performance that production has to hold: what the project says of it, else the gate's overall floor."""
+        return self.drift.floor if self.drift.floor is not None else self.gate.floors.overall
+
+
+def load_project(path: Path) -> Project:
+    """Read one project file. Raises `ProjectError` listing every wrong field."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ProjectError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProjectError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ProjectError(f"{path}: must be a mapping of fields, starting with `project: <name>`")
+    try:
+        return Project.model_validate(content)
+    except ValidationError as error:
+        raise ProjectError("\n".join(f"{path}: {_explain(found)}" for found in error.errors())) from error
+
+
+@dataclass(frozen=True)
+class UnusableFile:
+    """A project file that nothing can be loaded from, the project that it is about, and why."""
+
+    project: str
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Projects(Sequence[Project]):
+    """The projects that files declare, by name of file; what cannot be used stops no other one."""
+
+    usable: tuple[Project, ...]
+    unusable: tuple[UnusableFile, ...] = ()
+    folder: Path | None = None
+
+    @overload
+    def __getitem__(self, index: int) -> Project: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Project, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Project | tuple[Project, ...]:
+        return self.usable[index]
+
+    def __len__(self) -> int:
+        return len(self.usable)
+
+
+def load_projects(folder: Path) -> Projects:
+    """What the `*.yaml` of a folder declare. Of two files that declare one project neither is used."""
+    loaded: dict[Path, Project] = {}
+    unusable: list[UnusableFile] = []
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        try:
+            loaded[path] = load_project(path)
+        except ProjectError as error:
+            unusable.append(UnusableFile(_named(path), path, str(error)))
+    declared = Counter(project.project for project in loaded.values())
+    for path, project in loaded.items():
+        if declared[project.project] > 1:
+            others = ", ".join(
+                str(other)
+                for other, one in loaded.items()
+                if one.project == project.project and other != path
+            )
+            why = f"{path}: project: {project.project} is declared in {others} too; keep one of them"
+            unusable.append(UnusableFile(project.project, path, why))
+    usable = tuple(project for project in loaded.values() if declared[project.project] == 1)
+    return Projects(usable, tuple(unusable), folder)
+
+
+def find_project(projects: Sequence[Project], name: str) -> Project:
+    """The project called `name`; `ProjectError` says why its file cannot be used, or lists those there are."""
+    for project in projects:
+        if project.project == name:
+            return project
+    unusable = projects.unusable if isinstance(projects, Projects) else ()
+    for file in unusable:
+        if file.project == name:
+            raise ProjectError(file.why)
+    known = there_are(name, [project.project for project in projects])
+    broken = "".join(f"; {file.path} cannot be used" for file in unusable)
+    folder = projects.folder if isinstance(projects, Projects) else None
+    read = f"; project files are read from {folder}" if folder else ""
+    raise ProjectError(f"no project is called {name}; {known}{broken}{read}")
+
+
+def _named(path: Path) -> str:
+    """The project that a file is about, though it cannot be used: what it says, else its own name."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return path.stem
+    said = content.get("project") if isinstance(content, Mapping) else None
+    return said if isinstance(said, str) else path.stem
+
+
+# The other projects of a repository by name; None for one whose file cannot be used: it may be of this repository.
+Neighbours = Mapping[str, Project | None]
+
+
+def neighbours_of(project: Project, projects: Projects) -> Neighbours:
+    """Who may share a project's repository."""
+    usable = {each.project: each for each in projects if each.repository == project.repository}
+    unusable = dict.fromkeys(file.project for file in projects.unusable)
+    return {name: each for name, each in {**unusable, **usable}.items() if name != project.project}
+
+
+def of_one_dataset(one: Project, other: Project) -> bool:
+    """Whether two projects may share annotations: the labels of one mean the same to the other."""
+    return (one.task, sorted(one.classes)) == (other.task, sorted(other.classes))
+
+
+def clashes(projects: Sequence[Project]) -> Iterator[tuple[Project, Project]]:
+    """Projects that keep their labels under one name in one repository, and mean other things by them."""
+    for one, other in combinations(projects, 2):
+        shared = (one.repository, one.annotations) == (other.repository, other.annotations)
+        if shared and not of_one_dataset(one, other):
+            yield one, other
+
+
+def _explain(found: Any) -> str:
+    field = ".".join(str(part) for part in found["loc"]) or "the file"
+    given = found.get("input")
+    said = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        meant = meant_field(Project, found["loc"], ": remove it or correct its spelling")
+        return f"{field}: is not a field of a project file{meant}"
+    if found["type"] == "missing":
+        return f"{field}: is required"
+    shown = f" (found {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    return f"{field}: {said[0].lower()}{said[1:]}{shown}"

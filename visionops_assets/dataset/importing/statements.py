@@ -1,0 +1,236 @@
+"""What files of a source say of images, before it is known which they mean; what a person states where they do not;
+and the splits that names, lists and folders say.
+"""
+
+import functools
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from resources.safe_files import Links
+from visionops_assets.common.arrow_columns import TextColumn
+from visionops_assets.common.findings import Finding, Severity
+from visionops_assets.dataset.importing.image_columns import NOTHING, Gathering, Images
+from visionops_assets.dataset.importing.image_source import Box, SourceError
+from visionops_assets.dataset.importing.plain_text import known_encoding
+from visionops_assets.dataset.importing.source_files import UnpackedImages
+
+Unlabelled = Literal["background", "leave-out", "error"]
+
+
+def _nowhere(name: str) -> bytes:
+    raise FileNotFoundError(name)
+
+
+@dataclass
+class Said:
+    """Takes, row by row, what an annotation says: the text that names its image, and what is known of that image.
+
+    `bare` texts come without the suffix of their image, and may mean several that differ in it. `one_each` says that
+    each image has an annotation file of its own, so that what is wrong with one path is wrong with those of all.
+    `kept_by` says which words a finding uses for the rows of this format: "row", "entry", "file".
+    """
+
+    bare: bool = False
+    one_each: bool = False
+    kept_by: str = "entry"
+    # What an image is that no annotation names, and in which words it is left out.
+    unlabelled: Unlabelled = "leave-out"
+    why_unlabelled: str = "is in no annotation file"
+    # Whether there are rows of all images, annotated or not: one without boxes does not say that its image shows none.
+    lists_all: bool = False
+    # Whether a row without boxes is a person's answer, which no template has.
+    empty_is_answer: bool = False
+    # Where an image without annotation shows no object: whether it is one of the data though no other of its folder
+    # has an annotation.
+    among_data: Callable[[str], bool] = lambda name: False
+    findings: list[Finding] = field(default_factory=list)
+    # Annotations among the rows, and how many others there are, by why they are not.
+    seen: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    # Findings on the images of rows: the row, check, what, why and severity.
+    noted: list[tuple[int, str, str, str, Severity]] = field(default_factory=list)
+    # Files that were read as annotations, and others with the reason why they were not.
+    read: set[str] = field(default_factory=set)
+    not_read: dict[str, str] = field(default_factory=dict)
+    # Images that are none of the data, such as masks, with the reason.
+    no_data: Callable[[str], str | None] = lambda name: None
+    # Lists of images: the text, the split, the file and the place in it.
+    listed: list[tuple[str, str, str, int]] = field(default_factory=list)
+    # Folders that a file gives a split.
+    folders: dict[str, str] = field(default_factory=dict)
+    # What to say where nothing is labelled.
+    none_labelled: str | None = None
+    # Images that lay inside of the files.
+    unpacked: UnpackedImages | None = None
+    # Splits that are of no use, such as two of the same images: placed by lot.
+    by_lot: bool = False
+    rows: Gathering = field(default_factory=lambda: Gathering(_nowhere))
+    texts: TextColumn = field(default_factory=TextColumn)
+    also: TextColumn = field(default_factory=TextColumn)
+    parts: TextColumn = field(default_factory=TextColumn)
+    files: list[str] = field(default_factory=list)
+    file_of: "array[int]" = field(default_factory=lambda: array("i"))
+    place: "array[int]" = field(default_factory=lambda: array("i"))
+
+    def add(
+        self,
+        text: str,
+        file: str,
+        place: int = -1,
+        *,
+        also: str | None = None,
+        part: str | None = None,
+        label: str | None = None,
+        boxes: Sequence[Box] | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        captured_at: datetime | None = None,
+        source: str | None = None,
+        extra: Mapping[str, object] = NOTHING,
+        frame: tuple[int, int] = (0, 0),
+    ) -> None:
+        """One more row; `also` names the same image in another way, without its suffix; `part` the part of the data
+        that it is of, whose folder tells images apart that are called alike."""
+        if not self.files or self.files[-1] != file:
+            self.files.append(file)
+        self.file_of.append(len(self.files) - 1)
+        self.place.append(place)
+        self.texts.add(text)
+        self.also.add(also)
+        self.parts.add(part or None)
+        self.seen += len(boxes) if boxes is not None else label is not None
+        self.rows.add("", label, boxes, split, group, captured_at, source, extra, frame)
+
+    def refuse(
+        self,
+        text: str,
+        file: str,
+        place: int,
+        problem: SourceError,
+        also: str | None = None,
+        counts: bool = True,
+    ) -> None:
+        """One more row of which nothing can be read; its image is left out with what is wrong. `counts` says that it
+        is an annotation that was not counted yet."""
+        what, why = str(problem).removeprefix(f"{file}: "), "correct it"
+        self.tell("annotation readable", f"has an annotation that cannot be read: {what}", why)
+        self.left_out["cannot be read"] += counts
+        self.add(text, file, place, also=also)
+
+    def tell(self, check: str, what: str, why: str, severity: Severity = "ERROR") -> None:
+        """A finding on the image of the row that is added next; its name is not known yet."""
+        self.noted.append((len(self.file_of), check, what, why, severity))
+
+    def where(self, row: int) -> str:
+        """Where a row was said."""
+        file, place = self.files[self.file_of[row]], self.place[row]
+        return f"{file}, {self.kept_by} {place}" if place >= 0 else file
+
+
+@dataclass
+class Made:
+    """`images` with their labels. `left_out` counts images without one by the reason, `read` are the files that were
+    read for labels or images, `images_in_files` says that these hold the images."""
+
+    images: Images
+    findings: list[Finding] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    read: set[str] = field(default_factory=set)
+    images_in_files: bool = False
+    # Annotations that were seen, and why some are not among the images'; None: one label an image.
+    annotations: int = 0
+    annotations_left_out: Counter[str] = field(default_factory=Counter)
+
+
+BOX_ORDERS = ("xywh", "xyxy", "cxcywh")
+UNLABELLED: tuple[Unlabelled, ...] = ("background", "leave-out", "error")
+
+
+@dataclass(frozen=True)
+class Stated:
+    """`format` and `encoding` of the source, the order of the numbers of its `boxes`, what an `unlabelled` image is,
+    classes that are called otherwise (`renamed`) or left out (`dropped`), whether what is wrong is left out and the
+    rest published, whether links out of the source are followed, or none at all (`no_links`), and the share that is
+    held out by lot where the splits of the source do not count."""
+
+    format: str | None = None
+    encoding: str | None = None
+    boxes: str | None = None
+    unlabelled: Unlabelled | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    leave_out_errors: bool = False
+    follow_links: bool = False
+    holdout: float | None = None
+    no_links: bool = False
+
+    def __post_init__(self) -> None:
+        known_encoding(self.encoding)
+
+    @property
+    def links(self) -> Links:
+        """Which links are followed."""
+        return "none" if self.no_links else "anywhere" if self.follow_links else "inside"
+
+
+NOTHING_STATED = Stated()
+
+
+# How data sets call the sides of a split that comes with them.
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "holdout",
+    "testing": "holdout",
+    "holdout": "holdout",
+}
+
+_SHARD = re.compile(r"[-_]\d{5}-of-\d{5}$")
+_BESIDE = re.compile(r"person_keypoints|instances|annotations|captions|coco")
+_YEAR = re.compile(r"(?:19|20)\d\d$")
+_BETWEEN = " ._-"
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder, a table or a file (without its suffix) is called after, as a whole: `train2017`,
+    `instances_val`, `test-00000-of-00001`, but not `crash-test`."""
+    left = _BESIDE.sub("", _SHARD.sub("", name.lower())).strip(_BETWEEN)
+    return SPLIT_NAMES.get(left) or SPLIT_NAMES.get(_YEAR.sub("", left).strip(_BETWEEN))
+
+
+def split_in_folders(folder: str) -> str | None:
+    """The split that the innermost folder of a path is called after that is called after one."""
+    return next((split for part in reversed(folder.split("/")) if (split := split_of(part))), None)
+
+
+def splits_in_folders(folder: str) -> list[str]:
+    """The splits that folders of a path are called after, each once."""
+    return sorted({split for part in folder.split("/") if (split := split_of(part))})
+
+
+@functools.lru_cache(maxsize=64)
+def split_of_file(path: str) -> str | None:
+    """The split that an annotation file is about: by its name, else by the folders that it lies in."""
+    folder, _, name = path.rpartition("/")
+    return split_of(path_stem(name)) or split_in_folders(folder)
+
+
+@functools.lru_cache(maxsize=64)
+def part_of_file(path: str) -> str:
+    """The part of the data that an annotation file is called after: `x` of `instances_x.json`."""
+    return _BESIDE.sub("", path_stem(path.rpartition("/")[2]).lower()).strip(_BETWEEN)
+
+
+def path_stem(name: str) -> str:
+    """A path without its last suffix."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + (last.rpartition(".")[0] or last)

@@ -1,0 +1,252 @@
+"""A verdict as text: how its numbers read, its two sentences, its page of Markdown."""
+
+from collections.abc import Iterator, Sequence
+
+from resources.escaping import markdown, sentence
+from visionops_assets.evaluation.verdict import Bound, Comparison, Reason, SliceRow, Verdict
+
+SHARE = "share"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage."""
+    return "unknown" if share is None else f"{100 * share:.1f}%"
+
+
+def amount(value: float | None, unit: str) -> str:
+    """A metric's value: a percentage, or a number with its unit."""
+    if value is None:
+        return "unknown"
+    return percent(value) if unit == SHARE else f"{value:.4g} {unit}"
+
+
+def points(difference: float | None, unit: str, *, signed: bool = True) -> str:
+    """A difference: in percentage points, or in the unit."""
+    if difference is None:
+        return "unknown"
+    sign = "+" if signed else ""
+    if unit == SHARE:
+        return f"{100 * difference:{sign}.2f} points"
+    return f"{difference:{sign}.4g} {unit}"
+
+
+def probability(p: float | None) -> str:
+    """A p-value; the small ones by their magnitude."""
+    if p is None:
+        return "unknown"
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def models(comparison: Comparison) -> str:
+    """Both models' values and their difference."""
+    challenger = amount(comparison.challenger, comparison.unit)
+    champion = amount(comparison.champion, comparison.unit)
+    return (
+        f"{comparison.metric} {challenger} against {champion}, a gain of "
+        f"{points(comparison.difference, comparison.unit)}"
+    )
+
+
+def bound_in_words(bound: Bound | None, unit: str, margin: float) -> str:
+    """Where a lower bound lies against the margin."""
+    if bound is None:
+        return "there are fewer than two groups to estimate it from"
+    found = points(bound.value, unit)
+    relation = "below" if bound.value < -margin else "at or above"
+    return (
+        f"the {1 - bound.level:.4g} lower bound of the difference is {found}, {relation} the margin of "
+        f"{points(-margin, unit)}"
+    )
+
+
+def counts(primary: Comparison | SliceRow) -> str:
+    """Won and lost images, where the metric counts them; ends with a comma."""
+    if primary.wins is None or primary.losses is None:
+        return ""
+    return f"{primary.wins} images won, {primary.losses} lost, "
+
+
+def points_tolerated(row: SliceRow) -> str:
+    """What a slice may lose."""
+    return points(row.tolerance or 0.0, SHARE, signed=False)
+
+
+def loss_found(row: SliceRow) -> str:
+    """The loss that a slice's images would show; a dash where none is looked for."""
+    if row.loss_found is None:
+        return "–"
+    return f"{100 * row.loss_found:.1f} points" if row.loss_found < 1 else "none"
+
+
+def loss_found_in_words(row: SliceRow) -> str:
+    """The same as a statement about so many images."""
+    if row.loss_found is None or row.loss_found >= 1:
+        return f"{row.rows:,} images find no loss four times in five"
+    return f"of {row.rows:,} images a loss of {loss_found(row)} is found four times in five"
+
+
+def retract_command(project: str, batch: str) -> str:
+    """The command that takes a batch out of the data again."""
+    return f"visionops retract {project} {batch} --why ..."
+
+
+def verdict_summary(verdict: Verdict) -> str:
+    """The outcome and its weightiest reasons in one or two sentences."""
+    deciding = [reason for reason in verdict.reasons if reason.effect == verdict.verdict]
+    first = _sentence(deciding[0]) if deciding else ""
+    others = len(deciding) - 1
+    named = _culprit(verdict, deciding)
+    if named is not None:
+        return f"{verdict.verdict}: {first} {_sentence(named)}"
+    if others > 0:
+        subjects = ", ".join(dict.fromkeys(reason.subject for reason in deciding[1:4]))
+        tail = f" and {others - 3} more" if others > 3 else ""
+        return f"{verdict.verdict}: {first} Also: {subjects}{tail}."
+    return f"{verdict.verdict}: {first}"
+
+
+def _culprit(verdict: Verdict, deciding: Sequence[Reason]) -> Reason | None:
+    """The note that says where to look, unless the weightiest reason says so itself."""
+    notes = {reason.rule: reason for reason in reversed(verdict.reasons)}
+    if "between" in notes:
+        return notes["between"]
+    if not deciding or deciding[0].subject.startswith("batch="):
+        return None
+    return notes.get("suspect_batch")
+
+
+def verdict_page(verdict: Verdict, *, rows: int | None = None) -> str:
+    """The verdict as Markdown: reasons, numbers, slice table (the `rows` most telling slices, or all)."""
+    return "\n".join(_lines(verdict, rows)) + "\n"
+
+
+def slice_table(slices: Sequence[SliceRow]) -> str:
+    """Slices as a Markdown table, those that speak against the challenger first."""
+    if not slices:
+        return ""
+    head = [
+        "slice",
+        "images",
+        "champion",
+        "challenger",
+        "won",
+        "lost",
+        "p worse (Holm)",
+        "loss found",
+        "floor",
+        "labels",
+        "",
+    ]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in sorted(slices, key=_weight):
+        versus = row.champion is not None
+        cells = [
+            markdown(row.name()),
+            f"{row.rows:,}",
+            percent(row.champion) if versus else "–",
+            percent(row.challenger),
+            str(row.wins) if versus and row.wins is not None else "–",
+            str(row.losses) if versus and row.losses is not None else "–",
+            probability(row.p_worse_holm) if row.p_worse_holm is not None else "–",
+            loss_found(row),
+            percent(row.floor) if row.floor is not None else "–",
+            f"{row.labels_to_collect:,}" if row.labels_to_collect is not None else "–",
+            _marks(row),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _lines(verdict: Verdict, rows: int | None) -> Iterator[str]:
+    yield f"# {verdict.verdict}"
+    yield ""
+    champion = verdict.champion.name() if verdict.champion else "none"
+    about = (
+        f"{verdict.project}: challenger {verdict.challenger.name()}, champion {champion}, {_kind(verdict)}."
+    )
+    yield sentence(about)
+    yield ""
+    for reason in verdict.reasons:
+        effect = "" if reason.effect == "NOTE" else f"**{reason.effect}** "
+        yield f"- {effect}{sentence(_sentence(reason))}"
+    evidence = verdict.evidence
+    if evidence is not None:
+        yield ""
+        yield f"Measured on {evidence.rows:,} holdout images in {evidence.groups:,} groups."
+        for comparison in (evidence.primary, *evidence.guards):
+            yield ""
+            yield _comparison(comparison)
+        if evidence.labels is not None and evidence.labels.rows_needed is not None:
+            labels = evidence.labels
+            yield ""
+            yield (
+                f"To show a gain of {points(labels.improvement, evidence.primary.unit, signed=False)} with 80% "
+                f"power at level {labels.level:.3g}: {labels.rows_needed:,} holdout images ({labels.rows_now:,} now); "
+                f"labels to collect: {_count(labels.labels_to_collect)}."
+            )
+        ordered = sorted(evidence.slices, key=_weight)
+        yield ""
+        yield slice_table(ordered if rows is None else ordered[:rows])
+        if rows is not None and len(ordered) > rows:
+            yield ""
+            yield f"{len(ordered) - rows} more slices are in the stored verdict."
+        if verdict.champion is not None:
+            yield ""
+            yield (
+                "*labels*: how many more labelled images of this slice would show a difference of the margin in "
+                "it, with 80% power. *loss found*: the smallest true loss that these images show, with 80% power."
+            )
+    yield ""
+    yield f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC. Verdict `{verdict.identity}`."
+
+
+def _kind(verdict: Verdict) -> str:
+    if verdict.kind == "what_if":
+        return "a what-if, which spends nothing and cannot promote"
+    level = f"level {verdict.alpha_k:.3g}" if verdict.champion else "no level spent"
+    return f"decision number {verdict.k} against this champion ({level})"
+
+
+def _comparison(comparison: Comparison) -> str:
+    text = f"**{markdown(comparison.metric)}**: challenger {amount(comparison.challenger, comparison.unit)}"
+    if comparison.champion is None:
+        return text + "."
+    text += f", champion {amount(comparison.champion, comparison.unit)}, "
+    text += f"gain {points(comparison.difference, comparison.unit)}"
+    if comparison.lower is not None and comparison.upper is not None:
+        low, high = (points(b.value, comparison.unit) for b in (comparison.lower, comparison.upper))
+        level = 100 * (1 - 2 * comparison.lower.level)
+        text += f" ({level:g}% interval {low} to {high}, {_METHODS[comparison.lower.method]})"
+    if comparison.p_superior is not None:
+        text += f"; p of no gain {probability(comparison.p_superior)}"
+    return text + "."
+
+
+_METHODS = {"bca": "BCa bootstrap", "normal": "normal approximation", "constant": "no group differs"}
+
+
+def _weight(row: SliceRow) -> tuple[bool, bool, bool, float, float]:
+    p = row.p_worse if row.p_worse is not None else 1.0
+    return (row.column is not None, not row.below_floor, not row.regressed, p, row.challenger)
+
+
+def _marks(row: SliceRow) -> str:
+    marks = []
+    if row.regressed:
+        marks.append("worse")
+    if row.below_floor:
+        marks.append("below floor")
+    if row.critical:
+        marks.append("critical")
+    if row.floor_reason:
+        marks.append(f"own floor: {row.floor_reason}")
+    return markdown(", ".join(marks))
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _sentence(reason: Reason) -> str:
+    text = reason.text[:1].upper() + reason.text[1:]
+    return text if text.endswith((".", "`", "!")) else f"{text}."

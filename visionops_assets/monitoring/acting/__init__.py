@@ -1,1 +1,0 @@
-"""What follows from judged days: labels asked for, holds, rollbacks, and their record."""
