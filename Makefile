@@ -39,7 +39,7 @@ endef
 # A file stays on one worker: its tests share services that take long to start.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo dev test test-all fuzz lint benchmark lock clean
+.PHONY: help demo dev test test-all coverage fuzz lint benchmark lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,13 +74,18 @@ test: $(INSTALLED_DEV)  ## Set up, then run the tests, simulations and kills at 
 test-all: $(INSTALLED_DEV)  ## Every test at its stated count
 	VISIONOPS_FULL_COUNTS=1 $(PYTEST)
 
+coverage: $(INSTALLED_DEV)  ## The tests again, and which lines they run; fails below the floor in pyproject.toml
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
 fuzz: $(INSTALLED_DEV)  ## What strangers may send, altered at random, at its stated count; failing inputs stay in .fuzz/
 	VISIONOPS_FULL_COUNTS=1 $(PYTEST) tests/fuzz
 
-lint: $(INSTALLED_DEV)  ## Style, types and definitions
+lint: $(INSTALLED_DEV)  ## Style, types, unused code, dependencies and definitions
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy .
+	$(VENV)/bin/vulture
+	$(VENV)/bin/deptry . --no-ansi
 	$(VENV)/bin/dg check defs
 
 benchmark: $(INSTALLED_DEV)  ## Print every budget of the design as a ratio
