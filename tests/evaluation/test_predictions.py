@@ -1,7 +1,7 @@
 """Answers of the ONNX files that ship, joined to one table."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation.gate import judge
-from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table, score_images
+from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table, scores_of
+from visionops_assets.inference.shipped_model import open_model
 
 SHAPE = (4, 5, 1)
 
@@ -59,6 +60,10 @@ def weights() -> np.ndarray:
 
 def images(size: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (size, *SHAPE), dtype=np.uint8)
+
+
+def score_images(file: Path, batches: Iterable[np.ndarray], *, embeddings: bool = False) -> Scores:
+    return scores_of(open_model(file), batches, embeddings=embeddings)
 
 
 def test_answers_do_not_depend_on_batches(tmp_path: Path, weights: np.ndarray) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import GateRules
-from visionops_assets.inference.shipped_model import ShippedModel, open_model
+from visionops_assets.inference.shipped_model import ShippedModel
 
 _SUM_TOLERANCE = 1e-3
 _ANSWER = ("prediction", "confidence", "probabilities")
@@ -126,24 +125,15 @@ class Scores:
     embeddings: NDArray[np.float32] | None = None
 
 
-def score_images(
-    model: Path, batches: Iterable[NDArray[np.uint8]], *, embeddings: bool = False, threads: int = 0
-) -> Scores:
-    """Run an ONNX file over decoded images, batch by batch: uint8 [N, H, W, C] at the file's own input size.
-
-    Only answers are kept, so memory holds one batch of images. `threads` 0 lets ONNX Runtime choose. What the
-    answers are worth is not judged here: a NaN is kept, and the gate refuses it by name.
-
-    Raises ModelFileError where the file is unreadable or is no file of format 1, or an image batch has another
-    shape than the file states, FileNotFoundError where it is missing.
-    """
-    return scores_of(open_model(model, threads), batches, embeddings=embeddings)
-
-
 def scores_of(
     shipped: ShippedModel, batches: Iterable[NDArray[np.uint8]], *, embeddings: bool = False
 ) -> Scores:
-    """The same as `score`, by a file that is open already."""
+    """Run a model over decoded images, batch by batch: uint8 [N, H, W, C] at the file's own input size.
+
+    Only answers are kept, so memory holds one batch of images. What the answers are worth is not judged here: a NaN is
+    kept, and the gate refuses it by name. Raises ModelFileError where the file is none of format 1, or an image batch
+    has another shape than the file states.
+    """
     outputs = ["probabilities", "embedding"] if embeddings else ["probabilities"]
     answers = shipped.run(batches, outputs)
     probabilities = _joined(answers[0], len(shipped.classes))
