@@ -86,7 +86,7 @@ def _project(folder: Path) -> "Project":
     parameters = folder / "params.yaml"
     if not parameters.is_file():
         raise StageError(
-            f"{folder} has no params.yaml: `visionops export PROJECT VERSION --dvc FOLDER` makes such a folder"
+            f"{folder} has no params.yaml: `visionops export dvc PROJECT VERSION --to FOLDER` makes such a folder"
         )
     declared = yaml.safe_load(parameters.read_text())
     # The stage has no lakeFS: where the samples are from stands in visionops.json.

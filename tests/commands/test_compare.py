@@ -78,7 +78,7 @@ def test_two_models_are_compared_on_the_same_images_and_nothing_is_spent_or_stor
     assert f"written: {page.with_name('why.html')}" in why
     assert "Won by this model against version 1" in why
     assert page.with_name("why.html").read_text().count("data:image/") == shown.count("data:image/")
-    first_one = desk.run("why", "shapes", "--version", "1")
+    first_one = desk.run("why", "shapes", "--model-version", "1")
     assert "Answered wrongly by this model" in first_one or "Won by" in first_one
     with pytest.raises(ValueError, match=r"the page is HTML; name it x\.html"):
         desk.run("compare", "2", "1", "--html", "x.pdf")

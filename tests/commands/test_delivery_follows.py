@@ -96,15 +96,24 @@ def test_a_group_with_a_champion_of_its_own_does_not_follow_all(desk_of_promoted
     with_fleet(desk, {"line-1": {}, "line-2": {}, "line-3": {"follow": "own"}})
     desk.world.publish("week-02", 90, seed=2)
     ticked(desk)
-    desk.run("rollback", "shapes", "--group", "line-1", "--to", "1", "--why", "its lamp is older")
+    desk.run("rollback", "shapes", "--group", "line-1", "--model-version", "1", "--why", "its lamp is older")
     ticked(desk)
     assert {group: found[0] for group, found in assigned(desk).items()} == {"line-1": 1, "line-2": 2}
 
-    desk.run("rollback", "shapes", "--group", "line-1", "--to", "none", "--why", "its lamp is as the others'")
+    desk.run(
+        "rollback",
+        "shapes",
+        "--group",
+        "line-1",
+        "--model-version",
+        "none",
+        "--why",
+        "its lamp is as the others'",
+    )
     ticked(desk)
     assert assigned(desk)["line-1"][0] == 2, "it follows all again"
 
-    desk.run("rollback", "shapes", "--to", "none", "--why", "the parts have changed")
+    desk.run("rollback", "shapes", "--model-version", "none", "--why", "the parts have changed")
     assert outcomes(ticked(desk)) == [], "devices keep what they have"
     assert assigned(desk)["line-1"][0] == 2
     said = desk.run("fleet", "status", "shapes")
@@ -129,11 +138,11 @@ def test_a_rollback_of_all_takes_groups_along_that_follow_it(desk_of_promoted: D
         "line-3": ("2", "as all"),
     }
     with pytest.raises(VerdictNotPassed, match="version 7 of shapes was never in production"):
-        desk.run("promote", "shapes", "--group", "line-1", "--version", "7", "--why", "a typing error")
+        desk.run("promote", "shapes", "--group", "line-1", "--model-version", "7", "--why", "a typing error")
     told = desk.json("rollback", "shapes", "--why", "misses scratches", "--only")
     assert "groups" not in told and desk.world.champion() == 1
     # The same again, as after a kill.
-    told = desk.json("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    told = desk.json("rollback", "shapes", "--model-version", "1", "--why", "misses scratches")
     assert {name: each["version"] for name, each in told["groups"].items()} == {"line-1": 1}
     ticked(desk)
     assert {group: found[0] for group, found in assigned(desk).items()} == {
@@ -155,7 +164,7 @@ def test_an_alias_that_was_moved_by_hand_is_not_delivered(desk_of_promoted: Desk
     assert assigned(desk) == before
     assert "champion-line-1" in desk.run("fleet", "status", "shapes", code=1)
     # The other group goes on.
-    desk.run("rollback", "shapes", "--group", "line-2", "--to", "1", "--why", "its lamp is older")
+    desk.run("rollback", "shapes", "--group", "line-2", "--model-version", "1", "--why", "its lamp is older")
     ticked(desk, code=1)
     assert (assigned(desk)["line-1"][0], assigned(desk)["line-2"][0]) == (2, 1)
 
@@ -243,7 +252,7 @@ def test_only_the_newest_waits_for_approvers_and_a_rollback_waits_for_nobody(
     assert outcomes(ticked(desk)) == ["delivered"]
     assert assigned(desk)["line-1"][0] == 3, "version 2 was let go"
 
-    desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    desk.run("rollback", "shapes", "--model-version", "1", "--why", "misses scratches")
     assert outcomes(ticked(desk)) == ["delivered"]
     assert assigned(desk)["line-1"][0] == 1
 
@@ -304,7 +313,7 @@ def test_one_group_that_cannot_be_given_its_model_stops_nothing_else(desk_of_pro
         assert any("line-1: " in each["reason"] and each["run_id"] for each in ticked(desk, code=1))
     assert any("line-1 failed 3 times" in each["reason"] for each in ticked(desk, code=1))
     # It is given up, and the other one's rollback and what ages are not.
-    desk.run("rollback", "shapes", "--group", "line-2", "--to", "1", "--why", "its lamp is older")
+    desk.run("rollback", "shapes", "--group", "line-2", "--model-version", "1", "--why", "its lamp is older")
     six_days_ago = datetime.now(UTC) - timedelta(days=6)
     Repository(ArtifactStore(root=home.edge()), "shapes", load_keys(), lambda: six_days_ago).refresh(
         least=2.0
@@ -338,7 +347,7 @@ def test_a_version_that_is_being_rolled_back_is_not_delivered(desk_of_promoted: 
         )
     assert desk.world.champion() == 2
     found = ticked(desk, code=1)
-    assert any("visionops rollback shapes --to 1" in each["reason"] for each in found)
+    assert any("visionops rollback shapes --model-version 1" in each["reason"] for each in found)
     assert assigned(desk)["line-1"][0] == 1
 
 
@@ -360,12 +369,19 @@ def test_a_group_leaves_what_it_was_given_and_a_repeated_rollback_leaves_a_group
     with pytest.raises(UnknownGroup, match=r"lien-1.*line-1"):
         desk.run("promote", "shapes", "--group", "lien-1", "--why", "a typing error")
 
-    desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    desk.run("rollback", "shapes", "--model-version", "1", "--why", "misses scratches")
     desk.run("release", "shapes", "--group", "line-2", "--why", "it is another part")
     desk.run(
-        "promote", "shapes", "--group", "line-2", "--version", str(newest), "--why", "it does well there"
+        "promote",
+        "shapes",
+        "--group",
+        "line-2",
+        "--model-version",
+        str(newest),
+        "--why",
+        "it does well there",
     )
-    desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    desk.run("rollback", "shapes", "--model-version", "1", "--why", "misses scratches")
     ticked(desk)
     assert assigned(desk)["line-2"][0] == newest
 

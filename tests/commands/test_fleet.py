@@ -158,7 +158,9 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert "no device cam-71" in fails(desk, "fleet", "revoke", "shapes", "cam-71", "--why", "stolen")
     assert "is revoked" in desk.run("fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
     assert "is revoked already" in fails(desk, "fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
-    assert "version 9" in fails(desk, "fleet", "publish", "shapes", "--group", "line-1", "--version", "9")
+    assert "version 9" in fails(
+        desk, "fleet", "publish", "shapes", "--group", "line-1", "--model-version", "9"
+    )
     said = fails(desk, "fleet", "publish", "shapes", "--group", "line-1", "--window", "tonight")
     assert "no window such as" in said
     assert "line-1" in desk.run("fleet", "publish", "shapes", "--group", "line-1", "--window", "22:00-05:00")

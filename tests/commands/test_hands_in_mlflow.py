@@ -100,10 +100,14 @@ def test_the_next_challenger_is_no_first_champion_where_the_history_names_one(de
         told = named(desk)
         assert said in told and f"version {number}" in told
         assert desk.world.champion() is None
-        with pytest.raises(NothingInProduction, match=f"visionops rollback shapes --to {number} --why"):
+        with pytest.raises(
+            NothingInProduction, match=f"visionops rollback shapes --model-version {number} --why"
+        ):
             desk.run("predict", "shapes", image)
         # A group that runs what all do is told the same.
-        with pytest.raises(ChampionUnclear, match=f"visionops rollback shapes --to {number} --why"):
+        with pytest.raises(
+            ChampionUnclear, match=f"visionops rollback shapes --model-version {number} --why"
+        ):
             desk.run("fleet", "publish", "shapes", "--group", "line-1")
         (command,) = ways_back(told)
         assert "on hold" not in desk.run(*command)
@@ -184,7 +188,7 @@ def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_promo
         told = named(desk)
         assert f"moved by hand to version {to}" in told and f"version {before} is in production" in told
         assert world.champion() == to, "nothing is promoted or dropped by itself"
-        assert "What runs is not clear" in desk.run("why", "shapes", "--version", "1")
+        assert "What runs is not clear" in desk.run("why", "shapes", "--model-version", "1")
         (command,) = ways_back(told)
         desk.run(*command)
         state = desk.json("status", "shapes")
@@ -192,7 +196,7 @@ def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_promo
 
     for older_refused_and_never_judged in (1, 3, 4):
         moved_and_back(older_refused_and_never_judged, 2)
-    desk.run("rollback", "shapes", "--to", "1", "--why", "scratches")
+    desk.run("rollback", "shapes", "--model-version", "1", "--why", "scratches")
     newer = 2
     moved_and_back(newer, 1)
     assert tick(desk)[0] == 0
@@ -204,7 +208,7 @@ def test_an_older_version_that_somebody_put_there_can_be_kept(desk_of_promoted: 
     desk.run("tick", "shapes")
     moved(desk, 1)
     named(desk)
-    assert "on hold" in desk.run("rollback", "shapes", "--to", "1", "--why", "Bob was right")
+    assert "on hold" in desk.run("rollback", "shapes", "--model-version", "1", "--why", "Bob was right")
     state = desk.json("status", "shapes")
     assert state["wrong"] == [] and state["champion"]["version"] == 1 and state["hold"]["kind"] == "rollback"
 
@@ -214,12 +218,14 @@ def test_retired_on_record_a_first_champion_is_right_again(desk_of_promoted: Des
     model_deleted(desk)
     named(desk)
     assert "nothing is in production" in desk.run(
-        "rollback", "shapes", "--to", "none", "--why", "starting over"
+        "rollback", "shapes", "--model-version", "none", "--why", "starting over"
     )
     state = desk.json("status", "shapes")
     assert state["wrong"] == [] and state["champion"] is None
     assert [entry["kind"] for entry in state["history"]] == ["promotion", "retirement"]
-    assert "(it was so already)" in desk.run("rollback", "shapes", "--to", "none", "--why", "once more")
+    assert "(it was so already)" in desk.run(
+        "rollback", "shapes", "--model-version", "none", "--why", "once more"
+    )
     desk.world.publish("week-02", 90, seed=2)
     assert tick(desk)[0] == 0
     after = desk.json("status", "shapes")
@@ -234,7 +240,7 @@ def test_a_pass_whose_registration_is_missing_is_asked_again(
     before = desk.json("status", "shapes")
     emptied(desk, mlflow_template)
     told = named(desk)
-    assert ways_back(told) == [["rollback", "shapes", "--to", "none", "--why", "…"]]
+    assert ways_back(told) == [["rollback", "shapes", "--model-version", "none", "--why", "…"]]
     assert "cannot be registered again" in told and "none of its files is left" in told
     desk.run(*ways_back(told)[0])
     code, said = tick(desk)
@@ -262,7 +268,7 @@ def test_a_lost_database_comes_back_from_the_files_by_one_command(
     assert "open while `visionops up` runs" in explained
     database_lost(desk, mlflow_template)
     (command,) = ways_back(named(desk))
-    assert command[:4] == ["rollback", "shapes", "--to", "2"]
+    assert command[:4] == ["rollback", "shapes", "--model-version", "2"]
     assert "recorded again from their files" in desk.run(*command)
     state = desk.json("status", "shapes")
     assert state["wrong"] == [] and state["verdicts"] == before["verdicts"]
@@ -316,7 +322,7 @@ def test_a_run_that_was_purged_is_recorded_again_from_its_files_after_a_kill_too
     artifacts._run.cache_clear()
     (wrong,) = desk.json("status", "shapes")["wrong"]
     command = ways_back(wrong)[0]
-    assert command[:4] == ["rollback", "shapes", "--to", "1"]
+    assert command[:4] == ["rollback", "shapes", "--model-version", "1"]
 
     def die(*_: object) -> None:
         raise Killed
@@ -376,7 +382,7 @@ def test_that_nothing_runs_is_told_in_dagster(
 ) -> None:
     """By the command, or where it was killed before by the next tick."""
     desk = desk_of_promoted
-    line = ("rollback", "shapes", "--to", "none", "--why", "starting over")
+    line = ("rollback", "shapes", "--model-version", "none", "--why", "starting over")
     if killed:
 
         def die(*_: object) -> None:
@@ -408,7 +414,9 @@ def test_what_else_is_deleted_in_mlflow_is_named_and_stays_known(desk_of_promote
     assert state["history"] == before["history"] and state["verdicts"] == before["verdicts"]
     assert state["wrong"] == [] and "were deleted in MLflow" in state["gone"][0]
     assert "gone: " in desk.run("status", "shapes")
-    assert "was so already" in desk.run("rollback", "shapes", "--to", "1", "--why", "write them back")
+    assert "was so already" in desk.run(
+        "rollback", "shapes", "--model-version", "1", "--why", "write them back"
+    )
     assert desk.json("status", "shapes")["gone"] == []
     client(desk).delete_model_version_tag("shapes", "1", "visionops.weights_sha256")
     assert desk.json("status", "shapes")["champion"] == before["champion"]

@@ -47,7 +47,7 @@ def test_a_champion_that_is_gone_keeps_no_batch_out(
     gone(desk)
     if gone is not altered:
         (wrong,) = desk.json("status", "shapes")["wrong"]
-        assert "version 1" in wrong and "`visionops rollback shapes --to none --why" in wrong
+        assert "version 1" in wrong and "`visionops rollback shapes --model-version none --why" in wrong
         assert f"wrong: {wrong}" in desk.run("status", "shapes")
         row = next(row for row in diagnose() if row.subject == "state of shapes")
         assert (row.state, row.fix) == ("broken", "visionops status shapes") and "version 1" in row.what
@@ -55,14 +55,14 @@ def test_a_champion_that_is_gone_keeps_no_batch_out(
     said = desk.run("import", "shapes", str(batch), "--batch", "week-02")
     assert "60 images" in said
     assert "WARN labels plausible\n" in said and "the champion: could not be asked" in said
-    assert "`visionops rollback shapes --to none --why" in said
+    assert "`visionops rollback shapes --model-version none --why" in said
     image = str(next(batch.glob("*.png")))
-    with pytest.raises(Exception, match="visionops rollback shapes --to none --why") as refused:
+    with pytest.raises(Exception, match="visionops rollback shapes --model-version none --why") as refused:
         desk.run("predict", "shapes", image)
     if gone is not collected:
         assert isinstance(refused.value, ModelFileError)
-        assert "visionops reproduce shapes --version 1 --register" in str(refused.value)
-    desk.run("rollback", "shapes", "--to", "none", "--why", "its files are gone")
+        assert "visionops reproduce shapes --model-version 1 --register" in str(refused.value)
+    desk.run("rollback", "shapes", "--model-version", "none", "--why", "its files are gone")
     assert desk.world.champion() is None and desk.json("status", "shapes")["wrong"] == []
 
 

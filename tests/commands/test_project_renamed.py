@@ -91,7 +91,7 @@ def test_a_project_that_takes_the_annotations_of_another_anew_says_so(desk_of_pr
     desk = desk_of_promoted
     rename_in_file(desk, "signs")
     desk.json("tick", "signs", "--quiet", code=1)
-    desk.run("rollback", "shapes", "--to", "none", "--why", "signs starts anew")
+    desk.run("rollback", "shapes", "--model-version", "none", "--why", "signs starts anew")
     (found,) = [each for each in desk.json("tick", "signs", "--quiet") if each["outcome"]]
     assert found["outcome"] == "promoted"
 

@@ -3,8 +3,10 @@
 import dagster as dg
 import pytest
 from desk import Desk, ways_back
+from typer.testing import CliRunner
 
 from resources.models.model_versions import Models
+from visionops.cli.command_line import app
 from visionops_assets.common import run_tags
 from visionops_assets.common.errors import (
     OnHold,
@@ -26,8 +28,9 @@ def test_a_change_by_hand_needs_somebody_who_makes_it_and_a_reason(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for command in ("rollback", "hold", "release"):
+        assert "--why" in CliRunner().invoke(app, [command, "shapes"]).stderr
         with pytest.raises(ReasonMissing, match="--why"):
-            desk.run(command, "shapes")
+            desk.run(command, "shapes", "--why", " ")
     monkeypatch.delenv("VISIONOPS_ACTOR")
     for command in ("approve", "reject", "rollback", "hold", "release"):
         with pytest.raises(ReasonMissing, match="set VISIONOPS_ACTOR"):
@@ -81,10 +84,10 @@ def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broke
     refused = desk.json("status", "shapes")["verdicts"][-1]["identity"]
     with pytest.raises(VerdictNotPassed, match="only PASS is approved"):
         desk.run("approve", "shapes", refused)
-    with pytest.raises(ReasonMissing, match="--override"):
+    with pytest.raises(PromotionRefused, match="visionops override shapes"):
         desk.run("promote", "shapes", "--why", "the labels changed their meaning")
 
-    text = desk.run("promote", "shapes", "--override", "--why", "the labels changed their meaning")
+    text = desk.run("override", "shapes", "--why", "the labels changed their meaning")
 
     assert "version 2" in text and "FAIL" in text
     found = desk.json("status", "shapes")
@@ -94,11 +97,13 @@ def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broke
 
     # beats_champion is red, and now no project file can be read either.
     (desk.world.root / "projects" / "shapes.yaml").write_text("project: [broken")
-    with pytest.raises(RuntimeError, match=r"(?s)version 1 of shapes is champion again.*--to 1"):
+    with pytest.raises(RuntimeError, match=r"(?s)version 1 of shapes is champion again.*--model-version 1"):
         desk.run("rollback", "shapes", "--why", "misses scratches")
     assert desk.world.champion() == 1
     desk.save()
-    assert "was so already" in desk.run("rollback", "shapes", "--to", "1", "--why", "misses scratches")
+    assert "was so already" in desk.run(
+        "rollback", "shapes", "--model-version", "1", "--why", "misses scratches"
+    )
     assert materialisations(desk, "in_production")[0].metadata["version"].value == 1
     assert desk.json("status", "shapes")["ready"] is None, "the version that was left does not come back"
 
@@ -133,9 +138,9 @@ def test_a_change_that_did_not_complete_is_said_once_with_the_command_that_does_
     desk.run("tick", "shapes", "--quiet")
     line = {
         "approve": ("approve", "shapes"),
-        "override": ("promote", "shapes", "--override", "--why", "glare"),
+        "override": ("override", "shapes", "--why", "glare"),
         "rollback": ("rollback", "shapes", "--why", "glare"),
-        "nothing": ("rollback", "shapes", "--to", "none", "--why", "glare"),
+        "nothing": ("rollback", "shapes", "--model-version", "none", "--why", "glare"),
     }[change]
 
     def die(*_: object) -> None:

@@ -64,12 +64,12 @@ TYPED: list[tuple[tuple[str, ...], type[Exception], str]] = [
         UnknownVersion,
         r"called week-4; did you mean .*batches are week-01, week-02",
     ),
-    (("train", "shapes", "--version", "Week_02"), UnknownVersion, r"did you mean week-02\?"),
+    (("train", "shapes", "--dataset-version", "Week_02"), UnknownVersion, r"did you mean week-02\?"),
     (("compare", "shapes", "week-1", "main"), ComparisonError, "did you mean week-01"),
     (("retract", "shapes", "week-1", *WHY), RetractionRefused, "did you mean week-01"),
     (("train", "shapes", "--set", "optimizer.lr=1"), OverrideError, "did you mean optimiser"),
     (("train", "shapes", "--set", "optimiser.lrr=1"), OverrideError, "did you mean lr"),
-    (("submit", "0" * 32), RunNotFound, "visionops train PROJECT"),
+    (("submit", "shapes", "0" * 32), RunNotFound, "visionops train PROJECT"),
 ]
 
 
@@ -80,14 +80,14 @@ def test_a_name_that_is_not_there_brings_up_what_was_meant(desk_of_weeks: Desk) 
 
 
 MODELS: list[tuple[tuple[str, ...], type[Exception], str]] = [
-    (("why", "shapes", "--version", "7"), ModelNotFound, "shapes has version 1"),
-    (("reproduce", "shaps", "--version", "1"), ModelNotFound, "did you mean shapes"),
+    (("why", "shapes", "--model-version", "7"), ModelNotFound, "shapes has version 1"),
+    (("reproduce", "shaps", "--model-version", "1"), ModelNotFound, "did you mean shapes"),
     (("why", "shapes", "--group", "line-1"), ModelNotFound, "device group line-1; there are: all"),
     (("diff", "shapes", "1", "7"), ComparisonError, "shapes has version 1"),
     (("rollback", "shaps", *WHY), NothingToRollBackTo, "did you mean shapes"),
-    (("rollback", "shapes", "--to", "7", *WHY), NothingToRollBackTo, "never in production"),
+    (("rollback", "shapes", "--model-version", "7", *WHY), NothingToRollBackTo, "never in production"),
     (
-        ("promote", "shapes", "zz", "--override", *WHY),
+        ("override", "shapes", "zz", *WHY),
         VerdictMissing,
         "no decision zz; there are: [0-9a-f]{12}",
     ),

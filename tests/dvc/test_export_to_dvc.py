@@ -52,7 +52,7 @@ def test_an_exported_version_trains_in_dvc_to_the_same_weights(
     count: Callable[[int, int], int],
 ):
     desk, folder = desk_in(promoted), tmp_path / "exported"
-    told = desk.json("export", "shapes", promoted.partitions()[-1], "--dvc", str(folder))
+    told = desk.json("export", "dvc", "shapes", promoted.partitions()[-1], "--to", str(folder))
 
     exported = DVCRepository(folder)
     assert told["images"] == 150
@@ -104,7 +104,7 @@ def test_every_image_and_annotation_comes_back(
     table["split"] = ["train", "train", "val", "val"] * 3
     world.lakefs.write("shapes", "main", file, write_annotations(table, file))
     world.lakefs.save("shapes", "main", "Relabel week-02")
-    desk.run("export", "shapes", "main", "--dvc", str(folder))
+    desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
 
     with copied_world(empty_template, tmp_path / "other") as other:
         there = desk_in(other)
@@ -124,10 +124,10 @@ def test_every_image_and_annotation_comes_back(
 def test_an_earlier_export_is_updated_and_anything_else_refused(desk: Desk, tmp_path: Path):
     world, folder = desk.world, tmp_path / "exported"
     world.publish("week-01", 24, seed=1)
-    desk.run("export", "shapes", "main", "--dvc", str(folder))
+    desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
     exported = DVCRepository(folder)
     first = exported.git("rev-parse", "HEAD")
-    again = desk.json("export", "shapes", "main", "--dvc", str(folder))
+    again = desk.json("export", "dvc", "shapes", "main", "--to", str(folder))
     assert again["git_commit"] == first, "the same version is no new commit"
 
     stages = yaml.safe_load((folder / "dvc.yaml").read_text())
@@ -135,15 +135,15 @@ def test_an_earlier_export_is_updated_and_anything_else_refused(desk: Desk, tmp_
     (folder / "dvc.yaml").write_text(yaml.safe_dump(stages))
     world.publish("week-02", 12, seed=2)
     with pytest.raises(DVCError, match=r"dvc\.yaml has changes: commit or discard them"):
-        desk.run("export", "shapes", "main", "--dvc", str(folder))
+        desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
     exported.commit("A stage of my own")
     added = folder / "batches" / "week-01" / "images" / "new.png"
     added.write_bytes(b"mine")
     with pytest.raises(DVCError, match="batches has changes that DVC does not track"):
-        desk.run("export", "shapes", "main", "--dvc", str(folder))
+        desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
     added.unlink()
 
-    second = desk.json("export", "shapes", "main", "--dvc", str(folder))
+    second = desk.json("export", "dvc", "shapes", "main", "--to", str(folder))
     assert exported.git("rev-list", "--count", "HEAD") == "3"
     assert second["images"] == len(list((folder / "batches").rglob("*.png"))) == 36
     assert yaml.safe_load((folder / "dvc.yaml").read_text()) == stages, "stages of one's own stay"
@@ -152,7 +152,7 @@ def test_an_earlier_export_is_updated_and_anything_else_refused(desk: Desk, tmp_
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(DVCError, match="is there already and no export of VisionOps"):
-        desk.run("export", "shapes", "main", "--dvc", str(other))
+        desk.run("export", "dvc", "shapes", "main", "--to", str(other))
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
 
 
@@ -182,10 +182,10 @@ def test_an_export_that_breaks_off_leaves_nothing_half_written(
     with monkeypatch.context() as patch:
         patch.setattr(exported_folder, "_put", breaking)
         with pytest.raises(OSError, match="No space left"):
-            desk.run("export", "shapes", "main", "--dvc", str(folder))
+            desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
     assert [path.name for path in tmp_path.iterdir() if "exported" in path.name] == []
 
-    desk.run("export", "shapes", "main", "--dvc", str(folder))
+    desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
     exported = DVCRepository(folder)
     world.publish("week-02", 12, seed=2)
     with monkeypatch.context() as patch:
@@ -193,13 +193,13 @@ def test_an_export_that_breaks_off_leaves_nothing_half_written(
         assert os.fork() or _run_and_die(desk, folder)
         os.wait()
     assert exported.git("rev-list", "--count", "HEAD") == "1"
-    desk.run("export", "shapes", "main", "--dvc", str(folder))
+    desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
     assert exported.git("status", "--porcelain") == ""
     assert len(list((folder / "batches").rglob("*.png"))) == 36
 
 
 def _run_and_die(desk: Desk, folder: Path) -> bool:
     try:
-        desk.run("export", "shapes", "main", "--dvc", str(folder))
+        desk.run("export", "dvc", "shapes", "main", "--to", str(folder))
     finally:
         os._exit(0)

@@ -26,7 +26,7 @@ def trained(bench: Bench, *values: str) -> str:
 
 
 def submitted(bench: Bench, run: str) -> dict[str, Any]:
-    return json.loads(bench.run("submit", run, "--json"))
+    return json.loads(bench.run("submit", "shapes", run, "--json"))
 
 
 def test_a_run_is_judged_and_promoted_once_and_submitting_it_again_changes_nothing(bench: Bench):
@@ -83,15 +83,15 @@ def test_what_cannot_be_submitted_is_refused_by_name_and_starts_nothing(bench: B
     folder = Path(registry.runs.get(run).artifact_uri.removeprefix("file://"))
     before, runs = bench.registered, len(world.instance.get_runs())
 
-    def refusal(run_id: str, *options: str, kind: type[Exception] = SubmissionRefused) -> str:
+    def refusal(run_id: str, project: str = "shapes", kind: type[Exception] = SubmissionRefused) -> str:
         with pytest.raises(kind) as refused:
-            bench.run("submit", run_id, *options)
+            bench.run("submit", project, run_id)
         return str(refused.value)
 
     assert "does not exist" in refusal("0" * 32, kind=RunNotFound)
     foreign = registry.runs.start("signs", "of another project", {})
-    assert "no project is called signs" in refusal(foreign.id, kind=ProjectError)
-    assert "is of project signs, not of shapes" in refusal(foreign.id, "--project", "shapes")
+    assert "no project is called signs" in refusal(foreign.id, "signs", kind=ProjectError)
+    assert "is of project signs, not of shapes" in refusal(foreign.id)
     unfinished = registry.runs.start("shapes", "half", {})
     assert "is RUNNING, not FINISHED" in refusal(unfinished.id)
     registry.runs.end(unfinished.id)

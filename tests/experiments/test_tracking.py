@@ -50,7 +50,7 @@ def test_a_script_of_ones_own_is_recorded_submitted_and_promoted(
         with pytest.raises(ValueError, match="the holdout is the gate's alone"):
             run.images("holdout")
     printed = capsys.readouterr()
-    assert f"visionops submit {run.id}" in printed.out
+    assert f"visionops submit shapes {run.id}" in printed.out
     assert f"run {run.id} of shapes" in printed.err and "images, 8×8, grey, of dataset version" in printed.err
     recorded = registry.runs.get(run.id)
     assert recorded.finished
@@ -63,7 +63,7 @@ def test_a_script_of_ones_own_is_recorded_submitted_and_promoted(
     assert (made.made_with["optimiser.lr"], made.made_with["input.width"]) == (0.05, 8)
     assert bench.registered == before
 
-    told = json.loads(bench.run("submit", run.id, "--json"))
+    told = json.loads(bench.run("submit", "shapes", run.id, "--json"))
 
     assert told["outcome"] == "promoted", told["reason"]
     judged = registry.runs.get(run.id)

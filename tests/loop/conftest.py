@@ -67,7 +67,7 @@ def grown(new_home: Callable[[], Home]) -> Home:
         ("tick",),
         ("import", "shapes", str(week), "--batch", "week-02"),
         ("tick",),
-        ("promote", "shapes", "--override", "--why", "a second version"),
+        ("override", "shapes", "--why", "a second version"),
         ("train", "shapes", "--set", "epochs=5"),
         ("predict", "shapes", str(seen), "--log"),
         ("tick",),

@@ -80,11 +80,11 @@ LABELS = ("csv", "label-studio", "cvat")
 VERBS = (
     Verb("tick"),
     Verb("import shapes {}/week-03 --batch week-03"),
-    Verb("export shapes main --dvc {}/exported", writes=("exported",)),
+    Verb("export dvc shapes main --to {}/exported", writes=("exported",)),
     Verb("train shapes --set epochs=9"),
     Verb("init more --from {}/week-03 --yes --floor 0.3", again=(0, 1)),
     Verb("what-if shapes --report {}/report.md"),
-    Verb("submit {run}", grown=True),
+    Verb("submit shapes {run}", grown=True),
     Verb("retract shapes week-02 --why tried", grown=True, again=(0, 1)),
     Verb("compare shapes 1 2 --html {}/page.html", grown=True, writes=("page.html",)),
     Verb(
@@ -104,7 +104,7 @@ VERBS = (
         for each in LABELS
     ),
     Verb("rollback shapes --why tried", grown=True, again=(0, 1)),
-    Verb("promote shapes --override --why tried", grown=True, first=("submit {run}",), again=(0, 1)),
+    Verb("override shapes --why tried", grown=True, first=("submit shapes {run}",), again=(0, 1)),
     Verb("reproduce shapes --present-versions", grown=True),
     Verb("reproduce shapes --present-versions --register", grown=True, called="reproduce-register"),
     Verb("project rename shapes forms", grown=True, again=(0, 1), called="rename", project="forms"),

@@ -182,7 +182,7 @@ def test_alias_moved_by_hand_is_said_and_promotes_nothing_before_somebody_says_w
     now = production(world.models.get(PROJECT))
     assert now.version == 1 and now.foreign and now.incomplete is None and now.since is None
     with pytest.raises(
-        ChampionUnclear, match=r"by hand to version 1.*`visionops rollback digits --to 3 --why"
+        ChampionUnclear, match=r"by hand to version 1.*`visionops rollback digits --model-version 3 --why"
     ):
         challenge("four", 5)(world)
     change = rollback(world, project=PROJECT, who="ada", why="a slip", when=hour(6), to=3)

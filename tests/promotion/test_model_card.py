@@ -50,7 +50,7 @@ def test_it_tells_data_recipe_metrics_slices_limits_and_provenance(world: World)
         "The labels of batch week-1 are in doubt",
         "f" * 40,
         "torch 2.13.0",
-        "visionops reproduce digits --version 1",
+        "visionops reproduce digits --model-version 1",
     ):
         assert expected in text, expected
 

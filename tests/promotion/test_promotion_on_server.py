@@ -158,7 +158,7 @@ def test_a_database_that_was_lost_behind_the_server_has_the_way_back_that_is_nam
     # Each command is a process of its own.
     artifacts._run.cache_clear()
     (found,) = [each for each in disagreements(registry, PROJECT) if each.wrong]
-    assert "registers it again" in found.way_back and f"--to {ran} " in found.way_back, found
+    assert "registers it again" in found.way_back and f"--model-version {ran} " in found.way_back, found
 
     def die(*_: object, **__: object) -> None:
         raise Killed
@@ -169,7 +169,7 @@ def test_a_database_that_was_lost_behind_the_server_has_the_way_back_that_is_nam
             patched.setattr(owner, name, die)
             rollback(registry, **arguments, when=hour(9))
         (found,) = [each for each in disagreements(registry, PROJECT) if each.wrong]
-        assert f"--to {ran} " in found.way_back and "registers it again" in found.way_back, found
+        assert f"--model-version {ran} " in found.way_back and "registers it again" in found.way_back, found
     change = rollback(registry, **arguments, when=hour(10))
     now = production(registry.models.get(PROJECT))
     assert change.changed and not now.foreign and now.version == change.version

@@ -91,7 +91,9 @@ def test_champion_that_something_else_registered_is_named_and_can_be_rolled_back
     foreign = ModelVersion(PROJECT, 9, "elsewhere", hour(4))
     world.made[9] = foreign
     world.models.set_alias(PROJECT, "champion", 9)
-    with pytest.raises(ChampionUnclear, match=r"by hand to version 9.*rollback digits --to 3 --why"):
+    with pytest.raises(
+        ChampionUnclear, match=r"by hand to version 9.*rollback digits --model-version 3 --why"
+    ):
         champion_of(world, world.models.get(PROJECT))
     assert rollback(world, project=PROJECT, who="ada", why="not ours", when=hour(5), to=3).version == 3
     assert champion_of(world, world.models.get(PROJECT)) == world.made[3].weights_sha256
@@ -151,7 +153,9 @@ def test_a_group_without_a_champion_of_its_own_is_unclear_where_that_of_all_is(w
     assert champion_of(world, model, "line-4") == champion_of(world, model)
     world.models.delete_alias(PROJECT, "champion")
     model = world.models.get(PROJECT)
-    with pytest.raises(ChampionUnclear, match=r"removed by hand.*`visionops rollback digits --to 3 --why"):
+    with pytest.raises(
+        ChampionUnclear, match=r"removed by hand.*`visionops rollback digits --model-version 3 --why"
+    ):
         champion_of(world, model, "line-4")
     # One that has its own runs that.
     world.models.set_alias(PROJECT, "champion-line-4", 2)

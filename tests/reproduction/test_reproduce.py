@@ -118,7 +118,7 @@ def provenance_of(clone: SecondClone) -> Provenance:
 
 
 def test_it_is_identical_though_code_dependency_and_data_moved_on(second_clone: SecondClone) -> None:
-    answer = second_clone.reproduce("--version", "1")
+    answer = second_clone.reproduce("--model-version", "1")
     assert answer.status == 0, answer.errors
     found = answer.found
     assert (found["result"], found["compared"]) == ("identical", "weights"), found["words"]

@@ -43,8 +43,8 @@ GATE: dict[str, Any] = {
 
 DECISIONS = [
     ("rollback",),
-    ("rollback", "--to", "1"),
-    ("rollback", "--to", "none"),
+    ("rollback", "--model-version", "1"),
+    ("rollback", "--model-version", "none"),
     ("hold",),
     ("release",),
 ]

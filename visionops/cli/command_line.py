@@ -16,6 +16,7 @@ from visionops.cli import (
     importing,
     init,
     listening,
+    old_spellings,
     overview,
     predict,
     projects,
@@ -28,6 +29,7 @@ from visionops.cli import (
 
 app = typer.Typer(
     name="visionops",
+    cls=old_spellings.OldSpellingsGroup,
     help="Every data commit becomes a better model, or a clear reason why not.",
     no_args_is_help=True,
     add_completion=False,
@@ -63,7 +65,7 @@ app.command("up")(up.up_command)
 app.command("tick")(tick.command)
 app.command("import")(importing.import_command)
 app.add_typer(predict.labels_app, name="labels")
-app.command("export")(dataset.export_command)
+app.add_typer(dataset.export_app, name="export")
 app.command("diff")(compare.diff_command)
 app.command("findings")(dataset.findings_command)
 app.command("verify")(dataset.verify_command)
@@ -83,6 +85,7 @@ app.command("status")(overview.status_command)
 app.command("why")(overview.why_command)
 app.command("approve")(promotion.approve_command)
 app.command("reject")(promotion.reject_command)
+app.command("override")(promotion.override_command)
 app.command("promote")(promotion.promote_command)
 app.command("rollback")(rollback.rollback_command)
 app.command("hold")(rollback.hold_command)

@@ -157,7 +157,9 @@ def what_if_command(
     version: Annotated[
         str | None,
         typer.Option(
-            help="Dataset version, commit, branch, tag or batch; by default the newest dataset version."
+            "--dataset-version",
+            metavar="VERSION",
+            help="Dataset version, commit, branch, tag or batch; by default the newest dataset version.",
         ),
     ] = None,
     report: Annotated[

@@ -165,7 +165,7 @@ def verify_command(
 def retract_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     batch: Annotated[str, typer.Argument(help="Name of the batch, for example week-07.")],
-    why: Annotated[str, typer.Option(help="Why; kept in the commit for ever.")] = "",
+    why: Annotated[str, typer.Option(help="Why; kept in the commit for ever.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Take a published batch back out of main. The next dataset version is without it; earlier ones keep it.
@@ -194,11 +194,27 @@ def retract_command(
     typer.echo(f"`visionops tick {project}`, or the sensor of `visionops up`, judges the dataset without it")
 
 
-def export_command(
+export_app = typer.Typer(
+    help="A dataset version as a folder that another tool works in.", no_args_is_help=True
+)
+
+
+@export_app.callback()
+def export_command() -> None:
+    """Keeps `dvc` a verb of its own while it is the only one."""
+
+
+@export_app.command("dvc")
+def export_dvc_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     version: Annotated[str, typer.Argument(help="Dataset version, commit, branch, tag or batch.")],
     folder: Annotated[
-        Path, typer.Option("--dvc", help="Folder for a DVC repository: a new one, or an earlier export.")
+        Path,
+        typer.Option(
+            "--to",
+            metavar="FOLDER",
+            help="Folder for a DVC repository: a new one, or an earlier export.",
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -217,7 +233,7 @@ def export_command(
     from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
 
     if importlib.util.find_spec("dvc") is None:
-        raise DVCError("--dvc needs DVC: run `pip install 'visionops[dvc]'`")
+        raise DVCError("`visionops export dvc` needs DVC: run `pip install 'visionops[dvc]'`")
     found, lakefs, artifacts = services.project(project), services.lakefs(), services.artifacts()
     commit = named_commit(lakefs, found, version)
     manifest = manifest_at(lakefs, artifacts, found, commit.id)

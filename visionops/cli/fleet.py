@@ -33,7 +33,12 @@ def publish(
     project: ProjectName,
     group: GroupName,
     version: Annotated[
-        int | None, typer.Option(help="A registered version; by default what is in production on the group.")
+        int | None,
+        typer.Option(
+            "--model-version",
+            metavar="N",
+            help="A registered version; by default what is in production on the group.",
+        ),
     ] = None,
     golden: Annotated[
         list[Path] | None,

@@ -137,7 +137,8 @@ def _images_wanted(project: "Project") -> int:
 def why_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     version: Annotated[
-        int | None, typer.Option(help="A registered version; by default what runs now.")
+        int | None,
+        typer.Option("--model-version", metavar="N", help="A registered version; by default what runs now."),
     ] = None,
     group: Annotated[str, typer.Option(help="Device group.")] = "all",
     html: Annotated[

@@ -1,5 +1,5 @@
-"""`visionops approve`, `reject`, `promote` and `release`: what people answer to a verdict, and what that promotes
-at once; or a version put on one device group.
+"""`visionops approve`, `reject`, `override`, `promote` and `release`: what people answer to a verdict, and what that
+promotes at once; or a version put on one device group.
 """
 
 import json
@@ -146,7 +146,7 @@ def approve_command(
 ) -> None:
     """Approve a PASS that waits, where the project says `approval: manual`, and promote it at once.
 
-    Who approves is VISIONOPS_ACTOR. A verdict that did not pass takes `promote --override`.
+    Who approves is VISIONOPS_ACTOR. A verdict that did not pass takes `visionops override`.
     """
     from visionops import services
     from visionops_assets.evaluation import approvals
@@ -164,11 +164,11 @@ def approve_command(
 
 def reject_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
     verdict: Annotated[
         str | None,
         typer.Argument(help="Identity of the verdict, or its beginning; the one that waits if not given."),
     ] = None,
-    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Keep a PASS from going to production, whatever the numbers say. Who rejects is VISIONOPS_ACTOR."""
@@ -189,52 +189,24 @@ def reject_command(
         )
 
 
-def promote_command(
+def override_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
     verdict: Annotated[
         str | None,
         typer.Argument(
             help="Identity of the decision, or its beginning; the newest against the present champion."
         ),
     ] = None,
-    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
-    override: Annotated[bool, typer.Option("--override", help="Say that you mean it.")] = False,
-    group: Annotated[
-        str,
-        typer.Option(help="A device group, which gets a champion of its own; nothing is judged or trained."),
-    ] = EVERYWHERE,
-    version: Annotated[
-        int | None,
-        typer.Option(help="With --group: a version that was in production; by default what all runs."),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Promote a challenger against its verdict, or a version that was in production on one device group.
-
-    The first is marked as an override for ever, and the verdict stays what it is. A group follows what all runs until
-    it gets a champion of its own by --group; `visionops rollback PROJECT --group G --to none` lets it follow again.
+    """Promote a challenger against its verdict. It is marked as an override for ever; the verdict stays what it is.
 
     Who decides is VISIONOPS_ACTOR. A PASS needs no override: it is promoted by itself, or by `approve`.
     """
-    if group != EVERYWHERE:
-        if override or verdict is not None:
-            raise typer.BadParameter(
-                "an override makes a champion of all; a group takes what was in production: --version N",
-                param_hint="--group",
-            )
-        _on_group(project, group, version, why, as_json)
-        return
-    if version is not None:
-        raise typer.BadParameter("belongs to --group", param_hint="--version")
     from visionops import services
-    from visionops_assets.common.errors import ReasonMissing
     from visionops_assets.evaluation import approvals
 
-    if not override:
-        raise ReasonMissing(
-            f"a PASS is promoted by itself or by `visionops approve {project}`; to promote against a verdict, "
-            "add --override --why TEXT"
-        )
     actor, registry = services.actor(), services.registry()
     services.project(project)
     decision = named_or_newest_verdict(registry, project, verdict)
@@ -245,6 +217,38 @@ def promote_command(
         promoted = carry_out(registry, definitions.defs, instance, project, decision)
     text = f"{promoted.to_text()}, against verdict {decision.identity[:12]} ({decision.outcome})"
     typer.echo(json.dumps(promoted.to_json(), indent=1) if as_json else text)
+
+
+def promote_command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    group: Annotated[
+        str,
+        typer.Option(
+            help="The device group, which gets a champion of its own; nothing is judged or trained."
+        ),
+    ] = EVERYWHERE,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            "--model-version",
+            metavar="N",
+            help="A version that was in production; by default what all runs.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Put a version that was in production on one device group, named by --group.
+
+    A group follows what all runs until it gets a champion of its own; `visionops rollback PROJECT --group G
+    --model-version none` lets it follow again. Who decides is VISIONOPS_ACTOR.
+    """
+    if group == EVERYWHERE:
+        raise PromotionRefused(
+            f"a PASS is promoted by itself or by `visionops approve {project}`; to promote against a verdict, "
+            f"`visionops override {project} --why TEXT`; on a device group, name it with --group"
+        )
+    _on_group(project, group, version, why, as_json)
 
 
 def _on_group(project: str, group: str, version: int | None, why: str, as_json: bool) -> None:
@@ -280,7 +284,7 @@ def _on_group(project: str, group: str, version: int | None, why: str, as_json: 
 
 def release_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
-    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
     group: Annotated[str, typer.Option(help="Device group.")] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:

@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from visionops_assets.promotion.production_change import Change
 
 
-# What `--to` names where no version is to run.
+# What `--model-version` names where no version is to run.
 NOTHING = "none"
 
 
 def rollback_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
     to: Annotated[
         str | None,
         typer.Option(
-            metavar="VERSION",
+            "--model-version",
+            metavar="N",
             help="The version to go back to, by default the one the champion replaced; or `none`: nothing runs.",
         ),
     ] = None,
-    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
     leaving: Annotated[
         int | None,
         typer.Option(help="The version to get away from; nothing happens if another runs by then."),
@@ -47,8 +48,8 @@ def rollback_command(
 ) -> None:
     """Make an earlier version champion again, at once, and put promotion on hold until `visionops release`.
 
-    What somebody moved or deleted in MLflow is set again, without a hold. With `--to none` nothing is in production, on
-    record, and the next challenger is a first champion.
+    What somebody moved or deleted in MLflow is set again, without a hold. With `--model-version none` nothing is in
+    production, on record, and the next challenger is a first champion.
 
     A rollback of all takes along the device groups that follow it (`delivery.groups`) and run the version it leaves.
 
@@ -182,13 +183,17 @@ def _on(group: str) -> str:
 def _version(text: str | None) -> int | None:
     if text is None or text.isdecimal():
         return None if text is None else int(text)
-    raise typer.BadParameter(f"{text} is no version: name its number, or `none`", param_hint="--to")
+    raise typer.BadParameter(
+        f"{text} is no version: name its number, or `none`", param_hint="--model-version"
+    )
 
 
 def _tell(project: str, change: "Change", why: str, group: str) -> None:
     """Have `in_production` tell of a change. Raises RuntimeError where that fails: the change itself stands."""
     to = NOTHING if change.version is None else change.version
-    again = f"`visionops rollback {project} --to {to}{group_option(group)} --why TEXT` tells it again"
+    again = (
+        f"`visionops rollback {project} --model-version {to}{group_option(group)} --why TEXT` tells it again"
+    )
     done = (
         f"nothing of {project} is in production{_on(group)} now, but"
         if change.version is None
@@ -252,7 +257,7 @@ def tell_production(project: str, group: str) -> None:
 
 def hold_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
-    why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
     group: Annotated[str, typer.Option(help="Device group.")] = "all",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """`visionops submit`: have an experiment's run judged, and promoted if it passes."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,10 +45,8 @@ class Submitted:
 
 
 def submit_command(
+    project: Annotated[str, typer.Argument(help="Name of the project.")],
     run: Annotated[str, typer.Argument(help="MLflow run of an experiment, as `visionops train` prints it.")],
-    project: Annotated[
-        str | None, typer.Option(help="Name of the project; by default the one that the run is of.")
-    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
     ] = False,
@@ -62,8 +61,8 @@ def submit_command(
     from visionops import services
 
     registry, lakefs = services.registry(), services.lakefs()
-    run = _run_id(registry, run, project)
-    found = services.project(project or _project_of(registry, run))
+    found = services.project(project)
+    run = _run_id(registry, run, [project])
     import definitions
     from visionops.terminal import shown_progress
 
@@ -141,19 +140,17 @@ def submit(
     )
 
 
-def _run_id(registry: "ModelRegistry", text: str, project: str | None) -> str:
+def _run_id(registry: "ModelRegistry", text: str, projects: Sequence[str]) -> str:
     """The id of the experiment that a person means, by its id, a unique beginning of it, or its name.
 
     Raises `RunNotFound`, naming what comes near.
     """
     from resources.models.records import TAG_KIND, RunNotFound
     from resources.nearest import did_you_mean
-    from visionops import services
 
     try:
         return registry.runs.get(text).id
     except RunNotFound as error:
-        projects = [project] if project else [each.project for each in services.projects()]
         runs = [run for name in projects for run in registry.runs.search(name) if TAG_KIND in run.tags]
         meant = [run for run in runs if run.id.startswith(text) or run.name == text]
         if len(meant) == 1:
@@ -167,10 +164,16 @@ def _run_id(registry: "ModelRegistry", text: str, project: str | None) -> str:
         ) from error
 
 
-def _project_of(registry: "ModelRegistry", run_id: str) -> str:
+def project_of_run(registry: "ModelRegistry", text: str) -> str:
+    """The project of an experiment, by its run's id, a beginning of it, or its name.
+
+    Raises `RunNotFound`, and `SubmissionRefused` for a run of no project.
+    """
     from resources.models.records import TAG_PROJECT
+    from visionops import services
     from visionops_assets.training.challenger import SubmissionRefused
 
+    run_id = _run_id(registry, text, [each.project for each in services.projects()])
     owner = registry.runs.get(run_id).tags.get(TAG_PROJECT)
     if owner is None:
         raise SubmissionRefused(

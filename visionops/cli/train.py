@@ -21,7 +21,9 @@ def train_command(
     version: Annotated[
         str | None,
         typer.Option(
-            help="Dataset version, commit, branch, tag or batch; by default the newest dataset version."
+            "--dataset-version",
+            metavar="VERSION",
+            help="Dataset version, commit, branch, tag or batch; by default the newest dataset version.",
         ),
     ] = None,
     values: Annotated[
@@ -38,8 +40,8 @@ def train_command(
 ) -> None:
     """Train recipes on a dataset version as MLflow runs. Nothing is registered, judged or promoted.
 
-    What was trained before is reused, so a sweep that was killed goes on where it was. `visionops submit RUN` has a
-    run judged. Exit code 1 if a training failed.
+    What was trained before is reused, so a sweep that was killed goes on where it was. `visionops submit PROJECT RUN`
+    has a run judged. Exit code 1 if a training failed.
     """
     interruption.keep("what is trained is kept, and a training up to its last checkpoint")
     from resources import home
@@ -98,7 +100,7 @@ def train_command(
         told = _told(found.project, found.task, dataset.partition, results, best)
         typer.echo(json.dumps({**told, "sweep": declared.name if declared else None}, indent=1))
     else:
-        _show(results, best, found.task)
+        _show(found.project, results, best, found.task)
     if any(each.error for each in results):
         raise typer.Exit(1)
 
@@ -158,7 +160,7 @@ def _line(trained: "Trained", task: str) -> str:
     return f"{trained.name}: {', '.join(shown) or 'no validation images'}{before}"
 
 
-def _show(results: "Sequence[Trained]", best: "Trained | None", task: str) -> None:
+def _show(project: str, results: "Sequence[Trained]", best: "Trained | None", task: str) -> None:
     """Best first, with the command that has it judged."""
     from visionops_assets.experiments.experiment import ranked
 
@@ -166,13 +168,16 @@ def _show(results: "Sequence[Trained]", best: "Trained | None", task: str) -> No
         typer.echo(f"{each.run_id or '-':<32}  {_line(each, task)}")
     if best is not None:
         typer.echo(f"best on validation: {best.url}")
-        typer.echo(f"`visionops submit {best.run_id}` has it judged on the newest holdout")
+        typer.echo(f"`visionops submit {project} {best.run_id}` has it judged on the newest holdout")
 
 
 def reproduce_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     version: Annotated[
-        int | None, typer.Option(help="A registered version; by default the one in production.")
+        int | None,
+        typer.Option(
+            "--model-version", metavar="N", help="A registered version; by default the one in production."
+        ),
     ] = None,
     inputs_only: Annotated[
         bool, typer.Option("--inputs-only", help="Compare the recorded inputs; train nothing.")

@@ -50,7 +50,8 @@ def _blocks(comparison: Comparison, read: ReadImages | None) -> Iterator[Block]:
         without = " and ".join(side.asked for side in (a, b) if side.model is None)
         yield Paragraph(
             f"No model was trained on {without}, so only the data is compared; "
-            f"`visionops train {comparison.project} --version {a.asked if a.model is None else b.asked}` trains one."
+            f"`visionops train {comparison.project} --dataset-version {a.asked if a.model is None else b.asked}` "
+            "trains one."
         )
     yield Heading("Data: what A has that B had not")
     if comparison.data is None:

@@ -102,8 +102,8 @@ def kind_of_run(tags: Mapping[str, str]) -> Literal["decision", "what_if"]:
 def how_to_decide(project: str) -> str:
     """What a person does to have a challenger decided on where no sensor asks for it."""
     return (
-        "`visionops submit RUN` has its run judged on the newest dataset version; for another one, run the job "
-        f"`{project}_decide` on it with the tag `{INTENT}: {DECISION}`"
+        f"`visionops submit {project} RUN` has its run judged on the newest dataset version; for another one, run the "
+        f"job `{project}_decide` on it with the tag `{INTENT}: {DECISION}`"
     )
 
 

@@ -53,7 +53,7 @@ def _record(
         if kind == "approve" and entry.outcome != "PASS":
             raise VerdictNotPassed(
                 f"decision {entry.identity[:12]} of {project} is {entry.outcome}, only PASS is approved: "
-                "to promote against it, `visionops promote --override --why TEXT`"
+                f"to promote against it, `visionops override {project} --why TEXT`"
             )
         last = answer_to(tags, project, entry.identity)
         if last is not None and (last.kind, last.who, last.why) == (kind, who, why):

@@ -297,7 +297,7 @@ def open_script_run(
         tracking.end(status)
     # The result, where `visionops train` prints its own.
     if made.is_recorded:
-        print(f"run {run.id} is recorded: `visionops submit {run.id}` has it judged")
+        print(f"run {run.id} is recorded: `visionops submit {project.project} {run.id}` has it judged")
     else:
         print(f"run {run.id} is recorded without a model: with `run.log_model(model)` it can be submitted")
 

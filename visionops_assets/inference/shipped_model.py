@@ -84,14 +84,14 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
     known = model.remembered.get(version)
     unverified = " --unverified" if known is not None and TAG_PROVENANCE not in known.tags else ""
     again = (
-        f"`visionops reproduce {project} --version {version} --register{unverified}` makes them again; "
+        f"`visionops reproduce {project} --model-version {version} --register{unverified}` makes them again; "
         # With the run its provenance is gone.
         if not isinstance(error, RunNotFound | ModelNotFound)
         else ""
     )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
     if isinstance(error, RunNotFound) and known is not None and registry.runs.lost.lacking(known) is None:
-        command = f"visionops rollback {project} --to {version}{group_option(group)} --why …"
+        command = f"visionops rollback {project} --model-version {version}{group_option(group)} --why …"
         again = f"`{command}` records the run again from its files; "
     other = way_back(model, group, partial(lacking, registry), without=version)
     return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"

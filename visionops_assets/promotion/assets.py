@@ -187,7 +187,7 @@ class RollbackConfig(dg.Config):
 
 
 def promote_job(project: Project, champion: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":
-    """The job that `approve`, `promote --override` and `release` run: nothing is trained or judged again."""
+    """The job that `approve`, `override` and `release` run: nothing is trained or judged again."""
     return dg.define_asset_job(
         f"{project.project}_promote",
         selection=dg.AssetSelection.assets(champion).without_checks(),

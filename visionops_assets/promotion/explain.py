@@ -136,7 +136,7 @@ def _standing(evidence: Evidence, links: Links) -> Iterator[Block]:
 def _reproduction(version: ModelVersion) -> str:
     result = version.tags.get(TAG_REPRODUCTION)
     if result is None:
-        return f"not yet: `visionops reproduce {version.project} --version {version.version}` tries it"
+        return f"not yet: `visionops reproduce {version.project} --model-version {version.version}` tries it"
     return f"{result}, {version.tags.get(TAG_REPRODUCTION_WHEN, '')[:16].replace('T', ' ')} UTC"
 
 

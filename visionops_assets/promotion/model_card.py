@@ -255,7 +255,7 @@ def _provenance(evidence: Evidence) -> Iterator[Block]:
         )
         return
     yield Paragraph(
-        f"`visionops reproduce {version.project} --version {version.version}` makes it again and compares."
+        f"`visionops reproduce {version.project} --model-version {version.version}` makes it again and compares."
     )
 
 

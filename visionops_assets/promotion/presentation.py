@@ -90,7 +90,7 @@ def version_links(registry: ModelRegistry, version: ModelVersion) -> dict[str, A
         "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
         "model_card_file": dg.MetadataValue.url(registry.run_url(run, MODEL_CARD_ARTIFACT)),
         "reproduction": version.tags.get(TAG_REPRODUCTION)
-        or f"never tried: `visionops reproduce {version.project} --version {version.version}`",
+        or f"never tried: `visionops reproduce {version.project} --model-version {version.version}`",
     }
     page = version.tags.get(TAG_REPRODUCTION_PAGE)
     return {**links, **({"certificate": dg.MetadataValue.url(registry.run_url(run, page))} if page else {})}

@@ -75,8 +75,8 @@ def rollback(
             target = shared.from_version if shared is not None else None
         if target is None:
             raise NothingToRollBackTo(
-                f"version {now.version} of {project} replaced none; name one with --to that ran before: "
-                f"{_earlier(now)}, or `--to none`"
+                f"version {now.version} of {project} replaced none; name one with --model-version that ran before: "
+                f"{_earlier(now)}, or `--model-version none`"
             )
         restored = _record_lost_runs(registry, model, target)
         if target == now.version and not now.foreign:
@@ -200,7 +200,7 @@ def _registered(registry: Registry, model: RegisteredModel, version: int) -> int
     if remembered is None or lack is not None:
         raise NothingToRollBackTo(
             f"version {version} of {model.project} was deleted and cannot be registered again ({lack}): "
-            f"`visionops status {model.project}` names what can be gone back to, or `--to none`"
+            f"`visionops status {model.project}` names what can be gone back to, or `--model-version none`"
         )
     # Recorded again by a server, it has another id.
     run = registry.runs.get(remembered.run_id)

@@ -111,7 +111,7 @@ def reproduce(
 def _version(registry: Registry, project: str, version: int | None) -> ModelVersion:
     wanted = version if version is not None else version_on(registry.models.get(project))
     if wanted is None:
-        raise ModelNotFound(f"{project} has no model in production: name one with --version")
+        raise ModelNotFound(f"{project} has no model in production: name one with --model-version")
     return registry.models.version(project, wanted)
 
 

@@ -261,7 +261,7 @@ def done_in_words(
     if kind == "rollback":
         return (
             f"Promotion is on hold: `visionops release {project}{on} --why TEXT` lifts it, "
-            f"`visionops rollback {project} --to {version}{on} --why TEXT` goes back to version {version}"
+            f"`visionops rollback {project} --model-version {version}{on} --why TEXT` goes back to version {version}"
         )
     back = (
         f"`visionops rollback {project} --leaving {version}{on} --why TEXT` goes back to version "
