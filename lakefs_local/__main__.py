@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from lakefs_local import serve as lakefs_local_serve
+    from lakefs_local.serve import Options, serve
 
-    return lakefs_local_serve.serve(
-        lakefs_local_serve.Options(
+    return serve(
+        Options(
             data=options.data,
             host=options.host,
             port=options.port,
@@ -124,10 +124,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 _TIMEOUT = 3600
 
 
@@ -166,3 +162,7 @@ def _ask_to_collect(server: discovery.Server) -> dict[str, int]:
     if answer.status != 200:
         raise FolderError(f"the server at {server.endpoint} did not collect: {said.get('message')}")
     return said
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -68,6 +68,15 @@ def test_no_two_modules_import_each_other_in_a_circle():
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_what_a_module_does_when_it_is_run_stands_last():
+    """Before what stands below it is defined, it would run without it."""
+    for name, file in modules():
+        body = ast.parse(file.read_text()).body
+        run = [ast.unparse(each.test).startswith("__name__ ==") for each in body if isinstance(each, ast.If)]
+        last = isinstance(body[-1], ast.If) and ast.unparse(body[-1].test).startswith("__name__ ==")
+        assert sum(run) == last, name
+
+
 def test_a_file_name_stands_once():
     names = Counter(file.stem for _, file in modules())
     assert {name for name, number in names.items() if number > 1} <= OF_EVERY_STAGE | KEPT_TWICE

@@ -126,10 +126,6 @@ def _send(number: signal.Signals, processes: Sequence[psutil.Process]) -> None:
             process.send_signal(number)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
-
-
 # Of them all together, within the seconds that a command has to end.
 STOP_WITHIN_SECONDS = 2.5
 LOG_LIMIT = 20 << 20
@@ -233,3 +229,7 @@ def children(guard: Guard | None = None) -> Iterator[Children]:
             deadline = time.monotonic() + STOP_WITHIN_SECONDS
             for child in found.started:
                 child.end(deadline)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

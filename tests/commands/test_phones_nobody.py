@@ -158,8 +158,8 @@ def test_the_demo_and_every_look_at_it_reach_nobody_and_leave_nothing(alone: Alo
 
 def test_every_switch_is_thrown_whoever_loads_us_and_one_that_is_set_stays():
     code = (
-        "import json, os, resources; from resources.environ import SWITCHES, left_on\n"
-        "print(json.dumps([{name: os.environ.get(name) for name in SWITCHES}, left_on()]))"
+        "import json, os, resources; from resources.environ import SWITCHES, telemetry_left_on\n"
+        "print(json.dumps([{name: os.environ.get(name) for name in SWITCHES}, telemetry_left_on()]))"
     )
     for given, left in (({}, []), ({"ORT_DISABLE_TELEMETRY": "0"}, ["ORT_DISABLE_TELEMETRY"])):
         done = subprocess.run(

@@ -101,7 +101,7 @@ def test_a_reader_that_is_ended_by_a_file_is_replaced_and_sees_no_secret(
     monkeypatch.setenv("LAKEFS_SECRET_ACCESS_KEY", "hunter2")
     reader, content = SpoolReader(), file_of(row(1))
     assert len(reader.read(content, "classification").rows) == 1
-    children = [each for each in psutil.Process().children() if "spool_reader" in " ".join(each.cmdline())]
+    children = [each for each in psutil.Process().children() if "spool_files" in " ".join(each.cmdline())]
     child = max(children, key=lambda each: each.create_time())
     assert "LAKEFS_SECRET_ACCESS_KEY" not in child.environ()
     child.kill()

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,10 +34,6 @@ from visionops_assets.evaluation.verdict import Evidence
 from visionops_assets.inference.detections import detect, detection_faults, detections_table
 from visionops_assets.inference.predictions import predictions_table, scores_of, table_faults
 from visionops_assets.inference.shipped_model import ShippedModel, fetch_model, images_at_once, open_model
-
-if TYPE_CHECKING:
-    from visionops_assets.inference.shipped_model import ShippedModel
-
 
 Pixels = NDArray[np.uint8]
 # Paths -> (path, image uint8 [H, W, 3]).
@@ -207,7 +203,7 @@ def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
     return Opinion(shipped.classes, lambda images: _predict(shipped, images))
 
 
-def _predict(shipped: "ShippedModel", images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
+def _predict(shipped: ShippedModel, images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
     from visionops_assets.inference.detections import boxes_in_image, detect
     from visionops_assets.inference.predictions import scores_of
     from visionops_assets.inference.shipped_model import images_at_once
