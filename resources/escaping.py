@@ -26,8 +26,8 @@ _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>~$&]|@|#|!(?=\d)|(?<=\bGH)-(?=\d)|:(?=//)
 _STARTS = re.compile(r"^(?:[/+=-]|\d{1,9}(?=[.)]))")
 # As CommonMark pairs them: a run of backticks up to the next of its length.
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(?:.*?[^`])\1(?!`)")
-# Nothing, between two characters that mean something together.
-_NOTHING = "&#8203;"
+# Nothing, between two characters that mean something together; no text has it otherwise, see `one_line`.
+NOTHING = "&#8203;"
 _FORMULA = ("=", "+", "-", "@", "|", "＝", "＋", "－", "＠")
 
 
@@ -118,9 +118,9 @@ def _literal(found: re.Match[str]) -> str:
         case "&":
             return "&amp;"
         case "@" | "!" | "-" | ":" | ".":
-            return f"{found[0]}{_NOTHING}"
+            return f"{found[0]}{NOTHING}"
         case "#":
-            return f"\\#{_NOTHING}" if found.string[found.end() : found.end() + 1].isdigit() else "\\#"
+            return f"\\#{NOTHING}" if found.string[found.end() : found.end() + 1].isdigit() else "\\#"
         case other:
             return f"\\{other}"
 

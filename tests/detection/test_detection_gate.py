@@ -53,7 +53,7 @@ def test_equal_detectors_are_insufficient_and_the_verdict_says_how_many_labels_i
     assert verdict.verdict == "INSUFFICIENT", verdict_summary(verdict)
     assert verdict.evidence is not None and verdict.evidence.labels is not None
     assert (verdict.evidence.labels.labels_to_collect or 0) > 0
-    assert "more labels" in verdict_page(verdict)
+    assert "more labels" in verdict_page(verdict).to_markdown()
 
 
 def test_a_model_against_itself_changes_nothing() -> None:
@@ -100,7 +100,7 @@ def test_a_batch_with_shifted_boxes_is_below_its_floor_and_suspected_by_name() -
     verdict = judge(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert verdict.reasons[0].rule == "floor" and verdict.reasons[0].subject == "batch=week-02"
-    assert "visionops retract parts week-02" in verdict_page(verdict)
+    assert "visionops retract parts week-02" in verdict_page(verdict).to_markdown()
     assert verdict.evidence is not None
     assert [suspect.batch for suspect in verdict.evidence.suspects] == ["week-02"]
     strict = RULES.model_copy(update={"floors": Floors(overall=0.9, batch=0.6, slices={"class": 0.9})})
@@ -109,7 +109,7 @@ def test_a_batch_with_shifted_boxes_is_below_its_floor_and_suspected_by_name() -
     assert verdict_summary(named).startswith("FAIL: Batch week-02: mAP@0.5")
     lenient = RULES.model_copy(update={"floors": Floors(overall=0, batch=0)})
     noted = judge(predictions, lenient, context=context(predictions))
-    assert "Look at the labels of batch week-02 first" in verdict_page(noted)
+    assert "Look at the labels of batch week-02 first" in verdict_page(noted).to_markdown()
 
 
 def test_one_hurt_class_fails_a_detector_that_is_better_elsewhere() -> None:

@@ -100,7 +100,7 @@ def test_what_came_between_is_told_with_the_command_that_takes_it_back(
 ) -> None:
     verdict = judged(between)
     assert verdict.verdict == "FAIL"
-    page = verdict_page(verdict)
+    page = verdict_page(verdict).to_markdown()
     for words in told:
         assert words in page
         assert words in verdict_summary(verdict)

@@ -221,7 +221,7 @@ def test_a_batch_with_a_floor_of_its_own_shows_the_reason() -> None:
     verdict = judge(predictions, GateRules(floors=floors), context=context(predictions))
     assert verdict.verdict == "PASS"
     assert any("lamp was broken" in reason.text for reason in verdict.reasons)
-    assert "lamp was broken" in verdict_page(verdict)
+    assert "lamp was broken" in verdict_page(verdict).to_markdown()
 
 
 def test_a_floor_does_not_bind_a_slice_with_few_images() -> None:

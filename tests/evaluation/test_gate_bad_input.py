@@ -66,7 +66,7 @@ def test_an_unfit_table_fails_and_names_the_fault(spoil: Spoil, complaint: str) 
     assert complaint in " ".join(reason.text for reason in verdict.reasons)
     assert verdict.evidence is None
     assert Verdict.from_json(verdict.to_json()) == verdict
-    assert "FAIL" in verdict_page(verdict)
+    assert "FAIL" in verdict_page(verdict).to_markdown()
 
 
 def test_a_declared_slice_that_the_table_lacks_fails() -> None:

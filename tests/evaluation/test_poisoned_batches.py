@@ -135,5 +135,5 @@ def test_swapped_classes_are_caught_on_the_other_batches() -> None:
     rows = {row.name(): row for row in verdict.evidence.slices}
     assert not rows["class=3"].regressed
     assert rows["class=3 outside batch week-02"].regressed
-    assert "Look at the labels of batch week-02 first" in verdict_page(verdict)
-    assert "100 of 100 images labelled 3 are answered 8" in verdict_page(verdict)
+    assert "Look at the labels of batch week-02 first" in verdict_page(verdict).to_markdown()
+    assert "100 of 100 images labelled 3 are answered 8" in verdict_page(verdict).to_markdown()

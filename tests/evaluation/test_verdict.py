@@ -58,7 +58,7 @@ def test_a_verdict_of_an_earlier_release_is_read_by_its_identity() -> None:
     again = Verdict.from_json(json.dumps(content))
     assert again.identity == verdict.identity
     assert again.evidence is not None and again.evidence.slices[0].tolerance is None
-    assert verdict_page(again)
+    assert verdict_page(again).to_markdown()
 
 
 def test_an_altered_verdict_is_refused() -> None:
@@ -77,7 +77,7 @@ def test_another_format_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("wins", "losses"), [(40, 2), (5, 5), (2, 40)])
 def test_a_verdict_reads_as_a_page(wins: int, losses: int) -> None:
     verdict = verdict_of(wins, losses)
-    page = verdict_page(verdict)
+    page = verdict_page(verdict).to_markdown()
     assert page.startswith(f"# {verdict.verdict}\n")
     assert verdict.identity in page
     for reason in verdict.reasons:

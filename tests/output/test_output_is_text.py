@@ -171,7 +171,7 @@ def verdict_about(name: str) -> Verdict:
 def test_a_verdict_shows_a_name_as_text_and_keeps_it(name: str) -> None:
     # A sentence may have code in it.
     if "`" not in name:
-        assert_markdown(lambda name: verdict_page(verdict_about(name)), name)
+        assert_markdown(lambda name: verdict_page(verdict_about(name)).to_markdown(), name)
     verdict = verdict_about(name)
     again = Verdict.from_json(verdict.to_json())
     assert again.evidence is not None and again.evidence.slices[0].value == escaping.storable(name)

@@ -120,7 +120,7 @@ def verdict_metadata(
     found: dict[str, dg.MetadataValue] = {
         "verdict": dg.MetadataValue.text(verdict.verdict),
         "reason": lines("reason", verdict_summary(verdict)),
-        "in_detail": dg.MetadataValue.md(verdict_page(verdict, rows=SLICES_SHOWN)),
+        "in_detail": dg.MetadataValue.md(verdict_page(verdict, rows=SLICES_SHOWN).to_markdown()),
         "kind": dg.MetadataValue.text(verdict.kind.replace("_", "-")),
         "holdout_images": dg.MetadataValue.int(len(predictions)),
     }

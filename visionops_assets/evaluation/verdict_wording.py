@@ -1,9 +1,9 @@
-"""A verdict as text: how its numbers read, its two sentences, its page of Markdown."""
+"""A verdict in words: how its numbers read, its two sentences, its page."""
 
 from collections.abc import Iterator, Sequence
 
-from resources.escaping import markdown, sentence
-from visionops_assets.evaluation.verdict import Bound, Comparison, Reason, SliceRow, Verdict
+from visionops_assets.evaluation.verdict import Bound, Comparison, Evidence, Reason, SliceRow, Verdict
+from visionops_assets.pages.page import Block, Bullets, Page, Paragraph, Sentence, Table
 
 SHARE = "share"
 
@@ -115,89 +115,91 @@ def _culprit(verdict: Verdict, deciding: Sequence[Reason]) -> Reason | None:
     return notes.get("suspect_batch")
 
 
-def verdict_page(verdict: Verdict, *, rows: int | None = None) -> str:
-    """The verdict as Markdown: reasons, numbers, slice table (the `rows` most telling slices, or all)."""
-    return "\n".join(_lines(verdict, rows)) + "\n"
+def verdict_page(verdict: Verdict, *, rows: int | None = None) -> Page:
+    """The verdict as a page: reasons, numbers, slice table (the `rows` most telling slices, or all)."""
+    return Page(verdict.verdict, tuple(_blocks(verdict, rows)))
 
 
-def slice_table(slices: Sequence[SliceRow]) -> str:
-    """Slices as a Markdown table, those that speak against the challenger first."""
-    if not slices:
-        return ""
-    head = [
-        "slice",
-        "images",
-        "champion",
-        "challenger",
-        "won",
-        "lost",
-        "p worse (Holm)",
-        "loss found",
-        "floor",
-        "labels",
-        "",
-    ]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in sorted(slices, key=_weight):
-        versus = row.champion is not None
-        cells = [
-            markdown(row.name()),
-            f"{row.rows:,}",
-            percent(row.champion) if versus else "–",
-            percent(row.challenger),
-            str(row.wins) if versus and row.wins is not None else "–",
-            str(row.losses) if versus and row.losses is not None else "–",
-            probability(row.p_worse_holm) if row.p_worse_holm is not None else "–",
-            loss_found(row),
-            percent(row.floor) if row.floor is not None else "–",
-            f"{row.labels_to_collect:,}" if row.labels_to_collect is not None else "–",
-            _marks(row),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _lines(verdict: Verdict, rows: int | None) -> Iterator[str]:
-    yield f"# {verdict.verdict}"
-    yield ""
+def _blocks(verdict: Verdict, rows: int | None) -> Iterator[Block]:
     champion = verdict.champion.name() if verdict.champion else "none"
     about = (
         f"{verdict.project}: challenger {verdict.challenger.name()}, champion {champion}, {_kind(verdict)}."
     )
-    yield sentence(about)
-    yield ""
-    for reason in verdict.reasons:
-        effect = "" if reason.effect == "NOTE" else f"**{reason.effect}** "
-        yield f"- {effect}{sentence(_sentence(reason))}"
-    evidence = verdict.evidence
-    if evidence is not None:
-        yield ""
-        yield f"Measured on {evidence.rows:,} holdout images in {evidence.groups:,} groups."
-        for comparison in (evidence.primary, *evidence.guards):
-            yield ""
-            yield _comparison(comparison)
-        if evidence.labels is not None and evidence.labels.rows_needed is not None:
-            labels = evidence.labels
-            yield ""
-            yield (
-                f"To show a gain of {points(labels.improvement, evidence.primary.unit, signed=False)} with 80% "
-                f"power at level {labels.level:.3g}: {labels.rows_needed:,} holdout images ({labels.rows_now:,} now); "
-                f"labels to collect: {_count(labels.labels_to_collect)}."
-            )
-        ordered = sorted(evidence.slices, key=_weight)
-        yield ""
-        yield slice_table(ordered if rows is None else ordered[:rows])
-        if rows is not None and len(ordered) > rows:
-            yield ""
-            yield f"{len(ordered) - rows} more slices are in the stored verdict."
-        if verdict.champion is not None:
-            yield ""
-            yield (
-                "*labels*: how many more labelled images of this slice would show a difference of the margin in "
-                "it, with 80% power. *loss found*: the smallest true loss that these images show, with 80% power."
-            )
-    yield ""
-    yield f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC. Verdict `{verdict.identity}`."
+    yield Paragraph(Sentence(about))
+    yield Bullets(
+        tuple(
+            Sentence(_sentence(reason), "" if reason.effect == "NOTE" else reason.effect)
+            for reason in verdict.reasons
+        )
+    )
+    if verdict.evidence is not None:
+        yield from _measured(verdict, verdict.evidence, rows)
+    yield Paragraph(
+        Sentence(f"Judged {verdict.created_at:%Y-%m-%d %H:%M} UTC. Verdict `{verdict.identity}`.")
+    )
+
+
+def _measured(verdict: Verdict, evidence: Evidence, rows: int | None) -> Iterator[Block]:
+    yield Paragraph(f"Measured on {evidence.rows:,} holdout images in {evidence.groups:,} groups.")
+    yield Bullets(tuple(_comparison(each) for each in (evidence.primary, *evidence.guards)))
+    labels = evidence.labels
+    if labels is not None and labels.rows_needed is not None:
+        yield Paragraph(
+            f"To show a gain of {points(labels.improvement, evidence.primary.unit, signed=False)} with 80% "
+            f"power at level {labels.level:.3g}: {labels.rows_needed:,} holdout images ({labels.rows_now:,} now); "
+            f"labels to collect: {_count(labels.labels_to_collect)}."
+        )
+    ordered = sorted(evidence.slices, key=_weight)
+    if ordered:
+        yield _slice_table(ordered if rows is None else ordered[:rows])
+    if rows is not None and len(ordered) > rows:
+        yield Paragraph(f"{len(ordered) - rows} more slices are in the stored verdict.")
+    if verdict.champion is not None:
+        yield Bullets(_LEGEND)
+
+
+_LEGEND = (
+    Sentence(
+        "how many more labelled images of this slice would show a difference of the margin in it, with 80% power.",
+        "labels:",
+    ),
+    Sentence("the smallest true loss that these images show, with 80% power.", "loss found:"),
+)
+_COLUMNS = (
+    "slice",
+    "images",
+    "champion",
+    "challenger",
+    "won",
+    "lost",
+    "p worse (Holm)",
+    "loss found",
+    "floor",
+    "labels",
+    "",
+)
+
+
+def _slice_table(ordered: Sequence[SliceRow]) -> Table:
+    """Those that speak against the challenger stand first."""
+    return Table(_COLUMNS, tuple(_slice(row) for row in ordered))
+
+
+def _slice(row: SliceRow) -> tuple[str, ...]:
+    versus = row.champion is not None
+    return (
+        row.name(),
+        f"{row.rows:,}",
+        percent(row.champion) if versus else "–",
+        percent(row.challenger),
+        str(row.wins) if versus and row.wins is not None else "–",
+        str(row.losses) if versus and row.losses is not None else "–",
+        probability(row.p_worse_holm) if row.p_worse_holm is not None else "–",
+        loss_found(row),
+        percent(row.floor) if row.floor is not None else "–",
+        f"{row.labels_to_collect:,}" if row.labels_to_collect is not None else "–",
+        ", ".join(_marks(row)),
+    )
 
 
 def _kind(verdict: Verdict) -> str:
@@ -207,19 +209,18 @@ def _kind(verdict: Verdict) -> str:
     return f"decision number {verdict.k} against this champion ({level})"
 
 
-def _comparison(comparison: Comparison) -> str:
-    text = f"**{markdown(comparison.metric)}**: challenger {amount(comparison.challenger, comparison.unit)}"
-    if comparison.champion is None:
-        return text + "."
-    text += f", champion {amount(comparison.champion, comparison.unit)}, "
-    text += f"gain {points(comparison.difference, comparison.unit)}"
-    if comparison.lower is not None and comparison.upper is not None:
-        low, high = (points(b.value, comparison.unit) for b in (comparison.lower, comparison.upper))
-        level = 100 * (1 - 2 * comparison.lower.level)
-        text += f" ({level:g}% interval {low} to {high}, {_METHODS[comparison.lower.method]})"
-    if comparison.p_superior is not None:
-        text += f"; p of no gain {probability(comparison.p_superior)}"
-    return text + "."
+def _comparison(comparison: Comparison) -> Sentence:
+    text = f"challenger {amount(comparison.challenger, comparison.unit)}"
+    if comparison.champion is not None:
+        text += f", champion {amount(comparison.champion, comparison.unit)}, "
+        text += f"gain {points(comparison.difference, comparison.unit)}"
+        if comparison.lower is not None and comparison.upper is not None:
+            low, high = (points(b.value, comparison.unit) for b in (comparison.lower, comparison.upper))
+            level = 100 * (1 - 2 * comparison.lower.level)
+            text += f" ({level:g}% interval {low} to {high}, {_METHODS[comparison.lower.method]})"
+        if comparison.p_superior is not None:
+            text += f"; p of no gain {probability(comparison.p_superior)}"
+    return Sentence(f"{text}.", f"{comparison.metric}:")
 
 
 _METHODS = {"bca": "BCa bootstrap", "normal": "normal approximation", "constant": "no group differs"}
@@ -230,17 +231,15 @@ def _weight(row: SliceRow) -> tuple[bool, bool, bool, float, float]:
     return (row.column is not None, not row.below_floor, not row.regressed, p, row.challenger)
 
 
-def _marks(row: SliceRow) -> str:
-    marks = []
+def _marks(row: SliceRow) -> Iterator[str]:
     if row.regressed:
-        marks.append("worse")
+        yield "worse"
     if row.below_floor:
-        marks.append("below floor")
+        yield "below floor"
     if row.critical:
-        marks.append("critical")
+        yield "critical"
     if row.floor_reason:
-        marks.append(f"own floor: {row.floor_reason}")
-    return markdown(", ".join(marks))
+        yield f"own floor: {row.floor_reason}"
 
 
 def _count(number: int | None) -> str:

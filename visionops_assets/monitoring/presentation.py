@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from resources.escaping import drawn, markdown
+from resources.escaping import drawn
 from resources.lakefs.client import LakeFSResource
 from visionops_assets.common.findings import findings_in_words
 from visionops_assets.config.project import Project
@@ -117,10 +117,10 @@ def metadata_text(
 ) -> dg.MetadataValue:
     """A line a model: where it stands, and what else is known."""
     lines = [
-        f"- {markdown(f'{where.name()}: {state.sentence()}' + (f'; {more[where]}' if more else ''))}"
+        f"{where.name()}: {state.sentence()}{f'; {more[where]}' if more else ''}"
         for where, state in states.items()
     ]
-    return dg.MetadataValue.md("\n".join(lines) or "No rows on this day.")
+    return outputs.bullets(*lines or ["No rows on this day."])
 
 
 def states_check(states: Mapping[Where, AlarmState]) -> DayCheck:

@@ -1,12 +1,17 @@
-"""A page as one HTML file that needs nothing from elsewhere: no script, no font, no server."""
+"""A page as one HTML file that needs nothing from elsewhere: its Markdown, rendered by markdown-it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from html import escape, unescape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from resources.escaping import visible
+from resources.escaping import NOTHING, one_line
 from resources.safe_files import whole_file
-from visionops_assets.pages.page import Gallery, Heading, Page, Picture
+from visionops_assets.pages.page import PICTURE, Gallery, Heading, Page, Picture
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --soft: #5d6b7a; --line: #d9e0e7; --band: #f5f7f9;
@@ -24,24 +29,26 @@ p { margin: .6rem 0; max-width: 46rem; }
 ul { padding-left: 1.2rem; max-width: 46rem; }
 li { margin: .3rem 0; }
 a { color: var(--accent); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .93rem; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .93rem; margin: .6rem 0;
+  font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--soft); white-space: nowrap; }
 th, td { padding: .4rem .9rem .4rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 tbody tr:nth-child(even) { background: var(--band); }
-table.facts th { width: 12rem; }
+table.facts thead { display: none; }
+table.facts td:first-child { width: 12rem; font-weight: 600; color: var(--soft); white-space: nowrap; }
 figure { margin: 1.2rem 0; }
 figure img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px;
   image-rendering: pixelated; background: var(--band); }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); gap: 1rem; }
-.card { display: flex; flex-wrap: wrap; gap: .9rem; padding: .8rem; border: 1px solid var(--line); border-radius: 6px;
-  align-items: flex-start; }
-.card .seen { display: grid; gap: .6rem; max-width: 100%; }
-.card img { max-width: min(100%, 24rem); height: auto; border-radius: 3px; background: var(--band); }
-.card .said { flex: 1 1 9rem; min-width: 0; overflow-wrap: anywhere; font-size: .93rem; }
-.card h3 { font-size: .95rem; margin: 0 0 .4rem; }
-.card dl { margin: 0; } .card dt { color: var(--soft); font-size: .85rem; } .card dd { margin: 0 0 .35rem; }
-.card .none { color: var(--soft); font-style: italic; }
+ul.gallery { list-style: none; padding: 0; max-width: none; display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
+.gallery > li { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius: 6px; min-width: 0;
+  overflow-wrap: anywhere; font-size: .93rem; }
+.gallery img { max-width: min(100%, 24rem); height: auto; border-radius: 3px; background: var(--band);
+  margin: 0 .5rem .4rem 0; vertical-align: top; }
+.gallery > li > strong { display: block; font-size: .95rem; }
+.gallery li ul { list-style: none; padding: 0; margin: .3rem 0 0; }
+.gallery li li { margin: .15rem 0; } .gallery li li strong { font-weight: 400; color: var(--soft); }
+.gallery em { color: var(--soft); }
 main.broad { max-width: 92rem; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
 @media print { main { max-width: none; padding: 0; } }
@@ -52,53 +59,12 @@ TEMPLATE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ page.title }}</title>
-<style>{{ style }}</style>
+<title>{title}</title>
+<style>{style}</style>
 </head>
 <body>
-<main{% if broad %} class="broad"{% endif %}>
-<h1>{{ page.title }}</h1>
-{%- macro cell(value) -%}
-{%- if value.address is defined and value.address -%}
-<a href="{{ value.address }}">{{ value.text }}</a>{%- else -%}{{ value }}{%- endif -%}
-{%- endmacro %}
-{%- for block in page.blocks %}
-{%- set kind = block.__class__.__name__ %}
-{%- if kind == "Heading" %}
-<h2>{{ block.text }}</h2>
-{%- elif kind == "Paragraph" %}
-<p>{{ block.text }}</p>
-{%- elif kind == "Bullets" %}
-<ul>{% for item in block["items"] %}<li>{{ item }}</li>{% endfor %}</ul>
-{%- elif kind == "Facts" %}
-<div class="wide"><table class="facts"><tbody>
-{%- for name, value in block.rows %}
-<tr><th scope="row">{{ name }}</th><td>{{ cell(value) }}</td></tr>
-{%- endfor %}
-</tbody></table></div>
-{%- elif kind == "Table" %}
-<div class="wide"><table>
-<thead><tr>{% for name in block.columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{%- for row in block.rows %}
-<tr>{% for value in row %}<td>{{ cell(value) }}</td>{% endfor %}</tr>
-{%- endfor %}
-</tbody></table></div>
-{%- elif kind == "Gallery" %}
-<div class="gallery">
-{%- for card in block.cards %}
-<div class="card">
-<div class="seen">{% for source in card.sources %}<img src="{{ source }}" alt="{{ card.title }}" loading="lazy">
-{%- else %}<p class="none">no picture</p>{%- endfor %}</div>
-<div class="said"><h3>{{ card.title }}</h3><dl>
-{%- for name, value in card.facts %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl></div></div>
-{%- endfor %}
-</div>
-{%- elif kind == "Picture" %}
-<figure><img src="{{ block.data_uri }}" alt="{{ block.caption }}"><figcaption>{{ block.caption }}</figcaption></figure>
-{%- endif %}
-{%- endfor %}
-</main>
+<main{broad}>
+{body}</main>
 </body>
 </html>
 """
@@ -107,21 +73,15 @@ TEMPLATE = """<!doctype html>
 def to_html(page: Page, pictures: Sequence[Picture] = (), *, pictures_title: str = "Images") -> str:
     """The page as HTML, with `pictures` (contact sheets) in a part of their own at the end.
 
-    Everything from outside, a class name or a person's reason, is escaped; addresses other than http and
-    relative ones are shown as text.
+    Everything from outside, a class name or a person's reason, is text; addresses other than http and relative ones
+    are no links.
     """
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    def shown(value: Any) -> Any:
-        return value if isinstance(value, Markup) else visible(str(value))
-
-    blocks = page.blocks + ((Heading(pictures_title), *pictures) if pictures else ())
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=shown)
-    return environment.from_string(TEMPLATE).render(
-        page=Page(page.title, blocks),
-        style=Markup(STYLE),
-        broad=any(isinstance(block, Gallery) for block in blocks),
+    whole = Page(page.title, page.blocks + ((Heading(pictures_title), *pictures) if pictures else ()))
+    return TEMPLATE.format(
+        title=escape(one_line(page.title)),
+        style=STYLE,
+        broad=' class="broad"' if any(isinstance(block, Gallery) for block in page.blocks) else "",
+        body=_body(*whole.with_pictures()),
     )
 
 
@@ -131,3 +91,52 @@ def write_html(page: Page, file: Path) -> None:
         raise ValueError(f"{file}: the page is HTML; name it {file.with_suffix('.html').name}")
     with whole_file(file) as unfinished:
         unfinished.write_text(to_html(page), encoding="utf-8")
+
+
+def _body(markdown: str, sources: Sequence[str]) -> str:
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    for at, token in enumerate(tokens):
+        for child in token.children or ():
+            _fill_in(child, sources)
+        match token.type:
+            case "bullet_list_open" if token.level == 0 and any(map(_is_pictured, _part(tokens, at))):
+                token.attrSet("class", "gallery")
+            case "table_open" if not any(each.content for each in _part(tokens, at, "thead_close")):
+                token.attrSet("class", "facts")
+            case "paragraph_open" if token.level == 0 and _is_pictured(tokens[at + 1]):
+                _into_figure(tokens[at : at + 3])
+    return str(parser.renderer.render(tokens, parser.options, {}))
+
+
+def _part(tokens: "Sequence[Token]", at: int, end: str = "bullet_list_close") -> "Iterator[Token]":
+    """From a token up to what ends it on its own level or one below."""
+    for token in tokens[at:]:
+        if token.type == end and token.level <= tokens[at].level + 1:
+            return
+        yield token
+
+
+def _is_pictured(token: "Token") -> bool:
+    return any(child.type == "image" for child in token.children or ())
+
+
+def _fill_in(token: "Token", sources: Sequence[str]) -> None:
+    token.content = token.content.replace(unescape(NOTHING), "")
+    for child in token.children or ():
+        _fill_in(child, sources)
+    if token.type == "image":
+        number = str(token.attrGet("src")).removeprefix(f"#{PICTURE}")
+        token.attrs |= {"src": sources[int(number)], "loading": "lazy"}
+
+
+def _into_figure(tokens: "Sequence[Token]") -> None:
+    """A paragraph that is a picture, with its caption seen."""
+    opened, inline, closed = tokens
+    opened.tag = closed.tag = "figure"
+    (image,) = inline.children or []
+    caption = "".join(each.content for each in image.children or ())
+    said = replace(image, type="html_inline", content=f"<figcaption>{escape(caption)}</figcaption>", attrs={})
+    inline.children = [image, said]

@@ -1,16 +1,18 @@
-"""A page of words, tables and pictures, written once and shown as text, Markdown or HTML."""
+"""A page of words, tables and pictures, written once, as Markdown, from which a terminal and HTML are drawn.
+
+All text is escaped here and nowhere else: what comes from outside is text in every form.
+"""
 
 import base64
 import re
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from resources.escaping import LONGEST_NAME, markdown, one_line
+from resources.escaping import NOTHING, markdown, sentence
 
-WIDTH = 110
-LEAST_WIDTH = 40
+# With `#`, how Markdown names the picture of that number; see `Page.with_pictures`.
+PICTURE = "picture-"
 _NOT_IN_ADDRESS = re.compile(r"[\s()<>|\\\x00-\x1f]")
 
 
@@ -30,7 +32,19 @@ class Link:
         return self.text
 
 
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of ours: commands between backticks are code. `lead` stands before it in bold."""
+
+    text: str
+    lead: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.lead} {self.text}".strip()
+
+
 Cell = str | Link
+Words = str | Sentence
 
 
 @dataclass(frozen=True)
@@ -44,14 +58,14 @@ class Heading:
 class Paragraph:
     """Sentences."""
 
-    text: str
+    text: Words
 
 
 @dataclass(frozen=True)
 class Bullets:
     """One line each."""
 
-    items: tuple[str, ...]
+    items: tuple[Words, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its caption; text and Markdown show the caption only, which keeps metadata small."""
+    """A PNG with its caption; only HTML shows more than the caption, which keeps metadata small."""
 
     png: bytes
     caption: str
@@ -93,7 +107,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Cards, one beside the other; text and Markdown show a line of each."""
+    """Cards, one beside the other; only HTML shows their pictures."""
 
     cards: tuple[Card, ...]
 
@@ -108,111 +122,93 @@ class Page:
     title: str
     blocks: tuple[Block, ...] = field(default_factory=tuple)
 
+    def to_markdown(self) -> str:
+        """For Dagster's, MLflow's and a forge's pages."""
+        return self._written(None)
+
+    def with_pictures(self) -> tuple[str, list[str]]:
+        """The same with its pictures, `![caption](#picture-N)`, and the address of each by its number."""
+        sources: list[str] = []
+        return self._written(sources), sources
+
     def to_text(self) -> str:
         """For a terminal."""
-        title = one_line(self.title)
-        return "\n".join([title, "=" * min(len(title), WIDTH), *self._joined(_text)]) + "\n"
+        from visionops_assets.pages.terminal_page import to_text
 
-    def to_markdown(self, level: int = 1) -> str:
-        """For Dagster's and MLflow's pages; the title is a heading of `level`."""
-        lines = self._joined(lambda block: _markdown(block, level + 1))
-        return "\n".join([f"{'#' * level} {markdown(self.title)}", *lines]) + "\n"
+        return to_text(self.to_markdown())
 
-    def _joined(self, render: Callable[[Block], list[str]]) -> Iterator[str]:
-        for block in self.blocks:
-            yield ""
-            yield from render(block)
+    def _written(self, sources: list[str] | None) -> str:
+        parts = [f"# {_text(self.title)}", *(_markdown(block, sources) for block in self.blocks)]
+        return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _text(block: Block) -> list[str]:
+def markdown_of(*blocks: Block) -> str:
+    """Blocks without a title, for a place that has one."""
+    return "\n\n".join(_markdown(block, None) for block in blocks)
+
+
+def _markdown(block: Block, sources: list[str] | None) -> str:
     match block:
         case Heading(text):
-            return [one_line(text), "-" * min(len(one_line(text)), WIDTH)]
-        case Paragraph(text):
-            return textwrap.wrap(one_line(_flowing(text)), WIDTH)
+            return f"## {_text(text)}"
+        case Paragraph(words):
+            return _words(words)
         case Bullets(items):
-            return [
-                part
-                for item in items
-                for part in textwrap.wrap(
-                    one_line(_flowing(item)), WIDTH, initial_indent="- ", subsequent_indent="  "
-                )
-            ]
+            return "\n".join(f"- {_words(item)}" for item in items)
         case Facts(rows):
-            width = max((len(one_line(name)) for name, _ in rows), default=0)
-            return [f"{one_line(name):<{width}}  {one_line(value)}{_address(value)}" for name, value in rows]
+            return _table(("", ""), tuple((name, value) for name, value in rows))
         case Table(columns, rows):
-            names = tuple(one_line(name, LONGEST_NAME) for name in columns)
-            return _columns(names, [tuple(one_line(cell, LONGEST_NAME) for cell in row) for row in rows])
+            return _table(columns, rows)
         case Picture(_, caption):
-            return [f"[picture: {one_line(caption)}]"]
+            return f"*{_text(caption)}*" if sources is None else _picture(caption, block.data_uri, sources)
         case Gallery(cards):
-            return _text(Bullets(tuple(_line(card) for card in cards)))
+            return "\n".join(line for card in cards for line in _card(card, sources))
 
 
-def _markdown(block: Block, level: int) -> list[str]:
-    match block:
-        case Heading(text):
-            return [f"{'#' * level} {markdown(text)}"]
-        case Paragraph(text):
-            return [markdown(text)]
-        case Bullets(items):
-            return [f"- {markdown(item)}" for item in items]
-        case Facts(rows):
-            return _markdown(Table(("", ""), tuple((name, value) for name, value in rows)), level)
-        case Table(columns, rows):
-            head = [_row([markdown(name) for name in columns]), _row(["---"] * len(columns))]
-            return [*head, *(_row([_linked(cell) for cell in row]) for row in rows)]
-        case Picture(_, caption):
-            return [f"*{markdown(caption)}*"]
-        case Gallery(cards):
-            return _markdown(Bullets(tuple(_line(card) for card in cards)), level)
+def _text(text: object) -> str:
+    # What is blank would be no heading, no paragraph and no item.
+    return markdown(text) or NOTHING
 
 
-def _flowing(text: str) -> str:
-    """A text whose lines were broken by whoever wrote it; it is wrapped anew."""
-    return " ".join(text.split())
+def _words(words: Words) -> str:
+    match words:
+        case Sentence(text, lead):
+            said = sentence(text)
+            return f"**{_text(lead)}** {said}" if lead else said
+        case text:
+            return _text(" ".join(text.split()))
 
 
-def _line(card: Card) -> str:
-    return "; ".join([card.title, *(f"{name}: {value}" for name, value in card.facts)])
-
-
-def _address(value: Cell) -> str:
-    return f"  {one_line(value.address)}" if isinstance(value, Link) and value.address else ""
-
-
-def _columns(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Aligned columns; the last one is wrapped where the line would be too long."""
-    widths = [max(len(row[at]) for row in [columns, *rows]) for at in range(len(columns))]
-    widths[-1] = min(widths[-1], max(LEAST_WIDTH, WIDTH - sum(width + 2 for width in widths[:-1])))
-    lines = []
-    for row in [columns, tuple("-" * width for width in widths), *rows]:
-        wrapped = textwrap.wrap(row[-1], widths[-1]) or [""]
-        lines.append(_padded((*row[:-1], wrapped[0]), widths))
-        lines += [_padded((*[""] * (len(row) - 1), part), widths) for part in wrapped[1:]]
-    return ["  ".join(line).rstrip() for line in lines]
-
-
-def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [
-        cell.rjust(width) if _is_number(cell) else cell.ljust(width)
-        for cell, width in zip(cells, widths, strict=True)
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    marks = [
+        "---:" if rows and all(_is_number(str(row[at])) for row in rows) else "---"
+        for at in range(len(columns))
     ]
+    lines = [[markdown(name) for name in columns], marks, *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?[\d,]+(\.\d+)?%?", cell))
+    return bool(re.fullmatch(r"[+-]?[\d,]+(\.\d+)?%?|–", cell))
 
 
-def _linked(cell: Cell) -> str:
+def _cell(cell: Cell) -> str:
     if isinstance(cell, Link) and cell.address:
         return f"[{markdown(cell.text)}]({_NOT_IN_ADDRESS.sub(_quoted, cell.address)})"
     return markdown(cell)
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _picture(caption: str, source: str, sources: list[str]) -> str:
+    sources.append(source)
+    return f"![{markdown(caption)}](#{PICTURE}{len(sources) - 1})"
+
+
+def _card(card: Card, sources: list[str] | None) -> list[str]:
+    shown = [] if sources is None else [_picture(card.title, each, sources) for each in card.sources]
+    if sources is not None and not shown:
+        shown = ["*no picture*"]
+    facts = [f"  - **{_text(name)}:** {_text(value)}" for name, value in card.facts]
+    return [f"- {' '.join([*shown, f'**{_text(card.title)}**'])}", *facts]
 
 
 def _quoted(found: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from resources.escaping import markdown, one_line, visible
 from resources.nearest import listed
 from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.common.keys import asset_folder
+from visionops_assets.pages.page import Bullets, Words, markdown_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,6 +130,11 @@ def picture(png: bytes, alt: str = "") -> dg.MarkdownMetadataValue:
             f"a picture of {len(png)} bytes is too large for metadata, at most {LARGEST_PICTURE}"
         )
     return dg.MetadataValue.md(f"![{markdown(alt)}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def bullets(*items: Words) -> dg.MarkdownMetadataValue:
+    """A line each."""
+    return dg.MetadataValue.md(markdown_of(Bullets(items)))
 
 
 def table(rows: "pd.DataFrame", columns: Sequence[str] | None = None) -> dg.TableMetadataValue:

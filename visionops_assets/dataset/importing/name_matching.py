@@ -1,4 +1,4 @@
-"""Which image a text means, the same way for all formats.
+r"""Which image a text means, the same way for all formats.
 
 The first rung that fits decides, and two images on one rung are an ERROR: (1) the path from the annotation's
 folder, or from the folder of images that stands for it (`labels/a` and `images/a`); (2) the path from the root; (3)

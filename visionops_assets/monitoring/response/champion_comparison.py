@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.images.decode_pool import probe
-from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import ModelVersion
 from resources.models.registry import ModelRegistry
@@ -46,6 +45,7 @@ from visionops_assets.monitoring.response.policy import (
     comparison_in_words,
     comparison_is_due,
 )
+from visionops_assets.pages.page import Page, Paragraph
 
 _IMAGES_A_BATCH = 256
 
@@ -269,6 +269,8 @@ class Comparisons:
         """The comparison as a page beside the champion's files; returns where MLflow shows it."""
         run_id = champion.version.run_id
         path = f"monitoring/comparisons/{verdict.identity[:SHORT]}.md"
-        text = f"The version before stands as challenger. {markdown(found.sentence())}.\n\n{verdict_page(verdict)}"
-        self.registry.artifacts.put_bytes(run_id, path, text.encode())
+        judged = verdict_page(verdict)
+        opening = Paragraph(f"The version before stands as challenger. {found.sentence()}.")
+        page = Page(judged.title, (opening, *judged.blocks))
+        self.registry.artifacts.put_bytes(run_id, path, page.to_markdown().encode())
         return self.registry.run_url(self.registry.runs.get(run_id), path)

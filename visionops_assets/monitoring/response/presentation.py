@@ -5,12 +5,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
 from visionops_assets.config.project import Project
 from visionops_assets.monitoring.response.actions import SHORT, Action
 from visionops_assets.monitoring.response.respond import Response
+from visionops_assets.pages.page import Sentence
 from visionops_assets.shells import outputs
 
 # Columns of the stored table, with their Arrow types.
@@ -46,22 +46,15 @@ def response_metadata(
     found: Response, project: Project, lakefs: LakeFSResource, registry: ModelRegistry
 ) -> dict[str, Any]:
     """What was noticed, what was done about it and why, and where its evidence is."""
-    noticed = "\n".join(f"- {markdown(f'{each.group}, {each.sentence()}')}" for each in found.noticed)
-    done = "\n".join(
-        f"- **{markdown(action.title())}**: {markdown(f'{action.why}. {action.done}.')}"
-        for action in found.actions
-    )
+    noticed = [f"{each.group}, {each.sentence()}" for each in found.noticed]
+    done = [Sentence(f"{action.why}. {action.done}.", f"{action.title()}:") for action in found.actions]
     notes = [found.reported] if found.reported else list(found.notes)
     shown: dict[str, Any] = {
-        "noticed": dg.MetadataValue.md(noticed or "No champion has rows on these days."),
-        "done": dg.MetadataValue.md(done or f"Nothing{f': {markdown(notes[0])}' if notes else ''}."),
+        "noticed": outputs.bullets(*noticed or ["No champion has rows on these days."]),
+        "done": outputs.bullets(*done or [f"Nothing{f': {notes[0]}' if notes else ''}."]),
         "actions": len(found.actions),
         "dry_run": project.drift.dry_run,
-        **(
-            {"notes": dg.MetadataValue.md("\n".join(f"- {markdown(note)}" for note in notes))}
-            if notes
-            else {}
-        ),
+        **({"notes": outputs.bullets(*notes)} if notes else {}),
     }
     if found.actions:
         shown["evidence"] = outputs.table(pd.DataFrame([_evidence(action) for action in found.actions]))
