@@ -5,12 +5,9 @@ import os
 import dagster as dg
 
 from resources import home
-from resources.drop import Drop
+from resources.dagster_resources import bound_resources
 from resources.environ import read_secret_files
-from resources.lakefs.client import LakeFSResource
-from resources.models.registry import ModelRegistry
-from resources.storage import ArtifactStore, Scratch, Spool
-from resources.webhooks import VARIABLES, Webhooks
+from resources.service_clients import Services
 from sensors.after_promotion import delivery_sensor
 from sensors.announcements import announcement_sensor
 from sensors.drops import drop_sensor
@@ -28,12 +25,7 @@ if projects.unusable and os.environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI"):
 for file in projects.unusable:
     dg.get_dagster_logger("projects").warning(f"{file.project} is not loaded: {file.why}")
 
-
-def _from_environment(name: str) -> dg.EnvVar | None:
-    return dg.EnvVar(name) if os.environ.get(name) else None
-
-
-artifacts = ArtifactStore(root=home.artifacts())
+services = Services.from_environment()
 graphs = [project_graph(project, neighbours_of(project, projects)) for project in projects]
 defs = dg.Definitions.merge(
     *(graph.definitions for graph in graphs),
@@ -48,28 +40,9 @@ defs = dg.Definitions.merge(
         + [delivery_sensor(graph) for graph in graphs if graph.deliver is not None],
         schedules=[daily_sample_schedule(graph) for graph in graphs],
         resources={
-            "lakefs": LakeFSResource(
-                endpoint=_from_environment("LAKEFS_ENDPOINT"),
-                access_key_id=_from_environment("LAKEFS_ACCESS_KEY_ID"),
-                secret_access_key=_from_environment("LAKEFS_SECRET_ACCESS_KEY"),
-                ui_url=_from_environment("LAKEFS_UI_URL"),
-            ),
-            "registry": ModelRegistry(
-                tracking_uri=_from_environment("MLFLOW_TRACKING_URI"),
-                ui_url=_from_environment("MLFLOW_UI_URL"),
-                memory=artifacts.root,
-            ),
-            "drop": Drop.from_environment(),
-            "artifacts": artifacts,
-            "edge": ArtifactStore(root=home.edge()),
-            "spool": Spool.from_environment(),
-            "webhooks": Webhooks(
-                errors_url=_from_environment(VARIABLES["errors"]),
-                verdicts_url=_from_environment(VARIABLES["verdicts"]),
-            ),
-            "scratch": Scratch(root=str(home.cache())),
-            "tables": TableIOManager(store=artifacts),
-            "records": RecordIOManager(store=artifacts),
+            **bound_resources(services),
+            "tables": TableIOManager(store=services.artifacts),
+            "records": RecordIOManager(store=services.artifacts),
         },
     ),
 )

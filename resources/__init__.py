@@ -4,6 +4,7 @@ from resources.environ import switch_telemetry_off
 
 __all__ = [
     "clocks",
+    "dagster_resources",
     "databases",
     "drop",
     "drop_places",
@@ -15,6 +16,7 @@ __all__ = [
     "models",
     "nearest",
     "safe_files",
+    "service_clients",
     "storage",
     "webhooks",
 ]

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from resources import home
 from resources.drop_places import DropChanged, DropPlace, Listing, Progress, Sighting, sighting
@@ -15,7 +14,7 @@ from resources.drop_places import DropChanged, DropPlace, Listing, Progress, Sig
 MAX_ATTEMPTS = 3
 
 
-class Drop(dg.ConfigurableResource):
+class Drop(BaseModel, frozen=True, extra="forbid"):
     """The drop of all projects: `<root>/<project>/<batch>/…`; a project may name a place of its own.
 
     `root` is a folder or `s3://bucket/prefix`. Every method raises `DropUnavailable`, `DropRefused` or

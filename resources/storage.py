@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 from filelock import FileLock
+from pydantic import BaseModel
 
 from resources import home
 from resources.safe_files import is_left, whole_file
@@ -31,7 +31,7 @@ class ArtifactDamaged(ValueError):
     """What is stored under a key is not what was written there; the message names the file and what mends it."""
 
 
-class ArtifactStore(dg.ConfigurableResource):
+class ArtifactStore(BaseModel, frozen=True, extra="forbid"):
     """Bytes and JSON under `/`-separated keys. `root` is a folder or any address that fsspec opens (`s3://…`)."""
 
     root: str
@@ -130,7 +130,7 @@ def _is(kind: Callable[[int], bool], entry: Any) -> bool:
         return False
 
 
-class Spool(dg.ConfigurableResource):
+class Spool(BaseModel, frozen=True, extra="forbid"):
     """The spool of all projects. `root` is a folder or any address that fsspec opens (`s3://…`)."""
 
     root: str
@@ -198,7 +198,7 @@ class Spool(dg.ConfigurableResource):
         return ArtifactStore(root=self.root)
 
 
-class Scratch(dg.ConfigurableResource):
+class Scratch(BaseModel, frozen=True, extra="forbid"):
     """Folders under `root`, on a disk of the machine that trains."""
 
     root: str

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-import dagster as dg
+from pydantic import BaseModel
 
 Channel = Literal["errors", "verdicts"]
 VARIABLES: Mapping[Channel, str] = {
@@ -16,7 +16,7 @@ VARIABLES: Mapping[Channel, str] = {
 }
 
 
-class Webhooks(dg.ConfigurableResource):
+class Webhooks(BaseModel, frozen=True, extra="forbid"):
     """Addresses that take a POST of JSON, as Slack's incoming webhooks do; with none, nobody is told."""
 
     errors_url: str | None = None

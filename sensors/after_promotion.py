@@ -37,7 +37,9 @@ def delivery_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         tags={"project": project.project},
     )
     def delivery(
-        context: dg.SensorEvaluationContext, registry: ModelRegistry, edge: ArtifactStore
+        context: dg.SensorEvaluationContext,
+        registry: dg.ResourceParam[ModelRegistry],
+        edge: dg.ResourceParam[ArtifactStore],
     ) -> dg.RunRequest | dg.SkipReason:
         end_stale_runs(context.instance)
         return look_at_device_groups(project, registry, edge, context.instance)

@@ -64,7 +64,9 @@ def announcement_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         tags={"project": project.project},
     )
     def announcements(
-        context: dg.SensorEvaluationContext, webhooks: Webhooks, registry: ModelRegistry
+        context: dg.SensorEvaluationContext,
+        webhooks: dg.ResourceParam[Webhooks],
+        registry: dg.ResourceParam[ModelRegistry],
     ) -> dg.SensorResult | dg.SkipReason:
         if not webhooks.any_configured:
             return dg.SkipReason(

@@ -61,7 +61,9 @@ def drop_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         tags={"project": project.project},
     )
     def drops(
-        context: dg.SensorEvaluationContext, drop: Drop, registry: ModelRegistry
+        context: dg.SensorEvaluationContext,
+        drop: dg.ResourceParam[Drop],
+        registry: dg.ResourceParam[ModelRegistry],
     ) -> dg.SensorResult | dg.SkipReason:
         end_stale_runs(context.instance)
         try:

@@ -67,9 +67,9 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     )
     def commits(
         context: dg.SensorEvaluationContext,
-        lakefs: LakeFSResource,
-        artifacts: ArtifactStore,
-        registry: ModelRegistry,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        registry: dg.ResourceParam[ModelRegistry],
     ) -> dg.SensorResult | dg.SkipReason:
         stale = end_stale_runs(context.instance)
         if stale:

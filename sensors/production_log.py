@@ -76,10 +76,10 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     )
     def production(
         context: dg.SensorEvaluationContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        spool: Spool,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        spool: dg.ResourceParam[Spool],
     ) -> dg.SensorResult:
         end_stale_runs(context.instance)
         away = False

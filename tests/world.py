@@ -18,7 +18,9 @@ from resources.drop import Drop
 from resources.lakefs.client import LakeFSResource
 from resources.models.local_store import follow_folder
 from resources.models.registry import ModelRegistry
-from resources.storage import ArtifactStore, Scratch
+from resources.service_clients import Services
+from resources.storage import ArtifactStore, Scratch, Spool
+from resources.webhooks import Webhooks
 from sensors.drops import drop_sensor
 from sensors.new_commits import commit_sensor, daily_sample_schedule
 from tests import dagster_storage
@@ -122,14 +124,24 @@ class World:
         return self.projects[0]
 
     @property
+    def services(self) -> Services:
+        """The clients of this world."""
+        return Services(
+            lakefs=self.lakefs,
+            registry=self.registry,
+            artifacts=self.artifacts,
+            edge=ArtifactStore(root=str(self.root / "edge")),
+            scratch=Scratch(root=str(self.root / "cache")),
+            spool=Spool(root=str(self.root / "spool")),
+            drop=Drop(root=str(self.root / "dropped"), staging=str(self.root / "staging")),
+            webhooks=Webhooks(),
+        )
+
+    @property
     def resources(self) -> dict[str, Any]:
         """What definitions.py binds, on this world's services."""
         return {
-            "lakefs": self.lakefs,
-            "registry": self.registry,
-            "drop": Drop(root=str(self.root / "dropped"), staging=str(self.root / "staging")),
-            "artifacts": self.artifacts,
-            "scratch": Scratch(root=str(self.root / "cache")),
+            **vars(self.services),
             "tables": TableIOManager(store=self.artifacts),
             "records": RecordIOManager(store=self.artifacts),
         }

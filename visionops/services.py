@@ -16,6 +16,7 @@ from resources.escaping import masked
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
 from resources.nearest import nearest, there_are
+from resources.service_clients import LAKEFS_SECONDS, Services
 from resources.storage import ArtifactStore, Spool
 from visionops.bootstrap import POSTGRES
 from visionops_assets.common.errors import ReasonMissing
@@ -53,30 +54,24 @@ def projects() -> Sequence[Project]:
     return load_projects(home.projects_folder())
 
 
-def lakefs(timeout_seconds: float = 60.0) -> LakeFSResource:
-    """The lakeFS of the environment, or the embedded one. A variable that is empty, as CI leaves it, is not set."""
-    return LakeFSResource(
-        timeout_seconds=timeout_seconds,
-        endpoint=os.environ.get("LAKEFS_ENDPOINT") or None,
-        access_key_id=os.environ.get("LAKEFS_ACCESS_KEY_ID") or None,
-        secret_access_key=os.environ.get("LAKEFS_SECRET_ACCESS_KEY") or None,
-        ui_url=os.environ.get("LAKEFS_UI_URL") or None,
-    )
+def lakefs(timeout_seconds: float = LAKEFS_SECONDS) -> LakeFSResource:
+    """The lakeFS of the environment, or the embedded one."""
+    return Services.from_environment(lakefs_seconds=timeout_seconds).lakefs
 
 
 def registry() -> ModelRegistry:
     """The MLflow of the environment, or the local one."""
-    return ModelRegistry(ui_url=os.environ.get("MLFLOW_UI_URL") or None, memory=home.artifacts())
+    return Services.from_environment().registry
 
 
 def artifacts() -> ArtifactStore:
     """Tables and records."""
-    return ArtifactStore(root=home.artifacts())
+    return Services.from_environment().artifacts
 
 
 def spool() -> Spool:
     """Where predictions are left for the collector."""
-    return Spool.from_environment()
+    return Services.from_environment().spool
 
 
 @contextmanager

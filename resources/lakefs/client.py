@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from resources.escaping import masked
 from resources.lakefs.connection import PAGE, LakeFSConnection, upload_many
@@ -31,7 +30,7 @@ MAIN = "main"
 NAMESPACE_IN_USE = "storage namespace already in use"
 
 
-class LakeFSResource(dg.ConfigurableResource):
+class LakeFSResource(BaseModel, frozen=True, extra="forbid"):
     """Any lakeFS server; with no endpoint, the embedded one on `VISIONOPS_HOME/lakefs`, started when needed.
 
     Every method raises `LakeFSUnavailable` when nothing answers, `LakeFSNotFound`, `LakeFSConflict` or

@@ -6,7 +6,7 @@ Nothing else in the project talks to MLflow, and MLflow is imported only when so
 import os
 from contextlib import AbstractContextManager
 
-import dagster as dg
+from pydantic import BaseModel
 
 from resources.databases import sqlite_path
 from resources.escaping import masked
@@ -25,7 +25,7 @@ TRAINING_VIEW = "?workflowType=machine_learning"
 LOCK_SECONDS = 120.0
 
 
-class ModelRegistry(dg.ConfigurableResource):
+class ModelRegistry(BaseModel, frozen=True, extra="forbid"):
     """Any MLflow; with no `tracking_uri`, MLFLOW_TRACKING_URI or the sqlite store under VISIONOPS_HOME.
 
     `artifact_location` is the folder or bucket for new experiments; with none, a local store keeps them

@@ -20,7 +20,6 @@ from visionops_assets.common.keys import committed_at
 from visionops_assets.common.run_tags import how_to_decide
 from visionops_assets.evaluation.verdict_store import ListedVerdict, listed_decision
 from visionops_assets.promotion.promote import WaitingVerdicts, champion_of, newest_decision, waiting_of
-from visionops_assets.shells.asset_options import dataset_versions
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -83,6 +82,8 @@ def carry_out(
 
     Raises `OnHold` without starting a run, `PromotionRefused` with what the champion asset says.
     """
+    from visionops_assets.shells.asset_options import dataset_versions
+
     now = production(registry.models.get(project))
     if now.held_by is not None:
         raise OnHold(

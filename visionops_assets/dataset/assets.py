@@ -40,10 +40,10 @@ def incoming_batch_asset(
     )
     def incoming_batch(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        drop: Drop,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        drop: dg.ResourceParam[Drop],
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.batch_publishing import take_batch
         from visionops_assets.dataset.presentation import finding_pictures
@@ -106,7 +106,9 @@ def manifest_asset(project: Project, images: dg.AssetSpec) -> dg.AssetsDefinitio
         ),
     )
     def manifest(
-        context: dg.AssetExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+        context: dg.AssetExecutionContext,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.presentation import class_table, sample_pictures
         from visionops_assets.dataset.versions.commit_log import tags_of_version

@@ -39,9 +39,9 @@ def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.
     )
     def images_readable(
         context: dg.AssetCheckExecutionContext,
-        lakefs: LakeFSResource,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        scratch: dg.ResourceParam[Scratch],
     ) -> dg.AssetCheckResult:
         from visionops_assets.dataset.integrity import unreadable_images
 
@@ -55,7 +55,9 @@ def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.
 
     @partitioned_check(**options, description="Every label is a class of the project.")
     def labels_known(
-        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+        context: dg.AssetCheckExecutionContext,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.AssetCheckResult:
         from visionops_assets.dataset.integrity import check_labels_known
 
@@ -69,7 +71,9 @@ def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.
 
     @partitioned_check(**options, description="No group has images on two sides of the split.")
     def groups_whole(
-        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+        context: dg.AssetCheckExecutionContext,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.AssetCheckResult:
         from visionops_assets.dataset.integrity import check_groups_whole
 
@@ -81,7 +85,9 @@ def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.
         **options, description="Every class has images in train (ERROR where not), val and holdout (WARN)."
     )
     def classes_in_splits(
-        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+        context: dg.AssetCheckExecutionContext,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.AssetCheckResult:
         from visionops_assets.dataset.integrity import check_classes_in_splits
 
@@ -108,7 +114,9 @@ def images_intact_check(project: Project, manifest: dg.AssetsDefinition) -> dg.A
         ),
     )
     def images_intact(
-        context: dg.AssetCheckExecutionContext, lakefs: LakeFSResource, artifacts: ArtifactStore
+        context: dg.AssetCheckExecutionContext,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.AssetCheckResult:
         from visionops_assets.dataset.integrity import sample_of_rows, verify_images
 

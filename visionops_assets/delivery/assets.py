@@ -37,11 +37,11 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
     )
     def edge_bundle(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
-        edge: ArtifactStore,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        scratch: dg.ResourceParam[Scratch],
+        edge: dg.ResourceParam[ArtifactStore],
     ) -> Iterator[dg.MaterializeResult]:
         from visionops_assets.delivery.following import Shipping, standings, withdraw_superseded
         from visionops_assets.delivery.presentation import bundle_metadata

@@ -39,10 +39,10 @@ def evaluation_asset(
     def evaluation(
         context: dg.AssetExecutionContext,
         challenger: dict[str, Any],
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        scratch: dg.ResourceParam[Scratch],
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.versions.dataset_version import read_version
         from visionops_assets.evaluation.evaluate import judge_challenger
@@ -105,7 +105,9 @@ def evaluation_checks(project: Project, evaluation: dg.AssetsDefinition) -> list
         ),
     )
     def beats_champion(
-        context: dg.AssetCheckExecutionContext, registry: ModelRegistry, artifacts: ArtifactStore
+        context: dg.AssetCheckExecutionContext,
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.AssetCheckResult:
         from visionops_assets.evaluation.presentation import gate_metadata
 

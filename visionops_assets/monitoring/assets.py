@@ -38,9 +38,9 @@ def inference_log_asset(project: Project, in_production: dg.AssetsDefinition) ->
     )
     def inference_log(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.MaterializeResult:
         from visionops_assets.monitoring.presentation import log_check, log_metadata
         from visionops_assets.monitoring.production_day import known_models, read_production_day
@@ -87,7 +87,7 @@ def features_asset(project: Project, inference_log: dg.AssetsDefinition) -> dg.A
             "that drift is looked for in, and that a feature store serves."
         ),
     )
-    def features(context: dg.AssetExecutionContext, artifacts: ArtifactStore) -> None:
+    def features(context: dg.AssetExecutionContext, artifacts: dg.ResourceParam[ArtifactStore]) -> None:
         from visionops_assets.monitoring.presentation import features_metadata
         from visionops_assets.monitoring.production_day import features_of, needed_day, stored_features
 
@@ -125,10 +125,10 @@ def drift_report_asset(project: Project, features: dg.AssetsDefinition) -> dg.As
     )
     def drift_report(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        scratch: dg.ResourceParam[Scratch],
     ) -> dg.MaterializeResult:
         from visionops_assets.monitoring.model_days import DRIFT_COLUMNS
         from visionops_assets.monitoring.presentation import drift_metadata, states_check
@@ -184,10 +184,10 @@ def performance_asset(
     )
     def performance(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        scratch: dg.ResourceParam[Scratch],
     ) -> dg.MaterializeResult:
         from visionops_assets.monitoring.model_days import (
             PERFORMANCE_COLUMNS,
@@ -241,10 +241,10 @@ def labels_wanted_asset(
     )
     def labels_wanted(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        scratch: dg.ResourceParam[Scratch],
     ) -> None:
         from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
         from visionops_assets.monitoring.presentation import wanted_metadata

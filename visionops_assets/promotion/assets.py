@@ -51,9 +51,9 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
     def champion(
         context: dg.AssetExecutionContext,
         config: WhichDecision,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> Iterator[dg.MaterializeResult]:
         from visionops_assets.common.errors import ApprovalNeeded, OnHold
         from visionops_assets.evaluation.verdict_store import listed_decision
@@ -123,9 +123,9 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
     )
     def in_production(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.MaterializeResult:
         from visionops_assets.promotion.presentation import NOTHING, nothing_metadata, production_metadata
         from visionops_assets.promotion.production_report import report_on_production
@@ -203,7 +203,9 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
         name=f"{project.project}_roll_back",
         description="Sets the champion's alias to the earlier version and puts promotion on hold.",
     )
-    def roll_back(context: dg.OpExecutionContext, config: RollbackConfig, registry: ModelRegistry) -> str:
+    def roll_back(
+        context: dg.OpExecutionContext, config: RollbackConfig, registry: dg.ResourceParam[ModelRegistry]
+    ) -> str:
         from visionops_assets.promotion.presentation import change_metadata
         from visionops_assets.promotion.rollback import rollback
 
@@ -229,9 +231,9 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
     def report(
         context: dg.OpExecutionContext,
         group: str,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> None:
         from visionops_assets.promotion.presentation import production_materialisation
 

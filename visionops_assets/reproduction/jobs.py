@@ -41,9 +41,9 @@ def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Jo
     def make_again(
         context: dg.OpExecutionContext,
         config: WhichVersion,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        scratch: Scratch,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        scratch: dg.ResourceParam[Scratch],
     ) -> None:
         from visionops_assets.reproduction.reproduce import reproduce
 

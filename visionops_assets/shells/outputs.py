@@ -5,6 +5,7 @@ as metadata to the UI.
 import base64
 import textwrap
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -98,24 +99,38 @@ class _Records(_Addresses):
         return found
 
 
-class TableIOManager(dg.ConfigurableIOManagerFactory):
+class _OpenedLate(dg.IOManager):
+    """An IO manager on a store, whose address is opened when something is stored or loaded: the libraries that open one
+    stay out of definition-load time."""
+
+    _kind: type[_Addresses]
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+
+    @cached_property
+    def _opened(self) -> _Addresses:
+        return self._kind(self._store)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Store what a step returned under its asset's address."""
+        self._opened.handle_output(context, obj)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """What lies under an asset's address. Raises `NotMade` and `ArtifactNotFound`."""
+        return self._opened.load_input(context)
+
+
+class TableIOManager(_OpenedLate):
     """Tables: given as a DataFrame, an Arrow table or a list of fragments stored already, loaded as a DataFrame."""
 
-    store: dg.ResourceDependency[ArtifactStore]
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> dg.UPathIOManager:
-        """The IO manager on this store."""
-        return _Tables(self.store)
+    _kind = _Tables
 
 
-class RecordIOManager(dg.ConfigurableIOManagerFactory):
+class RecordIOManager(_OpenedLate):
     """Small JSON records, such as the ids of what a training made."""
 
-    store: dg.ResourceDependency[ArtifactStore]
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> dg.UPathIOManager:
-        """The IO manager on this store."""
-        return _Records(self.store)
+    _kind = _Records
 
 
 LARGEST_PICTURE = 50_000

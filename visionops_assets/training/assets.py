@@ -45,10 +45,10 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
     def challenger(
         context: dg.AssetExecutionContext,
         config: WhichRun,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
+        scratch: dg.ResourceParam[Scratch],
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.versions.dataset_version import read_version
         from visionops_assets.training.challenge import challenge
@@ -109,7 +109,9 @@ def challenger_checks(project: Project, challenger: dg.AssetsDefinition) -> list
         description="The ONNX file that ships says what the trained model says, on golden images.",
     )
     def export_parity(
-        context: dg.AssetCheckExecutionContext, challenger: dict[str, Any], registry: ModelRegistry
+        context: dg.AssetCheckExecutionContext,
+        challenger: dict[str, Any],
+        registry: dg.ResourceParam[ModelRegistry],
     ) -> dg.AssetCheckResult:
         with clear_failures():
             made = Challenger.from_record(challenger)

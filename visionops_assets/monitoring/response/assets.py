@@ -35,9 +35,9 @@ def response_asset(
     )
     def response(
         context: dg.AssetExecutionContext,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
+        lakefs: dg.ResourceParam[LakeFSResource],
+        registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
     ) -> None:
         from visionops_assets.monitoring.production_day import typed_table
         from visionops_assets.monitoring.response.presentation import (
