@@ -6,6 +6,7 @@ The clients themselves know no Dagster; this is the one file around them that do
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -99,7 +100,7 @@ class BoundWebhooks(dg.ConfigurableResource[Webhooks]):
         return Webhooks(errors_url=self.errors_url, verdicts_url=self.verdicts_url)
 
 
-def bound_resources(services: Services) -> Mapping[str, object]:
+def bound_resources(services: Services) -> Mapping[str, Any]:
     """What `definitions.py` gives assets and sensors, by the name of their parameter: `services`, with each secret as
     the variable it stands in, so that Dagster stores none.
     """

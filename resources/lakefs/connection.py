@@ -50,9 +50,11 @@ class LakeFSConnection:
         self._dated: tuple[str | None, datetime, datetime] | None = None
 
     def address(self) -> str:
-        """The server in use, as an http address without `/api/v1`."""
-        self._connected()
-        return self._address
+        """The server in use, as an http address without `/api/v1`. Its client, which is slow to load, is not needed."""
+        with self._connecting:
+            if not self._address:
+                self._located()
+            return self._address
 
     def access(self) -> tuple[str, str, str]:
         """Address, key and secret: all that another process needs to know."""
@@ -187,6 +189,16 @@ class LakeFSConnection:
     def _connect(self) -> "tuple[LakeFSClient, Server | None]":
         from lakefs.client import Client
 
+        key, secret, embedded = self._located()
+        client = Client(host=self._address, username=key, password=secret).sdk_client
+        rest = client._api.rest_client
+        rest.pool_manager.connection_pool_kw.update(maxsize=self._threads, retries=1)
+        # The generated client has no default timeout: a server that hangs would hang the run.
+        rest.request = functools.partial(self._request, rest.request)
+        return client, embedded
+
+    def _located(self) -> "tuple[str, str, Server | None]":
+        """Key and secret of the server in use, and the embedded one where it is that; the address is kept."""
         endpoint, key, secret, embedded = self._endpoint, self._key, self._secret, None
         if endpoint is None:
             embedded = _embedded()
@@ -197,12 +209,7 @@ class LakeFSConnection:
                 "and LAKEFS_SECRET_ACCESS_KEY"
             )
         self._address = endpoint.removesuffix("/").removesuffix("/api/v1")
-        client = Client(host=self._address, username=key, password=secret).sdk_client
-        rest = client._api.rest_client
-        rest.pool_manager.connection_pool_kw.update(maxsize=self._threads, retries=1)
-        # The generated client has no default timeout: a server that hangs would hang the run.
-        rest.request = functools.partial(self._request, rest.request)
-        return client, embedded
+        return key, secret, embedded
 
 
 def _embedded(import_from: Sequence[Path] = ()) -> "Server":
