@@ -152,6 +152,25 @@ def test_a_rollback_of_all_takes_groups_along_that_follow_it(desk_of_promoted: D
     }
 
 
+@pytest.mark.parametrize("only", [False, True])
+def test_dagsters_job_takes_groups_along_as_the_command_does(desk_of_promoted: Desk, only: bool) -> None:
+    desk = desk_of_promoted
+    with_fleet(desk, {"line-1": {}})
+    desk.world.publish("week-02", 90, seed=2)
+    ticked(desk)
+    desk.run("promote", "shapes", "--group", "line-1", "--why", "it has a champion of its own")
+    import definitions
+
+    config = {"why": "misses scratches", "actor": "ada", "only": only}
+    with services.dagster() as instance:
+        done = definitions.defs.resolve_job_def("shapes_rollback").execute_in_process(
+            instance=instance, run_config={"ops": {"shapes_roll_back": {"config": config}}}
+        )
+    assert done.success
+    aliases = desk.world.registry.models.get("shapes").aliases
+    assert aliases == {"champion": 1, "champion-line-1": 2 if only else 1}
+
+
 def test_an_alias_that_was_moved_by_hand_is_not_delivered(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     with_fleet(desk, {"line-1": {}, "line-2": {}})

@@ -1,10 +1,11 @@
 """A rollback happens with labelled evidence and not without; every action is done once, whenever it is killed."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 import typer
-from acting_world import ROWS, ActingWorld, acting_project, day, learnt
+from acting_world import NOW, ROWS, ActingWorld, acting_project, day, learnt
 from production_world import ProductionWorld
 from typer.testing import CliRunner
 
@@ -12,9 +13,12 @@ from visionops import services
 from visionops.cli.overview import status_command as status_command
 from visionops_assets.champions.history import production as in_production
 from visionops_assets.champions.history import read_history
+from visionops_assets.config.device_group_rules import DeliveryRules
 from visionops_assets.monitoring.production_day import stored_day
+from visionops_assets.monitoring.response import respond
 from visionops_assets.monitoring.response.actions import actions_blocks, evidence_key
 from visionops_assets.pages.page import Page
+from visionops_assets.promotion.production_change import deliver_to_group
 from visionops_assets.promotion.rollback import release, rollback
 
 
@@ -68,6 +72,33 @@ def test_labelled_evidence_that_the_version_before_does_better_goes_back_to_it_o
     rollback(production.registry, project="shapes", who="ada", why="better so", when=now.since.when, to=2)
     assert not acting.respond().actions
     assert production.champion() == acting.champion.version, "what a person undid stays undone"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_response_takes_along_the_groups_that_follow(
+    production: ProductionWorld, monkeypatch: pytest.MonkeyPatch, killed: bool
+):
+    acting = ActingWorld(production, before=learnt())
+    delivery = DeliveryRules.model_validate({"groups": {"line-1": {}, "line-2": {"follow": "own"}}})
+    production.projects = [production.project.model_copy(update={"delivery": delivery})]
+    for group in ("line-1", "line-2"):
+        deliver_to_group(
+            production.registry, project="shapes", group=group, who="ada", why="its own", when=NOW
+        )
+    acting.log()
+    if killed:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(respond, "take_along", Mock(side_effect=KeyboardInterrupt))
+            acting.respond()
+        assert production.registry.models.get("shapes").aliases["champion-line-1"] == acting.champion.version
+    acting.respond()
+    assert acting.done() == ["versions were compared", "rolled back"]
+    aliases = production.registry.models.get("shapes").aliases
+    assert aliases == {
+        "champion": acting.before.version,
+        "champion-line-1": acting.before.version,
+        "champion-line-2": acting.champion.version,
+    }
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])

@@ -1,7 +1,7 @@
 """Undoing a promotion, holding and releasing."""
 
 import pytest
-from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
+from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 
 from resources.models.records import ONNX_ARTIFACT, WEIGHTS_ARTIFACT, ModelNotFound, ModelVersion, version_on
 from visionops_assets.champions.history import production
@@ -16,7 +16,7 @@ from visionops_assets.common.errors import (
 from visionops_assets.evaluation.approvals import reject
 from visionops_assets.promotion.production_change import STEPS, deliver_to_group
 from visionops_assets.promotion.promote import champion_of, promote
-from visionops_assets.promotion.rollback import release, retire, rollback
+from visionops_assets.promotion.rollback import release, retire, rollback, take_along
 
 
 @pytest.fixture
@@ -205,3 +205,30 @@ def test_a_delivery_that_is_killed_is_incomplete_and_can_be_made_again(
     now = production(world.models.get(PROJECT), "line-1")
     assert (now.version, now.incomplete, now.foreign) == (2, None, False)
     assert now.was_before() == 3
+
+
+@pytest.mark.parametrize("write", range(6))
+def test_groups_that_follow_go_back_with_all_wherever_that_is_killed(world: FakeRegistry, write: int) -> None:
+    for number, group in enumerate(("line-1", "line-2", "line-3", "line-4"), start=4):
+        deliver_to_group(world, project=PROJECT, group=group, who="ada", why="its own", when=hour(number))
+    back = rollback(world, project=PROJECT, who="ada", why="bad", when=hour(8))
+    deliver_to_group(
+        world, project=PROJECT, group="line-3", who="ada", why="it needs it", when=hour(9), version=1
+    )
+    rollback(world, project=PROJECT, who="ada", why="no", when=hour(9), group="line-3", to=3)
+    follow = ["line-1", "line-2", "line-3", "line-5"]
+
+    def along() -> dict[str, int | None]:
+        found = take_along(world, back, project=PROJECT, follow=follow, who="ada", why="bad", when=hour(10))
+        return {group: change.version for group, change in found.items()}
+
+    world.writes, world.kill_at = 0, write
+    with pytest.raises(Killed):
+        along()
+    world.kill_at = None
+    along()
+    model = world.models.get(PROJECT)
+    runs = {group: production(model, group).version for group in ("line-1", "line-2", "line-3", "line-4")}
+    assert runs == {"line-1": 2, "line-2": 2, "line-3": 3, "line-4": 3}
+    assert production(model, "line-1").incomplete is None
+    assert along() == {}

@@ -60,7 +60,7 @@ def rollback_command(
     from resources.nearest import there_are
     from visionops import services
     from visionops_assets.common.errors import NothingToRollBackTo
-    from visionops_assets.promotion.rollback import retire, rollback
+    from visionops_assets.promotion.rollback import retire, rollback, take_along
 
     # No project file is read before the alias is set: a broken one must not keep a bad model in production.
     registry = services.registry()
@@ -86,8 +86,14 @@ def rollback_command(
         if project in registered:
             raise
         raise NothingToRollBackTo(f"{refusal}; {there_are(project, registered)}") from refusal
-    along = {} if only or group != EVERYWHERE else _take_along(registry, project, change, who, why, when)
-    _tell(project, change, why, group)
+    along = (
+        {}
+        if only or group != EVERYWHERE
+        else take_along(
+            registry, change, project=project, follow=_following(project), who=who, why=why, when=when
+        )
+    )
+    _tell(project, change, why, group, only)
     if as_json:
         groups = {name: each.to_json() for name, each in along.items()}
         typer.echo(json.dumps({**change.to_json(), **({"groups": groups} if groups else {})}, indent=1))
@@ -109,42 +115,14 @@ def rollback_command(
         )
 
 
-def _take_along(
-    registry: "ModelRegistry", project: str, change: "Change", who: str, why: str, when: datetime
-) -> "dict[str, Change]":
-    """Bring the groups that follow all, and run the version that is left by champions of their own, to what all runs
-    now. Of a command that was killed the same again finds those that are left."""
+def _following(project: str) -> list[str]:
+    """The device groups that follow all. A file that cannot be read names none, and must not keep a bad model in
+    production."""
     from resources import home
-    from resources.models.records import alias_of
-    from visionops_assets.champions.history import read_history
     from visionops_assets.config.project import load_projects
-    from visionops_assets.promotion.rollback import rollback
 
-    entry = change.entry
-    if entry is None or entry.kind != "rollback" or change.version is None:
-        return {}
-    model = registry.models.get(project)
-    # What a group was given since was given knowing of this.
-    changed_since = {each.group for each in read_history(model.tags).entries if each.number > entry.number}
-    # One that cannot be read names no group, and must not keep a bad model in production.
     declared = [each for each in load_projects(home.projects_folder()) if each.project == project]
-    follow = [
-        name for each in declared for name, rules in each.delivery.groups.items() if rules.follow == "all"
-    ]
-    return {
-        name: rollback(
-            registry,
-            project=project,
-            who=who,
-            why=why,
-            when=when,
-            to=change.version,
-            leaving=entry.from_version,
-            group=name,
-        )
-        for name in follow
-        if model.aliases.get(alias_of(name)) == entry.from_version and name not in changed_since
-    }
+    return [name for each in declared for name in each.delivery.following]
 
 
 def _left_by_a_killed_one(
@@ -188,7 +166,7 @@ def _version(text: str | None) -> int | None:
     )
 
 
-def _tell(project: str, change: "Change", why: str, group: str) -> None:
+def _tell(project: str, change: "Change", why: str, group: str, only: bool) -> None:
     """Have `in_production` tell of a change. Raises RuntimeError where that fails: the change itself stands."""
     to = NOTHING if change.version is None else change.version
     again = (
@@ -200,14 +178,14 @@ def _tell(project: str, change: "Change", why: str, group: str) -> None:
         else f"version {change.version} of {project} is champion again{_on(group)}, but"
     )
     try:
-        error = _tell_dagster(project, change, why, group)
+        error = _tell_dagster(project, change, why, group, only)
     except Exception as problem:
         raise RuntimeError(f"{done} Dagster could not be told: {problem}; {again}") from problem
     if error is not None:
         raise RuntimeError(f"{done} in_production was not materialised: {error}; {again}")
 
 
-def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str | None:
+def _tell_dagster(project: str, change: "Change", why: str, group: str, only: bool) -> str | None:
     """Materialise `in_production` by the project's rollback job, which finds the alias set; returns its error.
 
     That nothing runs is told without a job: none takes a model out of production.
@@ -220,7 +198,13 @@ def _tell_dagster(project: str, change: "Change", why: str, group: str) -> str |
     import definitions
     from visionops.runs import run_job
 
-    config = {"to": change.version, "why": why, "actor": services.actor(), "group": group}
+    config: dict[str, object] = {
+        "to": change.version,
+        "why": why,
+        "actor": services.actor(),
+        "group": group,
+        "only": only,
+    }
     if change.changed and change.entry is not None:
         config["leaving"] = change.entry.from_version
     with services.dagster() as instance:

@@ -66,6 +66,11 @@ class DeliveryRules(_Section):
     # How often a publication that ended with an error is tried.
     attempts: int = Field(3, ge=1, le=20)
 
+    @property
+    def following(self) -> list[str]:
+        """The groups that run what all run where they have no champion of their own."""
+        return [name for name, rules in self.groups.items() if rules.follow == "all"]
+
     @field_validator("groups", mode="before")
     @classmethod
     def _nothing_said_is_all_default(cls, groups: Any) -> Any:

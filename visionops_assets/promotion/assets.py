@@ -184,6 +184,10 @@ class RollbackConfig(dg.Config):
         description="The version to get away from; if another is in production by then, nothing happens.",
     )
     group: str = Field(default=EVERYWHERE, description="Device group.")
+    only: bool = Field(
+        default=False,
+        description="Leave device groups as they are that run the same by a champion of their own.",
+    )
 
 
 def promote_job(project: Project, champion: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":
@@ -207,18 +211,29 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
         context: dg.OpExecutionContext, config: RollbackConfig, registry: dg.ResourceParam[ModelRegistry]
     ) -> str:
         from visionops_assets.promotion.presentation import change_metadata
-        from visionops_assets.promotion.rollback import rollback
+        from visionops_assets.promotion.rollback import rollback, take_along
 
         with clear_failures():
+            when = datetime.now(UTC)
             change = rollback(
                 registry,
                 project=project.project,
                 who=config.actor,
                 why=config.why,
-                when=datetime.now(UTC),
+                when=when,
                 to=config.to,
                 leaving=_version_to_leave(context, config, registry, project.project),
                 group=config.group,
+                on_step=context.log.info,
+            )
+            take_along(
+                registry,
+                change,
+                project=project.project,
+                follow=[] if config.only else project.delivery.following,
+                who=config.actor,
+                why=config.why,
+                when=when,
                 on_step=context.log.info,
             )
         context.add_output_metadata(change_metadata(registry, project.project, change))

@@ -4,6 +4,7 @@ None of this looks at verdicts or files: what takes a bad model out of productio
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from resources.models.records import (
     alias_of,
 )
 from visionops_assets.champions.disagreements import lacking, require_agreement
-from visionops_assets.champions.history import Production, groups, nothing_runs, production
+from visionops_assets.champions.history import Production, groups, nothing_runs, production, read_history
 from visionops_assets.champions.registered_model import Registry
 from visionops_assets.common.errors import ChampionMoved, NothingToRollBackTo
 from visionops_assets.evaluation.approvals import require_reason
@@ -105,6 +106,59 @@ def rollback(
         put_in_production(registry, model, entry, on_step)
         note = "; ".join(filter(None, [_note(model, group, target, registered), restored]))
         return Change(registered, changed=True, entry=entry, note=note)
+
+
+def take_along(
+    registry: Registry,
+    change: Change,
+    *,
+    project: str,
+    follow: Iterable[str],
+    who: str,
+    why: str,
+    when: datetime,
+    on_step: OnStep = unheard,
+) -> dict[str, Change]:
+    """Bring device groups to what a rollback of all went back to, where they run the version that it left by champions
+    of their own; by group what was done. Every way of rolling back all ends with it.
+
+    `follow` are the groups that follow all. What a group was given since, it keeps. After a kill, the same again finds
+    those that are left.
+
+    Raises what `rollback` raises.
+    """
+    left = left_behind(registry.models.get(project), change, follow)
+    return {
+        group: rollback(
+            registry,
+            project=project,
+            who=who,
+            why=why,
+            when=when,
+            to=change.version,
+            leaving=change.entry.from_version,
+            group=group,
+            on_step=on_step,
+        )
+        for group in left
+        if change.entry is not None
+    }
+
+
+def left_behind(model: RegisteredModel, change: Change, follow: Iterable[str]) -> list[str]:
+    """The groups that `take_along` has still to bring."""
+    entry = change.entry
+    if entry is None or entry.kind != "rollback" or entry.group != EVERYWHERE or change.version is None:
+        return []
+    since = [each for each in read_history(model.tags).entries if each.number > entry.number]
+    left = []
+    for name in follow:
+        unfinished = production(model, name).incomplete
+        # What a group was given since was given knowing of this.
+        given = any(each.group == name and each != unfinished for each in since)
+        if model.aliases.get(alias_of(name)) == entry.from_version and not given:
+            left.append(name)
+    return left
 
 
 def retire(

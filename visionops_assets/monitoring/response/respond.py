@@ -44,7 +44,8 @@ from visionops_assets.monitoring.response.policy import (
     notice,
     only_reported,
 )
-from visionops_assets.promotion.rollback import hold, rollback
+from visionops_assets.promotion.production_change import Change
+from visionops_assets.promotion.rollback import hold, left_behind, rollback, take_along
 
 
 @dataclass
@@ -251,9 +252,13 @@ class Responding:
         return begun
 
     def _is_done(self, action: Action) -> bool:
-        """Whether the history of production names the action, or what it was about no longer runs."""
+        """Whether the history of production names the action, or what it was about no longer runs; and no group that
+        follows is left behind."""
         model = self.registry.models.get(self.project.project)
         now = production(model, action.group)
+        if now.since is not None and _name_in_history(action) in now.since.why:
+            made = Change(now.version, changed=False, entry=now.since)
+            return not left_behind(model, made, self.project.delivery.following)
         holds = [entry for entry in read_history(model.tags).entries if entry.kind == "hold"]
         changes = [each.entry for each in now.intervals]
         return now.version != action.version or any(
@@ -270,7 +275,7 @@ class Responding:
             hold(self.registry, project=project, who=self.who, why=why, when=self.now, group=group)
             return
         try:
-            rollback(
+            change = rollback(
                 self.registry,
                 project=project,
                 who=self.who,
@@ -278,6 +283,15 @@ class Responding:
                 when=self.now,
                 leaving=action.version,
                 group=group,
+            )
+            take_along(
+                self.registry,
+                change,
+                project=project,
+                follow=self.project.delivery.following,
+                who=self.who,
+                why=why,
+                when=self.now,
             )
         except (ChampionMoved, ChampionUnclear, NothingToRollBackTo) as error:
             self._notes.append(f"not rolled back: {error}")
