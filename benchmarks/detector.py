@@ -23,9 +23,8 @@ from visionops_assets.config.project import Project, load_project
 from visionops_assets.dataset.splits import NO_SPLIT, Samples, place_samples
 from visionops_assets.dataset.versions.annotations import SPLITS
 from visionops_assets.training.batches import LabelledImages
-from visionops_assets.training.detection import box_targets
+from visionops_assets.training.detection import TASK, box_targets
 from visionops_assets.training.train import TrainingRequest, train
-from visionops_assets.training.training_task import DETECTION
 
 LEAST_PRECISION, MOST_SECONDS = 0.85, 90
 
@@ -86,12 +85,12 @@ def measured(project: Project, batches: list[list[Picture]], seed: int) -> str:
         rows = np.flatnonzero(sides == name)
         return LabelledImages(source, rows, targets[rows])
 
-    request = TrainingRequest(recipe, project.classes, side("train"), side("val"), "benchmark", DETECTION)
+    request = TrainingRequest(recipe, project.classes, side("train"), side("val"), "benchmark", TASK)
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
         result = train(request, Path(folder))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    _, precision = DETECTION.measure(result.shipped, side("holdout"))
+    _, precision = TASK.measure(result.shipped, side("holdout"))
     return (
         f"{len(request.train)} images trained on, {len(side('holdout'))} held out, seed {seed}: "
         f"mAP@0.5 {precision:.3f} ({precision / LEAST_PRECISION:.2f}× of what is asked), {cpu:.0f} s of CPU "

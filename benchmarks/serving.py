@@ -63,8 +63,9 @@ def export(side: int, file: Path) -> tuple[Any, str]:
     import torch
 
     from visionops_assets.config.recipe import InputSpec, ModelSpec
+    from visionops_assets.training.classification import ShippedClassifier
     from visionops_assets.training.model_files import export_onnx
-    from visionops_assets.training.models import ShippedClassifier, build_model
+    from visionops_assets.training.models import build_model
 
     torch.manual_seed(0)
     spec = InputSpec(height=side, width=side, channels=3)

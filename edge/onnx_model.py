@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,8 @@ from edge.images.decode import Resize, Target, decode_with_header, placement
 from edge.images.header import Header
 
 _FORMAT = "1"
-TASKS = ("classification", "detection")
+_OUTPUTS = {"classification": ["probabilities"], "detection": ["boxes", "scores", "labels"]}
+TASKS = tuple(_OUTPUTS)
 # From where boxes are meant where a detector's validation did not tell.
 DEFAULT_MIN_SCORE = 0.3
 # How an image is called that came without a name.
@@ -64,7 +65,7 @@ class Model:
     @property
     def outputs(self) -> list[str]:
         """What is asked of the file."""
-        return ["boxes", "scores", "labels"] if self.task == "detection" else ["probabilities"]
+        return _OUTPUTS[self.task]
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         """The outputs for images uint8 [N, H, W, C]. Raises `NotFinite`."""
@@ -83,31 +84,44 @@ class Model:
         started = time.thread_time()
         found = self.run(pixels[None])
         took = (time.thread_time() - started) * 1000
-        told = self._detected(header, *found) if self.task == "detection" else self._classified(*found)
-        return {**told, "cpu_ms": round(took, 3)}
+        return {**_TELLING[self.task](self, header, *found), "cpu_ms": round(took, 3)}
 
-    def _classified(self, probabilities: NDArray[Any]) -> dict[str, Any]:
-        return classified(self.classes, probabilities[0])
 
-    def _detected(
-        self, header: Header, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
-    ) -> dict[str, Any]:
-        """Boxes from `min_score` on."""
-        foreign = unknown_class(self.classes, scores, labels)
-        if foreign is not None:
-            raise NotFinite(f"the model {foreign}")
-        least = DEFAULT_MIN_SCORE if self.min_score is None else self.min_score
-        size = (header.height, header.width)
-        found = boxes_in_image(self, self.classes, boxes[0], scores[0], labels[0], size)
-        return detected([each for each in found if each["score"] >= least])
+def _tell_class(model: Model, header: Header, probabilities: NDArray[Any]) -> dict[str, Any]:
+    return classified(model.classes, probabilities[0])
+
+
+def _tell_boxes(
+    model: Model, header: Header, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
+) -> dict[str, Any]:
+    """Boxes from `min_score` on."""
+    foreign = unknown_class(model.classes, scores, labels)
+    if foreign is not None:
+        raise NotFinite(f"the model {foreign}")
+    least = DEFAULT_MIN_SCORE if model.min_score is None else model.min_score
+    size = (header.height, header.width)
+    found = boxes_in_image(model, model.classes, boxes[0], scores[0], labels[0], size)
+    return detected([each for each in found if each["score"] >= least])
+
+
+# One image's answer in words, by task, of the outputs in their order.
+_TELLING: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "classification": _tell_class,
+    "detection": _tell_boxes,
+}
 
 
 def open_model(
-    path: Path, threads: int = 1, *, spinning: bool = False, engine: Accelerator | None = None
+    path: Path,
+    threads: int = 1,
+    *,
+    spinning: bool = False,
+    engine: Accelerator | None = None,
+    tasks: Collection[str] = TASKS,
 ) -> Model:
     """Open a file of format 1, by the CPU provider or by that of an engine; `threads` 0 lets ONNX Runtime choose.
 
-    Raises `ModelFileError`, naming no file.
+    Raises `ModelFileError`, naming no file; also for a file of none of the `tasks`, of which a `Model` answers `TASKS`.
 
     Threads that spin while they wait answer sooner, and take the processor from whatever else runs, as a camera.
     """
@@ -149,7 +163,7 @@ def open_model(
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"its VisionOps metadata is incomplete ({error!r})") from error
     possible = found.channels in (1, 3) and found.resize in ("fit", "stretch")
-    if not possible or found.task not in TASKS or min(found.height, found.width) < 1:
+    if not possible or found.task not in tasks or min(found.height, found.width) < 1:
         raise ModelFileError(f"its VisionOps metadata is of no model that is known: {found.task}, {spec}")
     return found
 

@@ -109,10 +109,20 @@ def _compared(
     """The largest difference, and the share of images with the same first class."""
     if any(found[name].shape != expected[name].shape for name in expected):
         return float("inf"), 0.0
-    if task != "detection":
-        apart = np.abs(found["probabilities"] - expected["probabilities"]).max(initial=0.0)
-        same = found["probabilities"].argmax(1) == expected["probabilities"].argmax(1)
-        return float(apart), float(same.mean())
+    return _COMPARING[task](expected, found, side)
+
+
+def _classes_compared(
+    expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]], side: int
+) -> tuple[float, float]:
+    apart = np.abs(found["probabilities"] - expected["probabilities"]).max(initial=0.0)
+    same = found["probabilities"].argmax(1) == expected["probabilities"].argmax(1)
+    return float(apart), float(same.mean())
+
+
+def _boxes_compared(
+    expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]], side: int
+) -> tuple[float, float]:
     apart = float(np.abs(np.sort(found["scores"]) - np.sort(expected["scores"])).max(initial=0.0))
     same = 0
     for row, scores in enumerate(expected["scores"]):
@@ -120,6 +130,9 @@ def _compared(
         best, was = found["scores"][row].argmax(), scores.argmax()
         same += int(found["labels"][row, best] == expected["labels"][row, was] or scores[was] <= _CLEAR)
     return apart, same / max(1, len(expected["scores"]))
+
+
+_COMPARING = {"classification": _classes_compared, "detection": _boxes_compared}
 
 
 def _boxes_apart(

@@ -53,8 +53,9 @@ from visionops_assets.training import (
     model_files,
     provenance,
 )
+from visionops_assets.training.classification import ShippedClassifier
 from visionops_assets.training.determinism import deterministic_session
-from visionops_assets.training.models import ShippedClassifier, SmallConvNet
+from visionops_assets.training.models import SmallConvNet
 
 
 def _threads() -> set[str]:

@@ -24,7 +24,7 @@ OF_A_DEVICE = {"numpy", "PIL", "simplejpeg", "onnxruntime", "tuf", "cryptography
 # What makes it faster where there is room: too large to be needed.
 WELCOME_ON_A_DEVICE = {"imagecodecs"}
 # What stages have in common, and the stages: each may import those before it.
-ROOMS = ("common", "config", "images", "champions", "inference", "pages", "shells")
+ROOMS = ("common", "tasks", "config", "images", "champions", "inference", "pages", "shells")
 STAGES = (
     "dataset",
     "training",

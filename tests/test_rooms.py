@@ -26,7 +26,16 @@ PACKAGES = sorted(
     for file in (ROOT / top).rglob("__init__.py")
 )
 # File names that say what every stage has; others stand once.
-OF_EVERY_STAGE = {"__init__", "__main__", "assets", "checks", "jobs", "presentation", "detection"}
+OF_EVERY_STAGE = {
+    "__init__",
+    "__main__",
+    "assets",
+    "checks",
+    "jobs",
+    "presentation",
+    "classification",
+    "detection",
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

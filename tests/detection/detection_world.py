@@ -10,9 +10,8 @@ from PIL import Image
 
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.batches import LabelledImages
-from visionops_assets.training.detection import NO_BOX
+from visionops_assets.training.detection import NO_BOX, TASK
 from visionops_assets.training.train import TrainingRequest, TrainingResult, train
-from visionops_assets.training.training_task import DETECTION
 
 CLASSES = ("bright", "dark")
 SIDE, TRAIN, VALIDATION = 32, 48, 24
@@ -95,7 +94,7 @@ def request(**recipe: Any) -> TrainingRequest:
         train=LabelledImages(source, rows[:TRAIN], targets[:TRAIN]),
         validation=LabelledImages(source, rows[TRAIN:], targets[TRAIN:]),
         identity="test",
-        task=DETECTION,
+        task=TASK,
         checkpoint_seconds=0,
     )
 

@@ -10,8 +10,8 @@ from detected import CLASSES, answers, table, truths
 from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import Costs, GateRules
 from visionops_assets.config.recipe import InputSpec
-from visionops_assets.evaluation.scoring import evaluation_task
-from visionops_assets.evaluation.turned import examples_picture
+from visionops_assets.evaluation.evaluation_task import evaluation_task
+from visionops_assets.evaluation.found_boxes import examples_picture
 from visionops_assets.inference.detections import Detections, as_boxes, detections_table
 from visionops_assets.inference.shipped_model import ShippedModel
 

@@ -10,6 +10,7 @@ import pytest
 from resources.home import ROOT
 from tests.test_architecture import imports
 from visionops_assets.common.errors import ModelError
+from visionops_assets.tasks.task_registry import CLASSIFICATION, names
 from visionops_assets.training import code_digest as code
 
 DEFAULT = "visionops_assets.training.models.SmallConvNet"
@@ -31,11 +32,11 @@ def modules() -> list[str]:
     ]
 
 
-def training_imports() -> set[str]:
+def training_imports(task: str) -> set[str]:
     """The modules that training leads to, read as Python reads them; workers by the code they are started with."""
     known, found = set(modules()), set[str]()
     waiting = ["visionops_assets.training.train", "visionops_assets.training.recording"]
-    waiting += ["edge.images.decode_worker"]
+    waiting += [f"visionops_assets.training.{task}", "edge.images.decode_worker"]
     while waiting:
         module = waiting.pop()
         if module in found or module not in known or module == "visionops_assets.config.project":
@@ -67,17 +68,22 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_byte_of_what_training_imports_changes_the_digest_and_one_of_nothing_else(package: Path) -> None:
-    taken = training_imports()
+@pytest.mark.parametrize("task", names())
+def test_a_byte_of_what_training_imports_changes_the_digest_and_one_of_nothing_else(
+    task: str, package: Path
+) -> None:
+    taken = training_imports(task)
+    others = {f"visionops_assets.training.{other}" for other in names() if other != task}
+    assert f"visionops_assets.training.{task}" in taken and not others & taken
     assert {"visionops_assets.dataset.cache.segments", "visionops_assets.config.recipe"} <= taken
     assert {"edge.images.png", "edge.images.decode_worker", "visionops_assets.training.models"} <= taken
     assert not {"visionops_assets.training.assets", "visionops_assets.evaluation.gate", "edge.agent"} & taken
-    before = code.code_digest(DEFAULT)
+    before = code.code_digest(DEFAULT, task)
     for module in modules():
         file = package.parent / f"{module.replace('.', '/')}.py"
         content = file.read_bytes()
         file.write_bytes(content + b"\n")
-        assert (code.code_digest(DEFAULT) != before) == (module in taken), module
+        assert (code.code_digest(DEFAULT, task) != before) == (module in taken), module
         file.write_bytes(content)
 
 
@@ -94,9 +100,9 @@ def test_a_byte_of_what_training_imports_changes_the_digest_and_one_of_nothing_e
 def test_however_a_module_is_imported_it_counts(line: str, package: Path) -> None:
     with (package / "training" / "train.py").open("a") as file:
         file.write(line)
-    before = code.code_digest(DEFAULT)
+    before = code.code_digest(DEFAULT, CLASSIFICATION)
     (package.parent / "edge" / "files.py").write_text("other = 1\n")
-    assert code.code_digest(DEFAULT) != before
+    assert code.code_digest(DEFAULT, CLASSIFICATION) != before
 
 
 def test_the_module_of_a_foreign_model_counts(
@@ -105,14 +111,14 @@ def test_the_module_of_a_foreign_model_counts(
     monkeypatch.syspath_prepend(str(tmp_path))
     model = tmp_path / "someones_model.py"
     model.write_text("width = 1\n")
-    before = code.code_digest("someones_model.Net")
+    before = code.code_digest("someones_model.Net", CLASSIFICATION)
     model.write_text("width = 2\n")
-    assert code.code_digest("someones_model.Net") != before
+    assert code.code_digest("someones_model.Net", CLASSIFICATION) != before
 
 
 def test_a_model_whose_module_is_absent_is_named() -> None:
     with pytest.raises(ModelError, match="cannot find module 'no_such_module'"):
-        code.code_digest("no_such_module.Net")
+        code.code_digest("no_such_module.Net", CLASSIFICATION)
 
 
 def test_a_clean_checkout_has_a_revision_and_no_change(checkout: Path) -> None:

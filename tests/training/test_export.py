@@ -17,10 +17,11 @@ from tests import onnx_exporter
 from tests.finished_weights import from_its_weights
 from visionops_assets.common.errors import ExportError
 from visionops_assets.config.recipe import ModelSpec
+from visionops_assets.training.classification import ShippedClassifier
 from visionops_assets.training.detection import ShippedDetector
 from visionops_assets.training.detector import SmallDetector
 from visionops_assets.training.model_files import export_onnx, golden_images, parity
-from visionops_assets.training.models import Shipped, ShippedClassifier, SmallConvNet, build_model
+from visionops_assets.training.models import Shipped, SmallConvNet, build_model
 from visionops_assets.training.train import TrainingResult
 
 

@@ -24,7 +24,8 @@ from visionops_assets.dataset.versions.dataset_version import DatasetVersion, na
 from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
 from visionops_assets.evaluation import verdict_store
 from visionops_assets.evaluation.context import LEAK_COLUMNS, JudgementContext
-from visionops_assets.evaluation.scoring import Scorer, evaluation_task
+from visionops_assets.evaluation.evaluation_task import evaluation_task
+from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.turned import WonAndLost, won_and_lost
 from visionops_assets.evaluation.verdict import Evidence, ModelReference, Verdict
 from visionops_assets.evaluation.verdict_store import predictions_path, read_address

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from resources.nearest import there_are
 from visionops_assets.common.error_levels import rows_for_no_loss
+from visionops_assets.tasks import task_registry as tasks
 
 # The slices that projects have without declaring them, the last one in detection only.
 CLASS_SLICE = "class"
@@ -55,10 +56,6 @@ class Floors(_Section):
         return exception.floor, exception.reason
 
 
-# What a slice may lose, by task: a share of its images, or of average precision.
-_TOLERANCES = {"classification": 0.01, "detection": 0.02}
-
-
 class Regressions(_Section):
     """When a slice got worse: it lost more than `tolerance` (0.01, in detection 0.02), on at least `min_samples`
     holdout rows. The tolerance is a share of the images, in detection of average precision."""
@@ -68,7 +65,7 @@ class Regressions(_Section):
 
     def tolerated(self, task: str) -> float:
         """What a slice may lose in this task."""
-        return _TOLERANCES[task] if self.tolerance is None else self.tolerance
+        return tasks.task(task).tolerance if self.tolerance is None else self.tolerance
 
 
 class Costs(_Section):
@@ -229,10 +226,11 @@ class GateRules(_Section):
 
     def check_task(self, task: str) -> None:
         """Raise ValueError if a rule means nothing in the project's task."""
-        if task == "detection" and self.costs is not None:
-            raise ValueError("gate.costs are for classification: in detection an image has no single answer")
+        learnt = tasks.task(task)
+        if not learnt.costs and self.costs is not None:
+            raise ValueError(f"gate.costs are for classification: in {task} an image has no single answer")
         sizes = any(name.partition("=")[0] == OBJECT_SIZE_SLICE for name in self.critical_slices)
-        if task != "detection" and (sizes or OBJECT_SIZE_SLICE in self.floors.slices):
+        if not learnt.sized and (sizes or OBJECT_SIZE_SLICE in self.floors.slices):
             raise ValueError(f"the gate names {OBJECT_SIZE_SLICE}, which only detection has")
 
     def check_classes(self, classes: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, overload
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,6 +26,7 @@ from visionops_assets.config.device_group_rules import DeliveryRules
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.production_rules import DriftRules, ProductionRules
 from visionops_assets.config.recipe import Recipe
+from visionops_assets.tasks import task_registry as tasks
 
 
 class DropRules(BaseModel):
@@ -60,6 +62,13 @@ class AuditRules(BaseModel):
     daily_sample: int = Field(200, ge=1)
 
 
+def _registered(task: str) -> str:
+    if task not in tasks.names():
+        raise ValueError(f"input should be {' or '.join(repr(name) for name in tasks.names())}")
+    return task
+
+
+TaskName = Annotated[str, AfterValidator(_registered)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
@@ -111,7 +120,7 @@ class Project(_Section):
     description: str = ""
     owners: tuple[Owner, ...] = ("team:vision",)
     licence: str = ""
-    task: Literal["classification", "detection"] = "classification"
+    task: TaskName = tasks.CLASSIFICATION
     repository: RepositoryName
     annotations: Name
     classes: tuple[Label, ...] = Field(min_length=1)
@@ -132,8 +141,10 @@ class Project(_Section):
     @field_validator("classes")
     @classmethod
     def _classes_can_be_told_apart(cls, classes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if len(classes) < 2 and info.data.get("task") != "detection":
-            raise ValueError("classification needs at least 2 classes to tell apart")
+        task = info.data.get("task", tasks.CLASSIFICATION)
+        least = tasks.task(task).least_classes
+        if len(classes) < least:
+            raise ValueError(f"{task} needs at least {least} classes to tell apart")
         return classes
 
     @model_validator(mode="after")

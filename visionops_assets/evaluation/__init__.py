@@ -6,6 +6,7 @@ __all__ = [
     "classification",
     "context",
     "detection",
+    "evaluation_task",
     "gate",
     "paired_difference",
     "presentation",

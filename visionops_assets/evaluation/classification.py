@@ -2,7 +2,7 @@
 and what its errors cost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.config.gate_rules import Costs, GateRules
 from visionops_assets.evaluation.context import JudgementContext, suspect_batches
+from visionops_assets.evaluation.evaluation_task import Errors, EvaluationTask, Pixels, Said
 from visionops_assets.evaluation.paired_difference import (
     DifferenceBounds,
     Floats,
@@ -28,6 +29,9 @@ from visionops_assets.evaluation.slices import (
     slice_rows,
 )
 from visionops_assets.evaluation.verdict import Comparison, Evidence
+from visionops_assets.inference.predictions import answer_columns, predictions_table, scores_of, table_faults
+from visionops_assets.inference.shipped_model import ShippedModel
+from visionops_assets.tasks.task_registry import CLASSIFICATION
 
 
 def accuracy(labels: Sequence[str] | pd.Series, predictions: Sequence[str] | pd.Series) -> float:
@@ -183,3 +187,51 @@ def _compare_costs(
     if rules.require == "non_inferior":
         claims |= no_worse_claim(paired, bounds, rules, context, dearest=costs.dearest)
     return compared(COST, f"{costs.unit} per image", values, paired, rules, bounds, **claims)
+
+
+class Classification(EvaluationTask):
+    """One class an image."""
+
+    name = CLASSIFICATION
+
+    def run(self, shipped: ShippedModel, batches: Iterable[Pixels]) -> Any:
+        return scores_of(shipped, batches)
+
+    def table(
+        self, holdout: pd.DataFrame, *, challenger: Any, champion: Any = None, slices: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        return predictions_table(holdout, challenger=challenger, champion=champion, slices=slices)
+
+    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
+        with_champion = context.champion is not None
+        return table_faults(predictions, rules, classes=context.classes, with_champion=with_champion)
+
+    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+        return measure_classification(predictions, rules, context)
+
+    def opinion(self, answers: Any, sides: Sequence[tuple[int, int]]) -> pd.DataFrame:
+        if not sides:
+            return pd.DataFrame({"prediction": [], "confidence": []})
+        names = np.asarray(answers.classes, dtype=object)
+        best, confidence = answers.probabilities.argmax(axis=1), answers.probabilities.max(axis=1)
+        return pd.DataFrame({"prediction": names[best], "confidence": confidence})
+
+    def truth(self, row: pd.Series) -> Said:
+        return Said(str(row["label"]))
+
+    def answer_column(self, model: str) -> str:
+        return answer_columns(model)[0]
+
+    def errors(self, predictions: pd.DataFrame, model: str, least: float) -> Errors:
+        prediction, confidence, _ = answer_columns(model)
+        labels, answers = predictions["label"].tolist(), predictions[prediction].tolist()
+        sure = pd.to_numeric(predictions[confidence], errors="coerce").fillna(0.0).to_numpy(np.float64)
+        wrong = np.array([one != other for one, other in zip(labels, answers, strict=True)], np.float64)
+        said = [
+            Said(f"{answer} ({how:.2f})" if answer is not None else "no answer")
+            for answer, how in zip(answers, sure.tolist(), strict=True)
+        ]
+        return Errors(wrong, sure, said)
+
+
+TASK = Classification()

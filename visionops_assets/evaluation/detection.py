@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from visionops_assets.common.error_levels import labels_to_collect, rows_needed
 from visionops_assets.config.gate_rules import CLASS_SLICE, OBJECT_SIZE_SLICE, GateRules
+from visionops_assets.dataset.findings_file import boxes_in_words
 from visionops_assets.evaluation.context import JudgementContext, suspect_batches
+from visionops_assets.evaluation.evaluation_task import Errors, EvaluationTask, Images, Pixels, Said
+from visionops_assets.evaluation.found_boxes import box_errors, examples_picture
 from visionops_assets.evaluation.paired_difference import (
     ByClass,
     DifferenceBounds,
@@ -35,10 +38,25 @@ from visionops_assets.evaluation.slices import (
     no_worse_claim,
 )
 from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded, SliceRow
-from visionops_assets.images.box_metrics import ALL_AREAS, Boxes, Matches, Matching, mean_average_precisions
-from visionops_assets.inference.detections import as_boxes, boxes_column
+from visionops_assets.images.box_metrics import (
+    ALL_AREAS,
+    OVERLAP,
+    Boxes,
+    Matches,
+    Matching,
+    mean_average_precisions,
+)
+from visionops_assets.inference.detections import (
+    as_boxes,
+    boxes_column,
+    boxes_in_image,
+    detect,
+    detection_faults,
+    detections_table,
+)
+from visionops_assets.inference.shipped_model import ShippedModel
+from visionops_assets.tasks.task_registry import DETECTION
 
-OVERLAP = 0.5
 OVERLAPS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 AP, MAP, MAP_RANGE = "AP@0.5", "mAP@0.5", "mAP@0.5:0.95"
 
@@ -260,7 +278,7 @@ class _Measured:
         }
 
     def _loss(self, paired: PairedDifference, varies: float, tests: int) -> dict[str, object]:
-        rules, tolerance = self.rules, self.rules.regressions.tolerated("detection")
+        rules, tolerance = self.rules, self.rules.regressions.tolerated(DETECTION)
         level = rules.alpha / tests
         return {
             "tolerance": tolerance,
@@ -296,3 +314,49 @@ def _constant(answers: Iterable[Any]) -> str | None:
     if len(distinct) > 1:
         return None
     return "no boxes" if distinct == {"[]"} else "the same boxes"
+
+
+class Detection(EvaluationTask):
+    """Boxes with classes; an image without one counts."""
+
+    name, meant = DETECTION, True
+
+    def run(self, shipped: ShippedModel, batches: Iterable[Pixels]) -> Any:
+        return detect(shipped, batches)
+
+    def table(
+        self, holdout: pd.DataFrame, *, challenger: Any, champion: Any = None, slices: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        return detections_table(holdout, challenger=challenger, champion=champion, slices=slices)
+
+    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
+        with_champion = context.champion is not None
+        return detection_faults(predictions, rules, classes=context.classes, with_champion=with_champion)
+
+    def absence(self, predictions: pd.DataFrame) -> str | None:
+        if not predictions.empty and predictions["boxes"].map(len).sum() == 0:
+            return "the holdout has no box to find."
+        return super().absence(predictions)
+
+    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+        return measure_detection(predictions, rules, context)
+
+    def examples(self, predictions: pd.DataFrame, classes: Sequence[str], images: Images) -> bytes | None:
+        return examples_picture(predictions, classes, images)
+
+    def opinion(self, answers: Any, sides: Sequence[tuple[int, int]]) -> pd.DataFrame:
+        return pd.DataFrame(
+            {"boxes": [boxes_in_image(answers, row, *each) for row, each in enumerate(sides)]}
+        )
+
+    def truth(self, row: pd.Series) -> Said:
+        return Said(boxes_in_words(list(row["boxes"])), list(row["boxes"]))
+
+    def answer_column(self, model: str) -> str:
+        return boxes_column(model)
+
+    def errors(self, predictions: pd.DataFrame, model: str, least: float) -> Errors:
+        return box_errors(predictions, model, least)
+
+
+TASK = Detection()

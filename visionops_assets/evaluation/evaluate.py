@@ -27,9 +27,10 @@ from visionops_assets.dataset.versions.commit_log import publications
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.evaluation import verdict_store
 from visionops_assets.evaluation.context import find_leaks
+from visionops_assets.evaluation.evaluation_task import evaluation_task
 from visionops_assets.evaluation.gate import JudgementContext, judge
 from visionops_assets.evaluation.run_records import came_between, show_verdict
-from visionops_assets.evaluation.scoring import Scorer, evaluation_task
+from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Verdict, verdict_identity
 from visionops_assets.inference.predictions import holdout_digest
 from visionops_assets.training.challenger import Challenger

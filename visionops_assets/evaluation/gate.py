@@ -10,7 +10,7 @@ from visionops_assets.champions.registered_model import Outcome
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation import gate_reasons
 from visionops_assets.evaluation.context import JudgementContext
-from visionops_assets.evaluation.scoring import evaluation_task
+from visionops_assets.evaluation.evaluation_task import evaluation_task
 from visionops_assets.evaluation.verdict import Evidence, Reason, Verdict
 from visionops_assets.evaluation.verdict_wording import (
     amount,

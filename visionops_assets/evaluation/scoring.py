@@ -1,10 +1,9 @@
-"""How shipped files answer: by task, on rows of a dataset version (the one way in which models are scored), and the
-champion's opinion of images that no model was trained on yet.
+"""How shipped files answer on rows of a dataset version, the one way in which models are scored, and the champion's
+opinion of images that no model was trained on yet.
 """
 
 import tempfile
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,117 +20,12 @@ from resources.models.registry import ModelRegistry
 from resources.storage import Scratch
 from visionops_assets.champions.registered_model import Registry
 from visionops_assets.common.progress import tell
-from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import InputSpec
 from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.dataset.suspect_labels import Opinion
-from visionops_assets.evaluation.classification import measure_classification
-from visionops_assets.evaluation.context import JudgementContext
-from visionops_assets.evaluation.detection import measure_detection
-from visionops_assets.evaluation.turned import examples_picture
-from visionops_assets.evaluation.verdict import Evidence
-from visionops_assets.inference.detections import detect, detection_faults, detections_table
-from visionops_assets.inference.predictions import predictions_table, scores_of, table_faults
+from visionops_assets.evaluation.evaluation_task import EvaluationTask, evaluation_task
 from visionops_assets.inference.shipped_model import ShippedModel, fetch_model, images_at_once, open_model
-
-Pixels = NDArray[np.uint8]
-# Paths -> (path, image uint8 [H, W, 3]).
-Images = Callable[[list[str]], Iterable[tuple[str, Pixels]]]
-
-
-class EvaluationTask(ABC):
-    """Classification or detection."""
-
-    name: str
-
-    def answers(self, shipped: ShippedModel, batches: Iterable[Pixels]) -> Any:
-        """What a model's file answers, as `table` takes it. Raises ModelFileError for a file of another task."""
-        if shipped.task != self.name:
-            raise ModelFileError(
-                f"{shipped.path} is a model for {shipped.task}, the project's task is {self.name}"
-            )
-        return self._answers(shipped, batches)
-
-    @abstractmethod
-    def _answers(self, shipped: ShippedModel, batches: Iterable[Pixels]) -> Any: ...
-
-    @abstractmethod
-    def table(
-        self, holdout: pd.DataFrame, *, challenger: Any, champion: Any = None, slices: Sequence[str] = ()
-    ) -> pd.DataFrame:
-        """The predictions table of the manifest's holdout rows."""
-
-    @abstractmethod
-    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
-        """Sentences on what makes the table unfit to be judged."""
-
-    def absence(self, predictions: pd.DataFrame) -> str | None:
-        """What a sound table lacks altogether, so that nothing can be judged; None where it does not."""
-        return "the holdout has no image." if predictions.empty else None
-
-    @abstractmethod
-    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
-        """All numbers of the verdict, of a sound table with rows."""
-
-    def examples(self, predictions: pd.DataFrame, classes: Sequence[str], images: Images) -> bytes | None:
-        """A small PNG of answers against truths; None where a table says it better."""
-        return None
-
-
-class _Classification(EvaluationTask):
-    name = "classification"
-
-    def _answers(self, shipped: ShippedModel, batches: Iterable[Pixels]) -> Any:
-        return scores_of(shipped, batches)
-
-    def table(
-        self, holdout: pd.DataFrame, *, challenger: Any, champion: Any = None, slices: Sequence[str] = ()
-    ) -> pd.DataFrame:
-        return predictions_table(holdout, challenger=challenger, champion=champion, slices=slices)
-
-    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
-        with_champion = context.champion is not None
-        return table_faults(predictions, rules, classes=context.classes, with_champion=with_champion)
-
-    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
-        return measure_classification(predictions, rules, context)
-
-
-class _Detection(EvaluationTask):
-    name = "detection"
-
-    def _answers(self, shipped: ShippedModel, batches: Iterable[Pixels]) -> Any:
-        return detect(shipped, batches)
-
-    def table(
-        self, holdout: pd.DataFrame, *, challenger: Any, champion: Any = None, slices: Sequence[str] = ()
-    ) -> pd.DataFrame:
-        return detections_table(holdout, challenger=challenger, champion=champion, slices=slices)
-
-    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
-        with_champion = context.champion is not None
-        return detection_faults(predictions, rules, classes=context.classes, with_champion=with_champion)
-
-    def absence(self, predictions: pd.DataFrame) -> str | None:
-        if not predictions.empty and predictions["boxes"].map(len).sum() == 0:
-            return "the holdout has no box to find."
-        return super().absence(predictions)
-
-    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
-        return measure_detection(predictions, rules, context)
-
-    def examples(self, predictions: pd.DataFrame, classes: Sequence[str], images: Images) -> bytes | None:
-        return examples_picture(predictions, classes, images)
-
-
-_TASKS: dict[str, EvaluationTask] = {task.name: task for task in (_Classification(), _Detection())}
-
-
-def evaluation_task(name: str) -> EvaluationTask:
-    """The task that a project file names."""
-    return _TASKS[name]
-
 
 BATCH = 256
 
@@ -181,7 +75,6 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
         if number is None:
             return None
         # A batch is no worse for a model that is gone.
-        from edge.onnx_model import ModelFileError
         from visionops_assets.inference.shipped_model import how_back
 
         try:
@@ -196,18 +89,12 @@ def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], 
 
 
 def _opinion(registry: ModelRegistry, run_id: str, onnx_sha256: str) -> Opinion:
-    from visionops_assets.inference.shipped_model import fetch_model, open_model
-
     with tempfile.TemporaryDirectory(prefix="visionops-champion-") as folder:
         shipped = open_model(fetch_model(registry, run_id, onnx_sha256, "champion", Path(folder)))
     return Opinion(shipped.classes, lambda images: _predict(shipped, images))
 
 
 def _predict(shipped: ShippedModel, images: Iterable[tuple[str, bytes]]) -> pd.DataFrame:
-    from visionops_assets.inference.detections import boxes_in_image, detect
-    from visionops_assets.inference.predictions import scores_of
-    from visionops_assets.inference.shipped_model import images_at_once
-
     size = shipped.input
     paths: list[str] = []
     sides: list[tuple[int, int]] = []
@@ -226,14 +113,6 @@ def _predict(shipped: ShippedModel, images: Iterable[tuple[str, bytes]]) -> pd.D
         if decoded:
             yield np.stack(decoded)
 
-    if shipped.task == "detection":
-        found = detect(shipped, batches())
-        answers = [boxes_in_image(found, row, *each) for row, each in enumerate(sides)]
-        return pd.DataFrame({"path": paths, "boxes": answers})
-    scores = scores_of(shipped, batches())
-    if not paths:
-        return pd.DataFrame({"path": [], "prediction": [], "confidence": []})
-    names = np.asarray(scores.classes, dtype=object)
-    best = scores.probabilities.argmax(axis=1)
-    confidence = scores.probabilities.max(axis=1)
-    return pd.DataFrame({"path": paths, "prediction": names[best], "confidence": confidence})
+    task = evaluation_task(shipped.task)
+    found = task.run(shipped, batches())
+    return task.opinion(found, sides).assign(path=paths)

@@ -23,6 +23,7 @@ from visionops_assets.evaluation.paired_difference import (
 )
 from visionops_assets.evaluation.significance import holm, least_losses, loss_found, p_of_loss
 from visionops_assets.evaluation.verdict import Bound, Comparison, LabelsNeeded, Leak, SliceRow
+from visionops_assets.tasks.task_registry import CLASSIFICATION
 
 # Enough to see the pattern; the table of all leaks is the caller's.
 _LEAKS_SHOWN = 20
@@ -281,7 +282,7 @@ def _against_champion(
 def _loss(
     wins: int, losses: int, right: Floats, paired: PairedDifference, rules: GateRules, tests: int
 ) -> dict[str, object]:
-    tolerance = rules.regressions.tolerated("classification")
+    tolerance = rules.regressions.tolerated(CLASSIFICATION)
     return {
         "tolerance": tolerance,
         "p_worse": p_of_loss(wins, losses, paired, tolerance=tolerance, seed=rules.bootstrap.seed),

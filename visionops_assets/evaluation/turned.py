@@ -1,37 +1,20 @@
-"""Images that one of two models answers better than the other: won by the challenger, or lost to the champion; and
-pictures of a detector's answers against the truth.
+"""Images that one of two models answers better than the other: won by the challenger, or lost to the champion.
 
-A classifier is right or wrong. A detector makes errors: truths that no box finds, and boxes that find no truth, of
-the score from which its boxes are meant; an overlap of a half is a find, as in mAP@0.5.
+What an error is the task says: a classifier is right or wrong, a detector can make several on one image.
 """
 
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from edge.onnx_model import DEFAULT_MIN_SCORE
-from visionops_assets.dataset.findings_file import boxes_in_words
-from visionops_assets.evaluation.detection import OVERLAP
-from visionops_assets.images.box_metrics import Matching
-from visionops_assets.images.pictures import ANSWER, TRUTH, Mark, marked
-from visionops_assets.inference.detections import as_boxes, boxes_column
-from visionops_assets.inference.predictions import answer_columns
+from visionops_assets.evaluation.evaluation_task import Errors, EvaluationTask, Said, evaluation_task
+from visionops_assets.tasks.task_registry import task_taught_by
 
 CHALLENGER, CHAMPION = "challenger", "champion"
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a model says of an image, in words; of a detector the `boxes` that are meant, best first."""
-
-    words: str
-    boxes: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -63,152 +46,36 @@ def won_and_lost(
     champion_from: float | None = None,
 ) -> WonAndLost:
     """Sort the images of a predictions table. Scores from which boxes are meant are by default the stated ones."""
-    detects = "boxes" in predictions
+    task = evaluation_task(task_taught_by(predictions.columns).name)
     least = {
         CHALLENGER: DEFAULT_MIN_SCORE if challenger_from is None else challenger_from,
         CHAMPION: DEFAULT_MIN_SCORE if champion_from is None else champion_from,
     }
-    compared = (boxes_column(CHAMPION) if detects else answer_columns(CHAMPION)[0]) in predictions
+    compared = task.answer_column(CHAMPION) in predictions
     models = (CHALLENGER, CHAMPION) if compared else (CHALLENGER,)
-    answers = [
-        _detected(predictions, model, least[model]) if detects else _classified(predictions, model)
-        for model in models
-    ]
-    errors = [each.errors for each in answers]
+    answers = [task.errors(predictions, model, least[model]) for model in models]
+    errors = [each.counts for each in answers]
     gain = errors[1] - errors[0] if compared else -errors[0]
     # Of those that differ alike, what was said wrongly and most surely comes first.
     sure = np.where(gain > 0, answers[-1].sure, answers[0].sure)
     order = np.lexsort((-sure, -np.abs(gain)))
 
     def images(chosen: NDArray[np.bool_]) -> list[Turned]:
-        return [_turned(predictions, answers, int(row)) for row in order if chosen[row]]
+        return [_turned(task, predictions, answers, int(row)) for row in order if chosen[row]]
 
-    meant = (least[CHALLENGER], least[CHAMPION]) if detects else None
+    meant = (least[CHALLENGER], least[CHAMPION]) if task.meant else None
     if not compared:
         return WonAndLost(wrong=images(gain < 0), meant=meant, compared=False)
     return WonAndLost(images(gain > 0), images(gain < 0), meant=meant)
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """The answers of one model: errors [N], how sure it is [N], what it says."""
-
-    errors: NDArray[np.float64]
-    sure: NDArray[np.float64]
-    said: Sequence[Said]
-
-
-def _classified(predictions: pd.DataFrame, model: str) -> _Answers:
-    prediction, confidence, _ = answer_columns(model)
-    labels, answers = predictions["label"].tolist(), predictions[prediction].tolist()
-    sure = pd.to_numeric(predictions[confidence], errors="coerce").fillna(0.0).to_numpy(np.float64)
-    wrong = np.array([one != other for one, other in zip(labels, answers, strict=True)], np.float64)
-    said = [
-        Said(f"{answer} ({how:.2f})" if answer is not None else "no answer")
-        for answer, how in zip(answers, sure.tolist(), strict=True)
-    ]
-    return _Answers(wrong, sure, said)
-
-
-def _detected(predictions: pd.DataFrame, model: str, least: float) -> _Answers:
-    meant = [[box for box in boxes if box["score"] >= least] for boxes in predictions[boxes_column(model)]]
-    column = pd.Series(meant, index=predictions.index, dtype=object)
-    truths = np.array([len(boxes) for boxes in predictions["boxes"]], np.float64)
-    boxes = np.array([len(each) for each in meant], np.float64)
-    classes = sorted({box["label"] for boxes in (*predictions["boxes"], *meant) for box in boxes})
-    hits = hits_by_image(predictions["boxes"], column, classes)
-    said = [
-        Said(
-            f"finds {int(hit)} of {int(there)}" + (f", {int(count - hit)} too many" if count > hit else ""),
-            each,
-        )
-        for hit, there, count, each in zip(hits, truths, boxes, meant, strict=True)
-    ]
-    sure = np.array([each[0]["score"] if each else 0.0 for each in meant])
-    return _Answers(truths + boxes - 2 * hits, sure, said)
-
-
-def hits_by_image(truths: pd.Series, answers: pd.Series, classes: Sequence[str]) -> NDArray[np.float64]:
-    """How many truths of each image, of some classes, are found by the boxes of a column of predictions [N]."""
-    matching = Matching(
-        as_boxes(truths, classes), as_boxes(answers, classes), images=len(truths), classes=len(classes)
-    )
-    hits = np.zeros(len(truths))
-    for one in matching.at(OVERLAP):
-        hits += np.bincount(one.images[one.hits], minlength=len(truths))
-    return hits
-
-
-def _turned(predictions: pd.DataFrame, answers: Sequence[_Answers], row: int) -> Turned:
+def _turned(task: EvaluationTask, predictions: pd.DataFrame, answers: Sequence[Errors], row: int) -> Turned:
     found = predictions.iloc[row]
-    boxes = list(found["boxes"]) if "boxes" in predictions else []
-    truth = Said(boxes_in_words(boxes), boxes) if "boxes" in predictions else Said(str(found["label"]))
     said = [each.said[row] for each in answers]
-    return Turned(str(found["path"]), str(found["batch"]), truth, said[0], said[1] if len(said) > 1 else None)
-
-
-_LARGEST_BYTES = 50_000
-_SIDE, _COLUMNS, _GAP = 144, 4, 4
-# Answers of a lower score are many, and hardly ever meant.
-LEAST_SCORE = DEFAULT_MIN_SCORE
-
-
-def examples_picture(
-    predictions: pd.DataFrame,
-    classes: Sequence[str],
-    images: Callable[[list[str]], Iterable[tuple[str, NDArray[np.uint8]]]],
-    count: int = 8,
-) -> bytes:
-    """Draw the images on which the challenger errs most, batch after batch: truth in green, answers in red, as PNG.
-
-    `images` gives the decoded images uint8 [H, W, 3] of paths.
-    """
-    chosen = predictions.iloc[_worst(predictions, classes, count)]
-    pixels = dict(images(chosen["path"].tolist()))
-    drawn = [
-        _draw(pixels[path], truths, [box for box in said if box["score"] >= LEAST_SCORE])
-        for path, truths, said in zip(
-            chosen["path"], chosen["boxes"], chosen[boxes_column("challenger")], strict=True
-        )
-    ]
-    for shown in range(len(drawn), 0, -1):
-        picture = _sheet(drawn[:shown])
-        if len(picture) < _LARGEST_BYTES:
-            break
-    return picture
-
-
-def _worst(predictions: pd.DataFrame, classes: Sequence[str], count: int) -> list[int]:
-    """Row numbers: of each batch the image with the most errors, then of each the next, and so on."""
-    said = [
-        [box for box in boxes if box["score"] >= LEAST_SCORE]
-        for boxes in predictions[boxes_column("challenger")]
-    ]
-    truths, answers = predictions["boxes"], pd.Series(said, index=predictions.index, dtype=object)
-    counts = truths.map(len).to_numpy(np.float64) + answers.map(len).to_numpy(np.float64)
-    errors = counts - 2 * hits_by_image(truths, answers, classes)
-    order = pd.DataFrame({"batch": predictions["batch"].to_numpy(), "errors": errors})
-    order = order.sort_values("errors", ascending=False, kind="stable")
-    turn = order.groupby("batch", sort=False).cumcount()
-    return [int(row) for row in turn.sort_values(kind="stable").index[:count]]
-
-
-def _draw(
-    pixels: NDArray[np.uint8], truths: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]]
-) -> Image.Image:
-    marks = [
-        Mark(box, str(box["label"]), colour)
-        for boxes, colour in ((truths, TRUTH), (answers, ANSWER))
-        for box in boxes
-    ]
-    return marked(pixels, marks, _SIDE / max(pixels.shape[:2]))
-
-
-def _sheet(drawn: Sequence[Image.Image]) -> bytes:
-    rows, step = -(-len(drawn) // _COLUMNS), _SIDE + _GAP
-    sheet = Image.new("RGB", (min(len(drawn), _COLUMNS) * step, rows * step), (255, 255, 255))
-    for number, image in enumerate(drawn):
-        sheet.paste(image, (number % _COLUMNS * step, number // _COLUMNS * step))
-    buffer = io.BytesIO()
-    sheet.quantize(48, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return Turned(
+        str(found["path"]),
+        str(found["batch"]),
+        task.truth(found),
+        said[0],
+        said[1] if len(said) > 1 else None,
+    )

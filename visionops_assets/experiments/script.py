@@ -47,7 +47,7 @@ from visionops_assets.training.model_files import export_onnx, golden_images, pa
 from visionops_assets.training.models import Shipped
 from visionops_assets.training.provenance import DataOrigin, EpochReport, ScriptOrigin, collect
 from visionops_assets.training.recording import flattened, put_model
-from visionops_assets.training.training_task import task_of
+from visionops_assets.training.training_task import training_task
 
 _SIDES = ("train", "val")
 
@@ -72,7 +72,7 @@ class ScriptRun:
         self._project, self._version, self._params, self._run = project, version, params, run
         self._tracking, self._lakefs, self._registry, self._samples = tracking, lakefs, registry, samples
         self._normalise = normalise
-        self._task = task_of(project.task)
+        self._task = training_task(project.task)
         self._history: list[EpochReport] = []
         self._epoch = 0
         self._is_recorded = False

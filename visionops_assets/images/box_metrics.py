@@ -22,6 +22,8 @@ Mask = NDArray[np.bool_]
 
 # COCO looks at no more of an image's answers of one class.
 MOST_DETECTIONS = 100
+# Of a box and its truth, as in mAP@0.5.
+OVERLAP = 0.5
 ALL_AREAS = (0.0, float("inf"))
 
 

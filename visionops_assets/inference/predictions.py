@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.inference.shipped_model import ShippedModel
+from visionops_assets.tasks.task_registry import task_taught_by
 
 _SUM_TOLERANCE = 1e-3
 _ANSWER = ("prediction", "confidence", "probabilities")
@@ -185,21 +185,16 @@ def holdout_digest(holdout: pd.DataFrame, slices: Sequence[str] = ()) -> str:
 
     The order of rows does not matter. Takes the manifest's holdout rows or a predictions table.
     """
-    truth = "label" if "label" in holdout.columns else "boxes"
-    rows = keys_of(holdout, truth, slices).sort_values("path", kind="stable")
+    task = task_taught_by(holdout.columns)
+    rows = keys_of(holdout, task.truth, slices).sort_values("path", kind="stable")
     columns = list(rows.columns)
-    if truth == "boxes":
-        rows = rows.assign(boxes=rows["boxes"].map(_boxes_text))
+    truths = rows[task.truth].astype(object)
+    rows[task.truth] = truths.map(task.truth_as_text).where(truths.notna(), None)
     texts = (
         rows.astype(object).where(rows.notna(), None).map(lambda cell: cell if cell is None else str(cell))
     )
     content = json.dumps([columns, texts.to_numpy().tolist()], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _boxes_text(boxes: Iterable[dict[str, Any]]) -> str:
-    sides = ("x", "y", "w", "h")
-    return json.dumps(sorted([str(box["label"]), *(float(box[side]) for side in sides)] for box in boxes))
 
 
 def _predictions(scores: Scores) -> NDArray[np.object_]:

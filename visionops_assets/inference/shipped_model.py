@@ -27,6 +27,7 @@ from visionops_assets.champions.disagreements import lacking, way_back
 from visionops_assets.champions.history import groups
 from visionops_assets.champions.registered_model import Registry
 from visionops_assets.config.recipe import InputSpec
+from visionops_assets.tasks.task_registry import names
 
 # What a network computes of so many takes some hundred megabytes.
 _PIXELS_AT_ONCE = 1 << 22
@@ -151,11 +152,11 @@ def open_model(model: Path, threads: int = 0, at_once: int = 1) -> ShippedModel:
         raise FileNotFoundError(f"{model}: there is no such model file")
     try:
         # Where several run, a thread that spins takes the processor from another batch.
-        opened = edge_model.open_model(model, threads, spinning=at_once == 1)
+        opened = edge_model.open_model(model, threads, spinning=at_once == 1, tasks=names())
         session = opened.session
         if at_once > 1 and threads == 0:
             share = max(1, processors() // at_once)
-            session = _AloneOrNot(session, edge_model.open_model(model, share).session)
+            session = _AloneOrNot(session, edge_model.open_model(model, share, tasks=names()).session)
         spec = InputSpec.model_validate(opened.input)
     except ModelFileError as error:
         raise ModelFileError(f"{model}: {error}; export it again") from error

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visionops_assets.evaluation.detection import MAP, OVERLAP, Matched
+from visionops_assets.evaluation.detection import MAP, Matched
 from visionops_assets.evaluation.paired_difference import DifferenceBounds, PrecisionPair
+from visionops_assets.images.box_metrics import OVERLAP
 from visionops_assets.inference.detections import as_boxes
 from visionops_assets.monitoring.captures import label_sample
 

@@ -13,7 +13,8 @@ from resources.lakefs.client import MAIN, LakeFSResource
 from visionops_assets.champions.registered_model import Registry
 from visionops_assets.common.keys import commit_prefix
 from visionops_assets.dataset.versions.manifest_diff import ManifestDiff
-from visionops_assets.evaluation.turned import Said, Turned, WonAndLost, won_and_lost
+from visionops_assets.evaluation.evaluation_task import Said
+from visionops_assets.evaluation.turned import Turned, WonAndLost, won_and_lost
 from visionops_assets.images.pictures import ANSWER, Mark, data_uri, encoded, marked, written_under
 from visionops_assets.pages.page import Block, Bullets, Card, Gallery, Heading, Paragraph, Table
 from visionops_assets.promotion.version_evidence import Evidence, answers_judged

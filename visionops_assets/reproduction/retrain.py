@@ -100,7 +100,7 @@ def _inputs(
                 validation_samples=len(version.split("val")),
             ),
             "code": CodeOrigin(
-                digest=loaded_code_digest(project.recipe.model.class_path),
+                digest=loaded_code_digest(project.recipe.model.class_path, project.task),
                 revision=checkout.revision if checkout else None,
                 uncommitted_sha256=checkout.uncommitted_sha256 if checkout else None,
             ),
@@ -134,7 +134,7 @@ def _trained(
     )
     result = train(request, workdir, on_epoch)
     export_onnx(result.shipped, workdir / ONNX, result.min_score)
-    code = loaded_code_digest(project.recipe.model.class_path)
+    code = loaded_code_digest(project.recipe.model.class_path, project.task)
     return provenance_of(
         project, version, request, result, code=code, checkout=checkout, onnx_sha256=None
     ).model_copy(update={"recipe_digest": original.recipe_digest})

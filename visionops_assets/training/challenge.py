@@ -69,7 +69,7 @@ def challenge(
             TAG_COMMIT: version.commit.id,
             TAG_MANIFEST: version.manifest.digest,
             TAG_RECIPE: recipe_digest(project.recipe),
-            TAG_CODE: loaded_code_digest(project.recipe.model.class_path),
+            TAG_CODE: loaded_code_digest(project.recipe.model.class_path, project.task),
             TAG_DESCRIPTION: _described(project, version),
         }
         named = name or f"{project.project} {version.partition}"
@@ -88,7 +88,7 @@ def challenge(
 
 def training_identity(project: Project, manifest_digest: str) -> str:
     """What makes two trainings the same: project, data, recipe with classes, code."""
-    code = loaded_code_digest(project.recipe.model.class_path)
+    code = loaded_code_digest(project.recipe.model.class_path, project.task)
     return identity_of(project, manifest_digest, recipe_digest(project.recipe), code)
 
 

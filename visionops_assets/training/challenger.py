@@ -39,7 +39,7 @@ VERSION_LENGTH = 16
 
 def training_version(project: Project) -> str:
     """Digest of task, classes, recipe and code: the `code_version` of assets, and part of a run's key."""
-    code = loaded_code_digest(project.recipe.model.class_path)
+    code = loaded_code_digest(project.recipe.model.class_path, project.task)
     return training_version_of(project, recipe_digest(project.recipe), code)
 
 
@@ -50,9 +50,9 @@ def training_version_of(project: Project, recipe: str, code: str) -> str:
 
 
 @cache
-def loaded_code_digest(model_class_path: str) -> str:
+def loaded_code_digest(model_class_path: str, task: str) -> str:
     """The digest of the code that this process runs: files edited after they were loaded change nothing here."""
-    return code_digest(model_class_path)
+    return code_digest(model_class_path, task)
 
 
 FORMAT = 1

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from visionops_assets.common.errors import ModelError
+from visionops_assets.tasks.task_registry import task
 
 ROOT = Path(__file__).resolve().parents[2]
 # What fits the weights, and what brings it the samples: every module of ours that these import counts.
@@ -46,26 +47,28 @@ class CodeState:
         return hashlib.sha256(content).hexdigest() if content else None
 
 
-def code_digest(model_class_path: str) -> str:
-    """Return the SHA-256 (hex) over what trains, the model class's module, and every module of ours that these import,
-    directly or by others.
+def code_digest(model_class_path: str, task_name: str) -> str:
+    """Return the SHA-256 (hex) over what trains, its facet of the task, the model class's module, and every module of
+    ours that these import, directly or by others.
 
     Raises ModelError where the module of the model class is not found.
     """
     model = model_class_path.rpartition(".")[0]
+    facet = task(task_name).facet_at("training").partition(":")[0]
     digest = hashlib.sha256()
-    for name, content in sorted(_imported(model).items()):
+    for name, content in sorted(_imported(model, facet).items()):
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
-def _imported(model: str) -> dict[str, bytes]:
-    """The sources of what trains, of the model class's module, and of what these import of ours, by path."""
+def _imported(*asked: str) -> dict[str, bytes]:
+    """The sources of what trains, of the modules that are asked for, and of what these import of ours, by path."""
     root = Path(__file__).resolve().parents[2]
     found: dict[str, bytes] = {}
-    waiting = {module: _source(root, module) for module in (*_TRAINS, model)}
-    if not waiting[model].is_file():
-        waiting[model] = _module_file(model)
+    waiting = {module: _source(root, module) for module in (*_TRAINS, *asked)}
+    for module in asked:
+        if not waiting[module].is_file():
+            waiting[module] = _module_file(module)
     while waiting:
         module, file = waiting.popitem()
         name = f"{module.replace('.', '/')}.py"

@@ -1,4 +1,4 @@
-"""Boxes into a detector and out of it.
+"""Boxes into a detector and out of it, and what else training asks of the task.
 
 As training targets: in the pixels of the decoded image, and where augmentation moves them. A target is float32 [N,
 M, 5]: left, top, width, height in pixels of the decoded image, class index; M is the most boxes an image has, and a
@@ -19,10 +19,18 @@ from torch import Tensor, nn
 
 from edge.images.decode import placement
 from visionops_assets.common.errors import ModelError
-from visionops_assets.config.recipe import Augmentation, InputSpec
-from visionops_assets.images.box_metrics import Boxes
-from visionops_assets.training.batches import affine_matrices
-from visionops_assets.training.models import Shipped, largest_difference
+from visionops_assets.config.recipe import Augmentation, InputSpec, Recipe
+from visionops_assets.images.box_metrics import (
+    OVERLAP,
+    Boxes,
+    Matching,
+    best_threshold,
+    mean_average_precisions,
+)
+from visionops_assets.tasks.task_registry import DETECTION
+from visionops_assets.training.batches import Gathered, LabelledImages, affine_matrices
+from visionops_assets.training.models import Shipped, evaluating, largest_difference, loss_of
+from visionops_assets.training.training_task import TrainingTask, Validation, evaluated_at_once
 
 NO_BOX = -1.0
 # Of a box that augmentation pushes out of the frame, less than this share tells nothing of the object.
@@ -114,7 +122,7 @@ class ShippedDetector(Shipped):
     int64 [N, K], and an embedding float [N, D]. A score of 0 is no box.
     """
 
-    task = "detection"
+    task = DETECTION
     outputs = ("boxes", "scores", "labels", "embedding")
     heads = (nn.Conv2d, nn.Linear)
     compared = "scores and boxes"
@@ -171,3 +179,41 @@ class ShippedDetector(Shipped):
                 largest = max(largest, float(apart.min(initial=np.inf)))
             same += int(labels[scores.argmax()] == their_labels[their_scores.argmax()])
         return largest, same
+
+
+class Detection(TrainingTask):
+    """Boxes with classes: targets float32 [N, M, 5] (this module)."""
+
+    score = "mAP50"
+    shipped = ShippedDetector
+
+    def targets(self, rows: pd.DataFrame, classes: Sequence[str], input: InputSpec) -> NDArray[Any]:
+        return box_targets(rows, classes, input)
+
+    def labels(self, targets: NDArray[Any]) -> NDArray[np.int64]:
+        return target_boxes(targets).labels
+
+    def follow(self, targets: Tensor, recipe: Recipe, epoch: int, samples: NDArray[np.int64]) -> Tensor:
+        return move_boxes(
+            targets, recipe.augmentations, seed=recipe.seed, epoch=epoch, samples=samples, input=recipe.input
+        )
+
+    def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
+        """Mean of the model's own loss, and mean average precision at an overlap of 0.5 (0 without a box to find)."""
+        device, loss, found = shipped.mean.device, 0.0, []
+        has_loss = callable(getattr(shipped.model, "loss", None))
+        with evaluating(shipped):
+            for pixels, targets, _ in Gathered(images).in_order(evaluated_at_once(shipped.input)):
+                outputs = shipped.model(shipped.prepared(pixels.to(device)))
+                if has_loss:
+                    loss += float(loss_of(shipped.model, outputs, targets.to(device))) * len(targets)
+                found.append([part.float().cpu().numpy() for part in shipped.answers(outputs)])
+        boxes, scores, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        truths, answers = target_boxes(images.labels), answer_boxes(boxes, scores, labels)
+        matching = Matching(truths, answers, images=len(images), classes=len(shipped.classes))
+        (score,) = mean_average_precisions([matching.at(OVERLAP)], np.ones((1, len(images))))
+        threshold = best_threshold(*matching.scored(OVERLAP), len(truths.labels))
+        return Validation(loss / len(images) if has_loss else None, float(np.nan_to_num(score)), threshold)
+
+
+TASK = Detection()

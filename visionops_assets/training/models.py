@@ -211,32 +211,6 @@ class Shipped(nn.Module):
         return last[-1] if last else None
 
 
-class ShippedClassifier(Shipped):
-    """A classifier as it ships: probabilities float [N, classes] and an embedding float [N, D]."""
-
-    task = "classification"
-    outputs = ("probabilities", "embedding")
-    heads = (nn.Linear,)
-    compared = "probabilities"
-
-    def answers(self, outputs: Tensor) -> tuple[Tensor, ...]:
-        return (probabilities_of(self.model, outputs),)
-
-    def check_answers(self, answers: tuple[Tensor, ...]) -> None:
-        shape = tuple(answers[0].shape)
-        if shape != (2, len(self.classes)):
-            raise ModelError(
-                f"{type(self.model).__name__} gives outputs of shape {shape} for 2 images, expected "
-                f"(2, {len(self.classes)}): one number a class ({', '.join(self.classes)})"
-            )
-
-    def differences(
-        self, found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]
-    ) -> tuple[float, int]:
-        same = int((found[0].argmax(axis=1) == expected[0].argmax(axis=1)).sum())
-        return largest_difference(found[0], expected[0]), same
-
-
 def largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """Return the largest absolute difference; infinite where shapes differ or a number is not finite."""
     if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):

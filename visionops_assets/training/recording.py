@@ -39,7 +39,7 @@ from visionops_assets.training.code_digest import CodeState
 from visionops_assets.training.model_files import ParityReport, tensors_in
 from visionops_assets.training.provenance import DataOrigin, EpochReport, Provenance, collect
 from visionops_assets.training.train import TrainingRequest, TrainingResult
-from visionops_assets.training.training_task import task_of
+from visionops_assets.training.training_task import training_task
 
 
 def prepare(
@@ -64,7 +64,7 @@ def prepare(
         lakefs, project.repository, version.commit.id, used, samples, project.recipe.input
     )
     say(f"{filled.wanted} samples; {filled.added} fetched and decoded in {filled.seconds:.1f} s")
-    task = task_of(project.task)
+    task = training_task(project.task)
     targets = task.targets(used, project.classes, project.recipe.input)
 
     def side(name: str) -> LabelledImages:
@@ -88,7 +88,7 @@ def labelled(
 ) -> LabelledImages:
     """Rows of a dataset version's manifest as labelled images, in their order; raises what `prepare` raises."""
     view, _ = load_samples(lakefs, project.repository, version.commit.id, rows, samples, project.recipe.input)
-    targets = task_of(project.task).targets(rows, project.classes, project.recipe.input)
+    targets = training_task(project.task).targets(rows, project.classes, project.recipe.input)
     return LabelledImages(view, np.arange(len(rows), dtype=np.int64), targets)
 
 

@@ -5,7 +5,7 @@ the recipe's optimiser and schedule.
 import hashlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning.pytorch as lightning
@@ -19,13 +19,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from visionops_assets.common.errors import ModelError, TrainingError
 from visionops_assets.config.recipe import InputSpec, Optimiser, Recipe, canonical_json, resolve
+from visionops_assets.tasks.task_registry import CLASSIFICATION
 from visionops_assets.training import code_digest
 from visionops_assets.training.batches import LabelledImages, TrainingData, channel_statistics
 from visionops_assets.training.determinism import EpochBoundary, deterministic_session, is_readable, quiet
 from visionops_assets.training.model_files import save_weights, start_from
 from visionops_assets.training.models import Shipped, build_model, loss_of
 from visionops_assets.training.provenance import EpochReport
-from visionops_assets.training.training_task import CLASSIFICATION, EpochReporter, Task
+from visionops_assets.training.training_task import EpochReporter, TrainingTask, training_task
 
 _TRAINING_HOOKS = ("training_step", "configure_optimizers")
 
@@ -102,7 +103,7 @@ class TrainingRequest:
     train: LabelledImages
     validation: LabelledImages | None
     identity: str
-    task: Task = CLASSIFICATION
+    task: TrainingTask = field(default_factory=lambda: training_task(CLASSIFICATION))
     init_weights: Path | None = None
     loader_workers: int = 0
     checkpoint_seconds: float = 2.0

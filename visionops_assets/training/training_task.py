@@ -5,9 +5,8 @@ achieved, measured the same way for every model, reported once an epoch.
 import dataclasses
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -19,28 +18,15 @@ from torch import Tensor, nn
 from visionops_assets.common import progress
 from visionops_assets.common.errors import TrainingError
 from visionops_assets.config.recipe import InputSpec, Recipe
-from visionops_assets.images.box_metrics import (
-    Matching,
-    ScoreThreshold,
-    best_threshold,
-    mean_average_precisions,
-)
-from visionops_assets.training.batches import Gathered, LabelledImages
-from visionops_assets.training.detection import (
-    ShippedDetector,
-    answer_boxes,
-    box_targets,
-    move_boxes,
-    target_boxes,
-)
-from visionops_assets.training.models import Shipped, ShippedClassifier, evaluating, loss_of
+from visionops_assets.images.box_metrics import ScoreThreshold
+from visionops_assets.tasks.task_registry import facet
+from visionops_assets.training.batches import LabelledImages
+from visionops_assets.training.models import Shipped
 from visionops_assets.training.provenance import EpochReport
 
 # A batch of about this many pixels stays in the processor's caches: a third faster than four times as many.
 _EVALUATED_PIXELS = 1 << 16
 _MOST_PIXELS = 1 << 22
-# Of a box and its truth, as in mAP@0.5.
-_OVERLAP = 0.5
 
 
 class Validation(NamedTuple):
@@ -51,25 +37,21 @@ class Validation(NamedTuple):
     threshold: ScoreThreshold | None = None
 
 
-class Task(ABC):
-    """Classification or detection. `score` names what validation reports beside the loss."""
+class TrainingTask(Protocol):
+    """What training asks of a task. `score` names what validation reports beside the loss, higher where better."""
 
     score: ClassVar[str]
     shipped: ClassVar[type[Shipped]]
 
-    @abstractmethod
     def targets(self, rows: pd.DataFrame, classes: Sequence[str], input: InputSpec) -> NDArray[Any]:
         """The targets of a manifest's rows, in their order."""
 
-    @abstractmethod
     def labels(self, targets: NDArray[Any]) -> NDArray[np.int64]:
         """The class index of all that is labelled, flat."""
 
-    @abstractmethod
     def follow(self, targets: Tensor, recipe: Recipe, epoch: int, samples: NDArray[np.int64]) -> Tensor:
         """Targets that follow the augmentation of their images."""
 
-    @abstractmethod
     def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
         """Measure what would ship on a split."""
 
@@ -83,79 +65,14 @@ class Task(ABC):
         return self.shipped(model, classes, input)
 
 
-class Classification(Task):
-    """One class an image: targets int64 [N]."""
-
-    score = "accuracy"
-    shipped = ShippedClassifier
-
-    def targets(self, rows: pd.DataFrame, classes: Sequence[str], input: InputSpec) -> NDArray[Any]:
-        index = {label: number for number, label in enumerate(classes)}
-        return rows["label"].map(index).to_numpy(np.int64)
-
-    def labels(self, targets: NDArray[Any]) -> NDArray[np.int64]:
-        return targets.astype(np.int64)
-
-    def follow(self, targets: Tensor, recipe: Recipe, epoch: int, samples: NDArray[np.int64]) -> Tensor:
-        return targets
-
-    def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
-        """Mean cross-entropy in nats, and accuracy."""
-        loss, correct = 0.0, 0
-        with evaluating(shipped):
-            for pixels, targets, _ in Gathered(images).in_order(_batch_size(shipped.input)):
-                probabilities = shipped(pixels.to(shipped.mean.device))[0].float().cpu()
-                chosen = probabilities.gather(1, targets[:, None]).double()
-                # `maximum` lets NaN through, where clamping at the smallest probability would hide it.
-                loss -= float(torch.maximum(chosen, torch.tensor(1e-12, dtype=torch.float64)).log().sum())
-                correct += int((probabilities.argmax(dim=1) == targets).sum())
-        return Validation(loss / len(images), correct / len(images))
+def training_task(name: str) -> TrainingTask:
+    """The facet of the task that a project file names. Raises `UnknownTask`."""
+    found: TrainingTask = facet(name, "training")
+    return found
 
 
-class Detection(Task):
-    """Boxes with classes: targets float32 [N, M, 5] (`boxes.py`)."""
-
-    score = "mAP50"
-    shipped = ShippedDetector
-
-    def targets(self, rows: pd.DataFrame, classes: Sequence[str], input: InputSpec) -> NDArray[Any]:
-        return box_targets(rows, classes, input)
-
-    def labels(self, targets: NDArray[Any]) -> NDArray[np.int64]:
-        return target_boxes(targets).labels
-
-    def follow(self, targets: Tensor, recipe: Recipe, epoch: int, samples: NDArray[np.int64]) -> Tensor:
-        return move_boxes(
-            targets, recipe.augmentations, seed=recipe.seed, epoch=epoch, samples=samples, input=recipe.input
-        )
-
-    def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
-        """Mean of the model's own loss, and mean average precision at an overlap of 0.5 (0 without a box to find)."""
-        device, loss, found = shipped.mean.device, 0.0, []
-        has_loss = callable(getattr(shipped.model, "loss", None))
-        with evaluating(shipped):
-            for pixels, targets, _ in Gathered(images).in_order(_batch_size(shipped.input)):
-                outputs = shipped.model(shipped.prepared(pixels.to(device)))
-                if has_loss:
-                    loss += float(loss_of(shipped.model, outputs, targets.to(device))) * len(targets)
-                found.append([part.float().cpu().numpy() for part in shipped.answers(outputs)])
-        boxes, scores, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        truths, answers = target_boxes(images.labels), answer_boxes(boxes, scores, labels)
-        matching = Matching(truths, answers, images=len(images), classes=len(shipped.classes))
-        (score,) = mean_average_precisions([matching.at(_OVERLAP)], np.ones((1, len(images))))
-        threshold = best_threshold(*matching.scored(_OVERLAP), len(truths.labels))
-        return Validation(loss / len(images) if has_loss else None, float(np.nan_to_num(score)), threshold)
-
-
-CLASSIFICATION, DETECTION = Classification(), Detection()
-
-
-def task_of(name: str) -> Task:
-    """The task that a project file names."""
-    return {"classification": CLASSIFICATION, "detection": DETECTION}[name]
-
-
-def _batch_size(input: InputSpec) -> int:
+def evaluated_at_once(input: InputSpec) -> int:
+    """How many images of an input's size validation computes together."""
     pixels = input.height * input.width
     # Sixteen also of larger ones, while memory has room for what is computed of them.
     return min(max(_EVALUATED_PIXELS // pixels, min(16, max(1, _MOST_PIXELS // pixels))), 512)
@@ -166,7 +83,7 @@ class EpochReporter(lightning.Callback):
 
     def __init__(
         self,
-        task: Task,
+        task: TrainingTask,
         shipped: Shipped,
         validation: LabelledImages | None,
         on_epoch: Callable[[EpochReport], None] | None,

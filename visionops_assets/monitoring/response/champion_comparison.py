@@ -24,8 +24,8 @@ from visionops_assets.config.gate_rules import Floors, GateRules
 from visionops_assets.config.production_rules import DriftRules
 from visionops_assets.config.project import Project
 from visionops_assets.evaluation.context import LEAK_COLUMNS
+from visionops_assets.evaluation.evaluation_task import evaluation_task
 from visionops_assets.evaluation.gate import JudgementContext, judge
-from visionops_assets.evaluation.scoring import evaluation_task
 from visionops_assets.evaluation.verdict import ModelReference, Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page
 from visionops_assets.inference.predictions import holdout_digest
