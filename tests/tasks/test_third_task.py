@@ -1,0 +1,196 @@
+"""A task that the product does not know is registered from one file, and walks from a table of labels to a verdict."""
+
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from tests.tasks import tagging
+from visionops_assets.config.gate_rules import GateRules
+from visionops_assets.config.project import Project
+from visionops_assets.evaluation.context import LEAK_COLUMNS, JudgementContext
+from visionops_assets.evaluation.evaluation_task import evaluation_task
+from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.turned import won_and_lost
+from visionops_assets.evaluation.verdict import ModelReference
+from visionops_assets.inference.predictions import holdout_digest
+from visionops_assets.inference.shipped_model import open_model
+from visionops_assets.tasks.task_registry import (
+    CLASSIFICATION,
+    DETECTION,
+    Task,
+    UnknownTask,
+    facet,
+    names,
+    register,
+    unregister,
+)
+from visionops_assets.training.batches import LabelledImages
+from visionops_assets.training.code_digest import code_digest
+from visionops_assets.training.model_files import export_onnx, parity
+from visionops_assets.training.train import TrainingRequest, train
+from visionops_assets.training.training_task import training_task
+
+CLASSES, SIDE = ("left", "right"), 8
+SPLITS = {"train": 64, "val": 16, "holdout": 120}
+MODEL = f"{tagging.__name__}.TaggingNet"
+
+
+@pytest.fixture
+def registered() -> Iterator[Task]:
+    register(tagging.TASK)
+    yield tagging.TASK
+    unregister(tagging.NAME)
+
+
+def labels_table() -> str:
+    """A table as people keep it: a line an image, its tags in one cell."""
+    random = np.random.default_rng(0)
+    lines = ["path,split,tags"]
+    for split, count in SPLITS.items():
+        for number in range(count):
+            tags = [name for name in CLASSES if random.random() < 0.5]
+            lines.append(f"{split}-{number}.png,{split},{' '.join(tags)}")
+    return "\n".join(lines)
+
+
+def rows_of(table: str) -> pd.DataFrame:
+    rows = pd.read_csv(io.StringIO(table), keep_default_na=False)
+    return rows.assign(
+        tags=[tuple(cell.split()) for cell in rows["tags"]],
+        sha256=rows["path"],
+        batch="week-01",
+        group=rows["path"],
+    )
+
+
+class Drawn:
+    """Grey noise uint8 [N, 8, 8, 1], brighter on each side that is tagged."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.pixels = np.random.default_rng(1).integers(0, 60, (len(rows), SIDE, SIDE, 1)).astype(np.uint8)
+        for image, tags in zip(self.pixels, rows["tags"], strict=True):
+            image[:, :4] += 150 * np.uint8("left" in tags)
+            image[:, 4:] += 150 * np.uint8("right" in tags)
+
+    def gather(self, rows: NDArray[np.integer], /) -> NDArray[np.uint8]:
+        return self.pixels[rows]
+
+
+def project() -> Project:
+    return Project.model_validate(
+        {
+            "project": "sides",
+            "task": tagging.NAME,
+            "repository": "sides",
+            "annotations": "sides",
+            "classes": CLASSES,
+            "recipe": {
+                "input": {"height": SIDE, "width": SIDE, "channels": 1},
+                "model": {"class_path": MODEL},
+                "optimiser": {"lr": 0.05},
+                "epochs": 8,
+                "batch_size": 8,
+                "threads": 1,
+                "precision": "32-true",
+            },
+            "gate": {"floors": {"overall": 0.8}, "bootstrap": {"draws": 1000}},
+        }
+    )
+
+
+def test_a_third_task_goes_from_a_table_of_labels_to_a_verdict(registered: Task, tmp_path: Path) -> None:
+    declared, rows = project(), rows_of(labels_table())
+    task, source = training_task(declared.task), Drawn(rows)
+    targets = task.targets(rows, declared.classes, declared.recipe.input)
+
+    def side(name: str) -> LabelledImages:
+        places = np.flatnonzero(rows["split"] == name)
+        return LabelledImages(source, places, targets[places])
+
+    trained = train(
+        TrainingRequest(
+            declared.recipe, declared.classes, side("train"), side("val"), "test", task, checkpoint_seconds=0
+        ),
+        tmp_path,
+    )
+    assert trained.metrics["validation_exact_match"] >= 0.9
+    file = tmp_path / "model.onnx"
+    onnx_sha256 = export_onnx(trained.shipped, file)
+    assert parity(file, trained.shipped, source.pixels[:8]).passed
+
+    holdout = rows[rows["split"] == "holdout"]
+    judged = evaluation_task(declared.task)
+    pixels = source.pixels[np.flatnonzero(rows["split"] == "holdout")]
+    answers = judged.answers(open_model(file), [pixels])
+    nothing = [[] for _ in answers]
+    predictions = judged.table(holdout, challenger=answers, champion=nothing)
+    context = JudgementContext(
+        project=declared.project,
+        classes=declared.classes,
+        challenger=ModelReference(
+            weights_sha256=trained.weights_sha256, onnx_sha256=onnx_sha256, run_id="new"
+        ),
+        champion=ModelReference(weights_sha256="0" * 64, onnx_sha256="0" * 64, run_id="old", version=1),
+        holdout_digest=holdout_digest(holdout),
+        holdout_share=0.6,
+        leaks=pd.DataFrame(columns=list(LEAK_COLUMNS)),
+        kind="decision",
+        k=1,
+        created_at=datetime(2026, 1, 5, tzinfo=UTC),
+        task=declared.task,
+    )
+    verdict = judge(predictions, declared.gate, context=context)
+    assert verdict.verdict == "PASS", [reason.text for reason in verdict.reasons]
+    assert verdict.evidence is not None and verdict.evidence.primary.metric == tagging.METRIC
+    found = won_and_lost(predictions)
+    assert len(found.won) == verdict.evidence.primary.wins
+    worse = judged.table(holdout, challenger=nothing, champion=answers)
+    assert judge(worse, declared.gate, context=context).verdict == "FAIL"
+    unread = judged.table(holdout, challenger=answers)
+    assert judge(unread, declared.gate, context=context).reasons[0].rule == "unfit"
+
+
+def test_the_digest_of_the_code_covers_the_one_file(registered: Task) -> None:
+    digests = {code_digest(MODEL, name) for name in names()}
+    assert len(digests) == len(names())
+
+
+def test_the_holdout_is_the_same_in_whatever_order_tags_come(registered: Task) -> None:
+    rows = rows_of(labels_table())
+    turned = rows.assign(tags=[list(reversed(tags)) for tags in rows["tags"]])
+    fewer = rows.assign(tags=[tags[:1] for tags in rows["tags"]])
+    assert holdout_digest(turned) == holdout_digest(rows) != holdout_digest(fewer)
+
+
+def test_what_no_task_is_called_is_refused_by_name(registered: Task) -> None:
+    with pytest.raises(UnknownTask, match="no task is called taging; did you mean tagging"):
+        facet("taging", "training")
+    with pytest.raises(UnknownTask, match="tagging has no facet for monitoring"):
+        facet(tagging.NAME, "monitoring")
+    with pytest.raises(ValueError, match="a task detection is registered already"):
+        register(Task(DETECTION, "outlines", "outlines"))
+    with pytest.raises(ValueError, match="classification learns from the column 'label'"):
+        register(Task("grading", "label", "grades"))
+
+
+def test_rules_that_mean_nothing_in_a_task_are_refused(registered: Task) -> None:
+    costs = {"unit": "EUR", "matrix": {}, "otherwise": 1}
+    for name in (DETECTION, tagging.NAME):
+        with pytest.raises(ValueError, match=r"gate\.costs are for classification"):
+            GateRules.model_validate({"costs": costs}).check_task(name)
+    GateRules.model_validate({"costs": costs}).check_task(CLASSIFICATION)
+    sized = GateRules.model_validate({"critical_slices": ["object_size=small"]})
+    with pytest.raises(ValueError, match="which only detection has"):
+        sized.check_task(tagging.NAME)
+    sized.check_task(DETECTION)
+
+
+def test_a_project_names_a_task_that_is_registered() -> None:
+    with pytest.raises(ValueError, match="input should be 'classification' or 'detection'"):
+        project()
