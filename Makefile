@@ -39,7 +39,7 @@ endef
 # A file stays on one worker: its tests share services that take long to start.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo dev test test-all coverage fuzz lint benchmark lock clean
+.PHONY: help demo dev test test-all coverage fuzz lint docs benchmark lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,6 +87,9 @@ lint: $(INSTALLED_DEV)  ## Style, types, unused code, dependencies and definitio
 	$(VENV)/bin/vulture
 	$(VENV)/bin/deptry . --no-ansi
 	$(VENV)/bin/dg check defs
+
+docs: $(INSTALLED)  ## Write anew what docs/ and README say of settings, project file and command line
+	PYTHONPATH=. $(VENV)/bin/python docs/references.py
 
 benchmark: $(INSTALLED_DEV)  ## Print every budget of the design as a ratio
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done

@@ -125,3 +125,15 @@ setup
 stat_object
 update_object_user_metadata
 upload_object_preflight
+
+# Settings of `resources.settings` that are declared for their tables: read by name, or by the tools that they are for.
+_.action_token
+_.error_webhook
+_.github
+_.gitlab
+_.metrics_token
+_.postgres_url
+_.serve_token
+_.session_token
+_.username
+_.verdict_webhook

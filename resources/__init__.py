@@ -17,6 +17,7 @@ __all__ = [
     "nearest",
     "safe_files",
     "service_clients",
+    "settings",
     "storage",
     "webhooks",
 ]

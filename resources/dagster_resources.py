@@ -4,7 +4,6 @@ alone, and read when a run begins.
 The clients themselves know no Dagster; this is the one file around them that does.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from resources.drop import Drop
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
 from resources.service_clients import Services
+from resources.settings import given
 from resources.storage import ArtifactStore, Scratch, Spool
 from resources.webhooks import VARIABLES, Webhooks
 
@@ -129,4 +129,4 @@ def bound_resources(services: Services) -> Mapping[str, Any]:
 
 
 def _from_environment(name: str) -> dg.EnvVar | None:
-    return dg.EnvVar(name) if os.environ.get(name) else None
+    return dg.EnvVar(name) if given(name) else None

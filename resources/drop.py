@@ -1,6 +1,5 @@
 """Where labelling teams put batches: a folder, or an S3 bucket through dagster-aws's `S3Resource`."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from resources import home
 from resources.drop_places import DropChanged, DropPlace, Listing, Progress, Sighting, sighting
+from resources.settings import S3
 
 MAX_ATTEMPTS = 3
 
@@ -58,12 +58,13 @@ class Drop(BaseModel, frozen=True, extra="forbid"):
 
     def _s3(self) -> Any:
         if self._client is None:
+            given = S3.read()
             # boto3 costs most of a second: only a project that reads from S3 pays it.
             from dagster_aws.s3 import S3Resource
 
             self._client = S3Resource(
-                endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
-                region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+                endpoint_url=given.endpoint,
+                region_name=given.region or given.default_region,
                 max_attempts=MAX_ATTEMPTS,
             ).get_client()
         return self._client

@@ -129,9 +129,11 @@ LAKEFS_ACTION_TOKEN = "LAKEFSACTION_VISIONOPS_TOKEN"
 
 def webhook_token() -> str:
     """VISIONOPS_WEBHOOK_TOKEN, or the token of this home, which only its owner may read."""
-    given = os.environ.get(WEBHOOK_TOKEN, "").strip()
-    if given:
-        return given
+    from resources.settings import given
+
+    token = given(WEBHOOK_TOKEN).strip()
+    if token:
+        return token
     file = home.home() / "webhook-token"
     with contextlib.suppress(FileNotFoundError):
         return file.read_text().strip()

@@ -1,29 +1,39 @@
-"""Where local state and project files lie (the only reader of VISIONOPS_HOME and VISIONOPS_PROJECTS), and the room
-kept on Dagster's disk, so that a run which fills it can still be noted as what it is, and not as one that was
-killed.
+"""Where local state and project files lie, and the room kept on Dagster's disk, so that a run which fills it can still
+be noted as what it is, and not as one that was killed.
 """
 
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resources.settings import Places
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def _set() -> "Places":
+    # Whoever prints the version needs no pydantic.
+    from resources.settings import Places
+
+    return Places.read()
+
+
 def home() -> Path:
     """The folder of all local state: VISIONOPS_HOME, or `.visionops` beside `definitions.py`."""
-    return Path(os.environ.get("VISIONOPS_HOME") or ROOT / ".visionops").expanduser().absolute()
+    return Path(_set().home or ROOT / ".visionops").expanduser().absolute()
 
 
 def projects_folder() -> Path:
     """The folder of project files: VISIONOPS_PROJECTS, or `projects` beside `definitions.py`."""
-    return Path(os.environ.get("VISIONOPS_PROJECTS") or ROOT / "projects").expanduser().absolute()
+    return Path(_set().projects or ROOT / "projects").expanduser().absolute()
 
 
 def dagster_home() -> Path:
     """DAGSTER_HOME where it is set, else `dagster` under `home()`."""
-    return Path(os.environ.get("DAGSTER_HOME") or home() / "dagster").expanduser().absolute()
+    return Path(_set().dagster_home or home() / "dagster").expanduser().absolute()
 
 
 def lakefs_data() -> Path:
@@ -33,22 +43,22 @@ def lakefs_data() -> Path:
 
 def artifacts() -> str:
     """Root of tables and records, a folder or S3: VISIONOPS_ARTIFACTS, or `artifacts` under `home()`."""
-    return os.environ.get("VISIONOPS_ARTIFACTS") or str(home() / "artifacts")
+    return _set().artifacts or str(home() / "artifacts")
 
 
 def drop() -> str:
     """Root of the drops of all projects, a folder or S3: VISIONOPS_DROP, or `drop` under `home()`."""
-    return os.environ.get("VISIONOPS_DROP") or str(home() / "drop")
+    return _set().drop or str(home() / "drop")
 
 
 def spool() -> str:
     """Root of what production writes, a folder or S3: VISIONOPS_SPOOL, or `spool` under `home()`."""
-    return os.environ.get("VISIONOPS_SPOOL") or str(home() / "spool")
+    return _set().spool or str(home() / "spool")
 
 
 def edge() -> str:
     """Root of what devices fetch, a folder or S3: VISIONOPS_EDGE, or `edge/repository` under `home()`."""
-    return os.environ.get("VISIONOPS_EDGE") or str(home() / "edge" / "repository")
+    return _set().edge or str(home() / "edge" / "repository")
 
 
 def cache() -> Path:
@@ -63,7 +73,9 @@ def mlflow_folder() -> Path:
 
 def mlflow_uri() -> str:
     """MLFLOW_TRACKING_URI, or the local sqlite store. The folder is made by whoever opens the store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{mlflow_folder() / 'mlflow.db'}"
+    from resources.settings import MLflow
+
+    return MLflow.read().tracking_uri or f"sqlite:///{mlflow_folder() / 'mlflow.db'}"
 
 
 # Several times what a run's tags and its failure, with a traceback, take in Dagster's databases.

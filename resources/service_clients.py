@@ -1,12 +1,12 @@
 """All that the product talks to, as one value: made from the environment once, and handed on whole."""
 
-import os
 from dataclasses import dataclass
 
 from resources import home
 from resources.drop import Drop
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
+from resources.settings import given
 from resources.storage import ArtifactStore, Scratch, Spool
 from resources.webhooks import VARIABLES, Webhooks
 
@@ -57,4 +57,4 @@ class Services:
 
 
 def _set(name: str) -> str | None:
-    return os.environ.get(name) or None
+    return given(name) or None

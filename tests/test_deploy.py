@@ -26,12 +26,21 @@ DOCUMENT = (ROOT / "docs" / "deploy.md").read_text()
 READ_BY_LIBRARIES = {
     "AWS_ACCESS_KEY_ID": "botocore/credentials.py",
     "AWS_SECRET_ACCESS_KEY": "botocore/credentials.py",
+    "AWS_SESSION_TOKEN": "botocore/credentials.py",
     "AWS_DEFAULT_REGION": "botocore/configprovider.py",
     "AWS_ENDPOINT_URL": "botocore/configprovider.py",
     "MLFLOW_TRACKING_URI": "mlflow/environment_variables.py",
     "MLFLOW_BACKEND_STORE_URI": "mlflow/server/__init__.py",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow/environment_variables.py",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "mlflow/environment_variables.py",
+}
+# Others' names that we read or hand on ourselves, and where.
+READ_BY_US = {
+    "AWS_REGION": "visionops/diagnosis/places.py",
+    "WANDB_API_KEY": "resources/models/trackers.py",
+    "REPO_TOKEN": "visionops/forge.py",
+    "GH_TOKEN": "visionops/forge.py",
+    "GITLAB_TOKEN": "visionops/forge.py",
 }
 # Who is known to MinIO, and the buckets of each.
 S3_USERS = {
@@ -84,6 +93,8 @@ def source_of_library(path: str) -> str:
 
 def is_read(name: str) -> bool:
     """Whether our code, or the library that we say does, reads a variable."""
+    if name in READ_BY_US:
+        return f'"{name}"' in (ROOT / READ_BY_US[name]).read_text()
     return name in names_in_code() or (
         name in READ_BY_LIBRARIES
         and re.search(rf"[\"']{name}[\"']", source_of_library(READ_BY_LIBRARIES[name])) is not None

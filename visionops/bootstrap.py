@@ -16,6 +16,7 @@ from resources.databases import with_driver
 from resources.environ import read_secret_files
 from resources.machine_errors import machine_error
 from resources.safe_files import whole_file
+from resources.settings import given
 
 POSTGRES = "DAGSTER_POSTGRES_URL"
 COMPUTE_LOGS = "VISIONOPS_COMPUTE_LOGS"
@@ -82,13 +83,13 @@ def _make_private(folder: Path) -> None:
 def _services_of_dagster() -> dict[str, Any]:
     """What `dagster.yaml` says besides, where the environment points Dagster at Postgres or S3."""
     services: dict[str, Any] = {}
-    if os.environ.get(POSTGRES):
+    if given(POSTGRES):
         if importlib.util.find_spec("dagster_postgres") is None:
             raise SettingUnusable(f"{POSTGRES} needs a driver: run `pip install 'visionops[postgres]'`")
         # Dagster reads it there, in this process and in those it starts.
-        os.environ[POSTGRES] = with_driver(os.environ[POSTGRES])
+        os.environ[POSTGRES] = with_driver(given(POSTGRES))
         services["storage"] = {"postgres": {"postgres_url": {"env": POSTGRES}}}
-    logs = os.environ.get(COMPUTE_LOGS)
+    logs = given(COMPUTE_LOGS)
     if logs:
         services["compute_logs"] = _in_bucket(logs)
     return services
@@ -99,7 +100,7 @@ def _in_bucket(logs: str) -> dict[str, Any]:
     bucket, _, prefix = logs.removeprefix("s3://").strip("/").partition("/")
     if not logs.startswith("s3://") or not bucket:
         raise SettingUnusable(f"{COMPUTE_LOGS} is {logs}: write s3://BUCKET/PREFIX")
-    endpoint = {"endpoint_url": {"env": "AWS_ENDPOINT_URL"}} if os.environ.get("AWS_ENDPOINT_URL") else {}
+    endpoint = {"endpoint_url": {"env": "AWS_ENDPOINT_URL"}} if given("AWS_ENDPOINT_URL") else {}
     return {
         "module": "dagster_aws.s3.compute_log_manager",
         "class": "S3ComputeLogManager",

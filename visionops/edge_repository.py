@@ -4,7 +4,6 @@
 
 import email.utils
 import json
-import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resources import home
+from resources.settings import Devices
 
 if TYPE_CHECKING:
     from visionops_assets.delivery.repository import Repository
@@ -192,11 +192,11 @@ def init_keys(
     Keep a copy of the folder in a safe place: who loses root.pem has to provision every device anew.
     """
     from visionops import services
-    from visionops_assets.delivery.signers import VARIABLE, keys_folder, load_keys, make_keys
+    from visionops_assets.delivery.signers import keys_folder, load_keys, make_keys
 
     for project in projects or ():
         services.project(project)
-    if not os.environ.get(VARIABLE, "").strip():
+    if not Devices.read().keys:
         folder = keys_folder()
         made = make_keys(folder)
         typer.echo(
@@ -283,7 +283,7 @@ def rotate_keys(
         raise typer.BadParameter(
             f"{role} is no role; there are {', '.join(signers.ROLES)}", param_hint="ROLE"
         )
-    if not os.environ.get(signers.VARIABLE, "").strip() and signers.keys_folder().is_dir():
+    if not Devices.read().keys and signers.keys_folder().is_dir():
         # First: the key that is there may be lost.
         signers.begin_rotation(signers.keys_folder(), role)
     keys = signers.load_keys()

@@ -2,7 +2,6 @@
 these services agree with this machine's: one dates what is recorded, by the other it is decided.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
 from resources.nearest import nearest, there_are
 from resources.service_clients import LAKEFS_SECONDS, Services
+from resources.settings import given
 from resources.storage import ArtifactStore, Spool
 from visionops.bootstrap import POSTGRES
 from visionops_assets.common.errors import ReasonMissing
@@ -82,9 +82,9 @@ def dagster() -> "Iterator[dg.DagsterInstance]":
     """
     from filelock import FileLock
 
-    if os.environ.get(POSTGRES):
+    if given(POSTGRES):
         # Dagster would print each of several attempts, and raise without the address.
-        check_database(os.environ[POSTGRES], POSTGRES, postgres=True)
+        check_database(given(POSTGRES), POSTGRES, postgres=True)
     with FileLock(f"{home.dagster_home()}.lock"):
         instance = _open_dagster()
     with instance:
@@ -112,8 +112,8 @@ def pages_need() -> str | None:
     local = [
         name
         for name, served in (
-            ("MLflow", home.mlflow_uri().startswith("http") or os.environ.get("MLFLOW_UI_URL")),
-            ("lakeFS", os.environ.get("LAKEFS_ENDPOINT") or os.environ.get("LAKEFS_UI_URL")),
+            ("MLflow", home.mlflow_uri().startswith("http") or given("MLFLOW_UI_URL")),
+            ("lakeFS", given("LAKEFS_ENDPOINT") or given("LAKEFS_UI_URL")),
         )
         if not served
     ]
@@ -155,12 +155,12 @@ def _require_no_misspelling(project: str, group: str, known: Sequence[str]) -> N
 
 def dagster_has_history() -> bool:
     """Whether there is a Dagster to ask: a local one makes its tables when it is opened first."""
-    return bool(os.environ.get(POSTGRES)) or (home.dagster_home() / "history" / "runs.db").exists()
+    return bool(given(POSTGRES)) or (home.dagster_home() / "history" / "runs.db").exists()
 
 
 def actor() -> str:
     """Who makes a change by hand: VISIONOPS_ACTOR. Raises `ReasonMissing` where it names nobody."""
-    named = os.environ.get("VISIONOPS_ACTOR", "").strip()
+    named = given("VISIONOPS_ACTOR").strip()
     if not named:
         raise ReasonMissing(
             "a change by hand is recorded with who makes it: set VISIONOPS_ACTOR, for example "
@@ -217,7 +217,7 @@ def services_with_clocks() -> dict[str, str]:
     """The addresses of servers that the environment names, each once."""
     found: dict[str, str] = {}
     for variable, service in _WITH_CLOCKS.items():
-        address = os.environ.get(variable, "")
+        address = given(variable)
         if address.startswith((*_WEB, "postgres")) and address not in found.values():
             found[service] = address
     return found

@@ -1,7 +1,6 @@
 """`visionops tick`: evaluate the sensors once and run what they ask, in this process."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resources import machine_errors
+from resources.settings import People
 from visionops import interruption
 from visionops.runs import ASKED_BY, RUN_KEY, evaluate_sensor, recorded_tick, run_job, sensor_tags
 from visionops.services import skews
@@ -264,7 +264,7 @@ def _tick_sensor(
             for run_id, request in requests:
                 recorded.requested(run_id, request.run_key)
     except Exception as error:
-        if os.environ.get("VISIONOPS_DEBUG"):
+        if People.read().debug:
             raise
         # Its page has the traceback. What stops one project's sensor stops no other.
         seconds = time.perf_counter() - started

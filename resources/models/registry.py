@@ -3,7 +3,6 @@
 Nothing else in the project talks to MLflow, and MLflow is imported only when something is asked of it.
 """
 
-import os
 from contextlib import AbstractContextManager
 
 from pydantic import BaseModel
@@ -18,6 +17,7 @@ from resources.models.mlflow_client import ModelConnection
 from resources.models.model_versions import Models
 from resources.models.records import Run
 from resources.models.training_runs import Runs
+from resources.settings import given
 
 LOCAL_UI = "http://127.0.0.1:5000"
 # Without it MLflow's UI opens with its language-model features.
@@ -65,7 +65,7 @@ class ModelRegistry(BaseModel, frozen=True, extra="forbid"):
 
     def lock(self, project: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[None]:
         """Hold the project's promotion lock; see `resources.models.lock`. `timeout` in seconds."""
-        url = self.lock_url or os.environ.get(LOCK_URL)
+        url = self.lock_url or given(LOCK_URL)
         if url:
             return advisory_lock(url, project, timeout)
         database = sqlite_path(self.uri)

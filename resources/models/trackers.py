@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 from resources.home import home
 from resources.models.records import FINISHED, Run
 from resources.models.training_runs import Runs
+from resources.settings import given
 
 if TYPE_CHECKING:
     import wandb
@@ -147,7 +148,7 @@ class WandbRun:
 
 def _has_key() -> bool:
     """Whether W&B would find a key: in the environment, or where `wandb login` left it."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+    if given("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL") or _HOST).hostname or ""
     try:

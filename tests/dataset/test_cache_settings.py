@@ -76,5 +76,5 @@ def test_a_setting_that_cannot_be_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=f"{name} is '{value}'; give"):
+    with pytest.raises(ValueError, match=f"^{name} is '{value}': it takes "):
         load(tmp_path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.settings import Dagster, given
 from visionops import interruption
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def access_of(
     """Who may ask a server; `token` names the variable that may hold its token."""
     from visionops.serving.prediction_server import Access
 
-    return Access(token=os.environ.get(token, ""), hosts=allow_host or [], certificate=tls_cert, key=tls_key)
+    return Access(token=given(token), hosts=allow_host or [], certificate=tls_cert, key=tls_key)
 
 
 def serve_command(
@@ -183,7 +184,7 @@ def webhook_serve_command(
     if missing := why_no_webhook():
         raise ValueError(missing)
     guard = WebhookGuard(webhook_token())
-    launch = launch_through(dagster or os.environ.get("DAGSTER_UI_URL") or "http://127.0.0.1:3000")
+    launch = launch_through(dagster or Dagster.read().ui_url)
     location = CodeLocation()
     defs, projects = location.load()
     defs.get_repository_def()
@@ -224,7 +225,7 @@ def why_no_webhook() -> str | None:
     """Why no call could be known for lakeFS's, in words: a lakeFS of one's own has to be given the token."""
     from resources.environ import LAKEFS_ACTION_TOKEN, WEBHOOK_TOKEN
 
-    if not os.environ.get("LAKEFS_ENDPOINT") or os.environ.get(WEBHOOK_TOKEN):
+    if not given("LAKEFS_ENDPOINT") or given(WEBHOOK_TOKEN):
         return None
     return (
         f"set {WEBHOOK_TOKEN} to a secret here, and {LAKEFS_ACTION_TOKEN} to the same in the environment of the lakeFS "

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 import socket
 import sys
 import time
@@ -15,6 +14,7 @@ import typer
 from resources import home
 from resources.environ import give_token_to_actions
 from resources.escaping import masked
+from resources.settings import given
 from visionops import interruption, services
 from visionops.child_process import Children, Guard, children, guarded
 from visionops.cli import listening as metrics_verb
@@ -96,7 +96,7 @@ class _Beside:
 
 
 def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside], guard: Guard) -> None:
-    own_mlflow = "MLFLOW_TRACKING_URI" not in os.environ
+    own_mlflow = not given("MLFLOW_TRACKING_URI")
     _check_free(host, port, "--port")
     if own_mlflow:
         _check_free(host, mlflow_port, "--mlflow-port")
@@ -176,8 +176,8 @@ def _interrupt_runs(started: Children) -> None:
 @contextlib.contextmanager
 def _lakefs(guard: Guard) -> Iterator[Callable[[], object]]:
     """Give what keeps the server in use alive; one that this command started stops with it, unless it is in use."""
-    if os.environ.get("LAKEFS_ENDPOINT"):
-        typer.echo(f"lakeFS   {masked(os.environ['LAKEFS_ENDPOINT'])}")
+    if given("LAKEFS_ENDPOINT"):
+        typer.echo(f"lakeFS   {masked(given('LAKEFS_ENDPOINT'))}")
         yield lambda: None
         return
     from lakefs_local import discovery
@@ -205,7 +205,7 @@ def _page(host: str, port: int) -> str:
 
 
 def _unless_set(name: str, value: str) -> dict[str, str]:
-    return {name: os.environ.get(name) or value}
+    return {name: given(name) or value}
 
 
 def _dagster(host: str, port: int) -> list[str]:

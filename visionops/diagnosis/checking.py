@@ -16,6 +16,7 @@ from resources.databases import DatabaseError
 from resources.environ import FILE_SUFFIX
 from resources.escaping import HIDDEN, is_secret, masked, without_secrets
 from resources.machine_errors import in_words, machine_error
+from resources.settings import VARIABLES, given, problems
 
 State = Literal["ok", "warning", "broken"]
 # What a check waits for by itself; the deadline is for what knows no limit, as a network file system.
@@ -117,50 +118,14 @@ def _in_thread(check: Check) -> "queue.SimpleQueue[Finding]":
     return answer
 
 
-# All that VisionOps reads; docs/deploy.md tells of each.
-KNOWN = (
-    "VISIONOPS_ACTOR",
-    "VISIONOPS_ARTIFACTS",
-    "VISIONOPS_CACHE_KEEPS",
-    "VISIONOPS_CACHE_MIB",
-    "VISIONOPS_COMPUTE_LOGS",
-    "VISIONOPS_DEBUG",
-    "VISIONOPS_DROP",
-    "VISIONOPS_EDGE",
-    "VISIONOPS_EDGE_DEVICE",
-    "VISIONOPS_EDGE_KEYS",
-    "VISIONOPS_EDGE_PIN",
-    "VISIONOPS_ERROR_WEBHOOK",
-    "VISIONOPS_HOME",
-    "VISIONOPS_IMAGE_DIRECTORIES",
-    "VISIONOPS_IMAGE_FRAMES",
-    "VISIONOPS_IMAGE_MIB",
-    "VISIONOPS_IMAGE_SCANS",
-    "VISIONOPS_IMAGE_SECONDS",
-    "VISIONOPS_IMAGE_WORKERS",
-    "VISIONOPS_LOCK_URL",
-    "VISIONOPS_METRICS_TOKEN",
-    "VISIONOPS_PROJECTS",
-    "VISIONOPS_SERVE_TOKEN",
-    "VISIONOPS_SOURCE_COLUMNS",
-    "VISIONOPS_SOURCE_DEPTH",
-    "VISIONOPS_SOURCE_HEADER_KIB",
-    "VISIONOPS_SOURCE_MEMBERS",
-    "VISIONOPS_SOURCE_SETTINGS_KIB",
-    "VISIONOPS_SOURCE_TABLE_MIB",
-    "VISIONOPS_SOURCE_TEXT_MIB",
-    "VISIONOPS_SOURCE_TIMES",
-    "VISIONOPS_SOURCE_VALUE_MIB",
-    "VISIONOPS_SPOOL",
-    "VISIONOPS_VERDICT_WEBHOOK",
-    "VISIONOPS_WEBHOOK_TOKEN",
-)
+# All of VisionOps' own; docs/deploy.md tells of each.
+KNOWN = tuple(sorted(name for name in VARIABLES if name.startswith("VISIONOPS_")))
 
 
 def setting(*names: str, otherwise: str) -> str:
     """Variables with their values, secrets hidden; `otherwise` says what holds where none of them is set."""
-    given = [f"{name}={_shown(name)}" for name in names if os.environ.get(name)]
-    return ", ".join(given) or f"{names[0]} is not set: {otherwise}"
+    shown = [f"{name}={_shown(name)}" for name in names if given(name)]
+    return ", ".join(shown) or f"{names[0]} is not set: {otherwise}"
 
 
 def settings_checks() -> Iterator[Check]:
@@ -172,7 +137,9 @@ def settings_checks() -> Iterator[Check]:
         "export VISIONOPS_ACTOR=you@example.com",
         _actor,
     )
-    yield Check("variables", "VISIONOPS_…", "compared with those that are read", "correct it", _unknown)
+    yield Check(
+        "variables", "VISIONOPS_…", "read, and compared with those that are known", "correct it", _variables
+    )
     yield Check(
         "telemetry",
         f"{len(environ.SWITCHES)} switches, from DO_NOT_TRACK on",
@@ -180,7 +147,7 @@ def settings_checks() -> Iterator[Check]:
         "unset what switches it on",
         _telemetry,
     )
-    if os.environ.get("LAKEFS_ENDPOINT"):
+    if given("LAKEFS_ENDPOINT"):
         names = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
         yield Check(
             "lakeFS key", setting(*names, otherwise="no key"), "read it", f"export {names[0]}=…", _key
@@ -188,11 +155,11 @@ def settings_checks() -> Iterator[Check]:
 
 
 def _shown(name: str) -> str:
-    return HIDDEN if is_secret(name) else masked(os.environ[name], HIDDEN)
+    return HIDDEN if is_secret(name) else masked(given(name), HIDDEN)
 
 
 def _actor() -> Finding:
-    actor = os.environ.get("VISIONOPS_ACTOR", "").strip()
+    actor = given("VISIONOPS_ACTOR").strip()
     if actor:
         return ok(f"changes by hand are recorded as {actor}'s")
     return warning(
@@ -201,8 +168,11 @@ def _actor() -> Finding:
     )
 
 
-def _unknown() -> Finding:
-    """What is misspelt is silently not set."""
+def _variables() -> Finding:
+    """What is misspelt is silently not set; what cannot be read stops whatever needs it."""
+    unreadable = problems()
+    if unreadable:
+        return broken("; ".join(unreadable), "correct it, or unset it")
     known = set(KNOWN)
     strange = sorted(
         name
@@ -228,7 +198,7 @@ def _telemetry() -> Finding:
 
 def _key() -> Finding:
     wanted = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
-    missing = [name for name in wanted if not os.environ.get(name)]
+    missing = [name for name in wanted if not given(name)]
     if missing:
         return broken(f"{' and '.join(missing)} not set", f"export {missing[0]}=…")
     return ok("both halves are set")

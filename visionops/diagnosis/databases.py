@@ -11,6 +11,7 @@ from resources.escaping import HIDDEN, masked
 from resources.machine_errors import damaged_databases, way_back
 from resources.models.lock import LOCK_URL, PromotionLocked, advisory_lock
 from resources.models.mlflow_client import TRACKING_URI
+from resources.settings import given
 from visionops.bootstrap import POSTGRES
 from visionops.diagnosis.checking import Check, Finding, broken, ok, setting, warning
 
@@ -36,7 +37,7 @@ def checks() -> Iterator[Check]:
         "Dagster",
         setting(POSTGRES, otherwise=f"SQLite in {home.dagster_home()}"),
         "connect, rights, tables, count runs",
-        f"start it, or correct {POSTGRES if os.environ.get(POSTGRES) else 'DAGSTER_HOME'}",
+        f"start it, or correct {POSTGRES if given(POSTGRES) else 'DAGSTER_HOME'}",
         dagster,
     )
     yield Check(
@@ -63,7 +64,7 @@ def dagster() -> Finding:
     """Dagster's storage: it connects, is nobody else's, and answers."""
     from visionops import services
 
-    url = os.environ.get(POSTGRES)
+    url = given(POSTGRES)
     if url:
         wrong = _unfit(url, POSTGRES, _DAGSTER, _MLFLOW)
         if wrong is not None:
@@ -90,9 +91,9 @@ def dagster() -> Finding:
 
 def promotion_lock() -> Finding:
     """Whether two machines would see each other's lock."""
-    url = os.environ.get(LOCK_URL)
+    url = given(LOCK_URL)
     if not url:
-        if os.environ.get(POSTGRES) or "://" in home.artifacts():
+        if given(POSTGRES) or "://" in home.artifacts():
             return ok(f"of this machine; where several promote, set {LOCK_URL}=postgresql://…")
         return ok("of this machine")
     project = f"doctor-{os.getpid()}"

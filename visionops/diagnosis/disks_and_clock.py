@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from resources import clocks, home
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSError
+from resources.settings import given
 from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, State, broken, ok, setting, warning
 from visionops.services import services_with_clocks, skews
 from visionops_assets.config.project import Project
@@ -272,7 +273,7 @@ def _commits(projects: Sequence[Project]) -> Iterator[tuple[str, datetime]]:
     from lakefs_local import discovery
     from visionops import services as connected
 
-    if not os.environ.get("LAKEFS_ENDPOINT") and discovery.running(home.lakefs_data()) is None:
+    if not given("LAKEFS_ENDPOINT") and discovery.running(home.lakefs_data()) is None:
         return
     lakefs: LakeFSResource = connected.lakefs(ANSWER_SECONDS)
     for project in projects:

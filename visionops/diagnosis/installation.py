@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from resources import home
+from resources.settings import given
 from visionops.diagnosis.checking import Check, Finding, broken, ok, setting, warning
 from visionops_assets.config.project import Project, Projects
 
@@ -116,7 +117,7 @@ def packages() -> Finding:
     """Whether what is installed is what the package, and the settings, ask for."""
     from packaging.requirements import Requirement
 
-    extras = {name for name, variables in _EXTRAS.items() if any(os.environ.get(one) for one in variables)}
+    extras = {name for name, variables in _EXTRAS.items() if any(given(one) for one in variables)}
     wrong: list[str] = []
     install: list[str] = []
     checked = 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from resources import home
 from resources.escaping import HIDDEN, masked
+from resources.settings import given
 from resources.storage import ArtifactStore
 from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok, setting
 from visionops_assets.config.project import Project
@@ -149,7 +150,7 @@ def checks(projects: Iterable[Project]) -> Iterator[Check]:
     """Artifacts, spool, drops, and what steps print."""
     yield _place("artifacts", "VISIONOPS_ARTIFACTS", home.artifacts(), written=True).check()
     yield _place("spool", "VISIONOPS_SPOOL", home.spool(), written=True).check()
-    if os.environ.get("VISIONOPS_EDGE"):
+    if given("VISIONOPS_EDGE"):
         yield _place("models for devices", "VISIONOPS_EDGE", home.edge(), written=True).check()
     root = _place("drop", "VISIONOPS_DROP", home.drop(), written=False)
     yield root.check()
@@ -161,7 +162,7 @@ def checks(projects: Iterable[Project]) -> Iterator[Check]:
         else:
             address = f"{root.address.rstrip('/')}/{project.project}"
             yield replace(root, subject=name, address=address, must_exist=False).check()
-    logs = os.environ.get("VISIONOPS_COMPUTE_LOGS")
+    logs = given("VISIONOPS_COMPUTE_LOGS")
     if logs and not logs.startswith("s3://"):
         yield Check(
             "compute logs",
@@ -182,8 +183,8 @@ def s3_client() -> Any:
     # The usual session is shared by threads, and keeps what it once read.
     return boto3.session.Session().client(
         "s3",
-        endpoint_url=os.environ.get(ENDPOINT) or None,
-        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        endpoint_url=given(ENDPOINT) or None,
+        region_name=given("AWS_REGION") or given("AWS_DEFAULT_REGION") or None,
         config=Config(
             connect_timeout=ANSWER_SECONDS, read_timeout=ANSWER_SECONDS, retries={"total_max_attempts": 1}
         ),
@@ -191,7 +192,7 @@ def s3_client() -> Any:
 
 
 def _place(subject: str, variable: str, address: str, *, written: bool) -> Place:
-    named = bool(os.environ.get(variable))
+    named = bool(given(variable))
     return Place(subject, address, variable, setting(variable, otherwise=address), named, written)
 
 
@@ -209,4 +210,4 @@ def _read_one(folder: Path) -> None:
 
 
 def _endpoint() -> str:
-    return masked(os.environ.get(ENDPOINT) or "AWS", HIDDEN)
+    return masked(given(ENDPOINT) or "AWS", HIDDEN)

@@ -15,6 +15,7 @@ from resources.escaping import HIDDEN
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound, LakeFSUnavailable
 from resources.models.mlflow_client import TRACKING_URI
+from resources.settings import given
 from resources.webhooks import VARIABLES
 from visionops.diagnosis.checking import ANSWER_SECONDS, Check, Finding, broken, ok, setting, warning
 from visionops_assets.config.project import Project
@@ -60,7 +61,7 @@ def checks(projects: Sequence[Project]) -> Iterator[Check]:
         lambda: _files_of_runs(projects),
     )
     for variable, name in _PAGES.items():
-        if os.environ.get(variable):
+        if given(variable):
             yield Check(
                 name,
                 setting(variable, otherwise=""),
@@ -84,7 +85,7 @@ def checks(projects: Sequence[Project]) -> Iterator[Check]:
 
 def embedded_sleeps() -> bool:
     """Whether lakeFS is the embedded one and does not run now; asking it anything would start it."""
-    if os.environ.get(ENDPOINT):
+    if given(ENDPOINT):
         return False
     from lakefs_local import discovery
 
@@ -137,7 +138,7 @@ def _mlflow() -> Finding:
     uri = home.mlflow_uri()
     file = sqlite_path(uri)
     if file is not None and not file.exists():
-        if os.environ.get(TRACKING_URI) and not file.parent.is_dir():
+        if given(TRACKING_URI) and not file.parent.is_dir():
             return broken(
                 f"{file.parent} does not exist", f"mkdir -p {file.parent}, or correct {TRACKING_URI}"
             )
@@ -166,7 +167,7 @@ def _files_of_runs(projects: Iterable[Project]) -> Finding:
 
 def _page(variable: str) -> Finding:
     """A page need not be reached from here: links to it are for browsers."""
-    address = os.environ[variable]
+    address = given(variable)
     fix = f"correct {variable}: http://HOST:PORT, where browsers find it"
     problem = _unreachable(address)
     if problem is None:
@@ -178,7 +179,7 @@ def _page(variable: str) -> Finding:
 
 def webhook(variable: str) -> Finding:
     """Whether what takes messages can be reached by the way that they take; nothing is sent."""
-    address = os.environ.get(variable)
+    address = given(variable)
     if not address:
         return ok("nobody is told")
     problem = _unreachable(address)
@@ -268,4 +269,4 @@ def metrics() -> Finding:
 
 def _hidden(variable: str) -> str:
     """A variable whose whole value is a secret."""
-    return f"{variable}={HIDDEN}" if os.environ.get(variable) else f"{variable} is not set"
+    return f"{variable}={HIDDEN}" if given(variable) else f"{variable} is not set"

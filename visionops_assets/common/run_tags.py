@@ -1,10 +1,11 @@
 """Tags that runs carry: one home for their names and what they mean."""
 
 import datetime
-import os
 import socket
 from collections.abc import Mapping
 from typing import Literal
+
+from resources.settings import Dagster
 
 PROJECT = "visionops/project"
 COMMIT = "visionops/commit"
@@ -86,7 +87,7 @@ def host() -> str:
 
 def run_page(run_id: str) -> str:
     """The page of a run in Dagster's UI."""
-    page = os.environ.get("DAGSTER_UI_URL", "http://127.0.0.1:3000").rstrip("/")
+    page = Dagster.read().ui_url.rstrip("/")
     return f"{page}/runs/{run_id}"
 
 

@@ -37,6 +37,7 @@ from securesystemslib.signer import (
 
 from edge.files import System
 from resources import home
+from resources.settings import Devices
 
 VARIABLE = "VISIONOPS_EDGE_KEYS"
 PIN = "VISIONOPS_EDGE_PIN"
@@ -112,9 +113,9 @@ class _NamedSigner(Signer):
 @functools.cache
 def _secret(what: str) -> str:
     """The PIN of a token that signs: a setting, or typed once. Raises `KeyProblem`."""
-    known = os.environ.get(PIN, "")
-    if known:
-        return known
+    known = Devices.read().pin
+    if known is not None:
+        return known.get_secret_value()
     if not sys.stdin.isatty():
         raise KeyProblem(
             f"its {what} is asked for: {PIN}_FILE names a file with it, or run this at a terminal"
@@ -165,7 +166,7 @@ def keys_folder() -> Path:
 
 def load_keys() -> Keys:
     """The keys of the environment. Raises `KeyProblem`, also where there are none yet."""
-    named = os.environ.get(VARIABLE, "").strip()
+    named = Devices.read().keys
     if named:
         return declared_keys(Path(named).expanduser())
     return embedded_keys(keys_folder())

@@ -3,7 +3,6 @@
 `promote` carries out a verdict that waited, `rollback` undoes a promotion.
 """
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from pydantic import Field
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import EVERYWHERE, version_on
 from resources.models.registry import ModelRegistry
+from resources.settings import People
 from resources.storage import ArtifactStore
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
@@ -75,7 +75,7 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
                     project=project.project,
                     verdict=identity,
                     run_id=run_id,
-                    who=os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run.run_id[:8]}",
+                    who=People.read().actor or f"VisionOps, run {context.run.run_id[:8]}",
                     when=datetime.now(UTC),
                     approval=project.gate.approval,
                     on_step=context.log.info,

@@ -3,13 +3,13 @@
 It knows lakeFS by LAKEFS_ENDPOINT and its keys, and nothing else of the world it runs in.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
+from resources.settings import given
 from resources.storage import ArtifactStore
 from visionops_assets.common.progress import watched
 from visionops_assets.common.tables import read_table
@@ -147,9 +147,9 @@ def _missing(name: str, expected: str, found: str) -> Report:
 def main(folder: Path) -> None:
     """Read the request in `folder`, carry it out, write the report there."""
     lakefs = LakeFSResource(
-        endpoint=os.environ.get("LAKEFS_ENDPOINT"),
-        access_key_id=os.environ.get("LAKEFS_ACCESS_KEY_ID"),
-        secret_access_key=os.environ.get("LAKEFS_SECRET_ACCESS_KEY"),
+        endpoint=given("LAKEFS_ENDPOINT") or None,
+        access_key_id=given("LAKEFS_ACCESS_KEY_ID") or None,
+        secret_access_key=given("LAKEFS_SECRET_ACCESS_KEY") or None,
     )
     request = Request.model_validate_json((folder / REQUEST).read_text())
 

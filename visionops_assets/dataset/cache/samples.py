@@ -1,7 +1,5 @@
 """The decoded samples of a dataset version, fetched from lakeFS once and read from the cache ever after."""
 
-import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,12 +7,10 @@ from typing import Protocol
 import pandas as pd
 
 from edge.images.decode import Resize
+from resources.settings import Cache
 from visionops_assets.common.progress import tell
 from visionops_assets.dataset.cache.sample_cache import FillReport, SampleCache
 from visionops_assets.dataset.cache.sample_view import SampleView
-
-CACHE_MIB = "VISIONOPS_CACHE_MIB"
-CACHE_KEEPS = "VISIONOPS_CACHE_KEEPS"
 
 
 class DecodeSize(Protocol):
@@ -53,35 +49,16 @@ def load_samples(
     naming a setting of the cache that cannot be read.
     """
     heard = progress or (lambda done, of: tell(f"image {done:,} of {of:,}", done, of))
+    given = Cache.read()
     cache = SampleCache(
         cache_root,
         size.height,
         size.width,
         size.channels,
         size.resize,
-        encoded=_keeps_encoded(),
-        max_bytes=_most_bytes(),
+        encoded=given.keeps == "encoded",
+        max_bytes=None if given.mib is None else int(given.mib * (1 << 20)),
     )
     wanted = list(zip(manifest["path"], manifest["sha256"], manifest["size"], strict=True))
     report = cache.fill(wanted, lambda paths: lakefs.read_many(repository, commit, paths), heard)
     return cache.view(list(manifest["sha256"])), report
-
-
-def _most_bytes() -> int | None:
-    text = os.environ.get(CACHE_MIB, "")
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= 1):
-        raise ValueError(f"{CACHE_MIB} is {text!r}; give a number of MiB, 1 or more, or unset it for no cap")
-    return int(number * (1 << 20))
-
-
-def _keeps_encoded() -> bool:
-    text = os.environ.get(CACHE_KEEPS, "") or "decoded"
-    if text not in ("decoded", "encoded"):
-        raise ValueError(f"{CACHE_KEEPS} is {text!r}; give 'decoded' or 'encoded'")
-    return text == "encoded"

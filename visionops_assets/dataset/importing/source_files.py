@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from resources import safe_files
 from resources.safe_files import Links, WorkingFolder
+from resources.settings import SourceBounds
 from visionops_assets.dataset.importing.image_source import SourceError
 
 
@@ -230,8 +231,6 @@ TABLE = "VISIONOPS_SOURCE_TABLE_MIB"
 # What is believed whatever the size of the file: bytes, and rows or labels.
 _FREE_BYTES = {"archive": 256 << 20, "table": 64 << 20}
 _FREE_ROWS = 200_000
-# What Python itself follows, with room for what calls the reader.
-_DEEPEST_SETTING = 300
 
 
 @dataclass(frozen=True)
@@ -266,29 +265,20 @@ class SourceLimits:
 @functools.cache
 def source_limits() -> SourceLimits:
     """The limits of this process, read from the environment once. Raises `ValueError` naming a setting."""
+    given = SourceBounds.read()
     return SourceLimits(
-        times=_whole(TIMES, SourceLimits.times, 1),
-        members=_whole(MEMBERS, SourceLimits.members, 1),
-        header=_whole(HEADER, SourceLimits.header >> 10, 1) << 10,
-        text=_whole(TEXT, SourceLimits.text >> 20, 1) << 20,
-        value=_whole(VALUE, SourceLimits.value >> 20, 1) << 20,
-        settings=_whole(SETTINGS, SourceLimits.settings >> 10, 1) << 10,
-        columns=_whole(COLUMNS, SourceLimits.columns, 1),
-        depth=_whole(DEPTH, SourceLimits.depth, 1, _DEEPEST_SETTING),
-        table=_whole(TABLE, SourceLimits.table >> 20, 16) << 20,
+        times=given.times,
+        members=given.members,
+        header=given.header_kib << 10,
+        text=given.text_mib << 20,
+        value=given.value_mib << 20,
+        settings=given.settings_kib << 10,
+        columns=given.columns,
+        depth=given.depth,
+        table=given.table_mib << 20,
     )
 
 
 def too_much(what: object, has: str, setting: str) -> SourceError:
     """What to say of a file that asks for more: file, limit and setting in one line."""
     return SourceError(f"{what}: {has}; if it is yours and meant so, raise {setting}")
-
-
-def _whole(name: str, default: int, least: int, most: int = 999_999_999) -> int:
-    text = os.environ.get(name, "")
-    if not text:
-        return default
-    if not text.isdecimal() or not least <= int(text) <= most:
-        bounds = f"of at least {least}" if most == 999_999_999 else f"from {least} to {most}"
-        raise ValueError(f"{name} is {text[:40]!r}: it takes a whole number {bounds}")
-    return int(text)

@@ -1,12 +1,12 @@
 """`response`: what a production day led to."""
 
-import os
 from datetime import UTC, date, datetime
 
 import dagster as dg
 
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
+from resources.settings import People
 from resources.storage import ArtifactStore
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
@@ -48,7 +48,7 @@ def response_asset(
         from visionops_assets.monitoring.response.respond import Responding
         from visionops_assets.promotion.presentation import production_materialisation, untold_change
 
-        who = os.environ.get("VISIONOPS_ACTOR") or f"VisionOps, run {context.run.run_id[:8]}"
+        who = People.read().actor or f"VisionOps, run {context.run.run_id[:8]}"
         responding = Responding(project, lakefs, registry, artifacts, who, datetime.now(UTC))
         with clear_failures(context):
             for key in context.partition_keys:
