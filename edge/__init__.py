@@ -4,6 +4,7 @@ A distribution of its own (`pip install ./edge`): it imports nothing of the rest
 """
 
 __all__ = [
+    "EdgeError",
     "__version__",
     "files",
     "formats",
@@ -16,3 +17,8 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+class EdgeError(Exception):
+    """Base of the errors of this distribution, which has no part in the family of the product, `VisionOpsError`: a
+    device does not have it. The message is one line that names the object and the fix."""

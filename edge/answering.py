@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from edge import states
+from edge import EdgeError, states
 from edge.engines import Engine
 from edge.formats import MODEL, Assignment, Bundle
 from edge.kept import Kept
@@ -23,7 +23,7 @@ REOPENED = 2
 OBSERVED_FRAMES, OBSERVED_SECONDS = 200, 86400.0
 
 
-class NoModel(RuntimeError):
+class NoModel(EdgeError, RuntimeError):
     """Nothing answers on this device yet."""
 
 

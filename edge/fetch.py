@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient.fetcher import FetcherInterface
 
-from edge import __version__
+from edge import EdgeError, __version__
 from edge.files import Files
 
 # The most that is fetched again after a kill or a power cut.
@@ -25,11 +25,11 @@ RESERVE = 1 << 20
 _CONNECT, _READ = 10.0, 30.0
 
 
-class Unreachable(OSError):
+class Unreachable(EdgeError, OSError):
     """The repository does not answer, or not with what was asked."""
 
 
-class NoSpace(OSError):
+class NoSpace(EdgeError, OSError):
     """The disk has no room for a file."""
 
 
@@ -37,7 +37,7 @@ class Paused(Exception):
     """Something else is due; what arrived is kept."""
 
 
-class WrongDigest(ValueError):
+class WrongDigest(EdgeError, ValueError):
     """A file that was fetched whole is not the one that was signed."""
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from edge import EdgeError
+
 FORMAT = 1
 MODEL, GOLDEN = "model.onnx", "golden.npz"
 GROUP_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -25,7 +27,7 @@ MOST_SECONDS, LEAST_KBPS, MOST_OBSERVED = 86400.0, 1.0, 365 * 86400.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class FormatError(ValueError):
+class FormatError(EdgeError, ValueError):
     """A signed document is not what this agent reads."""
 
 
@@ -206,7 +208,7 @@ STATE_FORMAT = 1
 Phase = Literal["EMPTY", "IDLE", "DOWNLOAD", "PREPARE", "SELFTEST", "SHADOW", "TRIAL"]
 
 
-class StateError(ValueError):
+class StateError(EdgeError, ValueError):
     """A state file is none that this agent reads."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import EdgeError
 from edge.images.decode import Resize, Target, decode_with_header, placement
 from edge.images.header import Header
 
@@ -26,11 +27,11 @@ DEFAULT_MIN_SCORE = 0.3
 NAME = "the image"
 
 
-class ModelFileError(ValueError):
+class ModelFileError(EdgeError, ValueError):
     """A file is not what VisionOps ships."""
 
 
-class NotFinite(ValueError):
+class NotFinite(EdgeError, ValueError):
     """A model answered what is no number."""
 
 

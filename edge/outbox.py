@@ -14,13 +14,14 @@ from urllib.parse import unquote, urlsplit
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from edge import EdgeError
 from edge.fetch import Client, Unreachable
 from edge.files import Files
 
 FORMAT = "device_report/1"
 
 
-class ReportError(ValueError):
+class ReportError(EdgeError, ValueError):
     """A report is not what the device signed."""
 
 

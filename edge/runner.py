@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from edge import EdgeError
 from edge.engines import Engine, from_arguments, to_arguments
 from edge.images.bounds import image_limits
 
@@ -29,7 +30,7 @@ ANSWER_SECONDS, LOAD_SECONDS = 60.0, 600.0
 EXAMINE_SECONDS = 1800.0
 
 
-class RunnerDied(RuntimeError):
+class RunnerDied(EdgeError, RuntimeError):
     """The process of a model ended, or does not answer. `why` is one word for reports."""
 
     def __init__(self, why: str, said: str) -> None:
@@ -37,7 +38,7 @@ class RunnerDied(RuntimeError):
         self.why = why
 
 
-class BadImage(ValueError):
+class BadImage(EdgeError, ValueError):
     """An image that cannot be decoded, whatever the model."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from edge import EdgeError
 from edge.formats import LEAST_KBPS, check_device, check_group
 
 FORMAT = 1
@@ -27,7 +28,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 FILE, ROOT, KEY = "device.json", "root.json", "device.pem"
 
 
-class SettingsError(ValueError):
+class SettingsError(EdgeError, ValueError):
     """A device's folder cannot be used. Names the file and the fix."""
 
 

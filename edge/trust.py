@@ -19,6 +19,7 @@ from tuf.api import exceptions
 from tuf.api.metadata import Root, Targets
 from tuf.ngclient.updater import Updater
 
+from edge import EdgeError
 from edge.fetch import Client, Unreachable
 from edge.files import Files
 from edge.formats import Assignment, FormatError, Manifest, assignment_of, manifest_of
@@ -30,7 +31,7 @@ LATEST = datetime(2036, 1, 1, tzinfo=timezone.utc)
 AHEAD = timedelta(hours=24)
 
 
-class Distrusted(ValueError):
+class Distrusted(EdgeError, ValueError):
     """A repository says what this device does not take. `problem` is one word for reports."""
 
     def __init__(self, problem: str, said: str) -> None:

@@ -9,6 +9,7 @@ __all__ = [
     "drop",
     "drop_places",
     "environ",
+    "error_family",
     "escaping",
     "home",
     "lakefs",

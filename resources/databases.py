@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from resources.error_family import Invalid, Unavailable, VisionOpsError
 from resources.escaping import masked
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _NOT_LET_IN = ("authentication failed", "no password supplied", "pg_hba.conf", "
 _NO_SUCH_DATABASE = ("database ", "does not exist")
 
 
-class DatabaseError(RuntimeError):
+class DatabaseError(VisionOpsError, RuntimeError):
     """A database that cannot be used; the message names the variable, the address without its secrets, and the fix."""
 
     def __init__(self, what: str, fix: str) -> None:
@@ -27,11 +28,11 @@ class DatabaseError(RuntimeError):
         self.what, self.fix = what, fix
 
 
-class DatabaseMisnamed(DatabaseError):
+class DatabaseMisnamed(Invalid, DatabaseError):
     """The address cannot be used: it is none, it is of another kind of database, or its driver is missing."""
 
 
-class DatabaseUnreachable(DatabaseError):
+class DatabaseUnreachable(Unavailable, DatabaseError):
     """Nothing answers there, it lets nobody in, or there is no database of this name."""
 
 

@@ -17,13 +17,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from resources import safe_files
+from resources.error_family import Refused, Unavailable, VisionOpsError
 
 
-class DropError(RuntimeError):
+class DropError(VisionOpsError, RuntimeError):
     """Any failure to read a drop; the message names the place and the fix."""
 
 
-class DropUnavailable(DropError):
+class DropUnavailable(Unavailable, DropError):
     """Nothing answers, or the connection was lost: worth trying again, which goes on where it stopped."""
 
 
@@ -31,11 +32,11 @@ class DropAway(DropUnavailable):
     """Nothing answers: no fault of the batch, so that no run counts as an attempt."""
 
 
-class DropRefused(DropError):
+class DropRefused(Refused, DropError):
     """The place says no: credentials, permissions, no such bucket."""
 
 
-class DropChanged(DropError):
+class DropChanged(Unavailable, DropError):
     """A batch changed while it was read; it is taken when it is complete."""
 
 

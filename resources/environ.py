@@ -13,6 +13,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from resources import home
+from resources.error_family import Invalid
 
 # Each tool's own name for it; those that are not installed cost nothing.
 SWITCHES = {
@@ -82,7 +83,7 @@ _OURS = "VISIONOPS_"
 _LARGEST_BYTES = 64 << 10
 
 
-class SecretFileUnusable(RuntimeError):
+class SecretFileUnusable(Invalid, RuntimeError):
     """A file that is to hold a setting cannot be used; the message names the variable and the file, never the value."""
 
 

@@ -17,17 +17,18 @@ from filelock import FileLock
 from pydantic import BaseModel
 
 from resources import home
+from resources.error_family import Altered, Invalid, NotFound
 from resources.safe_files import is_left, whole_file
 
 if TYPE_CHECKING:
     from upath import UPath
 
 
-class ArtifactNotFound(LookupError):
+class ArtifactNotFound(NotFound):
     """Nothing is stored under this key."""
 
 
-class ArtifactDamaged(ValueError):
+class ArtifactDamaged(Altered):
     """What is stored under a key is not what was written there; the message names the file and what mends it."""
 
 
@@ -112,7 +113,7 @@ _THREADS = 8
 def check_device(name: str) -> str:
     """The name of a device, which is a folder's too. Raises ValueError saying what it may have."""
     if not _DEVICE.fullmatch(name):
-        raise ValueError(
+        raise Invalid(
             f"device {name!r}: a device's name has letters, digits, `_` and `-`, and at most 63 of them"
         )
     return name

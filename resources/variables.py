@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from resources.error_family import Invalid
 from resources.escaping import HIDDEN, masked
 
 _SHOWN = 40
@@ -18,7 +19,7 @@ _MOST = 999_999_999
 GroupType = TypeVar("GroupType", bound="Group")
 
 
-class SettingInvalid(ValueError):
+class SettingInvalid(Invalid):
     """A variable has a value that it does not take; the message names it, its value and what was expected."""
 
 

@@ -1,4 +1,8 @@
-"""Where the command line starts: what every command does first, and how each ends."""
+"""Where the command line starts: what every command does first, and how each ends.
+
+Exit codes: 0, it is done; 1, it is not, and one line names the fix; 2, the command line cannot be read; 70, a bug of
+VisionOps; 128 and a signal's number, it was interrupted.
+"""
 
 import gc
 import os
@@ -12,7 +16,8 @@ ONLY_LOOK = ("status", "why")
 
 
 def main() -> NoReturn:
-    """Run one command. An error is one line that names the fix; its traceback is for --debug."""
+    """Run one command. An error is one line that names the fix, a bug one that names the file with its traceback, which
+    --debug prints instead."""
     # Before the first import that takes longer than a finger on Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_before_it_began)
@@ -55,11 +60,17 @@ def _ended() -> int:
             return error.code or 0
         if not isinstance(error, Exception):
             raise
+        # What only this needs is not loaded where all goes well.
+        from visionops import bug_report
+
+        bug = bug_report.is_bug(error)
         if debug:
             _print_traceback()
-            return 1
-        print(f"error: {folded(without_secrets(in_words(error)))}", file=sys.stderr)
-        return 1
+        elif bug:
+            print(f"error: {folded(without_secrets(bug_report.told(error, arguments)))}", file=sys.stderr)
+        else:
+            print(f"error: {folded(without_secrets(in_words(error)))}", file=sys.stderr)
+        return bug_report.EXIT_CODE if bug else 1
     return 0
 
 

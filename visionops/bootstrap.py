@@ -14,6 +14,7 @@ from typing import Any
 from resources import home
 from resources.databases import with_driver
 from resources.environ import read_secret_files
+from resources.error_family import Invalid
 from resources.machine_errors import machine_error
 from resources.safe_files import whole_file
 from resources.settings import given
@@ -30,14 +31,15 @@ _OWNER_ALONE = struct.pack("<I", 2) + b"".join(
 _WRITTEN = "# Written by VisionOps from its dagster.yaml and the environment; delete this line to keep your changes.\n"
 
 
-class SettingUnusable(RuntimeError):
-    """A variable that Dagster's configuration cannot be written from; the message names it and what to write."""
+class SettingUnusable(Invalid, RuntimeError):
+    """A variable that Dagster's configuration cannot be written from, or a folder that cannot be written; the message
+    names it and what to write."""
 
 
 def prepare() -> Path:
     """Create the local folders, put `dagster.yaml` into DAGSTER_HOME, keep what tools cache there; returns the home.
 
-    Raises `RuntimeError` naming the folder where it cannot be written, and `SettingUnusable`.
+    Raises `SettingUnusable`, which names the variable, or the folder that cannot be written.
     """
     read_secret_files()
     folder = home.home()
@@ -53,7 +55,7 @@ def prepare() -> Path:
             _link(home.ROOT / "dagster.yaml", dagster / "dagster.yaml")
     except OSError as error:
         said = machine_error(error) or f"{error.filename}: {error.strerror}"
-        raise RuntimeError(
+        raise SettingUnusable(
             said
             if "VISIONOPS_HOME" in said
             else f"{said}; set VISIONOPS_HOME to a folder that can be written"

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from resources import home
+from resources.error_family import Unavailable
 from visionops import interruption
 
 MARK = "_VISIONOPS_STARTED_BY"
@@ -87,7 +88,7 @@ def main(mark: str) -> None:
 
     for folder in folders:
         # It leaves by itself after some minutes.
-        with contextlib.suppress(RuntimeError, OSError, psutil.Error):
+        with contextlib.suppress(RuntimeError, Unavailable, OSError, psutil.Error):
             stop_embedded(folder)
 
 
@@ -141,11 +142,11 @@ class Child:
     process: "subprocess.Popen[bytes]"
 
     def check(self) -> None:
-        """Raise `RuntimeError`, with the end of its log, if the process has ended."""
+        """Raise `Unavailable`, with the end of its log, if the process has ended."""
         status = self.process.poll()
         if status is not None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-            raise RuntimeError(f"{self.name} stopped with status {status}; the end of {self.log}:\n{tail}")
+            raise Unavailable(f"{self.name} stopped with status {status}; the end of {self.log}:\n{tail}")
 
     def interrupt(self) -> None:
         """Ask the whole group to stop."""
@@ -200,7 +201,7 @@ class Children:
             child.kill()
 
     def check(self) -> None:
-        """Raise `RuntimeError`, with the end of its log, for the first process that has ended."""
+        """Raise `Unavailable`, with the end of its log, for the first process that has ended."""
         for child in self.started:
             child.check()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from resources import home
+from resources.error_family import Invalid
 from visionops_assets.dataset.versions.layout import BATCHES, is_annotations
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 
 
-class StageError(ValueError):
+class StageError(Invalid):
     """An exported folder that cannot be trained on; the message names the file and the fix."""
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from resources.error_family import Refused
 
-class ForgeError(RuntimeError):
+
+class ForgeError(Refused, RuntimeError):
     """The forge refused, or nothing says where to post; the message names the fix."""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from resources import clocks, home
 from resources.databases import DatabaseError, check_database, connected
+from resources.error_family import Invalid, NotFound
 from resources.escaping import masked
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
@@ -31,11 +32,11 @@ _NUMBER = re.compile(r"\d+")
 _SAID = 200
 
 
-class ConfigurationUnusable(DatabaseError):
+class ConfigurationUnusable(Invalid, DatabaseError):
     """What is no configuration of Dagster; the message names the file."""
 
 
-class UnknownGroup(ValueError):
+class UnknownGroup(NotFound, ValueError):
     """A device group that nobody made, and that is nearly one that somebody did."""
 
 

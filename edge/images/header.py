@@ -11,6 +11,7 @@ import re
 import struct
 from typing import NamedTuple
 
+from edge import EdgeError
 from edge.images.bounds import DIRECTORIES, FRAMES, MEMORY, SCANS, ImageLimits
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -41,7 +42,7 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})
 _EXIF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(EdgeError, ValueError):
     """An image that cannot be decoded, or must not be. `path` names it, `reason` says what is wrong."""
 
     def __init__(self, path: str, reason: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from resources.error_family import NotFound, Refused, Unavailable, VisionOpsError
+
 
 @dataclass(frozen=True)
 class Commit:
@@ -53,11 +55,11 @@ def commit_from(found: Mapping[str, Any]) -> Commit:
 _AWAY = (408, 425, 429, 502, 503, 504)
 
 
-class LakeFSError(RuntimeError):
+class LakeFSError(VisionOpsError, RuntimeError):
     """Any failure of a lakeFS call; the message names the server, the object and the fix."""
 
 
-class LakeFSUnavailable(LakeFSError):
+class LakeFSUnavailable(Unavailable, LakeFSError):
     """Nothing answers, or the server is in trouble: worth trying again."""
 
 
@@ -65,19 +67,19 @@ class LakeFSAway(LakeFSUnavailable):
     """Nothing answers, or the connection was lost: no fault of what was asked, so that no run counts as an attempt."""
 
 
-class LakeFSNotFound(LakeFSError):
+class LakeFSNotFound(NotFound, LakeFSError):
     """The repository, reference or object is not there."""
 
 
-class LakeFSGone(LakeFSError):
+class LakeFSGone(NotFound, LakeFSError):
     """The object is in the tree, and its bytes are no longer in the server's storage."""
 
 
-class LakeFSConflict(LakeFSError):
+class LakeFSConflict(Refused, LakeFSError):
     """Something of that name exists, two changes conflict, or another writer was first."""
 
 
-class LakeFSRefused(LakeFSError):
+class LakeFSRefused(Refused, LakeFSError):
     """The server understood and will not: credentials, protection, a hook, an invalid request."""
 
 

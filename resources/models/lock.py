@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from resources.databases import DatabaseMisnamed, DatabaseUnreachable, connected
+from resources.error_family import Invalid, Unavailable
 from resources.escaping import masked
 from resources.models.records import RegistryError, RegistryUnavailable
 
@@ -21,15 +22,15 @@ LOCK_URL = "VISIONOPS_LOCK_URL"
 POLL_SECONDS = 0.1
 
 
-class PromotionLocked(RegistryError):
+class PromotionLocked(Unavailable, RegistryError):
     """Another promotion or rollback of the project is running and did not end in time."""
 
 
-class LockHeld(Exception):
+class LockHeld(Unavailable):
     """Another process holds a file's lock; the message says which."""
 
 
-class LockNotConfigured(RegistryError):
+class LockNotConfigured(Invalid, RegistryError):
     """The lock's address cannot be used: no Postgres, or its driver is missing."""
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from resources.error_family import NotFound, Refused, Unavailable, VisionOpsError
+
 TAG_PROJECT = "visionops.project"
 TAG_PARTITION = "visionops.partition"
 TAG_COMMIT = "visionops.commit"
@@ -152,25 +154,25 @@ def version_on(model: RegisteredModel, group: str = EVERYWHERE) -> int | None:
     return own if own is not None else model.aliases.get(alias_of(EVERYWHERE))
 
 
-class RegistryError(RuntimeError):
+class RegistryError(VisionOpsError, RuntimeError):
     """Base of everything the model registry raises."""
 
 
-class RegistryUnavailable(RegistryError):
+class RegistryUnavailable(Unavailable, RegistryError):
     """MLflow does not answer, or its database is locked, unreadable or of another MLflow release."""
 
 
-class RegistryRefused(RegistryError):
+class RegistryRefused(Refused, RegistryError):
     """MLflow answered and said no: a wrong name, a value too long, missing rights."""
 
 
-class RunNotFound(RegistryError):
+class RunNotFound(NotFound, RegistryError):
     """No run has this id."""
 
 
-class ArtifactMissing(RegistryError):
+class ArtifactMissing(NotFound, RegistryError):
     """The run holds no artifact at this path."""
 
 
-class ModelNotFound(RegistryError):
+class ModelNotFound(NotFound, RegistryError):
     """No registered model, or no such version of it."""

@@ -9,6 +9,7 @@ from netrc import NetrcParseError, netrc
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
+from resources.error_family import NotFound
 from resources.home import home
 from resources.models.records import FINISHED, Run
 from resources.models.training_runs import Runs
@@ -62,7 +63,7 @@ _HOST = "https://api.wandb.ai"
 _PATIENCE_SECONDS = 30.0
 
 
-class WandbMissing(RuntimeError):
+class WandbMissing(NotFound, RuntimeError):
     """The package is not installed."""
 
 

@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 
 from resources.machine_errors import in_words
 from tests.world import write_batch
+from visionops.bug_report import is_bug
 from visionops.cli.command_line import app
 
 NOBODY = "http://127.0.0.1:9"
-# What is a mistake of ours, whatever the situation.
-BUGS = (AttributeError, TypeError, AssertionError, IndexError, UnboundLocalError, RecursionError)
 # How each verb is asked, and what it cannot do without: the project's file (p), lakeFS (l), MLflow (m).
 VERBS = {
     "approve shapes": "pm",
@@ -80,9 +79,10 @@ def ask(line: str) -> tuple[int, str]:
     sys.modules.pop("definitions", None)
     result = CliRunner().invoke(app, line.split())
     error = result.exception
-    if isinstance(error, BUGS):
-        raise error
     if error is not None and not isinstance(error, SystemExit):
+        # What is a mistake of ours, whatever the situation.
+        if is_bug(error):
+            raise error
         return 1, f"{result.output}error: {in_words(error)}"
     return result.exit_code, result.output
 

@@ -5,6 +5,7 @@ import pytest
 from desk import Desk, ways_back
 from typer.testing import CliRunner
 
+from resources.error_family import Unavailable
 from resources.models.model_versions import Models
 from visionops.cli.command_line import app
 from visionops_assets.common import run_tags
@@ -97,7 +98,7 @@ def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broke
 
     # beats_champion is red, and now no project file can be read either.
     (desk.world.root / "projects" / "shapes.yaml").write_text("project: [broken")
-    with pytest.raises(RuntimeError, match=r"(?s)version 1 of shapes is champion again.*--model-version 1"):
+    with pytest.raises(Unavailable, match=r"(?s)version 1 of shapes is champion again.*--model-version 1"):
         desk.run("rollback", "shapes", "--why", "misses scratches")
     assert desk.world.champion() == 1
     desk.save()

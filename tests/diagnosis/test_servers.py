@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from resources.error_family import Unavailable
 from visionops.cli import listening
 from visionops.cli.up import _Beside
 from visionops.diagnosis import servers
@@ -139,7 +140,7 @@ def test_the_usual_port_of_the_metrics_is_ours_somebody_else_s_or_free(monkeypat
         line = servers.metrics()
         assert (line.state, line.what) == ("ok", f"http://127.0.0.1:{port}/metrics answers")
         assert _port_of_up(port) not in (0, port), "`up` takes another"
-        with pytest.raises(RuntimeError, match=f"`visionops up --metrics-port {port + 1}`"):
+        with pytest.raises(Unavailable, match=f"`visionops up --metrics-port {port + 1}`"):
             _port_of_up(port, asked=port)
     line = servers.metrics()
     assert (line.state, "nothing answers" in line.what) == ("ok", True)

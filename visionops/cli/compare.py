@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.error_family import Invalid, NotFound, Refused
 from visionops import interruption
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def what_if_command(
 
 
 def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Comparison | None]":
-    """Dataset version, Dagster run, verdict and comparison. Raises `RuntimeError` where the run fails."""
+    """Dataset version, Dagster run, verdict and comparison. Raises `Refused` where the run fails."""
     import definitions
     from visionops import services
     from visionops.runs import run_job
@@ -219,7 +220,7 @@ def _what_if(name: str, version: str | None) -> "tuple[str, str, Verdict, Compar
             ran = run_job(definitions.defs, instance, f"{name}_what_if", partition=partition, tags=tags)
     if ran.error is not None:
         why = "; ".join(ran.failed_checks) or ran.error
-        raise RuntimeError(f"the what-if of {name} on {partition} failed: {why}")
+        raise Refused(f"the what-if of {name} on {partition} failed: {why}")
     return partition, ran.run_id, *_outcome(project, partition)
 
 
@@ -249,7 +250,7 @@ def _outcome(project: "Project", partition: str) -> "tuple[Verdict, Comparison |
     if address is not None:
         verdict = verdict_store.find(registry, project.project, address.run_id, address.identity, "what_if")
     if address is None or verdict is None:
-        raise LookupError(f"the what-if of {project.project} on {partition} left no verdict: run it again")
+        raise NotFound(f"the what-if of {project.project} on {partition} left no verdict: run it again")
     if version_on(registry.models.get(project.project)) is None:
         return verdict, None
     comparing = comparing_of(project, quiet=True)
@@ -281,7 +282,7 @@ def comment_command(
     try:
         text = report.read_text(encoding="utf-8")
     except OSError as error:
-        raise ValueError(
+        raise Invalid(
             f"{report}: {error.strerror}; write it with `visionops what-if PROJECT --report {report}`"
         ) from error
     typer.echo(text)

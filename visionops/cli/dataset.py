@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resources.error_family import Invalid
 from visionops import interruption
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ def write_csv(findings: "pd.DataFrame", file: Path) -> None:
     from visionops_assets.dataset.findings_file import findings_for_spreadsheets, with_all_columns
 
     if file.suffix.lower() != ".csv":
-        raise ValueError(
-            f"{file}: findings are written as CSV; name the file {file.with_suffix('.csv').name}"
-        )
+        raise Invalid(f"{file}: findings are written as CSV; name the file {file.with_suffix('.csv').name}")
     table = with_all_columns(findings)
     sides = pd.DataFrame(
         [[None if box is None else box[side] for side in "xywh"] for box in table.pop("box")],

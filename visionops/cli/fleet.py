@@ -9,6 +9,7 @@ import typer
 
 from edge.formats import check_group
 from resources import home
+from resources.error_family import Invalid, NotFound
 from visionops import edge_repository
 from visionops.cli import devices
 from visionops.edge_repository import changing, projects_with_repository
@@ -107,7 +108,7 @@ def publish(
     services.actor()
     model = registry.models.get(project)
     if group in found.delivery.groups:
-        raise ValueError(
+        raise Invalid(
             f"{group} of {project} follows what is promoted (delivery.groups of its project file): `visionops promote` "
             f"or `visionops rollback {project} --group {group}` changes what it runs, `visionops tick {project}` "
             "publishes it"
@@ -116,7 +117,7 @@ def publish(
         require_agreement(registry, model, group)
     number = version if version is not None else version_on(model, group)
     if number is None:
-        raise LookupError(nothing_runs(model, group))
+        raise NotFound(nothing_runs(model, group))
     record = registry.models.version(project, number)
     shipping = Shipping(found, registry, services.lakefs(), services.artifacts(), home.cache() / "samples")
 
@@ -194,7 +195,7 @@ def serve(
     from visionops.serving.prediction_server import PredictionServer
 
     if "://" in home.edge():
-        raise ValueError(f"the repositories lie in {home.edge()}, which serves them itself")
+        raise Invalid(f"the repositories lie in {home.edge()}, which serves them itself")
     root = Path(home.edge())
     server = PredictionServer(EdgeFiles(root), host, port)
     there = ", ".join(f"{server.address}/{project}" for project in repositories(root))

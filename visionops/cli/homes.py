@@ -20,6 +20,7 @@ import psutil
 import typer
 
 from resources import home
+from resources.error_family import Refused
 
 # In the copy of a home, until the home that it was copied from is gone.
 _RECORD = "moved-from.json"
@@ -29,7 +30,7 @@ _EVERYWHERE = ("dagster.yaml", home.RESERVE_NAME)
 home_app = typer.Typer(help="Where local state lives, and moving it.", no_args_is_help=True)
 
 
-class HomeNotMoved(RuntimeError):
+class HomeNotMoved(Refused, RuntimeError):
     """A home that cannot be moved as it was asked; nothing has changed."""
 
 
@@ -182,7 +183,7 @@ _LOOK_EVERY_SECONDS = 0.1
 _CLOCK_TOLERANCE_SECONDS = 2.0
 
 
-class HomeInUse(RuntimeError):
+class HomeInUse(Refused, RuntimeError):
     """Another `visionops up` runs on the home; the message says which."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resources import home
+from resources.error_family import Invalid, Refused
 from resources.escaping import without_secrets
 from visionops import interruption
 from visionops.cli import source_options
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _MANY_UNLABELLED = 0.2
 
 
-class ProjectExists(ValueError):
+class ProjectExists(Refused, ValueError):
     """A project file that is there already; it is never overwritten."""
 
 
@@ -88,7 +89,7 @@ def init_command(
     from visionops_assets.dataset.versions.layout import check_batch_name
 
     if as_json and not yes:
-        raise ValueError("--json asks nothing: give --yes too, and flags for what is not to be the default")
+        raise Invalid("--json asks nothing: give --yes too, and flags for what is not to be the default")
     say = functools.partial(typer.echo, err=as_json)
     interruption.keep("nothing was made yet")
     check_batch_name(batch)
@@ -155,7 +156,7 @@ def init_command(
 
 def _free_path(name: str) -> Path:
     if not re.fullmatch(r"[a-z][a-z0-9_]{2,62}", name):
-        raise ValueError(
+        raise Invalid(
             f"{name!r} cannot name a project: a letter a-z, then at least two of a-z, 0-9 and _ (for example defects)"
         )
     folder = home.projects_folder()
@@ -185,7 +186,7 @@ def _unlabelled(
         say(f"{told}: --unlabelled {default} is the default")
         return stated, found
     if not _at_a_terminal():
-        raise ValueError(f"{told}: say what they are with --unlabelled {', '.join(UNLABELLED)}")
+        raise Invalid(f"{told}: say what they are with --unlabelled {', '.join(UNLABELLED)}")
     chosen = typer.prompt(f"{told}. They are ({', '.join(UNLABELLED)})", default=default)
     stated = dataclasses.replace(
         stated, unlabelled=source_options.stated_options(unlabelled=chosen).unlabelled
@@ -235,9 +236,7 @@ def _answers(
     ]
     asks = not yes and _at_a_terminal()
     if missing and not yes and not asks:
-        raise ValueError(
-            f"there is no terminal to ask at: give {', '.join(missing)}, or --yes for the defaults"
-        )
+        raise Invalid(f"there is no terminal to ask at: give {', '.join(missing)}, or --yes for the defaults")
 
     def answer(value: str | None, question: str, default: str) -> str:
         if value is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.error_family import Invalid
 from resources.settings import Dagster, given
 from visionops import interruption
 
@@ -182,7 +183,7 @@ def webhook_serve_command(
     log_to_stderr()
     logging.getLogger("visionops.webhook").setLevel(logging.INFO)
     if missing := why_no_webhook():
-        raise ValueError(missing)
+        raise Invalid(missing)
     guard = WebhookGuard(webhook_token())
     launch = launch_through(dagster or Dagster.read().ui_url)
     location = CodeLocation()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resources.error_family import Invalid, NotFound
 from visionops import interruption
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _least_score(model: "RunningModel", asked: float | None) -> tuple[float | No
 
     if model.shipped.task != "detection":
         if asked is not None:
-            raise ValueError(
+            raise Invalid(
                 f"version {model.version} is a classifier, which draws no boxes: leave --min-score out"
             )
         return None, ""
@@ -242,7 +243,7 @@ def export_command(
     days = [_day(each) for each in day] if day else [today - timedelta(back) for back in range(DAYS)]
     wanted, boxes = wanted_days(services.artifacts(), found.project, sorted(days), found.task)
     if wanted.empty:
-        raise LookupError(
+        raise NotFound(
             f"no image of {project} waits for a label {_shown_days(days)}. Production keeps images where "
             f"`production.captures` of the project file says so; `visionops tick {project}` chooses among those of "
             "each day. Other days: --day"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.error_family import Refused
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 from resources.models.registry import ModelRegistry
@@ -91,7 +92,7 @@ def rename_command(
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
-class RenameRefused(ValueError):
+class RenameRefused(Refused, ValueError):
     """A rename that would mix two projects; nothing has changed."""
 
 

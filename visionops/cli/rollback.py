@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.error_family import Unavailable
 from resources.models.records import EVERYWHERE, group_option
 from visionops import interruption
 
@@ -167,7 +168,7 @@ def _version(text: str | None) -> int | None:
 
 
 def _tell(project: str, change: "Change", why: str, group: str, only: bool) -> None:
-    """Have `in_production` tell of a change. Raises RuntimeError where that fails: the change itself stands."""
+    """Have `in_production` tell of a change. Raises `Unavailable` where that fails: the change itself stands."""
     to = NOTHING if change.version is None else change.version
     again = (
         f"`visionops rollback {project} --model-version {to}{group_option(group)} --why TEXT` tells it again"
@@ -180,9 +181,9 @@ def _tell(project: str, change: "Change", why: str, group: str, only: bool) -> N
     try:
         error = _tell_dagster(project, change, why, group, only)
     except Exception as problem:
-        raise RuntimeError(f"{done} Dagster could not be told: {problem}; {again}") from problem
+        raise Unavailable(f"{done} Dagster could not be told: {problem}; {again}") from problem
     if error is not None:
-        raise RuntimeError(f"{done} in_production was not materialised: {error}; {again}")
+        raise Unavailable(f"{done} in_production was not materialised: {error}; {again}")
 
 
 def _tell_dagster(project: str, change: "Change", why: str, group: str, only: bool) -> str | None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.error_family import Invalid
+
 if TYPE_CHECKING:
     from visionops_assets.dataset.importing.image_columns import Source
     from visionops_assets.dataset.importing.statements import Stated
@@ -53,7 +55,7 @@ def opened_source(source: str, progress: Callable[[str, int, int], None]) -> Ite
 
     place, _, batch = source.rstrip("/").rpartition("/")
     if place in ("s3:/", "s3:"):
-        raise ValueError(f"{source}: name a folder in the bucket, for example {source.rstrip('/')}/week-01")
+        raise Invalid(f"{source}: name a folder in the bucket, for example {source.rstrip('/')}/week-01")
     drop = Drop.from_environment()
     with drop.read(drop.open(place), batch, lambda done, of: progress("copied", done, of)) as reading:
         yield OpenedSource(reading.folder, reading.address, reading.check_unchanged)
@@ -123,9 +125,9 @@ def stated_options(
     from visionops_assets.dataset.importing.statements import BOX_ORDERS, UNLABELLED, Stated
 
     if boxes is not None and boxes not in BOX_ORDERS:
-        raise ValueError(f"--boxes {boxes}: expected {', '.join(BOX_ORDERS)}")
+        raise Invalid(f"--boxes {boxes}: expected {', '.join(BOX_ORDERS)}")
     if unlabelled is not None and unlabelled not in UNLABELLED:
-        raise ValueError(f"--unlabelled {unlabelled}: expected {', '.join(UNLABELLED)}")
+        raise Invalid(f"--unlabelled {unlabelled}: expected {', '.join(UNLABELLED)}")
     return Stated(
         format_name,
         encoding,

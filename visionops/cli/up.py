@@ -13,6 +13,7 @@ import typer
 
 from resources import home
 from resources.environ import give_token_to_actions
+from resources.error_family import Unavailable
 from resources.escaping import masked
 from resources.settings import given
 from visionops import interruption, services
@@ -88,7 +89,7 @@ class _Beside:
         if self.asked is not None:
             _check_free(host, self.asked, option)
             return self.asked
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(Unavailable):
             _check_free(host, self.usual, option)
             return self.usual
         with socket.create_server((host, 0), family=socket.getaddrinfo(host, 0)[0][0]) as free:
@@ -142,14 +143,14 @@ def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside], guar
 
 
 def _check_free(host: str, port: int, option: str) -> None:
-    """Raise `RuntimeError` where something else listens: a child would say so only after half a minute."""
+    """Raise `Unavailable` where something else listens: a child would say so only after half a minute."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as problem:
-        raise RuntimeError(
+        raise Unavailable(
             f"cannot listen on {host} port {port} ({problem.strerror}): stop what listens there, or take another "
             f"port, for example `visionops up {option} {port + 1}`"
         ) from problem

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from resources.error_family import Invalid
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 from resources.models.records import (
@@ -39,7 +40,7 @@ _NAMED_BY = "a run is named by its id in MLflow, data by a dataset version, comm
 _RUN = re.compile(r"[0-9a-f]{32}")
 
 
-class ComparisonError(ValueError):
+class ComparisonError(Invalid):
     """Something cannot be compared; the message names it and says what can."""
 
 

@@ -11,6 +11,7 @@ from datetime import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resources.error_family import Unavailable
 from visionops.demo.digits import LINES, Cameras, chapter
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def live_days(
 ) -> list[DayAccount]:
     """Live through a month of production, day by day, and write its account to `path`.
 
-    What was logged and judged by an earlier demo stays. Raises RuntimeError for a run that ended with an error, and
+    What was logged and judged by an earlier demo stays. Raises `Unavailable` for a run that ended with an error, and
     what predicting, lakeFS and MLflow raise.
     """
     from visionops import services
@@ -219,7 +220,7 @@ def _tick_day(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "
 
     for found in tick_production(defs, instance, project):
         if found.outcome == run_tags.ERROR:
-            raise RuntimeError(f"{found.partition}: {found.reason}; `visionops demo` goes on from there")
+            raise Unavailable(f"{found.partition}: {found.reason}; `visionops demo` goes on from there")
 
 
 class Lines:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from resources.error_family import Invalid
 from resources.escaping import masked
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ SCHEME = "dvc://"
 _SCP = re.compile(r"[\w.-]+@[\w.-]+:")
 
 
-class DVCError(ValueError):
+class DVCError(Invalid):
     """A DVC repository that cannot be read or written; the message names it and the fix."""
 
 

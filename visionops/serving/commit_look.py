@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from resources import home
+from resources.error_family import Invalid
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSError
 from visionops.runs import ASKED_BY, RUN_KEY, SensorTick, evaluate_sensor, recorded_tick, sensor_tags
@@ -192,9 +193,7 @@ def launch_through(address: str) -> Launch:
     logging.getLogger("gql").setLevel(logging.WARNING)
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(
-            f"{address} is no http address of a Dagster webserver: set --dagster or DAGSTER_UI_URL"
-        )
+        raise Invalid(f"{address} is no http address of a Dagster webserver: set --dagster or DAGSTER_UI_URL")
     client = DagsterGraphQLClient(
         parts.hostname,
         port_number=parts.port,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resources.error_family import Invalid, Unavailable
 from visionops import interruption
 from webserver.asgi import CannotListen, Certificate, WebServer, bind
 from webserver.guard import Guarded, ServerLimits
@@ -40,7 +41,7 @@ class Access:
         if self.certificate is None and self.key is None:
             return None
         if self.certificate is None or self.key is None:
-            raise ValueError("TLS takes both --tls-cert and --tls-key")
+            raise Invalid("TLS takes both --tls-cert and --tls-key")
         return Certificate(self.certificate, self.key)
 
 
@@ -113,7 +114,7 @@ def in_thread(
     try:
         while not ready.wait(0.05):
             if not thread.is_alive():
-                raise RuntimeError(f"the prediction server at {server.address} did not start")
+                raise Unavailable(f"the prediction server at {server.address} did not start")
         yield server
     finally:
         server.stop()

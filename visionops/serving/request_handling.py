@@ -19,6 +19,7 @@ from edge.images.bounds import image_limits, image_workers
 from edge.images.decode_pool import workers
 from edge.images.header import Header, look
 from edge.onnx_model import ModelFileError
+from resources.error_family import Invalid, Unavailable
 from resources.models.records import RegistryError
 from visionops_assets.champions.registered_model import Registry
 from visionops_assets.inference.shipped_model import ShippedModel, processors
@@ -40,7 +41,7 @@ _HOW = "`curl -F file=@image.png ADDRESS` or `curl --data-binary @image.png ADDR
 _ALTERED = "application/x-www-form-urlencoded"
 
 
-class NoImage(ValueError):
+class NoImage(Invalid):
     """A request that holds no image; `status` is what HTTP calls it."""
 
     def __init__(self, said: str, status: int = 400) -> None:
@@ -130,7 +131,7 @@ _WAITING_PER_WORKER = 16
 NAME = "the image"
 
 
-class Busy(Exception):
+class Busy(Unavailable):
     """More images wait than are taken; the sender may try again."""
 
 

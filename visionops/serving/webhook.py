@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from resources import home
 from resources.environ import WEBHOOK_TOKEN
+from resources.error_family import Invalid, Refused, Unavailable
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 
@@ -30,7 +31,7 @@ LEAST_TOKEN = 16
 WINDOW = timedelta(minutes=5)
 
 
-class CallRefused(Exception):
+class CallRefused(Refused):
     """A call that is not taken: the HTTP status, and why, without secrets."""
 
     def __init__(self, status: int, why: str) -> None:
@@ -83,7 +84,7 @@ class WebhookGuard:
 
     def __post_init__(self) -> None:
         if len(self.token) < LEAST_TOKEN:
-            raise ValueError(
+            raise Invalid(
                 f"{WEBHOOK_TOKEN} has {len(self.token)} characters, {LEAST_TOKEN} are the least: make one with "
                 '`python -c "import secrets; print(secrets.token_urlsafe(32))"`'
             )
@@ -136,7 +137,7 @@ BODY_LIMIT = 64 << 10
 _log = logging.getLogger("visionops.webhook")
 
 
-class SensorNotTicked(RuntimeError):
+class SensorNotTicked(Unavailable, RuntimeError):
     """A sensor could not look, or its run could not be requested; its own interval will."""
 
 
@@ -187,7 +188,7 @@ ACTION_MESSAGE = "Tell VisionOps of each commit to main"
 def action_file(url: str) -> bytes:
     """The action file that posts to `url`. Raises ValueError for what is no http address."""
     if not re.fullmatch(r"https?://[^\s/\"'#]+(/[^\s\"'#]*)?", url):
-        raise ValueError(
+        raise Invalid(
             f"{url} is no http address of a receiver, such as http://visionops.example.com:9322/lakefs"
         )
     return re.sub(r"(?m)^(\s*url: ).*$", lambda found: found[1] + url, ACTION_TEMPLATE.read_text()).encode()

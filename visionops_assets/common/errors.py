@@ -2,8 +2,10 @@
 what raises them.
 """
 
+from resources.error_family import Invalid, Refused
 
-class PromotionRefused(RuntimeError):
+
+class PromotionRefused(Refused, RuntimeError):
     """Base of every refusal. Nothing was changed; trying the same again ends the same."""
 
 
@@ -51,7 +53,7 @@ class ReasonMissing(PromotionRefused):
     """A change by hand must say who makes it, and why."""
 
 
-class TrainingError(Exception):
+class TrainingError(Invalid):
     """A training cannot start, or cannot go on; the message says what to change."""
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from resources.error_family import Altered
 from resources.storage import ArtifactStore
 from visionops_assets.common.arrow_columns import table_content_digest
 
@@ -37,7 +38,7 @@ def read_table(store: ArtifactStore, listing: dict[str, Any]) -> pd.DataFrame:
     Raises `ArtifactNotFound` where one is gone, `ValueError` where one is altered or of another format.
     """
     if listing.get("format") != FORMAT:
-        raise ValueError(f"a table of format {listing.get('format')}; this VisionOps reads {FORMAT}")
+        raise Altered(f"a table of format {listing.get('format')}; this VisionOps reads {FORMAT}")
     parts = []
     for fragment in listing["fragments"]:
         key = fragment_key(fragment["digest"])

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from resources.error_family import Invalid
 from resources.nearest import meant_field, there_are
 from visionops_assets.config.device_group_rules import DeliveryRules
 from visionops_assets.config.gate_rules import GateRules
@@ -75,7 +76,7 @@ Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+
 Label = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
-class ProjectError(ValueError):
+class ProjectError(Invalid):
     """A project file that cannot be used; the message names the file, the field and what was expected."""
 
 

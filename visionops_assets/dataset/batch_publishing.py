@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from resources.drop import Drop
+from resources.error_family import Refused
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSConflict, LakeFSNotFound
 from resources.storage import ArtifactStore
@@ -57,7 +58,7 @@ _DELETED_AT_ONCE = 1000
 Progress = Callable[[str, int, int], None]
 
 
-class BatchRefused(ValueError):
+class BatchRefused(Refused, ValueError):
     """A batch whose checks found errors; `main` is as it was, and the batch lies on `branch`."""
 
     def __init__(self, message: str, branch: str, images: int, findings: pd.DataFrame, sums: Sums) -> None:

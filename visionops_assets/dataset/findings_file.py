@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from resources.error_family import Altered, NotFound
 from resources.escaping import cell, storable
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import Commit, LakeFSNotFound
@@ -52,7 +53,7 @@ SCHEMA = pa.schema(
 )
 
 
-class FindingsUnreadable(ValueError):
+class FindingsUnreadable(Altered):
     """A findings file that is none, or of another format."""
 
 
@@ -126,7 +127,7 @@ def boxes_in_words(boxes: Sequence[Any]) -> str:
 Outcome = Literal["refused", "published", "retracted"]
 
 
-class FindingsMissing(LookupError):
+class FindingsMissing(NotFound):
     """A batch whose findings are not kept; the message says why, and how they can be had."""
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from resources.error_family import Refused
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import Commit, LakeFSConflict
 from visionops_assets.common.findings import Finding, findings_table
@@ -137,7 +138,7 @@ def _owner(name: str, neighbours: Neighbours) -> str:
 RETRACTION_ATTEMPTS = 5
 
 
-class RetractionRefused(ValueError):
+class RetractionRefused(Refused, ValueError):
     """A batch that cannot be retracted; the message says why and what can be done. `main` is as it was."""
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from edge.formats import check_device, check_group
 from edge.outbox import key_id
 from edge.settings import FILE, KEY, ROOT, Settings
+from resources.error_family import Refused
 from resources.nearest import there_are
 from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.delivery.signers import write_key
@@ -25,7 +26,7 @@ from visionops_assets.delivery.signers import write_key
 FORMAT = 1
 
 
-class EnrolmentError(ValueError):
+class EnrolmentError(Refused, ValueError):
     """A device cannot be provisioned, moved or revoked as asked."""
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resources.error_family import NotFound
 from resources.models.records import EVERYWHERE, ModelVersion, RegisteredModel
 from resources.storage import ArtifactStore
 from visionops_assets.champions.disagreements import incomplete, require_agreement
@@ -195,7 +196,7 @@ class Shipping:
         model = self.registry.models.get(self.project.project)
         champion = followed(model, group, rules)
         if not _names_one(champion):
-            raise LookupError(nothing_runs(model, champion.group))
+            raise NotFound(nothing_runs(model, champion.group))
         _require_clear(self.registry, model, champion)
         assert champion.version is not None
         record = self.registry.models.version(model.project, champion.version)

@@ -17,6 +17,7 @@ from edge.formats import FORMAT, GOLDEN, MODEL
 from edge.machine import MACHINES, RUNTIME_OF_IR, RUNTIME_OF_OPSET
 from edge.onnx_model import open_model
 from edge.selftest import Golden
+from resources.error_family import NotFound
 from resources.models.records import TAG_PROVENANCE, ModelVersion
 from resources.storage import ArtifactStore
 from visionops_assets.config.project import Project
@@ -179,7 +180,7 @@ GOLDEN_BYTES = 2_000_000
 RUNNER_MB = 120
 
 
-class NoGoldenImages(LookupError):
+class NoGoldenImages(NotFound):
     """A version cannot be shipped: there is nothing to test it with on a device."""
 
 

@@ -37,6 +37,7 @@ from securesystemslib.signer import (
 
 from edge.files import System
 from resources import home
+from resources.error_family import Invalid
 from resources.settings import Devices
 
 VARIABLE = "VISIONOPS_EDGE_KEYS"
@@ -63,7 +64,7 @@ _FILE = f"{CryptoSigner.SCHEME}:"
 _DISK = System()
 
 
-class KeyProblem(ValueError):
+class KeyProblem(Invalid):
     """A key cannot be used. Names it, and the fix."""
 
 

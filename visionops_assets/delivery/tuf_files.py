@@ -17,6 +17,7 @@ from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Root, Snapshot, 
 from tuf.api.serialization import DeserializationError
 from tuf.api.serialization.json import JSONSerializer
 
+from resources.error_family import NotFound, Refused
 from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.delivery.signers import Keys
 
@@ -33,11 +34,11 @@ S = TypeVar("S", Snapshot, Timestamp, Targets)
 _SERIALIZER = JSONSerializer(compact=True)
 
 
-class NotPublished(LookupError):
+class NotPublished(NotFound):
     """The project has no repository yet, or not this group or bundle."""
 
 
-class CannotPublish(ValueError):
+class CannotPublish(Refused, ValueError):
     """A repository cannot be changed as asked. Names what is missing."""
 
 

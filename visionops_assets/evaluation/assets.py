@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from resources.error_family import NotFound
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore, Scratch
@@ -53,7 +54,7 @@ def evaluation_asset(
             made = Challenger.from_record(challenger)
             submitted = context.run.tags.get(run_tags.SUBMITTED, made.run_id)
             if submitted != made.run_id:
-                raise LookupError(
+                raise NotFound(
                     f"run {submitted} was submitted, but another run of Dagster has put {made.run_id} in its place "
                     "meanwhile: submit it again"
                 )
@@ -142,4 +143,4 @@ def _latest(
             verdict = find(registry, project.project, address.run_id, address.identity, kind)
             if verdict is not None:
                 return verdict
-    raise LookupError(f"no verdict is stored for {partition}: materialise evaluation first")
+    raise NotFound(f"no verdict is stored for {partition}: materialise evaluation first")

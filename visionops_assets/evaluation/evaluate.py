@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.images.decode import decode_whole
+from resources.error_family import NotFound
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import ModelVersion, version_on
 from resources.models.registry import ModelRegistry
@@ -49,7 +50,7 @@ class Judgement:
     examples: bytes | None = None
 
 
-class EmptyHoldout(ValueError):
+class EmptyHoldout(NotFound, ValueError):
     """A dataset version without holdout samples: nothing can be judged on it."""
 
 

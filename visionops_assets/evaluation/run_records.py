@@ -12,6 +12,7 @@ from json import loads
 
 import pandas as pd
 
+from resources.error_family import NotFound
 from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import (
@@ -35,7 +36,7 @@ from visionops_assets.training.challenger import MANIFEST_ARTIFACT, Challenger
 from visionops_assets.training.provenance import COMPUTING, Provenance, compare_provenance
 
 
-class DataGone(LookupError):
+class DataGone(NotFound):
     """The data of a challenger is not what its run recorded, so nobody can tell what it saw."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from resources.error_family import Altered
 from visionops_assets.champions.registered_model import Outcome
 
 Kind = Literal["decision", "what_if"]
@@ -236,11 +237,11 @@ class Verdict(_Stored):
         content = json.loads(text)
         if not isinstance(content, dict) or content.get("format") != 1:
             found = content.get("format") if isinstance(content, dict) else None
-            raise ValueError(f"this is no verdict of format 1 (format is {found!r}); judge the model again")
+            raise Altered(f"this is no verdict of format 1 (format is {found!r}); judge the model again")
         stored = content.pop("identity", None)
         verdict = cls.model_validate(content)
         if stored != verdict.identity:
-            raise ValueError(f"the verdict was altered: it says {stored}, its contents {verdict.identity}")
+            raise Altered(f"the verdict was altered: it says {stored}, its contents {verdict.identity}")
         return verdict
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy, nn
 
+from resources.error_family import Invalid
 from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import (
@@ -193,7 +194,7 @@ class ScriptRun:
 
     def _side(self, side: str) -> LabelledImages:
         if side not in _SIDES:
-            raise ValueError(f"expected train or val, got {side!r}: the holdout is the gate's alone")
+            raise Invalid(f"expected train or val, got {side!r}: the holdout is the gate's alone")
         return self._sides[side]
 
     @cached_property

@@ -21,11 +21,12 @@ from pydantic import (
     model_validator,
 )
 
+from resources.error_family import Invalid
 from resources.nearest import meant_field
 from visionops_assets.config.recipe import Recipe
 
 
-class OverrideError(ValueError):
+class OverrideError(Invalid):
     """A value that a recipe cannot have; the message names where it was given, the field and what was expected."""
 
 
@@ -113,7 +114,7 @@ _DIGITS = 4
 Number = Annotated[float, BeforeValidator(as_number)]
 
 
-class SweepError(ValueError):
+class SweepError(Invalid):
     """A sweep file that cannot be used; the message names the file, the field and what was expected."""
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge import onnx_model
 from edge.onnx_model import ModelFileError
+from resources.error_family import Invalid
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.recipe import InputSpec
 from visionops_assets.images.box_metrics import Boxes
@@ -76,7 +77,7 @@ def detections_table(
         if found is None:
             continue
         if len(found.scores) != len(table):
-            raise ValueError(f"the {model} answered {len(found.scores)} images, the holdout has {len(table)}")
+            raise Invalid(f"the {model} answered {len(found.scores)} images, the holdout has {len(table)}")
         told = [
             boxes_in_image(found, row, int(height), int(width))
             for row, (height, width) in enumerate(zip(holdout["height"], holdout["width"], strict=True))

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.onnx_model import ModelFileError
+from resources.error_family import Invalid
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.inference.shipped_model import ShippedModel
 from visionops_assets.tasks.task_registry import task_taught_by
@@ -164,7 +165,7 @@ def predictions_table(
         if scores is None:
             continue
         if len(scores.probabilities) != len(table):
-            raise ValueError(
+            raise Invalid(
                 f"the {model} answered {len(scores.probabilities)} images, the holdout has {len(table)}"
             )
         prediction, confidence, probabilities = answer_columns(model)

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.images.decode_pool import probe
+from resources.error_family import Invalid, Refused
 from resources.escaping import cell
 from resources.safe_files import require_new_folder, whole_folder
 from resources.storage import ArtifactStore
@@ -141,7 +142,7 @@ def wanted_days(
     return found.drop_duplicates("image_sha256").reset_index(drop=True), boxes
 
 
-class FolderNotEmpty(ValueError):
+class FolderNotEmpty(Refused, ValueError):
     """The folder to write to has something in it already."""
 
 
@@ -166,7 +167,7 @@ def export_images(
     """
     format_ = format_ or next(iter(label_formats(task)))
     if format_ not in label_formats(task):
-        raise ValueError(f"{format_} holds no labels of {task}: name one of {', '.join(label_formats(task))}")
+        raise Invalid(f"{format_} holds no labels of {task}: name one of {', '.join(label_formats(task))}")
     try:
         require_new_folder(folder)
     except FileExistsError as error:

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from resources.error_family import Invalid
 from visionops_assets.config.production_rules import SeveralDays
 from visionops_assets.monitoring.drift import ColumnDrift, DayDrift
 from visionops_assets.monitoring.performance import DayPerformance
@@ -70,7 +71,7 @@ def alarm_states(days: Iterable[Day], rules: SeveralDays) -> list[AlarmState]:
     ordered = sorted(days, key=lambda each: each.day)
     twice = [one.day for one, other in pairwise(ordered) if one.day == other.day]
     if twice:
-        raise ValueError(f"{twice[0]} comes twice: give one day of one model and device group once")
+        raise Invalid(f"{twice[0]} comes twice: give one day of one model and device group once")
     states: list[AlarmState] = []
     since: date | None = None
     acted: date | None = None

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from resources.error_family import Invalid
 from visionops_assets.evaluation.detection import MAP, Matched
 from visionops_assets.evaluation.paired_difference import DifferenceBounds, PrecisionPair
 from visionops_assets.images.box_metrics import OVERLAP
@@ -65,7 +66,7 @@ class AccuracyEstimator:
 
     def __post_init__(self) -> None:
         if len(self.right) < LEAST_LABELLED:
-            raise ValueError(
+            raise Invalid(
                 f"{len(self.right)} labelled rows calibrate no estimate, at least {LEAST_LABELLED} are needed"
             )
 

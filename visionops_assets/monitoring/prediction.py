@@ -16,6 +16,7 @@ from edge.images.bounds import ImageLimits
 from edge.images.decode import Target, decode_with_header
 from edge.images.header import Header, UnreadableImage
 from edge.onnx_model import ModelFileError, classified, detected, likeliest
+from resources.error_family import NotFound
 from resources.models.records import EVERYWHERE, ArtifactMissing, ModelVersion, RunNotFound, version_on
 from visionops_assets.champions.disagreements import disagreements
 from visionops_assets.champions.registered_model import Registry
@@ -24,7 +25,7 @@ from visionops_assets.inference.shipped_model import ShippedModel, fetch_model, 
 from visionops_assets.monitoring.signals import STATISTICS, image_statistics
 
 
-class NothingInProduction(LookupError):
+class NothingInProduction(NotFound):
     """The project has no champion on this device group."""
 
 

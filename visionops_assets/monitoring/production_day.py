@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from resources.error_family import NotFound
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 from resources.models.records import ModelVersion
@@ -69,7 +70,7 @@ def read_production_day(
     """
     task = project.task
     if date.fromisoformat(day) < (first := project.production.first_kept(today)):
-        raise LookupError(
+        raise NotFound(
             f"the rows of {day} are no longer kept, those since {first} are; what was made of older days stays"
         )
     commit = head_of(lakefs, production_repository(project.repository))
@@ -215,7 +216,7 @@ def needed_day(artifacts: ArtifactStore, project: str, asset: str, day: str) -> 
     """The same, where it has to be there. Raises `LookupError` naming what to materialise."""
     found = stored_day(artifacts, project, asset, day)
     if found is None:
-        raise LookupError(f"{project}/{asset} has no table of {day}: materialise that day of it first")
+        raise NotFound(f"{project}/{asset} has no table of {day}: materialise that day of it first")
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from resources.error_family import NotFound
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 from resources.models.records import EVERYWHERE, ModelVersion
@@ -41,7 +42,7 @@ _BATCH = 256
 _COLUMNS_OF_DEVICES = ["timestamp", "device", "device_group"]
 
 
-class NoReference(LookupError):
+class NoReference(NotFound):
     """A model has nothing to compare its days with; the message says why."""
 
 

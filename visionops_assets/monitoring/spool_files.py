@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from edge.images import bounds
+from resources.error_family import Invalid
 from visionops_assets.common.tables import arrow_parquet
 from visionops_assets.monitoring.inference_log import (
     FORMAT,
@@ -46,7 +47,7 @@ SpoolKind = Literal["log", "labels"]
 _KINDS: dict[str, SpoolKind] = {FORMAT: "log", LABELS_FORMAT: "labels"}
 
 
-class UnusableFile(ValueError):
+class UnusableFile(Invalid):
     """A spooled file that cannot be read as what it should be; the message says what was expected."""
 
 

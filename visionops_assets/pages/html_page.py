@@ -6,6 +6,7 @@ from html import escape, unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resources.error_family import Invalid
 from resources.escaping import NOTHING, one_line
 from resources.safe_files import whole_file
 from visionops_assets.pages.page import PICTURE, Gallery, Heading, Page, Picture
@@ -88,7 +89,7 @@ def to_html(page: Page, pictures: Sequence[Picture] = (), *, pictures_title: str
 def write_html(page: Page, file: Path) -> None:
     """Write a page as HTML, whole or not at all. Raises ValueError for a file of another kind, and OSError."""
     if file.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"{file}: the page is HTML; name it {file.with_suffix('.html').name}")
+        raise Invalid(f"{file}: the page is HTML; name it {file.with_suffix('.html').name}")
     with whole_file(file) as unfinished:
         unfinished.write_text(to_html(page), encoding="utf-8")
 

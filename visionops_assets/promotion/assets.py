@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
+from resources.error_family import NotFound
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import EVERYWHERE, version_on
 from resources.models.registry import ModelRegistry
@@ -159,11 +160,11 @@ def _decision(
     if named:
         decision = listed_decision(registry.models.get(project).tags, project, named)
         if decision.partition != partition:
-            raise LookupError(f"verdict {named} was made on {decision.partition}, not on {partition}")
+            raise NotFound(f"verdict {named} was made on {decision.partition}, not on {partition}")
         return decision.identity, decision.run_id
     address = read_address(artifacts, "decision", project, partition)
     if address is None:
-        raise LookupError(
+        raise NotFound(
             f"no decision is stored for {partition}: a what-if cannot promote. The sensor {project}_commits "
             "decides on the newest dataset version"
         )

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from edge.formats import check_group
+from resources.error_family import NotFound
 from resources.models.records import EVERYWHERE, HISTORY, RegisteredModel, alias_of, version_on
 from resources.nearest import there_are
 from visionops_assets.champions import registered_model
@@ -165,7 +166,7 @@ def deliver_to_group(
             require_agreement(registry, model, EVERYWHERE)
             version = model.aliases.get("champion")
         if version is None:
-            raise LookupError(nothing_runs(model))
+            raise NotFound(nothing_runs(model))
         arrivals = {
             each.version: each.entry for name in groups(model) for each in production(model, name).intervals
         }

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from resources.error_family import Refused
 from resources.escaping import is_secret
 from resources.lakefs.client import LakeFSResource
 from visionops_assets.common.progress import tell
@@ -95,7 +96,7 @@ _TRACEBACK = "Traceback (most recent call last)"
 _CLASS = re.compile(r"[A-Za-z_][\w.]*")
 
 
-class ReproductionFailed(RuntimeError):
+class ReproductionFailed(Refused, RuntimeError):
     """A version cannot even be tried: it is not ours, its record was altered, or the training broke off."""
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from packaging.utils import InvalidName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from resources.error_family import NotFound, Unavailable
 from resources.machine_errors import hardly_any_room
 from resources.safe_files import whole_folder
 from visionops_assets.training.code_digest import ROOT, git
@@ -34,7 +35,7 @@ _QUIET_GIT = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-class InputMissing(Exception):
+class InputMissing(NotFound):
     """A recorded input that is not there any more; becomes a difference of the certificate."""
 
     def __init__(self, name: str, expected: str, found: str = "missing") -> None:
@@ -133,7 +134,7 @@ RunCommand = Callable[[Sequence[str]], None]
 FindPython = Callable[[str], str | None]
 
 
-class EnvironmentUnavailable(RuntimeError):
+class EnvironmentUnavailable(Unavailable, RuntimeError):
     """The recorded versions cannot be had here; the message names them and the way out."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from resources.error_family import Invalid, NotFound
 from resources.escaping import markdown, one_line, visible
 from resources.nearest import listed
 from resources.storage import ArtifactNotFound, ArtifactStore
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
-class NotMade(FileNotFoundError):
+class NotMade(NotFound, FileNotFoundError):
     """An asset has no value yet; the message names the step that makes it."""
 
 
@@ -141,9 +142,7 @@ LINE = 50
 def picture(png: bytes, alt: str = "") -> dg.MarkdownMetadataValue:
     """A PNG inline. Metadata is loaded with every event: raises `ValueError` above 50 kB."""
     if len(png) > LARGEST_PICTURE:
-        raise ValueError(
-            f"a picture of {len(png)} bytes is too large for metadata, at most {LARGEST_PICTURE}"
-        )
+        raise Invalid(f"a picture of {len(png)} bytes is too large for metadata, at most {LARGEST_PICTURE}")
     return dg.MetadataValue.md(f"![{markdown(alt)}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 

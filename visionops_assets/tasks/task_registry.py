@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from resources.error_family import NotFound
 from resources.nearest import there_are
 
 CLASSIFICATION, DETECTION = "classification", "detection"
 
 
-class UnknownTask(ValueError):
+class UnknownTask(NotFound, ValueError):
     """A task that nobody registered, or that has no facet for a stage; the message says which there are."""
 
 

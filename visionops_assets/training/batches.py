@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from resources.error_family import Invalid
 from visionops_assets.config import recipe as declared
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.determinism import counter_hash, permutation, uniform
@@ -146,9 +147,7 @@ class LabelledImages:
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.labels):
-            raise ValueError(
-                f"expected one label a row, got {len(self.rows)} rows, {len(self.labels)} labels"
-            )
+            raise Invalid(f"expected one label a row, got {len(self.rows)} rows, {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from resources.error_family import Invalid, Refused
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 from resources.models.records import (
@@ -83,7 +84,7 @@ class Challenger:
     def from_record(cls, record: dict[str, Any]) -> Self:
         """Read the stored form; raises `ValueError` for another format."""
         if record.get("format") != FORMAT:
-            raise ValueError(
+            raise Invalid(
                 f"the challenger is stored in format {record.get('format')}, this VisionOps reads {FORMAT}: "
                 "materialise challenger again"
             )
@@ -107,7 +108,7 @@ def challenger_of(run: Run, project: Project) -> Challenger:
 _NEEDED = (TAG_IDENTITY, TAG_WEIGHTS, TAG_ONNX, TAG_MANIFEST, TAG_COMMIT, TAG_RECIPE, TAG_CODE)
 
 
-class SubmissionRefused(ValueError):
+class SubmissionRefused(Refused, ValueError):
     """A run that cannot become a challenger; the message says why, and what to do."""
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from edge.images.decode import Resize, decode
 from edge.images.header import UnreadableImage
+from resources.error_family import Altered, NotFound, Unavailable
 from visionops_assets.dataset.cache.sample_view import SampleView, digests_of, locate
 from visionops_assets.dataset.cache.segments import (
     Segment,
@@ -47,11 +48,11 @@ Fetch = Callable[[list[str]], Iterable[tuple[str, bytes]]]
 Progress = Callable[[int, int], None]
 
 
-class SampleError(ValueError):
+class SampleError(Altered):
     """An image that did not arrive as the annotations describe it; the message names it."""
 
 
-class CacheFull(OSError):
+class CacheFull(Unavailable, OSError):
     """No room for the samples wanted; the message says how much is needed and what to change."""
 
 
@@ -123,7 +124,7 @@ class SampleCache:
             places = locate(segments, digests)
             lacking = np.flatnonzero(places < 0)
             if len(lacking):
-                raise LookupError(
+                raise NotFound(
                     f"{len(lacking)} of {len(sha256s)} samples are not in the cache {self.folder}, the first is "
                     f"{sha256s[lacking[0]]}; fill it first"
                 )
@@ -134,9 +135,7 @@ class SampleCache:
                 continue
             _mark_used(segments, places)
             return view
-        raise LookupError(
-            f"the cache {self.folder} is being rewritten all the time; is its size cap too small?"
-        )
+        raise NotFound(f"the cache {self.folder} is being rewritten all the time; is its size cap too small?")
 
     def _missing(self, wanted: Wanted, digests: NDArray[np.uint8]) -> tuple[dict[str, tuple[str, int]], int]:
         """Path and size of each image that is not cached, by SHA-256; and how many of those wanted are."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge.images.decode import Resize, decode
 from edge.images.header import UnreadableImage
+from resources.error_family import Invalid
 from visionops_assets.dataset.cache.segments import Segment
 
 # Small enough that the batch is spread evenly, large enough that handing it over costs nothing.
@@ -24,7 +25,7 @@ def digests_of(sha256s: Sequence[str]) -> NDArray[np.uint8]:
         return digests.reshape(len(sha256s), 32)
     except ValueError:
         wrong = next((text for text in sha256s if not _is_digest(text)), "")
-        raise ValueError(f"{wrong!r} is not a SHA-256 in hex (64 digits)") from None
+        raise Invalid(f"{wrong!r} is not a SHA-256 in hex (64 digits)") from None
 
 
 def locate(segments: Sequence[Segment], digests: NDArray[np.uint8]) -> NDArray[np.int64]:

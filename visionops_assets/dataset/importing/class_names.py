@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from resources.error_family import Invalid
 from visionops_assets.common.arrow_columns import TextColumn, decoded
 from visionops_assets.common.findings import Finding, Severity
 from visionops_assets.dataset.importing.image_columns import Images
@@ -173,5 +174,5 @@ def renames(texts: Iterable[str]) -> Mapping[str, str]:
     pairs = [text.partition("=") for text in texts]
     wrong = next((old + is_ + new for old, is_, new in pairs if not (old and is_ and new)), None)
     if wrong is not None:
-        raise ValueError(f"--map {wrong}: expected OLD=NEW, for example --map Three=three")
+        raise Invalid(f"--map {wrong}: expected OLD=NEW, for example --map Three=three")
     return {old.strip("'\""): new.strip("'\"") for old, _, new in pairs}

@@ -8,6 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypedDict
 
+from resources.error_family import Invalid
 from resources.escaping import one_line
 
 IMAGE_SUFFIXES = (
@@ -19,7 +20,7 @@ LONGEST_QUOTE = 80
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-class SourceError(ValueError):
+class SourceError(Invalid):
     """A source that cannot be read; the message names file and fix."""
 
 

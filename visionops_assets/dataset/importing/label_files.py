@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import yaml
 
+from resources.error_family import Invalid
 from visionops_assets.dataset.importing.image_source import Box
 
 
@@ -46,7 +47,7 @@ def write_label_files(
     """Write the annotations of images that lie in a folder. Raises `ValueError` for a format that the task has not."""
     writers = label_formats(task)
     if format_ not in writers:
-        raise ValueError(f"{format_} holds no labels of {task}: name one of {', '.join(writers)}")
+        raise Invalid(f"{format_} holds no labels of {task}: name one of {', '.join(writers)}")
     writers[format_](folder, images, classes, task)
 
 

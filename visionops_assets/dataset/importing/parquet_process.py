@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from edge.images import bounds as limited_process
+from resources.error_family import Invalid
 
 _SECONDS, _SECONDS_A_BYTE = 10.0, 1 / (10 << 20)
 # A machine that does much else is no reason to refuse a file.
@@ -36,7 +37,7 @@ _KEPT = 96 << 20
 _READY, _DESCRIBED, _ROWS, _ENDED = b"+", b"D", b"B", b"E"
 
 
-class TableRefused(ValueError):
+class TableRefused(Invalid):
     """A table that is not read; the message says why, and `setting` what allows it."""
 
     def __init__(self, why: str, setting: str = "") -> None:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from resources.error_family import Invalid
 from visionops_assets.dataset.versions.layout import batch_of, images_prefix
 
 FORMAT = 1
@@ -64,7 +65,7 @@ _PAGE_BYTES, _GROUP_ROWS = 1 << 15, 1 << 12
 _VERSION_KEY = b"visionops.annotations.version"
 
 
-class AnnotationsError(ValueError):
+class AnnotationsError(Invalid):
     """Annotations that cannot be used; the message names file, column and row, and what was expected."""
 
 

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from resources.error_family import NotFound
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import Commit, LakeFSNotFound
 from resources.nearest import did_you_mean, listed
@@ -17,7 +18,7 @@ from visionops_assets.dataset.versions.layout import BATCHES, is_annotations
 from visionops_assets.dataset.versions.manifest import AnnotationsFile, Manifest, build_manifest
 
 
-class EmptyVersion(ValueError):
+class EmptyVersion(NotFound, ValueError):
     """A commit without annotations of this project."""
 
 

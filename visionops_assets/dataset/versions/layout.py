@@ -10,6 +10,8 @@ findings/<batch>/<name>.parquet
 import re
 from pathlib import PurePosixPath
 
+from resources.error_family import Invalid
+
 BATCHES = "batches/"
 
 # A batch is imported on a branch named after it, and branches know no slash, dot or space.
@@ -19,7 +21,7 @@ _BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 def check_batch_name(batch: str) -> str:
     """The name, if it may name a batch. Raises `ValueError` saying what may."""
     if not _BATCH.fullmatch(batch):
-        raise ValueError(
+        raise Invalid(
             f"{batch!r} cannot name a batch: letters, digits, '_' and '-' can, starting with a letter or digit, "
             "at most 100 (for example week-07)"
         )
@@ -52,12 +54,10 @@ def image_path(batch: str, name: str) -> str:
     """Where an image of a batch lies. Raises `ValueError` when `name` would lead out of the batch."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
-        raise ValueError(f"{name!r} cannot name an image: it must be a relative path inside its batch")
+        raise Invalid(f"{name!r} cannot name an image: it must be a relative path inside its batch")
     path = images_prefix(batch) + "/".join(parts)
     if len(path.encode()) > 1024:
-        raise ValueError(
-            f"{name!r} cannot name an image: with its batch it is longer than lakeFS's 1024 bytes"
-        )
+        raise Invalid(f"{name!r} cannot name an image: with its batch it is longer than lakeFS's 1024 bytes")
     return path
 
 
@@ -85,7 +85,7 @@ def batch_of(path: str) -> str:
     """The batch of an image or annotations path. Raises `ValueError` for a path outside all batches."""
     head, _, rest = path.removeprefix(BATCHES).partition("/")
     if not path.startswith(BATCHES) or not head or not rest:
-        raise ValueError(f"{path} lies in no batch; expected {BATCHES}<batch>/…")
+        raise Invalid(f"{path} lies in no batch; expected {BATCHES}<batch>/…")
     return head
 
 

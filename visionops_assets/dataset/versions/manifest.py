@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from resources.error_family import Altered, NotFound
 from visionops_assets.common.arrow_columns import table_content_digest
 from visionops_assets.common.tables import arrow_parquet, fragment_key
 from visionops_assets.dataset.versions.annotations import COLUMNS, AnnotationsError, read_annotations
@@ -94,11 +95,11 @@ class Manifest:
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Raises `ValueError` for a format that is not this one."""
         if content.get("format") != FORMAT:
-            raise ValueError(f"a manifest of format {content.get('format')}; this VisionOps reads {FORMAT}")
+            raise Altered(f"a manifest of format {content.get('format')}; this VisionOps reads {FORMAT}")
         return cls(tuple(Fragment(**fragment) for fragment in content["fragments"]))
 
 
-class AlteredFragment(ValueError):
+class AlteredFragment(Altered):
     """A stored fragment whose rows are not what its name says."""
 
 
@@ -123,7 +124,7 @@ def build_manifest(
         for path, data in fetch(sorted(new)):
             known[path] = _add_fragment(new.pop(path), data, store)
     if new:
-        raise LookupError(f"{min(new)} is listed in the commit but was not read")
+        raise NotFound(f"{min(new)} is listed in the commit but was not read")
     return Manifest(tuple(known[path] for path in sorted(known)))
 
 

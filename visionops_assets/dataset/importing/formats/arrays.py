@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resources.error_family import Invalid
+
 MOST_BYTES = 1 << 30
 # CIFAR-100 has 50,000 images, each with a name and two labels.
 _MOST_INSTRUCTIONS = 5_000_000
@@ -24,7 +26,7 @@ _DTYPE = re.compile(r"[<>=|]?[biuf](1|2|4|8)")
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
-class PickleRefused(ValueError):
+class PickleRefused(Invalid):
     """A pickle that holds what no data set needs, or that is cut off."""
 
 
