@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from desk import Desk
@@ -73,7 +74,7 @@ def test_what_is_spelled_as_it_should_be_stays(line: str):
 
 def test_what_an_option_is_called_now_is_an_option_and_what_it_was_called_is_none():
     for verb, names in OPTIONS.items():
-        command = commands()
+        command: Any = commands()
         for word in verb:
             command = command.commands[word]
         spelled = {name for parameter in command.params for name in parameter.opts}

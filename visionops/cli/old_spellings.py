@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperGroup, TyperOption
 
 # By verb, an option's old name and the present one; all of them take a value.
 OPTIONS: dict[tuple[str, ...], dict[str, str]] = {
@@ -126,8 +126,9 @@ def _split(commands: TyperGroup, arguments: Sequence[str]) -> tuple[tuple[str, .
     return verb, list(arguments[len(verb) :])
 
 
-def _command(commands: TyperGroup, verb: tuple[str, ...]) -> TyperCommand | TyperGroup | None:
-    found: TyperCommand | TyperGroup | None = commands
+def _command(commands: TyperGroup, verb: tuple[str, ...]) -> Any:
+    # Typer brings its own click, whose classes have no public name.
+    found: Any = commands
     for word in verb:
         found = found.commands.get(word) if isinstance(found, TyperGroup) else None
     return found
