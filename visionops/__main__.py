@@ -104,11 +104,17 @@ def _run(arguments: list[str]) -> None:
         else:
             read_secret_files()
         if collected and not (arguments and arguments[0] in ONLY_LOOK):
-            gc.enable()
+            _look_for_garbage()
         app(arguments, prog_name="visionops")
     finally:
-        if collected:
-            gc.enable()
+        if collected and not gc.isenabled():
+            _look_for_garbage()
+
+
+def _look_for_garbage() -> None:
+    """From here on, and not among what is there: the interpreter looks through all of it once more when it ends."""
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":
