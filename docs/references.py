@@ -86,7 +86,10 @@ def _sections(path: str, schema: Mapping[str, Any], parts: Mapping[str, Any]) ->
         inner = [parts[each] for each in _names(field)]
         below += [(_inside(where, field, each), each) for each in inner]
         default = "required" if name in required else _default(field)
-        rows.append((f"`{name}`", field.get("description", ""), _kind(field, parts), default))
+        kind = _kind(field, parts)
+        if len(inner) == 1:
+            kind = kind.replace("a part", f"[a part](#{re.sub(r'[^a-z_]', '', below[-1][0].lower())})")
+        rows.append((f"`{name}`", field.get("description", ""), kind, default))
     title = f"`{path}`" if path else "The file"
     yield f"\n## {title}\n\n{schema.get('description', '')}\n\n"
     yield _table(("field", "is", "takes", "default"), rows)

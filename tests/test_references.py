@@ -31,21 +31,32 @@ def test_a_table_that_was_edited_by_hand_is_made_anew() -> None:
     assert references.with_settings(made, "docs/") == made
 
 
+def test_every_field_of_the_project_file_says_what_it_is() -> None:
+    text = PAGES[ROOT / "docs" / "project-file.md"]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    assert len(rows) > 120
+    assert [field for field, told in rows if not told.strip()] == []
+
+
 def test_every_setting_stands_in_the_table_for_operators() -> None:
     told = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "deploy.md").read_text(), re.MULTILINE)
     assert sorted(told) == sorted(VARIABLES)
 
 
-def test_every_command_and_every_link_leads_somewhere() -> None:
-    text = PAGES[ROOT / "docs" / "command-line.md"]
+@pytest.mark.parametrize("page", ["command-line.md", "project-file.md"])
+def test_every_link_within_a_page_leads_somewhere(page: str) -> None:
+    text = PAGES[ROOT / "docs" / page]
     anchors = {
         re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
         for title in re.findall(r"^#+ (.*)$", text, re.M)
     }
     links = re.findall(r"\]\(#([\w-]+)\)", text)
     assert len(links) > 20 and set(links) <= anchors
-    for page in PAGES:
-        for link in re.findall(r"\[more\]\(([^)#]+)", PAGES[page]):
+
+
+def test_where_a_setting_says_more_there_is_a_page() -> None:
+    for page, text in PAGES.items():
+        for link in re.findall(r"\[more\]\(([^)#]+)", text):
             assert (page.parent / link).is_file(), f"{page.name} leads to {link}"
 
 

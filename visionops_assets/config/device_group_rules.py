@@ -20,26 +20,29 @@ class _Section(BaseModel):
 class Budget(_Section):
     """The most an image may take on a device of a group; a device's self-test refuses a model that takes more."""
 
-    cpu_ms: float | None = Field(None, gt=0)
-    memory_mb: float | None = Field(None, ge=1)
+    cpu_ms: float | None = Field(None, gt=0, description="milliseconds of processor time an image")
+    memory_mb: float | None = Field(None, ge=1, description="MB of memory of the process")
 
 
 class DeliveredGroup(_Section):
     """What one device group is given, and how. What is not said stays as the group's last assignment has it."""
 
-    # all: its own champion where it has one, else the champion of all. own: its own champion only.
-    follow: Literal["all", "own"] = "all"
-    budget: Budget = Budget()
-    # By provider of ONNX Runtime, the most that an answer may differ on a device.
-    tolerance: dict[ProviderName, Annotated[float, Field(ge=0, lt=1)]] = {}
-    # Right answers until a device keeps a new model.
-    observe: int | None = Field(None, ge=1)
-    # Seconds between two looks of a device.
-    poll_every: float | None = Field(None, ge=1, le=86400)
-    # When devices may change models: "22:00-05:00 Europe/Berlin"; "always" lifts it.
-    window: str | None = None
-    # The most a device downloads, in kbit/s.
-    max_kbps: float | None = Field(None, ge=1)
+    follow: Literal["all", "own"] = Field(
+        "all",
+        description="all: its own champion where it has one, else the champion of all. own: its own champion only",
+    )
+    budget: Budget = Field(Budget(), description="the most an image may take")
+    tolerance: dict[ProviderName, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        {}, description="by provider of ONNX Runtime, the most that an answer may differ on a device"
+    )
+    observe: int | None = Field(None, ge=1, description="right answers until a device keeps a new model")
+    poll_every: float | None = Field(
+        None, ge=1, le=86400, description="seconds between two looks of a device"
+    )
+    window: str | None = Field(
+        None, description='when devices may change models: "22:00-05:00 Europe/Berlin"; "always" lifts it'
+    )
+    max_kbps: float | None = Field(None, ge=1, description="the most a device downloads, in kbit/s")
 
     @field_validator("window")
     @classmethod
@@ -61,10 +64,13 @@ class DeliveredGroup(_Section):
 class DeliveryRules(_Section):
     """The device groups that follow what is promoted. Those that are not named are published to by hand."""
 
-    groups: dict[GroupName, DeliveredGroup] = {}
-    check_every: int = Field(30, ge=5)
-    # How often a publication that ended with an error is tried.
-    attempts: int = Field(3, ge=1, le=20)
+    groups: dict[GroupName, DeliveredGroup] = Field(
+        {}, description="by device group, what it is given and how"
+    )
+    check_every: int = Field(30, ge=5, description="seconds between two looks of the sensor")
+    attempts: int = Field(
+        3, ge=1, le=20, description="how often a publication that ended with an error is tried"
+    )
 
     @property
     def following(self) -> list[str]:

@@ -30,8 +30,8 @@ class _Section(BaseModel):
 class BatchFloor(_Section):
     """A floor of its own for one batch; every verdict repeats the reason."""
 
-    floor: Share
-    reason: str = Field(min_length=1)
+    floor: Share = Field(description="the batch's floor")
+    reason: str = Field(min_length=1, description="why it has one of its own")
 
 
 class Floors(_Section):
@@ -40,11 +40,15 @@ class Floors(_Section):
     A floor on a slice binds from `min_samples` holdout rows in it.
     """
 
-    overall: Share = 0.5
-    batch: Share = 0.5
-    batches: dict[str, BatchFloor] = Field(default_factory=dict)
-    slices: dict[str, Share] = Field(default_factory=dict)
-    min_samples: int = Field(default=30, ge=1)
+    overall: Share = Field(0.5, description="of all holdout rows")
+    batch: Share = Field(0.5, description="of each batch's holdout rows")
+    batches: dict[str, BatchFloor] = Field(default_factory=dict, description="by batch, a floor of its own")
+    slices: dict[str, Share] = Field(
+        default_factory=dict, description="by slice column, the floor of each of its values"
+    )
+    min_samples: int = Field(
+        default=30, ge=1, description="so many holdout rows a slice needs for its floor to bind"
+    )
 
     def of(self, column: str, value: str) -> tuple[float | None, str | None]:
         """The floor of the slice `column=value`, and the reason if it is an exception."""
@@ -60,8 +64,12 @@ class Regressions(_Section):
     """When a slice got worse: it lost more than `tolerance` (0.01, in detection 0.02), on at least `min_samples`
     holdout rows. The tolerance is a share of the images, in detection of average precision."""
 
-    tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
-    min_samples: int = Field(default=10, ge=1)
+    tolerance: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="what a slice may lose; none: 0.01, in detection 0.02"
+    )
+    min_samples: int = Field(
+        default=10, ge=1, description="so many holdout rows a slice needs to have got worse"
+    )
 
     def tolerated(self, task: str) -> float:
         """What a slice may lose in this task."""
@@ -75,9 +83,11 @@ class Costs(_Section):
     `otherwise`.
     """
 
-    unit: str = Field(min_length=1)
-    matrix: dict[str, dict[str, float]]
-    otherwise: float
+    unit: str = Field(min_length=1, description="what costs are counted in, for example EUR")
+    matrix: dict[str, dict[str, float]] = Field(
+        description="by true class, by predicted class: what one image costs"
+    )
+    otherwise: float = Field(description="the cost of an error that `matrix` does not name")
 
     @field_validator("otherwise")
     @classmethod
@@ -118,8 +128,8 @@ class Costs(_Section):
 class Bootstrap(_Section):
     """How often, and from which seed, the holdout's groups are drawn again."""
 
-    draws: int = Field(default=10_000, ge=1_000)
-    seed: int = Field(default=0, ge=0)
+    draws: int = Field(default=10_000, ge=1_000, description="how often the groups are drawn")
+    seed: int = Field(default=0, ge=0, description="from which seed")
 
 
 class GateRules(_Section):
@@ -132,18 +142,32 @@ class GateRules(_Section):
     first large object (COCO's by default).
     """
 
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    min_improvement: float = Field(default=0.01, gt=0)
-    require: Literal["superior", "non_inferior"] = "superior"
-    approval: Literal["auto", "manual"] = "auto"
-    min_holdout: int = Field(default=30, ge=2)
-    floors: Floors = Field(default_factory=Floors)
-    regressions: Regressions = Field(default_factory=Regressions)
-    slices: tuple[str, ...] = ()
-    critical_slices: tuple[str, ...] = ()
-    costs: Costs | None = None
-    object_sizes: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (32.0, 96.0)
-    bootstrap: Bootstrap = Field(default_factory=Bootstrap)
+    alpha: float = Field(
+        default=0.05, gt=0, lt=0.5, description="the level of significance of a project's whole life"
+    )
+    min_improvement: float = Field(default=0.01, gt=0, description="the least improvement that counts (δ)")
+    require: Literal["superior", "non_inferior"] = Field(
+        "superior",
+        description="whether a challenger has to be shown better, or only not worse by `min_improvement`",
+    )
+    approval: Literal["auto", "manual"] = Field(
+        "auto", description="auto: what passes goes to production; manual: it waits for a person"
+    )
+    min_holdout: int = Field(default=30, ge=2, description="so many holdout rows a verdict needs")
+    floors: Floors = Field(default_factory=Floors, description="what no model may stay below")
+    regressions: Regressions = Field(default_factory=Regressions, description="when a slice got worse")
+    slices: tuple[str, ...] = Field(
+        (), description="columns of the predictions table, judged beside class and batch"
+    )
+    critical_slices: tuple[str, ...] = Field(
+        (), description="`column=value`: slices that have to be shown to be no worse"
+    )
+    costs: Costs | None = Field(None, description="what errors cost; none: all the same")
+    object_sizes: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        (32.0, 96.0),
+        description="sides in pixels of a square as large as the first medium and the first large object",
+    )
+    bootstrap: Bootstrap = Field(default_factory=Bootstrap, description="how intervals are drawn")
 
     @field_validator("slices")
     @classmethod

@@ -13,16 +13,27 @@ class CaptureRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # This share of all images, chosen by their digest: the same image is chosen everywhere or nowhere.
-    share: float = Field(0.01, ge=0, le=1)
-    # And every image of whose class the model is less sure than this.
-    below_confidence: float = Field(0.6, ge=0, le=1)
-    # And every image this far from those kept lately: 1 less the cosine of the nearest embedding.
-    novelty: float = Field(0.3, ge=0, le=2)
-    # No more than this of one device on one day.
-    bytes_per_day: int = Field(50_000_000, ge=0)
-    # Older frames are deleted from the branch; its earlier commits still have them until lakeFS collects garbage.
-    keep_days: int = Field(90, ge=1)
+    share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="this share of all images, chosen by their digest: the same image is chosen everywhere or nowhere",
+    )
+    below_confidence: float = Field(
+        0.6, ge=0, le=1, description="and every image of whose class the model is less sure than this"
+    )
+    novelty: float = Field(
+        0.3,
+        ge=0,
+        le=2,
+        description="and every image this far from those kept lately: 1 less the cosine of the nearest embedding",
+    )
+    bytes_per_day: int = Field(50_000_000, ge=0, description="no more than this of one device on one day")
+    keep_days: int = Field(
+        90,
+        ge=1,
+        description="older frames are deleted from the branch; earlier commits have them until lakeFS collects garbage",
+    )
 
 
 class ProductionRules(BaseModel):
@@ -30,21 +41,38 @@ class ProductionRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # The first production day; rows of earlier days are quarantined.
-    since: datetime.date = datetime.date(2026, 1, 1)
-    # The spool is committed at most this often: 288 commits a day.
-    collect_every: datetime.timedelta = Field(datetime.timedelta(minutes=5), gt=datetime.timedelta(0))
-    # A day that is not over is looked at again at most this often; an earlier one as soon as a commit touches it.
-    look_every: datetime.timedelta = datetime.timedelta(hours=1)
-    # How often a day whose run ended with an error is tried.
-    attempts: int = Field(3, ge=1, le=20)
-    # A row whose clock is further ahead of ours than this is quarantined.
-    clock_ahead: datetime.timedelta = Field(datetime.timedelta(minutes=10), ge=datetime.timedelta(0))
-    # So is one of a day longer ago than this: a clock that was never set says 1970 or 2000.
-    clock_behind: datetime.timedelta = Field(datetime.timedelta(days=30), gt=datetime.timedelta(0))
-    # Rows, labels and findings of older days are deleted from the branch; what was made of those days stays.
-    keep_days: int = Field(365, ge=1)
-    captures: CaptureRules = CaptureRules()
+    since: datetime.date = Field(
+        datetime.date(2026, 1, 1),
+        description="the first production day; rows of earlier days are quarantined",
+    )
+    collect_every: datetime.timedelta = Field(
+        datetime.timedelta(minutes=5),
+        gt=datetime.timedelta(0),
+        description="the spool is committed at most this often: by default 288 commits a day",
+    )
+    look_every: datetime.timedelta = Field(
+        datetime.timedelta(hours=1),
+        description="a day that is not over is looked at this often at most; an earlier one once a commit touches it",
+    )
+    attempts: int = Field(
+        3, ge=1, le=20, description="how often a day whose run ended with an error is tried"
+    )
+    clock_ahead: datetime.timedelta = Field(
+        datetime.timedelta(minutes=10),
+        ge=datetime.timedelta(0),
+        description="a row whose clock is further ahead of ours than this is quarantined",
+    )
+    clock_behind: datetime.timedelta = Field(
+        datetime.timedelta(days=30),
+        gt=datetime.timedelta(0),
+        description="so is one of a day longer ago than this: a clock that was never set says 1970 or 2000",
+    )
+    keep_days: int = Field(
+        365,
+        ge=1,
+        description="rows, labels and findings of older days are deleted from the branch; what was made of them stays",
+    )
+    captures: CaptureRules = Field(CaptureRules(), description="which frames are kept")
 
     @model_validator(mode="after")
     def _rows_outlast_what_needs_them(self) -> Self:
@@ -76,9 +104,9 @@ class EffectSizes(_Section):
     mean discrepancy: mixing a share of wholly different images into the day moves it by about that share.
     """
 
-    wasserstein: Distance = 0.1
-    jensen_shannon: Distance = 0.1
-    embedding: Distance = 0.1
+    wasserstein: Distance = Field(0.1, description="in standard deviations of the reference")
+    jensen_shannon: Distance = Field(0.1, description="between 0 and 1")
+    embedding: Distance = Field(0.1, description="a maximum mean discrepancy")
 
 
 class SeveralDays(_Section):
@@ -88,11 +116,11 @@ class SeveralDays(_Section):
     Between two actions lie at least `cool_down` days.
     """
 
-    alarm: int = Field(default=2, ge=1)
-    of: int = Field(default=3, ge=1, le=60)
-    clear: int = Field(default=3, ge=1, le=60)
-    within: int = Field(default=14, ge=1)
-    cool_down: int = Field(default=7, ge=0)
+    alarm: int = Field(default=2, ge=1, description="so many bad days")
+    of: int = Field(default=3, ge=1, le=60, description="among so many judged ones")
+    clear: int = Field(default=3, ge=1, le=60, description="so many good days in a row end it")
+    within: int = Field(default=14, ge=1, description="days that an older bad day counts")
+    cool_down: int = Field(default=7, ge=0, description="days between two actions")
 
     @model_validator(mode="after")
     def _alarm_can_be_reached(self) -> Self:
@@ -112,9 +140,9 @@ class OnDecay(_Section):
     from the holdout for as long.
     """
 
-    realised: FollowUp = "rollback"
-    estimated: FollowUp = "hold"
-    drift: FollowUp = "alert"
+    realised: FollowUp = Field("rollback", description="labels show that the version before does better")
+    estimated: FollowUp = Field("hold", description="the estimate without labels is below the floor")
+    drift: FollowUp = Field("alert", description="images or answers depart from the holdout")
 
     @field_validator("estimated", "drift")
     @classmethod
@@ -136,11 +164,15 @@ class DriftRules(_Section):
     only recorded what would be done.
     """
 
-    effect_sizes: EffectSizes = EffectSizes()
-    quantile: float = Field(default=0.999, ge=0.9, lt=1)
-    min_rows: int = Field(default=50, ge=2)
-    days: SeveralDays = SeveralDays()
-    floor: Share | None = None
-    labels: int = Field(default=50, ge=1, le=10_000)
-    on_decay: OnDecay = OnDecay()
-    dry_run: bool = False
+    effect_sizes: EffectSizes = Field(EffectSizes(), description="changes too small to matter")
+    quantile: float = Field(
+        default=0.999, ge=0.9, lt=1, description="of what chance alone gives: drift is beyond it"
+    )
+    min_rows: int = Field(default=50, ge=2, description="so many rows a day needs to be judged")
+    days: SeveralDays = Field(SeveralDays(), description="how many days make an alarm")
+    floor: Share | None = Field(
+        None, description="the performance that production has to hold; none: the gate's overall floor"
+    )
+    labels: int = Field(default=50, ge=1, le=10_000, description="how many images a day are asked for")
+    on_decay: OnDecay = Field(OnDecay(), description="what follows")
+    dry_run: bool = Field(False, description="true: it is only recorded what would be done")

@@ -35,14 +35,24 @@ class DropRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # A folder or s3://bucket/prefix with one folder a batch; else the project's folder in the drop of all projects.
-    address: str | None = None
-    # A batch without a `_SUCCESS` marker is complete when its files stayed the same for this long.
-    quiet_for: datetime.timedelta = datetime.timedelta(minutes=10)
-    check_every: datetime.timedelta = datetime.timedelta(seconds=30)
-    # How often an import that ended with an error (not a refusal) is tried.
-    attempts: int = Field(3, ge=1, le=20)
-    format: str | None = None
+    address: str | None = Field(
+        None,
+        description="a folder or `s3://bucket/prefix` with a folder a batch; none: the project's in the drop of all",
+    )
+    quiet_for: datetime.timedelta = Field(
+        datetime.timedelta(minutes=10),
+        description="a batch without a `_SUCCESS` marker is complete when its files stayed the same for this long",
+    )
+    check_every: datetime.timedelta = Field(
+        datetime.timedelta(seconds=30), description="how often the sensor looks at the drop"
+    )
+    attempts: int = Field(
+        3, ge=1, le=20, description="how often an import that ended with an error (not a refusal) is tried"
+    )
+    format: str | None = Field(
+        None,
+        description="how batches keep their labels, as `visionops inspect` names it; none: it is recognised",
+    )
 
 
 class AuditRules(BaseModel):
@@ -50,17 +60,32 @@ class AuditRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_side: int = Field(4, ge=1)
-    max_side: int = Field(20_000, ge=1)
-    max_aspect: float = Field(50.0, ge=1)
-    # The champion disagrees confidently where it is at least this sure of another class than the label.
-    confidence: float = Field(0.9, gt=0, le=1)
-    # The largest share of such images in a batch; a batch with more is refused. None: they are only listed.
-    max_disagreement: float | None = Field(None, ge=0, le=1)
-    # The largest share of a batch that near duplicates of near duplicates may be; a larger chain refuses the batch.
-    max_chain: float = Field(0.1, gt=0, le=1)
-    # How many images of the newest dataset version the daily check reads again.
-    daily_sample: int = Field(200, ge=1)
+    min_side: int = Field(4, ge=1, description="the shortest side that an image may have, in pixels")
+    max_side: int = Field(20_000, ge=1, description="the longest side that an image may have, in pixels")
+    max_aspect: float = Field(
+        50.0, ge=1, description="how many times its shorter side an image's longer one may be"
+    )
+    confidence: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="the champion disagrees confidently where it is at least this sure of another class than the label",
+    )
+    max_disagreement: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="the largest share of such images in a batch, or it is refused. None: they are only listed",
+    )
+    max_chain: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="the largest share of a batch that near duplicates of near duplicates may be, or it is refused",
+    )
+    daily_sample: int = Field(
+        200, ge=1, description="how many images of the newest dataset version the daily check reads again"
+    )
 
 
 def _registered(task: str) -> str:
@@ -87,10 +112,12 @@ class _Section(BaseModel):
 class Splits(_Section):
     """The share of samples each side gets when a new group comes in without a split of its own."""
 
-    train: float = Field(0.6, gt=0, lt=1)
-    val: float = Field(0.15, gt=0, lt=1)
-    holdout: float = Field(0.25, gt=0, lt=1)
-    salt: str = ""
+    train: float = Field(0.6, gt=0, lt=1, description="what models learn from")
+    val: float = Field(
+        0.15, gt=0, lt=1, description="what each epoch is measured on, and nothing learns from"
+    )
+    holdout: float = Field(0.25, gt=0, lt=1, description="what verdicts are made on")
+    salt: str = Field("", description="another salt gives other groups to other sides")
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -107,37 +134,54 @@ class Splits(_Section):
 class Trigger(_Section):
     """When a commit on `main` starts a run."""
 
-    min_new_samples: int = Field(1, ge=0)
-    quiet_for: datetime.timedelta = datetime.timedelta(0)
-    at_most_every: datetime.timedelta = datetime.timedelta(0)
-    attempts: int = Field(3, ge=1, le=20)
-    check_every: datetime.timedelta = datetime.timedelta(seconds=30)
+    min_new_samples: int = Field(
+        1, ge=0, description="a commit starts a run where so many samples are new since the last decision"
+    )
+    quiet_for: datetime.timedelta = Field(datetime.timedelta(0), description="and it is this old")
+    at_most_every: datetime.timedelta = Field(
+        datetime.timedelta(0), description="and the last run was requested so long ago"
+    )
+    attempts: int = Field(3, ge=1, le=20, description="how often a run that ended with an error is tried")
+    check_every: datetime.timedelta = Field(
+        datetime.timedelta(seconds=30), description="how often the sensor looks at `main`"
+    )
 
 
 class Project(_Section):
     """A project file. Every other part of the product reads what it needs from here."""
 
-    project: Name
-    description: str = ""
-    owners: tuple[Owner, ...] = ("team:vision",)
-    licence: str = ""
-    task: TaskName = tasks.CLASSIFICATION
-    repository: RepositoryName
-    annotations: Name
-    classes: tuple[Label, ...] = Field(min_length=1)
-    # True: nobody ever empties or changes the drop, so images are not copied; lakeFS refers to them there.
-    source_is_immutable: bool = False
-    drop: DropRules = DropRules()
-    audit: AuditRules = AuditRules()
-    splits: Splits = Splits()
-    trigger: Trigger = Trigger()
-    recipe: Recipe
-    # Where trainings tell their parameters and epochs. Files, digests and the registry are MLflow's in any case.
-    tracking: tuple[Literal["mlflow", "wandb"], ...] = Field(("mlflow",), min_length=1)
-    gate: GateRules = GateRules()
-    production: ProductionRules = ProductionRules()
-    drift: DriftRules = DriftRules()
-    delivery: DeliveryRules = DeliveryRules()
+    project: Name = Field(description="its name, in assets, jobs, models and commands")
+    description: str = Field("", description="what the model is for, in one sentence")
+    owners: tuple[Owner, ...] = Field(
+        ("team:vision",), description="`team:NAME` or e-mail addresses, shown at each asset"
+    )
+    licence: str = Field("", description="licence of the images")
+    task: TaskName = Field(tasks.CLASSIFICATION, description="what a label is: one class an image, or boxes")
+    repository: RepositoryName = Field(description="the lakeFS repository with the images")
+    annotations: Name = Field(description="which annotations of the repository this project reads")
+    classes: tuple[Label, ...] = Field(
+        min_length=1, description="every class, in the order in which the model answers"
+    )
+    source_is_immutable: bool = Field(
+        False,
+        description="true: nobody ever changes the drop, so images are not copied; lakeFS refers to them there",
+    )
+    drop: DropRules = Field(DropRules(), description="where batches arrive")
+    audit: AuditRules = Field(AuditRules(), description="limits of the audit of a batch")
+    splits: Splits = Field(Splits(), description="the shares of train, val and holdout")
+    trigger: Trigger = Field(Trigger(), description="when a commit starts a run")
+    recipe: Recipe = Field(description="how a challenger is trained")
+    tracking: tuple[Literal["mlflow", "wandb"], ...] = Field(
+        ("mlflow",),
+        min_length=1,
+        description="where trainings tell parameters and epochs; files, digests and the registry are MLflow's anyway",
+    )
+    gate: GateRules = Field(GateRules(), description="what is demanded of a new model")
+    production: ProductionRules = Field(ProductionRules(), description="how the log of production comes in")
+    drift: DriftRules = Field(DriftRules(), description="what is called drift and decay, and what follows")
+    delivery: DeliveryRules = Field(
+        DeliveryRules(), description="which device groups follow what is promoted"
+    )
 
     @field_validator("classes")
     @classmethod

@@ -30,12 +30,16 @@ class InputSpec(_Part):
     scale 0..1) are measured on the training images when absent; give them with pretrained weights.
     """
 
-    height: int = Field(ge=4, le=4096)
-    width: int = Field(ge=4, le=4096)
-    channels: Literal[1, 3] = 3
-    resize: Literal["fit", "stretch"] = "fit"
-    mean: tuple[float, ...] | None = None
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    height: int = Field(ge=4, le=4096, description="in pixels")
+    width: int = Field(ge=4, le=4096, description="in pixels")
+    channels: Literal[1, 3] = Field(3, description="1 grey, 3 RGB")
+    resize: Literal["fit", "stretch"] = Field(
+        "fit", description="fit keeps the aspect ratio and pads, stretch does not"
+    )
+    mean: tuple[float, ...] | None = Field(
+        None, description="one value a channel, on the scale 0..1; none: measured on the training images"
+    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(None, description="likewise")
 
     @model_validator(mode="after")
     def _normalisation_fits(self) -> Self:
@@ -50,29 +54,33 @@ class InputSpec(_Part):
 class InitWeights(_Part):
     """Weights to start from: a safetensors file, what it must hash to, and under which licence it came."""
 
-    uri: str = Field(min_length=1)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    licence: str = Field(min_length=1)
+    uri: str = Field(min_length=1, description="a safetensors file")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="what it must hash to")
+    licence: str = Field(min_length=1, description="under which licence it came")
 
 
 class ModelSpec(_Part):
     """Which model: any class or function that fits `visionops_assets.training.models`."""
 
-    class_path: Annotated[str, AfterValidator(_dotted)] = DEFAULT_MODEL
-    init_args: dict[str, bool | int | float | str | list[Any] | dict[str, Any] | None] = Field(
-        default_factory=dict
+    class_path: Annotated[str, AfterValidator(_dotted)] = Field(
+        DEFAULT_MODEL, description="dotted path of the class or function"
     )
-    init_weights: InitWeights | None = None
+    init_args: dict[str, bool | int | float | str | list[Any] | dict[str, Any] | None] = Field(
+        default_factory=dict, description="what it is given besides classes and input"
+    )
+    init_weights: InitWeights | None = Field(None, description="weights to start from; none: at random")
 
 
 class Optimiser(_Part):
     """`lr` is the peak rate of the schedule; `momentum` is for sgd only."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    lr: float = Field(default=3e-3, gt=0, le=100)
-    weight_decay: float = Field(default=0.01, ge=0)
-    momentum: float | None = Field(default=None, ge=0, lt=1)
-    schedule: Literal["none", "cosine", "onecycle"] = "onecycle"
+    name: Literal["adamw", "sgd"] = Field("adamw", description="which optimiser")
+    lr: float = Field(default=3e-3, gt=0, le=100, description="the peak learning rate")
+    weight_decay: float = Field(default=0.01, ge=0, description="decay of the weights")
+    momentum: float | None = Field(default=None, ge=0, lt=1, description="for sgd")
+    schedule: Literal["none", "cosine", "onecycle"] = Field(
+        "onecycle", description="how the rate changes over the epochs"
+    )
 
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> Self:
@@ -84,57 +92,57 @@ class Optimiser(_Part):
 class Shift(_Part):
     """Move by up to `fraction` of the height and width."""
 
-    name: Literal["shift"]
-    fraction: float = Field(gt=0, le=0.5)
+    name: Literal["shift"] = Field(description="which augmentation")
+    fraction: float = Field(gt=0, le=0.5, description="of height and width")
 
 
 class Rotate(_Part):
     """Turn by up to `degrees` either way."""
 
-    name: Literal["rotate"]
-    degrees: float = Field(gt=0, le=180)
+    name: Literal["rotate"] = Field(description="which augmentation")
+    degrees: float = Field(gt=0, le=180, description="either way")
 
 
 class Scale(_Part):
     """Enlarge or shrink by a factor between 1/(1+fraction) and 1+fraction."""
 
-    name: Literal["scale"]
-    fraction: float = Field(gt=0, le=1)
+    name: Literal["scale"] = Field(description="which augmentation")
+    fraction: float = Field(gt=0, le=1, description="of the size")
 
 
 class HorizontalFlip(_Part):
     """Mirror left and right."""
 
-    name: Literal["horizontal_flip"]
-    probability: float = Field(default=0.5, gt=0, le=1)
+    name: Literal["horizontal_flip"] = Field(description="which augmentation")
+    probability: float = Field(default=0.5, gt=0, le=1, description="how often")
 
 
 class VerticalFlip(_Part):
     """Mirror top and bottom."""
 
-    name: Literal["vertical_flip"]
-    probability: float = Field(default=0.5, gt=0, le=1)
+    name: Literal["vertical_flip"] = Field(description="which augmentation")
+    probability: float = Field(default=0.5, gt=0, le=1, description="how often")
 
 
 class Brightness(_Part):
     """Add up to `fraction` of the value range, either way."""
 
-    name: Literal["brightness"]
-    fraction: float = Field(gt=0, le=1)
+    name: Literal["brightness"] = Field(description="which augmentation")
+    fraction: float = Field(gt=0, le=1, description="of the value range")
 
 
 class Contrast(_Part):
     """Stretch or squeeze values about the image's mean by up to `fraction`."""
 
-    name: Literal["contrast"]
-    fraction: float = Field(gt=0, lt=1)
+    name: Literal["contrast"] = Field(description="which augmentation")
+    fraction: float = Field(gt=0, lt=1, description="of the distance from the mean")
 
 
 class Noise(_Part):
     """Add Gaussian noise whose standard deviation is drawn from 0..`sigma` (value range 0..1)."""
 
-    name: Literal["noise"]
-    sigma: float = Field(gt=0, le=1)
+    name: Literal["noise"] = Field(description="which augmentation")
+    sigma: float = Field(gt=0, le=1, description="the largest standard deviation")
 
 
 Augmentation = Annotated[
@@ -151,16 +159,24 @@ class Recipe(_Part):
     two are many times slower than one. There is no early stopping: the number of epochs is part of the recipe.
     """
 
-    input: InputSpec
-    model: ModelSpec = ModelSpec()
-    optimiser: Optimiser = Optimiser()
-    epochs: int = Field(default=20, ge=1, le=10_000)
-    batch_size: int = Field(default=64, ge=1, le=65_536)
-    augmentations: tuple[Augmentation, ...] = ()
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    threads: int = Field(default=1, ge=1, le=256)
-    reproducibility: Literal["bitwise", "statistical"] = "bitwise"
+    input: InputSpec = Field(description="what the model sees")
+    model: ModelSpec = Field(ModelSpec(), description="which model")
+    optimiser: Optimiser = Field(Optimiser(), description="how it learns")
+    epochs: int = Field(default=20, ge=1, le=10_000, description="how often all of train is seen")
+    batch_size: int = Field(default=64, ge=1, le=65_536, description="images a step")
+    augmentations: tuple[Augmentation, ...] = Field(
+        (), description="what is done to training images, in this order"
+    )
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", description="auto: bfloat16 where the device multiplies it in hardware"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of weights, order and augmentations")
+    threads: int = Field(
+        default=1, ge=1, le=256, description="of the training, fixed: another number gives other bits"
+    )
+    reproducibility: Literal["bitwise", "statistical"] = Field(
+        "bitwise", description="what a reproduction is held to"
+    )
 
 
 def canonical_json(value: object) -> str:
