@@ -36,7 +36,7 @@ from visionops_assets.config.recipe import Recipe, recipe_digest
 from visionops_assets.dataset.versions.manifest import Manifest
 from visionops_assets.evaluation import verdict_store
 from visionops_assets.evaluation.context import LEAK_COLUMNS
-from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.gate import GateContext, gate_verdict
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.inference.predictions import holdout_digest, predictions_table
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT
@@ -120,7 +120,7 @@ def _two_versions(
     manifests = [Manifest.from_json(write_table(artifacts, part)) for part in (rows.iloc[: 3 * images], rows)]
     first, second = (_version(project, registry, number, manifests[number - 1]) for number in (1, 2))
     registry.models.set_alias(project.project, "champion", 1)
-    context = JudgementContext(
+    context = GateContext(
         project=project.project,
         classes=project.classes,
         challenger=second,
@@ -132,7 +132,7 @@ def _two_versions(
         k=1,
         created_at=datetime.now(UTC),
     )
-    verdict = judge(table, project.gate, context=context)
+    verdict = gate_verdict(table, project.gate, context=context)
     assert second.run_id is not None
     registry.artifacts.put_bytes(
         second.run_id, verdict_store.predictions_path(verdict.identity), to_parquet(table)

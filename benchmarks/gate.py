@@ -19,7 +19,7 @@ from timing import seconds
 
 from visionops_assets.config.gate_rules import Bootstrap, Costs, GateRules
 from visionops_assets.evaluation.context import LEAK_COLUMNS
-from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.gate import GateContext, gate_verdict
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table
 
@@ -98,7 +98,7 @@ def main() -> None:
             champion=answers(rows["label"], 0.06, rng),
             slices=("camera",),
         )
-        context = JudgementContext(
+        context = GateContext(
             project="benchmark",
             classes=CLASSES,
             challenger=ModelReference(weights_sha256="1" * 64),
@@ -110,7 +110,7 @@ def main() -> None:
             k=1,
             created_at=datetime(2025, 1, 6, tzinfo=UTC),
         )
-        wall, cpu = seconds(partial(judge, predictions, rules, context=context), arguments.repeats)
+        wall, cpu = seconds(partial(gate_verdict, predictions, rules, context=context), arguments.repeats)
         right = (predictions["challenger_prediction"] == predictions["label"]).to_numpy(np.float64)
         before = (predictions["champion_prediction"] == predictions["label"]).to_numpy(np.float64)
         _, naive = seconds(partial(naive_interval, right - before, arguments.draws, rng), arguments.repeats)

@@ -18,7 +18,7 @@ import pandas as pd
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
 from visionops_assets.evaluation.context import LEAK_COLUMNS
 from visionops_assets.evaluation.detection import DetectionHoldout
-from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.gate import GateContext, gate_verdict
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.images.box_metrics import Boxes, Matching, mean_average_precisions
 from visionops_assets.inference.predictions import holdout_digest
@@ -95,7 +95,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     predictions = table(arguments.images, rng)
     rules = GateRules(bootstrap=Bootstrap(draws=arguments.draws), object_sizes=(16, 32))
-    context = JudgementContext(
+    context = GateContext(
         project="benchmark",
         classes=CLASSES,
         challenger=ModelReference(weights_sha256="1" * 64),
@@ -109,7 +109,7 @@ def main() -> None:
         task="detection",
     )
     wall, cpu = time.perf_counter(), time.process_time()
-    verdict = judge(predictions, rules, context=context)
+    verdict = gate_verdict(predictions, rules, context=context)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     again = naive(DetectionHoldout(predictions, CLASSES), predictions, rng) * arguments.draws
     rows = len(verdict.evidence.slices) if verdict.evidence else 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from visionops_assets.common.error_levels import Decision, turn_of
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
 from visionops_assets.evaluation.context import LEAK_COLUMNS
-from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.gate import GateContext, gate_verdict
 from visionops_assets.evaluation.verdict import ModelReference, Verdict
 from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table
 
@@ -125,7 +125,7 @@ def _judged(
     predictions = predictions_table(
         rows, challenger=_scores(labels, challenger_right), champion=_scores(labels, champion_right)
     )
-    context = JudgementContext(
+    context = GateContext(
         project="year",
         classes=CLASSES,
         challenger=challenger,
@@ -137,7 +137,7 @@ def _judged(
         k=k,
         created_at=datetime(2025, 1, 6, tzinfo=UTC) + timedelta(weeks=week),
     )
-    return judge(predictions, rules, context=context)
+    return gate_verdict(predictions, rules, context=context)
 
 
 def _scores(labels: NDArray[np.int64], right: NDArray[np.bool_]) -> Scores:

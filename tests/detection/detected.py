@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from visionops_assets.evaluation.context import LEAK_COLUMNS
-from visionops_assets.evaluation.gate import JudgementContext
+from visionops_assets.evaluation.gate import GateContext
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.inference.predictions import holdout_digest
 
@@ -90,7 +90,7 @@ def table(
     return rows
 
 
-def context(predictions: pd.DataFrame, **changes: Any) -> JudgementContext:
+def context(predictions: pd.DataFrame, **changes: Any) -> GateContext:
     """A first decision on this table: champion and challenger are two models."""
     told: dict[str, Any] = {
         "project": "parts",
@@ -107,4 +107,4 @@ def context(predictions: pd.DataFrame, **changes: Any) -> JudgementContext:
         "created_at": datetime(2025, 1, 6, tzinfo=UTC),
         "task": "detection",
     }
-    return JudgementContext(**(told | changes))
+    return GateContext(**(told | changes))

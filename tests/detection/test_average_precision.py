@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from visionops_assets.images.box_geometry import overlaps
+from visionops_assets.images.box_geometry import iou
 from visionops_assets.images.box_metrics import Boxes, Matching, average_precisions, mean_average_precisions
 
 CLASSES = 4
@@ -139,7 +139,7 @@ def test_nothing_to_find_is_no_number_and_nothing_found_is_zero() -> None:
 
 def test_overlap_of_equal_and_of_apart_boxes() -> None:
     boxes = np.array([[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 4.0, 4.0], [50.0, 50.0, 4.0, 4.0]])
-    assert np.allclose(overlaps(boxes[:, None], boxes[None])[0], [1.0, 8 / 24, 0.0])
+    assert np.allclose(iou(boxes[:, None], boxes[None])[0], [1.0, 8 / 24, 0.0])
 
 
 def test_images_left_out_are_images_that_do_not_count() -> None:

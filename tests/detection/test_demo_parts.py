@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from visionops.demo.parts import BATCHES, CLASSES, SIDE, draw_batch, write_batch
-from visionops_assets.images.box_geometry import overlaps
+from visionops_assets.images.box_geometry import iou
 
 IMAGES = 30
 
@@ -29,7 +29,7 @@ def test_parts_lie_in_the_frame_beside_each_other_and_stand_out_from_the_ground(
     for picture in pictures:
         boxes = np.array(picture.boxes).reshape(-1, 4)
         assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= SIDE).all()
-        assert overlaps(boxes[:, None], boxes[None]).sum() == len(boxes)
+        assert iou(boxes[:, None], boxes[None]).sum() == len(boxes)
         ground = np.ones((SIDE, SIDE), bool)
         for left, top, width, height in boxes.astype(int):
             ground[top : top + height, left : left + width] = False

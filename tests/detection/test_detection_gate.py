@@ -11,7 +11,7 @@ from detected import CLASSES, answers, context, table, truths
 from visionops_assets.common.error_levels import level_left
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
 from visionops_assets.evaluation.detection import DetectionHoldout
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.paired_difference import PrecisionPair, normal_bounds
 from visionops_assets.evaluation.verdict import SliceRow, Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
@@ -29,7 +29,7 @@ def judged(
     batches = told.pop("batches", None)
     said = [answers(images, rng, recall=recall) for recall in (challenger, champion)]
     predictions = table(images, *said, batches=batches)
-    return judge(predictions, rules, context=context(predictions, **told))
+    return gate_verdict(predictions, rules, context=context(predictions, **told))
 
 
 def slices_of(verdict: Verdict) -> dict[str, SliceRow]:
@@ -62,10 +62,10 @@ def test_a_model_against_itself_changes_nothing() -> None:
     said = answers(images, rng)
     predictions = table(images, said, said)
     told = context(predictions)
-    same = judge(predictions, RULES, context=context(predictions, challenger=told.champion))
+    same = gate_verdict(predictions, RULES, context=context(predictions, challenger=told.champion))
     assert same.verdict == "INSUFFICIENT"
     assert {reason.rule for reason in same.reasons} == {"unchanged"}
-    twin = judge(predictions, RULES, context=told)
+    twin = gate_verdict(predictions, RULES, context=told)
     assert twin.evidence is not None and twin.evidence.primary.p_superior == 1.0
     assert twin.verdict == "INSUFFICIENT"
 
@@ -97,18 +97,18 @@ def test_a_batch_with_shifted_boxes_is_below_its_floor_and_suspected_by_name() -
     ]
     weeks = ["week-01"] * 100 + ["week-02"] * 50
     predictions = table(shifted, *said, batches=weeks)
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert verdict.reasons[0].rule == "floor" and verdict.reasons[0].subject == "batch=week-02"
     assert "visionops retract parts week-02" in verdict_page(verdict).to_markdown()
     assert verdict.evidence is not None
     assert [suspect.batch for suspect in verdict.evidence.suspects] == ["week-02"]
     strict = RULES.model_copy(update={"floors": Floors(overall=0.9, batch=0.6, slices={"class": 0.9})})
-    named = judge(predictions, strict, context=context(predictions))
+    named = gate_verdict(predictions, strict, context=context(predictions))
     assert {reason.subject for reason in named.reasons} >= {"overall", "class=nut"}
     assert verdict_summary(named).startswith("FAIL: Batch week-02: mAP@0.5")
     lenient = RULES.model_copy(update={"floors": Floors(overall=0, batch=0)})
-    noted = judge(predictions, lenient, context=context(predictions))
+    noted = gate_verdict(predictions, lenient, context=context(predictions))
     assert "Look at the labels of batch week-02 first" in verdict_page(noted).to_markdown()
 
 
@@ -121,7 +121,7 @@ def test_one_hurt_class_fails_a_detector_that_is_better_elsewhere() -> None:
         for boxes in answers(images, rng, recall=0.95)
     ]
     predictions = table(images, challenger, champion)
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert verdict.reasons[0].subject == "class=nut"
     assert "AP@0.5" in verdict.reasons[0].text
@@ -141,9 +141,9 @@ def test_the_first_champion_needs_the_floors_alone() -> None:
     rng = np.random.default_rng(0)
     images = truths(IMAGES, rng)
     predictions = table(images, answers(images, rng))
-    assert judge(predictions, RULES, context=context(predictions)).verdict == "PASS"
+    assert gate_verdict(predictions, RULES, context=context(predictions)).verdict == "PASS"
     poor = table(images, answers(images, rng, recall=0.3))
-    assert judge(poor, RULES, context=context(poor)).verdict == "FAIL"
+    assert gate_verdict(poor, RULES, context=context(poor)).verdict == "FAIL"
 
 
 def broken(change: Callable[[dict[str, Any]], Any]) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -175,7 +175,7 @@ def test_a_table_that_cannot_be_measured_fails_by_name(
     images = truths(20, rng)
     predictions = table(images, answers(images, rng), answers(images, rng))
     told = context(predictions)
-    verdict = judge(alter(predictions), RULES, context=told)
+    verdict = gate_verdict(alter(predictions), RULES, context=told)
     assert verdict.verdict == "FAIL"
     assert complaint in verdict_summary(verdict)
 
@@ -186,7 +186,7 @@ def test_a_detector_that_says_the_same_of_every_image_fails(said: Any, words: st
     images = truths(40, rng)
     box = {"x": 1.0, "y": 1.0, "w": 9.0, "h": 9.0, "label": "nut", "score": 0.5}
     predictions = table(images, [[box] if said == "same" else [] for _ in images])
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert any(words in reason.text for reason in verdict.reasons if reason.rule == "constant")
 
@@ -212,7 +212,7 @@ def test_images_of_one_group_are_one_piece_of_evidence() -> None:
     five = [[boxes for boxes in part for _ in range(5)] for part in (images, *said)]
     groups = [f"session-{number // 5}" for number in range(200)]
     alone, grouped = table(images, *said), table(*five, groups=groups)
-    verdicts = [judge(rows, RULES, context=context(rows)) for rows in (alone, grouped)]
+    verdicts = [gate_verdict(rows, RULES, context=context(rows)) for rows in (alone, grouped)]
     first, second = (verdict.evidence.primary for verdict in verdicts if verdict.evidence is not None)
     assert second.difference == pytest.approx(first.difference, abs=0.02)
     assert first.p_superior is not None and second.p_superior is not None
@@ -281,7 +281,7 @@ def test_a_holdout_that_tells_nothing_is_insufficient(
     images = told.pop("change", list)(truths(40, rng))
     said = [answers(images, rng, recall=recall) for recall in (0.95, 0.8)]
     predictions = table(images, *said[: 1 + with_champion], **told)
-    verdict = judge(predictions, RULES.model_copy(update=rules), context=context(predictions))
+    verdict = gate_verdict(predictions, RULES.model_copy(update=rules), context=context(predictions))
     assert verdict.verdict == "INSUFFICIENT", verdict_summary(verdict)
     assert rule in {reason.rule for reason in verdict.reasons}
 
@@ -291,7 +291,7 @@ def test_a_holdout_without_an_image_or_without_a_box_never_promotes() -> None:
     images = truths(40, rng)
     said = [answers(images, rng) for _ in range(2)]
     predictions, nothing = table(images, *said), table(no_box(images), *said)
-    empty = judge(predictions.head(0), RULES, context=context(predictions))
+    empty = gate_verdict(predictions.head(0), RULES, context=context(predictions))
     assert (empty.verdict, empty.reasons[0].text) == ("INSUFFICIENT", "the holdout has no image.")
-    bare = judge(nothing, RULES, context=context(nothing))
+    bare = gate_verdict(nothing, RULES, context=context(nothing))
     assert (bare.verdict, bare.reasons[0].text) == ("INSUFFICIENT", "the holdout has no box to find.")

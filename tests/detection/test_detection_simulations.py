@@ -13,7 +13,7 @@ from detected import CLASSES, answers, context, table, truths
 from visionops_assets.common.error_levels import level_left
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
 from visionops_assets.evaluation.detection import DetectionHoldout
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.images.box_metrics import mean_average_precisions
 
@@ -29,7 +29,7 @@ def pair(images: int, recalls: tuple[float, float], rng: np.random.Generator) ->
 
 
 def judged(predictions: pd.DataFrame, rules: GateRules, k: int) -> Verdict:
-    return judge(predictions, rules, context=context(predictions, k=k))
+    return gate_verdict(predictions, rules, context=context(predictions, k=k))
 
 
 @pytest.mark.parametrize("k", [1, 10])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from visionops_assets.evaluation.context import LEAK_COLUMNS
-from visionops_assets.evaluation.gate import JudgementContext
+from visionops_assets.evaluation.gate import GateContext
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table
 
@@ -79,7 +79,7 @@ def no_leaks() -> pd.DataFrame:
     return pd.DataFrame(columns=list(LEAK_COLUMNS))
 
 
-def context(predictions: pd.DataFrame, **changes: Any) -> JudgementContext:
+def context(predictions: pd.DataFrame, **changes: Any) -> GateContext:
     """A first decision on this table: champion and challenger are two models."""
     told: dict[str, Any] = {
         "project": "parts",
@@ -93,7 +93,7 @@ def context(predictions: pd.DataFrame, **changes: Any) -> JudgementContext:
         "k": 1,
         "created_at": datetime(2025, 1, 6, tzinfo=UTC),
     }
-    return JudgementContext(**(told | changes))
+    return GateContext(**(told | changes))
 
 
 def labels_in_turn(size: int, classes: Sequence[str] = CLASSES) -> list[str]:

@@ -10,7 +10,7 @@ from holdouts import context, labels_in_turn, table
 from tests.world import CLASSES, World, shapes_project, write_batch
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
 from visionops_assets.dataset.batch_publishing import Publisher
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.verdict import BatchBetween, Between, Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 
@@ -69,7 +69,7 @@ def judged(between: Between | None, champion_holds: bool = True) -> Verdict:
         champion[:300:4] = False
     predictions = table(labels, challenger, champion, batches=weeks)
     rules = GateRules(floors=Floors(batch=0.85), bootstrap=Bootstrap(draws=1000))
-    return judge(predictions, rules, context=context(predictions, between=between))
+    return gate_verdict(predictions, rules, context=context(predictions, between=between))
 
 
 WEEK = BatchBetween(batch="week-03", added=500)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from visionops_assets.config.gate_rules import BatchFloor, Bootstrap, Costs, Floors, GateRules
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 from visionops_assets.inference.predictions import predictions_table
@@ -23,7 +23,7 @@ RULES = GateRules(bootstrap=Bootstrap(draws=2000))
 def judged(wins: int, losses: int, rules: GateRules = RULES, k: int = 1, both_wrong: int = 10) -> Verdict:
     challenger, champion = discordant(SIZE, wins, losses, both_wrong)
     predictions = table(LABELS, challenger, champion, batches=WEEKS)
-    return judge(predictions, rules, context=context(predictions, k=k))
+    return gate_verdict(predictions, rules, context=context(predictions, k=k))
 
 
 def rules_spoken(verdict: Verdict, effect: str | None = None) -> set[str]:
@@ -64,7 +64,7 @@ def test_a_pass_means_that_every_condition_holds(wins: int, losses: int, wrong: 
 def test_a_what_if_never_promotes() -> None:
     challenger, champion = discordant(SIZE, 40, 5)
     predictions = table(LABELS, challenger, champion)
-    verdict = judge(predictions, RULES, context=context(predictions, kind="what_if"))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions, kind="what_if"))
     assert verdict.verdict == "PASS"
     assert not verdict.may_promote()
 
@@ -94,7 +94,7 @@ def test_a_model_against_itself_changes_nothing() -> None:
     challenger, champion = discordant(SIZE, 0, 0)
     predictions = table(LABELS, challenger, champion)
     for rules in (RULES, GateRules(require="non_inferior")):
-        verdict = judge(predictions, rules, context=context(predictions, challenger=model("champion")))
+        verdict = gate_verdict(predictions, rules, context=context(predictions, challenger=model("champion")))
         assert verdict.verdict == "INSUFFICIENT"
         assert rules_spoken(verdict) == {"unchanged"}
 
@@ -144,7 +144,7 @@ def test_a_hurt_slice_fails_a_challenger_that_is_better_overall() -> None:
     challenger[nights & (np.arange(SIZE) % 3 == 0)] = False
     rules = GateRules(slices=("light",), bootstrap=Bootstrap(draws=2000))
     predictions = table(LABELS, challenger, champion, light=list(np.where(nights, "night", "day")))
-    verdict = judge(predictions, rules, context=context(predictions))
+    verdict = gate_verdict(predictions, rules, context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert rules_spoken(verdict, "FAIL") == {"regression"}
     assert verdict.reasons[0].subject == "light=night"
@@ -155,7 +155,7 @@ def test_a_hurt_slice_fails_a_challenger_that_is_better_overall() -> None:
 def test_the_slice_table_holds_every_class_batch_and_declared_column() -> None:
     challenger, champion = discordant(SIZE, 30, 10, 20)
     predictions = table(LABELS, challenger, champion, batches=WEEKS, camera=["left", "right"] * (SIZE // 2))
-    verdict = judge(predictions, GateRules(slices=("camera",)), context=context(predictions))
+    verdict = gate_verdict(predictions, GateRules(slices=("camera",)), context=context(predictions))
     assert verdict.evidence is not None
     rows = {row.name(): row for row in verdict.evidence.slices}
     assert list(rows) == [
@@ -187,16 +187,16 @@ def test_a_critical_slice_must_be_shown_to_be_no_worse() -> None:
     challenger[[1, 4, 7]] = False
     predictions = table(LABELS, challenger, champion)
     assert {LABELS[i] for i in (1, 4, 7)} == {"nut"}
-    verdict = judge(predictions, rules, context=context(predictions))
+    verdict = gate_verdict(predictions, rules, context=context(predictions))
     assert verdict.verdict == "INSUFFICIENT"
     assert [reason.subject for reason in verdict.reasons] == ["class=nut"]
-    assert judge(predictions, RULES, context=context(predictions)).verdict == "PASS"
+    assert gate_verdict(predictions, RULES, context=context(predictions)).verdict == "PASS"
 
 
 def test_a_critical_slice_without_images_is_insufficient() -> None:
     predictions = table(LABELS, *discordant(SIZE, 40, 5), batches=WEEKS)
     rules = GateRules(critical_slices=("batch=week-09",))
-    verdict = judge(predictions, rules, context=context(predictions))
+    verdict = gate_verdict(predictions, rules, context=context(predictions))
     assert verdict.verdict == "INSUFFICIENT"
     assert verdict.reasons[0].subject == "batch=week-09"
 
@@ -207,7 +207,7 @@ def test_a_batch_below_its_floor_fails_and_names_the_way_out() -> None:
     challenger[poisoned & (np.arange(SIZE) % 10 < 3)] = False
     champion[poisoned & (np.arange(SIZE) % 10 < 3)] = False
     predictions = table(LABELS, challenger, champion, batches=WEEKS)
-    verdict = judge(predictions, GateRules(floors=Floors(batch=0.85)), context=context(predictions))
+    verdict = gate_verdict(predictions, GateRules(floors=Floors(batch=0.85)), context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert [reason.subject for reason in verdict.reasons if reason.effect == "FAIL"] == ["batch=week-02"]
     assert "`visionops retract parts week-02 --why ...`" in verdict.reasons[0].text
@@ -218,7 +218,7 @@ def test_a_batch_with_a_floor_of_its_own_shows_the_reason() -> None:
     challenger[350:450] = champion[350:450] = False
     predictions = table(LABELS, challenger, champion, batches=WEEKS)
     floors = Floors(batch=0.85, batches={"week-02": BatchFloor(floor=0.6, reason="lamp was broken")})
-    verdict = judge(predictions, GateRules(floors=floors), context=context(predictions))
+    verdict = gate_verdict(predictions, GateRules(floors=floors), context=context(predictions))
     assert verdict.verdict == "PASS"
     assert any("lamp was broken" in reason.text for reason in verdict.reasons)
     assert "lamp was broken" in verdict_page(verdict).to_markdown()
@@ -229,11 +229,11 @@ def test_a_floor_does_not_bind_a_slice_with_few_images() -> None:
     challenger[580:] = champion[580:] = False
     predictions = table(LABELS, challenger, champion, batches=["week-01"] * 580 + ["tiny"] * 20)
     assert (
-        judge(predictions, GateRules(floors=Floors(batch=0.85)), context=context(predictions)).verdict
+        gate_verdict(predictions, GateRules(floors=Floors(batch=0.85)), context=context(predictions)).verdict
         == "PASS"
     )
     rules = GateRules(floors=Floors(batch=0.85, min_samples=20))
-    assert judge(predictions, rules, context=context(predictions)).verdict == "FAIL"
+    assert gate_verdict(predictions, rules, context=context(predictions)).verdict == "FAIL"
 
 
 def test_the_overall_floor_and_the_floor_of_every_class_bind() -> None:
@@ -242,7 +242,7 @@ def test_the_overall_floor_and_the_floor_of_every_class_bind() -> None:
     challenger[nuts & (np.arange(SIZE) % 2 == 0)] = champion[nuts & (np.arange(SIZE) % 2 == 0)] = False
     predictions = table(LABELS, challenger, champion)
     floors = Floors(overall=0.99, slices={"class": 0.7})
-    verdict = judge(predictions, GateRules(floors=floors), context=context(predictions))
+    verdict = gate_verdict(predictions, GateRules(floors=floors), context=context(predictions))
     # What lies furthest below comes first.
     assert [reason.subject for reason in verdict.reasons] == ["class=nut", "overall"]
 
@@ -250,19 +250,21 @@ def test_the_overall_floor_and_the_floor_of_every_class_bind() -> None:
 def test_without_a_champion_the_floors_alone_decide() -> None:
     right, _ = discordant(SIZE, 0, 60)
     predictions = table(LABELS, right, batches=WEEKS)
-    first = judge(
+    first = gate_verdict(
         predictions, GateRules(floors=Floors(overall=0.85, batch=0.85)), context=context(predictions)
     )
     assert first.verdict == "PASS"
     assert first.champion is None
     assert "first champion" in verdict_summary(first)
-    high = judge(predictions, GateRules(floors=Floors(overall=0.95)), context=context(predictions))
+    high = gate_verdict(predictions, GateRules(floors=Floors(overall=0.95)), context=context(predictions))
     assert high.verdict == "FAIL"
 
 
 def test_classes_absent_from_the_holdout_are_named_and_not_judged() -> None:
     predictions = table(LABELS, *discordant(SIZE, 40, 5))
-    verdict = judge(predictions, RULES, context=context(predictions, classes=(*CLASSES, "washer", "gear")))
+    verdict = gate_verdict(
+        predictions, RULES, context=context(predictions, classes=(*CLASSES, "washer", "gear"))
+    )
     assert verdict.verdict == "PASS"
     assert verdict.evidence is not None and verdict.evidence.absent_classes == ["washer", "gear"]
     assert any("washer, gear" in reason.text for reason in verdict.reasons)
@@ -293,7 +295,7 @@ def test_a_training_image_in_the_holdout_fails() -> None:
         ],
         columns=no_leaks().columns,
     )
-    verdict = judge(predictions, RULES, context=context(predictions, leaks=found))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions, leaks=found))
     assert verdict.verdict == "FAIL"
     assert rules_spoken(verdict) == {"leakage"}
     assert "batches/week-00/images/copy.png" in verdict_summary(verdict)
@@ -307,7 +309,7 @@ def test_errors_between_groups_count_by_group() -> None:
     challenger = np.ones(SIZE, dtype=bool)
     groups = [f"session-{i // 20}" for i in range(SIZE)]
     predictions = table(LABELS, challenger, champion, groups=groups)
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "INSUFFICIENT"
     assert verdict.evidence is not None and verdict.evidence.primary.p_superior == 0.25
 
@@ -316,12 +318,12 @@ def test_a_holdout_of_fewer_groups_than_a_claim_takes_says_so() -> None:
     cameras = [f"camera-{i % 4}" for i in range(SIZE)]
     predictions = table(LABELS, *discordant(SIZE, 60, 0), groups=cameras)
     for k, needed in ((1, 6), (3, 8)):
-        verdict = judge(predictions, RULES, context=context(predictions, k=k))
+        verdict = gate_verdict(predictions, RULES, context=context(predictions, k=k))
         assert verdict.verdict == "INSUFFICIENT"
         (told,) = [reason.text for reason in verdict.reasons if reason.rule == "few_groups"]
         assert f"p = 0.062; to claim at {0.05 / k / (k + 1):.3g} takes at least {needed}" in told
     assert "few_groups" not in rules_spoken(
-        judge(predictions.assign(group=predictions["sha256"]), RULES, context=context(predictions))
+        gate_verdict(predictions.assign(group=predictions["sha256"]), RULES, context=context(predictions))
     )
 
 
@@ -339,7 +341,7 @@ def priced(challenger_wrong: int, champion_wrong: int) -> Verdict:
         champion=answers(LABELS, right, wrong=champion_wrong),
     )
     rules = GateRules(costs=DEAR, min_improvement=0.1, bootstrap=Bootstrap(draws=2000))
-    return judge(predictions, rules, context=context(predictions))
+    return gate_verdict(predictions, rules, context=context(predictions))
 
 
 def test_errors_that_became_dear_are_refused_at_equal_accuracy() -> None:
@@ -368,7 +370,7 @@ def test_a_dear_class_missed_more_often_is_refused_at_equal_accuracy() -> None:
     champion[nuts[:12]] = False
     predictions = table(LABELS, challenger, champion)
     rules = GateRules(costs=DEAR, min_improvement=0.1, bootstrap=Bootstrap(draws=2000))
-    verdict = judge(predictions, rules, context=context(predictions))
+    verdict = gate_verdict(predictions, rules, context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert {reason.subject for reason in verdict.reasons} >= {"expected cost", "class=bolt"}
 
@@ -380,6 +382,6 @@ def test_a_handful_of_dear_errors_less_is_not_yet_a_proof() -> None:
     champion[bolts] = False
     predictions = table(LABELS, challenger, champion)
     rules = GateRules(costs=DEAR, min_improvement=0.1, bootstrap=Bootstrap(draws=2000))
-    verdict = judge(predictions, rules, context=context(predictions))
+    verdict = gate_verdict(predictions, rules, context=context(predictions))
     assert verdict.verdict == "INSUFFICIENT"
     assert verdict.evidence is not None and verdict.evidence.primary.p_superior == 1 / 16

@@ -8,7 +8,7 @@ import pytest
 from holdouts import context, discordant, labels_in_turn, table
 
 from visionops_assets.config.gate_rules import GateRules
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 
@@ -30,7 +30,7 @@ def put(column: str, value: object, row: int = 7) -> Spoil:
 
 
 def verdict_on(predictions: pd.DataFrame, rules: GateRules | None = None, **changes: object) -> Verdict:
-    return judge(predictions, rules or GateRules(), context=context(predictions, **changes))
+    return gate_verdict(predictions, rules or GateRules(), context=context(predictions, **changes))
 
 
 def test_the_unspoilt_table_passes() -> None:
@@ -61,7 +61,7 @@ def test_the_unspoilt_table_passes() -> None:
 )
 def test_an_unfit_table_fails_and_names_the_fault(spoil: Spoil, complaint: str) -> None:
     good = good_predictions()
-    verdict = judge(spoil(good), GateRules(), context=context(good))
+    verdict = gate_verdict(spoil(good), GateRules(), context=context(good))
     assert verdict.verdict == "FAIL"
     assert complaint in " ".join(reason.text for reason in verdict.reasons)
     assert verdict.evidence is None

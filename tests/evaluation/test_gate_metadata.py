@@ -8,7 +8,7 @@ import pytest
 from holdouts import CLASSES, context, discordant, labels_in_turn, table
 
 from visionops_assets.config.gate_rules import BatchFloor, Bootstrap, Floors, GateRules
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.presentation import SLICES_SHOWN, gate_metadata, verdict_metadata
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_summary
@@ -25,7 +25,7 @@ def verdict_on(
 ) -> tuple[Verdict, pd.DataFrame]:
     labels = labels_in_turn(SIZE, classes)
     predictions = table(labels, *discordant(SIZE, wins, losses, 10), classes=classes, batches=WEEKS)
-    return judge(predictions, rules, context=context(predictions, classes=classes)), predictions
+    return gate_verdict(predictions, rules, context=context(predictions, classes=classes)), predictions
 
 
 def shown(verdict: Verdict, predictions: pd.DataFrame, classes: tuple[str, ...] = CLASSES) -> Shown:
@@ -110,7 +110,7 @@ def test_a_table_that_cannot_be_judged_is_shown_all_the_same() -> None:
     predictions = table(labels, *discordant(60, 10, 2))
     predictions.loc[3, "label"] = "gear"
     predictions.loc[5, "challenger_prediction"] = None
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     values, gate = shown(verdict, predictions)
     assert values["verdict"] == "FAIL"
     assert "'gear'" in values["in_words"]

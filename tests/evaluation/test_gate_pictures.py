@@ -9,7 +9,7 @@ from holdouts import context, discordant, labels_in_turn, table
 from PIL import Image
 
 from visionops_assets.config.gate_rules import Bootstrap, GateRules
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.presentation import confusion_picture, interval_picture
 
 
@@ -37,7 +37,7 @@ def test_the_interval_of_every_outcome_is_drawn(wins: int, losses: int) -> None:
     labels = labels_in_turn(300)
     predictions = table(labels, *discordant(300, wins, losses))
     rules = GateRules(critical_slices=("class=nut",), bootstrap=Bootstrap(draws=1000))
-    png = interval_picture(judge(predictions, rules, context=context(predictions)))
+    png = interval_picture(gate_verdict(predictions, rules, context=context(predictions)))
     assert png is not None
     opened(png)
 
@@ -45,4 +45,4 @@ def test_the_interval_of_every_outcome_is_drawn(wins: int, losses: int) -> None:
 def test_without_a_champion_there_is_no_interval() -> None:
     labels = labels_in_turn(300)
     predictions = table(labels, np.arange(300) > 10)
-    assert interval_picture(judge(predictions, GateRules(), context=context(predictions))) is None
+    assert interval_picture(gate_verdict(predictions, GateRules(), context=context(predictions))) is None

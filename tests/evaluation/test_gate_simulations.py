@@ -18,7 +18,7 @@ from scipy import stats
 from benchmarks.gate_weeks import simulate_year
 from visionops_assets.common.error_levels import Decision, level_left, rows_needed, turn_of
 from visionops_assets.config.gate_rules import Bootstrap, Costs, Floors, GateRules
-from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.gate import GateContext, gate_verdict
 from visionops_assets.evaluation.paired_difference import paired_difference
 from visionops_assets.evaluation.significance import p_of_loss
 from visionops_assets.evaluation.verdict import Verdict
@@ -59,11 +59,11 @@ class Holdout:
             champion_prediction=np.where(champion, self.right, self.wrong),
         )
 
-    def judged(self, challenger: Right, champion: Right, rules: GateRules, told: JudgementContext) -> Verdict:
-        return judge(self.predictions(challenger, champion), rules, context=told)
+    def judged(self, challenger: Right, champion: Right, rules: GateRules, told: GateContext) -> Verdict:
+        return gate_verdict(self.predictions(challenger, champion), rules, context=told)
 
     def promoted(
-        self, challenger: Right, champion: Right, rules: GateRules, told: JudgementContext, number: int
+        self, challenger: Right, champion: Right, rules: GateRules, told: GateContext, number: int
     ) -> bool:
         """Whether the gate passes trial `number`.
 
@@ -169,7 +169,7 @@ def test_one_hurt_slice_among_thirty_is_caught(count: Count) -> None:
     for _ in range(trials):
         challenger, champion = pair(size, 0.08, 0.04, rng)
         challenger[hurt] &= rng.random(hurt.sum()) > 0.25
-        verdict = judge(where.predictions(challenger, champion), rules, context=told)
+        verdict = gate_verdict(where.predictions(challenger, champion), rules, context=told)
         missed += verdict.verdict != "FAIL"
         found = [reason.subject for reason in verdict.reasons if reason.effect == "FAIL"]
         assert found == ["camera=camera-07"] * (verdict.verdict == "FAIL")

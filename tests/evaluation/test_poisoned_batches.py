@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 from visionops_assets.inference.predictions import Scores, predictions_table
@@ -68,7 +68,7 @@ class DigitWeeks:
             challenger=scores(challenger),
             champion=scores(champion),
         )
-        return judge(
+        return gate_verdict(
             predictions, RULES, context=context(predictions, classes=CLASSES, challenger=model(week))
         )
 
@@ -129,7 +129,7 @@ def test_swapped_classes_are_caught_on_the_other_batches() -> None:
         champion=answers(labels, champion, ("3", "8")),
     )
     rules = GateRules(floors=Floors(overall=0, batch=0), bootstrap=Bootstrap(draws=1000))
-    verdict = judge(predictions, rules, context=context(predictions, classes=("3", "8")))
+    verdict = gate_verdict(predictions, rules, context=context(predictions, classes=("3", "8")))
     assert verdict.verdict == "FAIL"
     assert verdict.evidence is not None
     rows = {row.name(): row for row in verdict.evidence.slices}

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import GateRules
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.inference.predictions import Scores, holdout_digest, predictions_table, scores_of
 from visionops_assets.inference.shipped_model import open_model
 
@@ -98,7 +98,7 @@ def test_a_model_that_computes_nan_is_refused_by_the_gate(tmp_path: Path, weight
     file = write_model(tmp_path / "model.onnx", weights * np.nan)
     predictions = predictions_table(holdout(labels), challenger=score_images(file, [images(60)]))
     assert predictions["challenger_prediction"].isna().all()
-    verdict = judge(predictions, GateRules(), context=context(predictions))
+    verdict = gate_verdict(predictions, GateRules(), context=context(predictions))
     assert verdict.verdict == "FAIL"
     assert any("not finite" in reason.text for reason in verdict.reasons)
 

@@ -18,7 +18,13 @@ from visionops_assets.evaluation.paired_difference import (
     paired_difference,
     spread,
 )
-from visionops_assets.evaluation.significance import better, holm, least_losses, mcnemar, sign_flip
+from visionops_assets.evaluation.significance import (
+    holm,
+    least_losses,
+    mcnemar,
+    sign_flip,
+    superiority_p_value,
+)
 
 
 # Few of them: statsmodels takes 100 ms a call.
@@ -53,7 +59,7 @@ def test_images_of_their_own_group_are_tested_by_binomtest(differences: list[int
     values = np.array(differences, dtype=float)
     paired = paired_difference(values, np.arange(len(values)))
     wins, losses = int((values > 0).sum()), int((values < 0).sum())
-    p = better(wins, losses, paired, seed=0)
+    p = superiority_p_value(wins, losses, paired, seed=0)
     if wins + losses:
         assert p == stats.binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue
     else:
@@ -105,7 +111,7 @@ def test_one_session_is_one_piece_of_evidence() -> None:
     differences = np.array([1.0] * 100 + [0.0] * 900)
     groups = np.repeat(np.arange(10), 100)
     assert mcnemar(100, 0) < 1e-29
-    assert better(100, 0, paired_difference(differences, groups), seed=0) == 0.5
+    assert superiority_p_value(100, 0, paired_difference(differences, groups), seed=0) == 0.5
 
 
 @pytest.mark.parametrize("seed", range(3))

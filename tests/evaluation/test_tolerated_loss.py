@@ -9,7 +9,7 @@ from holdouts import context, discordant, labels_in_turn, table
 from scipy import stats
 
 from visionops_assets.config.gate_rules import Bootstrap, GateRules, Regressions
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.paired_difference import PairedDifference, paired_difference
 from visionops_assets.evaluation.significance import loss_found, p_of_loss
 from visionops_assets.evaluation.verdict import SliceRow
@@ -152,7 +152,7 @@ def test_what_is_found_of_five_points_is_what_the_documentation_says() -> None:
 def slices_of(challenger: np.ndarray, champion: np.ndarray, rules: GateRules) -> dict[str, SliceRow]:
     labels = labels_in_turn(len(challenger))
     predictions = table(labels, challenger, champion)
-    evidence = judge(predictions, rules, context=context(predictions)).evidence
+    evidence = gate_verdict(predictions, rules, context=context(predictions)).evidence
     assert evidence is not None
     return {row.name(): row for row in evidence.slices}
 
@@ -161,7 +161,7 @@ def test_a_refusal_names_slice_images_tolerance_and_power() -> None:
     challenger, champion = np.ones(300, bool), np.ones(300, bool)
     champion[0::3][:60], challenger[1::3][:20] = False, False
     predictions = table(labels_in_turn(300), challenger, champion)
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "FAIL"
     (text,) = [reason.text for reason in verdict.reasons if reason.rule == "regression"]
     for told in (
@@ -193,11 +193,11 @@ def test_a_slice_of_too_few_images_is_not_tested_and_is_named() -> None:
     tiny = ["tiny"] * 8 + ["week-01"] * 292
     challenger[:8], champion[:8] = False, True
     predictions = table(labels_in_turn(size), challenger, champion, batches=tiny)
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "PASS"
     assert any("batch=tiny (8)" in reason.text for reason in verdict.reasons)
     few = RULES.model_copy(update={"regressions": Regressions(min_samples=8)})
-    judged = judge(predictions, few, context=context(predictions))
+    judged = gate_verdict(predictions, few, context=context(predictions))
     assert judged.verdict == "FAIL" and judged.reasons[0].subject == "batch=tiny"
 
 
@@ -205,6 +205,6 @@ def test_a_pass_says_how_little_is_known_of_the_least_known_slice() -> None:
     challenger, champion = discordant(600, 40, 5)
     weeks = ["week-01"] * 560 + ["week-02"] * 40
     predictions = table(labels_in_turn(600), challenger, champion, batches=weeks)
-    verdict = judge(predictions, RULES, context=context(predictions))
+    verdict = gate_verdict(predictions, RULES, context=context(predictions))
     assert verdict.verdict == "PASS"
     assert "least is known of batch=week-02: of 40 images a loss of" in verdict_summary(verdict)

@@ -6,7 +6,7 @@ import pytest
 from holdouts import context, discordant, labels_in_turn, model, sha, table
 
 from visionops_assets.config.gate_rules import Bootstrap, Floors, GateRules
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.verdict import Verdict, verdict_identity
 from visionops_assets.evaluation.verdict_wording import verdict_page, verdict_summary
 
@@ -16,7 +16,7 @@ RULES = GateRules(critical_slices=("class=nut",), floors=Floors(batch=0.8), boot
 def verdict_of(wins: int, losses: int, **changes: object) -> Verdict:
     labels = labels_in_turn(300)
     predictions = table(labels, *discordant(300, wins, losses, 10), batches=["a|b"] * 150 + ["week-02"] * 150)
-    return judge(predictions, RULES, context=context(predictions, **changes))
+    return gate_verdict(predictions, RULES, context=context(predictions, **changes))
 
 
 @pytest.mark.parametrize(("wins", "losses"), [(40, 2), (5, 5), (2, 40), (0, 0)])
@@ -101,6 +101,6 @@ def test_a_verdict_says_what_it_claims_against() -> None:
     labels = labels_in_turn(300)
     predictions = table(labels, *discordant(300, 10, 10))
     rules = GateRules(require="non_inferior", min_improvement=0.02)
-    claimed = judge(predictions, rules, context=context(predictions)).claimed_against
+    claimed = gate_verdict(predictions, rules, context=context(predictions)).claimed_against
     assert "worse by 2.00 points or more" in claimed
     assert sha("champion")[:12] in claimed

@@ -12,10 +12,10 @@ from torch.nn import functional
 from visionops_assets.common.errors import ModelError
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.recipe import InputSpec, Recipe
-from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.evaluation_task import Errors, EvaluationTask, Pixels, Said
 from visionops_assets.evaluation.paired_difference import DifferenceBounds, paired_difference
-from visionops_assets.evaluation.significance import better
+from visionops_assets.evaluation.significance import superiority_p_value
 from visionops_assets.evaluation.slices import compared, labels_needed, leaks_shown
 from visionops_assets.evaluation.verdict import Comparison, Evidence, SliceRow
 from visionops_assets.inference.predictions import key_faults, keys_of, missing_columns
@@ -112,12 +112,12 @@ class TaggingInEvaluation(EvaluationTask):
                 table[self.answer_column(model)] = pd.Series(answers, index=table.index, dtype=object)
         return table
 
-    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
+    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> list[str]:
         models = ("challenger",) if context.champion is None else ("challenger", "champion")
         wanted = [TRUTH, *(self.answer_column(model) for model in models)]
         return missing_columns(predictions, wanted) or key_faults(predictions)
 
-    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:
         groups = pd.factorize(predictions["group"])[0].astype(np.int64)
         right = self.errors(predictions, "challenger", 0).counts == 0
         primary = Comparison(metric=METRIC, unit="share", challenger=float(right.mean()))
@@ -136,7 +136,7 @@ class TaggingInEvaluation(EvaluationTask):
                 DifferenceBounds(pair, draws=rules.bootstrap.draws, seed=rules.bootstrap.seed),
                 wins=wins,
                 losses=losses,
-                p_superior=better(wins, losses, pair, seed=rules.bootstrap.seed),
+                p_superior=superiority_p_value(wins, losses, pair, seed=rules.bootstrap.seed),
             )
             needed = labels_needed(gain, pair, rules, context)
         present = {tag for tags in predictions[TRUTH] for tag in tags}

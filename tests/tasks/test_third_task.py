@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tests.tasks import tagging
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.project import Project
-from visionops_assets.evaluation.context import LEAK_COLUMNS, JudgementContext
+from visionops_assets.evaluation.context import LEAK_COLUMNS, GateContext
 from visionops_assets.evaluation.evaluation_task import evaluation_task
-from visionops_assets.evaluation.gate import judge
+from visionops_assets.evaluation.gate import gate_verdict
 from visionops_assets.evaluation.turned import won_and_lost
 from visionops_assets.evaluation.verdict import ModelReference
 from visionops_assets.inference.predictions import holdout_digest
@@ -130,7 +130,7 @@ def test_a_third_task_goes_from_a_table_of_labels_to_a_verdict(registered: Task,
     answers = judged.answers(open_model(file), [pixels])
     nothing = [[] for _ in answers]
     predictions = judged.table(holdout, challenger=answers, champion=nothing)
-    context = JudgementContext(
+    context = GateContext(
         project=declared.project,
         classes=declared.classes,
         challenger=ModelReference(
@@ -145,15 +145,15 @@ def test_a_third_task_goes_from_a_table_of_labels_to_a_verdict(registered: Task,
         created_at=datetime(2026, 1, 5, tzinfo=UTC),
         task=declared.task,
     )
-    verdict = judge(predictions, declared.gate, context=context)
+    verdict = gate_verdict(predictions, declared.gate, context=context)
     assert verdict.verdict == "PASS", [reason.text for reason in verdict.reasons]
     assert verdict.evidence is not None and verdict.evidence.primary.metric == tagging.METRIC
     found = won_and_lost(predictions)
     assert len(found.won) == verdict.evidence.primary.wins
     worse = judged.table(holdout, challenger=nothing, champion=answers)
-    assert judge(worse, declared.gate, context=context).verdict == "FAIL"
+    assert gate_verdict(worse, declared.gate, context=context).verdict == "FAIL"
     unread = judged.table(holdout, challenger=answers)
-    assert judge(unread, declared.gate, context=context).reasons[0].rule == "unfit"
+    assert gate_verdict(unread, declared.gate, context=context).reasons[0].rule == "unfit"
 
 
 def test_the_digest_of_the_code_covers_the_one_file(registered: Task) -> None:

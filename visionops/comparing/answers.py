@@ -23,7 +23,7 @@ from visionops_assets.config.project import Project
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion, named_version
 from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
 from visionops_assets.evaluation import verdict_store
-from visionops_assets.evaluation.context import LEAK_COLUMNS, JudgementContext
+from visionops_assets.evaluation.context import LEAK_COLUMNS, GateContext
 from visionops_assets.evaluation.evaluation_task import evaluation_task
 from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.turned import WonAndLost, won_and_lost
@@ -72,13 +72,13 @@ class Answers:
             raise ComparisonError("two models are needed to compare answers")
         version = None if on is None else self._version(on)
         wanted = None if version is None else self._digest(version)
-        for stored in self._judged(a, b):
+        for stored in self._stored_verdicts(a, b):
             table = self._stored(stored)
             if table is None or (wanted is not None and holdout_digest(table, self._slices) != wanted):
                 continue
             verdict = stored.verdict(self.registry, self.project.project)
             table = table if stored.challenger == a.model.weights_sha256 else exchanged(table)
-            measured = self._as_judged(verdict, a.model) or self._measured(table, a.model, b.model)
+            measured = self._evidence_of(verdict, a.model) or self._measured(table, a.model, b.model)
             if isinstance(measured, Evidence):
                 digest = holdout_digest(table, self._slices)
                 commit = commit_prefix(stored.partition) if stored.partition else MAIN
@@ -107,7 +107,7 @@ class Answers:
             version.commit.id,
         )
 
-    def _judged(self, a: Side, b: Side) -> "Iterator[_Stored]":
+    def _stored_verdicts(self, a: Side, b: Side) -> "Iterator[_Stored]":
         """Every judgement that is kept of the two, newest first: decisions, then what-ifs."""
         assert a.model is not None and b.model is not None
         pair = {a.model.weights_sha256, b.model.weights_sha256}
@@ -153,7 +153,7 @@ class Answers:
     def _measured(self, table: pd.DataFrame, a: ModelReference, b: ModelReference) -> Evidence | str:
         """The numbers, or why there are none."""
         task, rules = evaluation_task(self.project.task), self.project.gate
-        context = JudgementContext(
+        context = GateContext(
             project=self.project.project,
             classes=self.project.classes,
             challenger=a,
@@ -176,7 +176,7 @@ class Answers:
         held = pa.array(table["sha256"])
         return _trained_on(a.manifest, held, self.artifacts), _trained_on(b.manifest, held, self.artifacts)
 
-    def _as_judged(self, verdict: Verdict | None, a: ModelReference) -> Evidence | None:
+    def _evidence_of(self, verdict: Verdict | None, a: ModelReference) -> Evidence | None:
         """The numbers of a verdict on A by the present rules: measuring again would give the same."""
         if verdict is None or verdict.challenger.weights_sha256 != a.weights_sha256:
             return None

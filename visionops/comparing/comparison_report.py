@@ -99,7 +99,7 @@ def _numbers(comparison: Comparison, measured: Measured) -> Iterator[Block]:
         )
         yield Paragraph(f"NOT A FAIR HOLDOUT: of these images {seen}, which flatters it.")
     if measured.verdict is not None:
-        yield Paragraph(_judged(comparison, measured.verdict))
+        yield Paragraph(_verdict_sentence(comparison, measured.verdict))
     yield Heading("Metrics")
     yield Table(
         ("metric", "A", "B", "gain of A", "interval", "won", "lost"),
@@ -109,7 +109,7 @@ def _numbers(comparison: Comparison, measured: Measured) -> Iterator[Block]:
     yield from _slices(evidence)
 
 
-def _judged(comparison: Comparison, found: evaluation_verdict.Verdict) -> str:
+def _verdict_sentence(comparison: Comparison, found: evaluation_verdict.Verdict) -> str:
     a = comparison.a.model
     is_a = a is not None and found.challenger.weights_sha256 == a.weights_sha256
     who = "A against B" if is_a else "B against A"

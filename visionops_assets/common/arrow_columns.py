@@ -210,7 +210,7 @@ class MadeInPortions(Sequence[Item]):
 
 
 @contextmanager
-def from_the_system() -> Iterator[None]:
+def system_memory_pool() -> Iterator[None]:
     """Let Arrow take what it needs from the system and give it back.
 
     Its own pool takes several times as much, and keeps it. All threads of the process are concerned.
@@ -223,6 +223,6 @@ def from_the_system() -> Iterator[None]:
         pa.set_memory_pool(before)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Give the system what a stage has freed, before the next one takes more: by itself it stays in pieces."""
     pa.system_memory_pool().release_unused()

@@ -70,7 +70,7 @@ def check_group_names(groups: pa.Array | None, others: pa.Table) -> pd.DataFrame
 
 
 @dataclass(frozen=True)
-class Together:
+class BatchOnMain:
     """M places: the rows of other batches first, then the images of the batch in `order`, those that `main` has
     before the new ones, which stand from `first_new` on from oldest to newest.
 
@@ -84,7 +84,7 @@ class Together:
     digests: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, batch: BatchImages, existing: pa.Table, others: pa.Table) -> "Together":
+    def of(cls, batch: BatchImages, existing: pa.Table, others: pa.Table) -> "BatchOnMain":
         """Put them together; `existing` is the manifest of `main`, `others` its rows of other batches."""
         published = _published(batch, existing)
         known, aged = np.flatnonzero(published >= 0), batch.ages()

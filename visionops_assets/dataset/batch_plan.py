@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionops_assets.common.arrow_columns import TextColumn, from_the_system, give_back
+from visionops_assets.common.arrow_columns import TextColumn, release_memory, system_memory_pool
 from visionops_assets.common.findings import (
     ANY_ANNOTATED,
     OF_THE_TASK,
@@ -109,7 +109,7 @@ class BatchPlan:
         return write_annotations(self.annotations, self.annotations_path)
 
 
-@from_the_system()
+@system_memory_pool()
 def plan_batch(
     source: Path,
     batch: str,
@@ -144,7 +144,7 @@ def plan_batch(
     found = read_source(source, stated, held_elsewhere=held)
     found = replace(found, images=as_the_project_calls_them(found.images, classes))
     usable, unusable = _usable(found.images, batch, rules, progress)
-    give_back()
+    release_memory()
     usable, odd, left_out_boxes = _settled(usable, batch)
     told = join_findings(
         [
@@ -160,7 +160,7 @@ def plan_batch(
     while True:
         placed = place_batch(usable, existing, others, shares, salt, file, read_existing)
         uploads = Uploads(usable.images, placed.table, placed.rows)
-        give_back()
+        release_memory()
         checked = join_findings(
             [
                 told,
@@ -179,7 +179,7 @@ def plan_batch(
         usable, told = fewer, join_findings([told, left_out[left_out["check"] == _LEFT_OUT]])
     # What was seen of the images stands in the annotations by now.
     del usable
-    give_back()
+    release_memory()
     told = with_labels(checked, found.images, batch)
     sums = _sums(found, placed.table, left_out_boxes)
     splits = _splits(placed.table, others)

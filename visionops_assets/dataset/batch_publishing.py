@@ -23,7 +23,7 @@ from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSConflict, LakeFSNotFound
 from resources.storage import ArtifactStore
 from visionops_assets.common import run_tags
-from visionops_assets.common.arrow_columns import from_the_system, give_back, table_content_digest
+from visionops_assets.common.arrow_columns import release_memory, system_memory_pool, table_content_digest
 from visionops_assets.common.findings import findings_in_words
 from visionops_assets.config.project import Neighbours, Project
 from visionops_assets.dataset.batch_plan import OF_ALL, BatchPlan, plan_batch
@@ -97,7 +97,7 @@ class Publisher:
     check_source: Callable[[], None] = lambda: None
     neighbours: Neighbours = field(default_factory=dict)
 
-    @from_the_system()
+    @system_memory_pool()
     def publish(
         self, source: Path, batch: str, stated: Stated = NOTHING_STATED, address: str | None = None
     ) -> Published:
@@ -115,7 +115,7 @@ class Publisher:
         for _ in range(MERGE_ATTEMPTS):
             base = self.lakefs.head(repository, MAIN).id
             plan = self._plan(source, batch, base, stated)
-            give_back()
+            release_memory()
             self.check_source()
             claims = claims_of_others(self.lakefs, repository, base, batch, self.project.annotations)
             if plan.ok and self._is_published(plan, base, claims):
@@ -248,7 +248,7 @@ class Publisher:
             lambda done: self.progress("uploaded", done, missing),
         )
         annotations = plan.annotations_bytes()
-        give_back()
+        release_memory()
         self.lakefs.write(repository, branch, plan.annotations_path, annotations)
         self.lakefs.write(repository, branch, findings_path(plan.batch, name), write_findings(plan.findings))
         if not plan.ok:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from edge.images.decode import Pixels, decode_whole
-from visionops_assets.common.arrow_columns import give_back, hex_texts, in_order
+from visionops_assets.common.arrow_columns import hex_texts, in_order, release_memory
 from visionops_assets.dataset.batch_images import BatchImages
-from visionops_assets.dataset.batch_on_main import Together
+from visionops_assets.dataset.batch_on_main import BatchOnMain
 from visionops_assets.dataset.deduplication.near_duplicates import NearDuplicate, find_near_duplicates
 from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.importing.image_source import unchanged
@@ -55,7 +55,7 @@ def place_batch(
     """
     # Apart, so that what it took to place them is gone by now.
     placed = _place(batch, existing, others, shares, salt, read_existing)
-    give_back()
+    release_memory()
     return replace(placed, table=check_annotations(placed.table, file))
 
 
@@ -67,9 +67,9 @@ def _place(
     salt: str,
     read_existing: Fetch | None,
 ) -> PlacedBatch:
-    together = Together.of(batch, existing, others)
+    together = BatchOnMain.of(batch, existing, others)
     pairs = _near_duplicates(together, read_existing)
-    give_back()
+    release_memory()
     samples = together.samples()
     older: dict[int, list[int]] = defaultdict(list)
     for pair in pairs:
@@ -92,12 +92,12 @@ def _place(
     other_labels, labels = (
         _counted(samples, part) for part in (slice(0, len(others)), slice(len(others), None))
     )
-    give_back()
+    release_memory()
     table = annotations_table(together, sides, by_path)
     return PlacedBatch(table, rows, told, straddling, labels, other_labels)
 
 
-def _near_duplicates(together: Together, read_existing: Fetch | None) -> list[NearDuplicate]:
+def _near_duplicates(together: BatchOnMain, read_existing: Fetch | None) -> list[NearDuplicate]:
     found: list[NearDuplicate] = find_near_duplicates(
         together.phashes(),
         together.digests,
@@ -112,7 +112,7 @@ def _near_duplicates(together: Together, read_existing: Fetch | None) -> list[Ne
 class _Pixels:
     """Grey images by place: those of `main` first, then those at hand."""
 
-    def __init__(self, together: Together, read_existing: Fetch | None) -> None:
+    def __init__(self, together: BatchOnMain, read_existing: Fetch | None) -> None:
         self._together, self._read = together, read_existing
 
     def __call__(self, places: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
@@ -148,7 +148,7 @@ def _counted(samples: Samples, part: slice) -> Count:
     )
 
 
-def annotations_table(together: Together, sides: Sides, by_path: NDArray[np.int64]) -> pa.Table:
+def annotations_table(together: BatchOnMain, sides: Sides, by_path: NDArray[np.int64]) -> pa.Table:
     """The rows of the images of a batch on their sides, in the order `by_path` (N,)."""
     others = len(together.others)
     place = np.empty(len(by_path), np.int64)
@@ -191,7 +191,7 @@ def _extra(batch: BatchImages) -> dict[str, pa.Array]:
     }
 
 
-def _groups(together: Together, sides: Sides) -> pa.Array | None:
+def _groups(together: BatchOnMain, sides: Sides) -> pa.Array | None:
     """The name of each image's group in the order of the batch; null, or its SHA-256, where it is its own."""
     batch, others = together.batch, len(together.others)
     own = batch.images.group

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from visionops_assets.common.findings import Finding, findings_table, sides_of
 from visionops_assets.config.project import AuditRules
 from visionops_assets.dataset.batch_images import Uploads
-from visionops_assets.images.box_geometry import overlaps
+from visionops_assets.images.box_geometry import iou
 
 # The check, in findings.
 PLAUSIBLE = "labels plausible"
@@ -92,7 +92,7 @@ def _doubted(
     """The surest box that the labels contradict."""
     sides = _sides(labelled)
     for box in sorted(sure, key=lambda box: -box["score"]):
-        shared = overlaps(_sides([box]), sides)
+        shared = iou(_sides([box]), sides)
         here = [labelled[place]["label"] for place in np.flatnonzero(shared >= SAME_THING).tolist()]
         if box["label"] in here or any(label not in learnt for label in here):
             continue

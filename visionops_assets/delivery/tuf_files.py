@@ -145,8 +145,8 @@ class TufFiles:
             each.signed.version += 1
             each.signed.expires = self._expires(kind)
             each.signatures.clear()
-            judge = published.root.signed if name == "targets" else targets
-            self._sign(each, (also or {}).get(kind) or self.keys.signers(kind), judge, name)
+            delegator = published.root.signed if name == "targets" else targets
+            self._sign(each, (also or {}).get(kind) or self.keys.signers(kind), delegator, name)
         for name in names:
             each = published.targets if name == "targets" else published.delegated[name]
             self._write(f"metadata/{each.signed.version}.{name}.json", each)
@@ -169,11 +169,11 @@ class TufFiles:
         self._write(f"metadata/{snapshot.signed.version}.snapshot.json", snapshot)
         self._write(TIMESTAMP, timestamp)
 
-    def _sign(self, each: Metadata[Any], signers: list[Signer], judge: Root | Targets, name: str) -> None:
+    def _sign(self, each: Metadata[Any], signers: list[Signer], delegator: Root | Targets, name: str) -> None:
         for signer in distinct(signers):
             each.sign(signer, append=True)
-        if not is_signed(judge, name, each):
-            wanted = ", ".join(key[:12] for key in sorted(role_keys(judge, name)))
+        if not is_signed(delegator, name, each):
+            wanted = ", ".join(key[:12] for key in sorted(role_keys(delegator, name)))
             kind = _kind(name)
             raise CannotPublish(
                 f"{name} of {self.project} has to be signed by keys that are not here (of {wanted}): set "
@@ -183,12 +183,14 @@ class TufFiles:
     def _can_sign(self, published: Published, name: str) -> bool:
         if name in ("root", "snapshot", "timestamp"):
             return name != "root"
-        judge = published.root.signed if name == "targets" else published.targets.signed
+        delegator = published.root.signed if name == "targets" else published.targets.signed
         here = {signer.public_key.keyid for signer in self.keys.signers(_kind(name))}
         threshold = (
-            judge.roles[name].threshold if isinstance(judge, Root) else delegated_role(judge, name).threshold
+            delegator.roles[name].threshold
+            if isinstance(delegator, Root)
+            else delegated_role(delegator, name).threshold
         )
-        return len(here & role_keys(judge, name)) >= threshold
+        return len(here & role_keys(delegator, name)) >= threshold
 
     def _authorise(self, root: Root, role: str) -> None:
         for keyid in list(root.roles[role].keyids):
@@ -254,15 +256,19 @@ def delegated_role(targets: Targets, name: str) -> DelegatedRole:
     return targets.delegations.roles[name]
 
 
-def role_keys(judge: Root | Targets, name: str) -> set[str]:
+def role_keys(delegator: Root | Targets, name: str) -> set[str]:
     """The ids of the keys that a role takes."""
-    return set(judge.roles[name].keyids if isinstance(judge, Root) else delegated_role(judge, name).keyids)
+    return set(
+        delegator.roles[name].keyids
+        if isinstance(delegator, Root)
+        else delegated_role(delegator, name).keyids
+    )
 
 
-def is_signed(judge: Root | Targets, name: str, each: Metadata[Any]) -> bool:
+def is_signed(delegator: Root | Targets, name: str, each: Metadata[Any]) -> bool:
     """Whether enough of a role's keys signed it."""
     try:
-        judge.verify_delegate(name, each.signed_bytes, each.signatures)
+        delegator.verify_delegate(name, each.signed_bytes, each.signatures)
     except (UnsignedMetadataError, RepositoryError, ValueError):
         return False
     return True
@@ -311,10 +317,10 @@ class KeyChanges(TufFiles):
         for signer in distinct([*self.keys.signers("root"), *going]):
             if signer.public_key.keyid in {*old_root.roles["root"].keyids, *root.signed.roles["root"].keyids}:
                 root.sign(signer, append=True)
-        for judge, whose in ((old_root, "the present"), (root.signed, "the new")):
-            if not is_signed(judge, "root", root):
+        for delegator, whose in ((old_root, "the present"), (root.signed, "the new")):
+            if not is_signed(delegator, "root", root):
                 raise CannotPublish(
-                    f"root has to be signed by {judge.roles['root'].threshold} of {whose} root keys: name those "
+                    f"root has to be signed by {delegator.roles['root'].threshold} of {whose} root keys: name those "
                     "that go with --old ADDRESS"
                 )
         self._write(f"metadata/{root.signed.version}.root.json", root)

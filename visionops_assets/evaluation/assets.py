@@ -46,7 +46,7 @@ def evaluation_asset(
         scratch: dg.ResourceParam[Scratch],
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.versions.dataset_version import read_version
-        from visionops_assets.evaluation.evaluate import judge_challenger
+        from visionops_assets.evaluation.evaluate import evaluate_challenger
         from visionops_assets.evaluation.presentation import verdict_metadata
         from visionops_assets.evaluation.run_records import version_trained_on
 
@@ -59,7 +59,7 @@ def evaluation_asset(
                     "meanwhile: submit it again"
                 )
             version = read_version(lakefs, artifacts, project, context.partition_key)
-            judged = judge_challenger(
+            judged = evaluate_challenger(
                 project,
                 version,
                 made,

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from visionops_assets.config.gate_rules import Costs, GateRules
-from visionops_assets.evaluation.context import JudgementContext, suspect_batches
+from visionops_assets.evaluation.context import GateContext, suspect_batches
 from visionops_assets.evaluation.evaluation_task import Errors, EvaluationTask, Pixels, Said
 from visionops_assets.evaluation.paired_difference import (
     DifferenceBounds,
@@ -18,7 +18,7 @@ from visionops_assets.evaluation.paired_difference import (
     PairedDifference,
     paired_difference,
 )
-from visionops_assets.evaluation.significance import better, sign_flip
+from visionops_assets.evaluation.significance import sign_flip, superiority_p_value
 from visionops_assets.evaluation.slices import (
     Outcomes,
     absent_classes,
@@ -84,9 +84,7 @@ ACCURACY = "accuracy"
 COST = "expected cost"
 
 
-def measure_classification(
-    predictions: pd.DataFrame, rules: GateRules, context: JudgementContext
-) -> Evidence:
+def measure_classification(predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:
     """Measure a sound predictions table (`faults.table_faults` found nothing) of at least one row."""
     groups = pd.factorize(predictions["group"])[0].astype(np.int64)
     labels, answers = predictions["label"], predictions["challenger_prediction"]
@@ -160,11 +158,13 @@ def _compare_accuracy(
     gain: Floats,
     paired: PairedDifference,
     rules: GateRules,
-    context: JudgementContext,
+    context: GateContext,
 ) -> Comparison:
     wins, losses = int((gain > 0).sum()), int((gain < 0).sum())
     bounds = _bounds(paired, rules)
-    claims: dict[str, Any] = {"p_superior": better(wins, losses, paired, seed=rules.bootstrap.seed)}
+    claims: dict[str, Any] = {
+        "p_superior": superiority_p_value(wins, losses, paired, seed=rules.bootstrap.seed)
+    }
     if rules.require == "non_inferior":
         claims |= no_worse_claim(paired, bounds, rules, context, dearest=1.0)
     return compared(ACCURACY, "share", values, paired, rules, bounds, wins=wins, losses=losses, **claims)
@@ -175,7 +175,7 @@ def _compare_costs(
     paired: PairedDifference,
     rules: GateRules,
     costs: Costs,
-    context: JudgementContext,
+    context: GateContext,
 ) -> Comparison:
     bounds = _bounds(paired, rules)
     found = bounds.at(context.level(rules))
@@ -202,11 +202,11 @@ class Classification(EvaluationTask):
     ) -> pd.DataFrame:
         return predictions_table(holdout, challenger=challenger, champion=champion, slices=slices)
 
-    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
+    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> list[str]:
         with_champion = context.champion is not None
         return table_faults(predictions, rules, classes=context.classes, with_champion=with_champion)
 
-    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:
         return measure_classification(predictions, rules, context)
 
     def opinion(self, answers: Any, sides: Sequence[tuple[int, int]]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from visionops_assets.images.phash import MAX_DISTANCE, grey, phash_values
 
 
 @dataclass(frozen=True)
-class JudgementContext:
+class GateContext:
     """Who is judged against whom, on what.
 
     `k` is the challenger's place among those judged against this champion (`ledger.turn_of`).

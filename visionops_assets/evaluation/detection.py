@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from visionops_assets.common.error_levels import labels_to_collect, rows_needed
 from visionops_assets.config.gate_rules import CLASS_SLICE, OBJECT_SIZE_SLICE, GateRules
 from visionops_assets.dataset.findings_file import boxes_in_words
-from visionops_assets.evaluation.context import JudgementContext, suspect_batches
+from visionops_assets.evaluation.context import GateContext, suspect_batches
 from visionops_assets.evaluation.evaluation_task import Errors, EvaluationTask, Images, Pixels, Said
 from visionops_assets.evaluation.found_boxes import box_errors, examples_picture
 from visionops_assets.evaluation.paired_difference import (
@@ -30,9 +30,9 @@ from visionops_assets.evaluation.slices import (
     compared,
     cut_by_columns,
     floor_of,
+    holm_adjusted,
     is_critical,
     is_tested,
-    judged_together,
     labels_needed,
     leaks_shown,
     no_worse_claim,
@@ -158,7 +158,7 @@ class DetectionHoldout:
         return np.bincount(self.truths.images[boxes], minlength=len(self.predictions)) > 0
 
 
-def measure_detection(predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+def measure_detection(predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:
     """Measure a sound predictions table of detectors (`detection_faults` found nothing) of at least one row."""
     holdout = DetectionHoldout(predictions, context.classes)
     groups = pd.factorize(predictions["group"])[0].astype(np.int64)
@@ -177,7 +177,7 @@ def measure_detection(predictions: pd.DataFrame, rules: GateRules, context: Judg
         groups=int(groups.max()) + 1,
         primary=primary,
         guards=guards,
-        slices=rows if measured.champion is None else judged_together(rows, rules),
+        slices=rows if measured.champion is None else holm_adjusted(rows, rules),
         labels=needed,
         leak_count=len(context.leaks),
         leaks=leaks_shown(context.leaks),
@@ -197,7 +197,7 @@ class _Measured:
         holdout: DetectionHoldout,
         groups: NDArray[np.int64],
         rules: GateRules,
-        context: JudgementContext,
+        context: GateContext,
     ) -> None:
         self.groups, self.rules, self.context = groups, rules, context
         self.challenger = holdout.matched("challenger")
@@ -329,7 +329,7 @@ class Detection(EvaluationTask):
     ) -> pd.DataFrame:
         return detections_table(holdout, challenger=challenger, champion=champion, slices=slices)
 
-    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
+    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> list[str]:
         with_champion = context.champion is not None
         return detection_faults(predictions, rules, classes=context.classes, with_champion=with_champion)
 
@@ -338,7 +338,7 @@ class Detection(EvaluationTask):
             return "the holdout has no box to find."
         return super().absence(predictions)
 
-    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:
         return measure_detection(predictions, rules, context)
 
     def examples(self, predictions: pd.DataFrame, classes: Sequence[str], images: Images) -> bytes | None:

@@ -29,7 +29,7 @@ from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.evaluation import verdict_store
 from visionops_assets.evaluation.context import find_leaks
 from visionops_assets.evaluation.evaluation_task import evaluation_task
-from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.gate import GateContext, gate_verdict
 from visionops_assets.evaluation.run_records import came_between, show_verdict
 from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Verdict, verdict_identity
@@ -38,7 +38,7 @@ from visionops_assets.training.challenger import Challenger
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluated:
     """A stored verdict, the predictions it rests on, and whether it was found rather than made.
 
     `examples` is a small PNG of answers against truths, where the task has one.
@@ -54,7 +54,7 @@ class EmptyHoldout(NotFound, ValueError):
     """A dataset version without holdout samples: nothing can be judged on it."""
 
 
-def judge_challenger(
+def evaluate_challenger(
     project: Project,
     version: DatasetVersion,
     challenger: Challenger,
@@ -67,35 +67,35 @@ def judge_challenger(
     dagster_run_id: str,
     say: Callable[[str], None],
     trained_on: DatasetVersion | None = None,
-) -> Judgement:
+) -> Evaluated:
     """Judge a challenger against the present champion on this version's holdout, and store the verdict.
 
     `trained_on` is the dataset version that the challenger was trained on, by default this one. Raises
     `EmptyHoldout`, `ChampionUnclear`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS
     and MLflow raise.
     """
-    judging = _Judging(
+    evaluation = _Evaluation(
         project, version, trained_on or version, challenger, kind, lakefs, registry, artifacts, scratch, say
     )
-    identity = judging.identity
+    identity = evaluation.identity
     found = verdict_store.find(registry, project.project, challenger.run_id, identity, kind)
-    predictions = judging.stored_predictions()
+    predictions = evaluation.stored_predictions()
     if found is not None and predictions is not None:
         say(
             f"this challenger was judged against this champion on this holdout before: verdict {identity[:12]} reused"
         )
         show_verdict(registry, found, challenger.run_id, version.partition)
-        return Judgement(found, predictions, True, judging.examples(predictions))
+        return Evaluated(found, predictions, True, evaluation.examples(predictions))
     if predictions is None:
-        predictions = judging.predict()
-    verdict = found or judging.judge(predictions, dagster_run_id)
+        predictions = evaluation.predict()
+    verdict = found or evaluation.verdict_on(predictions, dagster_run_id)
     stored = verdict_store.store(registry, verdict, run_id=challenger.run_id, partition=version.partition)
     show_verdict(registry, stored, challenger.run_id, version.partition)
-    return Judgement(stored, predictions, found is not None, judging.examples(predictions))
+    return Evaluated(stored, predictions, found is not None, evaluation.examples(predictions))
 
 
-class _Judging:
-    """One judgement: who against whom on what, fixed when it begins."""
+class _Evaluation:
+    """One evaluation: who against whom on what, fixed when it begins."""
 
     def __init__(
         self,
@@ -164,10 +164,10 @@ class _Judging:
             self.registry.artifacts.put_bytes(run_id, path, drawn)
         return drawn
 
-    def judge(self, predictions: pd.DataFrame, dagster_run_id: str) -> Verdict:
+    def verdict_on(self, predictions: pd.DataFrame, dagster_run_id: str) -> Verdict:
         """The gate's verdict. A decision takes its place among the champion's challengers first."""
         champion = self.champion
-        context = JudgementContext(
+        context = GateContext(
             project=self.project.project,
             classes=self.project.classes,
             challenger=ModelReference(
@@ -193,7 +193,7 @@ class _Judging:
             task=self.project.task,
             between=self._between(),
         )
-        return judge(predictions, self.project.gate, context=context)
+        return gate_verdict(predictions, self.project.gate, context=context)
 
     def _champion(self) -> ModelVersion | None:
         """The model to beat. Where history and MLflow disagree about it, nothing is decided; a what-if asks the one

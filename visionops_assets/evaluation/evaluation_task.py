@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge.onnx_model import ModelFileError
 from visionops_assets.config.gate_rules import GateRules
-from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.verdict import Evidence
 from visionops_assets.inference.shipped_model import ShippedModel
 from visionops_assets.tasks.task_registry import facet
@@ -63,7 +63,7 @@ class EvaluationTask(Protocol):
         """The predictions table of the manifest's holdout rows."""
 
     @abstractmethod
-    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> list[str]:
+    def faults(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> list[str]:
         """Sentences on what makes the table unfit to be judged."""
 
     def absence(self, predictions: pd.DataFrame) -> str | None:
@@ -71,7 +71,7 @@ class EvaluationTask(Protocol):
         return "the holdout has no image." if predictions.empty else None
 
     @abstractmethod
-    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: JudgementContext) -> Evidence:
+    def measure(self, predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:
         """All numbers of the verdict, of a sound table with rows."""
 
     def examples(self, predictions: pd.DataFrame, classes: Sequence[str], images: Images) -> bytes | None:

@@ -9,7 +9,7 @@ import pandas as pd
 from visionops_assets.champions.registered_model import Outcome
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.evaluation import gate_reasons
-from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.evaluation_task import evaluation_task
 from visionops_assets.evaluation.verdict import Evidence, Reason, Verdict
 from visionops_assets.evaluation.verdict_wording import (
@@ -23,10 +23,10 @@ from visionops_assets.evaluation.verdict_wording import (
     probability,
 )
 
-__all__ = ["JudgementContext", "judge"]
+__all__ = ["GateContext", "gate_verdict"]
 
 
-def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementContext) -> Verdict:
+def gate_verdict(predictions: pd.DataFrame, rules: GateRules, *, context: GateContext) -> Verdict:
     """Judge a challenger on the holdout. Pure: the same arguments give the same verdict.
 
     `predictions` has one row a holdout sample: `sha256, path, batch, group, label`, the declared slice
@@ -47,7 +47,7 @@ def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementCont
         reasons = [Reason(effect=outcome, rule="min_holdout", subject="holdout", text=absence)]
     else:
         evidence = task.measure(predictions, rules, context)
-        outcome, reasons = decide(evidence, rules, context)
+        outcome, reasons = apply_rules(evidence, rules, context)
     return Verdict(
         verdict=outcome,
         kind=context.kind,
@@ -68,7 +68,7 @@ def judge(predictions: pd.DataFrame, rules: GateRules, *, context: JudgementCont
     )
 
 
-def _null_hypothesis(rules: GateRules, context: JudgementContext) -> str:
+def _null_hypothesis(rules: GateRules, context: GateContext) -> str:
     if context.champion is None:
         return "no champion: the floors alone"
     against = f"champion {context.champion.name()}"
@@ -80,7 +80,7 @@ def _null_hypothesis(rules: GateRules, context: JudgementContext) -> str:
     )
 
 
-Rule = Callable[[Evidence, GateRules, JudgementContext], Iterator[Reason]]
+Rule = Callable[[Evidence, GateRules, GateContext], Iterator[Reason]]
 
 _REFUSALS: tuple[Rule, ...] = (
     gate_reasons.leakage,
@@ -107,7 +107,7 @@ _NOTES: tuple[Rule, ...] = (
 )
 
 
-def decide(evidence: Evidence, rules: GateRules, context: JudgementContext) -> tuple[Outcome, list[Reason]]:
+def apply_rules(evidence: Evidence, rules: GateRules, context: GateContext) -> tuple[Outcome, list[Reason]]:
     """The outcome, and its reasons, weightiest first, then the notes.
 
     FAIL where a refusal speaks, else INSUFFICIENT where a doubt does, else PASS with its claim.
@@ -124,12 +124,12 @@ def decide(evidence: Evidence, rules: GateRules, context: JudgementContext) -> t
 
 
 def _spoken(
-    asked: tuple[Rule, ...], evidence: Evidence, rules: GateRules, context: JudgementContext
+    asked: tuple[Rule, ...], evidence: Evidence, rules: GateRules, context: GateContext
 ) -> list[Reason]:
     return [reason for rule in asked for reason in rule(evidence, rules, context)]
 
 
-def _claim(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Reason:
+def _claim(evidence: Evidence, rules: GateRules, context: GateContext) -> Reason:
     primary = evidence.primary
     if context.champion is None:
         text = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from visionops_assets.common.error_levels import labels_to_collect
 from visionops_assets.config.gate_rules import BATCH_SLICE, GateRules
-from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.run_records import between_in_words
 from visionops_assets.evaluation.slices import empty_critical_slices
 from visionops_assets.evaluation.verdict import Evidence, Reason, SliceRow
@@ -25,7 +25,7 @@ from visionops_assets.evaluation.verdict_wording import (
 )
 
 
-def leakage(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def leakage(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """No holdout image was trained on."""
     if not evidence.leak_count:
         return
@@ -42,7 +42,7 @@ def leakage(evidence: Evidence, rules: GateRules, context: JudgementContext) -> 
     )
 
 
-def floors(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def floors(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """No accuracy or average precision is below its floor; what lies furthest below comes first."""
     broken = [(row, row.floor) for row in evidence.slices if row.below_floor and row.floor is not None]
     # One bad batch drags the whole and the classes down too, but none so far as itself.
@@ -60,7 +60,7 @@ def floors(evidence: Evidence, rules: GateRules, context: JudgementContext) -> I
         yield Reason(effect="FAIL", rule="floor", subject=row.name(), text=text)
 
 
-def regressions(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def regressions(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """No slice lost significantly more than is tolerated."""
     worse = [row for row in evidence.slices if row.regressed and row.champion is not None]
     tests = sum(row.p_worse is not None for row in evidence.slices)
@@ -83,7 +83,7 @@ def champion_holds(row: SliceRow) -> bool:
     )
 
 
-def dearer_errors(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def dearer_errors(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """Errors do not cost significantly more than the champion's."""
     primary = evidence.primary
     if primary.p_inferior is None or primary.upper is None or primary.difference is None:
@@ -100,7 +100,7 @@ def dearer_errors(evidence: Evidence, rules: GateRules, context: JudgementContex
         )
 
 
-def constant_answer(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def constant_answer(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """The challenger learned to tell images apart."""
     if evidence.constant_prediction is not None and not evidence.present_classes < 2:
         yield Reason(
@@ -124,13 +124,13 @@ _DECLARE_GROUPS = (
 )
 
 
-def unchanged(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def unchanged(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """The challenger is another model than the champion."""
     if context.unchanged:
         yield _doubt("unchanged", "challenger", "the challenger is the champion itself: nothing changes.")
 
 
-def small_holdout(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def small_holdout(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """The holdout has the images the gate asks for."""
     if evidence.rows < rules.min_holdout:
         labels = labels_to_collect(rules.min_holdout, evidence.rows, context.holdout_share)
@@ -142,7 +142,7 @@ def small_holdout(evidence: Evidence, rules: GateRules, context: JudgementContex
         )
 
 
-def uniform_holdout(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def uniform_holdout(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """The holdout has several classes, and groups enough to tell luck from gain."""
     if evidence.present_classes < min(2, len(context.classes)):
         present = next((name for name in context.classes if name not in evidence.absent_classes), "none")
@@ -165,7 +165,7 @@ def uniform_holdout(evidence: Evidence, rules: GateRules, context: JudgementCont
             )
 
 
-def critical_slices(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def critical_slices(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """Every critical slice has images, and is shown to be no worse."""
     for name in empty_critical_slices(evidence.slices, rules):
         yield _doubt("critical_slice", name, f"no holdout image belongs to the critical slice {name}.")
@@ -181,7 +181,7 @@ def critical_slices(evidence: Evidence, rules: GateRules, context: JudgementCont
             yield _doubt("critical_slice", row.name(), text)
 
 
-def non_inferiority(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def non_inferiority(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """The challenger is shown to be no worse on the whole."""
     if context.champion is None or context.unchanged:
         return
@@ -201,7 +201,7 @@ def non_inferiority(evidence: Evidence, rules: GateRules, context: JudgementCont
         yield _doubt("non_inferior", primary.metric, text)
 
 
-def superiority(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def superiority(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """The challenger is shown to be better, at the level left to it."""
     if context.champion is None or context.unchanged or rules.require == "non_inferior":
         return
@@ -245,7 +245,7 @@ def _labels(evidence: Evidence, what: str) -> str:
 _SLICES_NAMED = 8
 
 
-def came_between(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def came_between(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """What to blame where the challenger fails and the champion does not."""
     if any(champion_holds(row) or row.regressed for row in evidence.slices):
         between = context.between
@@ -253,7 +253,7 @@ def came_between(evidence: Evidence, rules: GateRules, context: JudgementContext
         yield _note("between", subject or "training", between_in_words(between, context))
 
 
-def suspect_batches(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def suspect_batches(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """Batches whose labels to look at first."""
     floored = {row.value for row in evidence.slices if row.below_floor and row.column == BATCH_SLICE}
     who = "champion" if context.champion is not None else "challenger"
@@ -270,7 +270,7 @@ def suspect_batches(evidence: Evidence, rules: GateRules, context: JudgementCont
         )
 
 
-def floor_exceptions(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def floor_exceptions(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """Batches with a floor of their own, and why."""
     for batch, exception in sorted(rules.floors.batches.items()):
         yield _note(
@@ -280,14 +280,14 @@ def floor_exceptions(evidence: Evidence, rules: GateRules, context: JudgementCon
         )
 
 
-def absent_classes(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def absent_classes(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """Classes that nobody could judge."""
     if evidence.absent_classes:
         names = ", ".join(evidence.absent_classes)
         yield _note("absent_class", names, f"not judged, because the holdout has no image of it: {names}.")
 
 
-def slices_not_tested(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def slices_not_tested(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """Slices of too few images to tell a loss."""
     few = [row for row in evidence.slices if row.champion is not None and row.p_worse is None]
     if few and not context.unchanged:
@@ -301,7 +301,7 @@ def slices_not_tested(evidence: Evidence, rules: GateRules, context: JudgementCo
         )
 
 
-def approximations(evidence: Evidence, rules: GateRules, context: JudgementContext) -> Iterator[Reason]:
+def approximations(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """Where an interval is not the bootstrap's."""
     bounds = (evidence.primary.lower, evidence.primary.claim, *(row.lower for row in evidence.slices))
     if any(bound is not None and bound.method == "normal" for bound in bounds):

@@ -29,7 +29,7 @@ from visionops_assets.config.project import Project
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion, named_version
 from visionops_assets.dataset.versions.manifest import Manifest, Store
 from visionops_assets.dataset.versions.manifest_diff import ManifestDiff, diff_manifests
-from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.verdict import BatchBetween, Between, Verdict
 from visionops_assets.evaluation.verdict_wording import retract_command, verdict_summary
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT, Challenger
@@ -104,7 +104,7 @@ def came_between(
     return Between(batches=list(_batches(diff, published)), inputs=inputs)
 
 
-def between_in_words(between: Between | None, context: JudgementContext) -> str:
+def between_in_words(between: Between | None, context: GateContext) -> str:
     """Where to look first, and the command that takes it back."""
     if between is None:
         return (

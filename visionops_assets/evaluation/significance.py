@@ -118,7 +118,7 @@ def _tail_of_flips(sizes: NDArray[np.int64], counts: NDArray[np.int64], least: i
     return min(1.0, float(chances[least:].sum()))
 
 
-def better(wins: int, losses: int, paired: PairedDifference, *, seed: int) -> float:
+def superiority_p_value(wins: int, losses: int, paired: PairedDifference, *, seed: int) -> float:
     """p-value of "more wins than losses": exact McNemar, and no smaller than groups allow.
 
     Images of one group err together, so where a group has several, the larger of McNemar's p and that of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.common.error_levels import labels_to_collect, rows_for_no_loss, rows_needed
 from visionops_assets.config.gate_rules import CLASS_SLICE, GateRules
-from visionops_assets.evaluation.context import JudgementContext
+from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.paired_difference import (
     DifferenceBounds,
     Floats,
@@ -49,7 +49,7 @@ def no_worse_claim(
     paired: PairedDifference,
     bounds: DifferenceBounds,
     rules: GateRules,
-    context: JudgementContext,
+    context: GateContext,
     *,
     dearest: float,
 ) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def no_worse_claim(
 
 
 def labels_needed(
-    gain: Floats, paired: PairedDifference, rules: GateRules, context: JudgementContext
+    gain: Floats, paired: PairedDifference, rules: GateRules, context: GateContext
 ) -> LabelsNeeded:
     """How many labels the claim of this gate needs; `gain` is the difference per image."""
     level = context.level(rules)
@@ -179,7 +179,7 @@ def slice_rows(
     pieces = list(cut(predictions, rules.slice_columns, classes, suspects))
     tests = sum(is_tested(int(piece.mask.sum()), rules) for piece in pieces)
     rows = [_row(piece, outcomes.of(piece.mask), rules, holdout_share, tests) for piece in pieces]
-    return rows if outcomes.champion_correct is None else judged_together(rows, rules)
+    return rows if outcomes.champion_correct is None else holm_adjusted(rows, rules)
 
 
 def is_tested(size: int, rules: GateRules) -> bool:
@@ -187,7 +187,7 @@ def is_tested(size: int, rules: GateRules) -> bool:
     return size >= rules.regressions.min_samples
 
 
-def judged_together(rows: Sequence[SliceRow], rules: GateRules) -> list[SliceRow]:
+def holm_adjusted(rows: Sequence[SliceRow], rules: GateRules) -> list[SliceRow]:
     """The tests of all rows that have a `p_worse`, corrected for their number and held to `rules.alpha`."""
     adjusted = iter(holm([row.p_worse for row in rows if row.p_worse is not None]))
     return [row if row.p_worse is None else _held_to(row, float(next(adjusted)), rules.alpha) for row in rows]

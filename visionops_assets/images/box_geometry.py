@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def overlaps(one: Floats, other: Floats) -> Floats:
+def iou(one: Floats, other: Floats) -> Floats:
     """Intersection over union [...] of boxes [..., 4] (left, top, width, height) that broadcast to each other."""
     left, top = (np.maximum(one[..., side], other[..., side]) for side in (0, 1))
     right, bottom = (

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionops_assets.images.box_geometry import Floats, overlaps
+from visionops_assets.images.box_geometry import Floats, iou
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -84,7 +84,7 @@ class Matching:
         answer = np.repeat(np.arange(len(places)), beside)
         within = np.arange(len(answer)) - np.repeat(np.cumsum(beside) - beside, beside)
         truth = by_place[np.repeat(first, beside) + within]
-        overlap = overlaps(self._answers.boxes[answer], truths.boxes[truth])
+        overlap = iou(self._answers.boxes[answer], truths.boxes[truth])
         touching = overlap > 0
         self._answer, self._truth, self._overlap = answer[touching], truth[touching], overlap[touching]
 

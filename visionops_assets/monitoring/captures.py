@@ -117,8 +117,8 @@ def label_sample(rows: pd.DataFrame, share: float) -> pd.DataFrame:
     if not labelled.all():
         waiting = images["image_sha256"][captured & ~labelled & in_sample(images["image_sha256"], share)]
         first = waiting.min() if len(waiting) else "g"
-        by_lot = in_sample(images["image_sha256"], share) & (images["image_sha256"] < first)
-        images = images[labelled & (~captured | by_lot)]
+        sampled = in_sample(images["image_sha256"], share) & (images["image_sha256"] < first)
+        images = images[labelled & (~captured | sampled)]
     return images.sort_index()
 
 

@@ -118,7 +118,7 @@ class DriftReference:
         reference, present = (
             column.dropna().to_numpy(np.float64) for column in (self._signals[name], current)
         )
-        return self._judged(
+        return self._held_to_threshold(
             name,
             "data" if name in STATISTICS else "prediction",
             WASSERSTEIN,
@@ -132,7 +132,7 @@ class DriftReference:
         reference, present = self._signals[str(current.name)].dropna(), current.dropna()
         counts = pd.DataFrame({"one": reference.value_counts(), "other": present.value_counts()}).fillna(0)
         one, other = (counts[side].to_numpy(np.int64) for side in ("one", "other"))
-        return self._judged(
+        return self._held_to_threshold(
             str(current.name),
             "prediction",
             JENSEN_SHANNON,
@@ -145,7 +145,7 @@ class DriftReference:
     def _vectors(self, day: pd.DataFrame) -> ColumnDrift:
         known, current = self._embedding, embeddings(day)
         fits = known is not None and current.shape[1] == known.vectors.shape[1]
-        return self._judged(
+        return self._held_to_threshold(
             EMBEDDING,
             "embedding",
             MMD,
@@ -155,7 +155,7 @@ class DriftReference:
             lambda rows: known.by_chance(rows, self.rules.quantile) if known else 0.0,
         )
 
-    def _judged(
+    def _held_to_threshold(
         self,
         name: str,
         kind: Kind,

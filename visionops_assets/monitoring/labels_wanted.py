@@ -56,7 +56,7 @@ def labels_wanted(
     that one class of doubtful images does not use up the day; those at a class's turn go by worth.
 
     Half of what is asked for, as far as there are, are images drawn by a `share` of all, in the order of
-    `drawn_by_lot.counted`: only these tell how well a model does.
+    `captures.label_sample`: only these tell how well a model does.
     """
     candidates = day[day["capture"].notna() & day["label"].isna()].drop_duplicates("image_sha256")
     if candidates.empty:

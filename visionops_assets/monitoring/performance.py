@@ -165,7 +165,7 @@ def performance_of_day(
     """The performance of rows of the log; `estimator` None where there is none (detection).
 
     An image that came several times counts once in what is realised: its label is one piece of evidence. Captures that
-    were not drawn by a `share` of all count only where every image is labelled (`drawn_by_lot`). Fewer than
+    were not drawn by a `share` of all count only where every image is labelled (`label_sample`). Fewer than
     `min_rows` images that count, or rows, give no number.
     """
     labelled = day["image_sha256"][day["label"].notna()].nunique()

@@ -84,7 +84,7 @@ def explain(evidence: Evidence, store: Store, links: Links, rules: GateRules | N
         inputs = tuple(compare_provenance(before.provenance, made.provenance))
     blocks = (
         *_standing(evidence, links),
-        *_judgement(evidence),
+        *_verdict_blocks(evidence),
         *_rules(evidence, rules),
         *_origin(evidence, links),
         *_changes(evidence, data, inputs, links),
@@ -140,7 +140,7 @@ def _reproduction(version: ModelVersion) -> str:
     return f"{result}, {version.tags.get(TAG_REPRODUCTION_WHEN, '')[:16].replace('T', ' ')} UTC"
 
 
-def _judgement(evidence: Evidence) -> Iterator[Block]:
+def _verdict_blocks(evidence: Evidence) -> Iterator[Block]:
     verdict, arrival = evidence.verdict, evidence.arrival
     yield Heading("Why this model")
     if arrival is not None and arrival.kind == "override":

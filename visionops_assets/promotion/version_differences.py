@@ -17,7 +17,7 @@ from visionops_assets.evaluation.evaluation_task import Said
 from visionops_assets.evaluation.turned import Turned, WonAndLost, won_and_lost
 from visionops_assets.images.pictures import ANSWER, Mark, data_uri, encoded, marked, written_under
 from visionops_assets.pages.page import Block, Bullets, Card, Gallery, Heading, Paragraph, Table
-from visionops_assets.promotion.version_evidence import Evidence, answers_judged
+from visionops_assets.promotion.version_evidence import Evidence, predictions_of_verdict
 from visionops_assets.training.provenance import Difference
 
 ROWS_OF_CHANGES = 40
@@ -122,7 +122,7 @@ def _what_counts(found: WonAndLost, names: ModelNames) -> str:
 def turned_of_evidence(registry: Registry, evidence: Evidence) -> tuple[WonAndLost, ModelNames, str] | None:
     """What a version won and lost when it was judged, how a page calls the two, and the commit that has the images;
     None where its answers are gone."""
-    predictions = answers_judged(registry, evidence)
+    predictions = predictions_of_verdict(registry, evidence)
     if predictions is None or evidence.verdict is None:
         return None
     before = evidence.verdict.champion

@@ -92,7 +92,7 @@ def gather_evidence(
     )
 
 
-def answers_judged(registry: Registry, evidence: Evidence) -> "pd.DataFrame | None":
+def predictions_of_verdict(registry: Registry, evidence: Evidence) -> "pd.DataFrame | None":
     """The predictions table that the verdict rests on, this model as its challenger; None where it is gone."""
     if evidence.judged is None:
         return None

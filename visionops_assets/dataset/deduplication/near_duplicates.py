@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from visionops_assets.common.arrow_columns import give_back, number_keys
+from visionops_assets.common.arrow_columns import number_keys, release_memory
 from visionops_assets.dataset.deduplication.candidate_pairs import Block, Hashes, Pairs
 from visionops_assets.dataset.deduplication.doubtful_pairs import MadeOver
 from visionops_assets.dataset.deduplication.image_views import ImagesAtHand, Load, Pair, Views, portions
@@ -76,7 +76,7 @@ def find_near_duplicates(
     with closing(_one_ahead(told_apart())) as looked_at:
         for number, some in enumerate(looked_at):
             if number % _PARTS_UNTIL_GIVEN_BACK == 0:
-                give_back()
+                release_memory()
             comparison.add(some)
     found = [(*pair, 1.0) for pair in copied] + comparison.copies()
     return sorted(

@@ -11,7 +11,7 @@ import numpy as np
 
 from resources.escaping import one_line
 from resources.nearest import did_you_mean, there_are
-from visionops_assets.common.arrow_columns import from_the_system
+from visionops_assets.common.arrow_columns import system_memory_pool
 from visionops_assets.common.findings import ANY_ANNOTATED, WHOLE, Finding, findings_table
 from visionops_assets.dataset.importing import archives
 from visionops_assets.dataset.importing.class_names import named_as_stated, with_copies_as_groups
@@ -51,7 +51,7 @@ _LONGEST_REFUSAL = 2000
 _SETTINGS = (".yaml", ".yml", ".data", ".names")
 
 
-@from_the_system()
+@system_memory_pool()
 def read_source(source: Path, stated: Stated = NOTHING_STATED, *, held_elsewhere: bool = False) -> Source:
     """Read a folder, table or archive in the format stated, or in the first that recognises it.
 

@@ -25,7 +25,7 @@ from visionops_assets.config.production_rules import DriftRules
 from visionops_assets.config.project import Project
 from visionops_assets.evaluation.context import LEAK_COLUMNS
 from visionops_assets.evaluation.evaluation_task import evaluation_task
-from visionops_assets.evaluation.gate import JudgementContext, judge
+from visionops_assets.evaluation.gate import GateContext, gate_verdict
 from visionops_assets.evaluation.verdict import ModelReference, Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page
 from visionops_assets.inference.predictions import holdout_digest
@@ -113,7 +113,7 @@ def compare_on_captures(
         who: task.answers(model.shipped, _image_batches(model, held["path"].tolist(), frames))
         for who, model in (("challenger", before), ("champion", champion))
     }
-    context = JudgementContext(
+    context = GateContext(
         project=project.project,
         classes=project.classes,
         challenger=_model_reference(before),
@@ -126,7 +126,7 @@ def compare_on_captures(
         created_at=datetime.now(UTC),
         task=project.task,
     )
-    return judge(
+    return gate_verdict(
         task.table(held, **answers), rules_for_captures(project.gate, project.drift), context=context
     )
 
