@@ -153,10 +153,12 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert "is enrolled since" in said and "--replace" in said and "fleet move" in said
     assert not (tmp_path / "b").exists()
     before = (tmp_path / "a" / "device.pem").read_bytes()
-    desk.run(*cam, "--group", "line-1", "--to", str(tmp_path / "a"), "--replace")
+    made = desk.json(*cam, "--group", "line-1", "--to", str(tmp_path / "a"), "--replace")
+    assert (made["device"], made["group"], made["folder"]) == ("cam-17", "line-1", str(tmp_path / "a"))
     assert (tmp_path / "a" / "device.pem").read_bytes() != before
     assert "no device cam-71" in fails(desk, "fleet", "revoke", "shapes", "cam-71", "--why", "stolen")
-    assert "is revoked" in desk.run("fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
+    revoked = desk.json("fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
+    assert revoked["device"] == "cam-17" and "stolen" in revoked["revoked"]
     assert "is revoked already" in fails(desk, "fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
     assert "version 9" in fails(
         desk, "fleet", "publish", "shapes", "--group", "line-1", "--model-version", "9"

@@ -123,6 +123,7 @@ def diff_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
     before: Annotated[str, typer.Argument(metavar="A", help=_NAMES)],
     after: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show the images added, removed, relabelled or moved from A to B, by class and batch.
 
@@ -134,7 +135,12 @@ def diff_command(
 
     found = services.project(project)
     old, new = _manifest(found, before), _manifest(found, after)
-    typer.echo(diff_manifests(old, new, services.artifacts()).summary())
+    changed = diff_manifests(old, new, services.artifacts())
+    if as_json:
+        told = {"project": project, "a": before, "b": after, **changed.to_json()}
+        typer.echo(json.dumps(told, indent=1))
+    else:
+        typer.echo(changed.summary())
 
 
 def _manifest(project: "Project", text: str) -> "Manifest":

@@ -4,6 +4,7 @@ each group of them should run, and what people answer about a model on its way t
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,7 @@ def provision_command(
         typer.Option(help="Where it leaves reports: a folder there, or an address that takes PUT."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Give an enrolled device another key.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Write what a device starts with: its settings, the root of trust, a key of its own. Then it needs nobody.
 
@@ -60,7 +62,7 @@ def provision_command(
         services.check_new_group(declared, services.registry(), check_group(group), held.read().groups)
         root = held.bootstrap()
         if held.add_group(check_group(group)):
-            typer.echo(f"{project}: group {group} is new")
+            typer.echo(f"{project}: group {group} is new", err=as_json)
         record = enrolment.provision(
             services.artifacts(),
             project=project,
@@ -76,6 +78,9 @@ def provision_command(
             when=datetime.now(UTC),
             again=replace,
         )
+    if as_json:
+        typer.echo(json.dumps({**asdict(record), "folder": str(folder)}, indent=1))
+        return
     typer.echo(f"{device} of {project}, group {group}: {to} (key {record.key_id[:12]}; device.pem is secret)")
     typer.echo(
         f"`visionops-edge once --device {to}` tries it here, after `pip install ./edge` into an environment of its "
@@ -83,7 +88,12 @@ def provision_command(
     )
 
 
-def move_command(project: ProjectName, device: DeviceName, group: GroupName) -> None:
+def move_command(
+    project: ProjectName,
+    device: DeviceName,
+    group: GroupName,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
     """Let a device belong to another group: it is told by the assignment that it looks at now."""
     from visionops import services
     from visionops_assets.delivery import enrolment
@@ -95,6 +105,10 @@ def move_command(project: ProjectName, device: DeviceName, group: GroupName) -> 
         _, before = enrolment.move(services.artifacts(), project, device, group)
         told = before == group or move_device(repository, device, before, group)
         waits = repository.assignment(group) is None
+    if as_json:
+        content = {"project": project, "device": device, "group": group, "before": before}
+        typer.echo(json.dumps({**content, "told": told, "waits": bool(told and waits)}, indent=1))
+        return
     typer.echo(
         f"{device} of {project} belongs to {group}, before to {before}"
         + (
@@ -111,6 +125,7 @@ def revoke_command(
     project: ProjectName,
     device: DeviceName,
     why: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """From now on nothing that this device's key signs counts: for one that was stolen or is gone.
 
@@ -122,7 +137,8 @@ def revoke_command(
     record = enrolment.revoke(
         services.artifacts(), project, device, who=services.actor(), why=why, when=datetime.now(UTC)
     )
-    typer.echo(f"{device} of {project} is revoked: {record.revoked}")
+    said = f"{device} of {project} is revoked: {record.revoked}"
+    typer.echo(json.dumps(asdict(record), indent=1) if as_json else said)
 
 
 def fleet_status_command(

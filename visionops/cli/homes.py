@@ -35,9 +35,12 @@ class HomeNotMoved(Refused, RuntimeError):
 
 
 @home_app.command("show")
-def show_command() -> None:
+def show_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
     """Print the folder of all local state."""
-    typer.echo(home.home())
+    where = str(home.home())
+    typer.echo(json.dumps({"home": where}, indent=1) if as_json else where)
 
 
 @home_app.command("move")

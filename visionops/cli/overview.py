@@ -147,6 +147,7 @@ def why_command(
             metavar="FILE", help="Write the page, with pictures of the images won and lost, to this file."
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Say why this model: its verdict, the images won and lost, what it was trained on, what changed against the one
     before."""
@@ -175,6 +176,9 @@ def why_command(
             else ()
         )
         write_html(Page(page.title, (*page.blocks, *shown)), html)
+    if as_json:
+        typer.echo(json.dumps({"project": project, "group": group, **explained.evidence.to_json()}, indent=1))
+        return
     how = f"`visionops why {project} --html FILE` shows them."
     words = tuple(list_turned(turned[0], turned[1], how)) if turned is not None else ()
     typer.echo(Page(page.title, (*page.blocks, *words)).to_text())

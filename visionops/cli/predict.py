@@ -228,6 +228,7 @@ def export_command(
             "--day", help=f"Production day, YYYY-MM-DD; several times for several. Default: the last {DAYS}."
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Write the wanted images to a folder, to be labelled and imported as a batch.
 
@@ -253,6 +254,10 @@ def export_command(
         to, wanted, frames, task=found.task, classes=found.classes, boxes=boxes, format_=format_, blind=blind
     )
     gone = len(wanted) - count
+    if as_json:
+        told = {"project": project, "folder": str(to.absolute()), "images": count, "gone": gone}
+        typer.echo(json.dumps(told, indent=1))
+        return
     typer.echo(
         f"{count} images in {to}" + (f"; {gone} more are wanted, but their frames are gone" if gone else "")
     )

@@ -1,7 +1,8 @@
 """What lies with a registered version: where its data came from, how it was made, how it was judged."""
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resources.models.records import EVERYWHERE, ArtifactMissing, ModelNotFound, ModelVersion, RegisteredModel
 from visionops_assets.champions.disagreements import disagreements
@@ -50,6 +51,22 @@ class Evidence:
     def in_production(self) -> bool:
         """Whether this version runs now."""
         return self.made.version.version == self.now.version
+
+    def to_json(self) -> dict[str, Any]:
+        """What `visionops why --json` prints: the entry that promoted it, and its verdicts, oldest first."""
+        version = self.made.version
+        return {
+            "version": version.version,
+            "in_production": self.in_production,
+            "dataset_version": version.partition,
+            "run_id": version.run_id,
+            "weights_sha256": version.weights_sha256,
+            "promoted": None if self.arrival is None else self.arrival.model_dump(mode="json", by_alias=True),
+            "replaced": None if self.predecessor is None else self.predecessor.version.version,
+            "unclear": self.unclear,
+            "verdict": None if self.verdict is None else json.loads(self.verdict.to_json()),
+            "verdicts": [each.model_dump(mode="json") for each, _ in self.verdicts],
+        }
 
 
 def gather_evidence(

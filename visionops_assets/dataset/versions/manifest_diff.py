@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,13 @@ class ManifestDiff:
                     )
                 lines.append(f"{batch}: {number} {verbs[change]} ({detail}).")
         return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts, and the paths of the images by what happened to them."""
+        return {
+            "counts": self.counts().to_dict("records"),
+            "images": {change: table["path"].tolist() for change, table in self._tables().items()},
+        }
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         return {
