@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import dagster as dg
@@ -226,20 +227,37 @@ def _standing(
     now, last = happened.now, None
     if records:
         last = happened.when(records[0].dagster_run.run_id, records[0].create_timestamp)
-    beyond = len(attempts) - project.production.attempts
-    if beyond >= 0 and last is not None:
-        again = last + min(project.production.look_every * 2 ** min(beyond, 16), LONGEST_WAIT)
-        if now < again:
-            return Wait(
-                f"{day} failed {len(attempts)} times with an error, the last in run {attempts[0].run_id}: mend the "
-                f"cause; it is tried again at {again:%Y-%m-%d %H:%M} UTC, or by "
-                f"`visionops tick {project.project} --again`",
-                wrong=True,
-            )
-    soon = last is not None and now - last < project.production.look_every
-    if not runs and last is not None and soon and day == f"{now:%Y-%m-%d}":
+    if (failed := _failed_too_often(project, day, attempts, now, last)) is not None:
+        return failed
+    if not runs and last is not None and _is_fresh(project, day, now, last):
         return Wait(f"{day} is not over and was looked at at {last:%H:%M}")
     return Go(len(attempts) + 1, len(runs) + 1)
+
+
+def _is_fresh(project: Project, day: str, now: datetime.datetime, last: datetime.datetime) -> bool:
+    """Whether a day that is not over was looked at only just now."""
+    return now - last < project.production.look_every and day == f"{now:%Y-%m-%d}"
+
+
+def _failed_too_often(
+    project: Project,
+    day: str,
+    attempts: Sequence[dg.DagsterRun],
+    now: datetime.datetime,
+    last: datetime.datetime | None,
+) -> Wait | None:
+    beyond = len(attempts) - project.production.attempts
+    if beyond < 0 or last is None:
+        return None
+    again = last + min(project.production.look_every * 2 ** min(beyond, 16), LONGEST_WAIT)
+    if now >= again:
+        return None
+    return Wait(
+        f"{day} failed {len(attempts)} times with an error, the last in run {attempts[0].run_id}: mend the "
+        f"cause; it is tried again at {again:%Y-%m-%d %H:%M} UTC, or by "
+        f"`visionops tick {project.project} --again`",
+        wrong=True,
+    )
 
 
 def _request(project: Project, day: str, commit: str, go: Go) -> dg.RunRequest:

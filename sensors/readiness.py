@@ -138,6 +138,17 @@ def readiness(
         return stopped
     if runs or again:
         return Go(len(attempts) + 1, len(runs) + 1)
+    return _not_yet(partition, trigger, age, since_last_request, new_samples) or Go(1, 1)
+
+
+def _not_yet(
+    partition: str,
+    trigger: Trigger,
+    age: datetime.timedelta,
+    since_last_request: datetime.timedelta | None,
+    new_samples: int,
+) -> Wait | None:
+    """What the trigger waits for before a first run."""
     if age < trigger.quiet_for:
         return Wait(
             f"{partition} is {_in_seconds(age)} old; waiting for {_in_seconds(trigger.quiet_for)} of quiet"
@@ -153,7 +164,7 @@ def readiness(
         return Wait(
             f"{new_samples} new images since the last decision; waiting for {trigger.min_new_samples}"
         )
-    return Go(1, 1)
+    return None
 
 
 def cancelled(project: str, what: str, run_id: str) -> Wait:

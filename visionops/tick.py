@@ -68,19 +68,12 @@ def command(
                 have_tried_again(instance, project)
         with shown_progress(not quiet):
             ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
-    if not projects:
-        for file in declared.unusable:
-            ticks.append(Tick(file.project, None, None, "error", file.why, 0.0))
-            if not as_json:
-                typer.echo(f"{file.project}: error: {file.why}")
-    for project in chosen:
-        told = {found.reason for found in ticks if found.project == project.project}
-        for found in _also_wrong(project):
-            # What a sensor waits for it has told itself.
-            if not any(found in reason or reason in found for reason in told):
-                ticks.append(Tick(project.project, None, None, "error", found, 0.0))
-                if not as_json:
-                    typer.echo(f"{project.project}: error: {found}")
+    wrong = [] if projects else [(file.project, file.why) for file in declared.unusable]
+    wrong += [(each.project, found) for each in chosen for found in _untold(each, ticks)]
+    for name, why in wrong:
+        ticks.append(Tick(name, None, None, "error", why, 0.0))
+        if not as_json:
+            typer.echo(f"{name}: error: {why}")
     if as_json:
         typer.echo(json.dumps([asdict(found) for found in ticks], indent=1))
     if any(found.outcome == "error" for found in ticks):
@@ -97,6 +90,16 @@ def _warn() -> None:
     missing = why_no_revision()
     if missing is not None:
         typer.echo(f"warning: models record no revision: {missing[0]}: {missing[1]}", err=True)
+
+
+def _untold(project: "Project", ticks: Sequence[Tick]) -> list[str]:
+    """What is wrong with a project's state, less what its sensor waits for, which it has told itself."""
+    told = {found.reason for found in ticks if found.project == project.project}
+    return [
+        found
+        for found in _also_wrong(project)
+        if not any(found in reason or reason in found for reason in told)
+    ]
 
 
 def _also_wrong(project: "Project") -> list[str]:

@@ -119,6 +119,26 @@ def upright(header: Header, orientation: int) -> Header:
 
 
 def _look_at_jpeg(data: bytes, path: str, limits: ImageLimits) -> Header | None:
+    found = _parts_of_jpeg(data)
+    if found is None:
+        return None
+    frame, scan, exif, xmp = found
+    height, width, colours = struct.unpack_from(">HHB", data, frame + 5)
+    check_claims(path, height, width, colours, limits)
+    work = height * width
+    # One scan with all colours is all that a sequential JPEG may have then.
+    if data[frame + 1] == _PROGRESSIVE or data[scan + 4] != colours:
+        work *= _scans(data, path, scan, limits)
+    orientation = _orientation_in(exif, unclear=xmp) if exif else 1
+    if orientation is None:
+        return None
+    is_plain = colours in (1, 3) and height * width <= PLAIN_PIXELS and work <= _PLAIN_WORK
+    return upright(Header("JPEG", height, width, plain=is_plain), orientation)
+
+
+def _parts_of_jpeg(data: bytes) -> tuple[int, int, bytes, bool] | None:
+    """Where the frame and its first scan begin, what EXIF holds, and whether there is XMP; None where anything before
+    the pixels is odd."""
     end, place = len(data), 2
     frame, exif, xmp = -1, b"", False
     for _ in range(_PLAIN_PARTS):
@@ -142,19 +162,7 @@ def _look_at_jpeg(data: bytes, path: str, limits: ImageLimits) -> Header | None:
         place += 2 + length
     else:
         return None
-    if frame < 0 or place + 5 > end:
-        return None
-    height, width, colours = struct.unpack_from(">HHB", data, frame + 5)
-    check_claims(path, height, width, colours, limits)
-    work = height * width
-    # One scan with all colours is all that a sequential JPEG may have then.
-    if data[frame + 1] == _PROGRESSIVE or data[place + 4] != colours:
-        work *= _scans(data, path, place, limits)
-    orientation = _orientation_in(exif, unclear=xmp) if exif else 1
-    if orientation is None:
-        return None
-    is_plain = colours in (1, 3) and height * width <= PLAIN_PIXELS and work <= _PLAIN_WORK
-    return upright(Header("JPEG", height, width, plain=is_plain), orientation)
+    return None if frame < 0 or place + 5 > end else (frame, place, exif, xmp)
 
 
 def _scans(data: bytes, path: str, place: int, limits: ImageLimits) -> int:
@@ -189,7 +197,8 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
     end, place = len(data), 33
     text, has_text, exif, colours = 0, False, b"", _PNG_CHANNELS.get(colour, 4)
     stored, uncompressed = 0, height * (8 + width * colours * depth // 8)
-    check_claims(path, height, width, colours * (2 if depth == 16 else 1), limits)
+    bytes_a_value = 2 if depth == 16 else 1
+    check_claims(path, height, width, colours * bytes_a_value, limits)
     for _ in range(_PLAIN_PARTS):
         if place + 12 > end:
             # Without its end; the decoder says so.
@@ -214,7 +223,7 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
         place += 12 + length
     else:
         return None
-    check_claims(path, height, width, colours * (2 if depth == 16 else 1), limits)
+    check_claims(path, height, width, colours * bytes_a_value, limits)
     orientation = _orientation_in(exif, unclear=has_text) if exif else 1
     if orientation is None or text > _PLAIN_TEXT:
         return None

@@ -154,43 +154,69 @@ def _with_alpha(parts: _Parts, pixels: NDArray[Any]) -> NDArray[Any]:
 def _parts(data: bytes, path: str) -> _Parts:
     """What the pixels are made of. Raises `UnreadableImage` where libpng would not read on."""
 
-    def damaged(what: str) -> UnreadableImage:
-        return UnreadableImage(path, f"is a truncated or corrupt PNG: {what}")
-
-    size: _Size | None = None
-    palette = transparent = b""
-    pixels: list[bytes] = []
+    read = _Reader(path)
     for name, content, whole in _chunks(data):
-        if name != b"IDAT" and pixels:
+        if name != b"IDAT" and read.pixels:
             # What follows the pixels is not read.
             break
-        critical = not name[0] & _ANCILLARY
-        wrong = critical and (not whole or name not in _CRITICAL or (size is None) != (name == b"IHDR"))
-        if wrong or not name.isalpha() or name[2] & _ANCILLARY:
-            raise damaged(f"its part {name!r} is damaged or out of place")
+        read.take(name, content, whole)
+    return read.end()
+
+
+class _Reader:
+    """Takes the parts of a file one after the other; each raises `UnreadableImage` where it cannot be."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._size: _Size | None = None
+        self._palette = self._transparent = b""
+        self.pixels: list[bytes] = []
+
+    def take(self, name: bytes, content: bytes, whole: bool) -> None:
+        """The next part; `whole` where its check is right."""
+        self._require_in_place(name, whole)
         if name == b"IHDR":
-            size = _Size(*_IHDR.unpack(content))
-            if not size.possible:
-                raise damaged("its size or kind is none of a PNG")
-        elif name == b"PLTE" and size is not None and size.colour == _PALETTE:
-            if palette or not content or len(content) % 3 or len(content) > 3 * _COLOURS:
-                raise damaged("its palette is none")
-            palette = content[: 3 << size.bits]
-        elif name == b"tRNS" and whole and size is not None and not transparent:
-            most = {_GREY: 2, _COLOUR: 6, _PALETTE: len(palette) // 3}.get(size.colour, 0)
-            if len(content) == most or (size.colour == _PALETTE and len(content) < most):
-                transparent = content
+            self._size = _Size(*_IHDR.unpack(content))
+            if not self._size.possible:
+                raise self._damaged("its size or kind is none of a PNG")
         elif name == b"IDAT":
-            pixels.append(content)
-    if size is None or not pixels or (size.colour == _PALETTE and not palette):
-        raise damaged("it has no pixels")
-    try:
-        rows = _inflated(pixels, size.lengths_of_rows)
-    except zlib.error as error:
-        raise damaged(str(error)) from error
-    if rows is None:
-        raise damaged("Not enough image data")
-    return _Parts(size, palette, transparent, rows)
+            self.pixels.append(content)
+        elif self._size is not None and name == b"PLTE" and self._size.colour == _PALETTE:
+            self._take_palette(content, self._size)
+        elif self._size is not None and name == b"tRNS" and whole and not self._transparent:
+            self._take_transparent(content, self._size)
+
+    def end(self) -> _Parts:
+        """What the pixels are made of, once all is taken."""
+        size = self._size
+        if size is None or not self.pixels or (size.colour == _PALETTE and not self._palette):
+            raise self._damaged("it has no pixels")
+        try:
+            rows = _inflated(self.pixels, size.lengths_of_rows)
+        except zlib.error as error:
+            raise self._damaged(str(error)) from error
+        if rows is None:
+            raise self._damaged("Not enough image data")
+        return _Parts(size, self._palette, self._transparent, rows)
+
+    def _require_in_place(self, name: bytes, whole: bool) -> None:
+        critical = not name[0] & _ANCILLARY
+        wrong = critical and (not whole or name not in _CRITICAL or (self._size is None) != (name == b"IHDR"))
+        if wrong or not name.isalpha() or name[2] & _ANCILLARY:
+            raise self._damaged(f"its part {name!r} is damaged or out of place")
+
+    def _take_palette(self, content: bytes, size: _Size) -> None:
+        if self._palette or not content or len(content) % 3 or len(content) > 3 * _COLOURS:
+            raise self._damaged("its palette is none")
+        self._palette = content[: 3 << size.bits]
+
+    def _take_transparent(self, content: bytes, size: _Size) -> None:
+        most = {_GREY: 2, _COLOUR: 6, _PALETTE: len(self._palette) // 3}.get(size.colour, 0)
+        if len(content) == most or (size.colour == _PALETTE and len(content) < most):
+            self._transparent = content
+
+    def _damaged(self, what: str) -> UnreadableImage:
+        return UnreadableImage(self._path, f"is a truncated or corrupt PNG: {what}")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:

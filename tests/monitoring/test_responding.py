@@ -164,7 +164,7 @@ def test_in_dagster_the_day_shows_what_it_led_to_and_what_runs_now(production: P
     assert production.champion() == acting.before.version
     shown = production.latest("response", str(day(1))).metadata
     assert "alarm since" in str(shown["noticed"].value)
-    assert "**rolled back**" in str(shown["done"].value)
+    assert "**rolled back:**" in str(shown["done"].value)
     assert shown["actions"].value == 2
     assert any(name.startswith("comparison_") for name in shown)
     table = stored_day(production.artifacts, "shapes", "response", str(day(1)))

@@ -55,7 +55,7 @@ def predict_command(
     interruption.keep("what was logged is kept, and the same command does not log it twice")
     from resources.safe_files import whole_folder
     from visionops import services
-    from visionops.drawing import Drawings, in_words
+    from visionops.drawing import Drawings
     from visionops.serving.prediction_log import PredictionLog, this_machine
     from visionops_assets.monitoring.prediction import open_version, running_version
 
@@ -91,16 +91,22 @@ def predict_command(
     else:
         shown = "" if least is None else f", boxes of a score of {least:g} and more ({source})"
         typer.echo(f"version {model.version} of {project}{shown}")
-        for told in answers:
-            typer.echo(f"error: {told['error']}" if "error" in told else f"{told['image']}: {in_words(told)}")
-        if skipped:
-            typer.echo(f"skipped, no image by its name: {', '.join(map(str, skipped))}", err=True)
-        if draw is not None:
-            typer.echo(f"drawn: {sum('drawn' in told for told in answers)} images in {draw}")
+        _say(answers, skipped, draw)
     if written is not None:
         written.done()
     if any("error" in told for told in answers):
         raise typer.Exit(1)
+
+
+def _say(answers: Sequence[dict[str, Any]], skipped: Sequence[object], draw: Path | None) -> None:
+    from visionops.drawing import in_words
+
+    for told in answers:
+        typer.echo(f"error: {told['error']}" if "error" in told else f"{told['image']}: {in_words(told)}")
+    if skipped:
+        typer.echo(f"skipped, no image by its name: {', '.join(map(str, skipped))}", err=True)
+    if draw is not None:
+        typer.echo(f"drawn: {sum('drawn' in told for told in answers)} images in {draw}")
 
 
 def _least_score(model: "RunningModel", asked: float | None) -> tuple[float | None, str]:

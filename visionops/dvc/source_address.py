@@ -5,7 +5,7 @@ what it says of its data, held to be no larger than it looks before DVC reads it
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -118,7 +118,11 @@ def check_own_files(found: "DVCFileSystem", address: DVCAddress) -> None:
     named = {PurePosixPath(name).name for content in pipelines for name in _named_by_vars(content)}
     more = {path for path in paths if PurePosixPath(path).name in named} - own
     read |= {path: _plain(files, path, address) for path in more}
-    longest = max(map(_longest, read.values()), default=0)
+    _check_stages(pipelines, max(map(_longest, read.values()), default=0), address)
+
+
+def _check_stages(pipelines: Sequence[Any], longest: int, address: DVCAddress) -> None:
+    """Raise `DVCError` for more stages than are followed; `longest` is the most items of a list that is named."""
     for matrix in (each for content in pipelines for each in _values_of("matrix", content)):
         if isinstance(matrix, dict):
             # A dimension that is named may be any list of these files.

@@ -5,7 +5,7 @@ A bundle is what ships of a registered version: its file, golden answers, and a 
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,11 @@ def publish(
     waiting = repository.waiting()
     if waiting is not None and ships_model(waiting[0], onnx_sha256):
         return _waiting_publication(repository, group, waiting[0])
-    listed = repository.bundles()
     least = int(before["floor"]) if before is not None else 0
     known = [
         (id, manifest)
-        for id, manifest in listed.items()
-        if ships_model(manifest, onnx_sha256)
-        and int(manifest["release"]) >= least
-        and (not exactly or is_signed_so(manifest, signed or {}))
+        for id, manifest in _shipping(repository, onnx_sha256, least)
+        if not exactly or is_signed_so(manifest, signed or {})
     ]
     if anew or not known:
         manifest, blobs = make(repository.next_release())
@@ -90,32 +87,60 @@ def publish(
     bundle, manifest = known[-1]
     _require_as_signed(manifest, signed or {})
     release = int(manifest["release"])
-    content = {name: value for name, value in (before or {}).items() if name in keep}
-    content |= {name: value for name, value in options.items() if value is not None}
-    replaced = before["base"] if before is not None else None
-    if replaced is not None and replaced["bundle"] == bundle:
-        previous = before.get("previous") if before is not None else None
-    else:
-        previous = replaced
-    wanted = floor if floor is not None else min(release, int(previous["release"]) if previous else 0)
-    if wanted > release:
-        raise CannotPublish(f"a floor of {wanted} would refuse release {release} itself")
-    if wanted < least and floor is not None:
-        raise CannotPublish(f"the floor of {group} is {least}, and devices do not let it fall")
+    content = _carried_over(before or {}, keep, options)
+    previous = _replaced_by(bundle, before)
     content |= {
         "base": {"bundle": bundle, "release": release},
         "previous": previous,
         "candidate": None,
-        "floor": max(wanted, min(least, release)),
+        "floor": _floor(group, release, floor, least, previous),
     }
-    dropped = (ASSIGNMENT_KEEPS - set(keep)) - set(content)
-    same = before is not None and all(before.get(name) == value for name, value in content.items())
-    same = same and all((before or {}).get(name) is None for name in dropped)
-    if same:
-        assert before is not None
+    if before is not None and _says(before, content, (ASSIGNMENT_KEEPS - set(keep)) - set(content)):
         return Publication(group, release, bundle, int(before["serial"]), changed=False)
     told = repository.assign(group, content)
     return Publication(group, release, bundle, int(told["serial"]), changed=True)
+
+
+def _shipping(repository: Repository, onnx_sha256: str, least: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Signed bundles of a model by their ids, from a release on."""
+    for id, manifest in repository.bundles().items():
+        if ships_model(manifest, onnx_sha256) and int(manifest["release"]) >= least:
+            yield id, manifest
+
+
+def _carried_over(
+    before: Mapping[str, Any], keep: Collection[str], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a new assignment says of an earlier one, under the options that are given now."""
+    kept = {name: value for name, value in before.items() if name in keep}
+    return kept | {name: value for name, value in options.items() if value is not None}
+
+
+def _replaced_by(bundle: str, before: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the group ran before this bundle: that of its last assignment, or what that one replaced."""
+    if before is None:
+        return None
+    base: dict[str, Any] | None = before["base"]
+    return before.get("previous") if base is not None and base["bundle"] == bundle else base
+
+
+def _floor(
+    group: str, release: int, asked: int | None, least: int, previous: Mapping[str, Any] | None
+) -> int:
+    """From which release on devices take one. Raises `CannotPublish` for one that was asked and cannot be."""
+    wanted = asked if asked is not None else min(release, int(previous["release"]) if previous else 0)
+    if wanted > release:
+        raise CannotPublish(f"a floor of {wanted} would refuse release {release} itself")
+    if wanted < least and asked is not None:
+        raise CannotPublish(f"the floor of {group} is {least}, and devices do not let it fall")
+    return max(wanted, min(least, release))
+
+
+def _says(before: Mapping[str, Any], content: Mapping[str, Any], dropped: Collection[str]) -> bool:
+    """Whether an assignment says the same already, and nothing that is dropped."""
+    return all(before.get(name) == value for name, value in content.items()) and all(
+        before.get(name) is None for name in dropped
+    )
 
 
 def move_device(repository: Repository, device: str, from_group: str, to_group: str) -> bool:

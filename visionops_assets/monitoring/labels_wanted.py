@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from edge.images.decode_pool import probe
+from edge.images.header import Header
 from resources.error_family import Invalid, Refused
 from resources.escaping import cell
 from resources.safe_files import require_new_folder, whole_folder
@@ -181,29 +182,10 @@ def export_images(
         for capture, content in frames:
             name, row = f"images/{PurePosixPath(capture).name}", rows[capture]
             (made / name).write_bytes(content)
-            header, shown = probe(content, capture), not blind and row["why"] != BY_LOT
-            confidence = row["confidence"] if shown and pd.notna(row["confidence"]) else None
-            notes = {
-                "confidence": "" if confidence is None else f"{confidence:.4f}",
-                "why": row["why"],
-                "device": row["device"] or "",
-            }
+            shown = not blind and row["why"] != BY_LOT
             found = boxes.get(row["image_sha256"], ()) if shown and task == "detection" else ()
-            written.append(
-                ImageToLabel(
-                    name,
-                    header.width,
-                    header.height,
-                    label=row["prediction"] or None if shown else None,
-                    boxes=[
-                        _box_to_draw(box, header.width, header.height)
-                        for box in found
-                        if box["class"] in classes and box["score"] >= LEAST_SCORE
-                    ],
-                    score=confidence,
-                    notes=notes,
-                )
-            )
+            known = [box for box in found if box["class"] in classes and box["score"] >= LEAST_SCORE]
+            written.append(_image_to_label(name, probe(content, capture), row, known, shown=shown))
         write_label_files(made, written, classes, task=task, format_=format_)
         if format_ not in ("csv", "label-studio"):
             with (made / "wanted.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -214,6 +196,26 @@ def export_images(
                     [image.name, *(cell(image.notes[note]) for note in _NOTES)] for image in written
                 )
         return len(written)
+
+
+def _image_to_label(
+    name: str, header: Header, row: Mapping[Any, Any], boxes: Sequence[Mapping[str, Any]], *, shown: bool
+) -> ImageToLabel:
+    """A wanted row as who labels gets it; the model's answer goes along where it is `shown`."""
+    confidence = row["confidence"] if shown and pd.notna(row["confidence"]) else None
+    return ImageToLabel(
+        name,
+        header.width,
+        header.height,
+        label=row["prediction"] or None if shown else None,
+        boxes=[_box_to_draw(box, header.width, header.height) for box in boxes],
+        score=confidence,
+        notes={
+            "confidence": "" if confidence is None else f"{confidence:.4f}",
+            "why": row["why"],
+            "device": row["device"] or "",
+        },
+    )
 
 
 def _box_to_draw(box: Mapping[str, Any], width: int, height: int) -> Box:

@@ -69,11 +69,7 @@ def rollback(
             return _left_already(project, now, leaving)
         if leaving is not None and to is None:
             require_agreement(registry, model, group)
-        target = to if to is not None else now.named if now.foreign else now.was_before()
-        if to is None and target == now.version and not now.foreign and group != EVERYWHERE:
-            # It was given what it ran as the champion of all: it leaves that for what all had before it.
-            shared = production(model, EVERYWHERE).arrival(target) if target is not None else None
-            target = shared.from_version if shared is not None else None
+        target = to if to is not None else _before(model, now, group)
         if target is None:
             raise NothingToRollBackTo(
                 f"version {now.version} of {project} replaced none; name one with --model-version that ran before: "
@@ -159,6 +155,18 @@ def left_behind(model: RegisteredModel, change: Change, follow: Iterable[str]) -
         if model.aliases.get(alias_of(name)) == entry.from_version and not given:
             left.append(name)
     return left
+
+
+def _before(model: RegisteredModel, now: Production, group: str) -> int | None:
+    """The version to go back to where none is named."""
+    if now.foreign:
+        return now.named
+    target = now.was_before()
+    if target is None or target != now.version or group == EVERYWHERE:
+        return target
+    # It was given what it ran as the champion of all: it leaves that for what all had before it.
+    shared = production(model, EVERYWHERE).arrival(target)
+    return shared.from_version if shared is not None else None
 
 
 def retire(

@@ -58,22 +58,15 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
     verdict, run_failed, changed, taken, failed = None, None, None, None, []
     for event in events:
         if event.is_step_failure and outcome == run_tags.ERROR:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                return f"{event.step_key}: {data.user_failure_data.description}"
-            return (
-                f"{event.step_key}: {data.error.message.strip() if data.error is not None else event.message}"
-            )
+            return _of_a_failure(event)
         if event.event_type == dg.DagsterEventType.RUN_FAILURE:
             run_failed = event.message
         if event.is_step_materialization and event.asset_key is not None:
-            told = event.asset_key.path[-1] == IN_PRODUCTION
-            changed = event.step_materialization_data.materialization.description if told else changed
-            if event.asset_key.path[-1] == INCOMING_BATCH:
-                taken = _of_a_batch(event.step_materialization_data.materialization)
-            if event.asset_key.path[-1] == EDGE_BUNDLE:
-                given = event.step_materialization_data.materialization.metadata.get(SAID)
-                taken = str(given.value) if given is not None else taken
+            made = event.step_materialization_data.materialization
+            if event.asset_key.path[-1] == IN_PRODUCTION:
+                changed = made.description
+            else:
+                taken = _of_what_was_made(event.asset_key.path[-1], made, taken)
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if check.check_name == "beats_champion":
@@ -84,6 +77,20 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
                 failed.append(f"{check.check_name}: {check.description}")
     said = verdict or "; ".join(failed) or changed or taken
     return said or (run_failed if outcome == run_tags.ERROR else None) or outcome
+
+
+def _of_a_failure(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return f"{event.step_key}: {data.user_failure_data.description}"
+    return f"{event.step_key}: {data.error.message.strip() if data.error is not None else event.message}"
+
+
+def _of_what_was_made(asset: str, made: dg.AssetMaterialization, before: str | None) -> str | None:
+    if asset == INCOMING_BATCH:
+        return _of_a_batch(made)
+    said = made.metadata.get(SAID) if asset == EDGE_BUNDLE else None
+    return str(said.value) if said is not None else before
 
 
 def _of_a_log(description: str) -> str:

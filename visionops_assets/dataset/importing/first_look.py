@@ -3,7 +3,7 @@
 from array import array
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -81,17 +81,8 @@ def first_look(source: Source) -> FirstLook:
     """
     images = source.images.take(np.flatnonzero(source.images.annotated))
     detection = images.detects
-    labels: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    grouped, most, looked_at = False, 0, []
-    for place, image in enumerate(images):
-        labels.update([box["label"] for box in image.boxes or ()] if detection else [str(image.label)])
-        splits.update([image.split] if image.split else [])
-        grouped = grouped or bool(image.group)
-        most = max(most, len(image.boxes or ()))
-        if image.boxes or not detection:
-            looked_at.append(place)
-    classes = {name: labels[name] for name in sorted(labels) if name.strip()}
+    counted = _counted(images)
+    classes = {name: counted.labels[name] for name in sorted(counted.labels) if name.strip()}
     if not classes and source.none_labelled:
         raise SourceError(source.none_labelled)
     if not classes and has_errors(source.findings):
@@ -100,7 +91,7 @@ def first_look(source: Source) -> FirstLook:
         )
     check_apart(classes, source.format)
     _check_classes(classes, detection, source.format)
-    chosen = np.array(looked_at[:: -(-len(looked_at) // LOOKED_AT)])
+    chosen = np.array(counted.places[:: -(-len(counted.places) // LOOKED_AT)])
     measures = _measured(images.take(chosen))
     across = measures.widths > measures.heights
     both_ways = _STRAY < across.mean() < 1 - _STRAY and bool((measures.widths < measures.heights).any())
@@ -115,10 +106,35 @@ def first_look(source: Source) -> FirstLook:
         both_ways,
         1 if measures.grey else 3,
         None,
-        dict(sorted(splits.items())),
-        grouped,
+        dict(sorted(counted.splits.items())),
+        counted.grouped,
     )
-    return replace(look, boxes=_box_sides(measures, look.frame, most)) if detection else look
+    return replace(look, boxes=_box_sides(measures, look.frame, counted.most)) if detection else look
+
+
+@dataclass
+class _Counted:
+    """Labels and splits by how often they are said, whether images are grouped, the most boxes of one, and the places
+    of images to look at."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    splits: Counter[str] = field(default_factory=Counter)
+    grouped: bool = False
+    most: int = 0
+    places: list[int] = field(default_factory=list)
+
+
+def _counted(images: Images) -> _Counted:
+    counted = _Counted()
+    for place, image in enumerate(images):
+        boxes = image.boxes or ()
+        counted.labels.update([box["label"] for box in boxes] if images.detects else [str(image.label)])
+        counted.splits.update([image.split] if image.split else [])
+        counted.grouped = counted.grouped or bool(image.group)
+        counted.most = max(counted.most, len(boxes))
+        if boxes or not images.detects:
+            counted.places.append(place)
+    return counted
 
 
 def _check_classes(classes: Mapping[str, int], detection: bool, format_name: str) -> None:

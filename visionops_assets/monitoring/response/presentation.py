@@ -10,7 +10,7 @@ from resources.models.registry import ModelRegistry
 from visionops_assets.config.project import Project
 from visionops_assets.monitoring.response.actions import SHORT, Action
 from visionops_assets.monitoring.response.respond import Response
-from visionops_assets.pages.page import Sentence
+from visionops_assets.pages.page import Sentence, Words
 from visionops_assets.shells import outputs
 
 # Columns of the stored table, with their Arrow types.
@@ -47,7 +47,9 @@ def response_metadata(
 ) -> dict[str, Any]:
     """What was noticed, what was done about it and why, and where its evidence is."""
     noticed = [f"{each.group}, {each.sentence()}" for each in found.noticed]
-    done = [Sentence(f"{action.why}. {action.done}.", f"{action.title()}:") for action in found.actions]
+    done: list[Words] = [
+        Sentence(f"{action.why}. {action.done}.", f"{action.title()}:") for action in found.actions
+    ]
     notes = [found.reported] if found.reported else list(found.notes)
     shown: dict[str, Any] = {
         "noticed": outputs.bullets(*noticed or ["No champion has rows on these days."]),

@@ -55,12 +55,7 @@ def read(listing: Listing, stated: Stated) -> Said:
             if tagged and not shapes:
                 if not tags:
                     continue
-                if len(set(tags)) > 1:
-                    shown = ", ".join(quoted(tag, plain=True) for tag in sorted(set(tags))[:12])
-                    what = f"has the tags {shown} ({name})"
-                    said.tell("one label an image", what, "keep one, or draw boxes")
-                label = tags[0]
-                said.left_out["other tags of the image"] += len(tags) - 1
+                label = _label_of(tags, name, said)
             else:
                 said.left_out["tags beside boxes"] += len(tags)
             said.add(
@@ -75,6 +70,15 @@ def read(listing: Listing, stated: Stated) -> Said:
             )
     said.left_out = +said.left_out
     return said
+
+
+def _label_of(tags: list[str], name: str, said: Said) -> str:
+    """The first tag; that there are others is told."""
+    if len(set(tags)) > 1:
+        shown = ", ".join(quoted(tag, plain=True) for tag in sorted(set(tags))[:12])
+        said.tell("one label an image", f"has the tags {shown} ({name})", "keep one, or draw boxes")
+    said.left_out["other tags of the image"] += len(tags) - 1
+    return tags[0]
 
 
 def _files(listing: Listing) -> list[str]:

@@ -220,6 +220,10 @@ _POINTER = b"version https://git-lfs"
 def foreign_format(listing: Listing, alone: bool) -> str | None:
     """Which format that is not read a source is in, and how it is converted; `alone` also by files that may lie beside
     other data."""
+    return _by_content(listing) or _by_name(listing, alone)
+
+
+def _by_content(listing: Listing) -> str | None:
     for name in listing.ending(".json", ".ndjson"):
         head = listing.file(name).head(_HEAD)
         for sign, format_name, tool in _JSON:
@@ -232,6 +236,10 @@ def foreign_format(listing: Listing, alone: bool) -> str | None:
         if b"imageid" in first and b"labelname" in first:
             tool = _DATUM.format("open_images")
             return f"{name} is a table of Open Images, which is not read; convert it with {tool}"
+    return None
+
+
+def _by_name(listing: Listing, alone: bool) -> str | None:
     if found := [name for name in listing.others if _RECORDS.search(name.lower())]:
         return f"{found[0]} is of TFRecord, which is not read; convert it with {_DATUM.format('tf_detection_api')}"
     for suffixes, format_name, tool in (*_SUFFIXES, *(_BESIDE if alone else ())):
