@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge import EdgeError
+
 MEMORY = "VISIONOPS_IMAGE_MIB"
 SCANS = "VISIONOPS_IMAGE_SCANS"
 FRAMES = "VISIONOPS_IMAGE_FRAMES"
@@ -22,6 +24,10 @@ WORKERS = "VISIONOPS_IMAGE_WORKERS"
 
 # A machine that is busy gives a decoder less than its time; only one that sleeps takes longer than this.
 WALL_TIMES_CPU = 10
+
+
+class BoundInvalid(EdgeError, ValueError):
+    """A bound has a value that it does not take; the message names the variable and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class ImageLimits:
 
 @functools.cache
 def image_limits() -> ImageLimits:
-    """The limits of this process, read from the environment once. Raises `ValueError` naming a setting."""
+    """The limits of this process, read from the environment once. Raises `BoundInvalid` naming a setting."""
     return ImageLimits(
         memory=int(_number(MEMORY, ImageLimits.memory >> 20, 1)) << 20,
         scans=int(_number(SCANS, ImageLimits.scans, 1)),
@@ -66,7 +72,7 @@ def image_limits() -> ImageLimits:
 
 @functools.cache
 def image_workers() -> int:
-    """How many workers decode what does not stay in this process. Raises `ValueError` naming the setting."""
+    """How many workers decode what does not stay in this process. Raises `BoundInvalid` naming the setting."""
     return int(_number(WORKERS, min(4, max(2, os.cpu_count() or 1)), 1))
 
 
@@ -79,7 +85,7 @@ def _number(name: str, default: float, least: float) -> float:
     except ValueError:
         found = float("nan")
     if not least <= found < 1e9:
-        raise ValueError(f"{name} is {text[:40]!r}: it takes a number of at least {least:g}")
+        raise BoundInvalid(f"{name} is {text[:40]!r}: it takes a number of at least {least:g}")
     return found
 
 
