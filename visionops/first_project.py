@@ -27,6 +27,17 @@ _CLASSIFIED, _OF_THE_REST = 0.5, 0.25
 
 
 @dataclass(frozen=True)
+class FirstAnswers:
+    """What only people know of a new project."""
+
+    description: str
+    owner: str
+    licence: str
+    floor: float
+    approval: str
+
+
+@dataclass(frozen=True)
 class FirstChoice:
     """Recipe, share of each side, floor, and the sides that part small, medium and large boxes (None: the usual ones).
 
@@ -164,12 +175,7 @@ def project_file(
     name: str,
     look: FirstLook,
     choice: FirstChoice,
-    *,
-    description: str,
-    owner: str,
-    licence: str,
-    floor: float,
-    approval: str,
+    answers: FirstAnswers,
     since: datetime.date,
 ) -> str:
     """The YAML text of a new project. JSON's strings are YAML's, whatever a class is called."""
@@ -182,9 +188,9 @@ def project_file(
     declared = [one.model_dump(mode="json", exclude_defaults=True) for one in recipe.augmentations]
     return _TEMPLATE.format(
         name=name,
-        description=json.dumps(description, ensure_ascii=False),
-        owner=json.dumps(owner, ensure_ascii=False),
-        licence=json.dumps(licence, ensure_ascii=False),
+        description=json.dumps(answers.description, ensure_ascii=False),
+        owner=json.dumps(answers.owner, ensure_ascii=False),
+        licence=json.dumps(answers.licence, ensure_ascii=False),
         task=look.task,
         repository=name.replace("_", "-"),
         counts=_one_line(", ".join(shown) + more),
@@ -195,9 +201,9 @@ def project_file(
         input=recipe.input,
         init_args=_flow(recipe.model.init_args),
         augmentations="\n".join(f"    - {_flow(one)}" for one in declared),
-        floor=f"{floor:g}",
+        floor=f"{answers.floor:g}",
         objects=_objects(choice.object_sizes),
-        approval=approval,
+        approval=answers.approval,
         since=since.isoformat(),
         **{f"why_{field}": _comment(why[field], "  ") for field in _EXPLAINED},
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from visionops.first_project import FirstChoice, first_choice, project_file
+from visionops.first_project import FirstAnswers, FirstChoice, first_choice, project_file
 from visionops.first_recipe import CLASSIFYING, DETECTING
 from visionops_assets.config.project import Project, load_project
 from visionops_assets.dataset.importing.first_look import BoxSides, FirstLook
@@ -60,10 +60,10 @@ def as_project(look: FirstLook, folder: Path, **changes: Any) -> Project:
         "licence": "CC0-1.0",
         "floor": choice.floor,
         "approval": "auto",
-        "since": datetime.date(2026, 1, 1),
     }
+    answers |= changes
     file = folder / "parts.yaml"
-    file.write_text(project_file("parts", look, choice, **{**answers, **changes}))
+    file.write_text(project_file("parts", look, choice, FirstAnswers(**answers), datetime.date(2026, 1, 1)))
     return load_project(file)
 
 

@@ -9,7 +9,7 @@ import shlex
 import sys
 import textwrap
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,7 @@ from visionops.cli import source_options
 
 if TYPE_CHECKING:
     from visionops.cli.source_options import OpenedSource
-    from visionops.first_project import FirstChoice
+    from visionops.first_project import FirstAnswers, FirstChoice
     from visionops_assets.config.project import Project
     from visionops_assets.dataset.batch_publishing import Published
     from visionops_assets.dataset.importing.first_look import FirstLook
@@ -111,8 +111,8 @@ def init_command(
         choice = first_choice(look) if holdout is None else holding_out(first_choice(look), holdout)
         say(_seen(look))
         say(_chosen(choice))
-        answers = _answers(yes, look, choice, owner=owner, licence=licence, floor=floor, approval=approval)
-        project = _write(path, name, look, choice, description, *answers)
+        given = {"--owner": owner, "--licence": licence, "--floor": floor, "--approval": approval}
+        project = _write(path, name, look, choice, _answers(yes, look, choice, description, given))
         say(f"project file: {path}")
         flags = source_options.typed_options(stated)
         onwards = ("import", name, without_secrets(source), "--batch", batch, *flags)
@@ -217,44 +217,38 @@ def _answers(
     yes: bool,
     look: "FirstLook",
     choice: "FirstChoice",
-    *,
-    owner: str | None,
-    licence: str | None,
-    floor: float | None,
-    approval: str | None,
-) -> tuple[str, str, float, str]:
-    """What only people know: given, asked for, or with --yes the default."""
-    missing = [
-        flag
-        for flag, value in (
-            ("--owner", owner),
-            ("--licence", licence),
-            ("--floor", floor),
-            ("--approval", approval),
-        )
-        if value is None
-    ]
+    description: str,
+    given: "Mapping[str, str | float | None]",
+) -> "FirstAnswers":
+    """What only people know: `given` by flag, asked for, or with --yes the default."""
+    from visionops.first_project import FirstAnswers
+
+    missing = [flag for flag, value in given.items() if value is None]
     asks = not yes and _at_a_terminal()
     if missing and not yes and not asks:
         raise Invalid(f"there is no terminal to ask at: give {', '.join(missing)}, or --yes for the defaults")
 
-    def answer(value: str | None, question: str, default: str) -> str:
-        if value is not None:
-            return value
+    def answer(flag: str, question: str, default: str) -> str:
+        if (value := given[flag]) is not None:
+            return str(value)
         return str(typer.prompt(question, default=default)) if asks else default
 
-    return (
-        answer(owner, "Who owns it (team:<name> or e-mail)", "team:vision"),
-        answer(licence, "Licence of the images", "proprietary"),
-        float(
+    classes = "class" if len(look.classes) == 1 else "classes"
+    return FirstAnswers(
+        description=description or f"{look.task.capitalize()} of {len(look.classes)} {classes}.",
+        owner=answer("--owner", "Who owns it (team:<name> or e-mail)", "team:vision"),
+        licence=answer("--licence", "Licence of the images", "proprietary"),
+        floor=float(
             answer(
-                None if floor is None else str(floor),
+                "--floor",
                 f"{'mAP@0.5' if look.task == 'detection' else 'Accuracy'} below which no model is promoted",
                 f"{choice.floor:g}",
             )
         ),
-        answer(
-            approval, "What passes goes to production by itself (auto) or waits for a person (manual)", "auto"
+        approval=answer(
+            "--approval",
+            "What passes goes to production by itself (auto) or waits for a person (manual)",
+            "auto",
         ),
     )
 
@@ -268,28 +262,13 @@ def _write(
     name: str,
     look: "FirstLook",
     choice: "FirstChoice",
-    description: str,
-    owner: str,
-    licence: str,
-    floor: float,
-    approval: str,
+    answers: "FirstAnswers",
 ) -> "Project":
     """Write the file once it is known to be a valid project; raises `ProjectError` and leaves nothing otherwise."""
     from visionops.first_project import project_file
     from visionops_assets.config.project import load_project
 
-    classes = "class" if len(look.classes) == 1 else "classes"
-    text = project_file(
-        name,
-        look,
-        choice,
-        description=description or f"{look.task.capitalize()} of {len(look.classes)} {classes}.",
-        owner=owner,
-        licence=licence,
-        floor=floor,
-        approval=approval,
-        since=datetime.datetime.now(datetime.UTC).date(),
-    )
+    text = project_file(name, look, choice, answers, datetime.datetime.now(datetime.UTC).date())
     path.parent.mkdir(parents=True, exist_ok=True)
     # Whole or not at all: half of one would be in the way of the next command.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
