@@ -14,6 +14,16 @@ LAKEFS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
+class Stores:
+    """What a stage reads from and writes to: a part of `Services`."""
+
+    lakefs: LakeFSResource
+    registry: ModelRegistry
+    artifacts: ArtifactStore
+    scratch: Scratch
+
+
+@dataclass(frozen=True)
 class Services:
     """The clients of a team's services. Each opens its connection when it is first asked, so that making all of them
     costs nothing.

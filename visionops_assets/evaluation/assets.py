@@ -11,6 +11,7 @@ import dagster as dg
 from resources.error_family import NotFound
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
+from resources.service_clients import Stores
 from resources.storage import ArtifactStore, Scratch
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
@@ -46,7 +47,7 @@ def evaluation_asset(
         scratch: dg.ResourceParam[Scratch],
     ) -> dg.MaterializeResult:
         from visionops_assets.dataset.versions.dataset_version import read_version
-        from visionops_assets.evaluation.evaluate import evaluate_challenger
+        from visionops_assets.evaluation.evaluate import Question, evaluate_challenger
         from visionops_assets.evaluation.presentation import verdict_metadata
         from visionops_assets.evaluation.run_records import version_trained_on
 
@@ -59,18 +60,18 @@ def evaluation_asset(
                     "meanwhile: submit it again"
                 )
             version = read_version(lakefs, artifacts, project, context.partition_key)
-            judged = evaluate_challenger(
+            question = Question(
                 project,
                 version,
+                version_trained_on(project, version, made, lakefs, registry, artifacts),
                 made,
                 run_tags.kind_of_run(context.run.tags),
-                lakefs=lakefs,
-                registry=registry,
-                artifacts=artifacts,
-                scratch=scratch,
+            )
+            judged = evaluate_challenger(
+                question,
+                Stores(lakefs, registry, artifacts, scratch),
                 dagster_run_id=context.run.run_id,
                 say=context.log.info,
-                trained_on=version_trained_on(project, version, made, lakefs, registry, artifacts),
             )
             verdict = judged.verdict
             # The sensor takes a decision for done when this is written.

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from edge.images.decode import decode_whole
 from resources.error_family import NotFound
-from resources.lakefs.client import LakeFSResource
 from resources.models.records import ModelVersion, version_on
-from resources.models.registry import ModelRegistry
-from resources.storage import ArtifactStore, Scratch
+from resources.service_clients import Stores
 from visionops_assets.champions.disagreements import has_files, require_agreement
 from visionops_assets.champions.history import production
 from visionops_assets.common.error_levels import turn_of
@@ -54,29 +52,35 @@ class EmptyHoldout(NotFound, ValueError):
     """A dataset version without holdout samples: nothing can be judged on it."""
 
 
-def evaluate_challenger(
-    project: Project,
-    version: DatasetVersion,
-    challenger: Challenger,
-    kind: Kind,
-    *,
-    lakefs: LakeFSResource,
-    registry: ModelRegistry,
-    artifacts: ArtifactStore,
-    scratch: Scratch,
-    dagster_run_id: str,
-    say: Callable[[str], None],
-    trained_on: DatasetVersion | None = None,
-) -> Evaluated:
-    """Judge a challenger against the present champion on this version's holdout, and store the verdict.
+@dataclass(frozen=True)
+class Question:
+    """Whether a challenger is better than the present champion on the holdout of a dataset version.
 
-    `trained_on` is the dataset version that the challenger was trained on, by default this one. Raises
-    `EmptyHoldout`, `ChampionUnclear`, `ModelFileError` where a model's file is altered or unreadable, and what lakeFS
-    and MLflow raise.
+    `trained_on` is the dataset version that the challenger was trained on; `kind` says whether the answer decides.
     """
-    evaluation = _Evaluation(
-        project, version, trained_on or version, challenger, kind, lakefs, registry, artifacts, scratch, say
+
+    project: Project
+    version: DatasetVersion
+    trained_on: DatasetVersion
+    challenger: Challenger
+    kind: Kind
+
+
+def evaluate_challenger(
+    question: Question, stores: Stores, *, dagster_run_id: str, say: Callable[[str], None]
+) -> Evaluated:
+    """Judge a challenger against the present champion on a version's holdout, and store the verdict.
+
+    Raises `EmptyHoldout`, `ChampionUnclear`, `ModelFileError` where a model's file is altered or unreadable, and what
+    lakeFS and MLflow raise.
+    """
+    project, version, challenger, kind = (
+        question.project,
+        question.version,
+        question.challenger,
+        question.kind,
     )
+    registry, evaluation = stores.registry, _Evaluation(question, stores, say)
     identity = evaluation.identity
     found = verdict_store.find(registry, project.project, challenger.run_id, identity, kind)
     predictions = evaluation.stored_predictions()
@@ -97,24 +101,16 @@ def evaluate_challenger(
 class _Evaluation:
     """One evaluation: who against whom on what, fixed when it begins."""
 
-    def __init__(
-        self,
-        project: Project,
-        version: DatasetVersion,
-        trained_on: DatasetVersion,
-        challenger: Challenger,
-        kind: Kind,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        artifacts: ArtifactStore,
-        scratch: Scratch,
-        say: Callable[[str], None],
-    ) -> None:
-        self.project, self.version, self.challenger, self.kind = project, version, challenger, kind
-        self.trained_on = trained_on
+    def __init__(self, question: Question, stores: Stores, say: Callable[[str], None]) -> None:
+        project, version, challenger = question.project, question.version, question.challenger
+        self.project, self.version, self.challenger, self.kind = project, version, challenger, question.kind
+        self.trained_on = question.trained_on
         self.task = evaluation_task(project.task)
-        self.lakefs, self.registry, self.artifacts, self.say = lakefs, registry, artifacts, say
-        self.scorer = Scorer(self.task, project.repository, version.commit.id, lakefs, registry, scratch)
+        self.lakefs, self.registry, self.artifacts = stores.lakefs, stores.registry, stores.artifacts
+        self.say = say
+        self.scorer = Scorer(
+            self.task, project.repository, version.commit.id, stores.lakefs, stores.registry, stores.scratch
+        )
         self.holdout = version.split("holdout")
         if self.holdout.empty:
             raise EmptyHoldout(
