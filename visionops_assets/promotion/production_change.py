@@ -66,34 +66,36 @@ class Change:
         return {"version": self.version, "changed": self.changed, "entry": entry, "note": self.note}
 
 
-def record_change(
-    registry: Registry,
-    model: RegisteredModel,
-    *,
-    kind: Kind,
-    group: str,
-    to: int | None,
-    who: str,
-    when: datetime,
-    why: str,
-    verdict: str | None = None,
-    from_version: int | None = None,
-) -> HistoryEntry:
-    """Append one entry to the history, naming in `voids` a change that did not complete. Needs the lock.
+@dataclass(frozen=True)
+class WantedChange:
+    """A change of what runs on a device group before it is recorded, of version `to`: who wants it, when and why.
 
     `from_version` is what the group ran, where that is not its own alias's.
     """
-    now = production(model, group)
+
+    kind: Kind
+    group: str
+    to: int | None
+    who: str
+    when: datetime
+    why: str
+    verdict: str | None = None
+    from_version: int | None = None
+
+
+def record_change(registry: Registry, model: RegisteredModel, wanted: WantedChange) -> HistoryEntry:
+    """Append one entry to the history, naming in `voids` a change that did not complete. Needs the lock."""
+    now = production(model, wanted.group)
     entry = HistoryEntry(
         number=read_history(model.tags).next_number,
-        kind=kind,
-        group=group,
-        who=who,
-        when=when,
-        why=why,
-        verdict=verdict,
-        from_version=from_version if from_version is not None else now.version,
-        to_version=to,
+        kind=wanted.kind,
+        group=wanted.group,
+        who=wanted.who,
+        when=wanted.when,
+        why=wanted.why,
+        verdict=wanted.verdict,
+        from_version=wanted.from_version if wanted.from_version is not None else now.version,
+        to_version=wanted.to,
         voids=now.incomplete.number if now.incomplete else None,
     )
     registry.models.set_tag(model.project, registered_model.tag_name(HISTORY, entry.number), entry.to_json())
@@ -189,14 +191,16 @@ def deliver_to_group(
         entry = record_change(
             registry,
             model,
-            kind="delivery",
-            group=group,
-            to=version,
-            who=who,
-            when=when,
-            why=why,
-            verdict=arrivals[version].verdict,
-            from_version=version_on(model, group),
+            WantedChange(
+                kind="delivery",
+                group=group,
+                to=version,
+                who=who,
+                when=when,
+                why=why,
+                verdict=arrivals[version].verdict,
+                from_version=version_on(model, group),
+            ),
         )
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)

@@ -42,6 +42,7 @@ from visionops_assets.evaluation.verdict_wording import verdict_summary
 from visionops_assets.promotion.production_change import (
     Change,
     OnStep,
+    WantedChange,
     note_of,
     put_in_production,
     record_change,
@@ -100,13 +101,15 @@ def promote(
         entry = record_change(
             registry,
             model,
-            kind="override" if overridden else "promotion",
-            group=group,
-            to=version.version,
-            who=answer.who if answer is not None else who,
-            when=when,
-            why=answer.why if answer is not None and overridden else shortened(verdict_summary(judged)),
-            verdict=judged.identity,
+            WantedChange(
+                kind="override" if overridden else "promotion",
+                group=group,
+                to=version.version,
+                who=answer.who if answer is not None else who,
+                when=when,
+                why=answer.why if answer is not None and overridden else shortened(verdict_summary(judged)),
+                verdict=judged.identity,
+            ),
         )
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)

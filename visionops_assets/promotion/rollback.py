@@ -27,6 +27,7 @@ from visionops_assets.evaluation.approvals import require_reason
 from visionops_assets.promotion.production_change import (
     Change,
     OnStep,
+    WantedChange,
     note_of,
     put_in_production,
     record_change,
@@ -90,13 +91,15 @@ def rollback(
         entry = record_change(
             registry,
             model,
-            kind="restoration" if now.foreign and target == now.named else "rollback",
-            group=group,
-            to=registered,
-            who=who,
-            when=when,
-            why=why,
-            verdict=arrived.verdict if arrived is not None and registered != target else None,
+            WantedChange(
+                kind="restoration" if now.foreign and target == now.named else "rollback",
+                group=group,
+                to=registered,
+                who=who,
+                when=when,
+                why=why,
+                verdict=arrived.verdict if arrived is not None and registered != target else None,
+            ),
         )
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)
@@ -197,7 +200,9 @@ def retire(
         on_step("checked")
         registry.models.recall(project)
         entry = record_change(
-            registry, model, kind="retirement", group=group, to=None, who=who, when=when, why=why
+            registry,
+            model,
+            WantedChange(kind="retirement", group=group, to=None, who=who, when=when, why=why),
         )
         on_step("recorded")
         registry.models.delete_alias(project, alias_of(group))
@@ -219,7 +224,9 @@ def hold(
         if now.held_by is not None:
             return Change(now.version, changed=False, entry=now.held_by)
         entry = record_change(
-            registry, model, kind="hold", group=group, to=now.version, who=who, when=when, why=why
+            registry,
+            model,
+            WantedChange(kind="hold", group=group, to=now.version, who=who, when=when, why=why),
         )
         return Change(now.version, changed=True, entry=entry)
 
@@ -238,7 +245,9 @@ def release(
         if now.held_by is None:
             return Change(now.version, changed=False, entry=None)
         entry = record_change(
-            registry, model, kind="release", group=group, to=now.version, who=who, when=when, why=why
+            registry,
+            model,
+            WantedChange(kind="release", group=group, to=now.version, who=who, when=when, why=why),
         )
         return Change(now.version, changed=True, entry=entry)
 
