@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from resources.home import ROOT
+from visionops_assets.tasks.task_registry import names
 
 # Each may import what stands to its right of it in this order, itself, and what a device has of the product.
 ORDER = ("visionops", "definitions", "sensors", "visionops_assets", "resources")
@@ -114,6 +115,32 @@ def test_a_room_imports_earlier_rooms_only():
                 if later or {"assets", "checks", "jobs"} & set(names[2:]):
                     wrong.append(f"{path} imports {name}")
     assert not wrong
+
+
+# Where the tasks are registered; a device has a table of its own, for it imports nothing of the product.
+KNOWS_TASKS = "visionops_assets/tasks/"
+
+
+def test_nothing_compares_names_of_tasks():
+    """What differs by task is a facet, found by the registry: a third task would miss every comparison."""
+    wrong = []
+    for path, _ in sources():
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            said: list[ast.AST] = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            said += [node.slice] if isinstance(node, ast.Subscript) else []
+            said += [case.pattern for case in node.cases] if isinstance(node, ast.Match) else []
+            named = {each for part in said for each in ast.walk(part)}
+            if not path.startswith(KNOWS_TASKS) and any(is_name_of_task(each) for each in named):
+                wrong.append(f"{path}: {ast.unparse(node)}")
+    assert not wrong
+
+
+def is_name_of_task(node: ast.AST) -> bool:
+    literal = isinstance(node, ast.Constant) and node.value in names()
+    constant = isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).split(".")[-1] in {
+        name.upper() for name in names()
+    }
+    return literal or constant
 
 
 def test_a_device_imports_what_its_distribution_names():

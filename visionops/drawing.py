@@ -34,6 +34,7 @@ from visionops_assets.images.pictures import (
 )
 from visionops_assets.pages.html_page import to_html
 from visionops_assets.pages.page import Block, Card, Facts, Gallery, Link, Page, Paragraph, Table
+from visionops_assets.tasks.task_registry import task
 
 # Told apart by eye, also by most who see fewer colours (Okabe and Ito's, without black).
 PALETTE: Sequence[Colour] = (
@@ -227,7 +228,7 @@ def _findings_pages(
             ways += [("shown", Link(f"{first + 1:,} to {first + len(shown):,} of {len(rows):,}"))]
             blocks: tuple[Block, ...] = (
                 Facts(tuple(ways)),
-                *((Paragraph(COLOURS),) if project.task == "detection" else ()),
+                *((Paragraph(COLOURS),) if task(project.task).sized else ()),
                 Gallery(tuple(_finding_card(row, labels, pictures) for row in shown.to_dict("records"))),
             )
             yield name, Page(f"{title}: {check}", blocks)

@@ -16,5 +16,6 @@ __all__ = [
     "promotion",
     "reproduction",
     "shells",
+    "tasks",
     "training",
 ]

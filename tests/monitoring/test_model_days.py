@@ -17,7 +17,8 @@ from visionops_assets.monitoring.model_days import (
     performance_metrics,
     performance_row,
 )
-from visionops_assets.monitoring.performance import DayPerformance, Performance
+from visionops_assets.monitoring.monitoring_task import Performance
+from visionops_assets.monitoring.performance import DayPerformance
 from visionops_assets.monitoring.production_day import typed_table
 
 FIRST = date(2026, 6, 1)

@@ -7,12 +7,12 @@ import production as simulated
 import pytest
 from production import Production, blur_and_darkness
 
+from visionops_assets.monitoring.classification import realised_accuracy
+from visionops_assets.monitoring.detection import realised_precision
 from visionops_assets.monitoring.performance import (
     AccuracyEstimator,
     accuracy_estimator,
     performance_of_day,
-    realised_accuracy,
-    realised_precision,
 )
 
 DIGITS = tuple("0123456789")

@@ -62,7 +62,7 @@ def labels_table() -> str:
 def rows_of(table: str) -> pd.DataFrame:
     rows = pd.read_csv(io.StringIO(table), keep_default_na=False)
     return rows.assign(
-        tags=[tuple(cell.split()) for cell in rows["tags"]],
+        tags=rows["tags"].map(lambda cell: tuple(cell.split())),
         sha256=rows["path"],
         batch="week-01",
         group=rows["path"],
@@ -128,7 +128,7 @@ def test_a_third_task_goes_from_a_table_of_labels_to_a_verdict(registered: Task,
     judged = evaluation_task(declared.task)
     pixels = source.pixels[np.flatnonzero(rows["split"] == "holdout")]
     answers = judged.answers(open_model(file), [pixels])
-    nothing = [[] for _ in answers]
+    nothing: list[list[str]] = [[] for _ in answers]
     predictions = judged.table(holdout, challenger=answers, champion=nothing)
     context = GateContext(
         project=declared.project,
@@ -163,8 +163,8 @@ def test_the_digest_of_the_code_covers_the_one_file(registered: Task) -> None:
 
 def test_the_holdout_is_the_same_in_whatever_order_tags_come(registered: Task) -> None:
     rows = rows_of(labels_table())
-    turned = rows.assign(tags=[list(reversed(tags)) for tags in rows["tags"]])
-    fewer = rows.assign(tags=[tags[:1] for tags in rows["tags"]])
+    turned = rows.assign(tags=rows["tags"].map(lambda tags: tags[::-1]))
+    fewer = rows.assign(tags=rows["tags"].map(lambda tags: tags[:1]))
     assert holdout_digest(turned) == holdout_digest(rows) != holdout_digest(fewer)
 
 

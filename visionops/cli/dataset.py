@@ -12,6 +12,7 @@ import typer
 
 from resources.error_family import Invalid
 from visionops import interruption
+from visionops_assets.tasks.task_registry import task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,7 +301,7 @@ def _measured(
     measured = dict(provenance.metrics)
     partition = dataset_version(commit.id, commit.created_at)
     judged = read_address(artifacts, "decision", project.project, partition)
-    if judged is not None and judged.run_id == run.id and project.task == "classification":
+    if judged is not None and judged.run_id == run.id and task(project.task).costs:
         answers = registry.artifacts.read_bytes(run.id, predictions_path(judged.identity))
         table = frame_from_parquet(answers)
         measured["holdout_accuracy"] = accuracy(table["label"], table["challenger_prediction"])

@@ -8,6 +8,7 @@ import typer
 
 from visionops import interruption
 from visionops.cli import source_options
+from visionops_assets.tasks.task_registry import task_taught_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ def _told_source(source: str, found: "Source", plan: "BatchPlan") -> dict[str, A
             for name, reason in found.recognised.others
         ],
         "not_read": dict(found.not_read),
-        "task": "detection" if "boxes" in plan.annotations.column_names else "classification",
+        "task": task_taught_by(plan.annotations.column_names).name,
         "classes": _classes(plan)[0],
         "images_without_boxes": _classes(plan)[1],
         "splits": _splits(found),

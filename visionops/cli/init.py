@@ -20,6 +20,7 @@ from resources.error_family import Invalid, Refused
 from resources.escaping import without_secrets
 from visionops import interruption
 from visionops.cli import source_options
+from visionops_assets.tasks.task_registry import task
 
 if TYPE_CHECKING:
     from visionops.cli.source_options import OpenedSource
@@ -197,7 +198,7 @@ def _unlabelled(
 def _seen(look: "FirstLook") -> str:
     from visionops.first_recipe import measures
 
-    what = "boxes" if look.task == "detection" else "images"
+    what = "boxes" if task(look.task).sized else "images"
     classes = ", ".join(f"{label} ({count:,})" for label, count in list(look.classes.items())[:10])
     more = f" and {len(look.classes) - 10} more" if len(look.classes) > 10 else ""
     colours = "grey" if look.channels == 1 else "colour"
@@ -241,7 +242,7 @@ def _answers(
         floor=float(
             answer(
                 "--floor",
-                f"{'mAP@0.5' if look.task == 'detection' else 'Accuracy'} below which no model is promoted",
+                f"{task(look.task).score} below which no model is promoted",
                 f"{choice.floor:g}",
             )
         ),

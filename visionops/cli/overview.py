@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visionops.diagnosis.checking import WITHIN_SECONDS, Row, rows
+from visionops_assets.tasks.task_registry import CLASSIFICATION
 
 if TYPE_CHECKING:
     from resources.models.registry import ModelRegistry
@@ -131,7 +132,7 @@ def _images_wanted(project: "Project") -> int:
     today = datetime.now(UTC).date()
     days = [today - timedelta(back) for back in range(_DAYS)]
     # The boxes, which take long to read, count nothing.
-    return len(wanted_days(services.artifacts(), project.project, days, "classification")[0])
+    return len(wanted_days(services.artifacts(), project.project, days, CLASSIFICATION)[0])
 
 
 def why_command(

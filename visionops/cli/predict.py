@@ -13,6 +13,7 @@ import typer
 
 from resources.error_family import Invalid, NotFound
 from visionops import interruption
+from visionops_assets.tasks.task_registry import task
 
 if TYPE_CHECKING:
     from visionops.drawing import Drawings
@@ -114,7 +115,7 @@ def _least_score(model: "RunningModel", asked: float | None) -> tuple[float | No
     asked of a classifier."""
     from edge.onnx_model import DEFAULT_MIN_SCORE
 
-    if model.shipped.task != "detection":
+    if not task(model.shipped.task).sized:
         if asked is not None:
             raise Invalid(
                 f"version {model.version} is a classifier, which draws no boxes: leave --min-score out"

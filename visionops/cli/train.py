@@ -137,24 +137,24 @@ def _told(
     """What --json prints."""
     from dataclasses import asdict
 
-    from visionops_assets.experiments.experiment import SCORES
+    from visionops_assets.experiments.experiment import score_of
 
     return {
         "project": project,
         "version": partition,
-        "metric": SCORES[task],
+        "metric": score_of(task),
         "best": None if best is None else best.run_id,
         "runs": [asdict(each) for each in results],
     }
 
 
 def _line(trained: "Trained", task: str) -> str:
-    from visionops_assets.experiments.experiment import LOSS, SCORES
+    from visionops_assets.experiments.experiment import LOSS, score_of
 
     if trained.error is not None:
         return f"{trained.name}: failed: {trained.error}"
     shown = [
-        f"{name} {trained.metrics[name]:.4f}" for name in (SCORES[task], LOSS) if name in trained.metrics
+        f"{name} {trained.metrics[name]:.4f}" for name in (score_of(task), LOSS) if name in trained.metrics
     ]
     before = " (trained before)" if trained.reused else ""
     return f"{trained.name}: {', '.join(shown) or 'no validation images'}{before}"

@@ -27,6 +27,8 @@ from visionops_assets.dataset.versions.annotations import AnnotationsError
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.dataset.versions.layout import BATCHES, batch_of, is_image
 from visionops_assets.dataset.versions.manifest_diff import labels_of
+from visionops_assets.tasks.task_registry import task as task_of
+from visionops_assets.tasks.task_registry import task_taught_by
 
 
 def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -44,12 +46,14 @@ def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
 def check_task(columns: Sequence[str], task: str) -> pd.DataFrame:
     """The annotations, by their columns, are those of the project's task: of boxes and labels of whole images only one
     can be trained on."""
-    detects = "boxes" in columns
-    if detects == (task == "detection"):
+    found, wanted = task_taught_by(columns), task_of(task)
+    if found == wanted:
         return findings_table([])
-    what = "has boxes" if detects else "has a label for each image"
-    wanted = "boxes (task: detection)" if task == "detection" else "labels of whole images"
-    why = f"the project learns from {wanted}: give such a source, or make a project for this one with `visionops init`"
+    what = f"has {found.seen_as}"
+    why = (
+        f"the project learns from {wanted.learns_from}: give such a source, or make a project for this one with "
+        "`visionops init`"
+    )
     return findings_table([Finding(OF_THE_TASK, WHOLE, what, why)])
 
 

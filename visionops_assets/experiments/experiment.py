@@ -15,9 +15,9 @@ from visionops_assets.config.recipe import Recipe
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.training.challenge import challenge
 from visionops_assets.training.provenance import EpochReport
+from visionops_assets.training.training_task import training_task
 
-# The score of a task is higher where it is better, the loss lower.
-SCORES = {"classification": "validation_accuracy", "detection": "validation_mAP50"}
+# Lower where it is better.
 LOSS = "validation_loss"
 
 
@@ -79,12 +79,17 @@ def train_all(
     return results
 
 
+def score_of(task: str) -> str:
+    """The metric of a task's validation, higher where it is better."""
+    return f"validation_{training_task(task).score}"
+
+
 def ranked(results: Sequence[Trained], task: str) -> list[Trained]:
     """Best first: by the validation score, ties by the validation loss, then as trained; never by the holdout.
 
     What has no validation score comes last.
     """
-    score = SCORES[task]
+    score = score_of(task)
 
     def place(each: Trained) -> tuple[float, float]:
         return -each.metrics.get(score, -math.inf), each.metrics.get(LOSS, math.inf)
@@ -94,7 +99,7 @@ def ranked(results: Sequence[Trained], task: str) -> list[Trained]:
 
 def best_of(results: Sequence[Trained], task: str) -> Trained | None:
     """The first of `ranked`; None where no attempt has a validation score."""
-    return next((each for each in ranked(results, task) if SCORES[task] in each.metrics), None)
+    return next((each for each in ranked(results, task) if score_of(task) in each.metrics), None)
 
 
 def _train(

@@ -4,7 +4,7 @@ In the predictions table boxes are lists of `x, y, w, h, label`, answers with th
 height in pixels of the upright image, as in the manifest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,3 +150,8 @@ def _answer_faults(predictions: pd.DataFrame, model: str) -> list[str]:
         if mask.any():
             faults.append(counted(f"the {model}'s answer for {paths[mask][0]} {complaint}", mask))
     return faults
+
+
+def logged_box(box: Mapping[str, Any]) -> dict[str, Any]:
+    """A box in the words of the log."""
+    return {"class" if name == "label" else name: value for name, value in box.items()}

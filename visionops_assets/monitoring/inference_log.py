@@ -59,11 +59,13 @@ def labels_schema(task: str) -> "pa.Schema":
     """
     import pyarrow as pa
 
+    from visionops_assets.monitoring.monitoring_task import monitoring_task
+
     return pa.schema(
         [
             pa.field("image_sha256", pa.string(), nullable=False),
             pa.field("day", pa.date32(), nullable=False),
-            pa.field("label", _label(task)),
+            pa.field("label", monitoring_task(task).label_type()),
             pa.field("labelled_at", pa.timestamp("us", "UTC"), nullable=False),
         ]
     )
@@ -128,33 +130,15 @@ def _head() -> "Sequence[pa.Field]":
 def _tail(task: str) -> "Sequence[pa.Field]":
     import pyarrow as pa
 
+    from visionops_assets.monitoring.monitoring_task import monitoring_task
     from visionops_assets.monitoring.signals import STATISTICS
 
-    answers = (
-        [pa.field("boxes", pa.list_(_box(scored=True)), nullable=False)]
-        if task == "detection"
-        else [pa.field("probabilities", pa.list_(pa.float32()), nullable=False)]
-    )
-    optional = task == "detection"
+    learnt = monitoring_task(task)
     return [
-        pa.field("prediction", pa.string(), nullable=optional),
-        pa.field("confidence", pa.float32(), nullable=optional),
-        *answers,
+        pa.field("prediction", pa.string(), nullable=learnt.may_be_silent),
+        pa.field("confidence", pa.float32(), nullable=learnt.may_be_silent),
+        *learnt.answer_fields(),
         *(pa.field(name, pa.float32()) for name in STATISTICS),
         pa.field("embedding", pa.list_(pa.float32())),
-        pa.field("label", _label(task)),
+        pa.field("label", monitoring_task(task).label_type()),
     ]
-
-
-def _label(task: str) -> "pa.DataType":
-    import pyarrow as pa
-
-    return pa.list_(_box(scored=False)) if task == "detection" else pa.string()
-
-
-def _box(*, scored: bool) -> "pa.DataType":
-    import pyarrow as pa
-
-    sides = [pa.field(side, pa.float32()) for side in ("x", "y", "w", "h")]
-    score = [pa.field("score", pa.float32())] if scored else []
-    return pa.struct([*sides, pa.field("class", pa.string()), *score])

@@ -24,6 +24,7 @@ from resources.storage import ArtifactStore
 from visionops_assets.dataset.importing.image_source import Box
 from visionops_assets.dataset.importing.label_files import ImageToLabel, label_formats, write_label_files
 from visionops_assets.monitoring.captures import in_sample
+from visionops_assets.monitoring.monitoring_task import monitoring_task
 from visionops_assets.monitoring.production_day import needed_day, stored_day
 from visionops_assets.monitoring.signals import LEAST_SCORE, NO_BOX, EmbeddingReference, embeddings
 
@@ -62,11 +63,7 @@ def labels_wanted(
     candidates = day[day["capture"].notna() & day["label"].isna()].drop_duplicates("image_sha256")
     if candidates.empty:
         return pd.DataFrame(columns=list(WANTED_COLUMNS))
-    uncertainty = (
-        _doubt_of_boxes(candidates["boxes"])
-        if task == "detection"
-        else _doubt_of_classes(candidates["probabilities"])
-    )
+    uncertainty = monitoring_task(task).doubt(candidates)
     found = candidates.assign(uncertainty=uncertainty, novelty=_novelty(candidates, reference))
     ranks = [found[name].rank(pct=True).fillna(0.0) for name in ("uncertainty", "novelty")]
     found = found.assign(worth=(ranks[0] + ranks[1]) / 2, why=_reasons(*ranks))
@@ -78,24 +75,6 @@ def labels_wanted(
     chosen = pd.concat([lot.assign(why=BY_LOT), others.head(count - len(lot))])
     return chosen.sort_values("worth", ascending=False, kind="stable")[list(WANTED_COLUMNS)].reset_index(
         drop=True
-    )
-
-
-def _doubt_of_classes(column: pd.Series) -> NDArray[np.float64]:
-    """One less the lead of the first class over the second."""
-    found = np.full(len(column), np.nan)
-    for row, probabilities in enumerate(column):
-        best = np.sort(np.asarray(probabilities, np.float64))[-2:]
-        if len(best) == 2 and np.isfinite(best).all():
-            found[row] = 1 - (best[1] - best[0])
-    return found
-
-
-def _doubt_of_boxes(column: pd.Series) -> NDArray[np.float64]:
-    """How near the most doubtful box is to one half, 0 to 1; an image without boxes is in no doubt."""
-    return np.array(
-        [max((1 - abs(2 * float(box["score"]) - 1) for box in boxes), default=0.0) for boxes in column],
-        np.float64,
     )
 
 
@@ -134,7 +113,7 @@ def wanted_days(
         if wanted is None or wanted.empty:
             continue
         tables.append(wanted)
-        if task == "detection":
+        if "boxes" in monitoring_task(task).beside:
             rows = needed_day(artifacts, project, "features", day.isoformat())
             boxes |= dict(zip(rows["image_sha256"], rows["boxes"], strict=True))
     if not tables:
@@ -183,7 +162,7 @@ def export_images(
             name, row = f"images/{PurePosixPath(capture).name}", rows[capture]
             (made / name).write_bytes(content)
             shown = not blind and row["why"] != BY_LOT
-            found = boxes.get(row["image_sha256"], ()) if shown and task == "detection" else ()
+            found = boxes.get(row["image_sha256"], ()) if shown else ()
             known = [box for box in found if box["class"] in classes and box["score"] >= LEAST_SCORE]
             written.append(_image_to_label(name, probe(content, capture), row, known, shown=shown))
         write_label_files(made, written, classes, task=task, format_=format_)

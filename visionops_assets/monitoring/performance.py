@@ -17,29 +17,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from resources.error_family import Invalid
-from visionops_assets.evaluation.detection import MAP, Matched
-from visionops_assets.evaluation.paired_difference import DifferenceBounds, PrecisionPair
-from visionops_assets.images.box_metrics import OVERLAP
-from visionops_assets.inference.detections import as_boxes
 from visionops_assets.monitoring.captures import label_sample
+from visionops_assets.monitoring.monitoring_task import LEVEL, Performance, monitoring_task
 
 Floats = NDArray[np.float64]
 
 # Fewer labelled rows than these calibrate nothing.
 LEAST_LABELLED = 30
 _DRAWS, _LUCKS = 200, 50
-
-
-@dataclass(frozen=True)
-class Performance:
-    """A metric of one day with its interval. `rows` of the day it rests on, and how it came about in words."""
-
-    metric: str
-    value: float
-    lower: float
-    upper: float
-    rows: int
-    how: str
 
 
 class Calibration(NamedTuple):
@@ -118,10 +103,6 @@ def _fit_calibration(levels: Floats, place: NDArray[np.int64], right: NDArray[np
     return Calibration(levels[there], np.clip(found, unsure, 1 - unsure))
 
 
-LEVEL = 0.95
-_RESAMPLES = 500
-
-
 @dataclass(frozen=True)
 class DayPerformance:
     """What is known of a day. `realised` rests on labels, `estimated` on calibrated confidences alone.
@@ -172,51 +153,11 @@ def performance_of_day(
     sample = label_sample(day, share)
     realised = None
     if len(sample) >= min_rows:
-        realised = realised_precision(sample, classes) if task == "detection" else realised_accuracy(sample)
+        realised = monitoring_task(task).realised(sample, classes)
     estimated = None
     if estimator is not None and len(day) >= min_rows:
         estimated = estimator.estimate(day["confidence"].to_numpy(np.float64), LEVEL)
     return DayPerformance(len(day), labelled, realised, estimated)
-
-
-def realised_accuracy(labelled: pd.DataFrame) -> Performance:
-    """Accuracy of labelled rows, at least one, with the exact interval (Clopper & Pearson 1934)."""
-    from scipy.stats import binomtest
-
-    right, rows = int((labelled["prediction"] == labelled["label"]).sum()), len(labelled)
-    interval = binomtest(right, rows).proportion_ci(LEVEL, method="exact")
-    how = f"counted on {rows:,} labelled images"
-    return Performance("accuracy", right / rows, float(interval.low), float(interval.high), rows, how)
-
-
-def realised_precision(labelled: pd.DataFrame, classes: Sequence[str]) -> Performance | None:
-    """Mean average precision at an overlap of 0.5 of labelled rows, with its bootstrap interval over images.
-
-    None where no image has anything to find.
-    """
-    truths, answers = (
-        as_boxes(
-            pd.Series([[{**box, "label": box["class"]} for box in boxes] for boxes in labelled[column]]),
-            classes,
-        )
-        for column in ("label", "boxes")
-    )
-    if not len(truths.images):
-        return None
-    nothing = answers.of(np.zeros(len(answers.images), bool))
-    ours, theirs = (
-        [Matched(truths, found, len(labelled), len(classes)).at(OVERLAP)] for found in (answers, nothing)
-    )
-    # Against a model that answers nothing, whose precision is 0, the difference is the precision itself.
-    pair = PrecisionPair(ours, theirs, np.ones(len(labelled), bool), np.arange(len(labelled)))
-    value = float(pair.differences(np.ones((1, len(labelled)), np.uint8))[0])
-    bounds = DifferenceBounds(
-        pair.linear(), draws=_RESAMPLES, seed=0, drawn=lambda: pair.drawn(_RESAMPLES, 0)
-    )
-    found = bounds.at((1 - LEVEL) / 2)
-    lower, upper = (bound.value for bound in found) if found is not None else (0.0, 1.0)
-    how = f"counted on {len(labelled):,} labelled images"
-    return Performance(MAP, value, max(lower, 0.0), min(upper, 1.0), len(labelled), how)
 
 
 def accuracy_estimator(labelled_rows: Sequence[pd.DataFrame]) -> AccuracyEstimator | None:

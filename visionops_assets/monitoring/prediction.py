@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from edge.images.bounds import ImageLimits
 from edge.images.decode import Target, decode_with_header
 from edge.images.header import Header, UnreadableImage
-from edge.onnx_model import ModelFileError, classified, detected, likeliest
+from edge.onnx_model import ModelFileError, classified, detected
 from resources.error_family import NotFound
 from resources.models.records import EVERYWHERE, ArtifactMissing, ModelVersion, RunNotFound, version_on
 from visionops_assets.champions.disagreements import disagreements
 from visionops_assets.champions.registered_model import Registry
-from visionops_assets.inference.detections import boxes_in_image, detections_of
+from visionops_assets.inference.detection import told_boxes
+from visionops_assets.inference.detections import logged_box
+from visionops_assets.inference.inference_task import inference_task
 from visionops_assets.inference.shipped_model import ShippedModel, fetch_model, how_back, open_model
 from visionops_assets.monitoring.signals import STATISTICS, image_statistics
 
@@ -77,7 +79,8 @@ def meant(said: Answer, min_score: float) -> Answer:
     """An answer without the boxes below a score; a classifier's is as it was."""
     if said.boxes is None:
         return said
-    return _detected(said.model, [box for box in said.boxes if box["score"] >= min_score], said.embedding)
+    kept = told_boxes([box for box in said.boxes if box["score"] >= min_score])
+    return Answer(said.model, *kept, said.embedding)
 
 
 def running_version(registry: Registry, project: str, group: str = EVERYWHERE) -> ModelVersion:
@@ -144,22 +147,13 @@ def answer(model: RunningModel, batch: Sequence[Picture]) -> list[Answer]:
     if not batch:
         return []
     shipped = model.shipped
-    detects = shipped.task == "detection"
-    outputs = ["boxes", "scores", "labels"] if detects else ["probabilities"]
+    task = inference_task(shipped.task)
     embeds = any(each.name == "embedding" for each in shipped.session.get_outputs())
     pixels = np.stack([each.pixels for each in batch])
-    found = [part[0] for part in shipped.run([pixels], [*outputs, *(["embedding"] if embeds else [])])]
+    found = [part[0] for part in shipped.run([pixels], [*task.outputs, *(["embedding"] if embeds else [])])]
     embeddings = list(found[-1]) if embeds else [None] * len(batch)
-    if not detects:
-        return [
-            _classified(model, probabilities, embedding)
-            for probabilities, embedding in zip(found[0], embeddings, strict=True)
-        ]
-    detected = detections_of(shipped, *found[:3])
-    return [
-        _detected(model, boxes_in_image(detected, row, each.size[1], each.size[0]), embeddings[row])
-        for row, each in enumerate(batch)
-    ]
+    told = task.told(shipped, found[: len(task.outputs)], [each.size for each in batch])
+    return [Answer(model, *each, embedding) for each, embedding in zip(told, embeddings, strict=True)]
 
 
 def log_rows(
@@ -187,17 +181,3 @@ def log_rows(
             batch, answers, times, statistics.to_numpy().tolist(), strict=True
         )
     ]
-
-
-def _classified(model: RunningModel, probabilities: NDArray[np.float32], embedding: Any) -> Answer:
-    return Answer(model, *likeliest(model.shipped.classes, probabilities), probabilities, None, embedding)
-
-
-def _detected(model: RunningModel, boxes: list[dict[str, Any]], embedding: Any) -> Answer:
-    told = detected(boxes)
-    return Answer(model, told["prediction"], told["confidence"], None, boxes, embedding)
-
-
-def logged_box(box: Mapping[str, Any]) -> dict[str, Any]:
-    """A box in the words of the log."""
-    return {"class" if name == "label" else name: value for name, value in box.items()}

@@ -29,6 +29,7 @@ from visionops_assets.monitoring.inference_log import (
     log_schema,
     production_repository,
 )
+from visionops_assets.monitoring.monitoring_task import monitoring_task
 from visionops_assets.monitoring.signals import STATISTICS, numeric_signals, watched_columns
 from visionops_assets.monitoring.spool_files import with_types
 from visionops_assets.monitoring.validation import join_labels, nothing_logged, validate, without_answer
@@ -153,7 +154,7 @@ def features_of(log: pd.DataFrame, task: str) -> pd.DataFrame:
 
     In detection the boxes stay beside the numbers made of them. Infinite numbers are missing.
     """
-    answers = ["prediction", "confidence", *(["boxes"] if task == "detection" else [])]
+    answers = ["prediction", "confidence", *monitoring_task(task).beside]
     kept = log[[*FEATURE_KEYS, *answers, "embedding"]].reset_index(drop=True)
     watched = watched_columns(log, task)
     own = [name for name in numeric_signals(task) if name not in kept.columns]

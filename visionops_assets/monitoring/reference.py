@@ -28,12 +28,12 @@ from visionops_assets.dataset.versions.dataset_version import (
     read_version,
 )
 from visionops_assets.monitoring.drift import DriftReference
+from visionops_assets.monitoring.monitoring_task import monitoring_task
 from visionops_assets.monitoring.prediction import (
     Picture,
     RunningModel,
     answer,
     log_rows,
-    logged_box,
     open_version,
 )
 
@@ -108,9 +108,7 @@ def reference_rows(model: RunningModel, batches: Iterable[list[Picture]], labels
 
 def labels_of(holdout: pd.DataFrame, task: str) -> pd.Series:
     """The labels of the manifest's rows as the log has them: a class, or a list of boxes with their `class`."""
-    if task != "detection":
-        return holdout["label"].reset_index(drop=True)
-    return pd.Series([[logged_box(box) for box in each] for each in holdout["boxes"]], dtype=object)
+    return monitoring_task(task).labels(holdout)
 
 
 def dataset_of(

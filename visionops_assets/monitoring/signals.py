@@ -9,15 +9,15 @@ Kernel Two-Sample Test", the biased estimate), with a Gaussian kernel of the med
 meaning: a day of which a share ε is wholly unlike the reference is about ε away.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from visionops_assets.monitoring.monitoring_task import monitoring_task
 
 STATISTICS = ("brightness", "contrast", "sharpness", "saturation", "entropy", "width", "height")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -89,12 +89,12 @@ LEAST_SCORE = 0.25
 
 def numeric_signals(task: str) -> tuple[str, ...]:
     """Names of the watched columns that are numbers."""
-    return (*STATISTICS, *((BOXES, SCORE, AREA) if task == "detection" else ("confidence",)))
+    return (*STATISTICS, *monitoring_task(task).numbers)
 
 
 def categorical_signal(task: str) -> str:
     """Name of the watched column that is a class."""
-    return BOX_CLASS if task == "detection" else "prediction"
+    return monitoring_task(task).category
 
 
 def watched_columns(rows: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -105,15 +105,7 @@ def watched_columns(rows: pd.DataFrame, task: str) -> pd.DataFrame:
     digest: the classes of all boxes in their proportions, with images, not boxes, as the independent pieces.
     """
     found = rows[list(STATISTICS)].astype(np.float64)
-    if task == "detection":
-        found[[BOXES, SCORE, AREA]] = _signals_of_boxes(rows["boxes"], rows["width"], rows["height"])
-        found[BOX_CLASS] = [
-            _one_class(boxes, digest)
-            for boxes, digest in zip(rows["boxes"], rows["image_sha256"], strict=True)
-        ]
-    else:
-        found["confidence"] = rows["confidence"].astype(np.float64)
-        found["prediction"] = rows["prediction"].astype(object)
+    found = found.assign(**monitoring_task(task).watched(rows))
     numbers = list(numeric_signals(task))
     found[numbers] = found[numbers].replace([np.inf, -np.inf], np.nan)
     return found.reset_index(drop=True)
@@ -128,30 +120,6 @@ def embeddings(rows: pd.DataFrame) -> NDArray[np.float64]:
     width = int(np.bincount(widths).argmax())
     stacked = np.stack([vector for vector in vectors if len(vector) == width])
     return stacked[np.isfinite(stacked).all(axis=1)]
-
-
-def _signals_of_boxes(column: pd.Series, widths: pd.Series, heights: pd.Series) -> NDArray[np.float64]:
-    found = np.full((len(column), 3), np.nan)
-    for row, (answered, width, height) in enumerate(zip(column, widths, heights, strict=True)):
-        boxes = _boxes_said(answered)
-        found[row, 0] = len(boxes)
-        if boxes:
-            found[row, 1] = np.mean([box["score"] for box in boxes])
-            if width > 0 and height > 0:
-                found[row, 2] = np.mean([box["w"] * box["h"] for box in boxes]) / (width * height)
-    return found
-
-
-def _boxes_said(boxes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [box for box in boxes if box["score"] >= LEAST_SCORE]
-
-
-def _one_class(answered: Sequence[dict[str, Any]], digest: str) -> str:
-    boxes = _boxes_said(answered)
-    if not boxes:
-        return NO_BOX
-    chosen = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8]) % len(boxes)
-    return str(boxes[chosen]["class"])
 
 
 Floats = NDArray[np.float64]

@@ -1,7 +1,7 @@
 """Which rows of the inference log can be believed. A row that cannot is left out with a finding, the others stay."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,12 +13,10 @@ from visionops_assets.common.findings import Finding, findings_table
 from visionops_assets.common.run_tags import LOG_IS_COMPLETE
 from visionops_assets.config.production_rules import ProductionRules
 from visionops_assets.monitoring.inference_log import IDENTITY, log_schema
+from visionops_assets.monitoring.monitoring_task import Fault, monitoring_task
 from visionops_assets.monitoring.signals import STATISTICS
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SIDES = ("x", "y", "w", "h", "score")
-# A softmax in float32 adds up to 1 within this; a model of independent sigmoids would not.
-_SUM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,11 @@ def join_labels(
     """
     if not labels:
         return rows, findings_table([])
+    learnt = monitoring_task(task)
     all_labels = pd.concat(labels, ignore_index=True).dropna(subset=["image_sha256"])
     latest = all_labels.sort_values("labelled_at", kind="stable").drop_duplicates("image_sha256", keep="last")
     latest = latest.dropna(subset=["label"])
-    foreign = latest["label"].map(lambda label: not _names(label, task) <= set(classes))
+    foreign = latest["label"].map(lambda label: not learnt.classes_in(label) <= set(classes))
     unknown = ~latest["image_sha256"].isin(rows["image_sha256"]) & ~foreign
     findings = [
         Finding(LOG_IS_COMPLETE, f"{count:,} labels", what, why, "WARN")
@@ -138,20 +137,10 @@ def nothing_logged(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-Fault = Callable[[pd.DataFrame], pd.Series]
-
-
 def _faults(task: str, models: Mapping[str, str]) -> dict[str, Fault]:
     """In the order in which they are asked; the next sees only rows that passed."""
     wanted = [field.name for field in log_schema(task) if not field.nullable]
-    answers = {
-        "classification": {
-            "has probabilities that are none": lambda rows: (
-                ~rows["probabilities"].map(_is_distribution).astype(bool)
-            )
-        },
-        "detection": {"has a box that is none": lambda rows: ~rows["boxes"].map(_are_boxes).astype(bool)},
-    }[task]
+    learnt = monitoring_task(task)
     return {
         f"lacks one of {', '.join(wanted)}": lambda rows: rows[wanted].isna().any(axis=1),
         "has an image_sha256 that is no SHA-256": lambda rows: (
@@ -159,9 +148,9 @@ def _faults(task: str, models: Mapping[str, str]) -> dict[str, Fault]:
         ),
         "names a model that was never registered": lambda rows: ~rows["model_sha256"].isin(list(models)),
         "has a confidence outside 0..1": lambda rows: (
-            ~(rows["confidence"].between(0, 1) | (rows["confidence"].isna() & (task == "detection")))
+            ~(rows["confidence"].between(0, 1) | (rows["confidence"].isna() & learnt.may_be_silent))
         ),
-        **answers,
+        **learnt.faults(),
         "has an infinite image statistic": lambda rows: np.isinf(
             rows[list(STATISTICS)].astype(np.float64)
         ).any(axis=1),
@@ -189,25 +178,5 @@ def _is_digest(text: Any) -> bool:
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
-def _is_distribution(values: Any) -> bool:
-    numbers = np.asarray(values, np.float64)
-    if not numbers.size or not np.isfinite(numbers).all():
-        return False
-    return bool((numbers >= 0).all() and abs(numbers.sum() - 1) <= _SUM_TOLERANCE)
-
-
-def _are_boxes(boxes: Any) -> bool:
-    numbers = np.asarray([[box[side] for side in _SIDES] for box in boxes], np.float64).reshape(
-        -1, len(_SIDES)
-    )
-    return bool(np.isfinite(numbers).all() and (numbers[:, 2:4] >= 0).all()) and all(
-        box["class"] for box in boxes
-    )
-
-
 def _is_finite_or_none(values: Any) -> bool:
     return values is None or bool(np.isfinite(np.asarray(values, np.float64)).all())
-
-
-def _names(label: Any, task: str) -> set[str]:
-    return {label} if task == "classification" else {box["class"] for box in label}

@@ -32,6 +32,7 @@ from visionops_assets.monitoring.model_days import (
     performance_days,
     performance_row,
 )
+from visionops_assets.monitoring.monitoring_task import monitoring_task
 from visionops_assets.monitoring.performance import AccuracyEstimator, accuracy_estimator, performance_of_day
 from visionops_assets.monitoring.production_day import StoredDays
 from visionops_assets.monitoring.reference import NoReference, References
@@ -153,7 +154,7 @@ class Estimators:
 
     def of(self, day: date, model_sha256: str) -> AccuracyEstimator | None:
         """Calibrated on the model's holdout and on its labelled rows of this day and those before it that count."""
-        if self._project.task != "classification":
+        if not monitoring_task(self._project.task).estimated:
             return None
         days = [day - timedelta(days=back) for back in range(CALIBRATION_DAYS)]
         for each in days:

@@ -14,6 +14,7 @@ from visionops_assets.evaluation.verdict import Comparison, SliceRow, Verdict
 from visionops_assets.evaluation.verdict_wording import amount, percent, points, probability, verdict_summary
 from visionops_assets.pages.page import Block, Bullets, Facts, Heading, Page, Paragraph, Table
 from visionops_assets.promotion.version_evidence import Evidence, gather_evidence
+from visionops_assets.tasks.task_registry import task
 from visionops_assets.training.provenance import COMPUTING, Provenance
 
 CONFIDENCE = 0.95
@@ -216,10 +217,7 @@ def _known_limits(evidence: Evidence) -> Iterator[str]:
         yield f"Promoted against its verdict by {arrival.who}: {arrival.why}"
     if provenance is not None:
         known = ", ".join(provenance.data.classes)
-        if provenance.task == "detection":
-            yield f"It looks for {known} and nothing else, and may see them where there are none."
-        else:
-            yield f"It answers one of {known} for every image, also for one that shows none of them."
+        yield task(provenance.task).limits.format(classes=known)
     yield (
         "The numbers hold for images like those of the holdout; other cameras, light, parts or sizes were not measured."
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from resources.error_family import NotFound
+from resources.error_family import Invalid, NotFound
 from resources.nearest import there_are
 
 CLASSIFICATION, DETECTION = "classification", "detection"
@@ -30,8 +30,9 @@ class Task:
     where its facet is, for what is not at the stage's own place.
 
     A project has at least `least_classes`. A slice may lose `tolerance` where the project does not say. Where an image
-    has one answer, errors have `costs`; where it has boxes, they have sizes (`sized`). `truth_as_text` is the truth of
-    an image as digests take it: as long as it says the same, the holdout is the same.
+    has one answer, errors have `costs`; where it has boxes, they have sizes (`sized`). `score` is what its models are
+    measured by, `seen_as` says what annotations of it have, `limits` what its models cannot do. `truth_as_text` is the
+    truth of an image as digests take it: as long as it says the same, the holdout is the same.
     """
 
     name: str
@@ -41,6 +42,9 @@ class Task:
     tolerance: float = 0.01
     costs: bool = False
     sized: bool = False
+    score: str = "Accuracy"
+    seen_as: str = "a label for each image"
+    limits: str = "It answers one of {classes} for every image, also for one that shows none of them."
     truth_as_text: Callable[[Any], str] = str
     facets: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -65,6 +69,9 @@ _REGISTERED = {
             "boxes (task: detection)",
             tolerance=0.02,
             sized=True,
+            score="mAP@0.5",
+            seen_as="boxes",
+            limits="It looks for {classes} and nothing else, and may see them where there are none.",
             truth_as_text=_boxes_as_text,
         ),
     )
@@ -72,12 +79,12 @@ _REGISTERED = {
 
 
 def register(task: Task) -> None:
-    """Make a task known to this process. Raises ValueError where its name or its truth is another's."""
+    """Make a task known to this process. Raises Invalid where its name or its truth is another's."""
     for other in _REGISTERED.values():
         if other != task and task.name == other.name:
-            raise ValueError(f"a task {task.name} is registered already: give this one another name")
+            raise Invalid(f"a task {task.name} is registered already: give this one another name")
         if other != task and task.truth == other.truth:
-            raise ValueError(
+            raise Invalid(
                 f"{other.name} learns from the column {task.truth!r}: give {task.name} one of its own"
             )
     _REGISTERED[task.name] = task

@@ -17,6 +17,7 @@ from visionops_assets.dataset.importing.box_coordinates import settled
 from visionops_assets.dataset.importing.class_names import check_apart
 from visionops_assets.dataset.importing.image_columns import Images, Source
 from visionops_assets.dataset.importing.image_source import SourceError
+from visionops_assets.tasks.task_registry import CLASSIFICATION, DETECTION
 
 LOOKED_AT = 200
 # Where more than this share of the images stands the other way than the rest, both ways count.
@@ -46,7 +47,7 @@ class FirstLook:
     """
 
     format: str
-    task: Literal["classification", "detection"]
+    task: str
     images: int
     classes: dict[str, int]
     height: int
@@ -98,7 +99,7 @@ def first_look(source: Source) -> FirstLook:
     of_frame = (across == (across.mean() >= 0.5)) if both_ways else np.ones_like(across)
     look = FirstLook(
         source.format,
-        "detection" if detection else "classification",
+        DETECTION if detection else CLASSIFICATION,
         len(images),
         classes,
         int(np.median(measures.heights[of_frame])),

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import yaml
 
 from resources.error_family import Invalid
+from visionops_assets.dataset.dataset_task import dataset_task
 from visionops_assets.dataset.importing.image_source import Box
 
 
@@ -53,7 +54,12 @@ def write_label_files(
 
 def label_formats(task: str) -> Mapping[str, Writer]:
     """What labels of a task can be written as, the default first."""
-    return _OF_BOXES if task == "detection" else _OF_CLASSES
+    return {name: _WRITERS[name] for name in dataset_task(task).label_formats}
+
+
+def _table(folder: Path, images: Sequence[ImageToLabel], classes: Sequence[str], task: str) -> None:
+    write = _labels_csv if dataset_task(task).whole_images else _boxes_csv
+    write(folder, images, classes, task)
 
 
 def _labels_csv(folder: Path, images: Sequence[ImageToLabel], classes: Sequence[str], task: str) -> None:
@@ -159,7 +165,7 @@ def _cvat(folder: Path, images: Sequence[ImageToLabel], classes: Sequence[str], 
     for number, image in enumerate(images):
         size = {"width": str(image.width), "height": str(image.height)}
         entry = ElementTree.SubElement(root, "image", {"id": str(number), "name": image.name, **size})
-        if task != "detection" and image.label:
+        if dataset_task(task).whole_images and image.label:
             ElementTree.SubElement(entry, "tag", {"label": image.label, "source": "auto"})
         for box in image.boxes:
             sides = {
@@ -179,7 +185,8 @@ def _label_studio(folder: Path, images: Sequence[ImageToLabel], classes: Sequenc
 
     Images are served by Label Studio itself from below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT, the folder's parent.
     """
-    control, value = ("RectangleLabels", "rectanglelabels") if task == "detection" else ("Choices", "choices")
+    learnt = dataset_task(task)
+    control, value, choice = learnt.label_studio
     tasks: list[dict[str, Any]] = []
     for image in images:
         # Percentages of the image's sides (labelstud.io/guide/export, "Units of image annotations").
@@ -194,7 +201,7 @@ def _label_studio(folder: Path, images: Sequence[ImageToLabel], classes: Sequenc
             }
             for box in image.boxes
         ]
-        if task != "detection" and image.label:
+        if learnt.whole_images and image.label:
             results = [{value: [image.label]}]
         size = {"original_width": image.width, "original_height": image.height, "image_rotation": 0}
         about = {"from_name": "label", "to_name": "image", "type": value, **size}
@@ -211,7 +218,7 @@ def _label_studio(folder: Path, images: Sequence[ImageToLabel], classes: Sequenc
     ElementTree.SubElement(view, "Image", {"name": "image", "value": "$image"})
     choices = ElementTree.SubElement(view, control, {"name": "label", "toName": "image"})
     for name in classes:
-        ElementTree.SubElement(choices, "Label" if task == "detection" else "Choice", {"value": name})
+        ElementTree.SubElement(choices, choice, {"value": name})
     _write_xml(folder / "labelling-interface.xml", view)
 
 
@@ -224,7 +231,14 @@ def _write_xml(file: Path, root: ElementTree.Element) -> None:
     file.write_bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
-_OF_CLASSES: Mapping[str, Writer] = {"csv": _labels_csv, "label-studio": _label_studio, "cvat": _cvat}
+_WRITERS: Mapping[str, Writer] = {
+    "coco": _coco,
+    "yolo": _yolo,
+    "voc": _voc,
+    "csv": _table,
+    "label-studio": _label_studio,
+    "cvat": _cvat,
+}
 _OF_BOXES: Mapping[str, Writer] = {
     "coco": _coco,
     "yolo": _yolo,

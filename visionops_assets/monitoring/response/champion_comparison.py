@@ -30,6 +30,7 @@ from visionops_assets.evaluation.verdict import ModelReference, Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_page
 from visionops_assets.inference.predictions import holdout_digest
 from visionops_assets.monitoring.captures import kept_frames, label_sample
+from visionops_assets.monitoring.monitoring_task import monitoring_task
 from visionops_assets.monitoring.prediction import RunningModel, open_version, picture
 from visionops_assets.monitoring.response.actions import (
     SHORT,
@@ -146,19 +147,7 @@ def rules_for_captures(gate: GateRules, drift: DriftRules) -> GateRules:
 def _as_holdout(rows: pd.DataFrame, frames: Mapping[str, bytes], task: str) -> pd.DataFrame:
     """Rows of the log with the columns of a manifest's holdout."""
     headers = [probe(frames[capture], capture) for capture in rows["capture"]]
-    truth = (
-        {
-            "boxes": [
-                [
-                    {("label" if side == "class" else side): value for side, value in box.items()}
-                    for box in boxes
-                ]
-                for boxes in rows["label"]
-            ]
-        }
-        if task == "detection"
-        else {"label": rows["label"].to_numpy()}
-    )
+    truth = monitoring_task(task).truths(rows["label"])
     return pd.DataFrame(
         {
             "sha256": rows["image_sha256"].to_numpy(),
