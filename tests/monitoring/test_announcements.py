@@ -4,7 +4,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from dagster._core.test_utils import create_run_for_test
 from hook import SECRET, Hook, hook
 
 from resources.models.registry import ModelRegistry
+from resources.service_clients import Services
 from resources.webhooks import Webhooks
 from sensors import announcements
 from sensors.announced_events import Event, announcement_payload
@@ -292,12 +293,14 @@ class Announcing(World):
     told: Hook = field(default_factory=Hook)
 
     @property
+    def services(self) -> Services:
+        webhooks = Webhooks(errors_url=self.told.url("errors"), verdicts_url=self.told.url("verdicts"))
+        return replace(super().services, webhooks=webhooks)
+
+    @property
     def definitions(self) -> dg.Definitions:
         sensors = [announcement_sensor(project_graph(project)) for project in self.projects]
-        webhooks = Webhooks(errors_url=self.told.url("errors"), verdicts_url=self.told.url("verdicts"))
-        return dg.Definitions.merge(
-            super().definitions, dg.Definitions(sensors=sensors, resources={"webhooks": webhooks})
-        )
+        return dg.Definitions.merge(super().definitions, dg.Definitions(sensors=sensors))
 
 
 def test_a_tick_tells_at_once_of_the_error_it_met(world: World, told: Hook, monkeypatch: pytest.MonkeyPatch):
