@@ -29,7 +29,7 @@ READS_ANY = {
     "resources/variables.py": "reads what is declared there",
     "resources/environ.py": "switches, and settings that stand in files",
     "resources/escaping.py": "knows secrets by the names of variables",
-    "visionops/diagnosis/checking.py": "names switches, and variables that nobody declared",
+    "visionops/diagnosis/checking.py": "shows others' variables too, such as TMPDIR",
 }
 
 

@@ -124,7 +124,7 @@ KNOWN = tuple(sorted(name for name in VARIABLES if name.startswith("VISIONOPS_")
 
 def setting(*names: str, otherwise: str) -> str:
     """Variables with their values, secrets hidden; `otherwise` says what holds where none of them is set."""
-    shown = [f"{name}={_shown(name)}" for name in names if given(name)]
+    shown = [f"{name}={_shown(name)}" for name in names if os.environ.get(name)]
     return ", ".join(shown) or f"{names[0]} is not set: {otherwise}"
 
 
@@ -155,7 +155,7 @@ def settings_checks() -> Iterator[Check]:
 
 
 def _shown(name: str) -> str:
-    return HIDDEN if is_secret(name) else masked(given(name), HIDDEN)
+    return HIDDEN if is_secret(name) else masked(os.environ[name], HIDDEN)
 
 
 def _actor() -> Finding:
