@@ -9,14 +9,10 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from resources.home import ROOT
+from tests.operations_table import require_told, rows, sentences
 from visionops.cli.command_line import app
 
-PAGE = ROOT / "docs" / "operations.md"
-ROWS = [
-    [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-    for line in PAGE.read_text().splitlines()
-    if line.startswith("| ")
-][2:]
+ROWS = rows()
 
 
 @cache
@@ -50,6 +46,10 @@ def test_a_row_is_held_by_tests_and_names_what_exists(row: list[str]) -> None:
     for file in files:
         assert (ROOT / file).is_file(), file
         assert re.search(r"^def test_", (ROOT / file).read_text(), re.MULTILINE), file
+    if sentences(seen):
+        tests = "".join(text for file in files if "require_told(" in (text := (ROOT / file).read_text()))
+        named = re.findall(r'"([^"\n]{12,})"', tests)
+        assert any(happens.startswith(each) for each in named), f"no test looks for {sentences(seen)}"
     for command in re.findall(r"`(visionops [^`]+)`", f"{happens} {seen} {typed}"):
         assert wrong_with(command) is None, f"{command}: {wrong_with(command)}"
 
@@ -59,3 +59,12 @@ def test_a_command_that_is_none_is_found() -> None:
     assert wrong_with("visionops tick P --again") is None
     assert "no option" in (wrong_with("visionops tick P --once more") or "")
     assert "no command" in (wrong_with("visionops home fly") or "")
+
+
+def test_what_is_quoted_is_looked_for_word_by_word() -> None:
+    said = "version 2 of shapes\n was deleted in MLflow"
+    require_told("the champion's version was deleted", said)
+    with pytest.raises(AssertionError, match="is not in"):
+        require_told("the champion's version was deleted", said.replace("deleted", "removed"))
+    with pytest.raises(AssertionError, match="0 rows"):
+        require_told("nothing of this kind", said)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from resources.models import artifacts
 from resources.models.records import ONNX_ARTIFACT, TAG_VERDICT, alias_of
 from resources.models.training_runs import Runs
+from tests.operations_table import require_told
 from tests.world import copy_registry, write_batch
 from visionops import services
 from visionops.cli.overview import diagnose
@@ -91,13 +92,14 @@ def test_the_next_challenger_is_no_first_champion_where_the_history_names_one(de
     desk.world.publish("week-02", 90, seed=2)
     image = str(next(write_batch(desk.world.root / "seen", 3, seed=9).glob("*.png")))
     number = 1
-    for hand, said in (
-        (alias_removed, "removed"),
-        (version_deleted, "deleted"),
-        (model_deleted, "no registered"),
+    for hand, said, happens in (
+        (alias_removed, "removed", "the alias `champion` was removed"),
+        (version_deleted, "deleted", "the champion's version was deleted"),
+        (model_deleted, "no registered", "the registered model was deleted"),
     ):
         hand(desk)
         told = named(desk)
+        require_told(happens, told)
         assert said in told and f"version {number}" in told
         assert desk.world.champion() is None
         with pytest.raises(
@@ -186,6 +188,8 @@ def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_promo
     def moved_and_back(to: int, before: int) -> None:
         moved(desk, to)
         told = named(desk)
+        require_told("the alias was moved to an older", told)
+        assert "MOVED BY HAND" in desk.run("status", "shapes")
         assert f"moved by hand to version {to}" in told and f"version {before} is in production" in told
         assert world.champion() == to, "nothing is promoted or dropped by itself"
         assert "What runs is not clear" in desk.run("why", "shapes", "--model-version", "1")
@@ -321,6 +325,7 @@ def test_a_run_that_was_purged_is_recorded_again_from_its_files_after_a_kill_too
         database.execute("DELETE FROM runs WHERE run_uuid = ?", (run,))
     artifacts._run.cache_clear()
     (wrong,) = desk.json("status", "shapes")["wrong"]
+    require_told("the record of a champion's run was purged", wrong)
     command = ways_back(wrong)[0]
     assert command[:4] == ["rollback", "shapes", "--model-version", "1"]
 
@@ -348,6 +353,7 @@ def test_what_a_registry_lost_of_a_project_without_champion_is_named(
     assert len(state["verdicts"]) == 1
     row = next(row for row in diagnose() if row.subject == "state of shapes")
     assert row.state == "warning" and state["gone"][0] in row.what
+    require_told("MLflow lost a project that has decisions", desk.run("status", "shapes"))
 
 
 @pytest.mark.parametrize("hand", ["removed", "moved"])
@@ -365,6 +371,7 @@ def test_an_alias_moved_before_anything_was_remembered_is_not_believed(
     named_by_history = 2 if hand == "moved" else 1
     (desk.world.root / "artifacts" / "registry" / "shapes.json").unlink()
     told = named(desk)
+    require_told("the alias was removed or moved before this release", told)
     assert hand in told and "or that change never reached it" in told
     assert "NOT COMPLETED" not in desk.run("status", "shapes")
     (command,) = ways_back(told)
@@ -413,7 +420,7 @@ def test_what_else_is_deleted_in_mlflow_is_named_and_stays_known(desk_of_promote
     state = desk.json("status", "shapes")
     assert state["history"] == before["history"] and state["verdicts"] == before["verdicts"]
     assert state["wrong"] == [] and "were deleted in MLflow" in state["gone"][0]
-    assert "gone: " in desk.run("status", "shapes")
+    require_told("an old version, or tags of the registered model", desk.run("status", "shapes"))
     assert "was so already" in desk.run(
         "rollback", "shapes", "--model-version", "1", "--why", "write them back"
     )

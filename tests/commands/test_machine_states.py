@@ -16,6 +16,7 @@ from desk import LENIENT
 from lakefs_local import discovery
 from resources.storage import ArtifactDamaged, ArtifactStore
 from tests import processes
+from tests.operations_table import require_told
 from tests.world import shapes_project, write_batch
 from visionops import services
 from visionops_assets.evaluation.verdict_store import read_address
@@ -122,7 +123,8 @@ def test_a_home_of_another_user_names_both_and_the_command(machine: Machine) -> 
         os.chown(path, 65534, 65534, follow_symlinks=False)
     assert machine.run("predict", "shapes", machine.image).code == 0
     ended = machine.run("tick")
-    assert ended.code == 1 and "belongs to" in ended.said and f"chown -R root {machine.home}" in ended.said
+    assert ended.code == 1 and f"chown -R root {machine.home}" in ended.said
+    require_told("the home belongs to another user", ended.said)
     machine.home.chmod(0o700)
     ended = machine.run("status", "shapes")
     assert ended.code == 1 and "belongs to" in ended.said and len(ended.said.splitlines()) == 1
@@ -156,6 +158,7 @@ def test_a_damaged_database_is_named_by_every_verb(
     for verb in (("tick",), ("status", "shapes")):
         ended = machine.run(*verb)
         assert f"{found} is damaged" in ended.said, (verb, ended)
+        require_told("a database of Dagster, MLflow or lakeFS is damaged", ended.said)
         assert "restore it from a backup" in ended.said
         assert ended.code == 1 or verb[0] == "status"
     state, what, fix = machine.rows()[f"{row} database files"]
@@ -176,6 +179,7 @@ def test_a_damaged_address_stops_a_tick_with_its_name_only(machine: Machine) -> 
     file.write_text("[1, 2")
     ended = machine.run("tick")
     assert ended.code == 1
+    require_told("a file of the artifact store is damaged", ended.said)
     assert f"shapes: error: {file} is damaged" in ended.said and "delete it" in ended.said
     file.unlink()
     assert machine.run("tick").code == 0
@@ -212,6 +216,7 @@ def test_a_configuration_of_dagster_that_is_none_is_named(machine: Machine) -> N
     file.write_bytes(b"\xff\xfe\x00")
     ended = machine.run("tick")
     (line,) = ended.said.splitlines()
+    require_told("`dagster.yaml` of DAGSTER_HOME is no configuration", line)
     assert ended.code == 1 and f"{file} cannot be used (" in line and f"correct {file}, or delete it" in line
     told = machine.run("status", "shapes")
     assert f"wrong: what runs failed is not known: {file} cannot be used" in told.said

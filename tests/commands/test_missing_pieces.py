@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from edge.onnx_model import ModelFileError
 from resources.models import artifacts
+from tests.operations_table import require_told
 from tests.world import write_batch
 from visionops.cli.overview import diagnose
 
@@ -48,7 +49,9 @@ def test_a_champion_that_is_gone_keeps_no_batch_out(
     if gone is not altered:
         (wrong,) = desk.json("status", "shapes")["wrong"]
         assert "version 1" in wrong and "`visionops rollback shapes --model-version none --why" in wrong
-        assert f"wrong: {wrong}" in desk.run("status", "shapes")
+        said = desk.run("status", "shapes")
+        assert f"wrong: {wrong}" in said
+        require_told("files of the champion, the repository", said)
         row = next(row for row in diagnose() if row.subject == "state of shapes")
         assert (row.state, row.fix) == ("broken", "visionops status shapes") and "version 1" in row.what
     batch = write_batch(tmp_path / "week-02", 60, seed=2)
@@ -104,3 +107,5 @@ def test_images_that_are_gone_from_storage_are_named_by_all_that_look(
     assert sorted(each["image"] for each in told["wrong"]) == sorted(gone)
     assert {each["what"] for each in told["wrong"]} == {"is gone"}
     assert wrong in desk.run("tick", code=1)
+    for said in (wrong, row.what, desk.run("tick", code=1)):
+        require_told("images are gone from lakeFS's storage", said)

@@ -8,6 +8,7 @@ import pytest
 from desk import Desk
 from typer.testing import CliRunner
 
+from tests.operations_table import require_told
 from visionops.diagnosis import installation
 from visionops.diagnosis.checking import rows
 from visionops_assets.training import code_digest
@@ -68,4 +69,5 @@ def test_doctor_and_tick_say_so_and_go_on(desk: Desk, checkout: Path, monkeypatc
     assert (row.state, "safe.directory" in row.fix) == ("warning", True)
     ended = CliRunner().invoke(app, ["tick", "shapes"], catch_exceptions=False)
     assert ended.exit_code == 0
+    require_told("git tells no revision of the code", ended.stderr)
     assert "models record no revision" in ended.stderr and "safe.directory" in ended.stderr

@@ -14,6 +14,7 @@ from PIL import Image
 
 from resources.lakefs.client import MAIN
 from resources.lakefs.replies import LakeFSNotFound
+from tests.operations_table import require_told
 from tests.world import CLASSES, World, shapes_project, write_batch
 from visionops.tick import tick
 from visionops_assets.config.project import Project, clashes
@@ -104,8 +105,9 @@ def test_a_batch_with_other_images_under_a_taken_name_is_refused_by_name(
     head = world.lakefs.head("shapes").id
 
     said = rf"has other images than annotations {one} \(project {one}\).*at 24 paths.*give the batch another name"
-    with pytest.raises(BatchRefused, match=said):
+    with pytest.raises(BatchRefused, match=said) as refused:
         shared.run("import", other, str(another), "--batch", "week-01")
+    require_told("another project of the repository has a batch of this name", str(refused.value))
 
     assert world.lakefs.head("shapes").id == head
     (finding,) = shared.json("findings", other, "week-01")["findings"]
@@ -141,6 +143,7 @@ def test_two_projects_label_the_same_images_and_correct_and_retract_only_their_o
 
     told = shared.run("retract", "shapes", "week-01", "--why", "wrong camera")
     assert "28 images stay" not in told and "27 images stay: other annotations of shapes" in told
+    require_told("a batch whose images another project has labelled", told)
     assert samples(world, shapes()) == {} and len(samples(world, shades())) == 28
     assert images(world, "week-01") == {f"{n:04d}.png" for n in range(2, 30)}
     assert_whole(world)

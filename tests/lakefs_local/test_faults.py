@@ -16,6 +16,7 @@ from lakefs_local.discovery import serving
 from lakefs_local.http import app
 from lakefs_local.maintenance import check_data
 from lakefs_local.serve import Options, RunningServer
+from tests.operations_table import require_told
 
 
 @pytest.fixture
@@ -141,4 +142,5 @@ def test_a_damaged_database_is_named_with_what_brings_it_back(tmp_path: Path) ->
         connection.execute("SELECT * FROM sqlite_master")
     refusal = app._storage_failure({"method": "GET", "path": "/"}, raised.value)
     assert refusal.status == 500 and "metadata.db" in refusal.message
+    require_told("lakeFS's database is damaged while its server runs", refusal.message)
     assert "is damaged" in refusal.message and "backup" in refusal.message

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from tests.operations_table import require_told
 from tests.world import World
 from visionops_assets.common import run_tags
 from visionops_assets.shells.run_outcomes import is_attempt
@@ -25,6 +26,7 @@ def test_a_commit_whose_training_met_a_full_disk_is_trained_once_there_is_room(
             found = world.tick()
             assert found.outcome == run_tags.ERROR
             assert "no room is left on the disk of /srv/visionops/cache/part" in found.reason
+            require_told("the disk is full, or fills while", found.reason)
             (run,) = world.instance.get_runs(limit=1)
             assert run.tags[run_tags.ATTEMPT] == "1" and not is_attempt(run)
     assert world.tick().outcome == run_tags.PROMOTED

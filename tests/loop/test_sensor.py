@@ -11,6 +11,7 @@ from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 from lakefs_local import discovery
 from resources.lakefs.client import LakeFSResource
 from sensors.new_commits import Cursor
+from tests.operations_table import require_told
 from tests.world import World, shapes_project, write_batch
 from visionops_assets.dataset.batch_publishing import Publisher
 
@@ -105,6 +106,7 @@ def test_a_repository_that_was_deleted_is_wrong_until_it_is_made_anew(promoted: 
     world.lakefs._connection.call(lambda client: client.repositories_api.delete_repository("shapes"))
     gone = world.tick()
     assert (gone.outcome, gone.run_id) == ("error", None)
+    require_told("a repository of lakeFS was deleted", f"{gone.outcome}: {gone.reason}")
     assert "1 of its dataset versions are known" in gone.reason and "visionops import shapes" in gone.reason
     world.publish("week-01", 60, seed=5)
     assert world.tick().run_id is not None, "another commit than the one that was decided"

@@ -13,6 +13,7 @@ from resources.models.records import RegistryUnavailable
 from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore
 from sensors.unfinished_runs import owed
+from tests.operations_table import require_told
 from tests.s3 import CREDENTIALS
 from tests.world import World, shapes_project, write_batch
 from visionops.tick import tick
@@ -35,6 +36,7 @@ def test_services_that_go_away_one_after_the_other_and_then_promoted_without_a_h
     world.registry = ModelRegistry(tracking_uri=NOBODY)
     down = world.tick()
     assert (down.outcome, NOBODY in down.reason) == ("error", True)
+    require_told("MLflow does not answer, or its database", f"{down.outcome}: {down.reason}")
     world.registry = there
 
     lakefs = LakeFSResource(endpoint=NOBODY, access_key_id="key", secret_access_key="secret")
@@ -139,6 +141,7 @@ def test_a_run_that_a_service_left_alone_is_no_attempt(
         for _ in range(2):
             found = world.tick()
             assert found.outcome == "error" and NOBODY in found.reason
+            require_told("lakeFS, MLflow or a bucket goes away", f"{found.outcome}: {found.reason}")
             assert not any(
                 "failed" in each and "times" in each
                 for each in owed(world.instance, world.project, Drop.from_environment())

@@ -12,6 +12,7 @@ from homes import Home
 
 from resources.storage import Scratch
 from tests import dagster_storage, processes
+from tests.operations_table import require_told
 from tests.world import shapes_project
 from visionops import bootstrap, services
 from visionops.tick import alone
@@ -40,6 +41,8 @@ def test_of_three_ticks_at_once_one_promotes_and_none_fails(
     assert all(
         "shapes: nothing to do: another `visionops tick` works on it (process" in said for said in others
     )
+    for said in others:
+        require_told("two `visionops tick` run at once", said)
     assert home.champion() == undisturbed
 
 

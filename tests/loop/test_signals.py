@@ -15,6 +15,7 @@ from homes import Home
 from resources.lakefs.connection import LakeFSConnection
 from resources.models.model_versions import Models
 from tests import processes
+from tests.operations_table import require_told
 from tests.world import write_batch
 from visionops import interruption
 from visionops_assets.common import run_tags
@@ -73,6 +74,8 @@ def last_line(ended: processes.Ended, sent: signal.Signals) -> str:
     lines = ended.said.splitlines()
     assert "Traceback" not in ended.said and "error:" not in ended.said, ended.said
     assert [line for line in lines if f"interrupted ({sent.name})" in line] == lines[-1:], ended.said
+    if sent == signal.SIGINT:
+        require_told("Ctrl-C, SIGTERM or a closed terminal", lines[-1])
     return lines[-1]
 
 

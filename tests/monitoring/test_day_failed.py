@@ -14,6 +14,7 @@ from production_world import ProductionWorld
 from resources.models.records import ONNX_ARTIFACT
 from resources.models.registry import ModelRegistry
 from sensors.production_log import Cursor, look
+from tests.operations_table import require_told
 from tests.world import World, shapes_project
 from visionops.serving.metric_records import run_samples
 from visionops.tick import Tick, tick
@@ -64,6 +65,7 @@ def test_a_day_whose_later_steps_fail_is_an_error_and_is_redone_once_they_can(wo
             (found,) = ticked(world)
             assert (found.partition, found.outcome) == (DAY, run_tags.ERROR)
             assert ONNX_ARTIFACT in found.reason
+            require_told("a production day's run fails after its log", f"{found.outcome}: {found.reason}")
             run = world.instance.get_run_by_id(found.run_id or "")
             assert run is not None and run.tags[run_tags.OUTCOME] == run_tags.ERROR
             assert errors_counted(world) == number + 1
@@ -125,3 +127,4 @@ def test_a_spooled_file_that_cannot_be_used_is_named_by_the_tick(
     (told,) = [reason for reason in said if named in reason]
     assert "is no Parquet file" in told and "kept as it came under" in told and "\n" not in told
     assert any("40 rows" in reason for reason in said)
+    require_told("a file in the spool is no Parquet file", f"{run_tags.LOGGED}: {told}")

@@ -20,6 +20,7 @@ import pytest
 from logged import png, project, sha256
 from production_world import ProductionWorld
 
+from tests.operations_table import require_told
 from visionops.serving import prediction_app as serving_app
 from visionops.serving import prediction_log
 from visionops.serving.prediction_app import PredictionApp
@@ -366,6 +367,7 @@ def test_on_a_full_disk_answers_go_on_and_rows_wait_or_are_told_as_lost(
     assert log.to_json()["written"] == kept and log.to_json()["dropped"] == lost
     said = [record.message for record in caplog.records]
     assert len([line for line in said if "the prediction log waits: " in line]) == 1
+    require_told("the disk of the spool is full while `serve` answers", *said)
     assert any("goes on: 5 rows" in line for line in said) == room_again
     assert any("5 rows of the prediction log are lost, 5 in all: " in line for line in said) != room_again
 
