@@ -155,7 +155,8 @@ def _home() -> Finding:
     try:
         folder = bootstrap.prepare()
     except bootstrap.SettingUnusable as error:
-        return broken(str(error), "correct the variable")
+        fix = "set VISIONOPS_HOME to a folder that can be written"
+        return broken(str(error), fix if "VISIONOPS_HOME" in str(error) else "correct the variable")
     for place in (folder, home.dagster_home()):
         if place.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             return warning(
