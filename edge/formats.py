@@ -25,6 +25,8 @@ RESERVED_GROUPS = frozenset({"all", "production"})
 # device looks on.
 MOST_SECONDS, LEAST_KBPS, MOST_OBSERVED = 86400.0, 1.0, 365 * 86400.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+STATE_FORMAT = 1
+Phase = Literal["EMPTY", "IDLE", "DOWNLOAD", "PREPARE", "SELFTEST", "SHADOW", "TRIAL"]
 
 
 class FormatError(EdgeError, ValueError):
@@ -202,10 +204,6 @@ def _loaded(data: bytes, what: str) -> dict[str, Any]:
 
 def _broken(what: str, error: Exception) -> FormatError:
     return error if isinstance(error, FormatError) else FormatError(f"the {what} is broken ({error!r})")
-
-
-STATE_FORMAT = 1
-Phase = Literal["EMPTY", "IDLE", "DOWNLOAD", "PREPARE", "SELFTEST", "SHADOW", "TRIAL"]
 
 
 class StateError(EdgeError, ValueError):

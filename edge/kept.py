@@ -20,6 +20,10 @@ from edge.files import Files
 from edge.formats import MODEL, Bundle, Manifest, State, canonical, manifest_of
 
 STATE = "state.json"
+# Between two glances at a build.
+GLANCE_SECONDS = 0.5
+# A model by its engine held to its golden answers, as `edge.selftest`.
+Examined = Callable[[Bundle, Engine], "tuple[str | None, str] | None"]
 
 
 class Kept:
@@ -117,13 +121,6 @@ class Kept:
         for name in self.files.names("incoming"):
             size = self.files.size(f"incoming/{name}") or 0
             self.files.truncate(f"incoming/{name}", max(0, size - PIECE))
-
-
-# Between two glances at a build.
-GLANCE_SECONDS = 0.5
-
-# A model by its engine held to its golden answers, as `edge.selftest`.
-Examined = Callable[[Bundle, Engine], "tuple[str | None, str] | None"]
 
 
 @dataclass

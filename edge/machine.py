@@ -20,6 +20,7 @@ RUNTIME_OF_IR = {8: "1.11", 9: "1.15", 10: "1.18", 11: "1.22"}
 # One for other providers takes the place of the plain one.
 _RUNTIMES = ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_TABLES = {"opset": RUNTIME_OF_OPSET, "ir": RUNTIME_OF_IR}
 
 
 def facts() -> dict[str, Any]:
@@ -72,9 +73,6 @@ def unmet(requires: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     if missing:
         return f"needs {', '.join(missing)} of ONNX Runtime, which this machine lacks"
     return None
-
-
-_TABLES = {"opset": RUNTIME_OF_OPSET, "ir": RUNTIME_OF_IR}
 
 
 def clock_is_synchronised() -> bool:

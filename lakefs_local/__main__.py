@@ -14,6 +14,8 @@ from lakefs_local.data_folder import DataFolder, FolderError
 from lakefs_local.maintenance import check_data, collect
 from lakefs_local.store import Gate, Store
 
+_TIMEOUT = 3600
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
@@ -122,9 +124,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data", type=Path, required=True, help="the data folder")
         command.set_defaults(run=run)
     return parser
-
-
-_TIMEOUT = 3600
 
 
 def collect_garbage(data: Path) -> dict[str, int]:

@@ -29,6 +29,11 @@ from filelock import FileLock, Timeout
 FORMAT = 1
 # How a line of the command line begins that says why it cannot go on.
 SAID_BY = "lakefs_local: "
+_ALPHABET = string.ascii_uppercase + string.digits
+_LOOK_EVERY = 0.02
+# The open file of each folder that this process uses.
+_sessions_held: dict[Path, int] = {}
+_sessions_changing = threading.Lock()
 
 
 class FolderError(RuntimeError):
@@ -182,9 +187,6 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-_ALPHABET = string.ascii_uppercase + string.digits
-
-
 @dataclass(frozen=True)
 class KeyPair:
     """What a client signs in with."""
@@ -242,13 +244,6 @@ class Authenticator:
             if key_matches and secret_matches:
                 found = known.decode()
         return found
-
-
-_LOOK_EVERY = 0.02
-
-# The open file of each folder that this process uses.
-_sessions_held: dict[Path, int] = {}
-_sessions_changing = threading.Lock()
 
 
 def hold_session(folder: DataFolder, within: float) -> None:

@@ -17,6 +17,8 @@ from lakefs_local.storage.blobs import Blobs, checksum
 from lakefs_local.storage.database import Session
 from lakefs_local.store import Gate, Store
 
+_WAIT_SECONDS = 60.0
+
 
 def live_commits(session: Session, repository_id: int) -> set[bytes]:
     """The ids of all commits that a branch or tag of a repository reaches."""
@@ -82,9 +84,6 @@ class Marks:
             else:
                 for record in values:
                     self.add_record(record)
-
-
-_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from lakefs_local.storage.database import Database
 from lakefs_local.storage.encoding import Entry
 
 _SHARED_MEMORY = 32 * 1024
+_VALID_SECONDS = 6 * 3600
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
 
 
 class Store:
@@ -91,9 +93,6 @@ def _unusable(database: Path, problem: sqlite3.DatabaseError) -> str:
         f"{database} is damaged ({problem}): restore it from a backup, or try `sqlite3 {database} .recover`: "
         "it holds every commit"
     )
-
-
-_VALID_SECONDS = 6 * 3600
 
 
 class StagedFiles:
@@ -177,7 +176,6 @@ class Gate:
                 self._condition.notify_all()
 
 
-_DIGITS = "0123456789abcdefghijklmnopqrstuv"
 _TIME_BITS, _RANDOM_BITS = 65, 35
 
 

@@ -19,6 +19,11 @@ from typing import Any, Protocol
 from resources import safe_files
 from resources.error_family import Refused, Unavailable, VisionOpsError
 
+MARKER = "_SUCCESS"
+Progress = Callable[[int, int], None]
+THREADS = 8
+_CHUNK = 1 << 20
+
 
 class DropError(VisionOpsError, RuntimeError):
     """Any failure to read a drop; the message names the place and the fix."""
@@ -38,10 +43,6 @@ class DropRefused(Refused, DropError):
 
 class DropChanged(Unavailable, DropError):
     """A batch changed while it was read; it is taken when it is complete."""
-
-
-MARKER = "_SUCCESS"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -189,10 +190,6 @@ def _folder_errors(place: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise DropUnavailable(f"{error.filename or place}: {error.strerror or error}") from error
-
-
-THREADS = 8
-_CHUNK = 1 << 20
 
 
 class DropBucket:

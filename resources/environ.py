@@ -38,28 +38,6 @@ SWITCHES = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "SE_AVOID_STATS": "true",
 }
-
-
-def switch_telemetry_off(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Throw every switch that is not set."""
-    for name, value in SWITCHES.items():
-        environment.setdefault(name, value)
-
-
-def telemetry_left_on(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The switches that somebody set the other way."""
-    return sorted(
-        name
-        for name, value in SWITCHES.items()
-        if _switch_says(environment.get(name, "")) != _switch_says(value)
-    )
-
-
-def _switch_says(value: str) -> bool:
-    """What a switch's value means: tools write yes and no in several ways."""
-    return value.strip().lower() not in ("", "0", "false", "no", "off")
-
-
 FILE_SUFFIX = "_FILE"
 # Besides all of VisionOps' own.
 OTHER_SETTINGS = (
@@ -81,6 +59,28 @@ OTHER_SETTINGS = (
 )
 _OURS = "VISIONOPS_"
 _LARGEST_BYTES = 64 << 10
+WEBHOOK_TOKEN = "VISIONOPS_WEBHOOK_TOKEN"
+LAKEFS_ACTION_TOKEN = "LAKEFSACTION_VISIONOPS_TOKEN"
+
+
+def switch_telemetry_off(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Throw every switch that is not set."""
+    for name, value in SWITCHES.items():
+        environment.setdefault(name, value)
+
+
+def telemetry_left_on(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The switches that somebody set the other way."""
+    return sorted(
+        name
+        for name, value in SWITCHES.items()
+        if _switch_says(environment.get(name, "")) != _switch_says(value)
+    )
+
+
+def _switch_says(value: str) -> bool:
+    """What a switch's value means: tools write yes and no in several ways."""
+    return value.strip().lower() not in ("", "0", "false", "no", "off")
 
 
 class SecretFileUnusable(Invalid, RuntimeError):
@@ -122,10 +122,6 @@ def _read_secret(variable: str, file: Path) -> str:
     if not value or len(content) > _LARGEST_BYTES or "\n" in value or "\0" in value:
         raise SecretFileUnusable(f"{variable}: {file} is to hold one line, the value of the setting")
     return value
-
-
-WEBHOOK_TOKEN = "VISIONOPS_WEBHOOK_TOKEN"
-LAKEFS_ACTION_TOKEN = "LAKEFSACTION_VISIONOPS_TOKEN"
 
 
 def webhook_token() -> str:

@@ -29,6 +29,22 @@ _CODE = re.compile(r"(?<!`)(`+)(?!`)(?:.*?[^`])\1(?!`)")
 # Nothing, between two characters that mean something together; no text has it otherwise, see `one_line`.
 NOTHING = "&#8203;"
 _FORMULA = ("=", "+", "-", "@", "|", "＝", "＋", "－", "＠")
+HIDDEN = "***"
+# Addresses whose text after the scheme is a path: an `@` in it belongs to a name.
+_PATHS = ("sqlite", "file", "local", "dvc", "s3", "gs", "gcs", "abfs", "abfss", "az")
+# Of these, what follows the place is a path too; of all others only the place has an `@` before it.
+_WEB = ("", "http", "https", "ssh", "git")
+_SECRET_NAME = re.compile(
+    r"SECRET|PASSWORD|PASSWD|TOKEN|API_?KEY|ACCESS_KEY|_WEBHOOK$|CREDENTIAL|_PIN$", re.IGNORECASE
+)
+_SECRET_QUERY = re.compile(
+    r"([?&;][^=&;#\s]*(?:secret|passw|token|signature|credential|sslkey|api_?key|access_?key)[^=&;#\s]*=)[^&;#\s]+",
+    re.IGNORECASE,
+)
+# What an example shows is nobody's.
+_USER_INFO = re.compile(r"(\b[A-Za-z][\w+.-]*://)(?!USER:PASSWORD@)[^\s/'\"@]*(?::[^\s'\"@]*)?@")
+# A shorter one would be found in ordinary words.
+_LONG_ENOUGH = 6
 
 
 def visible(text: str) -> str:
@@ -123,24 +139,6 @@ def _literal(found: re.Match[str]) -> str:
             return f"\\#{NOTHING}" if found.string[found.end() : found.end() + 1].isdigit() else "\\#"
         case other:
             return f"\\{other}"
-
-
-HIDDEN = "***"
-# Addresses whose text after the scheme is a path: an `@` in it belongs to a name.
-_PATHS = ("sqlite", "file", "local", "dvc", "s3", "gs", "gcs", "abfs", "abfss", "az")
-# Of these, what follows the place is a path too; of all others only the place has an `@` before it.
-_WEB = ("", "http", "https", "ssh", "git")
-_SECRET_NAME = re.compile(
-    r"SECRET|PASSWORD|PASSWD|TOKEN|API_?KEY|ACCESS_KEY|_WEBHOOK$|CREDENTIAL|_PIN$", re.IGNORECASE
-)
-_SECRET_QUERY = re.compile(
-    r"([?&;][^=&;#\s]*(?:secret|passw|token|signature|credential|sslkey|api_?key|access_?key)[^=&;#\s]*=)[^&;#\s]+",
-    re.IGNORECASE,
-)
-# What an example shows is nobody's.
-_USER_INFO = re.compile(r"(\b[A-Za-z][\w+.-]*://)(?!USER:PASSWORD@)[^\s/'\"@]*(?::[^\s'\"@]*)?@")
-# A shorter one would be found in ordinary words.
-_LONG_ENOUGH = 6
 
 
 def is_secret(name: str) -> bool:

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from resources.settings import Places
 
 ROOT = Path(__file__).resolve().parent.parent
+# Several times what a run's tags and its failure, with a traceback, take in Dagster's databases.
+RESERVE_BYTES = 1 << 20
+RESERVE_NAME = "reserve"
+# Nobody is to run out of room because of it.
+_TIMES_AS_MUCH = 16
 
 
 def _set() -> "Places":
@@ -76,13 +81,6 @@ def mlflow_uri() -> str:
     from resources.settings import MLflow
 
     return MLflow.read().tracking_uri or f"sqlite:///{mlflow_folder() / 'mlflow.db'}"
-
-
-# Several times what a run's tags and its failure, with a traceback, take in Dagster's databases.
-RESERVE_BYTES = 1 << 20
-RESERVE_NAME = "reserve"
-# Nobody is to run out of room because of it.
-_TIMES_AS_MUCH = 16
 
 
 def keep_reserve(folder: Path | None = None) -> None:

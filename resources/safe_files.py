@@ -23,6 +23,14 @@ _LEFT_BEFORE = re.compile(r"\.partial-[0-9a-f]{32}|.+\.[0-9a-f]{32}\.tmp")
 _A_DAY = 86_400
 # Folders that cannot be replaced: where a disk is mounted, or beside which nothing may be written.
 _STAYS = {errno.EBUSY, errno.EXDEV, errno.ENOTDIR}
+# Whether links below the folder are refused, followed where they lead to what lies below it too, or all followed.
+Links = Literal["none", "inside", "anywhere"]
+# A handle that is good for going on from alone, for which a folder need not be readable.
+_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What a link gives instead of a folder, and instead of a file.
+_OF_A_LINK = (errno.ENOTDIR, errno.ELOOP)
 
 
 @contextmanager
@@ -228,17 +236,6 @@ def _named(target: Path) -> Iterator[None]:
         if about and _SUFFIX not in about:
             raise
         raise type(error)(error.errno, error.strerror, str(target)) from error
-
-
-# Whether links below the folder are refused, followed where they lead to what lies below it too, or all followed.
-Links = Literal["none", "inside", "anywhere"]
-
-# A handle that is good for going on from alone, for which a folder need not be readable.
-_STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What a link gives instead of a folder, and instead of a file.
-_OF_A_LINK = (errno.ENOTDIR, errno.ELOOP)
 
 
 def open_beneath(root: str, name: str, links: Links = "inside") -> int:

@@ -19,6 +19,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 # What answers at it is `visionops doctor`'s to try.
 Address = Annotated[str, "an address"]
 Place = Annotated[str, "a path or an address"]
+DAGSTER_PAGE = "http://127.0.0.1:3000"
 
 
 class Places(Group):
@@ -99,9 +100,6 @@ class MLflow(Group):
     username: str | None = setting("MLFLOW_TRACKING_USERNAME", "user of the server, as MLflow reads it")
     password: SecretStr | None = setting("MLFLOW_TRACKING_PASSWORD", "their password, as MLflow reads it")
     token: SecretStr | None = setting("MLFLOW_TRACKING_TOKEN", "or a bearer token, as MLflow reads it")
-
-
-DAGSTER_PAGE = "http://127.0.0.1:3000"
 
 
 class Dagster(Group):

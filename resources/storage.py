@@ -23,6 +23,9 @@ from resources.safe_files import is_left, whole_file
 if TYPE_CHECKING:
     from upath import UPath
 
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_THREADS = 8
+
 
 class ArtifactNotFound(NotFound):
     """Nothing is stored under this key."""
@@ -106,8 +109,6 @@ class ArtifactStore(BaseModel, frozen=True, extra="forbid"):
 
 
 SUFFIX, NOTE = ".parquet", ".note"
-_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-_THREADS = 8
 
 
 def check_device(name: str) -> str:

@@ -19,6 +19,14 @@ from visionops_assets.graph import ProjectGraph
 from visionops_assets.shells.asset_options import IN_PRODUCTION, asset_key
 from visionops_assets.shells.run_outcomes import is_attempt
 
+_CHANGING = ("decide", "promote", "rollback")
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
 
 def delivery_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     """The sensor of one project whose file names device groups."""
@@ -105,15 +113,6 @@ def _asked_runs(
         run_key=f"{project.project}/delivery/{digest}/{len(runs) + 1}",
         tags={**tags, run_tags.ATTEMPT: str(len(attempts) + 1)},
     )
-
-
-_CHANGING = ("decide", "promote", "rollback")
-_UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def untold_changes(

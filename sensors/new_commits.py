@@ -26,6 +26,8 @@ from visionops_assets.shells.asset_options import dataset_versions
 
 # A lost cursor reads the whole log; in steps, so that no tick exceeds the sensor's time limit.
 COMMITS_PER_TICK = 200
+# At night, when lakeFS has time.
+DAILY_SAMPLE_CRON = "17 3 * * *"
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,6 @@ def observed(
         },
         tags={"dagster/data_version": commit.id},
     )
-
-
-# At night, when lakeFS has time.
-DAILY_SAMPLE_CRON = "17 3 * * *"
 
 
 def daily_sample_schedule(graph: ProjectGraph) -> dg.ScheduleDefinition:

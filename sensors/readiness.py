@@ -17,6 +17,7 @@ from visionops_assets.config.project import Trigger
 # that waits because somebody wanted it so.
 _WRONG, _CANCELLED = "error: ", "cancelled: "
 REASONS_SAID = 5
+SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,6 @@ def what_is_wrong(skip_message: str | None) -> str | None:
 def was_cancelled(skip_message: str | None) -> bool:
     """Whether a skipped tick waits for what a person cancelled."""
     return skip_message is not None and skip_message.startswith(_CANCELLED)
-
-
-SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ _LIVE = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_STOPPED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_DONE = {*SETTLED, run_tags.PUBLISHED, run_tags.UNCHANGED}
 
 
 def end_stale_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -122,10 +124,6 @@ def _process_is_alive(pid: int, said_at: float) -> bool:
         return bool(process.create_time() <= said_at + 1 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-_STOPPED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-_DONE = {*SETTLED, run_tags.PUBLISHED, run_tags.UNCHANGED}
 
 
 def owed(instance: dg.DagsterInstance, project: Project, drop: Drop) -> list[str]:

@@ -29,6 +29,10 @@ MARK = "_VISIONOPS_STARTED_BY"
 LEAVE_WITHIN_SECONDS = 4.0
 _KILL_WITHIN_SECONDS = 4.0
 _LOOK_EVERY_SECONDS = 0.05
+# Of them all together, within the seconds that a command has to end.
+STOP_WITHIN_SECONDS = 2.5
+LOG_LIMIT = 20 << 20
+LOG_TAIL_LINES = 15
 
 
 @dataclass
@@ -125,12 +129,6 @@ def _send(number: signal.Signals, processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)
-
-
-# Of them all together, within the seconds that a command has to end.
-STOP_WITHIN_SECONDS = 2.5
-LOG_LIMIT = 20 << 20
-LOG_TAIL_LINES = 15
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ PALETTE: Sequence[Colour] = (
 )
 # Above so many pixels a lossless file takes seconds and megabytes.
 _LOSSLESS_PIXELS = 1 << 20
+ON_A_PAGE = 100
+PICTURES = "pictures"
+COLOURS = "Green boxes are labels, red ones what is wrong with them, or what the champion sees instead."
+_READ_AT_ONCE = 64
 
 
 class Drawings:
@@ -91,12 +95,6 @@ def in_words(told: Mapping[str, Any]) -> str:
     if "boxes" in told:
         return ", ".join(f"{box['label']} {box['score']:.2f}" for box in told["boxes"]) or "nothing"
     return f"{told['prediction']} {told['confidence']:.2f}"
-
-
-ON_A_PAGE = 100
-PICTURES = "pictures"
-COLOURS = "Green boxes are labels, red ones what is wrong with them, or what the champion sees instead."
-_READ_AT_ONCE = 64
 
 
 @dataclass(frozen=True)

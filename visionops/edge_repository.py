@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import Keys
 
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_PART = 256 * 1024
+# Of a project's folder only what is signed, or named by its digest: never what waits for approvers, never a key.
+_SERVED = re.compile(r"/([A-Za-z0-9][A-Za-z0-9._-]*)/(blobs|metadata|targets)/([A-Za-z0-9._/-]+)")
+_RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
+keys_app = typer.Typer(help="The keys that devices trust.", no_args_is_help=True)
+# Keys that are elsewhere take people together: they are told of this long before. Of the others, a quarter of a life.
+_OFFLINE = {
+    "root": "`visionops fleet keys rotate root` with the keys of its owners",
+    "targets": "`visionops fleet refresh {project}` with the keys of its owners",
+    "bundles": "`visionops fleet publish {project} --group GROUP --anew`, and its approvers",
+}
+
 
 def projects_with_repository() -> list[str]:
     """The projects that have a repository."""
@@ -66,15 +80,6 @@ def changing(project: str, keys: "Keys | None" = None) -> "Iterator[Repository]"
     repository = repository_of(project, keys)
     with services.registry().lock(lock_name(project)):
         yield repository
-
-
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_PART = 256 * 1024
-# Of a project's folder only what is signed, or named by its digest: never what waits for approvers, never a key.
-_SERVED = re.compile(r"/([A-Za-z0-9][A-Za-z0-9._-]*)/(blobs|metadata|targets)/([A-Za-z0-9._/-]+)")
-_RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 
 
 class EdgeFiles:
@@ -170,14 +175,6 @@ def repositories(root: Path) -> Iterator[str]:
             yield folder.name
 
 
-keys_app = typer.Typer(help="The keys that devices trust.", no_args_is_help=True)
-
-# Keys that are elsewhere take people together: they are told of this long before. Of the others, a quarter of a life.
-_OFFLINE = {
-    "root": "`visionops fleet keys rotate root` with the keys of its owners",
-    "targets": "`visionops fleet refresh {project}` with the keys of its owners",
-    "bundles": "`visionops fleet publish {project} --group GROUP --anew`, and its approvers",
-}
 _SOON, _LAST = timedelta(days=90), timedelta(days=7)
 
 

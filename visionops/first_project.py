@@ -24,6 +24,57 @@ _MOST_HELD_OUT = 0.5
 _DETECTED = 0.3
 # Of a classifier: so much at least, and so much of what a guess at the commonest class leaves.
 _CLASSIFIED, _OF_THE_REST = 0.5, 0.25
+_EXPLAINED = ("input", "epochs", "threads", "augmentations", "floor")
+_TEMPLATE = """\
+project: {name}
+description: {description}
+# Who is asked about it: team:<name> or an e-mail address.
+owners: [{owner}]
+# Of the images and of what is trained on them.
+licence: {licence}
+task: {task}
+
+# Where the images are: a lakeFS repository, and which annotations of it this project reads.
+repository: {repository}
+annotations: {name}
+# As found: {counts}. A label that is not listed here refuses its batch.
+classes: {classes}
+
+# The share of new images that each side gets; a split that came with the data wins.{splits}
+# Images of one camera, session or part must not be split: give them a `group` (docs/data.md).
+splits: {{train: {shares[train]:g}, val: {shares[val]:g}, holdout: {shares[holdout]:g}, salt: {name}}}
+
+drop:
+  # A batch without a `_SUCCESS` marker is complete when its files stayed the same for so many seconds.
+  quiet_for: 600
+
+recipe:
+{why_input}
+  input: {{height: {input.height}, width: {input.width}, channels: {input.channels}}}
+  model:
+    class_path: {recipe.model.class_path}
+    init_args: {init_args}
+  optimiser: {{lr: {recipe.optimiser.lr:g}}}
+{why_epochs}
+  epochs: {recipe.epochs}
+  batch_size: {recipe.batch_size}
+{why_threads}
+  threads: {recipe.threads}
+{why_augmentations}
+  augmentations:
+{augmentations}
+
+gate:
+  # Below these no model is promoted, whatever it is compared with; `batch` guards each batch's own holdout.
+{why_floor}
+  floors: {{overall: {floor}, batch: {floor}}}{objects}
+  # auto: what passes goes to production; manual: it waits for `visionops approve {name}`.
+  approval: {approval}
+
+production:
+  # The first day on which a model of it may have run: each day from then on is a partition.
+  since: {since}
+"""
 
 
 @dataclass(frozen=True)
@@ -116,59 +167,6 @@ def _object_sizes(look: FirstLook) -> tuple[int, int] | None:
         return None
     small, large = (round(side) for side in look.boxes.thirds)
     return (small, large) if 0 < small < large else None
-
-
-_EXPLAINED = ("input", "epochs", "threads", "augmentations", "floor")
-_TEMPLATE = """\
-project: {name}
-description: {description}
-# Who is asked about it: team:<name> or an e-mail address.
-owners: [{owner}]
-# Of the images and of what is trained on them.
-licence: {licence}
-task: {task}
-
-# Where the images are: a lakeFS repository, and which annotations of it this project reads.
-repository: {repository}
-annotations: {name}
-# As found: {counts}. A label that is not listed here refuses its batch.
-classes: {classes}
-
-# The share of new images that each side gets; a split that came with the data wins.{splits}
-# Images of one camera, session or part must not be split: give them a `group` (docs/data.md).
-splits: {{train: {shares[train]:g}, val: {shares[val]:g}, holdout: {shares[holdout]:g}, salt: {name}}}
-
-drop:
-  # A batch without a `_SUCCESS` marker is complete when its files stayed the same for so many seconds.
-  quiet_for: 600
-
-recipe:
-{why_input}
-  input: {{height: {input.height}, width: {input.width}, channels: {input.channels}}}
-  model:
-    class_path: {recipe.model.class_path}
-    init_args: {init_args}
-  optimiser: {{lr: {recipe.optimiser.lr:g}}}
-{why_epochs}
-  epochs: {recipe.epochs}
-  batch_size: {recipe.batch_size}
-{why_threads}
-  threads: {recipe.threads}
-{why_augmentations}
-  augmentations:
-{augmentations}
-
-gate:
-  # Below these no model is promoted, whatever it is compared with; `batch` guards each batch's own holdout.
-{why_floor}
-  floors: {{overall: {floor}, batch: {floor}}}{objects}
-  # auto: what passes goes to production; manual: it waits for `visionops approve {name}`.
-  approval: {approval}
-
-production:
-  # The first day on which a model of it may have run: each day from then on is a partition.
-  since: {since}
-"""
 
 
 def project_file(

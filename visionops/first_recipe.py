@@ -13,6 +13,21 @@ from visionops_assets.config.recipe import Recipe
 from visionops_assets.dataset.importing.first_look import BoxSides, FirstLook
 
 DETECTOR = "visionops_assets.training.detector.SmallDetector"
+# A side that pooling divides.
+_STEP = 8
+# The smallest input that images are reduced to for the time it takes, and the largest they keep.
+_CLASSIFIED_PIXELS = (128 * 128, 224 * 224)
+_DETECTED_PIXELS = (96 * 96, 1024 * 1024)
+_LONGEST = 2048
+# A place of the detector sees 63, 151 or 327 pixels: large boxes have to lie well inside.
+_LEVELS = ((40.0, 1), (96.0, 2), (math.inf, 3))
+# Larger activations are asked of the system anew at each step, by the C library's rule: half of the time went there.
+_BATCH_BYTES = 1 << 25
+# Where a class is called so, a mirrored image may be of another.
+_SIDED = re.compile(
+    r"(?:^|[\W_])(?:left|right|links|rechts|gauche|droite)(?:$|[\W_])|^\w$|^\d+$", re.IGNORECASE
+)
+_PADDED = " Some stand upright and some do not: a square holds both, and the rest of it stays black."
 
 
 @dataclass(frozen=True)
@@ -62,25 +77,11 @@ DETECTING = Effort(
     480, 0.6e-6, passes=24_000, fewest=8_000, least=15, most=200, hurried=1_500, hurried_epochs=6
 )
 
-# A side that pooling divides.
-_STEP = 8
-# The smallest input that images are reduced to for the time it takes, and the largest they keep.
-_CLASSIFIED_PIXELS = (128 * 128, 224 * 224)
-_DETECTED_PIXELS = (96 * 96, 1024 * 1024)
-_LONGEST = 2048
 # Up to so many pixels the wide network, which costs three times as much, takes seconds.
 _WIDE_PIXELS, _WIDE, _NARROW = 64 * 64, 32, 16
 # Sides of the median box in pixels of the input: wanted; kept, if the time allows, and whatever the time; what a grid
 # of four pixels tells.
 _BOX_WANTED, _BOX_KEPT, _BOX_HURRIED, _BOX_SEEN = 24, 12, 9, 8
-# A place of the detector sees 63, 151 or 327 pixels: large boxes have to lie well inside.
-_LEVELS = ((40.0, 1), (96.0, 2), (math.inf, 3))
-# Larger activations are asked of the system anew at each step, by the C library's rule: half of the time went there.
-_BATCH_BYTES = 1 << 25
-# Where a class is called so, a mirrored image may be of another.
-_SIDED = re.compile(
-    r"(?:^|[\W_])(?:left|right|links|rechts|gauche|droite)(?:$|[\W_])|^\w$|^\d+$", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,6 @@ def _chosen(
         "augmentations": why_augmentations,
     }
     return FirstRecipe(recipe, why)
-
-
-_PADDED = " Some stand upright and some do not: a square holds both, and the rest of it stays black."
 
 
 def measures(look: FirstLook) -> str:

@@ -13,6 +13,17 @@ from typing import Any, Literal
 
 from resources.error_family import Refused
 
+# Of GitHub; GitLab takes more.
+LONGEST = 65_000
+WITHIN_SECONDS = 120
+# A token of an app may ask in GraphQL only.
+_WHO_AM_I = {"github": (["graphql", "-f", "query={viewer{login}}"], ["user"]), "gitlab": (["user"],)}
+TOOLS = {"github": "gh", "gitlab": "glab"}
+RIGHTS = {
+    "github": "give the job `permissions: pull-requests: write` and GH_TOKEN",
+    "gitlab": "set GITLAB_TOKEN to a project access token with the scope api and the role Reporter or above",
+}
+
 
 class ForgeError(Refused, RuntimeError):
     """The forge refused, or nothing says where to post; the message names the fix."""
@@ -60,18 +71,6 @@ def _pull_request(environment: Mapping[str, str]) -> int:
         return int(event["pull_request"]["number"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ForgeError("this workflow runs for no pull request: run the job on pull_request only") from None
-
-
-# Of GitHub; GitLab takes more.
-LONGEST = 65_000
-WITHIN_SECONDS = 120
-# A token of an app may ask in GraphQL only.
-_WHO_AM_I = {"github": (["graphql", "-f", "query={viewer{login}}"], ["user"]), "gitlab": (["user"],)}
-TOOLS = {"github": "gh", "gitlab": "glab"}
-RIGHTS = {
-    "github": "give the job `permissions: pull-requests: write` and GH_TOKEN",
-    "gitlab": "set GITLAB_TOKEN to a project access token with the scope api and the role Reporter or above",
-}
 
 
 def post_comment(text: str, name: str, report: Path, environment: Mapping[str, str]) -> str:

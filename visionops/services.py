@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"\d+")
 # What a schema says of a wrong value is longer than what helps.
 _SAID = 200
+_WEB = ("http://", "https://")
+# The variables whose servers have a clock of their own, and what their metric calls them.
+_WITH_CLOCKS = {
+    "LAKEFS_ENDPOINT": "lakefs",
+    "MLFLOW_TRACKING_URI": "mlflow",
+    "AWS_ENDPOINT_URL": "s3",
+    "DAGSTER_POSTGRES_URL": "dagster",
+    "VISIONOPS_LOCK_URL": "lock",
+}
+_CLOCK_SECONDS = 3.0
 
 
 class ConfigurationUnusable(Invalid, DatabaseError):
@@ -168,18 +178,6 @@ def actor() -> str:
             "`export VISIONOPS_ACTOR=you@example.com`"
         )
     return named
-
-
-_WEB = ("http://", "https://")
-# The variables whose servers have a clock of their own, and what their metric calls them.
-_WITH_CLOCKS = {
-    "LAKEFS_ENDPOINT": "lakefs",
-    "MLFLOW_TRACKING_URI": "mlflow",
-    "AWS_ENDPOINT_URL": "s3",
-    "DAGSTER_POSTGRES_URL": "dagster",
-    "VISIONOPS_LOCK_URL": "lock",
-}
-_CLOCK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)

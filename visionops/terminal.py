@@ -20,6 +20,22 @@ from visionops_assets.common.progress import watched
 if TYPE_CHECKING:
     import dagster as dg
 
+EVERY_SECONDS = 30.0
+# So many columns also show a bar and for how long the phase has been going on.
+_WIDE_COLUMNS = 100
+PHASES = {
+    "incoming_batch": "importing the batch",
+    "manifest": "reading the dataset version",
+    "challenger": "training",
+    "evaluation": "judging",
+    "champion": "carrying out the verdict",
+    "make_again": "making the version again",
+}
+# As a training says each epoch: in Dagster's log, and in the process that makes a version again.
+_EPOCH = re.compile(r"epoch (\d+) of (\d+): (loss [\d.naif]+)(.*)")
+_wanted: ContextVar[bool] = ContextVar("progress_wanted", default=False)
+HearProgress = Callable[["dg.EventLogEntry"], None]
+
 
 class EscapingStream:
     """A stream of text on which control characters, and what no encoding can hold, are shown and not sent, and secrets
@@ -64,11 +80,6 @@ def escape_output() -> None:
 def say_version() -> None:
     """Print which VisionOps this is."""
     print(f"visionops {version('visionops')}")
-
-
-EVERY_SECONDS = 30.0
-# So many columns also show a bar and for how long the phase has been going on.
-_WIDE_COLUMNS = 100
 
 
 @dataclass(frozen=True)
@@ -181,20 +192,6 @@ def _left(first: Doing, doing: Doing, seconds: float) -> str:
         return ""
     left = round(seconds * (doing.of - doing.done) / (doing.done - first.done))
     return f" ({doing.done / doing.of:.0%}, {left // 60}:{left % 60:02} left)"
-
-
-PHASES = {
-    "incoming_batch": "importing the batch",
-    "manifest": "reading the dataset version",
-    "challenger": "training",
-    "evaluation": "judging",
-    "champion": "carrying out the verdict",
-    "make_again": "making the version again",
-}
-# As a training says each epoch: in Dagster's log, and in the process that makes a version again.
-_EPOCH = re.compile(r"epoch (\d+) of (\d+): (loss [\d.naif]+)(.*)")
-_wanted: ContextVar[bool] = ContextVar("progress_wanted", default=False)
-HearProgress = Callable[["dg.EventLogEntry"], None]
 
 
 class Follower:

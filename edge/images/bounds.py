@@ -24,6 +24,10 @@ WORKERS = "VISIONOPS_IMAGE_WORKERS"
 
 # A machine that is busy gives a decoder less than its time; only one that sleeps takes longer than this.
 WALL_TIMES_CPU = 10
+# Found by the process; nothing else of the environment is, which holds secrets.
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
+# A process that does one thing at a time: threads and pools of memory would only take from what it may have.
+_OF_ITS_OWN = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 class BoundInvalid(EdgeError, ValueError):
@@ -87,12 +91,6 @@ def _number(name: str, default: float, least: float) -> float:
     if not least <= found < 1e9:
         raise BoundInvalid(f"{name} is {text[:40]!r}: it takes a number of at least {least:g}")
     return found
-
-
-# Found by the process; nothing else of the environment is, which holds secrets.
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
-# A process that does one thing at a time: threads and pools of memory would only take from what it may have.
-_OF_ITS_OWN = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 def start_process(code: str, handle: int, own: Mapping[str, str]) -> subprocess.Popen[bytes]:

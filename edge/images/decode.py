@@ -50,16 +50,6 @@ except ImportError:
 
 Pixels = NDArray[np.uint8]
 Resize = Literal["fit", "stretch"]
-
-
-class Target(NamedTuple):
-    """The frame that an image is brought to, in pixels."""
-
-    height: int
-    width: int
-    mode: Resize = "stretch"
-
-
 _STRIP_PIXELS = 1 << 20
 # As many scans as a progressive JPEG usually has, padded each.
 _MENDED_AT_MOST = 12
@@ -72,6 +62,14 @@ _TURNED_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
     8: np.rot90,
 }
+
+
+class Target(NamedTuple):
+    """The frame that an image is brought to, in pixels."""
+
+    height: int
+    width: int
+    mode: Resize = "stretch"
 
 
 def decode(

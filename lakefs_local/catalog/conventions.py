@@ -9,6 +9,12 @@ from typing import Any, Generic, TypeVar
 
 from lakefs_local.storage.database import Session
 
+MAX_PATH_BYTES = 1024
+_BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
+_TAG_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{")
+T = TypeVar("T")
+Listed = tuple[bytes, T | None]
+
 
 class CatalogError(Exception):
     """Base: the message is what the client is told."""
@@ -80,12 +86,6 @@ def prefixed(prefix: str, problem: CatalogError) -> CatalogError:
     return problem
 
 
-MAX_PATH_BYTES = 1024
-
-_BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
-_TAG_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{")
-
-
 def check_branch(name: str) -> None:
     """Raises Invalid unless the name is letters, digits, `_` and `-`, not starting with a dash."""
     if not _BRANCH.fullmatch(name):
@@ -119,9 +119,6 @@ def after_prefix(prefix: bytes) -> bytes | None:
     """The smallest key above every key with this prefix; None if there is none."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else None
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +172,6 @@ def page_of_names(
     return cut_page(results, paging.amount, name)
 
 
-Listed = tuple[bytes, T | None]
 """A path and what is there; None: a common prefix."""
 
 

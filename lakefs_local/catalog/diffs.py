@@ -16,6 +16,8 @@ from lakefs_local.storage import encoding, tree
 from lakefs_local.storage.database import Session
 from lakefs_local.storage.tree import Difference
 
+Side = tuple[bytes | None, repositories.Branch | None]
+
 
 class Changed(NamedTuple):
     """`kind` is added, removed, changed or conflict; `size` that of the object there now, or before it went, which is
@@ -97,9 +99,6 @@ def touches(
             if not encoding.same_object(difference.left, difference.right):
                 return True
     return False
-
-
-Side = tuple[bytes | None, repositories.Branch | None]
 
 
 def _side(session: Session, repository: Repository, reference: str) -> Side:

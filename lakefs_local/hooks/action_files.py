@@ -40,6 +40,15 @@ _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _TYPES = {"webhook", "airflow", "lua"}
 _NAME = re.compile(r"\w[\w\-. ]+", re.ASCII)
 _HOOK_ID = re.compile(r"[_a-zA-Z][\-_a-zA-Z0-9]{1,255}")
+_DEFAULT_TIMEOUT = 60.0
+# Of all hooks of one event together.
+TOTAL_SECONDS = 120.0
+_ANSWER_LIMIT = 64 << 10
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_ENVIRONMENT = re.compile(r"\{\{\s*ENV\.(\w+)\s*\}\}")
+# Only such variables can be sent out: an action file is data that anybody who may commit can write.
+_ENVIRONMENT_PREFIX = "LAKEFSACTION_"
 
 
 class InvalidAction(ValueError):
@@ -146,17 +155,6 @@ def _hooks(content: Any) -> list[Hook]:
         condition = _text_of(fields.get("if"), f"'if' of hook[{number}]")
         hooks.append(Hook(hook_id, kind, properties if isinstance(properties, dict) else {}, condition))
     return hooks
-
-
-_DEFAULT_TIMEOUT = 60.0
-# Of all hooks of one event together.
-TOTAL_SECONDS = 120.0
-_ANSWER_LIMIT = 64 << 10
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-_ENVIRONMENT = re.compile(r"\{\{\s*ENV\.(\w+)\s*\}\}")
-# Only such variables can be sent out: an action file is data that anybody who may commit can write.
-_ENVIRONMENT_PREFIX = "LAKEFSACTION_"
 
 
 class HookFailed(Exception):

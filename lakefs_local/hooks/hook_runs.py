@@ -34,6 +34,9 @@ from lakefs_local.store import Store, new_id
 
 _RUN_COLUMNS = "id, branch, event, source, commit_id, started, ended, passed"
 _HOOK_COLUMNS = "id, action, hook, started, ended, status, output"
+_FILE_LIMIT = 64 << 10
+_ALL_FILES_LIMIT = 1 << 20
+_MAX_FILES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +151,6 @@ def hook_of_run(session: Session, repository: Repository, run_id: str, hook_run_
     if row is None:
         raise NotFound("not found: not found")
     return HookRun(*row)
-
-
-_FILE_LIMIT = 64 << 10
-_ALL_FILES_LIMIT = 1 << 20
-_MAX_FILES = 1000
 
 
 @dataclass(frozen=True)

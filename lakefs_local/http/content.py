@@ -12,6 +12,8 @@ from python_multipart.multipart import MultipartParser
 from lakefs_local.http.exchange import Refusal
 
 _PART_HEADERS_LIMIT = 16 << 10
+_ACCEPTED_RANGES = re.compile(r"bytes=((\d*-\d*,? ?)+)", re.ASCII)
+_ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
 class ContentPart:
@@ -100,10 +102,6 @@ def boundary_of(content_type: str) -> str | None:
     if not isinstance(boundary, str) or not 0 < len(boundary) <= 70 or not boundary.isascii():
         raise Refusal(400, "no multipart boundary param in Content-Type")
     return boundary
-
-
-_ACCEPTED_RANGES = re.compile(r"bytes=((\d*-\d*,? ?)+)", re.ASCII)
-_ONE_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
 def parse_range(header: str, size: int, etag: str) -> tuple[int, int]:

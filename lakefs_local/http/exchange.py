@@ -17,6 +17,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON_BODY_LIMIT = 16 << 20
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+MAX_AMOUNT = 1000
+DEFAULT_AMOUNT = 100
 
 
 class Refusal(Exception):
@@ -103,9 +106,6 @@ class Call:
         return b"".join(parts)
 
 
-_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
-MAX_AMOUNT = 1000
-DEFAULT_AMOUNT = 100
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 

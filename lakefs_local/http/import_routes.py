@@ -23,6 +23,10 @@ from lakefs_local.import_sources import SCHEME, Source
 from lakefs_local.storage.database import Session
 from lakefs_local.storage.encoding import DEFAULT_CONTENT_TYPE, Entry
 
+MAX_BODY = 64 << 20
+MAX_OBJECTS = 10_000
+_MAX_LINE = 8192
+
 
 async def import_start(server: Server, call: Call) -> Reply:
     """Starts in the background; answers its id."""
@@ -114,11 +118,6 @@ def _render_status(value: Status) -> dict[str, Any]:
     if value.error:
         said["error"] = {"message": value.error}
     return said
-
-
-MAX_BODY = 64 << 20
-MAX_OBJECTS = 10_000
-_MAX_LINE = 8192
 
 
 async def own_operations(server: Server, call: Call) -> Reply:

@@ -17,6 +17,20 @@ from lakefs_local.http.exchange import NO_CONTENT, Call, Refusal, Reply, reply_j
 from lakefs_local.http.server import Server
 from lakefs_local.storage.database import Session
 
+VERSION = "1.84.0-lakefs_local"
+_STORAGE = {
+    "blockstore_type": "local",
+    "blockstore_namespace_example": "local://example-bucket/",
+    "blockstore_namespace_ValidityRegex": "^local://",
+    "default_namespace_prefix": "local://",
+    "pre_sign_support": False,
+    "pre_sign_support_ui": False,
+    "pre_sign_multipart_upload": False,
+    "import_support": True,
+    "import_validity_regex": "^local://",
+}
+_VERSION = {"version": VERSION, "latest_version": VERSION, "upgrade_recommended": False, "upgrade_url": ""}
+
 
 async def create_repository(server: Server, call: Call) -> Reply:
     """With a first commit, "Repository created"; on request with sample objects, or bare."""
@@ -126,21 +140,6 @@ async def set_branch_protection_rules(server: Server, call: Call) -> Reply:
 
 def _etag_of_rules(rules: tuple[Protection, ...]) -> str:
     return hashlib.sha256(json.dumps(rules).encode()).hexdigest() if rules else ""
-
-
-VERSION = "1.84.0-lakefs_local"
-_STORAGE = {
-    "blockstore_type": "local",
-    "blockstore_namespace_example": "local://example-bucket/",
-    "blockstore_namespace_ValidityRegex": "^local://",
-    "default_namespace_prefix": "local://",
-    "pre_sign_support": False,
-    "pre_sign_support_ui": False,
-    "pre_sign_multipart_upload": False,
-    "import_support": True,
-    "import_validity_regex": "^local://",
-}
-_VERSION = {"version": VERSION, "latest_version": VERSION, "upgrade_recommended": False, "upgrade_url": ""}
 
 
 async def health_check(server: Server, call: Call) -> Reply:

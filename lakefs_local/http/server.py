@@ -23,6 +23,9 @@ T = TypeVar("T")
 _THREADS = 16
 # For changes, which wait for webhooks: one that is silent keeps no upload and no reading waiting.
 _CHANGING_THREADS = 64
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_LOG_LIMIT = 16 << 20
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Server:
@@ -98,11 +101,6 @@ class Server:
         self._changing.shutdown()
         self.guarded.close()
         self.store.close()
-
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_LOG_LIMIT = 16 << 20
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:

@@ -28,6 +28,16 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+_PREVIEW_LIMIT = 32 << 20
+_HEAD_BYTES = 16
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 
 
 def address_of(repository: str, *parts: str, **query: str) -> str:
@@ -71,18 +81,6 @@ def _templates() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(loader=PackageLoader("lakefs_local.pages"), autoescape=True, undefined=StrictUndefined)
-
-
-_PREVIEW_LIMIT = 32 << 20
-_HEAD_BYTES = 16
-_SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
-)
-_NAMES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 
 
 def looks_like_image(path: str) -> bool:

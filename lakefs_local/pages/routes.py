@@ -15,6 +15,26 @@ from lakefs_local.pages import render, views
 from lakefs_local.pages.render import HEADERS, render_page
 
 _STYLE = (Path(__file__).parent / "style.css").read_bytes()
+PAGES = [
+    ("GET", "/", views.page_repositories),
+    ("GET", "/repositories", views.page_repositories),
+    ("GET", "/repositories/{repository}", views.page_objects),
+    ("GET", "/repositories/{repository}/objects", views.page_objects),
+    ("GET", "/repositories/{repository}/object", views.page_object),
+    ("GET", "/repositories/{repository}/preview", render.page_preview),
+    ("GET", "/repositories/{repository}/download", render.page_download),
+    ("GET", "/repositories/{repository}/commits", views.page_commits),
+    ("GET", "/repositories/{repository}/commits/{commit}", views.page_commit),
+    ("GET", "/repositories/{repository}/compare", views.page_compare),
+    ("GET", "/repositories/{repository}/branches", views.page_branches),
+    ("GET", "/repositories/{repository}/tags", views.page_tags),
+]
+PUBLIC = {"style", "metrics"}
+_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+_SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+# A connection that is over, as the kernel numbers states: it belongs to nobody any more.
+_TIME_WAIT = "06"
+_REMEMBERED = 32
 
 
 async def style(server: Server, call: Call) -> Reply:
@@ -39,26 +59,11 @@ async def collect(server: Server, call: Call) -> Reply:
     return reply_json(200, collected.told())
 
 
-PAGES = [
-    ("GET", "/", views.page_repositories),
-    ("GET", "/repositories", views.page_repositories),
-    ("GET", "/repositories/{repository}", views.page_objects),
-    ("GET", "/repositories/{repository}/objects", views.page_objects),
-    ("GET", "/repositories/{repository}/object", views.page_object),
-    ("GET", "/repositories/{repository}/preview", render.page_preview),
-    ("GET", "/repositories/{repository}/download", render.page_download),
-    ("GET", "/repositories/{repository}/commits", views.page_commits),
-    ("GET", "/repositories/{repository}/commits/{commit}", views.page_commit),
-    ("GET", "/repositories/{repository}/compare", views.page_compare),
-    ("GET", "/repositories/{repository}/branches", views.page_branches),
-    ("GET", "/repositories/{repository}/tags", views.page_tags),
-]
 OTHERS = [
     ("GET", "/_lakefs_local/style.css", style),
     ("GET", "/metrics", metrics),
     ("POST", "/_lakefs_local/collect", collect),
 ]
-PUBLIC = {"style", "metrics"}
 
 
 def refusal(status: int, message: str) -> Reply:
@@ -67,13 +72,6 @@ def refusal(status: int, message: str) -> Reply:
     if status == 401:
         reply.headers["www-authenticate"] = 'Basic realm="lakeFS (access key id and secret)", charset="UTF-8"'
     return reply
-
-
-_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
-_SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-# A connection that is over, as the kernel numbers states: it belongs to nobody any more.
-_TIME_WAIT = "06"
-_REMEMBERED = 32
 
 
 class Visitors:

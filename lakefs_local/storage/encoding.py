@@ -24,6 +24,8 @@ _TAIL = Struct("<QH")
 _DIGEST_SIZE = 32
 # An address length that no path reaches says that the address is the SHA-256 of a blob in this data folder.
 _IS_BLOB = 0xFFFF
+_NODE_HEAD = Struct("<BHHI")
+CACHED_NODES = 8192
 
 
 @dataclass(slots=True)
@@ -127,10 +129,6 @@ def _address(record: bytes) -> tuple[bytes | None, str, int]:
 
 def _is_lower_hex(text: str) -> bool:
     return not text.strip("0123456789abcdef")
-
-
-_NODE_HEAD = Struct("<BHHI")
-CACHED_NODES = 8192
 
 
 class Node(NamedTuple):

@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 PAGE = 1000
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Write = Callable[[str, str, str, bytes], None]
+Load = Callable[[], bytes]
+Loaded = tuple[str, bytes]
+# What is larger goes by itself: there a request costs little beside the bytes.
+_ALONE = 1 << 20
+_GROUP_BYTES = 8 << 20
+_GROUP_OBJECTS = 500
+_IN_FLIGHT = 2
+# A group waits for all that others write to that disk, too.
+_TIMEOUT_SECONDS = 300.0
 
 
 class LakeFSConnection:
@@ -239,19 +249,6 @@ def stop_embedded(data: Path) -> bool:
     from lakefs_local import discovery
 
     return discovery.stop(data, unless_used=True) or discovery.running(data) is None
-
-
-Write = Callable[[str, str, str, bytes], None]
-Load = Callable[[], bytes]
-Loaded = tuple[str, bytes]
-
-# What is larger goes by itself: there a request costs little beside the bytes.
-_ALONE = 1 << 20
-_GROUP_BYTES = 8 << 20
-_GROUP_OBJECTS = 500
-_IN_FLIGHT = 2
-# A group waits for all that others write to that disk, too.
-_TIMEOUT_SECONDS = 300.0
 
 
 def upload_many(

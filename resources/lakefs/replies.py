@@ -8,6 +8,9 @@ from typing import Any
 
 from resources.error_family import NotFound, Refused, Unavailable, VisionOpsError
 
+# What a server that is busy or restarts answers, or the proxy before it.
+_AWAY = (408, 425, 429, 502, 503, 504)
+
 
 @dataclass(frozen=True)
 class Commit:
@@ -49,10 +52,6 @@ def commit_from(found: Mapping[str, Any]) -> Commit:
         created_at=datetime.datetime.fromtimestamp(found["creation_date"], datetime.UTC),
         metadata=dict(found.get("metadata") or {}),
     )
-
-
-# What a server that is busy or restarts answers, or the proxy before it.
-_AWAY = (408, 425, 429, 502, 503, 504)
 
 
 class LakeFSError(VisionOpsError, RuntimeError):

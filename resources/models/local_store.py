@@ -28,6 +28,9 @@ ADDRESSES = (
 )
 ARTIFACTS = "artifacts"
 _log = logging.getLogger("visionops.home")
+# What a change of the store changes: the database, and the log of what is not in it yet.
+_WRITTEN = ("", "-wal")
+_copies: set[str] = set()
 
 
 def follow_folder(database: Path, folder: Path | None = None, *, say: bool = True) -> list[Path]:
@@ -91,11 +94,6 @@ def _rewrite(connection: sqlite3.Connection, table: str, column: str, place: Pat
         (new, len(old) + 1, len(old), old),
     )
     return changed.rowcount
-
-
-# What a change of the store changes: the database, and the log of what is not in it yet.
-_WRITTEN = ("", "-wal")
-_copies: set[str] = set()
 
 
 def may_only_be_read(database: Path) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 Backend = Literal["mlflow", "wandb"]
+_HOST = "https://api.wandb.ai"
+_PATIENCE_SECONDS = 30.0
 
 
 class Tracking:
@@ -57,10 +59,6 @@ class Tracking:
         self._runs.end(self._run.id, status)
         if self._wandb is not None:
             self._wandb.end(status == FINISHED)
-
-
-_HOST = "https://api.wandb.ai"
-_PATIENCE_SECONDS = 30.0
 
 
 class WandbMissing(NotFound, RuntimeError):

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from visionops_assets.dataset.versions.manifest import Manifest
     from visionops_assets.evaluation.verdict import Verdict
 
+_NAMES = (
+    "Dataset version, commit, branch, tag, or a batch: the state that published it; a registered version, champion, "
+    "challenger or run: what it was trained on."
+)
+
 
 def compare_command(
     words: Annotated[
@@ -111,12 +116,6 @@ def _read(words: list[str]) -> "tuple[Project, list[str]]":
     if len(sides) > 2:
         raise ComparisonError(f"two things are compared, not {len(sides)}: {', '.join(sides)}")
     return find_project(projects, chosen), sides
-
-
-_NAMES = (
-    "Dataset version, commit, branch, tag, or a batch: the state that published it; a registered version, champion, "
-    "challenger or run: what it was trained on."
-)
 
 
 def diff_command(

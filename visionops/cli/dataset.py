@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 
 SHOWN = 20
+export_app = typer.Typer(
+    help="A dataset version as a folder that another tool works in.", no_args_is_help=True
+)
 
 
 def findings_command(
@@ -192,11 +195,6 @@ def retract_command(
     if retraction.kept:
         typer.echo(f"{retraction.kept:,} images stay: other annotations of {found.repository} are about them")
     typer.echo(f"`visionops tick {project}`, or the sensor of `visionops up`, judges the dataset without it")
-
-
-export_app = typer.Typer(
-    help="A dataset version as a folder that another tool works in.", no_args_is_help=True
-)
 
 
 @export_app.callback()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
 GroupName = Annotated[str, typer.Option(help="Device group, such as line-1.")]
 DeviceName = Annotated[str, typer.Argument(help="Name of the device.")]
+rollout_app = typer.Typer(help="Models on their way to devices.", no_args_is_help=True)
 
 
 def provision_command(
@@ -240,9 +241,6 @@ def _status_page(
         blocks.append(Paragraph(f"{waits}; `visionops rollout sign {project.project} --key ADDRESS`"))
     blocks.append(Table(("role", "ends"), tuple(ends.items())))
     return Page(f"Devices of {project.project}", tuple(blocks))
-
-
-rollout_app = typer.Typer(help="Models on their way to devices.", no_args_is_help=True)
 
 
 @rollout_app.callback()

@@ -28,6 +28,12 @@ _RECORD = "moved-from.json"
 _EVERYWHERE = ("dagster.yaml", home.RESERVE_NAME)
 
 home_app = typer.Typer(help="Where local state lives, and moving it.", no_args_is_help=True)
+# As long as the guard of an `up` that was killed may need, and more.
+WAIT_SECONDS = 40.0
+_TELL_WITHIN_SECONDS = 1.0
+_LOOK_EVERY_SECONDS = 0.1
+# What two readings of one process's start may differ by.
+_CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 class HomeNotMoved(Refused, RuntimeError):
@@ -176,14 +182,6 @@ def _listing(folder: Path) -> str:
             found = file.lstat()
             digest.update(f"{file.relative_to(folder)}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()
-
-
-# As long as the guard of an `up` that was killed may need, and more.
-WAIT_SECONDS = 40.0
-_TELL_WITHIN_SECONDS = 1.0
-_LOOK_EVERY_SECONDS = 0.1
-# What two readings of one process's start may differ by.
-_CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 class HomeInUse(Refused, RuntimeError):

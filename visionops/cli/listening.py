@@ -28,6 +28,10 @@ TlsCert = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificate, with those that lead to it: speak HTTPS.")
 ]
 TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's private key.")]
+METRICS_PORT = 9321
+WEBHOOK_PORT = 9322
+WEBHOOK_PATH = "/lakefs"
+webhook_app = typer.Typer(help="Have the sensor look as soon as lakeFS commits.", no_args_is_help=True)
 
 
 def access_of(
@@ -115,9 +119,6 @@ def serve_command(
         interruption.keep(f"{written.dropped:,} rows of what was answered are lost to the log")
 
 
-METRICS_PORT = 9321
-
-
 def metrics_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -147,12 +148,6 @@ def metrics_command(
         app = metrics_app(Exporter(readings(instance)))
         server = PredictionServer(app, host, port, access=access, limits=ServerLimits())
         server.run(lambda: typer.echo(f"metrics of all projects at {server.address}/metrics"))
-
-
-WEBHOOK_PORT = 9322
-WEBHOOK_PATH = "/lakefs"
-
-webhook_app = typer.Typer(help="Have the sensor look as soon as lakeFS commits.", no_args_is_help=True)
 
 
 @webhook_app.command("serve")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 BATCH = 64
+labels_app = typer.Typer(help="Images of production that are most worth a label.", no_args_is_help=True)
+DAYS = 7
 
 
 def predict_command(
@@ -199,11 +201,6 @@ def _files(images: Sequence[Path]) -> "tuple[list[SourceFile], list[Path]]":
         else:
             raise FileNotFoundError(f"{path}: there is no such image")
     return meant, skipped
-
-
-labels_app = typer.Typer(help="Images of production that are most worth a label.", no_args_is_help=True)
-
-DAYS = 7
 
 
 @labels_app.callback()

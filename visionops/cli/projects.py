@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 project_app = typer.Typer(help="The projects there are, and renaming one.", no_args_is_help=True)
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @project_app.command("list")
@@ -87,9 +88,6 @@ def rename_command(
         )
         renaming.rename(old, new, load_projects(home.projects_folder()), home.projects_folder())
     typer.echo(f"{old} is called {new} now: `visionops status {new}` shows it")
-
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class RenameRefused(Refused, ValueError):

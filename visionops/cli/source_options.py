@@ -18,49 +18,6 @@ if TYPE_CHECKING:
     from visionops_assets.dataset.importing.image_columns import Source
     from visionops_assets.dataset.importing.statements import Stated
 
-
-@dataclass(frozen=True)
-class OpenedSource:
-    """A source as a local path (from S3 and DVC a copy), the address where its images could stay, and what raises
-    `DropChanged` where it is no longer what was copied.
-
-    `provenance` is for the batch's commit. Of what must be copied, images can stay nowhere."""
-
-    path: Path
-    address: str | None = None
-    check_unchanged: Callable[[], None] = lambda: None
-    provenance: Mapping[str, str] = field(default_factory=dict)
-    must_be_copied: bool = False
-
-
-@contextmanager
-def opened_source(source: str, progress: Callable[[str, int, int], None]) -> Iterator[OpenedSource]:
-    """Open a source; a copy that broke off goes on where it stopped.
-
-    Raises `DropError`, `DVCError`, and ValueError for an address without a folder.
-    """
-    if source.startswith("dvc://"):
-        from resources import home
-        from visionops.dvc.source import copied
-        from visionops.dvc.source_address import parse_address
-
-        staging = home.cache() / "dvc"
-        with copied(parse_address(source), staging, lambda done, of: progress("copied", done, of)) as copy:
-            yield OpenedSource(copy.path, provenance=copy.provenance, must_be_copied=True)
-        return
-    if not source.startswith("s3://"):
-        yield OpenedSource(Path(source).expanduser())
-        return
-    from resources.drop import Drop
-
-    place, _, batch = source.rstrip("/").rpartition("/")
-    if place in ("s3:/", "s3:"):
-        raise Invalid(f"{source}: name a folder in the bucket, for example {source.rstrip('/')}/week-01")
-    drop = Drop.from_environment()
-    with drop.read(drop.open(place), batch, lambda done, of: progress("copied", done, of)) as reading:
-        yield OpenedSource(reading.folder, reading.address, reading.check_unchanged)
-
-
 Format = Annotated[
     str | None, typer.Option("--format", help="How the source keeps its labels; detected if not given.")
 ]
@@ -107,6 +64,53 @@ Preview = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Write sheets with images and their boxes into this new folder."),
 ]
+# A sheet is wider than many windows.
+_STYLE = "<style>body { margin: 1rem; font-family: sans-serif } img { max-width: 100%; height: auto }</style>"
+SHOWN = 60
+_ON_A_SHEET = 20
+_LONGEST = 28
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source as a local path (from S3 and DVC a copy), the address where its images could stay, and what raises
+    `DropChanged` where it is no longer what was copied.
+
+    `provenance` is for the batch's commit. Of what must be copied, images can stay nowhere."""
+
+    path: Path
+    address: str | None = None
+    check_unchanged: Callable[[], None] = lambda: None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    must_be_copied: bool = False
+
+
+@contextmanager
+def opened_source(source: str, progress: Callable[[str, int, int], None]) -> Iterator[OpenedSource]:
+    """Open a source; a copy that broke off goes on where it stopped.
+
+    Raises `DropError`, `DVCError`, and ValueError for an address without a folder.
+    """
+    if source.startswith("dvc://"):
+        from resources import home
+        from visionops.dvc.source import copied
+        from visionops.dvc.source_address import parse_address
+
+        staging = home.cache() / "dvc"
+        with copied(parse_address(source), staging, lambda done, of: progress("copied", done, of)) as copy:
+            yield OpenedSource(copy.path, provenance=copy.provenance, must_be_copied=True)
+        return
+    if not source.startswith("s3://"):
+        yield OpenedSource(Path(source).expanduser())
+        return
+    from resources.drop import Drop
+
+    place, _, batch = source.rstrip("/").rpartition("/")
+    if place in ("s3:/", "s3:"):
+        raise Invalid(f"{source}: name a folder in the bucket, for example {source.rstrip('/')}/week-01")
+    drop = Drop.from_environment()
+    with drop.read(drop.open(place), batch, lambda done, of: progress("copied", done, of)) as reading:
+        yield OpenedSource(reading.folder, reading.address, reading.check_unchanged)
 
 
 def stated_options(
@@ -158,12 +162,7 @@ def typed_options(stated: "Stated") -> tuple[str, ...]:
     return (*flags, *(["--follow-links"] if stated.follow_links else []))
 
 
-# A sheet is wider than many windows.
-_STYLE = "<style>body { margin: 1rem; font-family: sans-serif } img { max-width: 100%; height: auto }</style>"
-SHOWN = 60
-_ON_A_SHEET = 20
 _COLUMNS, _SIDE = 5, 256
-_LONGEST = 28
 
 
 def _short(name: str) -> str:

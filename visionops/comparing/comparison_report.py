@@ -22,6 +22,7 @@ from visionops_assets.promotion.version_differences import (
 
 SLICES_SHOWN = 40
 NAMES = ModelNames("A", "B")
+REASONS = 12
 
 
 def comparison_page(comparison: Comparison, read: ReadImages | None = None) -> Page:
@@ -166,9 +167,6 @@ def _slice(row: evaluation_verdict.SliceRow) -> tuple[str, ...]:
         probability(row.p_worse_holm) if row.p_worse_holm is not None else "–",
         ", ".join(finding) or "–",
     )
-
-
-REASONS = 12
 
 
 def proposal_page(project: str, partition: str, verdict: Verdict, comparison: Comparison | None) -> Page:

@@ -14,6 +14,10 @@ from PIL import Image, ImageFilter
 SEED = 20
 PRODUCTION_IMAGES = 400
 WRONG_LABELS = 0.3
+LINES = ("line-1", "line-2", "line-3")
+ROWS_A_LINE = 200
+# How much of its light a dirty lens lets through.
+_LIGHT = 0.6
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,6 @@ def _write_week(
     return folder
 
 
-LINES = ("line-1", "line-2", "line-3")
-ROWS_A_LINE = 200
-# How much of its light a dirty lens lets through.
-_LIGHT = 0.6
 # Digits of average looks, so that frequencies are all that changes, and how much more often they come.
 _FREQUENT, _FACTOR = (2, 3, 6), 4.0
 

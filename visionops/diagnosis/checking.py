@@ -22,6 +22,8 @@ State = Literal["ok", "warning", "broken"]
 # What a check waits for by itself; the deadline is for what knows no limit, as a network file system.
 ANSWER_SECONDS = 5
 WITHIN_SECONDS = 30.0
+# All of VisionOps' own; docs/deploy.md tells of each.
+KNOWN = tuple(sorted(name for name in VARIABLES if name.startswith("VISIONOPS_")))
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,6 @@ def _in_thread(check: Check) -> "queue.SimpleQueue[Finding]":
 
     threading.Thread(target=look, name=f"doctor: {check.subject}", daemon=True).start()
     return answer
-
-
-# All of VisionOps' own; docs/deploy.md tells of each.
-KNOWN = tuple(sorted(name for name in VARIABLES if name.startswith("VISIONOPS_")))
 
 
 def setting(*names: str, otherwise: str) -> str:

@@ -51,6 +51,9 @@ NETWORK = frozenset(
 )
 IN_MEMORY = ("tmpfs", "ramfs")
 ON_THIS_DISK = "set VISIONOPS_HOME to a folder on a disk of this machine"
+# From here on lakeFS's calls are refused, and S3 lets nobody in a little later.
+TOO_FAR = timedelta(minutes=5)
+_SET_CLOCKS = "set the clocks by the network's time, for example `timedatectl set-ntp true`"
 
 
 def disk_checks() -> Iterator[Check]:
@@ -203,11 +206,6 @@ def _one_a_disk(folders: list[Path]) -> list[Path]:
         if folder.is_dir():
             disks.setdefault(folder.stat().st_dev, folder)
     return list(disks.values())
-
-
-# From here on lakeFS's calls are refused, and S3 lets nobody in a little later.
-TOO_FAR = timedelta(minutes=5)
-_SET_CLOCKS = "set the clocks by the network's time, for example `timedatectl set-ntp true`"
 
 
 def clock_checks(projects: Sequence[Project]) -> Iterator[Check]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCHEME = "dvc://"
 # git@host:organisation/repository
 _SCP = re.compile(r"[\w.-]+@[\w.-]+:")
+_PIPELINE = "dvc.yaml"
+_MOST_STAGES = 10_000
 
 
 class DVCError(Invalid):
@@ -97,10 +99,8 @@ def _inside(path: str, text: str) -> str:
     return "/".join(parts).removesuffix(".dvc")
 
 
-_PIPELINE = "dvc.yaml"
 # What DVC reads of a repository, besides `NAME.dvc` and what a pipeline names under `vars`.
 _OWN_FILES, _LARGEST_BYTES = (_PIPELINE, "dvc.lock", "params.yaml"), 64 << 20
-_MOST_STAGES = 10_000
 
 
 def check_own_files(found: "DVCFileSystem", address: DVCAddress) -> None:

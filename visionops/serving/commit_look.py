@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 
 _Seen = tuple[tuple[str, int, int], ...]
+WAIT_FOR_DAEMON_SECONDS = 20.0
+LONGEST_LOOK_SECONDS = 600.0
+_POLL_SECONDS = 0.05
+_log = logging.getLogger("visionops.webhook")
 
 
 class CodeLocation:
@@ -71,10 +75,6 @@ class Job:
 
 # Requests a run of a job with tags; gives its id.
 Launch = Callable[[Job, Mapping[str, str]], str]
-WAIT_FOR_DAEMON_SECONDS = 20.0
-LONGEST_LOOK_SECONDS = 600.0
-_POLL_SECONDS = 0.05
-_log = logging.getLogger("visionops.webhook")
 
 
 @dataclass

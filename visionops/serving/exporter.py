@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 
     from visionops.serving.metric_records import Days
 
+Reading = Callable[[], list[Sample]]
+# So much shorter than elsewhere: somebody waits for the page.
+LAKEFS_SECONDS = 5.0
+# Two Prometheus servers, or a person beside one, cost one reading.
+KEEP_SECONDS = 10.0
+WITHIN_SECONDS = 8.0
+# Only the first time is anything imported.
+FIRST_WITHIN_SECONDS = 60.0
+_log = logging.getLogger("visionops.metrics")
+
 
 def commit_samples(project: Project, lakefs: LakeFSResource) -> Iterator[Sample]:
     """When the project's data, and its production, got their newest commits. Raises `LakeFSError`."""
@@ -57,11 +67,6 @@ def _newest(family: Family, project: Project, lakefs: LakeFSResource, repository
     except LakeFSNotFound:
         # Nothing was imported, or nothing logged, yet.
         return
-
-
-Reading = Callable[[], list[Sample]]
-# So much shorter than elsewhere: somebody waits for the page.
-LAKEFS_SECONDS = 5.0
 
 
 class ProjectFiles:
@@ -162,15 +167,6 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
         ],
         "dagster": lambda: list(dagster()),
     }
-
-
-# Two Prometheus servers, or a person beside one, cost one reading.
-KEEP_SECONDS = 10.0
-WITHIN_SECONDS = 8.0
-# Only the first time is anything imported.
-FIRST_WITHIN_SECONDS = 60.0
-
-_log = logging.getLogger("visionops.metrics")
 
 
 class Exporter(Collector):

@@ -15,6 +15,8 @@ from visionops_assets.champions.registered_model import Outcome
 from visionops_assets.monitoring.response import actions
 from visionops_assets.promotion.status import Status
 
+_MODEL_DAY = ("project", "group", "model")
+
 
 class Sample(NamedTuple):
     """One number; `labels` are the values of its family's labels."""
@@ -40,7 +42,6 @@ class Family:
         return Sample(self, labels, float(value))
 
 
-_MODEL_DAY = ("project", "group", "model")
 UP = Family("visionops_up", "gauge", "1 where the service answered the latest reading, else 0", ("service",))
 READ_SECONDS = Family(
     "visionops_read_duration_seconds", "gauge", "How long the latest reading of a service took", ("service",)

@@ -52,6 +52,8 @@ LOOKS = 5
 UNSEEN_AT_MOST = 100
 # What Dagster takes where a sensor names no interval.
 DEFAULT_SECONDS = 30
+# By asset and day: the list that names a table's rows.
+Listings = dict[str, dict[date, dict[str, Any]]]
 
 
 def run_samples(instance: dg.DagsterInstance, projects: Sequence[str]) -> Iterator[Sample]:
@@ -167,10 +169,6 @@ def _sensors(instance: dg.DagsterInstance) -> list[InstigatorState]:
 
 def _belongs(sensor: str, projects: Sequence[str]) -> bool:
     return any(sensor.startswith(f"{project}_") for project in projects)
-
-
-# By asset and day: the list that names a table's rows.
-Listings = dict[str, dict[date, dict[str, Any]]]
 
 
 class Days:

@@ -46,6 +46,9 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 _Decoded = tuple[Picture, InputSpec]
 # Status, body, and when the answering began.
 _Said = tuple[int, bytes, float]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class PredictionApp:
@@ -210,11 +213,6 @@ async def _say_what_there_is(request: Request, error: Exception) -> Response:
         "metrics": f"{base}/metrics",
     }
     return JSONResponse(told, status, headers=getattr(error, "headers", None))
-
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-_IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class ServingMetrics:

@@ -39,6 +39,16 @@ _FORM = "multipart/form-data"
 _HOW = "`curl -F file=@image.png ADDRESS` or `curl --data-binary @image.png ADDRESS` sends one"
 # What curl and most clients say of a body when nobody tells them.
 _ALTERED = "application/x-www-form-urlencoded"
+# JPEG and PNG decode outside the interpreter's lock.
+_THREADS = 2
+# A worker that has begun ends within seconds; behind so many others nobody should wait.
+_WAITING_PER_WORKER = 16
+NAME = "the image"
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
+# Each holds what a network computes of a batch.
+_MOST_AT_ONCE = 4
 
 
 class NoImage(Invalid):
@@ -122,13 +132,8 @@ def _too_large() -> NoImage:
     return NoImage(f"an image has at most {MAX_IMAGE_BYTES >> 20} MB; scale it down", 413)
 
 
-# JPEG and PNG decode outside the interpreter's lock.
-_THREADS = 2
 # What a thread would take longer to hear of than to decode.
 _AT_ONCE_BYTES, _AT_ONCE_PIXELS = 64 << 10, 1 << 16
-# A worker that has begun ends within seconds; behind so many others nobody should wait.
-_WAITING_PER_WORKER = 16
-NAME = "the image"
 
 
 class Busy(Unavailable):
@@ -190,10 +195,6 @@ class Decoding:
         self._guarded.shutdown()
 
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
 class Batcher(Generic[Item, Result]):
     """So many batches `at_once` run in threads; the next is whatever came meanwhile, at most `most` items.
 
@@ -240,13 +241,6 @@ class Batcher(Generic[Item, Result]):
                 for _, done in batch:
                     if not done.done():
                         done.set_exception(error)
-
-
-_log = logging.getLogger(__name__)
-
-
-# Each holds what a network computes of a batch.
-_MOST_AT_ONCE = 4
 
 
 def batches_at_once(threads: int) -> int:

@@ -29,6 +29,12 @@ TOLD = ("post-commit", "post-merge")
 LEAST_TOKEN = 16
 # How old an event may be, or how far lakeFS's clock may be ahead.
 WINDOW = timedelta(minutes=5)
+BODY_LIMIT = 64 << 10
+_log = logging.getLogger("visionops.webhook")
+ACTION_TEMPLATE = home.ROOT / "deploy" / "lakefs" / "visionops.yaml"
+ACTION_PATH = "_lakefs_actions/visionops.yaml"
+ACTION_BRANCH = "visionops-webhook"
+ACTION_MESSAGE = "Tell VisionOps of each commit to main"
 
 
 class CallRefused(Refused):
@@ -133,10 +139,6 @@ def _time(text: str) -> datetime:
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
-BODY_LIMIT = 64 << 10
-_log = logging.getLogger("visionops.webhook")
-
-
 class SensorNotTicked(Unavailable, RuntimeError):
     """A sensor could not look, or its run could not be requested; its own interval will."""
 
@@ -177,12 +179,6 @@ async def _body(request: Request) -> bytes:
         if len(body) > BODY_LIMIT:
             raise CallRefused(413, f"the body is larger than {BODY_LIMIT >> 10} KiB")
     return body
-
-
-ACTION_TEMPLATE = home.ROOT / "deploy" / "lakefs" / "visionops.yaml"
-ACTION_PATH = "_lakefs_actions/visionops.yaml"
-ACTION_BRANCH = "visionops-webhook"
-ACTION_MESSAGE = "Tell VisionOps of each commit to main"
 
 
 def action_file(url: str) -> bytes:

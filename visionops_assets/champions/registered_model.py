@@ -16,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from resources.models.records import ModelVersion, RegisteredModel, Run
 from visionops_assets.common.errors import HistoryUnreadable
 
+DECISION_ENTRIES = "visionops.decision."
+ANSWER_ENTRIES = "visionops.approval."
+Outcome = Literal["PASS", "FAIL", "INSUFFICIENT"]
+AnswerKind = Literal["approve", "reject", "override"]
+
 
 class LostRuns(Protocol):
     """Runs that MLflow does not know any more."""
@@ -91,10 +96,6 @@ class Registry(Protocol):
     def lock(self, project: str) -> AbstractContextManager[None]: ...
 
 
-DECISION_ENTRIES = "visionops.decision."
-ANSWER_ENTRIES = "visionops.approval."
-
-
 class Entry(BaseModel):
     """What all entries share."""
 
@@ -151,10 +152,6 @@ def require_readable(journal: Journal[AnyEntry], project: str) -> None:
             f"tag {journal.unreadable[0]} of registered model {project} is no entry of format 1: "
             "restore it from MLflow's backup, or use the release of VisionOps that wrote it"
         )
-
-
-Outcome = Literal["PASS", "FAIL", "INSUFFICIENT"]
-AnswerKind = Literal["approve", "reject", "override"]
 
 
 class Answer(Entry):

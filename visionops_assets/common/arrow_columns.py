@@ -24,6 +24,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 DIGEST_FORMAT = 1
+AT_ONCE = 512
+_DIGITS_AT_ONCE = 4096
+Item = TypeVar("Item", covariant=True)
 
 
 def table_content_digest(table: pa.Table) -> str:
@@ -85,11 +88,6 @@ def _add_text(column: pa.Array) -> bytes:
 def _little_endian(column: pa.Array) -> bytes:
     values = column.to_numpy(zero_copy_only=False)
     return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
-
-
-AT_ONCE = 512
-_DIGITS_AT_ONCE = 4096
-Item = TypeVar("Item", covariant=True)
 
 
 class TextColumn:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
+POWER = 0.8
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -72,9 +74,6 @@ def level_left(alpha: float, k: int) -> float:
     if k < 1:
         raise ValueError(f"the first challenger is number 1, not {k}")
     return alpha / (k * (k + 1))
-
-
-POWER = 0.8
 
 
 def rows_needed(spread: float, improvement: float, level: float) -> int | None:

@@ -12,6 +12,7 @@ Severity = Literal["ERROR", "WARN"]
 # one of another task than the project's.
 WHOLE = "the source"
 ANY_ANNOTATED, OF_THE_TASK = "any annotated", "of the task"
+DETAILS = ("suspected", "confidence", "box", "other")
 
 
 class Finding(NamedTuple):
@@ -35,8 +36,6 @@ class Finding(NamedTuple):
 
 # Characters of a line, and of all lines that are not shortened to that.
 _LONGEST, _IN_FULL = 170, 2000
-
-DETAILS = ("suspected", "confidence", "box", "other")
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:

@@ -6,6 +6,9 @@ An address in the store holds ids; what it names is written once.
 import datetime
 import re
 
+SHORT = 12
+KEY = re.compile(rf"\d{{8}}T\d{{6}}-[0-9a-f]{{{SHORT}}}")
+
 
 def asset_folder(project: str, asset: str) -> str:
     """Where the partitions of an asset are."""
@@ -21,10 +24,6 @@ def verdict_key(kind: str, project: str, partition: str) -> str:
     """The latest decision or what-if on a dataset version: `{identity, verdict, run_id, training_version}`."""
     folder = {"decision": "decisions", "what_if": "what_ifs"}[kind]
     return f"{folder}/{project}/{partition}.json"
-
-
-SHORT = 12
-KEY = re.compile(rf"\d{{8}}T\d{{6}}-[0-9a-f]{{{SHORT}}}")
 
 
 def dataset_version(commit: str, created_at: datetime.datetime) -> str:

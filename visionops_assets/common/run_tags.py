@@ -66,6 +66,8 @@ OUTCOMES = (
     LOGGED,
     DELIVERED,
 )
+# The check of a production day that its log is whole; a run's reason is taken from it.
+LOG_IS_COMPLETE = "log_is_complete"
 
 
 def rules_tag(digest: str) -> str:
@@ -106,7 +108,3 @@ def how_to_decide(project: str) -> str:
         f"`visionops submit {project} RUN` has its run judged on the newest dataset version; for another one, run the "
         f"job `{project}_decide` on it with the tag `{INTENT}: {DECISION}`"
     )
-
-
-# The check of a production day that its log is whole; a run's reason is taken from it.
-LOG_IS_COMPLETE = "log_is_complete"

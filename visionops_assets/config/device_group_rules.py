@@ -11,6 +11,8 @@ from edge.machine import in_window
 
 GroupName = Annotated[str, AfterValidator(check_group)]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^\w+ExecutionProvider$")]
+# A device that sees few images keeps a model after this long with at least one right answer.
+OBSERVE_SECONDS = 86_400
 
 
 class _Section(BaseModel):
@@ -84,10 +86,6 @@ class DeliveryRules(_Section):
         if not isinstance(groups, Mapping):
             return groups
         return {name: {} if said is None else said for name, said in groups.items()}
-
-
-# A device that sees few images keeps a model after this long with at least one right answer.
-OBSERVE_SECONDS = 86_400
 
 
 def window_of(text: str) -> dict[str, Any]:

@@ -7,6 +7,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Distance = Annotated[float, Field(gt=0, le=2)]
+FollowUp = Literal["alert", "hold", "rollback"]
+
 
 class CaptureRules(BaseModel):
     """Which frames are kept with their prediction. Labels are asked for on these, and models compared on these."""
@@ -89,10 +93,6 @@ class ProductionRules(BaseModel):
         return today - datetime.timedelta(days=self.keep_days)
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Distance = Annotated[float, Field(gt=0, le=2)]
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -127,9 +127,6 @@ class SeveralDays(_Section):
         if self.alarm > self.of:
             raise ValueError(f"an alarm by {self.alarm} of {self.of} days can never stand")
         return self
-
-
-FollowUp = Literal["alert", "hold", "rollback"]
 
 
 class OnDecay(_Section):

@@ -29,6 +29,11 @@ from visionops_assets.config.production_rules import DriftRules, ProductionRules
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.tasks import task_registry as tasks
 
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
+Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
+Label = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
 
 class DropRules(BaseModel):
     """Where batches arrive, and when one is complete."""
@@ -95,10 +100,6 @@ def _registered(task: str) -> str:
 
 
 TaskName = Annotated[str, AfterValidator(_registered)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-RepositoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{2,62}$")]
-Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
-Label = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class ProjectError(Invalid):

@@ -31,6 +31,12 @@ _SUFFIXES = {
     "JPEG2000": {".jp2", ".j2k"},
     "PPM": {".ppm", ".pgm", ".pnm"},
 }
+# A chain of fewer images is never asked about, whatever the batch.
+CHAIN_ALWAYS_ALLOWED = 20
+_NAMED = 3
+# A group that an image was not declared to be in, but has from its own bytes or those of an original.
+_OWN_GROUP = re.compile("[0-9a-f]{64}")
+Pair = tuple[str, str, float]
 
 
 @dataclass(frozen=True)
@@ -167,15 +173,6 @@ def truth_texts(table: pd.DataFrame) -> np.ndarray:
         for boxes in table["boxes"]
     ]
     return np.array([text or "no boxes" for text in texts], object)
-
-
-# A chain of fewer images is never asked about, whatever the batch.
-CHAIN_ALWAYS_ALLOWED = 20
-_NAMED = 3
-# A group that an image was not declared to be in, but has from its own bytes or those of an original.
-_OWN_GROUP = re.compile("[0-9a-f]{64}")
-
-Pair = tuple[str, str, float]
 
 
 def check_near_duplicates(

@@ -22,6 +22,7 @@ from visionops_assets.images.phash import BITS, hashed
 
 _EXAMINED_AT_ONCE = 16
 _ROUNDED = 2
+NO_BOXES = ("no boxes",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,6 @@ def _one_colour(data: bytes, name: str) -> str:
         return "black"
     # Transparent pixels are laid over white.
     return "white or transparent" if lowest.min() == 255 else "of one colour"
-
-
-NO_BOXES = ("no boxes",)
 
 
 @dataclass(frozen=True)

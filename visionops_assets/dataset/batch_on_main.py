@@ -23,6 +23,7 @@ from visionops_assets.dataset.versions.annotations import SPLITS
 
 _GROUPS_AT_ONCE = 4096
 _HEX = re.compile("[0-9a-f]{64}")
+Rows = NDArray[np.int64]
 
 
 def group_keys(sha256: NDArray[np.uint8], groups: pa.Array | pa.ChunkedArray | None) -> NDArray[np.uint8]:
@@ -183,9 +184,6 @@ def _published(batch: BatchImages, existing: pa.Table) -> NDArray[np.int64]:
     same = there[(was == batch.looks.sha256[there]).all(axis=1)]
     rows[same] = places[same]
     return rows
-
-
-Rows = NDArray[np.int64]
 
 
 def rows_with_unknown_labels(batch: pa.Table, classes: Sequence[str]) -> Rows:

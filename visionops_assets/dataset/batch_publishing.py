@@ -56,6 +56,8 @@ MERGE_ATTEMPTS = 5
 SHOWN_LINES = 16
 _DELETED_AT_ONCE = 1000
 Progress = Callable[[str, int, int], None]
+_SAID_EVERY = 1000
+_CHECKS_SHOWN = 4
 
 
 class BatchRefused(Refused, ValueError):
@@ -295,10 +297,6 @@ class Publisher:
             "visionops.warnings": str(len(plan.findings) - errors),
             **self.metadata,
         }
-
-
-_SAID_EVERY = 1000
-_CHECKS_SHOWN = 4
 
 
 @dataclass(frozen=True)

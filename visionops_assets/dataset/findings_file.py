@@ -51,6 +51,7 @@ SCHEMA = pa.schema(
         ("other", pa.string()),
     ]
 )
+Outcome = Literal["refused", "published", "retracted"]
 
 
 class FindingsUnreadable(Altered):
@@ -122,9 +123,6 @@ def boxes_in_words(boxes: Sequence[Any]) -> str:
     """How many boxes of which class: `2 bolt, 1 nut`."""
     counts = Counter(str(box["label"]) for box in boxes)
     return ", ".join(f"{count} {label}" for label, count in sorted(counts.items())) or "no boxes"
-
-
-Outcome = Literal["refused", "published", "retracted"]
 
 
 class FindingsMissing(NotFound):

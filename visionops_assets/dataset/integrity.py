@@ -30,6 +30,8 @@ from visionops_assets.dataset.versions.manifest_diff import labels_of
 from visionops_assets.tasks.task_registry import task as task_of
 from visionops_assets.tasks.task_registry import task_taught_by
 
+Progress = Callable[[int, int], None]
+
 
 def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Every label is a class of the project."""
@@ -206,9 +208,6 @@ def unreadable_images(
         found = check_images_readable(arriving, dict(zip(used["path"], used["sha256"], strict=True)))
         return pd.concat([found, findings], ignore_index=True)
     return findings
-
-
-Progress = Callable[[int, int], None]
 
 
 def verify_images(

@@ -39,6 +39,7 @@ from visionops_assets.dataset.versions.layout import (
 )
 
 APART = "apart from other projects"
+RETRACTION_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,6 @@ def _of_others(
 def _owner(name: str, neighbours: Neighbours) -> str:
     projects = [each.project for each in neighbours.values() if each and each.annotations == name]
     return f"annotations {name}" + (f" (project {', '.join(projects)})" if projects else "")
-
-
-RETRACTION_ATTEMPTS = 5
 
 
 class RetractionRefused(Refused, ValueError):

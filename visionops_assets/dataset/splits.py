@@ -37,6 +37,7 @@ _NEGLIGIBLE = 1e-9
 Labels = tuple[str, ...]
 # Samples by class, and all of them.
 Count = Mapping[str | None, int]
+NO_SPLIT = -1
 
 
 def place_groups(
@@ -155,9 +156,6 @@ def count_samples(samples: Iterable[tuple[Labels, int]]) -> Count:
         for label in labels:
             counted[label] += number
     return {_ALL: total} | {label: counted[label] for label in sorted(counted)}
-
-
-NO_SPLIT = -1
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ from visionops_assets.delivery.tuf_files import CannotPublish
 # What an assignment says of how devices look and change, and what else one takes over from the one before it.
 ASSIGNMENT_OPTIONS = frozenset({"observe", "window", "max_kbps", "poll_every"})
 ASSIGNMENT_KEEPS = ASSIGNMENT_OPTIONS | {"report_every", "revoked", "moved", "shadow", "trial"}
+MakeBundle = Callable[[int], tuple[dict[str, Any], dict[str, bytes]]]
+GOLDEN_BYTES = 2_000_000
+# Of the process that answers, without the model: Python, numpy, Pillow and ONNX Runtime.
+RUNNER_MB = 120
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,6 @@ class Publication:
     serial: int | None
     changed: bool
     waits: str | None = None
-
-
-MakeBundle = Callable[[int], tuple[dict[str, Any], dict[str, bytes]]]
 
 
 def publish(
@@ -200,9 +201,6 @@ def _waiting_publication(repository: Repository, group: str, manifest: Mapping[s
 
 
 GOLDEN_IMAGES, FEWEST_IMAGES = 62, 3
-GOLDEN_BYTES = 2_000_000
-# Of the process that answers, without the model: Python, numpy, Pillow and ONNX Runtime.
-RUNNER_MB = 120
 
 
 class NoGoldenImages(NotFound):

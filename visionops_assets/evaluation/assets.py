@@ -22,6 +22,8 @@ from visionops_assets.shells.asset_options import dataset_versions, partitioned_
 from visionops_assets.shells.job_execution import clear_failures
 from visionops_assets.training.challenger import Challenger
 
+RUN_OUTCOMES = {"FAIL": run_tags.REFUSED, "INSUFFICIENT": run_tags.INSUFFICIENT}
+
 
 def evaluation_asset(
     project: Project, manifest: dg.AssetsDefinition, challenger: dg.AssetsDefinition
@@ -88,9 +90,6 @@ def evaluation_asset(
         )
 
     return evaluation
-
-
-RUN_OUTCOMES = {"FAIL": run_tags.REFUSED, "INSUFFICIENT": run_tags.INSUFFICIENT}
 
 
 def evaluation_checks(project: Project, evaluation: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:

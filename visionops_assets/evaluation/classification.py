@@ -33,6 +33,9 @@ from visionops_assets.inference.predictions import answer_columns, predictions_t
 from visionops_assets.inference.shipped_model import ShippedModel
 from visionops_assets.tasks.task_registry import CLASSIFICATION
 
+ACCURACY = "accuracy"
+COST = "expected cost"
+
 
 def accuracy(labels: Sequence[str] | pd.Series, predictions: Sequence[str] | pd.Series) -> float:
     """Share of images whose predicted class is their label.
@@ -78,10 +81,6 @@ def _codes(names: Sequence[str] | pd.Series, classes: Sequence[str], what: str) 
     if (codes < 0).any():
         raise ValueError(f"the {what} {values[codes < 0][0]!r} is none of the classes {list(classes)}")
     return codes.astype(np.int64)
-
-
-ACCURACY = "accuracy"
-COST = "expected cost"
 
 
 def measure_classification(predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:

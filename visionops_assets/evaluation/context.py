@@ -24,6 +24,23 @@ from visionops_assets.evaluation.significance import holm
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Suspect
 from visionops_assets.images.phash import MAX_DISTANCE, grey, phash_values
 
+LEAK_COLUMNS = (
+    "holdout_sha256",
+    "training_sha256",
+    "kind",
+    "distance",
+    "correlation",
+    "holdout_path",
+    "training_path",
+)
+# Of 1,500 digits of 8×8 pixels, each lot had up to five other pairs that were called copies; they correlate to 0.986
+# at most, JPEG 75 from 0.993 on.
+_TELLING_PIXELS = 16 * 16
+Images = Callable[[Sequence[str]], Iterator[tuple[str, NDArray[np.uint8]]]]
+# Below five points a batch is merely harder than the others.
+_NOTABLE_GAP = 0.05
+_LEVEL = 0.01
+
 
 @dataclass(frozen=True)
 class GateContext:
@@ -57,23 +74,6 @@ class GateContext:
     def unchanged(self) -> bool:
         """Whether the challenger is the champion itself."""
         return self.champion is not None and self.champion.weights_sha256 == self.challenger.weights_sha256
-
-
-LEAK_COLUMNS = (
-    "holdout_sha256",
-    "training_sha256",
-    "kind",
-    "distance",
-    "correlation",
-    "holdout_path",
-    "training_path",
-)
-
-# Of 1,500 digits of 8×8 pixels, each lot had up to five other pairs that were called copies; they correlate to 0.986
-# at most, JPEG 75 from 0.993 on.
-_TELLING_PIXELS = 16 * 16
-
-Images = Callable[[Sequence[str]], Iterator[tuple[str, NDArray[np.uint8]]]]
 
 
 def find_leaks(manifest: pd.DataFrame, images: Images) -> pd.DataFrame:
@@ -147,11 +147,6 @@ def perceptual_leaks(manifest: pd.DataFrame, images: Images) -> pd.DataFrame:
     return pd.DataFrame(leaks, columns=list(LEAK_COLUMNS)).astype(
         {"distance": "Int64", "correlation": "float64"}
     )
-
-
-# Below five points a batch is merely harder than the others.
-_NOTABLE_GAP = 0.05
-_LEVEL = 0.01
 
 
 def suspect_batches(

@@ -19,6 +19,10 @@ from visionops_assets.images.box_metrics import OVERLAP, Matching
 from visionops_assets.images.pictures import ANSWER, TRUTH, Mark, marked
 from visionops_assets.inference.detections import as_boxes, boxes_column
 
+_LARGEST_BYTES = 50_000
+# Answers of a lower score are many, and hardly ever meant.
+LEAST_SCORE = DEFAULT_MIN_SCORE
+
 
 def box_errors(predictions: pd.DataFrame, model: str, least: float) -> Errors:
     """The errors of a detector: truths that no box finds, and boxes that find no truth."""
@@ -50,10 +54,7 @@ def hits_by_image(truths: pd.Series, answers: pd.Series, classes: Sequence[str])
     return hits
 
 
-_LARGEST_BYTES = 50_000
 _SIDE, _COLUMNS, _GAP = 144, 4, 4
-# Answers of a lower score are many, and hardly ever meant.
-LEAST_SCORE = DEFAULT_MIN_SCORE
 
 
 def examples_picture(

@@ -24,6 +24,30 @@ from visionops_assets.evaluation.verdict_wording import (
 )
 
 __all__ = ["GateContext", "gate_verdict"]
+Rule = Callable[[Evidence, GateRules, GateContext], Iterator[Reason]]
+_REFUSALS: tuple[Rule, ...] = (
+    gate_reasons.leakage,
+    gate_reasons.floors,
+    gate_reasons.regressions,
+    gate_reasons.dearer_errors,
+    gate_reasons.constant_answer,
+)
+_DOUBTS: tuple[Rule, ...] = (
+    gate_reasons.unchanged,
+    gate_reasons.small_holdout,
+    gate_reasons.uniform_holdout,
+    gate_reasons.critical_slices,
+    gate_reasons.non_inferiority,
+    gate_reasons.superiority,
+)
+_NOTES: tuple[Rule, ...] = (
+    gate_reasons.came_between,
+    gate_reasons.suspect_batches,
+    gate_reasons.floor_exceptions,
+    gate_reasons.absent_classes,
+    gate_reasons.slices_not_tested,
+    gate_reasons.approximations,
+)
 
 
 def gate_verdict(predictions: pd.DataFrame, rules: GateRules, *, context: GateContext) -> Verdict:
@@ -78,33 +102,6 @@ def _null_hypothesis(rules: GateRules, context: GateContext) -> str:
     return (
         f"{against}: the challenger is worse by {points(rules.min_improvement, unit, signed=False)} or more"
     )
-
-
-Rule = Callable[[Evidence, GateRules, GateContext], Iterator[Reason]]
-
-_REFUSALS: tuple[Rule, ...] = (
-    gate_reasons.leakage,
-    gate_reasons.floors,
-    gate_reasons.regressions,
-    gate_reasons.dearer_errors,
-    gate_reasons.constant_answer,
-)
-_DOUBTS: tuple[Rule, ...] = (
-    gate_reasons.unchanged,
-    gate_reasons.small_holdout,
-    gate_reasons.uniform_holdout,
-    gate_reasons.critical_slices,
-    gate_reasons.non_inferiority,
-    gate_reasons.superiority,
-)
-_NOTES: tuple[Rule, ...] = (
-    gate_reasons.came_between,
-    gate_reasons.suspect_batches,
-    gate_reasons.floor_exceptions,
-    gate_reasons.absent_classes,
-    gate_reasons.slices_not_tested,
-    gate_reasons.approximations,
-)
 
 
 def apply_rules(evidence: Evidence, rules: GateRules, context: GateContext) -> tuple[Outcome, list[Reason]]:

@@ -24,6 +24,12 @@ from visionops_assets.evaluation.verdict_wording import (
     retract_command,
 )
 
+_DECLARE_GROUPS = (
+    "Images of one group are one piece of evidence: declare finer groups (session, day or part), or none where images "
+    "are independent of each other."
+)
+_SLICES_NAMED = 8
+
 
 def leakage(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """No holdout image was trained on."""
@@ -116,12 +122,6 @@ def _called(row: SliceRow) -> str:
     if row.column is None:
         return "the whole holdout"
     return f"{row.column} {row.value}" + (f" outside batch {row.outside}" if row.outside else "")
-
-
-_DECLARE_GROUPS = (
-    "Images of one group are one piece of evidence: declare finer groups (session, day or part), or none where images "
-    "are independent of each other."
-)
 
 
 def unchanged(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
@@ -240,9 +240,6 @@ def _labels(evidence: Evidence, what: str) -> str:
         )
     more = f", about {labels.labels_to_collect:,} more labels" if labels.labels_to_collect else ""
     return f" To show {what} {size} with 80% power takes {labels.rows_needed:,} holdout images{more}."
-
-
-_SLICES_NAMED = 8
 
 
 def came_between(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:

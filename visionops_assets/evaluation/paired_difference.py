@@ -21,6 +21,13 @@ from visionops_assets.evaluation.verdict import Bound
 from visionops_assets.images.box_metrics import Matches, Weights, mean_average_precisions
 
 Floats = NDArray[np.float64]
+# With fewer draws than this beyond a level, a bootstrap quantile is noise.
+LEAST_DRAWS_IN_TAIL = 50
+# In one batch, 10,000 draws of 10,000 images take 2.5 GB and four times as long (m).
+_DRAWS_AT_ONCE = 500
+ByClass = Sequence[Sequence[Matches]]
+# More groups are put together into so many units: their independent parts add up.
+MOST_UNITS = 1000
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,6 @@ def spread(differences: Floats, paired: PairedDifference) -> float:
     by_image = float(np.square(differences).sum())
     by_group = float(np.square(paired.sums).sum())
     return max(by_image, by_group) / paired.rows
-
-
-# With fewer draws than this beyond a level, a bootstrap quantile is noise.
-LEAST_DRAWS_IN_TAIL = 50
-# In one batch, 10,000 draws of 10,000 images take 2.5 GB and four times as long (m).
-_DRAWS_AT_ONCE = 500
 
 
 class DifferenceBounds:
@@ -174,11 +175,6 @@ def normal_bounds(paired: PairedDifference, level: float) -> tuple[Bound, Bound]
 def _ratio(sums: np.ndarray, sizes: np.ndarray, axis: int = -1) -> np.ndarray:
     found: np.ndarray = sums.sum(axis=axis) / sizes.sum(axis=axis)
     return found
-
-
-ByClass = Sequence[Sequence[Matches]]
-# More groups are put together into so many units: their independent parts add up.
-MOST_UNITS = 1000
 
 
 @dataclass(frozen=True)

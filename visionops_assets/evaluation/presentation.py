@@ -20,6 +20,8 @@ _MOST_NAMED_CLASSES = 30
 _MOST_NUMBERED_CLASSES = 15
 _LONGEST_CLASS, _LONGEST_SLICE = 16, 60
 _COLOURS = {"PASS": "#1a7f37", "FAIL": "#cf222e", "INSUFFICIENT": "#9a6700"}
+# Metadata is loaded with every event: a thousand slices belong into the stored verdict.
+SLICES_SHOWN = 60
 
 
 def confusion_picture(confusion: pd.DataFrame, *, title: str = "Challenger on the holdout") -> bytes:
@@ -107,10 +109,6 @@ def small_png(figure: Any) -> bytes:
     buffer = io.BytesIO()
     picture.quantize(64, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-# Metadata is loaded with every event: a thousand slices belong into the stored verdict.
-SLICES_SHOWN = 60
 
 
 def verdict_metadata(

@@ -35,6 +35,13 @@ from visionops_assets.evaluation.verdict_wording import retract_command, verdict
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT, Challenger
 from visionops_assets.training.provenance import COMPUTING, Provenance, compare_provenance
 
+_TAUGHT = ("train", "val")
+_INPUTS_NAMED = 4
+_WHAT_IF = " (what-if)"
+# Between the verdict and what the run said of itself before.
+_RULE = "\n\n---\n\n"
+_LONGEST = 4000
+
 
 class DataGone(NotFound):
     """The data of a challenger is not what its run recorded, so nobody can tell what it saw."""
@@ -82,10 +89,6 @@ def _read(registry: Registry, run_id: str, path: str) -> bytes | None:
         return registry.artifacts.read_bytes(run_id, path)
     except ArtifactMissing:
         return None
-
-
-_TAUGHT = ("train", "val")
-_INPUTS_NAMED = 4
 
 
 def came_between(
@@ -168,12 +171,6 @@ def _inputs(before: Provenance, after: Provenance) -> Iterator[str]:
             yield "the training code"
         elif each.kind == "versions" and each.name in COMPUTING:
             yield f"{each.name} {each.before} → {each.after}"
-
-
-_WHAT_IF = " (what-if)"
-# Between the verdict and what the run said of itself before.
-_RULE = "\n\n---\n\n"
-_LONGEST = 4000
 
 
 def show_verdict(registry: ModelRegistry, verdict: Verdict, run_id: str, partition: str) -> None:

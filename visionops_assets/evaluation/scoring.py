@@ -28,6 +28,7 @@ from visionops_assets.evaluation.evaluation_task import EvaluationTask, evaluati
 from visionops_assets.inference.shipped_model import ShippedModel, fetch_model, images_at_once, open_model
 
 BATCH = 256
+OPINION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,6 @@ class Scorer:
             end = min(start + step, len(view))
             yield view.gather(np.arange(start, end))
             tell(f"image {end:,} of {len(view):,}", end, len(view))
-
-
-OPINION_BATCH = 256
 
 
 def champion_opinion(registry: ModelRegistry, project: Project) -> Callable[[], Opinion | None]:

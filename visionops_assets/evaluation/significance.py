@@ -31,6 +31,12 @@ _FEW_SUMS = 16
 _MANY_SIZES = 30
 # Up to this total the exact distribution is quicker than the flips.
 _EXACT_REACH = 20_000
+# Chance that the true share of differing images lies outside those that are searched; it is added to p.
+_OUTSIDE = 1e-6
+_GRID = 60
+# Beyond this the exact p-value refuses nothing at any level in use, and the score's own is enough.
+_PLAINLY_NO_LOSS = 0.3
+_FEW_IMAGES = 300
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -149,14 +155,6 @@ def holm(p_values: NDArray[np.float64] | list[float]) -> Floats:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
-
-
-# Chance that the true share of differing images lies outside those that are searched; it is added to p.
-_OUTSIDE = 1e-6
-_GRID = 60
-# Beyond this the exact p-value refuses nothing at any level in use, and the score's own is enough.
-_PLAINLY_NO_LOSS = 0.3
-_FEW_IMAGES = 300
 
 
 def p_of_loss(wins: int, losses: int, paired: PairedDifference, *, tolerance: float, seed: int) -> float:

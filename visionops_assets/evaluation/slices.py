@@ -27,6 +27,7 @@ from visionops_assets.tasks.task_registry import CLASSIFICATION
 
 # Enough to see the pattern; the table of all leaks is the caller's.
 _LEAKS_SHOWN = 20
+NO_VALUE = "(none)"
 
 
 def compared(
@@ -95,9 +96,6 @@ def leaks_shown(leaks: pd.DataFrame) -> list[Leak]:
 
 def _is_field(name: object, value: Any) -> bool:
     return name in Leak.model_fields and bool(pd.notna(value))
-
-
-NO_VALUE = "(none)"
 
 
 @dataclass(frozen=True)

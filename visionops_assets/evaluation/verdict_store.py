@@ -26,6 +26,10 @@ from visionops_assets.evaluation.verdict import Kind, Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_summary
 from visionops_assets.training.challenger import Challenger
 
+LISTED = "visionops.verdict."
+SUMMARY_LENGTH = 1000
+_SHORT = 12
+
 
 @dataclass(frozen=True)
 class VerdictAddress:
@@ -62,11 +66,6 @@ def read_address(artifacts: ArtifactStore, kind: Kind, project: str, partition: 
         return VerdictAddress(**artifacts.read_json(key))
     except TypeError as error:
         raise artifacts.damaged(key, "it holds no address of a verdict") from error
-
-
-LISTED = "visionops.verdict."
-SUMMARY_LENGTH = 1000
-_SHORT = 12
 
 
 class DecisionEntry(Entry):

@@ -6,6 +6,27 @@ from visionops_assets.evaluation.verdict import Bound, Comparison, Evidence, Rea
 from visionops_assets.pages.page import Block, Bullets, Page, Paragraph, Sentence, Table
 
 SHARE = "share"
+_LEGEND = (
+    Sentence(
+        "how many more labelled images of this slice would show a difference of the margin in it, with 80% power.",
+        "labels:",
+    ),
+    Sentence("the smallest true loss that these images show, with 80% power.", "loss found:"),
+)
+_COLUMNS = (
+    "slice",
+    "images",
+    "champion",
+    "challenger",
+    "won",
+    "lost",
+    "p worse (Holm)",
+    "loss found",
+    "floor",
+    "labels",
+    "",
+)
+_METHODS = {"bca": "BCa bootstrap", "normal": "normal approximation", "constant": "no group differs"}
 
 
 def percent(share: float | None) -> str:
@@ -158,28 +179,6 @@ def _measured(verdict: Verdict, evidence: Evidence, rows: int | None) -> Iterato
         yield Bullets(_LEGEND)
 
 
-_LEGEND = (
-    Sentence(
-        "how many more labelled images of this slice would show a difference of the margin in it, with 80% power.",
-        "labels:",
-    ),
-    Sentence("the smallest true loss that these images show, with 80% power.", "loss found:"),
-)
-_COLUMNS = (
-    "slice",
-    "images",
-    "champion",
-    "challenger",
-    "won",
-    "lost",
-    "p worse (Holm)",
-    "loss found",
-    "floor",
-    "labels",
-    "",
-)
-
-
 def _slice_table(ordered: Sequence[SliceRow]) -> Table:
     """Those that speak against the challenger stand first."""
     return Table(_COLUMNS, tuple(_slice(row) for row in ordered))
@@ -221,9 +220,6 @@ def _comparison(comparison: Comparison) -> Sentence:
         if comparison.p_superior is not None:
             text += f"; p of no gain {probability(comparison.p_superior)}"
     return Sentence(f"{text}.", f"{comparison.metric}:")
-
-
-_METHODS = {"bca": "BCa bootstrap", "normal": "normal approximation", "constant": "no group differs"}
 
 
 def _weight(row: SliceRow) -> tuple[bool, bool, bool, float, float]:

@@ -51,6 +51,7 @@ from visionops_assets.training.recording import flattened, put_model
 from visionops_assets.training.training_task import training_task
 
 _SIDES = ("train", "val")
+_SIDE_NAMES = {"train": "training", "val": "validation"}
 
 
 class ScriptRun:
@@ -226,9 +227,6 @@ def script_file() -> Path:
 
 def _path_of(model: nn.Module) -> str:
     return f"{type(model).__module__}.{type(model).__name__}"
-
-
-_SIDE_NAMES = {"train": "training", "val": "validation"}
 
 
 @contextmanager

@@ -25,6 +25,9 @@ from resources.error_family import Invalid
 from resources.nearest import meant_field
 from visionops_assets.config.recipe import Recipe
 
+LARGEST = 10_000
+_DIGITS = 4
+
 
 class OverrideError(Invalid):
     """A value that a recipe cannot have; the message names where it was given, the field and what was expected."""
@@ -109,8 +112,6 @@ def _explain_override(found: Any) -> str:
     return f"{field}: {said[0].lower()}{said[1:]} (found {found.get('input')!r})"
 
 
-LARGEST = 10_000
-_DIGITS = 4
 Number = Annotated[float, BeforeValidator(as_number)]
 
 

@@ -25,6 +25,14 @@ MOST_DETECTIONS = 100
 # Of a box and its truth, as in mAP@0.5.
 OVERLAP = 0.5
 ALL_AREAS = (0.0, float("inf"))
+# How often each image counts; counts of draws fit a byte.
+Weights = NDArray[np.float64] | NDArray[np.uint8]
+_RECALLS = np.linspace(0.0, 1.0, 101)
+_SMALLEST = np.spacing(1.0)
+# Draws are taken in pieces, so that no array has more numbers than this.
+_NUMBERS_AT_ONCE = 4_000_000
+# Hundredths: a runtime's rounding of scores cannot move the choice.
+_GRID = np.arange(1, 100) / 100
 
 
 @dataclass(frozen=True)
@@ -137,15 +145,6 @@ def _within(values: Floats, areas: tuple[float, float]) -> Mask:
     return (values >= areas[0]) & (values < areas[1])
 
 
-# How often each image counts; counts of draws fit a byte.
-Weights = NDArray[np.float64] | NDArray[np.uint8]
-
-_RECALLS = np.linspace(0.0, 1.0, 101)
-_SMALLEST = np.spacing(1.0)
-# Draws are taken in pieces, so that no array has more numbers than this.
-_NUMBERS_AT_ONCE = 4_000_000
-
-
 def average_precisions(matches: Matches, weights: Weights, *, smooth: bool = False) -> Floats:
     """101-point average precision [draws] of one class, counting each image as often as weights [draws, images] say.
 
@@ -192,10 +191,6 @@ def mean_average_precisions(
         return np.where(
             counts > 0, np.where(present, stacked, 0.0).sum(axis=0) / np.maximum(counts, 1), np.nan
         )
-
-
-# Hundredths: a runtime's rounding of scores cannot move the choice.
-_GRID = np.arange(1, 100) / 100
 
 
 class ScoreThreshold(NamedTuple):

@@ -23,6 +23,7 @@ from visionops_assets.monitoring.inference_log import CAPTURES, day_of, producti
 
 # How many embeddings of kept frames novelty is measured against.
 REMEMBERED = 256
+_DIGITS_OF_DIGEST = 13
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,6 @@ def _direction(embedding: Sequence[float] | None) -> np.ndarray | None:
     values = np.asarray(embedding, np.float32)
     length = float(np.linalg.norm(values))
     return values / length if np.isfinite(length) and length > 0 else None
-
-
-_DIGITS_OF_DIGEST = 13
 
 
 def in_sample(digests: pd.Series, share: float) -> pd.Series:

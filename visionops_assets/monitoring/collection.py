@@ -56,6 +56,9 @@ from visionops_assets.monitoring.inference_log import (
 from visionops_assets.monitoring.spool_files import UnusableFile, spool_reader
 from visionops_assets.monitoring.validation import clock_findings, misplaced
 
+# More wait for the next commit: memory holds the rows and frames of one.
+FILES_A_COMMIT = 1000
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -225,10 +228,6 @@ def _place(day: str, digest: str | None, frame: bytes) -> tuple[str | None, str]
     except UnreadableImage as error:
         return None, f"has a frame that is no image: {error}"
     return capture_path(day, digest, kind.lower()), ""
-
-
-# More wait for the next commit: memory holds the rows and frames of one.
-FILES_A_COMMIT = 1000
 
 
 def collect(

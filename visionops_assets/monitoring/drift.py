@@ -28,6 +28,15 @@ Kind = Literal["data", "prediction", "embedding"]
 EMBEDDING = "embedding"
 # Evidently's names of the methods it has too.
 WASSERSTEIN, JENSEN_SHANNON, MMD = "wasserstein", "jensenshannon", "mmd"
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+# Evidently's floor of the norm, so that a constant column does not divide by zero.
+_SMALLEST_NORM = 0.001
+# A reference of more distinct values is put into so many equal shares before it is drawn from.
+_MOST_ATOMS = 64
+# Four of them lie beyond the quantile of 99.9%.
+_DRAWS = 4_000
+_DRAWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -181,18 +190,6 @@ class DriftReference:
         if key not in self._drawn:
             self._drawn[key] = by_chance(drawn)
         return ColumnDrift(name, kind, method, distance(), effect, self._drawn[key], missing)
-
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
-
-# Evidently's floor of the norm, so that a constant column does not divide by zero.
-_SMALLEST_NORM = 0.001
-# A reference of more distinct values is put into so many equal shares before it is drawn from.
-_MOST_ATOMS = 64
-# Four of them lie beyond the quantile of 99.9%.
-_DRAWS = 4_000
-_DRAWS_AT_ONCE = 1_000
 
 
 def normed_wasserstein(reference: Floats, current: Floats) -> float:

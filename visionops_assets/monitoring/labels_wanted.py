@@ -44,6 +44,7 @@ WANTED_COLUMNS = {
 }
 BY_LOT = "by lot"
 _MUCH = 0.8
+_NOTES = ("confidence", "why", "device")
 
 
 def labels_wanted(
@@ -97,9 +98,6 @@ def _reasons(uncertainty: Sequence[float] | pd.Series, novelty: Sequence[float] 
         names.get((doubt >= _MUCH, new >= _MUCH), "class quota")
         for doubt, new in zip(uncertainty, novelty, strict=True)
     ]
-
-
-_NOTES = ("confidence", "why", "device")
 
 
 def wanted_days(

@@ -18,6 +18,38 @@ from visionops_assets.monitoring.drift import ColumnDrift, DayDrift
 from visionops_assets.monitoring.performance import DayPerformance
 
 DayOutcome = Literal["PASS", "FAIL", "INSUFFICIENT"]
+# Columns of the stored tables, with their Arrow types.
+DRIFT_COLUMNS = {
+    "model_sha256": "string",
+    "device_group": "string",
+    "rows": "int64",
+    "column": "string",
+    "kind": "string",
+    "method": "string",
+    "distance": "double",
+    "effect": "double",
+    "by_chance": "double",
+    "threshold": "double",
+    "drifted": "bool",
+    "missing": "double",
+    "note": "string",
+}
+PERFORMANCE_COLUMNS = {
+    "model_sha256": "string",
+    "device_group": "string",
+    "rows": "int64",
+    "labelled": "int64",
+    "metric": "string",
+    "realised": "double",
+    "realised_lower": "double",
+    "realised_upper": "double",
+    "estimated": "double",
+    "estimated_lower": "double",
+    "estimated_upper": "double",
+    "floor": "double",
+    "below": "bool",
+    "in_words": "string",
+}
 
 
 @dataclass(frozen=True)
@@ -118,40 +150,6 @@ def _most_frequent_sign(days: Sequence[Day]) -> tuple[str, ...]:
     """The signs of these days, the most frequent first."""
     every = [sign for each in days for sign in each.signs]
     return tuple(sorted(dict.fromkeys(every), key=lambda sign: -every.count(sign)))
-
-
-# Columns of the stored tables, with their Arrow types.
-DRIFT_COLUMNS = {
-    "model_sha256": "string",
-    "device_group": "string",
-    "rows": "int64",
-    "column": "string",
-    "kind": "string",
-    "method": "string",
-    "distance": "double",
-    "effect": "double",
-    "by_chance": "double",
-    "threshold": "double",
-    "drifted": "bool",
-    "missing": "double",
-    "note": "string",
-}
-PERFORMANCE_COLUMNS = {
-    "model_sha256": "string",
-    "device_group": "string",
-    "rows": "int64",
-    "labelled": "int64",
-    "metric": "string",
-    "realised": "double",
-    "realised_lower": "double",
-    "realised_upper": "double",
-    "estimated": "double",
-    "estimated_lower": "double",
-    "estimated_upper": "double",
-    "floor": "double",
-    "below": "bool",
-    "in_words": "string",
-}
 
 
 class Where(NamedTuple):

@@ -22,6 +22,9 @@ from visionops_assets.shells.asset_options import DayCheck
 FINDINGS_SHOWN = 50
 # Metadata is loaded with every event.
 ROWS_SHOWN, PICTURES_SHOWN = 60, 3
+# Farther is as far.
+_FARTHEST = 4.0
+_LONGEST_TITLE = 80
 
 
 def log_metadata(lakefs: LakeFSResource, project: Project, found: ProductionDay) -> dict[str, Any]:
@@ -161,9 +164,6 @@ def _is_quiet(state: AlarmState) -> bool:
 
 
 _QUIET_COLOUR, _DRIFTED_COLOUR = "#57606a", "#cf222e"
-# Farther is as far.
-_FARTHEST = 4.0
-_LONGEST_TITLE = 80
 
 
 def drift_picture(table: pd.DataFrame, title: str) -> bytes | None:

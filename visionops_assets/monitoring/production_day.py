@@ -36,6 +36,9 @@ from visionops_assets.monitoring.validation import join_labels, nothing_logged, 
 
 # A device is missed where it wrote on the last day with a log, if that is not longer ago.
 DEVICES_LOOK_BACK_DAYS = 7
+FEATURE_KEYS = ("image_sha256", "timestamp", "device", "device_group", "model_sha256")
+# An alarm that has stood longer is found standing all the same: its latest bad days are among these.
+LOOK_BACK_DAYS = 60
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,6 @@ def _contents_under(lakefs: LakeFSResource, project: Project, commit: str, prefi
     return (content for _, content in lakefs.read_many(repository, commit, paths))
 
 
-FEATURE_KEYS = ("image_sha256", "timestamp", "device", "device_group", "model_sha256")
-
-
 def features_of(log: pd.DataFrame, task: str) -> pd.DataFrame:
     """One row a row of the log: its keys, image statistics, embedding, what the model said, and the watched numbers.
 
@@ -187,10 +187,6 @@ def described_features(features: pd.DataFrame) -> pd.DataFrame:
         for name in numbers
     ]
     return pd.DataFrame(rows, columns=["model", "device_group", "number", "mean", "deviation", "missing"])
-
-
-# An alarm that has stood longer is found standing all the same: its latest bad days are among these.
-LOOK_BACK_DAYS = 60
 
 
 def stored_day(artifacts: ArtifactStore, project: str, asset: str, day: str) -> pd.DataFrame | None:

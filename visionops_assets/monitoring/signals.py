@@ -22,6 +22,11 @@ from visionops_assets.monitoring.monitoring_task import monitoring_task
 STATISTICS = ("brightness", "contrast", "sharpness", "saturation", "entropy", "width", "height")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _GREY_LEVELS = 256
+NO_BOX = "no box"
+# A detector answers with many boxes of less, as many on every image: they are no part of what it says is there.
+LEAST_SCORE = 0.25
+Floats = NDArray[np.float64]
+_EMBEDDING_DRAWS = 4_000
 
 
 def image_statistics(pixels: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]) -> pd.DataFrame:
@@ -82,9 +87,6 @@ def _entropy(flat: NDArray[np.float32]) -> NDArray[np.float64]:
 
 # What a detector says of an image, as numbers; and the class of one of its boxes.
 BOXES, SCORE, AREA, BOX_CLASS = "boxes_an_image", "mean_score", "box_area", "box_class"
-NO_BOX = "no box"
-# A detector answers with many boxes of less, as many on every image: they are no part of what it says is there.
-LEAST_SCORE = 0.25
 
 
 def numeric_signals(task: str) -> tuple[str, ...]:
@@ -122,11 +124,8 @@ def embeddings(rows: pd.DataFrame) -> NDArray[np.float64]:
     return stacked[np.isfinite(stacked).all(axis=1)]
 
 
-Floats = NDArray[np.float64]
-
 # More rows than these are thinned evenly: the kernel has one number a pair.
 _MOST_REFERENCE, _MOST_CURRENT = 500, 2_000
-_EMBEDDING_DRAWS = 4_000
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ _LARGEST_FOOTER, _MOST_PARTS = 16 << 20, 1_000_000
 
 SpoolKind = Literal["log", "labels"]
 _KINDS: dict[str, SpoolKind] = {FORMAT: "log", LABELS_FORMAT: "labels"}
+# Besides what Python and Arrow take themselves.
+MEMORY_BYTES = 512 << 20
+CPU_SECONDS = 10.0
+# A machine that does much else is no reason to refuse a file.
+WALL_SECONDS = 10 * CPU_SECONDS
+_START_WITHIN = 120.0
 
 
 class UnusableFile(Invalid):
@@ -177,14 +183,6 @@ def _spooled_file(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: st
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-# Besides what Python and Arrow take themselves.
-MEMORY_BYTES = 512 << 20
-CPU_SECONDS = 10.0
-# A machine that does much else is no reason to refuse a file.
-WALL_SECONDS = 10 * CPU_SECONDS
-_START_WITHIN = 120.0
 
 
 class SpoolReader:

@@ -37,6 +37,7 @@ from visionops_assets.pages.page import Cell, Table
 
 STEPS = ("checked", "registered", "recorded", "tagged", "aliased")
 OnStep = Callable[[str], None]
+INTERVAL_COLUMNS = ("version", "from (UTC)", "until", "how", "by", "why")
 
 
 def unheard(step: str) -> None:
@@ -205,9 +206,6 @@ def deliver_to_group(
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)
         return Change(version, changed=True, entry=entry, note=note_of(model, group))
-
-
-INTERVAL_COLUMNS = ("version", "from (UTC)", "until", "how", "by", "why")
 
 
 def intervals_table(intervals: Sequence[Interval], version: Callable[[int], Cell] = str) -> Table:

@@ -24,6 +24,7 @@ from visionops_assets.training.provenance import Difference
 
 # Enough to see what a change is like; the rest is a click away in lakeFS.
 PICTURES_SHOWN = 48
+INPUTS_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,6 @@ def _spread(rows: pd.DataFrame) -> pd.DataFrame:
 def _first_labels(rows: pd.DataFrame) -> list[str]:
     """The label of each row; in detection, the first class it has boxes of."""
     return [str(label) for label in labels_of(rows).groupby(level=0).first()]
-
-
-INPUTS_NAMED = 4
 
 
 def why_in_short(explanation: Explanation) -> str:

@@ -24,6 +24,7 @@ ROWS_OF_CHANGES = 40
 VALUE_LENGTH = 60
 # In the order in which they are told; the data has a part of its own.
 INPUT_KINDS = {"recipe": "Recipe", "code": "Code", "versions": "Packages", "hardware": "Hardware"}
+ReadImages = Callable[[list[str]], Iterable[tuple[str, object]]]
 
 
 def data_changes(data: ManifestDiff) -> Iterator[Block]:
@@ -65,7 +66,6 @@ def _shortened(text: str) -> str:
 
 
 IMAGES_LISTED, IMAGES_PICTURED = 10, 24
-ReadImages = Callable[[list[str]], Iterable[tuple[str, object]]]
 
 
 @dataclass(frozen=True)

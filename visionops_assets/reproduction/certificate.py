@@ -30,6 +30,7 @@ from visionops_assets.reproduction.clean_process import ONNX, WEIGHTS, Reproduct
 from visionops_assets.training.provenance import Difference, Kind, Provenance, compare_provenance
 
 UNVERIFIED = "not verified: registered before its digest was, it may have been altered since"
+CERTIFICATES = "reproduction"
 
 
 class _Part(BaseModel):
@@ -216,9 +217,6 @@ def _metric_row(pair: MetricPair) -> tuple[str, ...]:
     reproduced = "missing" if pair.reproduced is None else f"{pair.reproduced:.6g}"
     allowed = "" if pair.interval is None else f"{pair.interval[0]:.6g} to {pair.interval[1]:.6g}"
     return (pair.name, f"{pair.original:.6g}", reproduced, allowed)
-
-
-CERTIFICATES = "reproduction"
 
 
 @dataclass(frozen=True)

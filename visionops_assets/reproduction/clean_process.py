@@ -33,6 +33,35 @@ REPORT = "report.json"
 TRAINING, WEIGHTS, ONNX = "training", "weights.safetensors", "model.onnx"
 # Done, of how much, and in words; code from before 2026-12 writes none.
 HOW_FAR = re.compile(r"how far: ([\d.]+) of ([\d.]+): (.+)")
+MODULE = "visionops_assets.reproduction.retrain"
+# What a process needs to run on this machine, and where libraries keep what they computed or fetched.
+_KEPT = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "TEMP", "TMP",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHASHSEED",
+    "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONWARNINGS", "XDG_CACHE_HOME", "TORCH_HOME",
+    "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
+# Settings of what computes.
+_KEPT_FAMILIES = (
+    "LC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "DNNL_", "ONEDNN_", "CUDA_", "CUBLAS_", "CUDNN_",
+    "NCCL_", "PYTORCH_", "TORCH_", "MALLOC_",
+)  # fmt: skip
+# How another machine is reached, with a proxy's password where it has one.
+_WAYS = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+)
+# Chosen anew, for the recorded hardware.
+_KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+_HERE = ("localhost", "127.0.0.1", "::1")
+_TRACEBACK = "Traceback (most recent call last)"
+_CLASS = re.compile(r"[A-Za-z_][\w.]*")
 
 
 def how_far(doing: str, done: float, of: float) -> str:
@@ -64,36 +93,7 @@ class Report(BaseModel):
     missing: Difference | None = None
 
 
-MODULE = "visionops_assets.reproduction.retrain"
-# What a process needs to run on this machine, and where libraries keep what they computed or fetched.
-_KEPT = (
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "TEMP", "TMP",
-    "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHASHSEED",
-    "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONWARNINGS", "XDG_CACHE_HOME", "TORCH_HOME",
-    "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE",
-)  # fmt: skip
-# Settings of what computes.
-_KEPT_FAMILIES = (
-    "LC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "DNNL_", "ONEDNN_", "CUDA_", "CUBLAS_", "CUDNN_",
-    "NCCL_", "PYTORCH_", "TORCH_", "MALLOC_",
-)  # fmt: skip
-# How another machine is reached, with a proxy's password where it has one.
-_WAYS = (
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-)
-# Chosen anew, for the recorded hardware.
-_KERNELS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
-_HERE = ("localhost", "127.0.0.1", "::1")
 _SHOWN_LINES, _MESSAGE_LINES = 3, 8
-_TRACEBACK = "Traceback (most recent call last)"
-_CLASS = re.compile(r"[A-Za-z_][\w.]*")
 
 
 class ReproductionFailed(Refused, RuntimeError):

@@ -33,6 +33,13 @@ from visionops_assets.training.provenance import CodeOrigin
 # A hook of the user's must not run in a worktree that the user never sees.
 _QUIET_GIT = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+# The code itself, which comes from git, and what installs: neither computes.
+NOT_INSTALLED = frozenset({"python", "visionops", "pip"})
+_LAST_LINES = 3
+_PACKAGES_SHOWN = 8
+_LONGEST = 80
+RunCommand = Callable[[Sequence[str]], None]
+FindPython = Callable[[str], str | None]
 
 
 class InputMissing(NotFound):
@@ -122,16 +129,6 @@ def _apply_patch(folder: Path, code: CodeOrigin, change: bytes) -> None:
         ) from error
     finally:
         file.unlink(missing_ok=True)
-
-
-# The code itself, which comes from git, and what installs: neither computes.
-NOT_INSTALLED = frozenset({"python", "visionops", "pip"})
-_LAST_LINES = 3
-_PACKAGES_SHOWN = 8
-_LONGEST = 80
-
-RunCommand = Callable[[Sequence[str]], None]
-FindPython = Callable[[str], str | None]
 
 
 class EnvironmentUnavailable(Unavailable, RuntimeError):

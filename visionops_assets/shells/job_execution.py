@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 PROCESS_TAG = ".dagster/visionops/process"
 _noted: set[str] = set()
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+MAX_RETRIES = 2
+# A short outage is bridged here, after this long and then twice as long; a longer one is the sensor's, which requests
+# the run again.
+WAIT_SECONDS = 1.0
+_TOLD = "This run's process was told to stop."
+# A tag is for lists; the whole reason is the run's last event.
+TAG_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -109,13 +116,6 @@ def _began(process: psutil.Process) -> str:
         return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
     except FileNotFoundError:
         return f"{process.create_time():.2f}"
-
-
-MAX_RETRIES = 2
-# A short outage is bridged here, after this long and then twice as long; a longer one is the sensor's, which requests
-# the run again.
-WAIT_SECONDS = 1.0
-_TOLD = "This run's process was told to stop."
 
 
 @contextmanager
@@ -201,10 +201,6 @@ def end_interrupted(instance: dg.DagsterInstance, run_id: str) -> None:
     if outcome is None:
         instance.add_run_tags(run_id, {run_tags.OUTCOME: run_tags.INTERRUPTED})
     instance.report_run_canceled(run, message=_TOLD)
-
-
-# A tag is for lists; the whole reason is the run's last event.
-TAG_LENGTH = 200
 
 
 def job_options(project: Project) -> dict[str, Any]:

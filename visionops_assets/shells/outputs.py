@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 3
+LARGEST_PICTURE = 50_000
+# What a value has to its right on the first page of an asset, where the window is 1440 pixels wide.
+LINE = 50
 
 
 class NotMade(NotFound, FileNotFoundError):
@@ -132,11 +135,6 @@ class RecordIOManager(_OpenedLate):
     """Small JSON records, such as the ids of what a training made."""
 
     _kind = _Records
-
-
-LARGEST_PICTURE = 50_000
-# What a value has to its right on the first page of an asset, where the window is 1440 pixels wide.
-LINE = 50
 
 
 def picture(png: bytes, alt: str = "") -> dg.MarkdownMetadataValue:

@@ -22,6 +22,9 @@ from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.determinism import counter_hash, permutation, uniform
 
 _GEOMETRIC = (declared.Shift, declared.Rotate, declared.Scale, declared.HorizontalFlip, declared.VerticalFlip)
+_MEASURED_IMAGES = 4096
+# Where augmentation moves targets: (targets, recipe, epoch, positions) -> targets.
+Follow = Callable[[Tensor, Recipe, int, NDArray[np.int64]], Tensor]
 
 
 def affine_matrices(
@@ -124,9 +127,6 @@ def augment(
                 noise = _noise(images.shape, seeds).to(images.device)
                 images = images + noise * (amount.abs() * sigma)
     return images.clamp(0.0, 1.0)
-
-
-_MEASURED_IMAGES = 4096
 
 
 class ImageSource(Protocol):
@@ -240,10 +240,6 @@ class EpochBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         self._order.epoch = self._epoch()
         yield from self._loader
-
-
-# Where augmentation moves targets: (targets, recipe, epoch, positions) -> targets.
-Follow = Callable[[Tensor, Recipe, int, NDArray[np.int64]], Tensor]
 
 
 class TrainingData(lightning.LightningDataModule):

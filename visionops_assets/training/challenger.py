@@ -36,6 +36,12 @@ from visionops_assets.training.code_digest import code_digest
 from visionops_assets.training.provenance import Provenance
 
 VERSION_LENGTH = 16
+FORMAT = 1
+CURVES_ARTIFACT = "plots/learning_curves.png"
+PARITY_ARTIFACT = "model/parity.json"
+PATCH_ARTIFACT = "model/uncommitted.patch"
+MANIFEST_ARTIFACT = "data/manifest.json"
+_NEEDED = (TAG_IDENTITY, TAG_WEIGHTS, TAG_ONNX, TAG_MANIFEST, TAG_COMMIT, TAG_RECIPE, TAG_CODE)
 
 
 def training_version(project: Project) -> str:
@@ -54,13 +60,6 @@ def training_version_of(project: Project, recipe: str, code: str) -> str:
 def loaded_code_digest(model_class_path: str, task: str) -> str:
     """The digest of the code that this process runs: files edited after they were loaded change nothing here."""
     return code_digest(model_class_path, task)
-
-
-FORMAT = 1
-CURVES_ARTIFACT = "plots/learning_curves.png"
-PARITY_ARTIFACT = "model/parity.json"
-PATCH_ARTIFACT = "model/uncommitted.patch"
-MANIFEST_ARTIFACT = "data/manifest.json"
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,6 @@ def challenger_of(run: Run, project: Project) -> Challenger:
         code_digest=run.tags[TAG_CODE],
         training_version=training_version_of(project, run.tags[TAG_RECIPE], run.tags[TAG_CODE]),
     )
-
-
-_NEEDED = (TAG_IDENTITY, TAG_WEIGHTS, TAG_ONNX, TAG_MANIFEST, TAG_COMMIT, TAG_RECIPE, TAG_CODE)
 
 
 class SubmissionRefused(Refused, ValueError):

@@ -31,6 +31,17 @@ _IMPORT = re.compile(
 )
 # Sources that git does not know yet count as uncommitted changes; data and pictures do not.
 _SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.txt", "*.cfg")
+# oneDNN's names, best first, with the processor flag that each needs last of all.
+_ONEDNN_ISA = (
+    ("avx512_core_amx", "amx_bf16"),
+    ("avx512_core_bf16", "avx512_bf16"),
+    ("avx512_core_vnni", "avx512_vnni"),
+    ("avx512_core", "avx512bw"),
+    ("avx2_vnni", "avx_vnni"),
+    ("avx2", "avx2"),
+    ("avx", "avx"),
+    ("sse41", "sse4_1"),
+)
 
 
 @dataclass(frozen=True)
@@ -161,19 +172,6 @@ def _module_file(module: str) -> Path:
     if found is None or found.origin is None or not Path(found.origin).is_file():
         raise ModelError(f"model.class_path: cannot find module {module!r}; is its folder on PYTHONPATH?")
     return Path(found.origin)
-
-
-# oneDNN's names, best first, with the processor flag that each needs last of all.
-_ONEDNN_ISA = (
-    ("avx512_core_amx", "amx_bf16"),
-    ("avx512_core_bf16", "avx512_bf16"),
-    ("avx512_core_vnni", "avx512_vnni"),
-    ("avx512_core", "avx512bw"),
-    ("avx2_vnni", "avx_vnni"),
-    ("avx2", "avx2"),
-    ("avx", "avx"),
-    ("sse41", "sse4_1"),
-)
 
 
 def fast_bf16() -> bool:

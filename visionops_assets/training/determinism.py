@@ -30,6 +30,9 @@ from numpy.typing import NDArray
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
+_CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning_utilities", "torch.onnx", "onnxscript")
+_log = logging.getLogger(__name__)
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -61,10 +64,6 @@ def derived_seed(seed: int, purpose: str, number: int = 0) -> int:
     """Return a seed in 0..2**32-1 for one purpose ("initialisation", "epoch" with its number)."""
     text = f"{seed}/{purpose}/{number}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
-
-
-_ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
-_CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning_utilities", "torch.onnx", "onnxscript")
 
 
 def seed_generators(seed: int) -> None:
@@ -156,9 +155,6 @@ def _keep_environment(restore: contextlib.ExitStack) -> None:
                 os.environ[name] = value
 
     restore.callback(put_back)
-
-
-_log = logging.getLogger(__name__)
 
 
 class EpochBoundary(lightning.Callback):

@@ -36,6 +36,10 @@ TO_SAFETENSORS = (
 _HEAD = 512
 # Of pickles that begin with their protocol, as all since 2003 do.
 _PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
+ONNX_FORMAT = "1"
+OPSET = 20
+# Of which a network computes some hundred megabytes.
+_PIXELS_AT_ONCE = 1 << 22
 
 
 def save_weights(module: nn.Module, path: Path) -> str:
@@ -135,12 +139,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-ONNX_FORMAT = "1"
-OPSET = 20
-# Of which a network computes some hundred megabytes.
-_PIXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,21 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from visionops_assets.config.recipe import Recipe, recipe_digest
 from visionops_assets.training.code_digest import CodeState
 
+Kind = Literal["data", "recipe", "code", "versions", "hardware"]
+# What can change the bits, named first among versions, before what merely surrounds it.
+COMPUTING = (
+    "python",
+    "torch",
+    "lightning",
+    "pytorch-lightning",
+    "numpy",
+    "safetensors",
+    "simplejpeg",
+    "imagecodecs",
+    "pillow",
+)
+_SHOWN = 40
+
 
 @dataclass(frozen=True)
 class EpochReport:
@@ -38,23 +53,6 @@ class EpochReport:
     validation_f1: float | None = None
     restored: bool = False
     """True where an earlier, interrupted training ran this epoch."""
-
-
-Kind = Literal["data", "recipe", "code", "versions", "hardware"]
-
-# What can change the bits, named first among versions, before what merely surrounds it.
-COMPUTING = (
-    "python",
-    "torch",
-    "lightning",
-    "pytorch-lightning",
-    "numpy",
-    "safetensors",
-    "simplejpeg",
-    "imagecodecs",
-    "pillow",
-)
-_SHOWN = 40
 
 
 class _Part(BaseModel):

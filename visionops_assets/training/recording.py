@@ -41,6 +41,8 @@ from visionops_assets.training.provenance import DataOrigin, EpochReport, Proven
 from visionops_assets.training.train import TrainingRequest, TrainingResult
 from visionops_assets.training.training_task import training_task
 
+_LARGEST_BYTES = 50_000
+
 
 def prepare(
     project: Project,
@@ -144,9 +146,6 @@ def _init_weights(project: Project, workdir: Path) -> Path | None:
     copy = workdir / "init_weights.safetensors"
     copy.write_bytes(content)
     return copy
-
-
-_LARGEST_BYTES = 50_000
 
 
 def learning_curves(history: Sequence[EpochReport], title: str = "") -> bytes:

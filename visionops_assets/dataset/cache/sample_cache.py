@@ -46,6 +46,7 @@ RECENT_SECONDS = 3600.0
 Wanted = Sequence[tuple[str, str, int]]
 Fetch = Callable[[list[str]], Iterable[tuple[str, bytes]]]
 Progress = Callable[[int, int], None]
+_Prepared = tuple[list[tuple[str, memoryview, int]], Exception | None]
 
 
 class SampleError(Altered):
@@ -242,9 +243,6 @@ class SampleCache:
                 f"the sample cache {self.folder} needs {_mib(needed)} more for {len(missing)} samples, and "
                 f"{limit} leaves {_mib(max(room, 0))}; {remedy}",
             )
-
-
-_Prepared = tuple[list[tuple[str, memoryview, int]], Exception | None]
 
 
 def _rows_of(prepared: _Prepared) -> Iterator[tuple[str, memoryview, int]]:

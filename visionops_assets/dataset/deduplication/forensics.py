@@ -49,6 +49,11 @@ _NOTHING = 0.3
 # How an image is stored: as it was exposed, quantised by none of the tables, or too clipped to say; else the quality.
 NO_TABLE, PLAIN, UNKNOWN = 128, 192, 255
 _HIGH = np.add.outer(np.arange(BLOCK), np.arange(BLOCK)).ravel() >= BLOCK
+_ENOUGH_PIXELS = 50
+# Copies that kept as much noise correlate by more.
+_INDEPENDENT = 0.3
+# A standard deviation of a normal distribution by its median absolute value.
+_DEVIATIONS = 1.4826
 
 
 class Blocks(NamedTuple):
@@ -144,13 +149,8 @@ def blocks_of(values: NDArray[np.float64], most: int) -> Blocks:
 
 # Pixels a side that are looked at, from the middle, and the share of these where least is shown.
 _SIDE, _FLAT = 256, 0.3
-_ENOUGH_PIXELS = 50
 # Of noise, as its standard deviation: less is that of rounding, and exposures of one scene differ by no more than this.
 _LEAST, _AS_MUCH = 0.6, 0.5
-# Copies that kept as much noise correlate by more.
-_INDEPENDENT = 0.3
-# A standard deviation of a normal distribution by its median absolute value.
-_DEVIATIONS = 1.4826
 
 
 def different_exposures(one: Pixels, other: Pixels, others: Sequence[Pixels]) -> bool:

@@ -22,6 +22,8 @@ NO_LEVEL, UNSEEN = 0, 255
 # Qualities by which the table of one image may be taken for another's.
 _TABLES_ALIKE = 2
 _PAIRS_AT_ONCE = 1 << 9
+# Newer, older.
+Pair = tuple[int, int]
 
 
 def in_a_file(rows: int, values: int) -> NDArray[np.int8]:
@@ -190,10 +192,6 @@ def portions(
     portion = np.cumsum(pixels[numbers]) // at_once
     for start in np.flatnonzero(np.diff(portion, prepend=-1)).tolist():
         yield numbers[portion == portion[start]]
-
-
-# Newer, older.
-Pair = tuple[int, int]
 
 
 class ImagesAtHand:

@@ -26,6 +26,18 @@ from visionops_assets.dataset.deduplication.similarity import Nearest
 KEPT, COMPARED_WITH = 24, 4
 # And those that are stored another way, where details decide: copies by the same table crowd each other.
 KEPT_OTHERWISE = 64
+# Here no exposures of one scene are so alike; on the smaller level those of a scene are, if it has so many.
+_TOLD_FROM_ALL = (128,)
+# Of miniatures in a scene, the share of the distance to the fourth nearest.
+NEARER = 0.75
+# Others with the same marks are farther apart in their miniatures.
+_SHOW_THE_SAME_WITHIN = dict.fromkeys(similarity.MINIATURE_SIDES, 0.7)
+# How far copies are apart in the largest miniature that both have, however they were resized and encoded.
+_MADE_OVER_WITHIN = {32: 0.4, 16: 0.5, 8: 0.65, 6: 0.65}
+# Miniatures that correlate by less are not fitted to each other.
+_FITTED_FROM = 0.8
+_IMAGES_AT_ONCE = 1 << 6
+_NO_SCENE = 1e-6
 
 
 class Limits(NamedTuple):
@@ -47,25 +59,13 @@ LIMITS = {
     8: Limits(0.15, 0.02, 0.65, 0.3),
     6: Limits(0.13, 0.02, 0.6, 0.2),
 }
-# Here no exposures of one scene are so alike; on the smaller level those of a scene are, if it has so many.
-_TOLD_FROM_ALL = (128,)
-# Of miniatures in a scene, the share of the distance to the fourth nearest.
-NEARER = 0.75
 # The rank of a neighbour that comes behind all copies that people make, and the share of the distance to it.
 BEHIND_COPIES, BEHIND_NEARER = 12, 0.5
 # Correlation of details without the scene: that of copies, above the fourth of all; the second where an image has
 # fewer neighbours than are kept, so that the scene is known less well; and that of copies however many there are.
 MORE_THAN_THE_FOURTH, WHERE_FEW, ALWAYS = 0.2, 0.36, 0.9
-# Others with the same marks are farther apart in their miniatures.
-_SHOW_THE_SAME_WITHIN = dict.fromkeys(similarity.MINIATURE_SIDES, 0.7)
 # Neighbours of an image that are doubted, and how alike they are at least.
 DOUBTED, DOUBTED_FROM = 2, 0.5
-# How far copies are apart in the largest miniature that both have, however they were resized and encoded.
-_MADE_OVER_WITHIN = {32: 0.4, 16: 0.5, 8: 0.65, 6: 0.65}
-# Miniatures that correlate by less are not fitted to each other.
-_FITTED_FROM = 0.8
-_IMAGES_AT_ONCE = 1 << 6
-_NO_SCENE = 1e-6
 
 
 class Neighbours(Nearest):

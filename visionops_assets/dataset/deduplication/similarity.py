@@ -39,6 +39,17 @@ _NO_DETAILS = 0.25
 _DETAIL_STEPS = 32.0
 # Beyond this many times the level an image is first reduced by whole pixels.
 _REDUCED_TO = 4
+# Sides that images are brought to; an image has those that are no larger than its shorter side.
+MINIATURE_SIDES = (32, 16, 8, 6)
+# Of the values: steps in a standard deviation of the image.
+_MINIATURE_STEPS = 24.0
+_GREY_SPREAD = 16
+# Grey values that differ less, as their standard deviation, show nothing.
+_PLAIN = 0.5
+_PAIRS_AT_ONCE = 1 << 7
+# Of the variance; keeps the fit of two equal regressors solvable.
+_RIDGE = 1e-6
+_ROWS_AT_FIRST = 256
 
 
 def details_of(grey: Pixels) -> dict[int, NDArray[np.int8]]:
@@ -105,19 +116,6 @@ def _filtered(
     return np.rint(np.rint(down @ image / _FILTER_UNIT) @ across.T / _FILTER_UNIT)
 
 
-# Sides that images are brought to; an image has those that are no larger than its shorter side.
-MINIATURE_SIDES = (32, 16, 8, 6)
-
-# Of the values: steps in a standard deviation of the image.
-_MINIATURE_STEPS = 24.0
-_GREY_SPREAD = 16
-# Grey values that differ less, as their standard deviation, show nothing.
-_PLAIN = 0.5
-_PAIRS_AT_ONCE = 1 << 7
-# Of the variance; keeps the fit of two equal regressors solvable.
-_RIDGE = 1e-6
-
-
 def miniatures_of(grey: Pixels) -> dict[int, NDArray[np.int8]]:
     """The miniatures of a grey image (H, W) by side, int8 (side²,); none where it is tiny or plain."""
     found = {}
@@ -169,9 +167,6 @@ def _four_neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
     image = np.pad(values.reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)), mode="edge")
     total = image[:, 1:-1, :-2] + image[:, 1:-1, 2:] + image[:, :-2, 1:-1] + image[:, 2:, 1:-1]
     return (total / 4).reshape(len(values), -1)
-
-
-_ROWS_AT_FIRST = 256
 
 
 @dataclass

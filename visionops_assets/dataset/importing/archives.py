@@ -42,6 +42,13 @@ _BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(EOFError, OSError, RuntimeError, NotImplementedError),
 )
+_OTHERS = {
+    ".7z": "7z x ARCHIVE -oFOLDER",
+    ".rar": "unrar x ARCHIVE FOLDER/",
+    ".tar.zst": "tar --zstd -xf ARCHIVE -C FOLDER",
+    ".zst": "zstd -d ARCHIVE",
+    ".tar.lz4": "lz4 -dc ARCHIVE | tar -x -C FOLDER",
+}
 
 
 class Unpacked(UnpackedFolder):
@@ -325,12 +332,3 @@ def check_known(source: Path) -> None:
         raise SourceError(
             f"{source}: archives of this kind are not unpacked; unpack it with `{tool}`, then give the folder"
         )
-
-
-_OTHERS = {
-    ".7z": "7z x ARCHIVE -oFOLDER",
-    ".rar": "unrar x ARCHIVE FOLDER/",
-    ".tar.zst": "tar --zstd -xf ARCHIVE -C FOLDER",
-    ".zst": "zstd -d ARCHIVE",
-    ".tar.lz4": "lz4 -dc ARCHIVE | tar -x -C FOLDER",
-}

@@ -26,6 +26,11 @@ NOTHING: Mapping[str, object] = MappingProxyType({})
 NO_SPLIT = -1
 # The frame of boxes that are shares of their image.
 SHARES = (-1, -1)
+# As precise as the formats say it; the annotations round.
+_BOXES = pa.list_(
+    pa.struct([*((side, pa.float64()) for side in ("x", "y", "w", "h")), ("label", pa.string())])
+)
+_TIME = COLUMNS["captured_at"]
 
 
 @dataclass(frozen=True)
@@ -170,13 +175,6 @@ class Source:
 
 def _text_at(value: bytes | None) -> str | None:
     return None if value is None else decoded(value)
-
-
-# As precise as the formats say it; the annotations round.
-_BOXES = pa.list_(
-    pa.struct([*((side, pa.float64()) for side in ("x", "y", "w", "h")), ("label", pa.string())])
-)
-_TIME = COLUMNS["captured_at"]
 
 
 class Gathering:

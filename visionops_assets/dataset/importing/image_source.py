@@ -18,6 +18,7 @@ IMAGE_SUFFIXES = (
 
 LONGEST_QUOTE = 80
 _NOTHING: Mapping[str, object] = MappingProxyType({})
+_LONGEST = 240
 
 
 class SourceError(Invalid):
@@ -76,9 +77,6 @@ def unchanged(image: SourceImage, sha256: str) -> bytes:
             f"{image.name} changed while it was imported; import the batch again when it is complete"
         )
     return data
-
-
-_LONGEST = 240
 
 
 @dataclass(frozen=True)

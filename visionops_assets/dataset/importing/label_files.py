@@ -19,6 +19,8 @@ from resources.error_family import Invalid
 from visionops_assets.dataset.dataset_task import dataset_task
 from visionops_assets.dataset.importing.image_source import Box
 
+_CSV_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
 
 @dataclass(frozen=True)
 class ImageToLabel:
@@ -38,8 +40,6 @@ class ImageToLabel:
 
 
 Writer = Callable[[Path, Sequence[ImageToLabel], Sequence[str], str], None]
-
-_CSV_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def write_label_files(

@@ -22,6 +22,32 @@ from resources.safe_files import Links, WorkingFolder
 from resources.settings import SourceBounds
 from visionops_assets.dataset.importing.image_source import SourceError
 
+_KINDS = (
+    (b"\x89PNG", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"\0\0\0\x0cjP  ", ".jp2"),
+)
+# Folders of a name, with it.
+_DEEPEST_FOLDER = 16
+# What is wrong with a name, not with the disk; ValueErrors, as of a null, have no number.
+_NO_NAME = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+TIMES = "VISIONOPS_SOURCE_TIMES"
+MEMBERS = "VISIONOPS_SOURCE_MEMBERS"
+HEADER = "VISIONOPS_SOURCE_HEADER_KIB"
+TEXT = "VISIONOPS_SOURCE_TEXT_MIB"
+VALUE = "VISIONOPS_SOURCE_VALUE_MIB"
+SETTINGS = "VISIONOPS_SOURCE_SETTINGS_KIB"
+COLUMNS = "VISIONOPS_SOURCE_COLUMNS"
+DEPTH = "VISIONOPS_SOURCE_DEPTH"
+TABLE = "VISIONOPS_SOURCE_TABLE_MIB"
+# What is believed whatever the size of the file: bytes, and rows or labels.
+_FREE_BYTES = {"archive": 256 << 20, "table": 64 << 20}
+_FREE_ROWS = 200_000
+
 
 class Entry(NamedTuple):
     """What lies in a folder, by itself: a link is neither folder nor file."""
@@ -142,21 +168,6 @@ def _entry(entry: "os.DirEntry[str]") -> Entry:
     )
 
 
-_KINDS = (
-    (b"\x89PNG", ".png"),
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"GIF8", ".gif"),
-    (b"BM", ".bmp"),
-    (b"II*\0", ".tif"),
-    (b"MM\0*", ".tif"),
-    (b"\0\0\0\x0cjP  ", ".jp2"),
-)
-# Folders of a name, with it.
-_DEEPEST_FOLDER = 16
-# What is wrong with a name, not with the disk; ValueErrors, as of a null, have no number.
-_NO_NAME = (None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
-
-
 class UnpackedFolder:
     """A temporary folder that goes with its last holder."""
 
@@ -216,21 +227,6 @@ def image_suffix_of(head: bytes) -> str | None:
     if head[4:12] in (b"ftypavif", b"ftypavis"):
         return ".avif"
     return next((suffix for magic, suffix in _KINDS if head.startswith(magic)), None)
-
-
-TIMES = "VISIONOPS_SOURCE_TIMES"
-MEMBERS = "VISIONOPS_SOURCE_MEMBERS"
-HEADER = "VISIONOPS_SOURCE_HEADER_KIB"
-TEXT = "VISIONOPS_SOURCE_TEXT_MIB"
-VALUE = "VISIONOPS_SOURCE_VALUE_MIB"
-SETTINGS = "VISIONOPS_SOURCE_SETTINGS_KIB"
-COLUMNS = "VISIONOPS_SOURCE_COLUMNS"
-DEPTH = "VISIONOPS_SOURCE_DEPTH"
-TABLE = "VISIONOPS_SOURCE_TABLE_MIB"
-
-# What is believed whatever the size of the file: bytes, and rows or labels.
-_FREE_BYTES = {"archive": 256 << 20, "table": 64 << 20}
-_FREE_ROWS = 200_000
 
 
 @dataclass(frozen=True)

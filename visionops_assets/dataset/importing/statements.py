@@ -20,6 +20,24 @@ from visionops_assets.dataset.importing.plain_text import known_encoding
 from visionops_assets.dataset.importing.source_files import UnpackedImages
 
 Unlabelled = Literal["background", "leave-out", "error"]
+BOX_ORDERS = ("xywh", "xyxy", "cxcywh")
+UNLABELLED: tuple[Unlabelled, ...] = ("background", "leave-out", "error")
+# How data sets call the sides of a split that comes with them.
+SPLIT_NAMES: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "holdout",
+    "testing": "holdout",
+    "holdout": "holdout",
+}
+_SHARD = re.compile(r"[-_]\d{5}-of-\d{5}$")
+_BESIDE = re.compile(r"person_keypoints|instances|annotations|captions|coco")
+_YEAR = re.compile(r"(?:19|20)\d\d$")
+_BETWEEN = " ._-"
 
 
 def _nowhere(name: str) -> bytes:
@@ -147,10 +165,6 @@ class Made:
     annotations_left_out: Counter[str] = field(default_factory=Counter)
 
 
-BOX_ORDERS = ("xywh", "xyxy", "cxcywh")
-UNLABELLED: tuple[Unlabelled, ...] = ("background", "leave-out", "error")
-
-
 @dataclass(frozen=True)
 class Stated:
     """`format` and `encoding` of the source, the order of the numbers of its `boxes`, what an `unlabelled` image is,
@@ -179,25 +193,6 @@ class Stated:
 
 
 NOTHING_STATED = Stated()
-
-
-# How data sets call the sides of a split that comes with them.
-SPLIT_NAMES: Mapping[str, str] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "holdout",
-    "testing": "holdout",
-    "holdout": "holdout",
-}
-
-_SHARD = re.compile(r"[-_]\d{5}-of-\d{5}$")
-_BESIDE = re.compile(r"person_keypoints|instances|annotations|captions|coco")
-_YEAR = re.compile(r"(?:19|20)\d\d$")
-_BETWEEN = " ._-"
 
 
 def split_of(name: str) -> str | None:

@@ -13,6 +13,11 @@ import pyarrow.compute as pc
 from visionops_assets.dataset.versions.manifest import Manifest, Store, read_manifest
 
 _MANY_CLASSES = 8
+_CHANGES: dict[str, tuple[str, ...]] = {
+    "relabelled": ("label", "boxes"),
+    "moved": ("split", "excluded"),
+    "regrouped": ("group",),
+}
 
 
 @dataclass(frozen=True)
@@ -107,13 +112,6 @@ def diff_manifests(old: Manifest, new: Manifest, store: Store) -> ManifestDiff:
             tables = [read_manifest(Manifest((side,) if side else ()), store) for side in (one, other)]
             parts.append(_differences(*tables))
     return _joined(parts or [_differences(*2 * (read_manifest(Manifest(()), store),))])
-
-
-_CHANGES: dict[str, tuple[str, ...]] = {
-    "relabelled": ("label", "boxes"),
-    "moved": ("split", "excluded"),
-    "regrouped": ("group",),
-}
 
 
 def _differences(old: pa.Table, new: pa.Table) -> dict[str, pa.Table]:

@@ -30,6 +30,7 @@ _DONE: dict[Kind, tuple[str, str]] = {
     "hold": ("promotion was put on hold", "would put promotion on hold"),
     "rollback": ("rolled back", "would roll back"),
 }
+ACTIONS_SHOWN = 10
 
 
 class Action(Entry):
@@ -105,9 +106,6 @@ def record_once(registry: Registry, project: str, action: Action) -> Action:
 def answers_to(actions: Iterable[Action], request: Action) -> list[Action]:
     """The batches that answered a request, oldest first."""
     return [each for each in actions if each.kind == "labelled" and each.about == request.identity]
-
-
-ACTIONS_SHOWN = 10
 
 
 def actions_blocks(project: str, actions: Sequence[Action]) -> tuple[Block, ...]:

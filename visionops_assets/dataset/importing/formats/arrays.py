@@ -24,6 +24,7 @@ _MOST_INSTRUCTIONS = 5_000_000
 _MOST_DIMENSIONS = 8
 _DTYPE = re.compile(r"[<>=|]?[biuf](1|2|4|8)")
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
+_STORED = 65_535
 
 
 class PickleRefused(Invalid):
@@ -233,9 +234,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise PickleRefused("it has something else where text should be")
     return value
-
-
-_STORED = 65_535
 
 
 def png_of(pixels: NDArray[np.uint8]) -> bytes:

@@ -16,6 +16,21 @@ from visionops_assets.dataset.importing.source_files import DEPTH, VALUE, Source
 
 _JSON_AT_ONCE = 1 << 20
 _SPACE = " \t\n\r"
+_DECLARED = re.compile(rb"\s*<\?xml[^>]*encoding")
+_HEAD = 1 << 16
+_XML_AT_ONCE = 1 << 16
+# What expat finds, by its messages, at the line that is added.
+_FOUND = {
+    expat.XML_ERROR_NO_ELEMENTS: "it ends before anything else does",
+    expat.XML_ERROR_UNCLOSED_TOKEN: "what begins at line {} does not end",
+    expat.XML_ERROR_UNCLOSED_CDATA_SECTION: "what begins at line {} does not end",
+    expat.XML_ERROR_TAG_MISMATCH: "line {} closes another element than the one that is open",
+    expat.XML_ERROR_DUPLICATE_ATTRIBUTE: "line {} has an attribute twice in one element",
+    expat.XML_ERROR_JUNK_AFTER_DOC_ELEMENT: "line {} goes on after the end of all",
+    expat.XML_ERROR_UNDEFINED_ENTITY: "line {} has an & that begins no entity; write &amp; for it",
+    expat.XML_ERROR_UNKNOWN_ENCODING: "line {} says an encoding that is not known; save it as UTF-8",
+    expat.XML_ERROR_INCORRECT_ENCODING: "line {} says another encoding than the file is in",
+}
 
 
 class JSONFile:
@@ -166,23 +181,6 @@ class _JSONText:
             0,
         )
         return bool(more) or not self._ended
-
-
-_DECLARED = re.compile(rb"\s*<\?xml[^>]*encoding")
-_HEAD = 1 << 16
-_XML_AT_ONCE = 1 << 16
-# What expat finds, by its messages, at the line that is added.
-_FOUND = {
-    expat.XML_ERROR_NO_ELEMENTS: "it ends before anything else does",
-    expat.XML_ERROR_UNCLOSED_TOKEN: "what begins at line {} does not end",
-    expat.XML_ERROR_UNCLOSED_CDATA_SECTION: "what begins at line {} does not end",
-    expat.XML_ERROR_TAG_MISMATCH: "line {} closes another element than the one that is open",
-    expat.XML_ERROR_DUPLICATE_ATTRIBUTE: "line {} has an attribute twice in one element",
-    expat.XML_ERROR_JUNK_AFTER_DOC_ELEMENT: "line {} goes on after the end of all",
-    expat.XML_ERROR_UNDEFINED_ENTITY: "line {} has an & that begins no entity; write &amp; for it",
-    expat.XML_ERROR_UNKNOWN_ENCODING: "line {} says an encoding that is not known; save it as UTF-8",
-    expat.XML_ERROR_INCORRECT_ENCODING: "line {} says another encoding than the file is in",
-}
 
 
 def xml_root_is(path: SourceFile, name: str) -> bool:

@@ -34,6 +34,13 @@ _NO_RESULT = frozenset({"relation"})
 _SHOWN = 60
 
 Sides = tuple[float, float, float, float]
+NAME = "label-studio"
+_HEAD = 1 << 14
+_LOCAL = "?d="
+# What is put before the name of a file that is uploaded.
+# Tasks as they are imported: whoever did so may give them back as they were.
+_NOBODY_ANSWERED = re.compile(rb'\[\s*\{\s*"data"\s*:\s*\{\s*"(image|img|image_url|photo|picture)"\s*:')
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 @dataclass
@@ -151,16 +158,6 @@ def _outline(value: dict[str, Any], width: int, height: int) -> Sides:
         return left / across, top / down, w / across, h / down
     x, y, w, h = (float(value[side]) for side in ("x", "y", "width", "height"))
     return turned_box(x, y, w, h, degrees, width, height) if degrees else (x, y, w, h)
-
-
-NAME = "label-studio"
-
-_HEAD = 1 << 14
-_LOCAL = "?d="
-# What is put before the name of a file that is uploaded.
-# Tasks as they are imported: whoever did so may give them back as they were.
-_NOBODY_ANSWERED = re.compile(rb'\[\s*\{\s*"data"\s*:\s*\{\s*"(image|img|image_url|photo|picture)"\s*:')
-_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 def recognises(listing: Listing) -> str | None:
