@@ -4,7 +4,6 @@ A distribution of its own (`pip install ./edge`): it imports nothing of the rest
 """
 
 __all__ = [
-    "EdgeError",
     "__version__",
     "files",
     "formats",

@@ -3,7 +3,6 @@ them are made here, and how one says why it asks for nothing.
 """
 
 import datetime
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import dagster as dg
 
 from visionops_assets.common.run_tags import AWAITING_APPROVAL, INSUFFICIENT, PROMOTED, REFUSED
 from visionops_assets.config.project import Trigger
+from visionops_assets.shells.unstable_dagster import unwarned
 
 # How a skipped tick with nothing to do tells itself from one that waits for somebody to mend something, and from one
 # that waits because somebody wanted it so.
@@ -35,8 +35,7 @@ def owned_sensor(**options: Any) -> Callable[[Callable[..., Any]], dg.SensorDefi
     """`dg.sensor` with owners, which Dagster calls a beta feature twice a sensor and load; said never."""
 
     def decorate(evaluate: Callable[..., Any]) -> dg.SensorDefinition:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=dg.BetaWarning)
+        with unwarned():
             return dg.sensor(**options)(evaluate)
 
     return decorate

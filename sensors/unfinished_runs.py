@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import dagster as dg
 import psutil
-from dagster._core.launcher import DefaultRunLauncher
 
 from resources.drop import Drop
 from resources.drop_places import DropError
@@ -21,6 +20,7 @@ from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
 from visionops_assets.shells.job_execution import RunProcess
 from visionops_assets.shells.run_outcomes import is_attempt, run_outcome
+from visionops_assets.shells.unstable_dagster import DefaultRunLauncher
 
 # What has not begun has no process, unless one noted so when it made the run.
 _LIVE = [

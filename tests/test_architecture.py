@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from resources.home import ROOT
+from visionops_assets.shells import unstable_dagster
 from visionops_assets.tasks.task_registry import names
 
 # Each may import what stands to its right of it in this order, itself, and what a device has of the product.
@@ -183,6 +184,13 @@ def test_only_shells_know_dagster():
             if knows or any(name.startswith("visionops_assets.shells") for name in names):
                 wrong.append(path)
     assert not wrong
+
+
+def test_one_module_knows_what_dagster_keeps_private():
+    knows = {path for path, found in sources() if any(name.startswith("dagster._") for name, _ in found)}
+    assert knows == {"visionops_assets/shells/unstable_dagster.py"}
+    for name in unstable_dagster._HOMES:
+        assert getattr(unstable_dagster, name) is not None
 
 
 def test_one_module_talks_to_lakefs_and_a_few_to_mlflow():

@@ -18,8 +18,8 @@ from visionops_assets.common import run_tags
 
 if TYPE_CHECKING:
     import dagster as dg
-    from dagster._core.definitions.sensor_definition import SensorExecutionData
-    from dagster._core.remote_origin import RemoteRepositoryOrigin
+
+    from visionops_assets.shells.unstable_dagster import RemoteRepositoryOrigin, SensorExecutionData
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ def run_job(
 
     Raises `Interrupted` where a signal ended it; the run is canceled then, and was no attempt.
     """
-    from dagster._core.definitions.job_base import InMemoryJob
-    from dagster._core.execution.api import execute_run_iterator
-    from dagster._core.execution.execute_in_process import merge_run_tags
-    from dagster._core.utils import make_new_run_id
-
     from visionops_assets.shells.job_execution import end_for_the_machine, end_interrupted, process_tags
     from visionops_assets.shells.run_outcomes import run_outcome
+    from visionops_assets.shells.unstable_dagster import (
+        InMemoryJob,
+        execute_run_iterator,
+        make_new_run_id,
+        merge_run_tags,
+    )
 
     _keep_followers_from_ctrl_c()
     found = defs.resolve_job_def(job)
@@ -97,15 +98,17 @@ def _keep_followers_from_ctrl_c() -> None:
     """Start what follows a step's output in a group of its own: a terminal interrupts all of one, and it would answer
     with tracebacks.
     """
-    from dagster._core.execution import compute_logs
+    from visionops_assets.shells.unstable_dagster import compute_logs
 
     compute_logs.subprocess = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))  # type: ignore[assignment]
 
 
 def repository_origin(defs: "dg.Definitions") -> "RemoteRepositoryOrigin":
     """Where `visionops up` has the code location: by its names the UI knows whose a run or a tick is."""
-    from dagster._core.remote_origin import RemoteRepositoryOrigin
-    from dagster._core.workspace.load import location_origins_from_yaml_paths
+    from visionops_assets.shells.unstable_dagster import (
+        RemoteRepositoryOrigin,
+        location_origins_from_yaml_paths,
+    )
 
     (location,) = location_origins_from_yaml_paths([str(home.ROOT / "workspace.yaml")])
     return RemoteRepositoryOrigin(location, defs.get_repository_def().name)
@@ -195,7 +198,7 @@ def sensor_tags(request: "dg.RunRequest", sensor: str) -> dict[str, str]:
 @contextmanager
 def recorded_tick(defs: "dg.Definitions", instance: "dg.DagsterInstance", name: str) -> Iterator[SensorTick]:
     """A look of a sensor, written to its page when the block ends; one that raises, as failed."""
-    from dagster._utils.error import serializable_error_info_from_exc_info
+    from visionops_assets.shells.unstable_dagster import serializable_error_info_from_exc_info
 
     began, tick = time.time(), SensorTick()
     try:
@@ -215,8 +218,7 @@ def _write_tick(
     tick: SensorTick,
     error: "dg.SerializableErrorInfo | None" = None,
 ) -> None:
-    from dagster._core.definitions.run_request import InstigatorType
-    from dagster._core.scheduler.instigation import TickData, TickStatus
+    from visionops_assets.shells.unstable_dagster import InstigatorType, TickData, TickStatus
 
     status = TickStatus.FAILURE if error else TickStatus.SUCCESS if tick.run_ids else TickStatus.SKIPPED
     origin = repository_origin(defs).get_instigator_origin(name)
@@ -243,7 +245,7 @@ def _write_tick(
 
 def _forget_old_ticks(instance: "dg.DagsterInstance", origin_id: str, selector_id: str) -> None:
     """As long as `dagster.yaml` says: where no daemon runs, nobody else does."""
-    from dagster._core.definitions.run_request import InstigatorType
+    from visionops_assets.shells.unstable_dagster import InstigatorType
 
     now = datetime.now(UTC)
     for status, days in instance.get_tick_retention_settings(InstigatorType.SENSOR).items():

@@ -252,10 +252,9 @@ def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "
 def _tick_sensor(
     defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project", name: str, job: str
 ) -> list[Tick]:
-    from dagster._core.utils import make_new_run_id
-
     from sensors.readiness import what_is_wrong
     from visionops_assets.common import run_tags
+    from visionops_assets.shells.unstable_dagster import make_new_run_id
 
     started = time.perf_counter()
     sensor, job = f"{project.project}_{name}", f"{project.project}_{job}"

@@ -25,10 +25,9 @@ from visionops_assets.shells.job_execution import job_options
 from visionops_assets.training.assets import challenger_asset, challenger_checks
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
     from resources.models.registry import ModelRegistry
     from visionops_assets.dataset.suspect_labels import Opinion
+    from visionops_assets.shells.unstable_dagster import UnresolvedAssetJobDefinition
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from visionops_assets.training.challenger import training_version
 
 if TYPE_CHECKING:
     import dagster as dg
-    from dagster._core.scheduler.instigation import InstigatorState
+
+    from visionops_assets.shells.unstable_dagster import InstigatorState
 
 
 _Seen = tuple[tuple[str, int, int], ...]
@@ -134,7 +135,7 @@ class _Daemon:
     """Dagster's own sensor daemon, by what it keeps of one sensor; nothing where it never looked."""
 
     def __init__(self, instance: "dg.DagsterInstance", name: str) -> None:
-        from dagster._core.definitions.run_request import InstigatorType
+        from visionops_assets.shells.unstable_dagster import InstigatorType
 
         self._instance = instance
         states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
@@ -153,7 +154,7 @@ class _Daemon:
 
     def put_off(self) -> None:
         """Let the daemon believe that it has just looked."""
-        from dagster._core.scheduler.instigation import SensorInstigatorData
+        from visionops_assets.shells.unstable_dagster import SensorInstigatorData
 
         if self._state is None or not isinstance(self._state.instigator_data, SensorInstigatorData):
             return
@@ -161,7 +162,7 @@ class _Daemon:
         self._state = self._instance.update_instigator_state(self._state.with_data(data))
 
     def looking(self) -> bool:
-        from dagster._core.scheduler.instigation import TickStatus
+        from visionops_assets.shells.unstable_dagster import TickStatus
 
         if self._state is None:
             return False

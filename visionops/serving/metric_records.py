@@ -10,13 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    SensorInstigatorData,
-    TickStatus,
-)
 
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSError
@@ -37,6 +30,13 @@ from visionops_assets.monitoring.model_days import (
 )
 from visionops_assets.monitoring.production_day import LOOK_BACK_DAYS, stored_dates
 from visionops_assets.shells.run_outcomes import FAILURE_REASON, TOLD_TO_END
+from visionops_assets.shells.unstable_dagster import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+    TickStatus,
+)
 
 NOW = {
     "queued": [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING],

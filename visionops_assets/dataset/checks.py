@@ -2,7 +2,6 @@
 that are shown.
 """
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from visionops_assets.config.project import Project
 from visionops_assets.shells import outputs
 from visionops_assets.shells.asset_options import batches, dataset_versions, partitioned_check
 from visionops_assets.shells.job_execution import clear_failures
+from visionops_assets.shells.unstable_dagster import unwarned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,8 +170,7 @@ def images_intact_check(project: Project, manifest: dg.AssetsDefinition) -> dg.A
 
 def incoming_check_specs(project: Project, asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """The checks that `incoming_batch` makes of a batch. An ERROR makes its run red: the batch is refused."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    with unwarned():
         return [
             dg.AssetCheckSpec(
                 name,

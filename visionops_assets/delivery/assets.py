@@ -18,9 +18,8 @@ from visionops_assets.shells.asset_options import EDGE_BUNDLE, asset_options
 from visionops_assets.shells.job_execution import clear_failures, job_options
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
     from visionops_assets.delivery.publishing import Publication
+    from visionops_assets.shells.unstable_dagster import UnresolvedAssetJobDefinition
 
 
 def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> dg.AssetsDefinition:

@@ -23,7 +23,7 @@ from visionops_assets.shells.asset_options import IN_PRODUCTION, asset_key, asse
 from visionops_assets.shells.job_execution import clear_failures, job_options
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+    from visionops_assets.shells.unstable_dagster import UnresolvedAssetJobDefinition
 
 
 class WhichDecision(dg.Config):

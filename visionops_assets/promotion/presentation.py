@@ -3,15 +3,6 @@
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_TAG,
-    NULL_DATA_VERSION,
-    NULL_EVENT_POINTER,
-    extract_data_version_from_entry,
-    get_input_data_version_tag,
-    get_input_event_pointer_tag,
-)
 
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import (
@@ -34,6 +25,15 @@ from visionops_assets.promotion.production_change import INTERVAL_COLUMNS, Chang
 from visionops_assets.promotion.production_report import ProductionReport, report_on_production
 from visionops_assets.shells.asset_options import asset_key
 from visionops_assets.shells.outputs import lines, text_table
+from visionops_assets.shells.unstable_dagster import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    NULL_DATA_VERSION,
+    NULL_EVENT_POINTER,
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
 
 CHANGE = "change"
 # The data version of `in_production` where no model runs.

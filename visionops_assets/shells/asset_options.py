@@ -1,7 +1,6 @@
 """What assets and checks of a project have in common: keys, groups, partitions; days that one run makes as a range."""
 
 import datetime
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import dagster as dg
 from resources.storage import ArtifactStore
 from visionops_assets.common import keys
 from visionops_assets.config.project import Project
+from visionops_assets.shells.unstable_dagster import unwarned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,8 +90,7 @@ def daily_asset(
     """
 
     def decorate(compute: Callable[..., Any]) -> dg.AssetsDefinition:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=dg.BetaWarning)
+        with unwarned():
             made: dg.AssetsDefinition = dg.asset(
                 **daily(project, name, kinds),
                 backfill_policy=dg.BackfillPolicy.single_run(),
@@ -105,8 +104,7 @@ def daily_asset(
 
 def daily_check_spec(project: Project, asset: str, name: str, description: str) -> dg.AssetCheckSpec:
     """A check that an asset makes itself, of each day."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    with unwarned():
         return dg.AssetCheckSpec(
             name,
             asset=asset_key(project, asset),
@@ -181,8 +179,7 @@ def partitioned_check(**options: Any) -> Callable[[Callable[..., Any]], dg.Asset
     """`dg.asset_check` for a partitioned asset, without the warning."""
 
     def decorate(check: Callable[..., Any]) -> dg.AssetChecksDefinition:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+        with unwarned():
             return dg.asset_check(**options)(check)
 
     return decorate

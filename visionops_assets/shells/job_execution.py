@@ -15,10 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import psutil
-from dagster._core.events import EngineEventData
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.base import Executor
-from dagster._core.executor.in_process import InProcessExecutor
 
 from resources import home
 from resources.drop_places import DropAway, DropUnavailable
@@ -30,10 +26,10 @@ from resources.models.records import RegistryUnavailable
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
 from visionops_assets.shells.run_outcomes import outcome_in_words, run_reason
+from visionops_assets.shells.unstable_dagster import EngineEventData, Executor, InProcessExecutor, RetryMode
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import PlanOrchestrationContext
-    from dagster._core.execution.plan.plan import ExecutionPlan
+    from visionops_assets.shells.unstable_dagster import ExecutionPlan, PlanOrchestrationContext
 
 
 # Hidden in the UI, as all tags of this prefix are.
