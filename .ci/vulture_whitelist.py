@@ -3,10 +3,12 @@
 # Set on, or called by, what others give: Pillow, ONNX and ONNX Runtime, the standard library's servers and XML parser,
 # tuf, uvicorn, Starlette, urllib3, Lightning, Dagster, MLflow, rich.
 _.MAX_IMAGE_PIXELS
+_.attrs
 _.capture_signals
 _.close_connection
 _.configure_optimizers
 _.create_io_manager
+_.create_resource
 _.daemon_threads
 _.dataloader_idx
 _.disconnected
@@ -52,9 +54,11 @@ MlflowRun
 MlflowVersion
 PlanOrchestrationContext
 SensorExecutionData
+Token
 UnresolvedAssetJobDefinition
 
-# Found by their text: classes that recipes name, settings of a device, fields that templates of pages show.
+# Found by their text: what a stage has for a task, classes that recipes name, settings of a device, fields that templates of pages show.
+TASK
 SmallConvNet
 SmallDetector
 _.certificate_key
@@ -71,9 +75,10 @@ _.physical_address
 _.report_every
 _.staged_files
 
-# For others' code: training scripts, and whoever receives the reports of devices.
+# For others' code: training scripts, tasks of one's own, and whoever receives the reports of devices.
 _.log_model
 read_report
+unregister
 
 # What tests hold the product to: the steps after which they kill, sums that add up, a device without child processes.
 OpenedHere
