@@ -1,7 +1,8 @@
 """Names that vulture finds nobody to use, and who does. Read by `make lint`, never run."""
 
-# Set on, or called by, what others give: Pillow, ONNX and ONNX Runtime, the standard library's servers and XML parser,
+# Set on, or called by, what others give: Python, Pillow, ONNX and ONNX Runtime, the standard library's servers and XML parser,
 # tuf, uvicorn, Starlette, urllib3, Lightning, Dagster, MLflow, rich.
+__getattr__
 _.MAX_IMAGE_PIXELS
 _.attrs
 _.capture_signals
