@@ -61,8 +61,10 @@ def _keep(error: BaseException, arguments: Sequence[str]) -> Path | None:
         )
     )
     name = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}.txt"
-    for folder in (home.home() / FOLDER, Path(tempfile.gettempdir())):
+    # A full disk has no temporary folder either, and a home that is set wrongly is none.
+    for place in (home.home, tempfile.gettempdir):
         try:
+            folder = Path(place()) / (FOLDER if place is home.home else "")
             # A home that is not there is not made for this.
             if folder.name == FOLDER and folder.parent.is_dir():
                 folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
@@ -71,6 +73,6 @@ def _keep(error: BaseException, arguments: Sequence[str]) -> Path | None:
             with os.fdopen(descriptor, "w", encoding="utf-8") as written:
                 written.write(content)
             return file
-        except OSError:
+        except (OSError, VisionOpsError):
             continue
     return None
