@@ -26,19 +26,28 @@ def _set() -> "Places":
     return Places.read()
 
 
+def _folder(variable: str, place: Path) -> Path:
+    try:
+        return place.expanduser().absolute()
+    except RuntimeError:
+        from resources.variables import SettingInvalid
+
+        raise SettingInvalid(f"{variable} is {str(place)!r}: no user has the name after ~") from None
+
+
 def home() -> Path:
     """The folder of all local state: VISIONOPS_HOME, or `.visionops` beside `definitions.py`."""
-    return Path(_set().home or ROOT / ".visionops").expanduser().absolute()
+    return _folder("VISIONOPS_HOME", _set().home or ROOT / ".visionops")
 
 
 def projects_folder() -> Path:
     """The folder of project files: VISIONOPS_PROJECTS, or `projects` beside `definitions.py`."""
-    return Path(_set().projects or ROOT / "projects").expanduser().absolute()
+    return _folder("VISIONOPS_PROJECTS", _set().projects or ROOT / "projects")
 
 
 def dagster_home() -> Path:
     """DAGSTER_HOME where it is set, else `dagster` under `home()`."""
-    return Path(_set().dagster_home or home() / "dagster").expanduser().absolute()
+    return _folder("DAGSTER_HOME", _set().dagster_home or home() / "dagster")
 
 
 def lakefs_data() -> Path:

@@ -8,7 +8,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,10 @@ import visionops
 import visionops_assets
 from edge import EdgeError
 from edge.formats import FormatError
+from resources import home
 from resources.error_family import Altered, Invalid, NotFound, Refused, Unavailable, VisionOpsError
 from resources.escaping import without_secrets
+from resources.variables import SettingInvalid
 from visionops import bug_report
 from visionops.bug_report import EXIT_CODE, is_bug
 
@@ -181,3 +183,31 @@ def test_where_the_home_cannot_be_written_the_traceback_goes_to_the_temporary_fo
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     assert "--debug" in bug_report.told(KeyError("champion"), [])
     assert without_secrets(said) == said
+
+
+def test_where_nothing_can_be_written_or_the_home_is_nobodys_a_bug_is_still_told(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setenv("VISIONOPS_HOME", "~nobody-of-that-name/home")
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    assert "--debug" in bug_report.told(KeyError("champion"), ["status", "shapes"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "ask"),
+    [
+        ("VISIONOPS_HOME", home.home),
+        ("VISIONOPS_PROJECTS", home.projects_folder),
+        ("DAGSTER_HOME", home.dagster_home),
+    ],
+)
+def test_a_folder_of_a_user_that_is_not_there_is_a_setting_that_is_wrong(
+    variable: str, ask: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(variable, "~nobody-of-that-name/x")
+    with pytest.raises(SettingInvalid, match=f"{variable} is '~nobody-of-that-name/x'") as raised:
+        ask()
+    assert not is_bug(raised.value)
