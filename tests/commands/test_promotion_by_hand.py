@@ -107,6 +107,11 @@ def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broke
     )
     assert materialisations(desk, "in_production")[0].metadata["version"].value == 1
     assert desk.json("status", "shapes")["ready"] is None, "the version that was left does not come back"
+    again = ("override", "shapes", refused, "--why", "the labels changed their meaning")
+    with pytest.raises(OnHold, match="visionops release shapes --why TEXT` lifts it and promotes"):
+        desk.run(*again)
+    assert desk.json("release", "shapes", "--why", "as told")["promoted"]["version"] == 2
+    desk.run("rollback", "shapes", "--why", "misses scratches")
 
     desk.world.lakefs.revert("shapes", "main", desk.world.lakefs.head("shapes").id, 1)
     desk.world.publish("week-03", 90, seed=4)
@@ -121,7 +126,7 @@ def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broke
     assert desk.world.champion() == 3
     history = materialisations(desk, "champion")[0].metadata["history"]
     assert isinstance(history, dg.TableMetadataValue)
-    assert [record.data["version"] for record in history.records] == ["3", "1", "2", "1"]
+    assert [record.data["version"] for record in history.records] == ["3", "1", "2", "1", "2", "1"]
     assert desk.json("release", "shapes", "--why", "again")["promoted"] is None
 
 

@@ -3,7 +3,7 @@
 import pytest
 from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 
-from visionops_assets.common.errors import VerdictMissing
+from visionops_assets.common.errors import PromotionRefused, VerdictMissing
 from visionops_assets.evaluation.approvals import approve, override, reject
 from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.promotion.promote import (
@@ -85,6 +85,42 @@ def test_an_override_is_ready_whatever_the_verdict_says(world: FakeRegistry) -> 
     assert ready(world) is None
     override(world, PROJECT, failed.identity, who="ada", when=hour(4), why="labels changed")
     assert ready(world) == failed.identity
+
+
+@pytest.mark.parametrize("again", ["labels changed", "they changed again"])
+def test_what_was_overridden_and_left_is_ready_again_once_it_is_overridden_again(
+    world: FakeRegistry, again: str
+) -> None:
+    failed = judged_as(world, "three", 3, "FAIL")
+    override(world, PROJECT, failed.identity, who="ada", when=hour(4), why="labels changed")
+    promote(world, project=PROJECT, verdict=failed.identity, who="sensor", when=hour(5))
+    rollback(world, project=PROJECT, who="ada", why="scratches", when=hour(6))
+    assert ready(world) is None
+
+    override(world, PROJECT, failed.identity, who="ada", when=hour(7), why=again)
+
+    assert ready(world) == failed.identity
+    text = " ".join(status(world, PROJECT, alpha=0.05).to_text().split())
+    assert f"lifts it and promotes verdict {failed.identity[:12]}" in text
+
+
+def test_what_runs_already_is_not_overridden(world: FakeRegistry) -> None:
+    running = judged_as(world, "three", 3)
+    promote(world, project=PROJECT, verdict=running.identity, who="sensor", when=hour(4))
+    with pytest.raises(
+        PromotionRefused, match=r"version 3 .* in production already.* a PASS needs no override"
+    ):
+        override(world, PROJECT, running.identity, who="ada", when=hour(5), why="sure")
+    assert running.identity not in waiting(world).answers
+
+
+def test_an_override_said_twice_is_one_answer(world: FakeRegistry) -> None:
+    failed = judged_as(world, "three", 3, "FAIL")
+    first = override(world, PROJECT, failed.identity, who="ada", when=hour(4), why="labels changed")
+    promote(world, project=PROJECT, verdict=failed.identity, who="sensor", when=hour(5))
+    assert override(world, PROJECT, failed.identity, who="ada", when=hour(6), why="labels changed") == first
+    with pytest.raises(PromotionRefused, match=r"nothing to override$"):
+        override(world, PROJECT, failed.identity, who="ada", when=hour(7), why="sure")
 
 
 def test_an_old_verdict_is_ready_again_when_a_person_says_so_after_the_rollback(world: FakeRegistry) -> None:

@@ -88,7 +88,8 @@ def carry_out(
     if now.held_by is not None:
         raise OnHold(
             f"the answer to verdict {decision.identity[:12]} is recorded, but promotion of {project} is on hold "
-            f"({now.held_by.sentence()}): `visionops release {project} --why TEXT` lifts it and promotes"
+            f"({now.held_by.sentence()}): `visionops release {project} --why TEXT` "
+            f"{_after_release(registry, decision, project)}"
         )
     if decision.partition is None:
         raise PromotionRefused(
@@ -122,6 +123,23 @@ def carry_out(
         since.from_version,
         since.who,
         ran.run_id,
+    )
+
+
+def _after_release(registry: Registry, decision: ListedVerdict, project: str) -> str:
+    """What a release would do about a decision that was just answered, in words."""
+    from visionops import services
+
+    waits = waiting_verdicts(registry, project)
+    ready = waits.ready(services.project(project).gate.approval)
+    if ready is not None and ready.identity == decision.identity:
+        return "lifts it and promotes"
+    if ready is None or decision.identity not in {each.identity for each in waits.verdicts}:
+        return "lifts it, but does not promote this: it was not judged against what is in production now"
+    newer = ready.identity[:12]
+    return (
+        f"lifts it and promotes the newer verdict {newer}, unless `visionops reject {project} {newer} --why TEXT` "
+        "keeps that one out"
     )
 
 

@@ -5,10 +5,12 @@ An answer changes nothing in production by itself: promotion reads it and still 
 
 from datetime import datetime
 
+from resources.models.records import EVERYWHERE, RegisteredModel, version_on
 from visionops_assets.champions import registered_model
+from visionops_assets.champions.history import production
 from visionops_assets.champions.registered_model import Answer, AnswerKind, Registry, answer_to
-from visionops_assets.common.errors import ReasonMissing, VerdictNotPassed
-from visionops_assets.evaluation.verdict_store import listed_decision
+from visionops_assets.common.errors import PromotionRefused, ReasonMissing, VerdictNotPassed
+from visionops_assets.evaluation.verdict_store import ListedVerdict, listed_decision
 
 
 def approve(
@@ -30,7 +32,8 @@ def reject(registry: Registry, project: str, verdict: str, *, who: str, when: da
 def override(registry: Registry, project: str, verdict: str, *, who: str, when: datetime, why: str) -> Answer:
     """Let a challenger go to production against its verdict, marked so for ever.
 
-    Only a decision can be overridden. Raises `VerdictMissing`, `ReasonMissing`.
+    Only a decision can be overridden. Raises `VerdictMissing`, `ReasonMissing`, and `PromotionRefused` where its
+    challenger runs already.
     """
     return _record(registry, project, "override", verdict, who, when, why)
 
@@ -48,7 +51,8 @@ def _record(
 ) -> Answer:
     require_reason(who, why)
     with registry.lock(project):
-        tags = registry.models.get(project).tags
+        model = registry.models.get(project)
+        tags = model.tags
         entry = listed_decision(tags, project, verdict)
         if kind == "approve" and entry.outcome != "PASS":
             raise VerdictNotPassed(
@@ -56,8 +60,11 @@ def _record(
                 f"to promote against it, `visionops override {project} --why TEXT`"
             )
         last = answer_to(tags, project, entry.identity)
-        if last is not None and (last.kind, last.who, last.why) == (kind, who, why):
+        same = last is not None and (last.kind, last.who, last.why) == (kind, who, why)
+        if last is not None and same and not _left_since(model, last):
             return last
+        if kind == "override":
+            _require_not_running(registry, model, entry)
         number = registered_model.read_entries(tags, registered_model.ANSWER_ENTRIES, Answer).next_number
         answer = Answer(
             number=number,
@@ -72,3 +79,23 @@ def _record(
             project, registered_model.tag_name(registered_model.ANSWER_ENTRIES, number), answer.to_json()
         )
         return answer
+
+
+def _left_since(model: RegisteredModel, answer: Answer) -> bool:
+    """Whether production changed after an answer, to another model: said again, it is another answer."""
+    since = production(model).since
+    return since is not None and since.when > answer.when and since.verdict != answer.verdict
+
+
+def _require_not_running(registry: Registry, model: RegisteredModel, entry: ListedVerdict) -> None:
+    version = version_on(model, EVERYWHERE)
+    # What was deleted in MLflow is told by the promotion.
+    if version is None or not model.has(version):
+        return
+    if registry.models.version(model.project, version).weights_sha256 != entry.challenger:
+        return
+    needless = "; a PASS needs no override" if entry.outcome == "PASS" else ""
+    raise PromotionRefused(
+        f"version {version} of {model.project}, which decision {entry.identity[:12]} is about, is in production "
+        f"already: there is nothing to override{needless}"
+    )

@@ -269,16 +269,18 @@ def waiting_of(model: RegisteredModel, champion_sha256: str | None) -> WaitingVe
             model.tags, registered_model.ANSWER_ENTRIES, Answer
         ).entries
     }
-    carried_out = {each.entry.verdict for each in now.intervals}
+    carried_out = {each.entry.verdict: each.entry.when for each in now.intervals}
 
     def waits(each: ListedVerdict) -> bool:
         answer = answers.get(each.identity)
         lets_it = answer.kind != "reject" if answer is not None else each.outcome == "PASS"
         last_word = max(each.when, answer.when) if answer is not None else each.when
+        # What was left again comes back only by an answer given since.
+        done = each.identity in carried_out and last_word <= carried_out[each.identity]
         return (
             lets_it
             and each.champion == champion_sha256 != each.challenger
-            and each.identity not in carried_out
+            and not done
             and (now.since is None or last_word >= now.since.when)
         )
 
