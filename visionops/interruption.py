@@ -9,6 +9,7 @@ between two instructions of the main thread, and libraries put others in their p
 import _thread
 import atexit
 import contextlib
+import logging
 import os
 import select
 import shlex
@@ -138,7 +139,18 @@ def _raise(number: int, frame: FrameType | None) -> None:
     _state.number = _state.number or number
     if not _state.raised and not _state.deferring:
         _state.raised = True
+        _silence_pools()
         raise Interrupted
+
+
+def _silence_pools() -> None:
+    """SQLAlchemy writes a traceback of whatever is raised while it closes a connection, and goes on to raise it."""
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("sqlalchemy.pool")]:
+        logging.getLogger(name).addFilter(_is_no_interruption)
+
+
+def _is_no_interruption(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], Interrupted))
 
 
 def _lost(lost: "sys.UnraisableHookArgs") -> None:

@@ -222,4 +222,7 @@ def test_a_child_that_ends_is_reported_with_the_end_of_its_log(tmp_path: Path) -
         [sys.executable, "-c", code, str(log)], capture_output=True, text=True, cwd=home.ROOT
     )
     said = ended.stderr.strip().splitlines()
-    assert said[-2:] == [f"RuntimeError: MLflow stopped with status 1; the end of {log}:", "no such store"]
+    assert said[-2:] == [
+        f"resources.error_family.Unavailable: MLflow stopped with status 1; the end of {log}:",
+        "no such store",
+    ]

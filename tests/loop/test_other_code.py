@@ -20,7 +20,7 @@ def test_the_newest_version_is_trained_once_more_to_the_same_weights(
     before = {run.id for run in world.registry.runs.search("shapes")}
 
     for module in (challenge, challenger):
-        monkeypatch.setattr(module, "loaded_code_digest", lambda _: OTHER)
+        monkeypatch.setattr(module, "loaded_code_digest", lambda *_: OTHER)
     _, newest = world.partitions()
     ticked = world.tick()
     assert ticked.partition == newest

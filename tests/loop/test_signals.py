@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from homes import Home
 
+from resources.home import ROOT
 from resources.lakefs.connection import LakeFSConnection
 from resources.models.model_versions import Models
 from tests import processes
@@ -182,3 +183,21 @@ def test_where_nothing_can_be_raised_a_signal_ends_the_command_without_a_traceba
         assert "interrupted (SIGTERM)" in ran.stderr and ran.stderr.endswith("goes on\n"), ran.stderr
     else:
         assert "Commands" in ran.stdout and not ran.stderr, "it was over, and had said all"
+
+
+def test_a_signal_while_a_connection_is_closed_writes_no_traceback() -> None:
+    """SQLAlchemy logs what is raised there, and goes on to raise it."""
+    code = (
+        "import sqlalchemy, logging\n"
+        "from visionops import interruption\n"
+        "engine = sqlalchemy.create_engine('sqlite://', poolclass=sqlalchemy.NullPool)\n"
+        "connection = engine.connect()\n"
+        "def close(_):\n"
+        "    try: interruption._raise(15, None)\n"
+        "    finally: interruption._state.raised = False\n"
+        "engine.dialect.do_close = close\n"
+        "try: connection.close()\n"
+        "except interruption.Interrupted: print('interrupted')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
