@@ -33,7 +33,8 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 def there_are(name: str, known: Sequence[str]) -> str:
     """`did you mean week-03? There are: week-01, week-02, week-03`, to be put behind what is not there."""
-    meant = nearest(name, known)
+    # Typed right, it is not there for another reason.
+    meant = [] if name in known else nearest(name, known)
     shown = listed(known)
     return f"did you mean {' or '.join(meant)}? There are: {shown}" if meant else f"there are: {shown}"
 

@@ -55,7 +55,7 @@ def repository_of(project: str, keys: "Keys | None" = None) -> "Repository":
     from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import load_keys
 
-    return Repository(ArtifactStore(root=home.edge()), project, keys or load_keys())
+    return Repository(ArtifactStore(root=home.edge()), project, keys or load_keys(project))
 
 
 def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
@@ -216,7 +216,7 @@ def show_keys(
     """Show who may sign what, where the keys lie, and when what they signed ends."""
     from visionops_assets.delivery.signers import ROLES, WHAT, load_keys
 
-    keys = load_keys()
+    keys = load_keys(project or "PROJECT")
     told: dict[str, Any] = {
         role: {"what": WHAT[role], "keys": keys.describe(role), "threshold": keys.roles[role].threshold}
         for role in ROLES

@@ -137,8 +137,10 @@ class Models:
         """Which versions of a project there are; of an unknown one, which projects have some."""
         numbers = [str(each.version) for each in self.versions(project)]
         if not numbers:
-            others = there_are(project, registered) if (registered := self.projects()) else ""
-            return f"no version of {project} is registered" + (f"; {others}" if others else "")
+            others = [each for each in self.projects() if each != project]
+            return f"no version of {project} is registered" + (
+                f"; {there_are(project, others)}" if others else ""
+            )
         return f"{project} has version{'s' if len(numbers) > 1 else ''} {listed(numbers)}"
 
     def create_version(self, project: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:

@@ -7,7 +7,10 @@ import pytest
 from desk import Desk
 
 from resources.models.records import ArtifactMissing
+from visionops.comparing import comparison_report
 from visionops.comparing.sides import ComparisonError
+from visionops_assets.pages.page import Paragraph
+from visionops_assets.promotion import version_differences
 
 
 def kept(desk: Desk) -> tuple[Any, list[tuple[str, int]]]:
@@ -24,7 +27,7 @@ def metric(found: dict[str, Any]) -> tuple[float, float, float, float, float]:
 
 
 def test_two_models_are_compared_on_the_same_images_and_nothing_is_spent_or_stored(
-    desk_of_promoted: Desk,
+    desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = desk_of_promoted
     with pytest.raises(ComparisonError, match="version 1 is the only model of shapes"):
@@ -87,6 +90,18 @@ def test_two_models_are_compared_on_the_same_images_and_nothing_is_spent_or_stor
     assert text.startswith("# shapes: champion, version 2 against version 1\n")
     assert "decides nothing" in text and "| accuracy |" in text
     assert kept(desk) == before
+    with monkeypatch.context() as turned:
+        # These models answer alike: as if there were images to show.
+        for module in (comparison_report, version_differences):
+            turned.setattr(module, "list_turned", lambda found, names, how: [Paragraph(how)])
+        for words, shows in (
+            (("compare", "shapes"), "compare shapes champion 1"),
+            (("compare", "2", "1", "--on", "main"), "compare shapes 2 1 --on main"),
+            (("why", "shapes"), "why shapes"),
+            (("why", "shapes", "--model-version", "1"), "why shapes --model-version 1"),
+        ):
+            told = " ".join(desk.run(*words).split())
+            assert f"`visionops {shows} --html FILE` shows them" in told, words
 
     for model in (desk.world.root / "mlflow").rglob("model.onnx"):
         model.unlink()

@@ -59,6 +59,7 @@ def test_what_is_missing_is_a_warning_with_its_fix(desk: Desk, monkeypatch: pyte
     monkeypatch.delenv("VISIONOPS_ACTOR")
     code, lines = doctor(desk)
     assert code == 0
+    assert "override, promote, rollback, hold, release, retract" in lines["actor"]["what"]
     assert (lines["actor"]["state"], lines["actor"]["fix"][:22]) == ("warning", "export VISIONOPS_ACTOR")
     assert "visionops import shapes" in lines["repository shapes"]["fix"]
 

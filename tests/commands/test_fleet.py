@@ -128,7 +128,12 @@ def test_what_cannot_be_done_is_said_in_one_line(
 ) -> None:
     desk = desk_of_promoted
     cam = ("fleet", "provision", "shapes", "--device", "cam-17")
-    assert "visionops fleet keys init" in fails(desk, *cam, "--group", "line-1", "--to", str(tmp_path / "a"))
+    for words in (("publish", "shapes", "--group", "line-1"), ("keys", "show", "shapes")):
+        assert "`visionops fleet keys init shapes` makes" in fails(desk, "fleet", *words)
+    assert "`visionops fleet keys init PROJECT` makes" in fails(desk, "fleet", "keys", "show")
+    assert "visionops fleet keys init shapes" in fails(
+        desk, *cam, "--group", "line-1", "--to", str(tmp_path / "a")
+    )
     desk.run("fleet", "keys", "init")
     assert "has no repository yet" in fails(desk, "fleet", "publish", "shapes", "--group", "line-1")
     desk.run("fleet", "keys", "init", "shapes")

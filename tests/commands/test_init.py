@@ -53,7 +53,11 @@ def test_a_folder_becomes_a_project_and_its_first_verdict(desk: Desk, tmp_path: 
     assert "# " in project_path(desk).read_text()
     assert "60 labelled images (folders), classification, about 8×8, grey" in told
     assert "batch-01: 60 images published" in told
-    assert "forms: awaiting_approval" in told or "forms: insufficient" in told or "forms: refused" in told
+    waits = "forms: awaiting approval: PASS" in told
+    assert waits or "forms: INSUFFICIENT" in told or "forms: refused" in told
+    assert ("`visionops approve forms` puts it in production" in told) == waits
+    assert "/drop/forms/NAME, and an empty file _SUCCESS there" in told
+    assert not [line for line in told.splitlines() if line != line.rstrip()]
     assert desk.world.lakefs.head("forms").metadata["visionops.batch"] == "batch-01"
 
 

@@ -85,7 +85,9 @@ def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broke
     refused = desk.json("status", "shapes")["verdicts"][-1]["identity"]
     with pytest.raises(VerdictNotPassed, match="only PASS is approved"):
         desk.run("approve", "shapes", refused)
-    with pytest.raises(PromotionRefused, match="visionops override shapes"):
+    with pytest.raises(
+        PromotionRefused, match=r"^name the device group with --group: .*visionops override shapes"
+    ):
         desk.run("promote", "shapes", "--why", "the labels changed their meaning")
 
     text = desk.run("override", "shapes", "--why", "the labels changed their meaning")

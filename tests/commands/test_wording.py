@@ -23,7 +23,8 @@ from visionops_assets.shells.run_outcomes import outcome_in_words
     ("outcome", "reason", "said"),
     [
         ("published", "published", "published"),
-        ("insufficient", "INSUFFICIENT: nothing changes.", "insufficient: nothing changes."),
+        ("insufficient", "INSUFFICIENT: nothing changes.", "INSUFFICIENT: nothing changes."),
+        ("awaiting_approval", "PASS: it is better.", "awaiting approval: PASS: it is better."),
         ("promoted", "PASS: it is better.", "promoted: PASS: it is better."),
         ("error", "", "error"),
         ("refused", "refused by hand", "refused: refused by hand"),

@@ -80,8 +80,9 @@ def test_without_a_champion_the_wrong_answers_are_listed() -> None:
     words = Page("x", tuple(list_turned(found, NAMES, "how"))).to_text()
     assert f"Answered wrongly by A: {len(wrong)} images" in words and "how" in words
     faultless = won_and_lost(table.assign(challenger_prediction=table["label"]))
-    words = Page("x", tuple(list_turned(faultless, NAMES, ""))).to_text()
+    words = Page("x", tuple(list_turned(faultless, NAMES, "shows them"))).to_text()
     assert "Answered wrongly by A: 0 images" in words and "Won by" not in words
+    assert "shows them" not in words, "there is none to show"
     one = won_and_lost(table[table["path"] == wrong.iloc[0]])
     assert (
         "Answered wrongly by A: 1 image\n" in Page("x", tuple(list_turned(one, NAMES, ""))).to_text() + "\n"

@@ -285,7 +285,7 @@ def test_rejected_verdict_is_refused_until_it_is_approved(world: FakeRegistry, a
 
 def test_only_a_pass_is_approved_and_reasons_are_demanded(world: FakeRegistry) -> None:
     verdict = judged(world, trained(world, "one"), "FAIL")
-    with pytest.raises(VerdictNotPassed, match=r"visionops override \S+ --why"):
+    with pytest.raises(VerdictNotPassed, match=rf"visionops override digits {verdict.identity[:12]} --why"):
         approve(world, PROJECT, verdict.identity, who="ada", when=hour(2))
     with pytest.raises(ReasonMissing, match="--why"):
         override(world, PROJECT, verdict.identity, who="ada", when=hour(2), why=" ")

@@ -49,8 +49,22 @@ def test_second_rollback_goes_one_further_not_back_to_the_bad_version(world: Fak
     rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4))
     rollback(world, project=PROJECT, who="ada", why="bad too", when=hour(5))
     assert production(world.models.get(PROJECT)).version == 1
-    with pytest.raises(NothingToRollBackTo, match="replaced none"):
+    with pytest.raises(
+        NothingToRollBackTo,
+        match=r"version 1 of digits replaced no other; name one .*: 2, 3; `--model-version none` takes it out",
+    ):
         rollback(world, project=PROJECT, who="ada", why="all bad", when=hour(6))
+
+
+def test_a_first_champion_has_nothing_to_go_back_to_but_nothing() -> None:
+    world = FakeRegistry()
+    verdict = judged(world, trained(world, "one"), when=hour(1))
+    promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(1))
+    with pytest.raises(
+        NothingToRollBackTo,
+        match="replaced no other; nothing else ran before, and `--model-version none` takes it out of production",
+    ):
+        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(2))
 
 
 def test_rollback_that_is_repeated_for_the_same_bad_version_goes_back_once(world: FakeRegistry) -> None:

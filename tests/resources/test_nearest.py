@@ -39,6 +39,7 @@ def test_names_that_are_as_near_are_all_named_up_to_three() -> None:
 def test_a_message_ends_with_what_was_meant_and_what_there_is() -> None:
     assert there_are("digts", ["digits", "parts"]) == "did you mean digits? There are: digits, parts"
     assert there_are("zebra", ["digits"]) == there_are("", ["digits"]) == "there are: digits"
+    assert there_are("digits", ["digits", "parts"]) == "there are: digits, parts", "it was typed right"
     assert there_are("zebra", []) == "there are: none"
     assert there_are("zebra", WEEKS).startswith("there are: 24, the last of them week-15")
     assert did_you_mean("zebra", ["digits"]) == "" and did_you_mean("zebra", ["digits"], ".") == "."

@@ -74,7 +74,7 @@ def compare_command(
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=1))
         return
-    page = comparison_page(found)
+    page = comparison_page(found, on=on)
     typer.echo(page.to_markdown() if markdown else page.to_text(), nl=False)
 
 

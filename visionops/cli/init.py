@@ -20,6 +20,7 @@ from resources.error_family import Invalid, Refused
 from resources.escaping import without_secrets
 from visionops import interruption
 from visionops.cli import source_options
+from visionops_assets.common import run_tags
 from visionops_assets.tasks.task_registry import task
 
 if TYPE_CHECKING:
@@ -150,9 +151,16 @@ def init_command(
         typer.echo(made(verdict=outcome))
     if outcome == "error":
         raise typer.Exit(1)
-    explains = "why" if outcome == "promoted" else "status"
-    say(f"`visionops {explains} {name}` explains it; `visionops up` shows it. The next batch: ")
-    say(f"  visionops import {name} SOURCE --batch NAME, or put it into {_drop(project)}/NAME")
+    if outcome == run_tags.AWAITING_APPROVAL:
+        say(
+            f"`visionops approve {name}` puts it in production; `visionops reject {name} --why TEXT` keeps it out"
+        )
+    explains = "why" if outcome == run_tags.PROMOTED else "status"
+    say(f"`visionops {explains} {name}` explains it; `visionops up` shows it. The next batch:")
+    say(
+        f"  visionops import {name} SOURCE --batch NAME, or put it into {_drop(project)}/NAME, "
+        "and an empty file _SUCCESS there when it is whole"
+    )
 
 
 def _free_path(name: str) -> Path:

@@ -180,7 +180,13 @@ def why_command(
     if as_json:
         typer.echo(json.dumps({"project": project, "group": group, **explained.evidence.to_json()}, indent=1))
         return
-    how = f"`visionops why {project} --html FILE` shows them."
+    asked = "".join(
+        (
+            f" --model-version {version}" if version is not None else "",
+            f" --group {group}" if group != "all" else "",
+        )
+    )
+    how = f"`visionops why {project}{asked} --html FILE` shows them."
     words = tuple(list_turned(turned[0], turned[1], how)) if turned is not None else ()
     typer.echo(Page(page.title, (*page.blocks, *words)).to_text())
     if (need := services.pages_need()) is not None:

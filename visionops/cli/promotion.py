@@ -264,8 +264,9 @@ def promote_command(
     """
     if group == EVERYWHERE:
         raise PromotionRefused(
-            f"a PASS is promoted by itself or by `visionops approve {project}`; to promote against a verdict, "
-            f"`visionops override {project} --why TEXT`; on a device group, name it with --group"
+            f"name the device group with --group: `visionops promote {project} --group G --why TEXT`. For all, a PASS "
+            f"is promoted by itself or by `visionops approve {project}`, and against its verdict by "
+            f"`visionops override {project} --why TEXT`"
         )
     _on_group(project, group, version, why, as_json)
 

@@ -2,6 +2,7 @@
 of the data.
 """
 
+import shlex
 from collections.abc import Iterator
 
 from visionops.comparing.answers import Measured
@@ -25,13 +26,15 @@ NAMES = ModelNames("A", "B")
 REASONS = 12
 
 
-def comparison_page(comparison: Comparison, read: ReadImages | None = None) -> Page:
-    """The page; what was compared on what stands first. Where `read` gives images, those won and lost are shown."""
+def comparison_page(comparison: Comparison, read: ReadImages | None = None, *, on: str | None = None) -> Page:
+    """The page; what was compared on what stands first. Where `read` gives images, those won and lost are shown;
+    else the command that shows them is named, `on` what the two were asked to be compared on.
+    """
     a, b = comparison.a, comparison.b
-    return Page(f"{comparison.project}: {a.name} against {b.name}", tuple(_blocks(comparison, read)))
+    return Page(f"{comparison.project}: {a.name} against {b.name}", tuple(_blocks(comparison, read, on)))
 
 
-def _blocks(comparison: Comparison, read: ReadImages | None) -> Iterator[Block]:
+def _blocks(comparison: Comparison, read: ReadImages | None, on: str | None) -> Iterator[Block]:
     a, b = comparison.a, comparison.b
     yield Facts((("A", _described(a)), ("B", _described(b))))
     if comparison.note:
@@ -40,8 +43,10 @@ def _blocks(comparison: Comparison, read: ReadImages | None) -> Iterator[Block]:
         yield from _numbers(comparison, comparison.measured)
         turned = comparison.measured.turned
         if read is None:
+            words = [comparison.project, a.asked, b.asked, *(["--on", on] if on else [])]
+            again = f"visionops compare {shlex.join(words)}"
             yield from list_turned(
-                turned, NAMES, "`visionops compare --html FILE` shows them, `--json` lists all of them."
+                turned, NAMES, f"`{again} --html FILE` shows them, `{again} --json` lists all of them."
             )
         else:
             yield from picture_turned(turned, NAMES, read)

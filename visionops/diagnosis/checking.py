@@ -161,7 +161,8 @@ def _actor() -> Finding:
     if actor:
         return ok(f"changes by hand are recorded as {actor}'s")
     return warning(
-        "VISIONOPS_ACTOR is not set: approve, rollback, retract and hold are refused",
+        "VISIONOPS_ACTOR is not set: every change by hand is refused (approve, reject, override, promote, rollback, "
+        "hold, release, retract; of `fleet` provision, move, revoke and publish)",
         "export VISIONOPS_ACTOR=you@example.com",
     )
 

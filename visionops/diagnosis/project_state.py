@@ -124,7 +124,10 @@ def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> I
         lakefs.head(project.repository)
         yield from _images(project, lakefs)
     except LakeFSNotFound as error:
-        yield f"{error}, though version {champion.version} was trained on it: `visionops import` makes it anew"
+        yield (
+            f"{error}, though version {champion.version} was trained on it: `visionops import {project.project} SOURCE "
+            "--batch NAME` makes it anew"
+        )
         return
     except LakeFSError as error:
         yield str(error)

@@ -54,7 +54,7 @@ def check_task(columns: Sequence[str], task: str) -> pd.DataFrame:
     what = f"has {found.seen_as}"
     why = (
         f"the project learns from {wanted.learns_from}: give such a source, or make a project for this one with "
-        "`visionops init`"
+        "`visionops init NAME --from FOLDER`"
     )
     return findings_table([Finding(OF_THE_TASK, WHOLE, what, why)])
 

@@ -165,12 +165,12 @@ def keys_folder() -> Path:
     return home.home() / "edge" / "keys"
 
 
-def load_keys() -> Keys:
-    """The keys of the environment. Raises `KeyProblem`, also where there are none yet."""
+def load_keys(project: str = "PROJECT") -> Keys:
+    """The keys of the environment, wanted for a project. Raises `KeyProblem`, also where there are none yet."""
     named = Devices.read().keys
     if named:
         return declared_keys(Path(named).expanduser())
-    return embedded_keys(keys_folder())
+    return embedded_keys(keys_folder(), project)
 
 
 def make_keys(folder: Path) -> bool:
@@ -225,11 +225,15 @@ def end_rotation(folder: Path, role: str) -> None:
     _DISK.sync_folder(folder)
 
 
-def embedded_keys(folder: Path) -> Keys:
-    """The keys that were made here. While a role gets another one, both sign. Raises `KeyProblem`."""
+def embedded_keys(folder: Path, project: str = "PROJECT") -> Keys:
+    """The keys that were made here. While a role gets another one, both sign.
+
+    Raises `KeyProblem`, which names the command that makes them and the repository of `project`.
+    """
     if not folder.is_dir():
         raise KeyProblem(
-            f"there are no keys yet: `visionops fleet keys init` makes them in {folder}, or {VARIABLE} names a file"
+            f"there are no keys yet: `visionops fleet keys init {project}` makes them in {folder}, or {VARIABLE} names "
+            "a file"
         )
     roles = {}
     for role in ROLES:

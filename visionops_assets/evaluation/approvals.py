@@ -57,7 +57,7 @@ def _record(
         if kind == "approve" and entry.outcome != "PASS":
             raise VerdictNotPassed(
                 f"decision {entry.identity[:12]} of {project} is {entry.outcome}, only PASS is approved: "
-                f"to promote against it, `visionops override {project} --why TEXT`"
+                f"to promote against it, `visionops override {project} {entry.identity[:12]} --why TEXT`"
             )
         last = answer_to(tags, project, entry.identity)
         same = last is not None and (last.kind, last.who, last.why) == (kind, who, why)

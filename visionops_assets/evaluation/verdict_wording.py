@@ -120,9 +120,10 @@ def verdict_summary(verdict: Verdict) -> str:
     if named is not None:
         return f"{verdict.verdict}: {first} {_sentence(named)}"
     if others > 0:
-        subjects = ", ".join(dict.fromkeys(reason.subject for reason in deciding[1:4]))
-        tail = f" and {others - 3} more" if others > 3 else ""
-        return f"{verdict.verdict}: {first} Also: {subjects}{tail}."
+        subjects = list(dict.fromkeys(reason.subject for reason in deciding[1:]))
+        tail = f" and {len(subjects) - 3} more" if len(subjects) > 3 else ""
+        more = "1 more reason is" if others == 1 else f"{others} more reasons are"
+        return f"{verdict.verdict}: {first} {more} about {', '.join(subjects[:3])}{tail}."
     return f"{verdict.verdict}: {first}"
 
 

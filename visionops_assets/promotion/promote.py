@@ -167,7 +167,8 @@ def _require_answer(judged: Verdict, answer: Answer | None, approval: Approval) 
     if approval == "manual" and answer is None:
         raise ApprovalNeeded(
             f"verdict {judged.identity[:12]} of {judged.project} is {judged.verdict} and waits for a person: "
-            f"`visionops approve {judged.project}` or `visionops reject {judged.project} --why TEXT`"
+            f"`visionops approve {judged.project} {judged.identity[:12]}` or `visionops reject {judged.project} "
+            f"{judged.identity[:12]} --why TEXT`"
         )
 
 
@@ -246,7 +247,8 @@ class WaitingVerdicts:
         if not unanswered:
             return "no challenger that passed waits; the next PASS is promoted"
         names = ", ".join(f"{each.identity[:12]} ({each.partition})" for each in unanswered)
-        return f"nobody approved what passed, {names}: `visionops approve {self.project}` promotes it"
+        newest = unanswered[-1].identity[:12]
+        return f"nobody approved what passed, {names}: `visionops approve {self.project} {newest}` promotes the newest"
 
     def only(self) -> ListedVerdict:
         """The one verdict to approve or reject. Raises `VerdictMissing` where none waits, or several do."""

@@ -72,10 +72,7 @@ def rollback(
             require_agreement(registry, model, group)
         target = to if to is not None else _before(model, now, group)
         if target is None:
-            raise NothingToRollBackTo(
-                f"version {now.version} of {project} replaced none; name one with --model-version that ran before: "
-                f"{_earlier(now)}, or `--model-version none`"
-            )
+            raise NothingToRollBackTo(f"version {now.version} of {project} replaced no other; {_choice(now)}")
         restored = _record_lost_runs(registry, model, target)
         if target == now.version and not now.foreign:
             registry.models.recall(project)
@@ -258,7 +255,7 @@ def _left_already(project: str, now: Production, leaving: int) -> Change:
         return Change(now.version, changed=False, entry=left[-1])
     raise ChampionMoved(
         f"version {leaving} of {project} is not in production on {now.group}, version {now.version} is: "
-        "look at `visionops status` and name what to leave"
+        "look at `visionops status {project}` and name what to leave"
     )
 
 
@@ -328,6 +325,14 @@ def _note(model: RegisteredModel, group: str, wanted: int, registered: int) -> s
 
 def _ever_in_production(model: RegisteredModel) -> set[int]:
     return {each.version for group in groups(model) for each in production(model, group).intervals}
+
+
+def _choice(now: Production) -> str:
+    """Where a person can go from a version that replaced no other."""
+    retire = "`--model-version none` takes it out of production"
+    if not {each.version for each in now.intervals} - {now.version}:
+        return f"nothing else ran before, and {retire}"
+    return f"name one with --model-version that ran before: {_earlier(now)}; {retire}"
 
 
 def _earlier(now: Production) -> str:

@@ -164,7 +164,8 @@ class Status:
             notices.append("MOVED BY HAND. MLflow says something else than the history of changes.")
         notices += [
             f"WAITING. Verdict {each.identity[:12]} ({each.partition or 'no partition'}) passed: "
-            f"`visionops approve {self.project}` or `visionops reject {self.project} --why TEXT`."
+            f"`visionops approve {self.project} {each.identity[:12]}` or `visionops reject {self.project} "
+            f"{each.identity[:12]} --why TEXT`."
             for each in self.waiting
         ]
         ready = self.ready if self.now.held_by is None and not self.waiting else None

@@ -82,13 +82,16 @@ def images_at(lakefs: LakeFSResource, repository: str, commit: str) -> ReadImage
 
 
 def list_turned(found: WonAndLost, names: ModelNames, how: str) -> Iterator[Block]:
-    """The first images of each kind, in words; `how` says how the rest is seen."""
+    """The first images of each kind, in words; `how` says how they are seen, where there are any."""
+    any_turned = False
     for title, images in _kinds_of_turn(found, names):
+        any_turned = any_turned or bool(images)
         yield Heading(f"{title}: {_images_in_words(images)}")
         if images:
             columns = ("image", "truth", names.challenger, *((names.champion,) if images[0].champion else ()))
             yield Table(columns, tuple(_row_of_image(each) for each in images[:IMAGES_LISTED]))
-    yield Paragraph(f"{_what_counts(found, names)} {how}".strip())
+    if closing := f"{_what_counts(found, names)} {how if any_turned else ''}".strip():
+        yield Paragraph(closing)
 
 
 def picture_turned(found: WonAndLost, names: ModelNames, read: ReadImages) -> Iterator[Block]:

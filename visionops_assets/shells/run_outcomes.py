@@ -42,13 +42,18 @@ def is_attempt(run: dg.DagsterRun) -> bool:
     return run_outcome(run) != run_tags.INTERRUPTED and not excused
 
 
+# Of the values of the tag, those that people are told otherwise; a verdict as `status` has it.
+_SAID = {run_tags.AWAITING_APPROVAL: "awaiting approval", run_tags.INSUFFICIENT: "INSUFFICIENT"}
+
+
 def outcome_in_words(outcome: str, reason: str) -> str:
     """An outcome with its reason behind it, neither said twice: a reason may begin with the outcome, or be it."""
+    said = _SAID.get(outcome, outcome)
     if reason.casefold() == outcome.casefold():
-        return outcome
+        return said
     if reason.casefold().startswith(f"{outcome}: ".casefold()):
         reason = reason[len(outcome) + 2 :]
-    return f"{outcome}: {reason}" if reason else outcome
+    return f"{said}: {reason}" if reason else said
 
 
 def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
