@@ -131,6 +131,14 @@ def test_absent_things_are_named(registry: ModelRegistry) -> None:
     assert registry.models.versions("never-registered") == []
 
 
+def test_a_project_without_versions_is_not_suggested_instead_of_itself(registry: ModelRegistry) -> None:
+    registry.models.ensure("unversioned")
+    with pytest.raises(ModelNotFound, match="no version of unversioned is registered") as found:
+        registry.models.version("unversioned", 2)
+    assert "did you mean unversioned" not in str(found.value)
+    assert str(found.value).count("unversioned") == 2, found.value
+
+
 def test_same_files_are_one_version_and_other_files_another(registry: ModelRegistry) -> None:
     run = registry.runs.start("versions", "r", {})
     files = {TAG_WEIGHTS: "a" * 64, TAG_ONNX: "b" * 64}
