@@ -84,7 +84,7 @@ def _codes(names: Sequence[str] | pd.Series, classes: Sequence[str], what: str) 
 
 
 def measure_classification(predictions: pd.DataFrame, rules: GateRules, context: GateContext) -> Evidence:
-    """Measure a sound predictions table (`faults.table_faults` found nothing) of at least one row."""
+    """Measure a sound predictions table (`predictions.table_faults` found nothing) of at least one row."""
     groups = pd.factorize(predictions["group"])[0].astype(np.int64)
     labels, answers = predictions["label"], predictions["challenger_prediction"]
     right = (answers == labels).to_numpy(dtype=bool)

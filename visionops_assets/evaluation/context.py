@@ -46,9 +46,9 @@ _LEVEL = 0.01
 class GateContext:
     """Who is judged against whom, on what.
 
-    `k` is the challenger's place among those judged against this champion (`ledger.turn_of`).
+    `k` is the challenger's place among those judged against this champion (`error_levels.turn_of`).
     `holdout_share` is the share of all labelled samples that the holdout has. `leaks` is the table of
-    `leakage.find_leaks`, empty where the check found nothing: there is no default, so that it cannot be
+    `find_leaks`, empty where the check found nothing: there is no default, so that it cannot be
     forgotten. `between` is what differs in the two models' trainings, None where that is not known.
     """
 

@@ -25,7 +25,7 @@ SLICES_SHOWN = 60
 
 
 def confusion_picture(confusion: pd.DataFrame, *, title: str = "Challenger on the holdout") -> bytes:
-    """Draw `metrics.confusion_matrix` as shares of each true class, with counts while they can be read."""
+    """Draw `classification.confusion_matrix` as shares of each true class, with counts while they can be read."""
     counts = confusion.to_numpy()
     size = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

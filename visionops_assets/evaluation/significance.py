@@ -171,7 +171,7 @@ def p_of_loss(wins: int, losses: int, paired: PairedDifference, *, tolerance: fl
 
 def p_of_group_losses(paired: PairedDifference, *, tolerance: float, seed: int) -> float:
     """The same by groups alone, for any metric: chance of so large a total loss beyond the tolerance if each group's
-    could as well have had the other sign (`significance.sign_flip`)."""
+    could as well have had the other sign (`sign_flip`)."""
     return sign_flip(-paired.sums - tolerance * paired.sizes, seed=seed)
 
 

@@ -171,7 +171,7 @@ def slice_rows(
 ) -> list[SliceRow]:
     """The whole holdout and every slice of it: accuracies, floor, and with a champion the test of regression.
 
-    The tests are `tolerated_loss.p_of_loss`, Holm-corrected over all rows of the table that are tested, at
+    The tests are `significance.p_of_loss`, Holm-corrected over all rows of the table that are tested, at
     `rules.alpha`: they protect, so they spend nothing.
     """
     pieces = list(cut(predictions, rules.slice_columns, classes, suspects))

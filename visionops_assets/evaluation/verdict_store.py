@@ -160,7 +160,7 @@ def reserve(
 
 
 def decisions(entries: tuple[DecisionEntry, ...]) -> list[Decision]:
-    """The ledger as `evaluation.ledger` takes it, oldest first."""
+    """The ledger as `common.error_levels` takes it, oldest first."""
     return [Decision(entry.champion, entry.challenger, entry.claim) for entry in entries]
 
 

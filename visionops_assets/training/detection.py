@@ -89,7 +89,7 @@ def move_boxes(
     samples: NDArray[np.int64],
     input: InputSpec,
 ) -> Tensor:
-    """Return targets [N, M, 5] that follow `augmentations.augment` of the same seed, epoch and samples.
+    """Return targets [N, M, 5] that follow `batches.augment` of the same seed, epoch and samples.
 
     A turned box becomes the upright box around its corners. What leaves the frame is cut off; a box of which less
     than 30% stays visible is dropped.

@@ -89,7 +89,7 @@ class SmallDetector(nn.Module):
         return found
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Penalty-reduced focal loss of the centres, and L1 loss of the boxes; targets as in `boxes.py`."""
+        """Penalty-reduced focal loss of the centres, and L1 loss of the boxes; targets as in `detection.py`."""
         outputs = outputs.float()
         present = targets[..., 4] >= 0
         across = (targets[..., 0] + targets[..., 2] / 2) / STRIDE
