@@ -163,7 +163,7 @@ def test_once_merged_the_change_is_decided(team: Team, where: str) -> None:
     team.change(epochs=7)
     decided = team.github("decide", "push") if where == "github" else team.gitlab("decide")
     assert decided.passed, decided.said
-    assert re.search(r"shapes: (promoted|insufficient|refused): ", decided.said)
+    assert re.search(r"shapes: (promoted|INSUFFICIENT|refused): ", decided.said)
     assert len(listed(team.world.registry.models.get("shapes").tags)) == before + 1
 
 

@@ -76,7 +76,7 @@ def test_data_and_tables_that_are_gone_are_named_by_status(desk_of_promoted: Des
     assert "no table of shapes is left" in tables
     desk.world.lakefs._connection.call(lambda client: client.repositories_api.delete_repository("shapes"))
     repository, _ = desk.json("status", "shapes")["wrong"]
-    assert "shapes" in repository and "`visionops import`" in repository
+    assert "shapes" in repository and "`visionops import shapes SOURCE --batch NAME`" in repository
     assert desk.world.champion() == 1
     batch = write_batch(desk.world.root / "again", 60, seed=7)
     assert "60 images" in desk.run("import", "shapes", str(batch), "--batch", "week-01")
