@@ -108,10 +108,13 @@ class ProcessRunner:
     def _exactly(self, count: int, deadline: float) -> bytes:
         stdout = self._process.stdout
         assert stdout is not None
+        # Not `select`, which knows no descriptor above 1,023.
+        arriving = select.poll()
+        arriving.register(stdout, select.POLLIN)
         found = b""
         while len(found) < count:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([stdout], [], [], left)[0]:
+            if left <= 0 or not arriving.poll(left * 1000):
                 raise RunnerDied("hangs", "the model does not answer")
             part = os.read(stdout.fileno(), count - len(found))
             if not part:

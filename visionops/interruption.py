@@ -186,9 +186,12 @@ def _forget() -> None:
 
 def _watch(receiving: socket.socket) -> None:
     first, again = 0.0, 0
+    # Not `select`, which knows no descriptor above 1,023: a server has many.
+    arriving = select.poll()
+    arriving.register(receiving, select.POLLIN)
     while True:
-        wait = max(0.0, first + GRACE_SECONDS - time.monotonic()) if first else None
-        if not select.select([receiving], [], [], wait)[0]:
+        wait = max(0.0, first + GRACE_SECONDS - time.monotonic()) * 1000 if first else None
+        if not arriving.poll(wait):
             _end_hard()
         for number in receiving.recv(64):
             if number == _LOST and _state.number is not None:

@@ -15,9 +15,10 @@ from edge.device import Device as Running
 from edge.engines import Engine
 from edge.files import Files
 from edge.formats import StateError, check_device, check_group
-from edge.runner import BadImage, OpenedHere, RunnerDied
+from edge.runner import BadImage, OpenedHere, ProcessRunner, RunnerDied
 from edge.settings import Settings, SettingsError
 from tests.devices.small_fleet import GROUP, Device, Fleet, frame, update
+from tests.open_files import more_than_selectable
 from visionops_assets.delivery import signers
 
 
@@ -129,6 +130,16 @@ def test_a_good_model_that_cannot_be_opened_is_a_problem_and_no_fault_of_the_ima
     agent.answering.open_runner = OpenedHere
     assert agent.answer(frame())["model"]["release"] == 1
     assert agent.status()["problem"] is None
+
+
+def test_a_process_with_a_thousand_open_files_answers(device: Device) -> None:
+    device.open_runner = ProcessRunner
+    with more_than_selectable():
+        agent = device.start()
+        try:
+            assert agent.answer(frame())["model"]["release"] == 1
+        finally:
+            agent.close()
 
 
 def test_the_smaller_of_two_bandwidth_limits_holds_and_is_lifted(fleet: Fleet, device: Device) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import uuid
 
 import dagster as dg
@@ -29,6 +31,19 @@ from visionops_assets.shells.run_outcomes import is_attempt, run_outcome
 from visionops_assets.training.training_task import EpochReporter
 
 NOBODY = 4194303
+STUBBORN = """
+from tests.open_files import more_than_selectable
+from visionops import interruption
+import time
+with more_than_selectable():
+    interruption.hear()
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            pass
+"""
 
 
 def newest_run(world: World) -> dg.DagsterRun:
@@ -62,6 +77,18 @@ def test_a_training_that_was_interrupted_three_times_is_none_the_worse_for_it(
     assert len(keys) == world.project.trigger.attempts, "Dagster's daemon starts nothing twice of one key"
     assert world.tick().outcome == run_tags.PROMOTED
     assert newest_run(world).tags[run_tags.ATTEMPT] == "1"
+
+
+def test_a_process_with_a_thousand_open_files_ends():
+    with subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+        child.send_signal(signal.SIGINT)
+        try:
+            assert child.wait(60) == 130
+        finally:
+            child.kill()
 
 
 def started_run(world: World) -> dg.DagsterRun:
