@@ -75,10 +75,11 @@ def _once(asked: argparse.Namespace) -> int:
 
 def _status(asked: argparse.Namespace) -> int:
     from edge.agent import STATUS
+    from edge.files import named_path
     from edge.settings import Settings
 
-    settings = Settings.read(asked.device.expanduser().absolute())
-    state = Path(asked.state).expanduser() if asked.state else settings.path(settings.state)
+    settings = Settings.read(named_path(asked.device).absolute())
+    state = named_path(asked.state) if asked.state else settings.path(settings.state)
     try:
         found = json.loads((state / STATUS).read_text())
     except FileNotFoundError:

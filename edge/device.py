@@ -30,7 +30,7 @@ from typing import Any
 from edge.agent import Agent
 from edge.answering import NoModel
 from edge.fetch import Client
-from edge.files import Files
+from edge.files import Files, named_path
 from edge.outbox import Reporter
 from edge.settings import Settings, SettingsError
 from edge.sources import FolderSource, HttpSink, LinesSink, Sink, Source, answer_frame, http_endpoint
@@ -117,11 +117,11 @@ class Device:
     @classmethod
     def open(cls, folder: str | Path, state: str | None = None) -> Device:
         """The device of a folder that `visionops fleet provision` made. Raises `SettingsError`."""
-        found = Settings.read(Path(folder).expanduser().absolute())
+        found = Settings.read(named_path(folder).absolute())
         if state is not None:
             from dataclasses import replace
 
-            found = replace(found, state=str(Path(state).expanduser().absolute()))
+            found = replace(found, state=str(named_path(state).absolute()))
         return cls(found)
 
     def __enter__(self) -> Device:

@@ -11,6 +11,20 @@ import os
 import shutil
 from pathlib import Path
 
+from edge import EdgeError
+
+
+class NoSuchUser(EdgeError, ValueError):
+    """A path begins with `~` and a name that no user has."""
+
+
+def named_path(path: str | Path) -> Path:
+    """A path that a person wrote, with `~` and `~USER` as a shell reads them. Raises `NoSuchUser`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise NoSuchUser(f"{path}: no user has the name after ~; write the whole path") from None
+
 
 class System:
     """The steps that change a disk. Contents are durable after `sync`, names after `sync_folder`."""

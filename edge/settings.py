@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import EdgeError
+from edge.files import NoSuchUser, named_path
 from edge.formats import LEAST_KBPS, check_device, check_group
 
 FORMAT = 1
@@ -112,7 +113,10 @@ class Settings:
 
     def path(self, name: str) -> Path:
         """A path of the settings."""
-        return self.folder / Path(name).expanduser()
+        try:
+            return self.folder / named_path(name)
+        except NoSuchUser as error:
+            raise SettingsError(f"{self.folder / FILE}: {error}") from None
 
     def address(self, where: str) -> str:
         """A folder as an address, or an address as it is."""

@@ -40,11 +40,19 @@ class FolderError(RuntimeError):
     """The data folder cannot be used; the message says why and what to do."""
 
 
+def named_folder(path: Path) -> Path:
+    """A folder that a person named, with `~` and `~USER` as a shell reads them. Raises FolderError."""
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError:
+        raise FolderError(f"{path}: no user has the name after ~; write the whole path") from None
+
+
 class DataFolder:
     """Paths inside a data folder, and the lock that keeps a second writer out."""
 
     def __init__(self, path: Path):
-        self.path = path.expanduser().resolve()
+        self.path = named_folder(path)
         self.database = self.path / "metadata.db"
         self.credentials = self.path / "credentials.json"
         self.server = self.path / "server.json"

@@ -22,7 +22,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from lakefs_local import data_folder
-from lakefs_local.data_folder import SAID_BY, DataFolder, FolderError, write_private
+from lakefs_local.data_folder import SAID_BY, DataFolder, FolderError, named_folder, write_private
 
 DEFAULT_PORT = 8000
 _START_WITHIN = 30.0
@@ -235,7 +235,7 @@ def _allow_imports(folder: DataFolder, import_from: Sequence[Path]) -> None:
         allowed = json.loads(folder.import_folders.read_text())
     except (FileNotFoundError, ValueError):
         allowed = []
-    wanted = [str(path.expanduser().resolve()) for path in import_from]
+    wanted = [str(named_folder(path)) for path in import_from]
     if set(wanted) - set(allowed):
         write_private(folder.import_folders, json.dumps(sorted({*allowed, *wanted})))
 

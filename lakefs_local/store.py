@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lakefs_local.data_folder import DataFolder, FolderError, cannot_write, write_private
+from lakefs_local.data_folder import DataFolder, FolderError, cannot_write, named_folder, write_private
 from lakefs_local.import_sources import open_unlinked
 from lakefs_local.storage.blobs import Blobs
 from lakefs_local.storage.database import Database
@@ -47,7 +47,7 @@ class Store:
         except BaseException:
             folder.close()
             raise
-        self._import_from = [path.expanduser().resolve() for path in import_from]
+        self._import_from = [named_folder(path) for path in import_from]
 
     def close(self) -> None:
         """Finish writing and release the folder."""

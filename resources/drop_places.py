@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from edge.files import NoSuchUser, named_path
 from resources import safe_files
 from resources.error_family import Refused, Unavailable, VisionOpsError
 
@@ -123,7 +124,8 @@ class DropFolder:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._folder = Path(address).expanduser()
+        with _folder_errors(address):
+            self._folder = named_path(address)
 
     def batches(self) -> list[str]:
         with _folder_errors(self.address):
@@ -184,6 +186,8 @@ def _version_of_file(status: os.stat_result) -> str:
 def _folder_errors(place: str) -> Iterator[None]:
     try:
         yield
+    except NoSuchUser as error:
+        raise DropRefused(str(error)) from None
     except PermissionError as error:
         raise DropRefused(
             f"{error.filename or place}: permission denied; allow the user that runs VisionOps to read it"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge.files import named_path
 from resources import home
 from resources.settings import Devices
 
@@ -47,7 +48,7 @@ def projects_with_repository() -> list[str]:
 def repository_address(project: str) -> str:
 
     root = home.edge().rstrip("/")
-    return f"{root}/{project}" if "://" in root else str(Path(root).expanduser().absolute() / project)
+    return f"{root}/{project}" if "://" in root else str(named_path(root).absolute() / project)
 
 
 def repository_of(project: str, keys: "Keys | None" = None) -> "Repository":

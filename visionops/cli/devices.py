@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge.files import named_path
 from edge.formats import check_group
 from visionops.edge_repository import changing, repository_address
 
@@ -51,7 +52,7 @@ def provision_command(
 
     declared = services.project(project)
     who = services.actor()
-    found, folder = repository or repository_address(project), to.expanduser().absolute()
+    found, folder = repository or repository_address(project), named_path(to).absolute()
     scheme, separator, _ = found.partition("://")
     if separator and scheme not in ("http", "https", "file"):
         raise typer.BadParameter(

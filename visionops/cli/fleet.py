@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge.files import named_path
 from edge.formats import check_group
 from resources import home
 from resources.error_family import Invalid, NotFound
@@ -218,7 +219,7 @@ def export(
     """
     from resources.storage import ArtifactStore
 
-    folder = to.expanduser().absolute()
+    folder = named_path(to).absolute()
     above = next(each for each in (folder, *folder.parents) if each.exists())
     if not above.is_dir():
         raise NotADirectoryError(f"{above} is a file: name a folder with --to")

@@ -19,6 +19,7 @@ from typing import Annotated
 import psutil
 import typer
 
+from edge.files import named_path
 from resources import home
 from resources.error_family import Refused
 
@@ -57,7 +58,7 @@ def move_command(
 
     A home can be moved or copied with any tool too: the first command there rewrites the addresses inside.
     """
-    moved = move_home(home.home(), to.expanduser().absolute())
+    moved = move_home(home.home(), named_path(to).absolute())
     typer.echo(f"moved to {moved}. Tell every shell and service where it is: `export VISIONOPS_HOME={moved}`")
 
 

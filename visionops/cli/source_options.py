@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.files import named_path
 from resources.error_family import Invalid
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def opened_source(source: str, progress: Callable[[str, int, int], None]) -> Ite
             yield OpenedSource(copy.path, provenance=copy.provenance, must_be_copied=True)
         return
     if not source.startswith("s3://"):
-        yield OpenedSource(Path(source).expanduser())
+        yield OpenedSource(named_path(source))
         return
     from resources.drop import Drop
 

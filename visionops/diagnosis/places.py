@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edge.files import NoSuchUser, named_path
 from resources import home
 from resources.escaping import HIDDEN, masked
 from resources.settings import given
@@ -53,7 +54,10 @@ class Place:
         return self._folder()
 
     def _folder(self) -> Finding:
-        folder = Path(self.address).expanduser()
+        try:
+            folder = named_path(self.address)
+        except NoSuchUser as error:
+            return broken(str(error), f"correct {self.variable}")
         if not folder.is_absolute() or self.address.startswith("~"):
             return broken(
                 f"{self.address} is another folder wherever a command is run",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from edge.files import named_path
 from resources.error_family import Invalid
 from resources.escaping import masked
 
@@ -64,8 +65,8 @@ def parse_address(text: str) -> DVCAddress:
         return DVCAddress(repository, _inside(path, text), revision)
     before, divided, path = place.partition("//")
     if divided and before:
-        return DVCAddress(str(Path(before).expanduser().absolute()), _inside(path, text), revision)
-    local = Path(os.path.normpath(Path(place).expanduser().absolute()))
+        return DVCAddress(str(named_path(before).absolute()), _inside(path, text), revision)
+    local = Path(os.path.normpath(named_path(place).absolute()))
     # At the revision asked for there may be what is not checked out now.
     for folder in (local, *local.parents):
         if (folder / ".dvc").is_dir():
@@ -84,7 +85,7 @@ def _split_revision(place: str) -> tuple[str, str | None]:
     """The last `@` divides, unless it belongs to a user's name or to a path that is there."""
     head, at, revision = place.rpartition("@")
     of_user = ":" in revision or ("://" in head and "/" not in head.partition("://")[2])
-    if not at or of_user or Path(place).expanduser().exists():
+    if not at or of_user or named_path(place).exists():
         return place, None
     if not revision:
         raise DVCError(f"{SCHEME}{place}: names no revision after @")

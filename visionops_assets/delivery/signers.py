@@ -35,7 +35,7 @@ from securesystemslib.signer import (
     SSlibKey,
 )
 
-from edge.files import System
+from edge.files import NoSuchUser, System, named_path
 from resources import home
 from resources.error_family import Invalid
 from resources.settings import Devices
@@ -169,8 +169,15 @@ def load_keys(project: str = "PROJECT") -> Keys:
     """The keys of the environment, wanted for a project. Raises `KeyProblem`, also where there are none yet."""
     named = Devices.read().keys
     if named:
-        return declared_keys(Path(named).expanduser())
+        return declared_keys(_path(named))
     return embedded_keys(keys_folder(), project)
+
+
+def _path(named: str) -> Path:
+    try:
+        return named_path(named)
+    except NoSuchUser as error:
+        raise KeyProblem(f"the keys are looked for in {error}") from None
 
 
 def make_keys(folder: Path) -> bool:
@@ -308,7 +315,7 @@ def _of_address(address: str, folder: Path, public: Key | None, *, readable: boo
     if not address.startswith(_FILE):
         return HeldKey(public, address) if public is not None else _imported(scheme, rest, address)
     # As securesystemslib would read it, but from the folder of the file that names it.
-    path = folder / Path(rest).expanduser()
+    path = folder / _path(rest)
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         private = load_pem_private_key(path.read_bytes(), None)
