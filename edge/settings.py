@@ -165,7 +165,8 @@ class Settings:
         except OSError as error:
             raise SettingsError(
                 f"{self.path(name)}, {what}, cannot be read ({error.strerror}): "
-                "`visionops fleet provision … --replace` makes the device's folder anew"
+                f"`visionops fleet provision {self.project} --group {self.group} --device {self.device} "
+                "--to FOLDER --replace` makes the device's folder anew"
             ) from error
 
 

@@ -84,7 +84,7 @@ class Trust:
         if found is None:
             raise Distrusted(
                 "no_assignment",
-                f"nothing is assigned to group {group} yet: `visionops fleet publish … --group {group}`",
+                f"nothing is assigned to group {group} yet: `visionops fleet publish {self._project} --group {group}`",
             )
         assignment = _assignment(found, self._project, group, now, synchronised)
         self._raise_floors(floors, updater, assignment)

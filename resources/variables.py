@@ -6,7 +6,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -51,6 +51,15 @@ class Group(BaseSettings):
         # Most groups are never read by a process.
         defer_build=True,
     )
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _numbers_are_plain(cls, given: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        value = validate(given)
+        # As Python reads it, 1_0 is 10.
+        if isinstance(given, str) and isinstance(value, int | float) and "_" in given:
+            raise ValueError("a number is written without underscores")
+        return value
 
     @classmethod
     def read(cls) -> Self:

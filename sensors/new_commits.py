@@ -79,7 +79,9 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         try:
             return _look(context, lakefs, artifacts, registry)
         except LakeFSNotFound as error:
-            advice = f"`visionops import {project.project} …` creates it with a first batch."
+            advice = (
+                f"`visionops import {project.project} SOURCE --batch NAME` creates it with a first batch."
+            )
             known = len(context.instance.get_dynamic_partitions(dataset_versions(project.project).name or ""))
             if known:
                 return skip_wrong(f"{error}, though {known} of its dataset versions are known here. {advice}")

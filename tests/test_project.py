@@ -73,6 +73,24 @@ def test_every_wrong_field_is_listed(tmp_path):
     assert len(str(refused.value).splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "line", "says"),
+    [
+        (("classes: [cat, dog]", "classes: [cat, dog"), 6, "expected ',' or ']'"),
+        (("recipe:", "\trecipe:"), 6, "cannot start any token"),
+        (("height: 32", "height: 3_2"), 6, "3_2 is no number: write 32"),
+        (("width: 32", "width: 32.0_0"), 6, "32.0_0 is no number: write 32.00"),
+        (("[cat, dog]", "[1_0, 2_0]"), 5, "1_0 is no number: write 10, or '1_0' for a name"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_one_line_with_its_place(tmp_path, change, line, says):
+    path = write(tmp_path, GOOD.replace(*change))
+    with pytest.raises(ProjectError) as refused:
+        load_project(path)
+    (said,) = str(refused.value).splitlines()
+    assert said.startswith(f"{path}: is not valid YAML: line {line}, column ") and says in said
+
+
 def test_what_is_no_yaml_and_no_mapping_is_refused_by_name(tmp_path):
     for text in ("a: [", "- just\n- a list", ""):
         path = write(tmp_path, text)

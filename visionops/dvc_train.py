@@ -14,8 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from resources import home
 from resources.error_family import Invalid
 from visionops_assets.dataset.versions.layout import BATCHES, is_annotations
@@ -83,13 +81,17 @@ def train_folder(folder: Path) -> dict[str, float]:
 
 def _project(folder: Path) -> "Project":
     from visionops_assets.config.project import Project
+    from visionops_assets.config.section import NotYAML, parse_yaml
 
     parameters = folder / "params.yaml"
     if not parameters.is_file():
         raise StageError(
             f"{folder} has no params.yaml: `visionops export dvc PROJECT VERSION --to FOLDER` makes such a folder"
         )
-    declared = yaml.safe_load(parameters.read_text())
+    try:
+        declared = parse_yaml(parameters.read_text())
+    except (NotYAML, UnicodeDecodeError) as error:
+        raise StageError(f"{parameters}: is not valid YAML: {error}") from error
     # The stage has no lakeFS: where the samples are from stands in visionops.json.
     return Project.model_validate({"repository": "exported", **declared})
 

@@ -61,7 +61,7 @@ def request_of(environment: Mapping[str, str]) -> Request:
         name = f"{environment.get('CI_PROJECT_PATH', project)}!{merge_request}"
         return Request("gitlab", name, notes, notes)
     raise ForgeError(
-        "nothing says which request to comment on: `visionops comment` runs in a job of GitHub Actions or GitLab CI"
+        "nothing says which request to comment on: run it in a job of GitHub Actions or GitLab CI"
     )
 
 

@@ -85,7 +85,8 @@ def _number(name: str, default: float, least: float) -> float:
     if not text:
         return default
     try:
-        found = float(text)
+        # As Python reads it, 1_0 is 10.
+        found = float("nan") if "_" in text else float(text)
     except ValueError:
         found = float("nan")
     if not least <= found < 1e9:

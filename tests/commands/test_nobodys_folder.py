@@ -71,7 +71,7 @@ def test_in_what_the_doctor_tries() -> None:
         for row in rows(places.checks([shapes_project(drop={"address": NOBODYS})]))
         if row.state == "broken"
     ]
-    assert NOBODYS in found.found and "no user has the name after ~" in found.found
+    assert NOBODYS in found.what and "no user has the name after ~" in found.what
 
 
 def test_as_the_data_folder_of_the_embedded_lakefs() -> None:

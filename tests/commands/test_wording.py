@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from resources import home
 from visionops.cli.command_line import app
@@ -57,6 +58,20 @@ def test_the_help_of_every_command_is_there_and_its_paragraphs_flow() -> None:
     for name, text in found.items():
         assert text, f"{name} has no help"
         assert all("\n" not in paragraph for paragraph in text.split("\n\n")), name
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "says"),
+    [
+        ("demo --days 1_0", "--days", "write 10"),
+        ("up --port 3000 --mlflow-port=5_000", "--mlflow-port", "write 5000"),
+        ("predict shapes image.png --min-score 0.5_0", "--min-score", "write 0.50"),
+    ],
+)
+def test_a_number_with_underscores_is_refused(command: str, option: str, says: str) -> None:
+    ended = CliRunner().invoke(app, command.split())
+    assert ended.exit_code == 2
+    assert option in ended.output and says in ended.output
 
 
 def test_the_version_is_said_without_a_home_and_nothing_is_made(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_batch_that_spoils_training_is_blamed_not_the_batch_that_shows_it(prom
 
     assert refused.outcome == "refused"
     assert "batch week-02 (training images: 300 came)" in refused.reason
-    assert "`visionops retract shapes week-02 --why ...`" in refused.reason
+    assert "`visionops retract shapes week-02 --why TEXT`" in refused.reason
     assert "retract shapes week-01" not in refused.reason
     assert world.champion() == 1
 
@@ -112,4 +112,4 @@ def test_what_came_between_is_told_with_the_command_that_takes_it_back(
 def test_where_the_champion_is_below_the_floor_too_the_batch_itself_is_named() -> None:
     verdict = judged(Between(batches=[WEEK], inputs=[]), champion_holds=False)
     assert verdict.reasons[0].subject == "batch=week-01"
-    assert "`visionops retract parts week-01 --why ...`" in verdict.reasons[0].text
+    assert "`visionops retract parts week-01 --why TEXT`" in verdict.reasons[0].text

@@ -102,7 +102,7 @@ def test_poisoned_batch_is_refused_and_named(count: Callable[[int, int], int], p
         allowed = {"FAIL"} if poison is wrong_at_random else {"FAIL", "INSUFFICIENT"}
         assert poisoned.verdict in allowed, f"seed {seed}: {verdict_summary(poisoned)}"
         named = [reason.text for reason in poisoned.reasons if "week-03" in reason.text]
-        assert any("`visionops retract parts week-03 --why ...`" in text for text in named), f"seed {seed}"
+        assert any("`visionops retract parts week-03 --why TEXT`" in text for text in named), f"seed {seed}"
         assert "week-03" in verdict_summary(poisoned), f"seed {seed}: {verdict_summary(poisoned)}"
 
 

@@ -1,9 +1,11 @@
 """The command line: one module a verb."""
 
 import inspect
-from typing import Annotated
+from itertools import zip_longest
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from visionops import terminal, tick
 from visionops.cli import (
@@ -93,19 +95,43 @@ app.command("release")(promotion.release_command)
 app.command("reproduce")(train.reproduce_command)
 
 
+class PlainNumbersCommand(TyperCommand):
+    """A command whose options take a number as people write it: Python reads `1_0` as 10."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read arguments. Raises `BadParameter` for a number with underscores."""
+        numbers = self._options_of_numbers()
+        words = args[: args.index("--")] if "--" in args else args
+        for word, following in zip_longest(words, words[1:], fillvalue=""):
+            option, equals, value = word.partition("=")
+            given = value if equals else following
+            plain = given.replace("_", "")
+            if option in numbers and plain != given and plain.lstrip("+-").replace(".", "", 1).isdigit():
+                raise typer.BadParameter(f"{given!r} is no number: write {plain}", ctx, param_hint=option)
+        return super().parse_args(ctx, args)
+
+    def _options_of_numbers(self) -> set[str]:
+        assert self.callback is not None
+        hints = get_type_hints(inspect.unwrap(self.callback))
+        numbers = {name for name, kind in hints.items() if {int, float} & {kind, *get_args(kind)}}
+        return {option for each in self.params if each.name in numbers for option in each.opts}
+
+
 def _flowing(text: str) -> str:
     """A docstring whose paragraphs wrap where the terminal ends, not where the source does."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def _let_help_flow(commands: typer.Typer) -> None:
+def _prepare(commands: typer.Typer) -> None:
+    """What holds for all commands alike."""
     for command in commands.registered_commands:
+        command.cls = PlainNumbersCommand
         if command.callback is not None and command.help is None:
             command.help = _flowing(command.callback.__doc__ or "")
     for group in commands.registered_groups:
         if group.typer_instance is not None:
-            _let_help_flow(group.typer_instance)
+            _prepare(group.typer_instance)
 
 
-_let_help_flow(app)
+_prepare(app)

@@ -231,7 +231,7 @@ def export_dvc_command(
     from visionops_assets.dataset.versions.manifest import manifest_frame, read_manifest
 
     if importlib.util.find_spec("dvc") is None:
-        raise DVCError("`visionops export dvc` needs DVC: run `pip install 'visionops[dvc]'`")
+        raise DVCError("an export to DVC needs it: run `pip install 'visionops[dvc]'`")
     found, lakefs, artifacts = services.project(project), services.lakefs(), services.artifacts()
     commit = named_commit(lakefs, found, version)
     manifest = manifest_at(lakefs, artifacts, found, commit.id)

@@ -299,7 +299,7 @@ def sign_command(
         if complete:
             typer.echo(
                 f"release {manifest['release']} is published; `visionops tick {project}` assigns it to groups that "
-                f"follow, `visionops fleet publish {project}` to others"
+                f"follow, `visionops fleet publish {project} --group GROUP` to others"
             )
 
 

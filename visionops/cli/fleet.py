@@ -110,9 +110,9 @@ def publish(
     model = registry.models.get(project)
     if group in found.delivery.groups:
         raise Invalid(
-            f"{group} of {project} follows what is promoted (delivery.groups of its project file): `visionops promote` "
-            f"or `visionops rollback {project} --group {group}` changes what it runs, `visionops tick {project}` "
-            "publishes it"
+            f"{group} of {project} follows what is promoted (delivery.groups of its project file): `visionops promote "
+            f"{project} --group {group} --why TEXT` or `visionops rollback {project} --group {group} --why TEXT` "
+            f"changes what it runs, `visionops tick {project}` publishes it"
         )
     if version is None:
         require_agreement(registry, model, group)

@@ -177,7 +177,8 @@ def project_of_run(registry: "ModelRegistry", text: str) -> str:
     owner = registry.runs.get(run_id).tags.get(TAG_PROJECT)
     if owner is None:
         raise SubmissionRefused(
-            f"run {run_id} is of no project of VisionOps: submit one that `visionops train` or visionops.tracking made"
+            f"run {run_id} is of no project of VisionOps: submit one that `visionops train PROJECT` or "
+            "visionops.tracking made"
         )
     return owner
 

@@ -185,14 +185,14 @@ def _projects(take: Callable[[Projects], None]) -> Finding:
     if not folder.exists():
         return warning(
             f"{folder} is not there yet, so no project is declared",
-            "visionops init NAME --from FOLDER makes it; or correct VISIONOPS_PROJECTS",
+            "`visionops init NAME --from FOLDER` makes it; or correct VISIONOPS_PROJECTS",
         )
     found = load_projects(folder)
     take(found)
     if not found and found.unusable:
         return broken("no project file can be used", "correct the files that are named below")
     if not found:
-        return warning(f"{folder} has no project file", "visionops init NAME --from FOLDER makes one")
+        return warning(f"{folder} has no project file", "`visionops init NAME --from FOLDER` makes one")
     for one, other in clashes(found):
         return broken(
             f"{one.project} and {other.project} keep their labels as annotations {one.annotations} of repository "

@@ -172,7 +172,7 @@ def checks(projects: Projects) -> Iterator[Check]:
             f"state of {project.project}",
             f"what MLflow, lakeFS and {home.artifacts()} hold of it",
             "compare what each of them says",
-            f"visionops status {project.project} names each disagreement, and what to type",
+            f"`visionops status {project.project}` names each disagreement, and what to type",
             partial(_state, project),
         )
     yield Check(

@@ -125,7 +125,9 @@ def _repository(client: LakeFSResource, project: Project) -> Finding:
     try:
         head = client.head(project.repository)
     except LakeFSNotFound:
-        return warning("is not there yet", f"visionops import {project.project} SOURCE --batch NAME makes it")
+        return warning(
+            "is not there yet", f"`visionops import {project.project} SOURCE --batch NAME` makes it"
+        )
     except LakeFSUnavailable:
         return broken("not looked at: lakeFS does not answer", "mend lakeFS first")
     return ok(f"main is commit {head.id[:12]}")
@@ -263,7 +265,8 @@ def metrics() -> Finding:
         return ok(f"{page}/metrics answers")
     return warning(
         f"something else listens on port {METRICS_PORT}",
-        "stop it, or use another port: `visionops metrics --port`, `visionops up --metrics-port`",
+        f"stop it, or use another port: `visionops metrics --port {METRICS_PORT + 1}`, "
+        f"`visionops up --metrics-port {METRICS_PORT + 1}`",
     )
 
 

@@ -106,7 +106,7 @@ def former_name(registry: Registry, project: Project, declared: Collection[str])
             f"version {known.version} of {name}, which no project file declares any more, is in production for "
             f"annotations {project.annotations} of {project.repository}",
             f"`visionops project rename {name} {project.project}` takes it over; where {project.project} is to start "
-            f"anew, `visionops rollback {name} --model-version none --why …`",
+            f"anew, `visionops rollback {name} --model-version none --why TEXT`",
         )
     return None
 
@@ -168,7 +168,10 @@ def way_back(model: RegisteredModel, group: str, lacks: Lacks, without: int | No
     """
     now = production(model, group)
     on = group_option(group)
-    begin = f"visionops rollback {model.project} --model-version"
+
+    def rollback_to(version: int | str) -> str:
+        return f"`visionops rollback {model.project} --model-version {version}{on} --why TEXT`"
+
     unusable = ""
     for version in _candidates(now):
         if version == without:
@@ -180,7 +183,7 @@ def way_back(model: RegisteredModel, group: str, lacks: Lacks, without: int | No
             if lack is not None:
                 unusable = unusable or f"version {version} cannot be registered again ({lack}): "
                 continue
-        command = f"`{begin} {version}{on} --why …`"
+        command = rollback_to(version)
         if version != now.named:
             return f"{unusable}{command} goes back to version {version}"
         return f"{command} {'sets it again' if registered else 'registers it again'}"
@@ -189,7 +192,7 @@ def way_back(model: RegisteredModel, group: str, lacks: Lacks, without: int | No
         if group == EVERYWHERE
         else "that of all then runs"
     )
-    return f"{unusable}`{begin} none{on} --why …` records that nothing is in production: {instead}"
+    return f"{unusable}{rollback_to('none')} records that nothing is in production: {instead}"
 
 
 def incomplete(project: str, entry: HistoryEntry, answer: Answer | None = None) -> Disagreement:
@@ -198,18 +201,20 @@ def incomplete(project: str, entry: HistoryEntry, answer: Answer | None = None) 
     what = f"a change was recorded and did not complete: {entry.sentence()}"
     on = group_option(entry.group)
     if entry.kind == "delivery":
-        again = f"`visionops promote {project}{on} --model-version {entry.to_version} --why …` does it again"
+        again = (
+            f"`visionops promote {project}{on} --model-version {entry.to_version} --why TEXT` does it again"
+        )
         return Disagreement(what, again, wrong=False)
     if entry.kind in PROMOTIONS:
         verdict = (entry.verdict or "")[:12]
         again = {
             "approve": f"visionops approve {project} {verdict}",
-            "override": f"visionops override {project} {verdict} --why …",
+            "override": f"visionops override {project} {verdict} --why TEXT",
         }.get(answer.kind if answer is not None else "", f"visionops tick {project}")
         return Disagreement(what, f"`{again}` does it again", wrong=False)
     to = "none" if entry.to_version is None else entry.to_version
     return Disagreement(
-        what, f"`visionops rollback {project} --model-version {to}{on} --why …` does it again"
+        what, f"`visionops rollback {project} --model-version {to}{on} --why TEXT` does it again"
     )
 
 
@@ -272,8 +277,8 @@ def _of_the_rest(model: RegisteredModel, named: set[int | None], lacks: Lacks) -
             continue
         yield Disagreement(
             f"version {number} of {model.project}, which was in production once, was deleted in MLflow",
-            f"`visionops rollback {model.project} --model-version {number} --why …` registers it again and goes back "
-            "to it"
+            f"`visionops rollback {model.project} --model-version {number} --why TEXT` registers it again and goes "
+            "back to it"
             if (lack := lacks(version)) is None
             else f"nothing can go back to it: {lack}",
             wrong=False,

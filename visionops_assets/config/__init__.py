@@ -1,3 +1,3 @@
 """The project file, as validated models: the project, its recipe, its gate."""
 
-__all__ = ["device_group_rules", "gate_rules", "production_rules", "project", "recipe"]
+__all__ = ["device_group_rules", "gate_rules", "production_rules", "project", "recipe", "section"]

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from edge.formats import check_group
 from edge.machine import in_window
+from visionops_assets.config.section import Section
 
 GroupName = Annotated[str, AfterValidator(check_group)]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^\w+ExecutionProvider$")]
@@ -15,18 +16,14 @@ ProviderName = Annotated[str, StringConstraints(pattern=r"^\w+ExecutionProvider$
 OBSERVE_SECONDS = 86_400
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Budget(_Section):
+class Budget(Section):
     """The most an image may take on a device of a group; a device's self-test refuses a model that takes more."""
 
     cpu_ms: float | None = Field(None, gt=0, description="milliseconds of processor time an image")
     memory_mb: float | None = Field(None, ge=1, description="MB of memory of the process")
 
 
-class DeliveredGroup(_Section):
+class DeliveredGroup(Section):
     """What one device group is given, and how. What is not said stays as the group's last assignment has it."""
 
     follow: Literal["all", "own"] = Field(
@@ -63,7 +60,7 @@ class DeliveredGroup(_Section):
         }
 
 
-class DeliveryRules(_Section):
+class DeliveryRules(Section):
     """The device groups that follow what is promoted. Those that are not named are published to by hand."""
 
     groups: dict[GroupName, DeliveredGroup] = Field(

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from resources.nearest import there_are
 from visionops_assets.common.error_levels import rows_for_no_loss
+from visionops_assets.config.section import Section
 from visionops_assets.tasks import task_registry as tasks
 
 # The slices that projects have without declaring them, the last one in detection only.
@@ -23,18 +24,14 @@ _RESERVED = frozenset(
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BatchFloor(_Section):
+class BatchFloor(Section):
     """A floor of its own for one batch; every verdict repeats the reason."""
 
     floor: Share = Field(description="the batch's floor")
     reason: str = Field(min_length=1, description="why it has one of its own")
 
 
-class Floors(_Section):
+class Floors(Section):
     """Accuracies (in detection, mAP@0.5) below which no model is promoted, whatever it is compared with.
 
     A floor on a slice binds from `min_samples` holdout rows in it.
@@ -60,7 +57,7 @@ class Floors(_Section):
         return exception.floor, exception.reason
 
 
-class Regressions(_Section):
+class Regressions(Section):
     """When a slice got worse: it lost more than `tolerance` (0.01, in detection 0.02), on at least `min_samples`
     holdout rows. The tolerance is a share of the images, in detection of average precision."""
 
@@ -76,7 +73,7 @@ class Regressions(_Section):
         return tasks.task(task).tolerance if self.tolerance is None else self.tolerance
 
 
-class Costs(_Section):
+class Costs(Section):
     """What one image costs, by true and predicted class, in one unit.
 
     A right answer costs nothing unless `matrix` says so; an error that `matrix` does not name costs
@@ -125,14 +122,14 @@ class Costs(_Section):
         return max(prices) - min(prices)
 
 
-class Bootstrap(_Section):
+class Bootstrap(Section):
     """How often, and from which seed, the holdout's groups are drawn again."""
 
     draws: int = Field(default=10_000, ge=1_000, description="how often the groups are drawn")
     seed: int = Field(default=0, ge=0, description="from which seed")
 
 
-class GateRules(_Section):
+class GateRules(Section):
     """The gate of one project.
 
     `min_improvement` is the δ of the formulas: a share of the images, or, where `costs` are declared, their

@@ -5,17 +5,17 @@ called drift and decay.
 import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from visionops_assets.config.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Distance = Annotated[float, Field(gt=0, le=2)]
 FollowUp = Literal["alert", "hold", "rollback"]
 
 
-class CaptureRules(BaseModel):
+class CaptureRules(Section):
     """Which frames are kept with their prediction. Labels are asked for on these, and models compared on these."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     share: float = Field(
         0.01,
@@ -40,10 +40,8 @@ class CaptureRules(BaseModel):
     )
 
 
-class ProductionRules(BaseModel):
+class ProductionRules(Section):
     """How the log of production comes in."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     since: datetime.date = Field(
         datetime.date(2026, 1, 1),
@@ -93,11 +91,7 @@ class ProductionRules(BaseModel):
         return today - datetime.timedelta(days=self.keep_days)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EffectSizes(_Section):
+class EffectSizes(Section):
     """Distances from the reference below which a change is too small to matter, however many rows show it.
 
     `wasserstein` is in standard deviations of the reference, `jensen_shannon` between 0 and 1, `embedding` a maximum
@@ -109,7 +103,7 @@ class EffectSizes(_Section):
     embedding: Distance = Field(0.1, description="a maximum mean discrepancy")
 
 
-class SeveralDays(_Section):
+class SeveralDays(Section):
     """An alarm stands once `alarm` of the newest `of` judged days are bad, and falls after `clear` good ones in a row.
 
     A day with too few rows is not judged; one more than `within` days older than the newest no longer counts.
@@ -129,7 +123,7 @@ class SeveralDays(_Section):
         return self
 
 
-class OnDecay(_Section):
+class OnDecay(Section):
     """What follows, by what shows the decay; labels are asked for besides, whatever is declared.
 
     `realised`: labels show that the version before does better on the same captures. `estimated`: performance, as
@@ -152,7 +146,7 @@ class OnDecay(_Section):
         return follow_up
 
 
-class DriftRules(_Section):
+class DriftRules(Section):
     """The monitoring of one project.
 
     A column drifts where its distance from the reference exceeds both its effect size and the `quantile` of what

@@ -8,10 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, overload
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -27,6 +25,7 @@ from visionops_assets.config.device_group_rules import DeliveryRules
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.production_rules import DriftRules, ProductionRules
 from visionops_assets.config.recipe import Recipe
+from visionops_assets.config.section import NotYAML, Section, parse_yaml
 from visionops_assets.tasks import task_registry as tasks
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -35,10 +34,8 @@ Owner = Annotated[str, StringConstraints(pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+
 Label = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
-class DropRules(BaseModel):
+class DropRules(Section):
     """Where batches arrive, and when one is complete."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: str | None = Field(
         None,
@@ -60,10 +57,8 @@ class DropRules(BaseModel):
     )
 
 
-class AuditRules(BaseModel):
+class AuditRules(Section):
     """Limits of the audit of a batch. Sides in pixels; `max_aspect` is the longer side by the shorter."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_side: int = Field(4, ge=1, description="the shortest side that an image may have, in pixels")
     max_side: int = Field(20_000, ge=1, description="the longest side that an image may have, in pixels")
@@ -106,12 +101,10 @@ class ProjectError(Invalid):
     """A project file that cannot be used; the message names the file, the field and what was expected."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-
-class Splits(_Section):
+class Splits(Section):
     """The share of samples each side gets when a new group comes in without a split of its own."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     train: float = Field(0.6, gt=0, lt=1, description="what models learn from")
     val: float = Field(
@@ -132,7 +125,7 @@ class Splits(_Section):
         return {"train": self.train, "val": self.val, "holdout": self.holdout}
 
 
-class Trigger(_Section):
+class Trigger(Section):
     """When a commit on `main` starts a run."""
 
     min_new_samples: int = Field(
@@ -148,8 +141,11 @@ class Trigger(_Section):
     )
 
 
-class Project(_Section):
+class Project(Section):
     """A project file. Every other part of the product reads what it needs from here."""
+
+    # A name or a class may be a number.
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     project: Name = Field(description="its name, in assets, jobs, models and commands")
     description: str = Field("", description="what the model is for, in one sentence")
@@ -210,10 +206,10 @@ class Project(_Section):
 def load_project(path: Path) -> Project:
     """Read one project file. Raises `ProjectError` listing every wrong field."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text())
     except OSError as error:
         raise ProjectError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (NotYAML, UnicodeDecodeError) as error:
         raise ProjectError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise ProjectError(f"{path}: must be a mapping of fields, starting with `project: <name>`")
@@ -295,8 +291,8 @@ def find_project(projects: Sequence[Project], name: str) -> Project:
 def _named(path: Path) -> str:
     """The project that a file is about, though it cannot be used: what it says, else its own name."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        content = parse_yaml(path.read_text())
+    except (OSError, NotYAML, UnicodeDecodeError):
         return path.stem
     said = content.get("project") if isinstance(content, Mapping) else None
     return said if isinstance(said, str) else path.stem

@@ -1,19 +1,17 @@
 """The recipe: everything a project decides about a training, as a validated model.
 
-Light on purpose (pydantic and the standard library only): the project file is read wherever definitions load.
+Light on purpose (pydantic and YAML only): the project file is read wherever definitions load.
 """
 
 import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from visionops_assets.config.section import Section
 
 DEFAULT_MODEL = "visionops_assets.training.models.SmallConvNet"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _dotted(path: str) -> str:
@@ -23,7 +21,7 @@ def _dotted(path: str) -> str:
     return path
 
 
-class InputSpec(_Part):
+class InputSpec(Section):
     """Size of the decoded image a model takes, how it is reached, and how values are normalised.
 
     `fit` keeps the aspect ratio and pads, `stretch` does not. `mean` and `std` (one value a channel, on the
@@ -51,7 +49,7 @@ class InputSpec(_Part):
         return self
 
 
-class InitWeights(_Part):
+class InitWeights(Section):
     """Weights to start from: a safetensors file, what it must hash to, and under which licence it came."""
 
     uri: str = Field(min_length=1, description="a safetensors file")
@@ -59,7 +57,7 @@ class InitWeights(_Part):
     licence: str = Field(min_length=1, description="under which licence it came")
 
 
-class ModelSpec(_Part):
+class ModelSpec(Section):
     """Which model: any class or function that fits `visionops_assets.training.models`."""
 
     class_path: Annotated[str, AfterValidator(_dotted)] = Field(
@@ -71,7 +69,7 @@ class ModelSpec(_Part):
     init_weights: InitWeights | None = Field(None, description="weights to start from; none: at random")
 
 
-class Optimiser(_Part):
+class Optimiser(Section):
     """`lr` is the peak rate of the schedule; `momentum` is for sgd only."""
 
     name: Literal["adamw", "sgd"] = Field("adamw", description="which optimiser")
@@ -89,56 +87,56 @@ class Optimiser(_Part):
         return self
 
 
-class Shift(_Part):
+class Shift(Section):
     """Move by up to `fraction` of the height and width."""
 
     name: Literal["shift"] = Field(description="which augmentation")
     fraction: float = Field(gt=0, le=0.5, description="of height and width")
 
 
-class Rotate(_Part):
+class Rotate(Section):
     """Turn by up to `degrees` either way."""
 
     name: Literal["rotate"] = Field(description="which augmentation")
     degrees: float = Field(gt=0, le=180, description="either way")
 
 
-class Scale(_Part):
+class Scale(Section):
     """Enlarge or shrink by a factor between 1/(1+fraction) and 1+fraction."""
 
     name: Literal["scale"] = Field(description="which augmentation")
     fraction: float = Field(gt=0, le=1, description="of the size")
 
 
-class HorizontalFlip(_Part):
+class HorizontalFlip(Section):
     """Mirror left and right."""
 
     name: Literal["horizontal_flip"] = Field(description="which augmentation")
     probability: float = Field(default=0.5, gt=0, le=1, description="how often")
 
 
-class VerticalFlip(_Part):
+class VerticalFlip(Section):
     """Mirror top and bottom."""
 
     name: Literal["vertical_flip"] = Field(description="which augmentation")
     probability: float = Field(default=0.5, gt=0, le=1, description="how often")
 
 
-class Brightness(_Part):
+class Brightness(Section):
     """Add up to `fraction` of the value range, either way."""
 
     name: Literal["brightness"] = Field(description="which augmentation")
     fraction: float = Field(gt=0, le=1, description="of the value range")
 
 
-class Contrast(_Part):
+class Contrast(Section):
     """Stretch or squeeze values about the image's mean by up to `fraction`."""
 
     name: Literal["contrast"] = Field(description="which augmentation")
     fraction: float = Field(gt=0, lt=1, description="of the distance from the mean")
 
 
-class Noise(_Part):
+class Noise(Section):
     """Add Gaussian noise whose standard deviation is drawn from 0..`sigma` (value range 0..1)."""
 
     name: Literal["noise"] = Field(description="which augmentation")
@@ -151,7 +149,7 @@ Augmentation = Annotated[
 ]
 
 
-class Recipe(_Part):
+class Recipe(Section):
     """How a challenger is trained. Everything that can change the weights is in here.
 
     `threads` is fixed rather than taken from the machine: one and two threads add in another order and give

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.signer import (
@@ -39,6 +38,7 @@ from edge.files import NoSuchUser, System, named_path
 from resources import home
 from resources.error_family import Invalid
 from resources.settings import Devices
+from visionops_assets.config.section import NotYAML, parse_yaml
 
 VARIABLE = "VISIONOPS_EDGE_KEYS"
 PIN = "VISIONOPS_EDGE_PIN"
@@ -263,8 +263,8 @@ def embedded_keys(folder: Path, project: str = "PROJECT") -> Keys:
 def declared_keys(file: Path) -> Keys:
     """The keys of a YAML file. Raises `KeyProblem`."""
     try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        content = parse_yaml(file.read_text())
+    except (OSError, NotYAML, UnicodeDecodeError) as error:
         raise KeyProblem(f"{VARIABLE} names {file}, which cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise KeyProblem(f"{file}: expected a list of keys for each of {', '.join(ROLES)}")

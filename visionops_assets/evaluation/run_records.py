@@ -112,7 +112,8 @@ def between_in_words(between: Between | None, context: GateContext) -> str:
     if between is None:
         return (
             "what came between the two models is not recorded for both: `visionops status "
-            f"{context.project}` names their dataset versions, `visionops diff {context.project}` compares two"
+            f"{context.project}` names their dataset versions, `visionops diff {context.project} BEFORE AFTER` "
+            "compares two"
         )
     blamed = [each for each in between.batches if each.added or each.relabelled]
     gone = [each for each in between.batches if each.removed and not each.added]

@@ -108,7 +108,7 @@ def loss_found_in_words(row: SliceRow) -> str:
 
 def retract_command(project: str, batch: str) -> str:
     """The command that takes a batch out of the data again."""
-    return f"visionops retract {project} {batch} --why ..."
+    return f"visionops retract {project} {batch} --why TEXT"
 
 
 def verdict_summary(verdict: Verdict) -> str:

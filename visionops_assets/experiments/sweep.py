@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -24,6 +23,7 @@ from pydantic import (
 from resources.error_family import Invalid
 from resources.nearest import meant_field
 from visionops_assets.config.recipe import Recipe
+from visionops_assets.config.section import NotYAML, parse_yaml
 
 LARGEST = 10_000
 _DIGITS = 4
@@ -57,15 +57,15 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not path.strip():
             raise OverrideError(f"--set {text}: expected path=value, such as optimiser.lr=0.01")
         try:
-            values[path.strip()] = as_number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise OverrideError(f"--set {text}: the value is not valid YAML") from error
+            values[path.strip()] = as_number(parse_yaml(value))
+        except NotYAML as error:
+            raise OverrideError(f"--set {text}: the value is not valid YAML: {error}") from error
     return values
 
 
 def as_number(value: Any) -> Any:
     """A value as YAML meant it: `1e-3`, which YAML 1.1 takes for a text, is a number."""
-    if isinstance(value, str):
+    if isinstance(value, str) and "_" not in value:
         try:
             return float(value)
         except ValueError:
@@ -242,10 +242,10 @@ class Sweep(_Part):
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep file; its `name` is by default the file's. Raises `SweepError` listing every wrong field."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text())
     except OSError as error:
         raise SweepError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (NotYAML, UnicodeDecodeError) as error:
         raise SweepError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(content, Mapping):
         raise SweepError(f"{path}: must be a mapping with `method` and `parameters`")

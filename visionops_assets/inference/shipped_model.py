@@ -92,7 +92,7 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
     )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
     if isinstance(error, RunNotFound) and known is not None and registry.runs.lost.lacking(known) is None:
-        command = f"visionops rollback {project} --model-version {version}{group_option(group)} --why …"
+        command = f"visionops rollback {project} --model-version {version}{group_option(group)} --why TEXT"
         again = f"`{command}` records the run again from its files; "
     other = way_back(model, group, partial(lacking, registry), without=version)
     return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"

@@ -248,8 +248,8 @@ def _provenance(evidence: Evidence) -> Iterator[Block]:
     yield Facts(tuple(_origin(provenance)))
     if provenance.script is not None:
         yield Paragraph(
-            "One's own script made it: `visionops reproduce` knows recipes only, so running it again at this revision "
-            "is the way."
+            "One's own script made it: VisionOps reproduces recipes only, so running it again at this revision is the "
+            "way."
         )
         return
     yield Paragraph(

@@ -284,7 +284,8 @@ def restore_certificate(registry: Registry, made: ModelVersion, trained: Path) -
         if found != digest:
             raise ReproductionFailed(
                 f"{artifact} of version {made.version} cannot be put back: {digest[:12]} is registered, {found[:12]} "
-                "was made; the weights are the same, so `visionops train` and `visionops submit` make a version of it"
+                f"was made; the weights are the same, so `visionops train {made.project}` and `visionops submit "
+                f"{made.project} RUN` make a version of it"
             )
         registry.artifacts.put_bytes(made.run_id, artifact, file.read_bytes())
         restored.append(artifact)

@@ -256,8 +256,8 @@ def done_in_words(
     on = group_option(champion.group)
     version = champion.version.version
     if kind == "labels":
-        named = " ".join(f"--day {day}" for day in days)
-        return f"{images:,} images wait for labels: `visionops labels export {project} --to FOLDER {named}`"
+        named = "".join(f" --day {day}" for day in days)
+        return f"{images:,} images wait for labels: `visionops labels export {project} --to FOLDER{named}`"
     if kind == "rollback":
         return (
             f"Promotion is on hold: `visionops release {project}{on} --why TEXT` lifts it, "

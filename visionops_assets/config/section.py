@@ -1,0 +1,50 @@
+"""What all parts of a project file have in common: how YAML is read, and what a section takes."""
+
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from resources.error_family import Invalid
+
+
+class NotYAML(Invalid):
+    """A text is no YAML; the message says in one line what is wrong, and in which line and column."""
+
+
+class Section(BaseModel):
+    """Fields of a project file. Only those that are declared, and nothing changes them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text says. Raises `NotYAML`."""
+    try:
+        return yaml.load(text, Loader=_PlainNumbers)
+    except yaml.YAMLError as error:
+        raise NotYAML(_in_one_line(error)) from error
+
+
+class _PlainNumbers(yaml.SafeLoader):
+    """YAML in which a number is written plainly: YAML 1.1 reads `1_0` as 10, which a person may have typed for 1.0, or
+    for a name."""
+
+    def plain(self, node: yaml.ScalarNode) -> Any:
+        if "_" in node.value:
+            said = f"{node.value} is no number: write {node.value.replace('_', '')}, or '{node.value}' for a name"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
+        whole = node.tag == "tag:yaml.org,2002:int"
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _PlainNumbers.add_constructor(f"tag:yaml.org,2002:{_kind}", _PlainNumbers.plain)
+
+
+def _in_one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    said = [getattr(error, "context", None), getattr(error, "problem", None)]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(each for each in said if each)}"
