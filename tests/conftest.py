@@ -2,18 +2,16 @@
 
 import gc
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 # First of all that is ours: it switches telemetry off, in the tests' children too.
 import resources  # noqa: F401
-from tests import migrations, onnx_exporter
+from tests import compared_pairs, databases, migrations, onnx_exporter
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -61,22 +59,19 @@ def count() -> Callable[[int, int], int]:
 
 @pytest.fixture(autouse=True)
 def made_once() -> None:
-    """Once a test has imported the exporter or Alembic, those after it need not wait for all that these make anew."""
+    """What a test has imported of the exporter, Alembic or the comparison of pictures is quicker for those after it."""
+    compared_pairs.keep()
     onnx_exporter.keep()
     migrations.keep()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def databases_that_wait_for_no_disk() -> None:
-    """What a test of this process writes need not survive a power cut; what its children write waits as it should."""
-    from sqlalchemy import Engine, event
-
-    @event.listens_for(Engine, "connect")
-    def unsynchronised(connection: Any, _: object) -> None:
-        # What is no database is for the code under test to find out.
-        with suppress(sqlite3.DatabaseError):
-            if isinstance(connection, sqlite3.Connection):
-                connection.execute("PRAGMA synchronous=OFF")
+@pytest.fixture(autouse=True)
+def databases_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Those of a test's own folder are closed with it: a worker with a thousand open files ends in odd ways."""
+    databases.watch()
+    yield
+    if (folder := request.node.funcargs.get("tmp_path")) is not None:
+        databases.close_below(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ from sensors import (
     new_commits,  # noqa: F401
     production_log,  # noqa: F401
 )
-from tests import migrations, onnx_exporter
+from tests import compared_pairs, migrations, onnx_exporter
 from tests.world import CLASSES, shapes_project
 from visionops import tick  # noqa: F401
 from visionops.cli import command_line  # noqa: F401
@@ -75,6 +75,7 @@ def _trace_once() -> None:
 
 
 migrations.keep()
+compared_pairs.keep()
 # A version of torch may import the exporter later than the one before it.
 assert onnx_exporter.keep(), "torch's exporter is not imported: each child would make its table anew"
 _trace_once()

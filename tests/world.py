@@ -23,7 +23,7 @@ from resources.storage import ArtifactStore, Scratch, Spool
 from resources.webhooks import Webhooks
 from sensors.drops import drop_sensor
 from sensors.new_commits import commit_sensor, daily_sample_schedule
-from tests import dagster_storage
+from tests import dagster_storage, databases
 from visionops.tick import Tick, tick
 from visionops_assets.common.keys import dataset_version
 from visionops_assets.config.project import Project, Projects, neighbours_of
@@ -239,6 +239,7 @@ def _opened(root: Path, **options: Any) -> Iterator[World]:
     folder.mkdir(exist_ok=True)
     with ExitStack() as opened:
         server = opened.enter_context(discovery.serving(root / "lakefs"))
+        opened.callback(databases.close_below, root)
         opened.callback(dagster_storage.close_connections, folder)
         instance = opened.enter_context(
             dg.instance_for_test(temp_dir=str(folder), overrides=dagster_storage.QUIET)

@@ -55,6 +55,9 @@ _DEVIATIONS = 1.4826
 _FAR = 20.0**2
 # Grey values by which decoders differ, and coefficients of a block that may have been rounded either way.
 _DECODED_ALIKE, _DOUBTFUL = 2, 4
+# Which of those are rounded the other way in each trial, (16, 4), and blocks that are tried at once.
+_TRIALS = (np.arange(1 << _DOUBTFUL)[:, None] >> np.arange(_DOUBTFUL) & 1).astype(bool)
+_TRIED_AT_ONCE = 64
 # Of a clipped or cut block that is not known, so many coefficients may lie a step aside.
 _STEPS_ASIDE = 4
 # Blocks on which most are told, and on which evidence is.
@@ -171,8 +174,12 @@ def _made_of(source: Pixels, target: Pixels, usual: NDArray[np.float64] | None) 
             if toned is None or np.mean((toned - wanted) ** 2) >= _FAR:
                 continue
             # Most others are told by a few blocks.
-            if _given(blocks_of(toned, _BLOCKS_AT_FIRST), some, tables, other) > 0:
-                best = max(best, _given(blocks_of(toned, _BLOCKS), b, tables, other))
+            found = _given(blocks_of(toned, _BLOCKS_AT_FIRST), some, tables, other)
+            if found <= 0:
+                continue
+            if len(b.values) > len(some.values):
+                found = _given(blocks_of(toned, _BLOCKS), b, tables, other)
+            best = max(best, found)
             if best >= ENOUGH:
                 return best
     return best
@@ -264,7 +271,7 @@ def _steps(a: Blocks, b: Blocks, table: NDArray[np.float64]) -> tuple[NDArray[np
 
     def alike(tried: NDArray[np.float64]) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = (np.abs(values_of(tried, table) - b.values) * b.visible).max(
-            axis=1
+            axis=-1
         ) <= _DECODED_ALIKE
         return found
 
@@ -272,17 +279,20 @@ def _steps(a: Blocks, b: Blocks, table: NDArray[np.float64]) -> tuple[NDArray[np
     beside = a.coefficients / table - again
     beside_too = again + np.where(beside < 0, -1, 1)
     doubtful = np.argsort(-np.abs(beside), axis=1)[:, :_DOUBTFUL]
-    for flipped in range(1 << _DOUBTFUL):
-        tried = again.copy()
-        for number in range(_DOUBTFUL):
-            if flipped >> number & 1:
-                place = np.arange(len(tried)), doubtful[:, number]
-                tried[place] = beside_too[place]
-        found = left & alike(tried)
-        steps[found] = tried[found]
-        left &= ~found
+    at_once = max(1, _TRIED_AT_ONCE // max(1, len(again)))
+    for first in range(0, len(_TRIALS), at_once):
         if not left.any():
             break
+        trials = _TRIALS[first : first + at_once]
+        tried = np.repeat(again[None], len(trials), axis=0)
+        trial, number = np.nonzero(trials)
+        block = np.arange(len(again))
+        place = doubtful[:, number].T
+        tried[trial[:, None], block, place] = beside_too[block, place]
+        found = alike(tried) & left
+        told = found.any(axis=0)
+        steps[told] = tried[found.argmax(axis=0), block][told]
+        left &= ~told
     some_steps = _STEPS_ASIDE * np.mean(table[:BLOCK] ** 2) / BLOCK**2
     return steps, left & (
         np.mean(((values_of(again, table) - b.values) * b.visible) ** 2, axis=1) <= some_steps

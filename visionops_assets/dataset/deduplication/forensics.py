@@ -133,8 +133,10 @@ def values_of(steps: NDArray[np.float64], table: NDArray[np.float64]) -> NDArray
 def blocks_of(values: NDArray[np.float64], most: int) -> Blocks:
     """The blocks of an image, evenly chosen where there are more; its edge is repeated until they are whole."""
     height, width = values.shape
-    pad = ((0, -height % BLOCK), (0, -width % BLOCK))
-    values, visible = np.pad(values, pad, mode="edge"), np.pad(np.ones((height, width), bool), pad)
+    visible = np.ones((height, width), bool)
+    if height % BLOCK or width % BLOCK:
+        pad = ((0, -height % BLOCK), (0, -width % BLOCK))
+        values, visible = np.pad(values, pad, mode="edge"), np.pad(visible, pad)
     down, across = values.shape[0] // BLOCK, values.shape[1] // BLOCK
     chosen = np.arange(down * across)
     if len(chosen) > most:
