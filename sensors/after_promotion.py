@@ -1,7 +1,11 @@
 """What follows a change of what runs: device groups are given what the aliases say, and what ages is signed anew.
+What keeps a group from it is told in a sentence with its command.
 
 A change that `in_production` does not show is told: who made it was stopped, or Dagster was away.
 """
+
+from dataclasses import dataclass
+from itertools import takewhile
 
 import dagster as dg
 
@@ -12,7 +16,8 @@ from resources.models.records import RegistryError, RegistryUnavailable
 from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore
 from sensors.readiness import Wait, owned_sensor, skip_wrong, stopped, waiting_for
-from sensors.unfinished_runs import end_stale_runs
+from sensors.unfinished_runs import at_the_next_tick, end_stale_runs, told_with_command
+from visionops_assets.champions.history import read_history
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
 from visionops_assets.graph import ProjectGraph
@@ -55,24 +60,84 @@ def delivery_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
     return delivery
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One thing that device groups are to be given: the digest that its runs carry, and what it is."""
+
+    digest: str
+    what: str
+
+
 def look_at_device_groups(
     project: Project, registry: ModelRegistry, edge: ArtifactStore, instance: dg.DagsterInstance
 ) -> dg.RunRequest | dg.SkipReason:
     """What a tick asks for."""
+    from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
+
+    try:
+        wanted, waits = _wanted(project, registry, edge)
+    except NotPublished as error:
+        return skip_wrong(str(error)) if _has_history(registry, project) else dg.SkipReason(str(error))
+    except (CannotPublish, RegistryError) as error:
+        return skip_wrong(str(error))
+    for each in wanted:
+        asked = _asked_runs(project, instance, each)
+        if isinstance(asked, dg.RunRequest):
+            return asked
+        waits.append(asked)
+    return waiting_for(waits, "every device group is assigned what it should run")
+
+
+def undelivered(
+    project: Project, registry: ModelRegistry, edge: ArtifactStore, instance: dg.DagsterInstance
+) -> list[str]:
+    """What device groups should have been given, and what ages: that it failed or was cancelled, or cannot be begun.
+
+    An alias that was moved is told where every disagreement is. Raises `RegistryUnavailable`.
+    """
+    from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
+
+    if not project.delivery.groups:
+        return []
+    try:
+        wanted, _ = _wanted(project, registry, edge)
+    except NotPublished as error:
+        return [str(error)] if _has_history(registry, project) else []
+    except CannotPublish as error:
+        return [str(error)]
+    return [
+        sentence
+        for each in wanted
+        for sentence in told_with_command(
+            project.project,
+            each.what,
+            # What was done once and is due again, as after a restored backup, is asked anew.
+            list(takewhile(lambda run: not run.is_success, _runs_about(project, instance, each))),
+            project.delivery.attempts,
+            at_the_next_tick,
+        )
+    ]
+
+
+def _has_history(registry: ModelRegistry, project: Project) -> bool:
+    """Whether there was ever something to give: a project that was renamed in its file alone has it elsewhere."""
+    return bool(read_history(registry.models.get(project.project).tags).entries)
+
+
+def _wanted(
+    project: Project, registry: ModelRegistry, edge: ArtifactStore
+) -> tuple[list[_Asked], list[Wait]]:
+    """What is to be published, the most urgent first, and what cannot be now."""
     from visionops_assets.delivery.following import is_waiting, standings, wanted_digest
     from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import Keys
-    from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
 
-    repository = Repository(edge, project.project, Keys({}))
-    try:
-        found = standings(project, registry, repository)
-        # Roles whose keys are elsewhere are named by `visionops fleet status`.
-        published = repository.read()
-        aged = [name for name in repository.aged(published) if name in ("snapshot", "timestamp")]
-        waiting = repository.lacking_signatures()
-    except (CannotPublish, NotPublished, RegistryError) as error:
-        return skip_wrong(str(error))
+    repository = Repository(edge, project.delivered_as, Keys({}))
+    found = standings(project, registry, repository)
+    # Roles whose keys are elsewhere are named by `visionops fleet status`.
+    published = repository.read()
+    aged = [name for name in repository.aged(published) if name in ("snapshot", "timestamp")]
+    waiting = repository.lacking_signatures()
     waits = [Wait(each.sentence(), wrong=True) for each in found if each.problem]
     due = [each for each in found if each.due]
     if waiting is not None:
@@ -82,37 +147,38 @@ def look_at_device_groups(
         if unsigned:
             sign = f"`visionops rollout sign {project.project} --key ADDRESS`"
             waits.append(Wait(f"release {manifest['release']} waits: {signed}; {sign}"))
+    wanted = []
     if due:
         release = int(waiting[0]["release"]) if waiting is not None else None
-        digest = wanted_digest(project, due, release)
-        asked = _asked_runs(project, instance, digest, ", ".join(each.group for each in due))
-        if isinstance(asked, dg.RunRequest):
-            return asked
-        waits.append(asked)
+        groups = ", ".join(each.group for each in due)
+        wanted.append(_Asked(wanted_digest(project, due, release), f"delivery to {groups}"))
     if aged:
         # Whatever keeps a group from its model, devices are to know that there is no news; tried again each day.
         digest = f"aged-{published.timestamp.signed.version}-{clocks.now():%Y%m%d}"
-        asked = _asked_runs(project, instance, digest, f"signing {', '.join(aged)} anew")
-        if isinstance(asked, dg.RunRequest):
-            return asked
-        waits.append(asked)
-    return waiting_for(waits, "every device group is assigned what it should run")
+        wanted.append(_Asked(digest, f"signing {', '.join(aged)} anew"))
+    return wanted, waits
 
 
-def _asked_runs(
-    project: Project, instance: dg.DagsterInstance, digest: str, what: str
-) -> dg.RunRequest | Wait:
-    """The run that publishes what is due, or why there is none."""
-    tags = {run_tags.PROJECT: project.project, run_tags.DELIVERY: digest}
-    runs = [record.dagster_run for record in instance.get_run_records(dg.RunsFilter(tags=tags))]
+def _asked_runs(project: Project, instance: dg.DagsterInstance, asked: _Asked) -> dg.RunRequest | Wait:
+    """The run that publishes what is asked for, or why there is none."""
+    runs = _runs_about(project, instance, asked)
     running = next((run for run in runs if not run.is_finished), None)
     if running is not None:
         return Wait(f"run {running.run_id} publishes it")
     attempts = [run for run in runs if is_attempt(run) and run.status != dg.DagsterRunStatus.SUCCESS]
-    return stopped(project.project, what, project.delivery.attempts, attempts) or dg.RunRequest(
-        run_key=f"{project.project}/delivery/{digest}/{len(runs) + 1}",
-        tags={**tags, run_tags.ATTEMPT: str(len(attempts) + 1)},
+    return stopped(project.project, asked.what, project.delivery.attempts, attempts) or dg.RunRequest(
+        run_key=f"{project.project}/delivery/{asked.digest}/{len(runs) + 1}",
+        tags={**_about(project, asked), run_tags.ATTEMPT: str(len(attempts) + 1)},
     )
+
+
+def _runs_about(project: Project, instance: dg.DagsterInstance, asked: _Asked) -> list[dg.DagsterRun]:
+    """Newest first."""
+    return list(instance.get_runs(dg.RunsFilter(tags=_about(project, asked))))
+
+
+def _about(project: Project, asked: _Asked) -> dict[str, str]:
+    return {run_tags.PROJECT: project.project, run_tags.DELIVERY: asked.digest}
 
 
 def untold_changes(

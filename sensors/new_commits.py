@@ -20,7 +20,11 @@ from sensors.unfinished_runs import end_stale_runs
 from visionops_assets.common import run_tags
 from visionops_assets.common.keys import commit_prefix, dataset_version
 from visionops_assets.config.project import Project
-from visionops_assets.dataset.versions.commit_log import changed_samples, tags_of_version
+from visionops_assets.dataset.versions.commit_log import (
+    changed_samples,
+    in_words_if_deleted,
+    tags_of_version,
+)
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.shells.asset_options import dataset_versions
 
@@ -79,13 +83,14 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         try:
             return _look(context, lakefs, artifacts, registry)
         except LakeFSNotFound as error:
-            advice = (
-                f"`visionops import {project.project} SOURCE --batch NAME` creates it with a first batch."
-            )
             known = len(context.instance.get_dynamic_partitions(dataset_versions(project.project).name or ""))
             if known:
-                return skip_wrong(f"{error}, though {known} of its dataset versions are known here. {advice}")
-            return dg.SkipReason(f"{error}. {advice}")
+                of = f"{known} of its dataset versions are known here"
+                return skip_wrong(in_words_if_deleted(error, project, of))
+            return dg.SkipReason(
+                f"lakeFS has no repository {project.repository} yet: `visionops import {project.project} SOURCE "
+                "--batch NAME` makes it with a first batch"
+            )
         except LakeFSError as error:
             return skip_wrong(str(error))
 

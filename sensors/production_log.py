@@ -118,7 +118,8 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             known = len(_logged_days(context.instance, project))
             if known:
                 return skip_wrong(
-                    f"{error}, though {known} of its days are known here; the next rows that are collected make it anew"
+                    f"{error}, though {known} of its days are known here: restore it from a backup; the next rows that "
+                    f"are collected, as by `visionops predict {project.project} IMAGES --log`, make it anew"
                 )
             return dg.SkipReason(
                 f"nothing was logged yet: `visionops serve {project.project}` or `visionops predict "

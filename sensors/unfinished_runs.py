@@ -149,7 +149,7 @@ def _owed_version(instance: dg.DagsterInstance, project: Project) -> Iterator[st
     }
     runs = [run for run in instance.get_runs(dg.RunsFilter(tags={**wanted, **same})) if _was_asked(run)]
     what = newest.tags.get("dagster/partition") or newest.tags[run_tags.COMMIT][:12]
-    yield from _told_with_command(project.project, what, runs, project.trigger.attempts, _at_the_next_tick)
+    yield from told_with_command(project.project, what, runs, project.trigger.attempts, at_the_next_tick)
 
 
 def _owed_days(instance: dg.DagsterInstance, project: Project) -> Iterator[str]:
@@ -157,11 +157,11 @@ def _owed_days(instance: dg.DagsterInstance, project: Project) -> Iterator[str]:
 
     def by_itself(what: str, count: int) -> str:
         command = f"`visionops tick {project.project} --again`"
-        return f"{_at_the_next_tick(what, count)} once it has waited, or by {command}"
+        return f"{at_the_next_tick(what, count)} once it has waited, or by {command}"
 
     for day, runs in _stopped_runs(instance, project, run_tags.DAY):
         newest = [run for run in runs if run.tags.get(run_tags.COMMIT) == runs[0].tags.get(run_tags.COMMIT)]
-        yield from _told_with_command(project.project, f"production day {day}", newest, None, by_itself)
+        yield from told_with_command(project.project, f"production day {day}", newest, None, by_itself)
 
 
 def _owed_batches(instance: dg.DagsterInstance, project: Project, drop: Drop) -> Iterator[str]:
@@ -169,8 +169,8 @@ def _owed_batches(instance: dg.DagsterInstance, project: Project, drop: Drop) ->
         newest = [run for run in runs if run.tags.get(run_tags.DROP) == runs[0].tags.get(run_tags.DROP)]
         if run_tags.DROP in runs[0].tags and _lies_there(drop, project, batch):
             what = f"batch {batch} of the drop"
-            yield from _told_with_command(
-                project.project, what, newest, project.drop.attempts, _at_the_next_tick
+            yield from told_with_command(
+                project.project, what, newest, project.drop.attempts, at_the_next_tick
             )
 
 
@@ -197,7 +197,7 @@ def _was_asked(run: dg.DagsterRun) -> bool:
     return run_tags.ATTEMPT in run.tags
 
 
-def _told_with_command(
+def told_with_command(
     project: str,
     what: str,
     runs: Sequence[dg.DagsterRun],
@@ -205,7 +205,7 @@ def _told_with_command(
     tried_again: Callable[[str, int], str],
 ) -> Iterator[str]:
     """What is to be told of runs about one thing, newest first: nothing where it was done, or is being done."""
-    if any(not run.is_finished or run.is_success or run_outcome(run) in _DONE for run in runs):
+    if not runs or any(not run.is_finished or run.is_success or run_outcome(run) in _DONE for run in runs):
         return
     attempts = [run for run in runs if is_attempt(run)]
     by_hand = next((run for run in attempts if run.status == dg.DagsterRunStatus.CANCELED), None)
@@ -219,6 +219,7 @@ def _told_with_command(
         yield f"{tried_again(what, len(attempts))}; the last was run {runs[0].run_id}"
 
 
-def _at_the_next_tick(what: str, count: int) -> str:
+def at_the_next_tick(what: str, count: int) -> str:
+    """What to say of a thing that failed `count` times, and less often than it may."""
     times = {0: "failed", 1: "failed once"}.get(count, f"failed {count} times")
     return f"{what} {times} with an error, and is tried again by the next tick"

@@ -16,6 +16,7 @@ import typer
 from edge.files import named_path
 from resources import home
 from resources.settings import Devices
+from visionops_assets.config.project import Project, find_project, load_projects
 
 if TYPE_CHECKING:
     from visionops_assets.delivery.repository import Repository
@@ -45,18 +46,34 @@ def projects_with_repository() -> list[str]:
     return [name for name in store.names("") if store.exists(f"{name}/{TIMESTAMP}")]
 
 
-def repository_address(project: str) -> str:
+def declared(project: str) -> Project:
+    """The project of that name, or that devices know by it. Raises `ProjectError`."""
+    projects = load_projects(home.projects_folder())
+    known = next((each for each in projects if each.delivered_as == project), None)
+    return known or find_project(projects, project)
 
-    root = home.edge().rstrip("/")
+
+def known_as(project: str) -> str:
+    """What devices know a project as; the name itself where no file declares it."""
+    for each in load_projects(home.projects_folder()):
+        if each.project == project:
+            return each.delivered_as
+    return project
+
+
+def repository_address(project: str) -> str:
+    """Where the repository of a project lies, by any of its names."""
+    root, project = home.edge().rstrip("/"), known_as(project)
     return f"{root}/{project}" if "://" in root else str(named_path(root).absolute() / project)
 
 
 def repository_of(project: str, keys: "Keys | None" = None) -> "Repository":
+    """The repository of a project, by any of its names."""
     from resources.storage import ArtifactStore
     from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import load_keys
 
-    return Repository(ArtifactStore(root=home.edge()), project, keys or load_keys(project))
+    return Repository(ArtifactStore(root=home.edge()), known_as(project), keys or load_keys(project))
 
 
 def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
@@ -79,7 +96,7 @@ def changing(project: str, keys: "Keys | None" = None) -> "Iterator[Repository]"
     from visionops_assets.delivery.repository import lock_name
 
     repository = repository_of(project, keys)
-    with services.registry().lock(lock_name(project)):
+    with services.registry().lock(lock_name(repository.project)):
         yield repository
 
 
@@ -189,11 +206,10 @@ def init_keys(
 
     Keep a copy of the folder in a safe place: who loses root.pem has to provision every device anew.
     """
-    from visionops import services
     from visionops_assets.delivery.signers import keys_folder, load_keys, make_keys
 
     for project in projects or ():
-        services.project(project)
+        declared(project)
     if not Devices.read().keys:
         folder = keys_folder()
         made = make_keys(folder)

@@ -80,6 +80,11 @@ def artifacts() -> ArtifactStore:
     return Services.from_environment().artifacts
 
 
+def edge() -> ArtifactStore:
+    """The repositories that devices follow."""
+    return Services.from_environment().edge
+
+
 def spool() -> Spool:
     """Where predictions are left for the collector."""
     return Services.from_environment().spool

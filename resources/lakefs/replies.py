@@ -10,6 +10,7 @@ from resources.error_family import NotFound, Refused, Unavailable, VisionOpsErro
 
 # What a server that is busy or restarts answers, or the proxy before it.
 _AWAY = (408, 425, 429, 502, 503, 504)
+_NO_REPOSITORY = "repository not found"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ class LakeFSNotFound(NotFound, LakeFSError):
     """The repository, reference or object is not there."""
 
 
+class LakeFSNoRepository(LakeFSNotFound):
+    """The repository itself is not there, and so nothing of it."""
+
+
 class LakeFSGone(NotFound, LakeFSError):
     """The object is in the tree, and its bytes are no longer in the server's storage."""
 
@@ -104,6 +109,8 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
             return not_lakefs(what, server, f"status {status}")
     said = said or str(getattr(error, "reason", "")) or f"status {status}"
     text = f"{what}: {said} (lakeFS at {server}, status {status})"
+    if status == 404 and said == _NO_REPOSITORY:
+        return LakeFSNoRepository(f"lakeFS at {server} has no such repository ({what})")
     if status == 404:
         return LakeFSNotFound(text)
     if status == 410:

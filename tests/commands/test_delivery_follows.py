@@ -11,11 +11,12 @@ import dagster as dg
 import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from desk import LENIENT, Desk
+from desk import LENIENT, Desk, ways_back
 
 from resources import home
 from resources.storage import ArtifactStore
 from tests.devices.broken_disks import DyingStore, Killed
+from tests.operations_table import require_told
 from tests.world import shapes_project
 from visionops import services
 from visionops.cli import rollback as rollback_command
@@ -209,7 +210,10 @@ def test_what_keeps_a_tick_from_delivering_is_named_with_the_way_on(desk_of_prom
     declare(desk, {"line-1": {}})
     (found,) = [each for each in ticked(desk, code=1) if each["outcome"] == "error"]
     assert "visionops fleet keys init shapes" in found["reason"]
-    desk.run("fleet", "keys", "init", "shapes")
+    (wrong,) = desk.json("status", "shapes")["wrong"]
+    assert wrong == found["reason"]
+    desk.run(*ways_back(wrong)[0])
+    assert desk.json("status", "shapes")["wrong"] == []
     assert outcomes(ticked(desk)) == ["delivered"]
     with pytest.raises(ValueError, match="line-1 of shapes follows what is promoted"):
         desk.run("fleet", "publish", "shapes", "--group", "line-1")
@@ -312,6 +316,7 @@ def test_what_was_cancelled_or_failed_before_keeps_no_later_rollback_from_device
             tags = {**run.tags, run_tags.OUTCOME: run_tags.ERROR}
             earlier = dg.DagsterRun(job_name=run.job_name, run_id=str(uuid4()), status=status, tags=tags)
             instance.add_run(earlier)
+    assert desk.json("status", "shapes")["wrong"] == [], "it is not due now"
     desk.world.publish("week-02", 90, seed=2)
     assert outcomes(ticked(desk)) == ["promoted", "delivered"]
     desk.run("rollback", "shapes", "--why", "misses scratches")
@@ -325,12 +330,18 @@ def test_one_group_that_cannot_be_given_its_model_stops_nothing_else(desk_of_pro
     ticked(desk)
     desk.world.publish("week-02", 90, seed=2)
     ticked(desk)
+    first = assigned(desk)
     declare(desk, {"line-1": {"budget": {"cpu_ms": 200}}, "line-2": {}})
     for file in desk.world.root.rglob("*.onnx"):
         file.rename(file.with_suffix(".gone"))
-    for _ in range(3):
+    for number in range(3):
         assert any("line-1: " in each["reason"] and each["run_id"] for each in ticked(desk, code=1))
+        (told,) = [each for each in desk.json("status", "shapes")["wrong"] if "delivery to line-1" in each]
+        assert ("is tried again by the next tick" in told) == (number < 2)
     assert any("line-1 failed 3 times" in each["reason"] for each in ticked(desk, code=1))
+    require_told("what a device group should run could not be published", f"wrong: {told}")
+    (command,) = ways_back(told)
+    assert command == ["tick", "shapes", "--again"]
     # It is given up, and the other one's rollback and what ages are not.
     desk.run("rollback", "shapes", "--group", "line-2", "--model-version", "1", "--why", "its lamp is older")
     six_days_ago = datetime.now(UTC) - timedelta(days=6)
@@ -339,6 +350,11 @@ def test_one_group_that_cannot_be_given_its_model_stops_nothing_else(desk_of_pro
     )
     found = ticked(desk, code=1)
     assert {group: each[0] for group, each in assigned(desk).items()} == {"line-1": 2, "line-2": 1}, found
+    for file in desk.world.root.rglob("*.gone"):
+        file.rename(file.with_suffix(".onnx"))
+    desk.run(*command)
+    assert desk.json("status", "shapes")["wrong"] == [] and outcomes(ticked(desk)) == []
+    assert assigned(desk)["line-1"][1] != first["line-1"][1], "its new budget is a new release"
     assert repository_of("shapes").read().expiries()["timestamp"] > datetime.now(UTC) + timedelta(days=6)
 
 

@@ -1,9 +1,6 @@
 """From a promoted version to a device that answers by it, on the command line, with processes as they ship."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,24 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from desk import Desk
 
 from edge.selftest import Golden
-from resources.home import ROOT
+from tests.devices.agent_process import agent
 from tests.devices.small_fleet import PROJECT, Fleet
 from tests.world import CLASSES, draw
 from visionops_assets.delivery import signers, tuf_files
-
-
-def agent(command: str, device: Path, *arguments: str, fails: bool = False) -> str:
-    """What the agent prints, as a process of its own."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "edge", command, "--device", str(device), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert (done.returncode != 0) == fails, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def photograph(folder: Path, seed: int) -> str:

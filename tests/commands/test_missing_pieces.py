@@ -1,11 +1,12 @@
 """What is gone is named with what leads back, and blocks nothing else."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from desk import Desk
+from desk import Desk, ways_back
 from mlflow import MlflowClient
 
 from edge.onnx_model import ModelFileError
@@ -37,6 +38,13 @@ def collected(desk: Desk) -> None:
     client._tracking_client.store._hard_delete_run(run)
     # Each command is a process of its own, which has read no address yet.
     artifacts._run.cache_clear()
+
+
+def reset_main(desk: Desk, commit: str) -> None:
+    """What lakeFS's `branch reset` of everything does."""
+    desk.world.lakefs._connection.call(
+        lambda client: client.experimental_api.hard_reset_branch("shapes", "main", commit)
+    )
 
 
 @pytest.mark.parametrize("gone", [without_file, altered, collected])
@@ -76,12 +84,35 @@ def test_data_and_tables_that_are_gone_are_named_by_status(desk_of_promoted: Des
     assert "no table of shapes is left" in tables
     desk.world.lakefs._connection.call(lambda client: client.repositories_api.delete_repository("shapes"))
     repository, _ = desk.json("status", "shapes")["wrong"]
-    assert "shapes" in repository and "`visionops import shapes SOURCE --batch NAME`" in repository
+    require_told("a repository of lakeFS was deleted", f"wrong: {repository}")
+    assert "`visionops import shapes SOURCE --batch NAME`" in repository
+    assert repository in desk.run("tick", "shapes", code=1)
     assert desk.world.champion() == 1
     batch = write_batch(desk.world.root / "again", 60, seed=7)
     assert "60 images" in desk.run("import", "shapes", str(batch), "--batch", "week-01")
     (commit,) = desk.json("status", "shapes")["wrong"][:1]
     assert "on which version 1 was trained, is not in shapes" in commit
+
+
+def test_main_that_was_reset_by_hand_is_told_and_the_batch_comes_back(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    lakefs = desk.world.lakefs
+    before = lakefs.head("shapes")
+    batch = write_batch(desk.world.root / "again", 60, seed=7)
+    desk.run("import", "shapes", str(batch), "--batch", "week-02")
+    desk.run("tick", "shapes")
+    assert desk.json("status", "shapes")["champion"]["version"] == 2
+    reset_main(desk, before.id)
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and state["champion"]["version"] == 2
+    require_told("main was reset to an older commit", f"gone: {state['gone'][0]}")
+    assert {each["outcome"] for each in desk.json("tick", "shapes")} == {None}
+    assert ways_back(state["gone"][0])[0][:2] == ["import", "shapes"]
+    assert "60 images" in desk.run("import", "shapes", str(batch), "--batch", "week-02")
+    desk.run("tick", "shapes")
+    (commit,) = re.findall("[0-9a-f]{64}", state["gone"][0])
+    reset_main(desk, commit)
+    assert desk.json("status", "shapes")["gone"] == []
 
 
 @pytest.mark.parametrize("removed", ["all", "some"])
@@ -93,6 +124,7 @@ def test_images_that_are_gone_from_storage_are_named_by_all_that_look(
     paths = [each.path for each in lakefs.objects("shapes", "main", "batches/") if each.path.endswith(".png")]
     assert lakefs.without_bytes("shapes", "main", paths) == []
     folder = desk.world.root / "lakefs" / "blobs"
+    shutil.copytree(folder, desk.world.root / "backup")
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     lost = [file for file in files if file.read_bytes().startswith(b"\x89PNG")]
     for file in lost if removed == "all" else lost[::2]:
@@ -109,3 +141,5 @@ def test_images_that_are_gone_from_storage_are_named_by_all_that_look(
     assert wrong in desk.run("tick", code=1)
     for said in (wrong, row.what, desk.run("tick", code=1)):
         require_told("images are gone from lakeFS's storage", said)
+    shutil.copytree(desk.world.root / "backup", folder, dirs_exist_ok=True)
+    assert desk.json("verify", "shapes")["wrong"] == [] == desk.json("status", "shapes")["wrong"]

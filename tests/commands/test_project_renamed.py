@@ -1,19 +1,24 @@
 """A project under another name keeps what it has, and one that was renamed in its file alone is told of."""
 
+import json
 from pathlib import Path
 
 import pytest
-from desk import Desk
+import yaml
+from desk import LENIENT, Desk
 
 from resources.lakefs.client import LakeFSResource
 from resources.models.memory import ModelMemory
 from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore
-from tests.world import write_batch
+from tests.devices.agent_process import agent
+from tests.operations_table import require_told
+from tests.world import shapes_project, write_batch
 from visionops.cli import projects
 from visionops.cli.overview import diagnose
 from visionops.cli.projects import RenameRefused
 from visionops_assets.common import run_tags
+from visionops_assets.config.project import ProjectError
 
 
 class Killed(BaseException):
@@ -153,3 +158,79 @@ def test_a_rename_mixes_no_two_projects(desk_of_promoted: Desk) -> None:
         with pytest.raises(RenameRefused, match=why):
             desk.run("project", "rename", old, new)
     assert desk.world.champion() == 1
+
+
+@pytest.mark.parametrize(
+    "delivery",
+    [
+        "",
+        "delivery:\n",
+        "delivery: {}\n",
+        "delivery: {check_every: 60}  # a minute\n",
+        "delivery:  # of ours\n\n    # a line of its own\n    groups:\n        line-1: {}\n",
+        "delivery:\n  groups: {line-1: {}}\n",
+    ],
+)
+@pytest.mark.parametrize("after", ["", "owners: [ada@example.com]  # who\n"])
+def test_a_project_file_says_what_devices_know_and_all_else_as_before(
+    tmp_path: Path, delivery: str, after: str
+) -> None:
+    file = tmp_path / "signs.yaml"
+    file.write_text(f"# Our signs.\nproject: signs\n{delivery}{after}")
+    before = yaml.safe_load(file.read_text())
+    changed = projects._known_as(file, "shapes")
+    assert yaml.safe_load(changed) == {
+        **before,
+        "delivery": {**(before.get("delivery") or {}), "known_as": "shapes"},
+    }
+    for comment in ("# Our signs.", "# a minute", "# of ours", "# a line of its own", "# who"):
+        assert (comment in changed) == (comment in file.read_text())
+
+
+def test_devices_of_a_renamed_project_go_on_and_get_what_is_promoted(
+    desk_of_promoted: Desk, tmp_path: Path
+) -> None:
+    """A device takes nothing that is signed for another name than its own, and knows one address."""
+    desk = desk_of_promoted
+    gate = {**desk.world.project.gate.model_dump(mode="json"), **LENIENT}
+    desk.world.projects = [shapes_project(gate=gate, delivery={"groups": {"line-1": {"observe": 1}}})]
+    desk.save()
+    desk.run("fleet", "keys", "init", "shapes")
+    device, camera = tmp_path / "cam-17", write_batch(tmp_path / "seen", 2, seed=9)
+    provision = ("--group", "line-1", "--to")
+    desk.run("fleet", "provision", "shapes", "--device", "cam-17", *provision, str(device))
+    settings = json.loads((device / "device.json").read_text())
+    settings |= {"source": {"folder": str(camera)}, "sink": {"lines": "answers.jsonl"}}
+    (device / "device.json").write_text(json.dumps(settings))
+    desk.run("tick", "shapes")
+    assert "release 1" in agent("once", device)
+
+    rename_in_file(desk, "signs")
+    assert "fleet keys init" not in desk.run("tick", "signs", code=1), "that would be another repository"
+    desk.run("project", "rename", "shapes", "signs")
+    said = desk.run("status", "signs")
+    require_told("a project with devices was renamed", said)
+    state = desk.json("status", "signs")
+    assert state["known_to_devices_as"] == "shapes" and state["wrong"] == []
+    row = next(row for row in diagnose() if row.subject == "state of signs")
+    assert row.state == "ok" and "devices know it as shapes" in row.what
+    batch = write_batch(tmp_path / "next", 90, seed=2)
+    desk.run("import", "signs", str(batch), "--batch", "week-02")
+    outcomes = [each["outcome"] for each in desk.json("tick", "signs") if each["outcome"]]
+    assert outcomes == ["promoted", "delivered"]
+    assert "release 2" in agent("once", device)
+
+    other = tmp_path / "cam-18"
+    desk.run("fleet", "provision", "signs", "--device", "cam-18", *provision, str(other))
+    assert "release 2" in agent("once", other)
+    fleet = desk.json("fleet", "status", "signs")
+    assert [(each["version"], each["devices"]) for each in fleet["groups"]] == [(2, ["cam-17", "cam-18"])]
+
+    desk.run("project", "rename", "signs", "forms")
+    assert desk.json("status", "forms")["known_to_devices_as"] == "shapes"
+    folder = desk.world.root / "projects"
+    taken = (folder / "forms.yaml").read_text().replace("project: forms", "project: shapes")
+    (folder / "shapes.yaml").write_text(taken.replace("known_as: shapes", "check_every: 60"))
+    with pytest.raises(ProjectError, match="devices know forms as shapes"):
+        desk.run("status", "shapes")
+    assert desk.json("status", "forms")["champion"]["version"] == 2

@@ -13,7 +13,7 @@ import typer
 
 from edge.files import named_path
 from edge.formats import check_group
-from visionops.edge_repository import changing, repository_address
+from visionops.edge_repository import changing, known_as, repository_address
 
 if TYPE_CHECKING:
     from visionops_assets.config.project import Project
@@ -51,6 +51,7 @@ def provision_command(
     from visionops_assets.delivery import enrolment
 
     declared = services.project(project)
+    known = declared.delivered_as
     who = services.actor()
     found, folder = repository or repository_address(project), named_path(to).absolute()
     scheme, separator, _ = found.partition("://")
@@ -60,14 +61,14 @@ def provision_command(
             param_hint="--repository",
         )
     with changing(project) as held:
-        enrolment.require_new(services.artifacts(), project, group, device, folder, again=replace)
+        enrolment.require_new(services.artifacts(), known, group, device, folder, again=replace)
         services.check_new_group(declared, services.registry(), check_group(group), held.read().groups)
         root = held.bootstrap()
         if held.add_group(check_group(group)):
             typer.echo(f"{project}: group {group} is new", err=as_json)
         record = enrolment.provision(
             services.artifacts(),
-            project=project,
+            project=known,
             group=group,
             device=device,
             to=folder,
@@ -104,7 +105,7 @@ def move_command(
     services.actor()
     with changing(project) as repository:
         repository.add_group(check_group(group))
-        _, before = enrolment.move(services.artifacts(), project, device, group)
+        _, before = enrolment.move(services.artifacts(), repository.project, device, group)
         told = before == group or move_device(repository, device, before, group)
         waits = repository.assignment(group) is None
     if as_json:
@@ -137,7 +138,7 @@ def revoke_command(
     from visionops_assets.delivery import enrolment
 
     record = enrolment.revoke(
-        services.artifacts(), project, device, who=services.actor(), why=why, when=datetime.now(UTC)
+        services.artifacts(), known_as(project), device, who=services.actor(), why=why, when=datetime.now(UTC)
     )
     said = f"{device} of {project} is revoked: {record.revoked}"
     typer.echo(json.dumps(asdict(record), indent=1) if as_json else said)
@@ -162,7 +163,7 @@ def fleet_status_command(
     repository = repository_of(project, Keys({}))
     declared = {each.group: each for each in standings(found, registry, repository)}
     by_group: dict[str, list[str]] = {}
-    for device in devices(services.artifacts(), project):
+    for device in devices(services.artifacts(), found.delivered_as):
         if not device.revoked:
             by_group.setdefault(device.group, []).append(device.device)
     rows = _group_rows(repository, declared, by_group)
@@ -216,6 +217,14 @@ def _ends(repository: "Repository", project: str) -> tuple[dict[str, str], bool]
     return told, urgent
 
 
+def known_to_devices(project: "Project") -> str:
+    """Why a project that was renamed delivers under another name."""
+    return (
+        f"devices know {project.project} as {project.delivered_as}, which is what their repository is called and what "
+        "is signed for (`delivery.known_as` of its project file)"
+    )
+
+
 def _status_page(
     project: "Project", rows: list[dict[str, Any]], waits: str | None, ends: Mapping[str, str]
 ) -> Any:
@@ -238,6 +247,8 @@ def _status_page(
                 "No group follows what is promoted: `delivery.groups` of the project file names those that do."
             )
         )
+    if project.delivered_as != project.project:
+        blocks.append(Paragraph(known_to_devices(project)))
     if waits is not None:
         blocks.append(Paragraph(f"{waits}; `visionops rollout sign {project.project} --key ADDRESS`"))
     blocks.append(Table(("role", "ends"), tuple(ends.items())))

@@ -225,7 +225,9 @@ def export(
         raise NotADirectoryError(f"{above} is a file: name a folder with --to")
     with changing(project) as repository:
         files = repository.export(ArtifactStore(root=str(folder)))
-    typer.echo(f"{project}: {files} files written to {to / project}; what was there already is left as it is")
+    typer.echo(
+        f"{project}: {files} files written to {to / repository.project}; what was there already is left as it is"
+    )
 
 
 def _tell_published(

@@ -32,6 +32,7 @@ def status_command(
     """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
     from resources import home
     from visionops import services
+    from visionops.cli.devices import known_to_devices
     from visionops.cli.projects import left_behind
     from visionops.diagnosis.project_state import state_of
     from visionops_assets.config.project import load_projects
@@ -59,7 +60,7 @@ def status_command(
     waits, wanted = _waits(found, registry), _images_wanted(found)
     if as_json:
         content = {**state.to_json(), "actions": actions_json(actions), "wrong": wrong, "gone": gone}
-        content |= {"waits": waits, "images_wanted": wanted}
+        content |= {"waits": waits, "images_wanted": wanted, "known_to_devices_as": found.delivered_as}
         typer.echo(json.dumps(content, indent=1))
         return
     for each in wrong:
@@ -73,6 +74,8 @@ def status_command(
             f"waits: {wanted:,} images of the last {_DAYS} days for a label: `visionops labels export {project} --to "
             f"FOLDER`, then `visionops import {project} FOLDER --batch NAME`\n"
         )
+    if found.delivered_as != project:
+        typer.echo(f"{known_to_devices(found)}\n")
     # What is wrong has the change that did not complete.
     page = state.to_page(unfinished=False)
     typer.echo(Page(page.title, (*page.blocks, *actions_blocks(project, actions))).to_text())

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 
 from resources.error_family import Refused
 from resources.lakefs.client import MAIN, LakeFSResource
@@ -21,7 +22,7 @@ from resources.safe_files import whole_file
 from resources.storage import ArtifactStore
 from visionops_assets.champions.history import production, read_history
 from visionops_assets.common import run_tags
-from visionops_assets.config.project import Projects
+from visionops_assets.config.project import Project, Projects
 from visionops_assets.monitoring.inference_log import belongs_to, production_repository
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def rename_command(
 ) -> None:
     """Give a project another name: champion, history, runs, tables, production log and project file go with it.
 
-    It does not matter whether the file has the new name already. Asked again, it goes on where it was killed.
+    Devices go on under the name that they know: the project file says it. It does not matter whether the file has the
+    new name already. Asked again, it goes on where it was killed.
     """
     from resources import home
     from resources.storage import ArtifactStore
@@ -84,6 +86,7 @@ def rename_command(
             services.artifacts(),
             instance,
             [ArtifactStore(root=home.spool()), ArtifactStore(root=home.drop())],
+            ArtifactStore(root=home.edge()),
             typer.echo,
         )
         renaming.rename(old, new, load_projects(home.projects_folder()), home.projects_folder())
@@ -133,17 +136,20 @@ class Renaming:
     artifacts: ArtifactStore
     instance: "dg.DagsterInstance"
     folders: Sequence[ArtifactStore]
+    edge: ArtifactStore
     say: Callable[[str], None]
 
     def rename(self, old: str, new: str, projects: Projects, files: Path) -> None:
         """Rename a project. Raises `RenameRefused`, and what lakeFS and MLflow raise."""
         file = _file_of(files, old) or _file_of(files, new)
         self._check(old, new, projects, file)
-        repository = next((one.repository for one in projects if one.project in (old, new)), None)
+        project = next((one for one in projects if one.project in (old, new)), None)
         with self.registry.lock(old), self.registry.lock(new):
+            if project is not None and file is not None:
+                self._devices(project, file, old, new)
             self._tables(old, new)
-            if repository is not None:
-                self._production(production_repository(repository), old, new)
+            if project is not None:
+                self._production(production_repository(project.repository), old, new)
             for root in self.folders:
                 if _move_file(root, old, new):
                     self.say(f"{root.root}: the folder is {new} now")
@@ -182,6 +188,27 @@ class Renaming:
             raise RenameRefused(
                 f"run {unfinished[0]} of {old} is in progress: wait for it, or end it, then rename"
             )
+
+    def _devices(self, project: Project, file: Path, old: str, new: str) -> None:
+        """Have the file say what devices know the project as, before anything is looked for under its new name."""
+        if project.delivery.known_as is not None or not self._delivers(old):
+            return
+        if self._delivers(new):
+            self.say(
+                f"devices: {old} and {new} have a repository each, and those of {old} get nothing new; `known_as: "
+                f"{old}` under `delivery` in {file} publishes to them, and not to those of {new}"
+            )
+            return
+        with whole_file(file) as unfinished:
+            unfinished.write_text(_known_as(file, old))
+        self.say(f"devices: they know {new} as {old} and go on under that name, as {file} says now")
+
+    def _delivers(self, project: str) -> bool:
+        """Whether devices follow, or were given, something of this name."""
+        from visionops_assets.delivery.tuf_files import TIMESTAMP
+
+        devices = self.artifacts.path(f"fleet/{project}/devices")
+        return self.edge.exists(f"{project}/{TIMESTAMP}") or (devices.exists() and any(devices.iterdir()))
 
     def _tables(self, old: str, new: str) -> None:
         """Copies: what the old name holds is what a killed rename begins with again."""
@@ -263,6 +290,36 @@ def _file_of(folder: Path, project: str) -> Path | None:
         if declares.search(path.read_text()):
             return path
     return None
+
+
+def _known_as(path: Path, name: str) -> str:
+    """The text of a project file with what devices know the project as, all else as it is. Raises `RenameRefused`."""
+    text = path.read_text()
+    block = re.search(r"^delivery:[ \t]*(#.*)?$", text, re.MULTILINE)
+    flow = re.search(r"^delivery:[ \t]*\{", text, re.MULTILINE)
+    if block is not None:
+        below = re.match(r"(?:\s*(?:#.*)?\n)*([ ]+)\S", text[block.end() :])
+        indent = below.group(1) if below is not None else "  "
+        changed = f"{text[: block.end()]}\n{indent}known_as: {name}{text[block.end() :]}"
+    elif flow is not None:
+        rest = text[flow.end() :]
+        comma = "" if rest.lstrip().startswith("}") else ", "
+        changed = f"{text[: flow.end()]}known_as: {name}{comma}{rest}"
+    else:
+        changed = f"{text.rstrip()}\ndelivery:\n  known_as: {name}\n"
+    before, after = yaml.safe_load(text), _parsed(changed)
+    if after != {**before, "delivery": {**(before.get("delivery") or {}), "known_as": name}}:
+        raise RenameRefused(
+            f"write `known_as: {name}` under `delivery` in {path}, then the same command again"
+        )
+    return changed
+
+
+def _parsed(text: str) -> object:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def _declare(path: Path, old: str, new: str) -> bool:

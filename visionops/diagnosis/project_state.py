@@ -28,6 +28,7 @@ from visionops.diagnosis.servers import embedded_sleeps
 from visionops_assets.champions.history import production
 from visionops_assets.common.keys import asset_folder, commit_prefix
 from visionops_assets.config.project import Project, Projects
+from visionops_assets.dataset.versions.commit_log import in_words_if_deleted, is_on_main
 from visionops_assets.dataset.versions.layout import BATCHES, is_image
 from visionops_assets.inference.shipped_model import how_back
 
@@ -54,16 +55,22 @@ def state_of(project: Project, registry: ModelRegistry, *, data: bool = True) ->
     found = [each for each in told if each.wrong] + unfinished(registry, project.project)
     pieces = missing_pieces(project, registry, services.lakefs(), services.artifacts()) if data else []
     return ProjectState(
-        [*(each.sentence() for each in found), *pieces, *not_done(project)],
-        [each.sentence() for each in told if not each.wrong],
+        [*(each.sentence() for each in found), *pieces, *not_done(project, registry)],
+        [
+            *(each.sentence() for each in told if not each.wrong),
+            *(_left_main(project, registry, services.lakefs()) if data else []),
+        ],
     )
 
 
-def not_done(project: Project) -> list[str]:
-    """What runs in Dagster failed or were cancelled, and what to type; or why Dagster cannot be asked."""
+def not_done(project: Project, registry: ModelRegistry | None) -> list[str]:
+    """What runs in Dagster failed or were cancelled, and what to type; or why Dagster cannot be asked. Without a
+    `registry` nothing is told of what device groups should have been given.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     from resources.drop import Drop
+    from sensors.after_promotion import undelivered
     from sensors.unfinished_runs import owed
     from visionops import services
 
@@ -71,7 +78,10 @@ def not_done(project: Project) -> list[str]:
         return []
     try:
         with services.dagster() as instance:
-            return owed(instance, project, Drop.from_environment())
+            told = owed(instance, project, Drop.from_environment())
+            if registry is not None:
+                told += undelivered(project, registry, services.edge(), instance)
+            return told
     except (DatabaseError, SQLAlchemyError, OSError) as error:
         return [f"what runs failed is not known: {in_words(error)}"]
 
@@ -83,18 +93,22 @@ def missing_pieces(
 
     Nothing is missing of a project that has no champion yet. Raises what MLflow raises where it does not answer.
     """
-    model = registry.models.get(project.project)
-    now = production(model)
-    # Where they disagree about what runs, what the history names is to be gone back to.
-    number = now.named if now.foreign else now.version
-    if number is None or not model.has(number):
+    champion = _champion(project, registry)
+    if champion is None:
         return []
-    champion = registry.models.version(project.project, number)
     return [
         *_files(project.project, champion, registry),
         *_data(project, champion, lakefs),
         *_tables(project.project, artifacts),
     ]
+
+
+def _champion(project: Project, registry: ModelRegistry) -> ModelVersion | None:
+    """What is in production. Where they disagree about it, what the history names is to be gone back to."""
+    model = registry.models.get(project.project)
+    now = production(model)
+    number = now.named if now.foreign else now.version
+    return registry.models.version(project.project, number) if number and model.has(number) else None
 
 
 def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Iterator[str]:
@@ -124,10 +138,7 @@ def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> I
         lakefs.head(project.repository)
         yield from _images(project, lakefs)
     except LakeFSNotFound as error:
-        yield (
-            f"{error}, though version {champion.version} was trained on it: `visionops import {project.project} SOURCE "
-            "--batch NAME` makes it anew"
-        )
+        yield in_words_if_deleted(error, project, f"version {champion.version} was trained on it")
         return
     except LakeFSError as error:
         yield str(error)
@@ -139,8 +150,29 @@ def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> I
     except LakeFSError:
         yield (
             f"dataset version {champion.partition}, on which version {champion.version} was trained, is not in "
-            f"{project.repository}: it cannot be reproduced, and drift has no holdout to compare with"
+            f"{project.repository}: it cannot be reproduced, and drift has no holdout to compare with; restore the "
+            "repository from a backup, or go on: the next dataset version that passes takes its place"
         )
+
+
+def _left_main(project: Project, registry: ModelRegistry, lakefs: LakeFSResource) -> Iterator[str]:
+    """That main was set back behind what the champion was trained on: nothing runs otherwise for that."""
+    champion = _champion(project, registry)
+    if champion is None or champion.partition is None:
+        return
+    try:
+        commit = lakefs.head(project.repository, commit_prefix(champion.partition))
+        if is_on_main(lakefs, project, commit.id):
+            return
+    except LakeFSError:
+        # What is wrong says so.
+        return
+    yield (
+        f"dataset version {champion.partition}, on which version {champion.version} was trained, is not on main of "
+        f"{project.repository} any more, which was set back or written anew by hand: what came with it is published "
+        f"again by `visionops import {project.project} SOURCE --batch NAME`, or by resetting main to {commit.id} in "
+        "lakeFS"
+    )
 
 
 def _images(project: Project, lakefs: LakeFSResource) -> Iterator[str]:
@@ -189,7 +221,7 @@ def _state(project: Project) -> Finding:
 
     fix = f"visionops status {project.project}"
     if not _registered():
-        failed = not_done(project)
+        failed = not_done(project, None)
         if ModelMemory(home.artifacts()).read(project.project) is not None:
             gone = f"MLflow's database {home.mlflow_uri()} is gone, which had versions of {project.project}"
             return broken("; ".join([gone, *failed]), f"restore it from a backup, or {fix}")
@@ -199,7 +231,8 @@ def _state(project: Project) -> Finding:
         return broken("; ".join(found.wrong), fix)
     if found.gone:
         return warning("; ".join(found.gone), fix)
-    return ok("they agree")
+    renamed = project.delivered_as != project.project
+    return ok("they agree" + (f"; devices know it as {project.delivered_as}" if renamed else ""))
 
 
 def _undeclared(projects: Projects) -> Finding:

@@ -66,6 +66,11 @@ class DeliveryRules(Section):
     groups: dict[GroupName, DeliveredGroup] = Field(
         {}, description="by device group, what it is given and how"
     )
+    known_as: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")] | None = Field(
+        None,
+        description="what devices know the project as, where it was renamed: their repository and what is signed for "
+        "them have this name; none: its own",
+    )
     check_every: int = Field(30, ge=5, description="seconds between two looks of the sensor")
     attempts: int = Field(
         3, ge=1, le=20, description="how often a publication that ended with an error is tried"

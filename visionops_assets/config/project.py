@@ -198,6 +198,11 @@ class Project(Section):
         self.gate.check_task(self.task)
         return self
 
+    @property
+    def delivered_as(self) -> str:
+        """What devices know the project as: a device takes nothing that is signed for another name than its own."""
+        return self.delivery.known_as or self.project
+
     def performance_floor(self) -> float:
         """The performance that production has to hold: what the project says of it, else the gate's overall floor."""
         return self.drift.floor if self.drift.floor is not None else self.gate.floors.overall
@@ -268,8 +273,25 @@ def load_projects(folder: Path) -> Projects:
             )
             why = f"{path}: project: {project.project} is declared in {others} too; keep one of them"
             unusable.append(UnusableFile(project.project, path, why))
-    usable = tuple(project for project in loaded.values() if declared[project.project] == 1)
-    return Projects(usable, tuple(unusable), folder)
+    usable = {path: project for path, project in loaded.items() if declared[project.project] == 1}
+    for path, project in list(usable.items()):
+        other = _known_to_devices(project, loaded)
+        if other is not None:
+            why = (
+                f"{path}: devices know {loaded[other].project} as {project.delivered_as} (delivery.known_as of "
+                f"{other}): give {project.project} another name"
+            )
+            unusable.append(UnusableFile(project.project, path, why))
+            del usable[path]
+    return Projects(tuple(usable.values()), tuple(unusable), folder)
+
+
+def _known_to_devices(project: Project, loaded: Mapping[Path, Project]) -> Path | None:
+    """The file of another project that devices know by the name of this one."""
+    for path, other in loaded.items():
+        if other.project != project.project and other.delivery.known_as == project.delivered_as:
+            return path
+    return None
 
 
 def find_project(projects: Sequence[Project], name: str) -> Project:

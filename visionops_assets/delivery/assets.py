@@ -47,8 +47,8 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
         from visionops_assets.delivery.repository import Repository, lock_name
         from visionops_assets.delivery.signers import load_keys
 
-        with clear_failures(context), registry.lock(lock_name(project.project)):
-            repository = Repository(edge, project.project, load_keys(project.project))
+        with clear_failures(context), registry.lock(lock_name(project.delivered_as)):
+            repository = Repository(edge, project.delivered_as, load_keys(project.project))
             shipping = Shipping(project, registry, lakefs, artifacts, scratch.samples)
             done: list[Publication] = []
             failed: list[tuple[str, Exception]] = []

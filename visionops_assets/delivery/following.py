@@ -235,7 +235,8 @@ class Shipping:
                 samples=self.samples,
             )
         return make_bundle(
-            record,
+            # What a device takes is signed for the name that it knows.
+            replace(record, project=self.project.delivered_as),
             data,
             images,
             release=release,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.lakefs.replies import Commit
+from resources.lakefs.replies import Commit, LakeFSNoRepository, LakeFSNotFound
 from resources.nearest import did_you_mean, listed
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Neighbours, Project
@@ -90,6 +90,17 @@ def _concerns(commit: Commit, project: Project, neighbours: Neighbours) -> bool:
     return owner not in neighbours or (neighbour is not None and neighbour.annotations == project.annotations)
 
 
+def in_words_if_deleted(error: LakeFSNotFound, project: Project, known: str) -> str:
+    """What to say where the repository, or its main, is not there though something of it is `known`, in words."""
+    again = f"`visionops import {project.project} SOURCE --batch NAME` makes it anew"
+    if not isinstance(error, LakeFSNoRepository):
+        return f"{error}, though {known}: {again}"
+    return (
+        f"lakeFS has no repository {project.repository}, though {known}: it was deleted, or LAKEFS_ENDPOINT names "
+        f"another lakeFS; restore it from a backup, or {again}"
+    )
+
+
 LOOKED_AT, NAMED = 1000, 5
 
 
@@ -122,6 +133,12 @@ def tags_of_version(lakefs: LakeFSResource, project: Project, commit: Commit) ->
         run_tags.WEEK: run_tags.week_of(commit.created_at),
         **({run_tags.BATCH: ", ".join(batches[:NAMED])} if batches else {}),
     }
+
+
+def is_on_main(lakefs: LakeFSResource, project: Project, commit: str) -> bool:
+    """Whether a commit (its id) is among the first parents of main."""
+    after = [*lakefs.log(project.repository, MAIN, stop_at=commit)]
+    return not after or commit in after[-1].parents[:1]
 
 
 def newest_commit(lakefs: LakeFSResource, project: Project) -> Commit | None:
