@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_EXTRAS := $(VENV)/.installed-extras
 INSTALLED_DEV := $(VENV)/.installed-dev
 LOCKS := requirements.lock requirements-extras.lock requirements-dev.lock
-USERS_EXTRAS := wandb dvc postgres
+USERS_EXTRAS := wandb dvc postgres yolox
 # What the locks were resolved for, all alike.
 LOCKED_PYTHONS := 3.11 3.12 3.13 3.14
 LOCKED_MACHINES := x86_64 aarch64
@@ -45,12 +45,12 @@ help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(INSTALLED): pyproject.toml constraints.txt requirements.lock
-	@echo "Installing VisionOps and some $$(grep -c == requirements.lock) packages (3 GB) into $(VENV), once: minutes."
+	@echo "Installing VisionOps and some $$(grep -c == requirements.lock) packages (7 GB) into $(VENV), once: minutes."
 	$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --upgrade pip
 	$(call install,requirements.lock,.)
-	@if $(LOCKS_FIT); then echo "  and torch, of the build that the index has for this machine"; \
-		$(PIP_INSTALL) --quiet --constraint constraints.txt torch \
+	@if $(LOCKS_FIT); then echo "  and torch with torchvision, of the build that the index has for this machine"; \
+		$(PIP_INSTALL) --quiet --constraint constraints.txt torch torchvision \
 		&& PYTHONWARNINGS=ignore $(PIP_INSTALL) --quiet --no-deps --no-build-isolation --editable .; fi
 	touch $@
 
@@ -108,7 +108,7 @@ lock: $(INSTALLED)  ## Write the locks anew, of the versions in constraints.txt
 		done; done; \
 		sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' $$of >>$(VENV)/lock/emitted; \
 	}; \
-	echo "--no-emit-package torch" >$(VENV)/lock/emitted; \
+	echo "--no-emit-package torch --no-emit-package torchvision" >$(VENV)/lock/emitted; \
 	lock requirements.lock; \
 	lock requirements-extras.lock $(USERS_EXTRAS:%=--extra %); \
 	lock requirements-dev.lock $(USERS_EXTRAS:%=--extra %) --extra dev

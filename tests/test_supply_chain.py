@@ -23,16 +23,16 @@ EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 # Each lock holds what the extras beside it ask for and those before it do not.
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": (),
-    "requirements-extras.lock": ("wandb", "dvc", "postgres"),
-    "requirements-dev.lock": ("wandb", "dvc", "postgres", "dev"),
+    "requirements-extras.lock": ("wandb", "dvc", "postgres", "yolox"),
+    "requirements-dev.lock": ("wandb", "dvc", "postgres", "yolox", "dev"),
 }
 # By the kind of processor and of GPU there are other builds, and their users choose.
-CHOSEN_BY_USERS = "torch"
+CHOSEN_BY_USERS = {"torch", "torchvision"}
 (OF_ANY_TORCH,) = (each["requires-dist"] for each in PROJECT["tool"]["uv"]["dependency-metadata"])
 OF_OUR_CODE = ("visionops", "visionops_assets", "resources", "sensors", "lakefs_local", "webserver", "edge")
 # How licences that CONTRIBUTING names are written in metadata.
 LICENCES = {
-    "Apache": r"apache([- ]2\.0|[- ]software[- ]license)?( with llvm-exception)?",
+    "Apache": r"apache([- ]2\.0( license)?|[- ]software[- ]license)?( with llvm-exception)?",
     "MIT": r"mit(-0)?( license)?",
     "BSD": r"((new|3-clause) )?bsd([- ][23][- ]clause)?( license)?",
     "PSF": r"psf-2\.0|python software foundation license",
@@ -87,7 +87,7 @@ def asked_for(requirements: Iterable[str]) -> set[str]:
             continue
         seen.add((name, frozenset(wanted.extras)))
         found.add(name)
-        for text in OF_ANY_TORCH if name == CHOSEN_BY_USERS else metadata.requires(name) or []:
+        for text in OF_ANY_TORCH if name == "torch" else metadata.requires(name) or []:
             then = Requirement(text)
             if then.marker is None or any(
                 then.marker.evaluate({"extra": extra}) for extra in {"", *wanted.extras}
@@ -103,12 +103,12 @@ def test_a_lock_holds_nothing_but_versions_and_their_hashes(name: str):
         assert hashes, f"{name}: {package} has no hash"
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", each) for each in hashes), package
     assert "://" not in (ROOT / name).read_text(), "where packages come from is everybody's own"
-    assert not [each for each in locked(name) if re.match("torch$|triton|nvidia|cuda", each)]
+    assert not [each for each in locked(name) if re.match("torch$|torchvision|triton|nvidia|cuda", each)]
 
 
 def test_locks_and_constraints_pin_the_same():
     assert sum(len(locked(name)) for name in LOCKS) == len(everything()), "each package stands in one lock"
-    assert pinned() == {**everything(), CHOSEN_BY_USERS: pinned()[CHOSEN_BY_USERS]}
+    assert pinned() == everything() | {package: pinned()[package] for package in CHOSEN_BY_USERS}
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -119,7 +119,7 @@ def test_a_lock_holds_what_the_project_asks_for_and_no_more(name: str):
         assert wanted.specifier.contains(pinned()[canonicalize_name(wanted.name)], prereleases=True), text
     before = list(LOCKS)[: list(LOCKS).index(name) + 1]
     there = {package for each in before for package in locked(each)}
-    assert there == asked_for(stated) - {CHOSEN_BY_USERS}
+    assert there == asked_for(stated) - CHOSEN_BY_USERS
 
 
 def test_the_package_runs_with_the_core_alone():
@@ -177,7 +177,7 @@ def test_the_licences_of_the_core_are_those_that_contributing_names():
     sentence = re.search(r"Licences: (.+)", (ROOT / "CONTRIBUTING.md").read_text())
     assert sentence
     named = [text for licence, text in LICENCES.items() if re.search(rf"\b{licence}\b", sentence[1])]
-    packages = [*locked("requirements.lock"), CHOSEN_BY_USERS]
+    packages = [*locked("requirements.lock"), *sorted(CHOSEN_BY_USERS)]
     found = {package: list(licences(package)) for package in packages}
     assert [package for package in packages if not found[package]] == []
     others = {

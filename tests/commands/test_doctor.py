@@ -211,6 +211,22 @@ def test_a_setting_asks_for_what_it_needs_besides(monkeypatch: pytest.MonkeyPatc
     assert "no-such-driver-anywhere is not installed" in installation.packages().what
 
 
+def test_a_torchvision_built_for_another_torch_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("visionops.diagnosis.installation.metadata.requires", lambda name: [])
+    for name, version in (("torch", "2.14.1+cpu"), ("torchvision", "0.29.1")):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = installation.packages()
+    assert found.state == "broken"
+    assert found.what.startswith("torch 2.14.1+cpu and torchvision 0.29.1 are of different builds")
+    (tmp_path / "torchvision-0.29.1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.29.1+cpu\n"
+    )
+    assert installation.packages().state == "ok"
+
+
 def test_a_python_that_is_too_old_is_broken(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("platform.python_version", lambda: "3.9.2")
     assert installation.python().state == "broken"

@@ -15,8 +15,8 @@ from resources.settings import given
 from visionops.diagnosis.checking import Check, Finding, broken, ok, setting, warning
 from visionops_assets.config.project import Project, Projects
 
-# Their wheels break `import lightning` beside a torch for the CPU, and nothing here needs them.
-UNWANTED = ("torchvision",)
+# Built for the same torch: a torchvision for another processor or GPU fails where its first operator runs.
+BUILT_TOGETHER = ("torch", "torchvision")
 # What a setting needs besides, by the name of the extra.
 _EXTRAS = {"postgres": ("DAGSTER_POSTGRES_URL", "VISIONOPS_LOCK_URL")}
 
@@ -116,6 +116,7 @@ def python() -> Finding:
 def packages() -> Finding:
     """Whether what is installed is what the package, and the settings, ask for."""
     from packaging.requirements import Requirement
+    from packaging.version import Version
 
     extras = {name for name, variables in _EXTRAS.items() if any(given(one) for one in variables)}
     wrong: list[str] = []
@@ -138,13 +139,13 @@ def packages() -> Finding:
         install.append(f"'{wanted.name}{wanted.specifier}'")
     if wrong:
         return broken("; ".join(wrong), f"pip install --constraint constraints.txt {' '.join(install)}")
-    for name in UNWANTED:
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        return warning(
-            f"{name} {found} is installed; it can break `import lightning`", f"pip uninstall {name}"
+    # Of two of one name, the first on the path is the one that is imported.
+    together = [each for name in BUILT_TOGETHER for each in [*metadata.distributions(name=name)][:1]]
+    if len({Version(each.version).local for each in together}) > 1:
+        named = " and ".join(f"{each.name} {each.version}" for each in together)
+        return broken(
+            f"{named} are of different builds, and fail together",
+            "pip install --force-reinstall --no-deps --constraint constraints.txt torch torchvision",
         )
     return ok(f"{checked} requirements are met")
 

@@ -22,6 +22,10 @@ Kind = Literal["data", "recipe", "code", "versions", "hardware"]
 COMPUTING = (
     "python",
     "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "pixeltable-yolox",
     "lightning",
     "pytorch-lightning",
     "numpy",
