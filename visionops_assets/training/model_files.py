@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -187,7 +187,7 @@ def export_onnx(shipped: Shipped, path: Path, min_score: float | None = None) ->
     spec = shipped.input
     example = torch.zeros(2, spec.height, spec.width, spec.channels, dtype=torch.uint8)
     # Training leaves weights channels_last, loading does not, and the exporter names some operations after it.
-    shipped.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    cast(Any, shipped).to(memory_format=torch.contiguous_format)
     # One thread: the exporter only traces, and constants it folds must not depend on the machine.
     with quiet(), deterministic_session(seed=0, threads=1), evaluating(shipped):
         try:

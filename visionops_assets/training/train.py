@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -210,7 +211,7 @@ def _fresh_model(request: TrainingRequest, recipe: Recipe) -> tuple[Shipped, tup
                 "the recipe names model.init_weights, but no local copy of the file was given"
             )
         fresh = tuple(start_from(model, request.init_weights, recipe.model.init_weights.sha256)[1])
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    cast(Any, model).to(memory_format=torch.channels_last)
     return request.task.ship(model, request.classes, recipe.input), fresh
 
 
