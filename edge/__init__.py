@@ -5,14 +5,18 @@ A distribution of its own (`pip install ./edge`): it imports nothing of the rest
 
 __all__ = [
     "__version__",
+    "device",
+    "engines",
     "files",
     "formats",
     "images",
     "machine",
     "onnx_model",
     "outbox",
+    "runner",
     "selftest",
     "settings",
+    "sources",
 ]
 
 __version__ = "0.1.0"

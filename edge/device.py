@@ -30,7 +30,7 @@ from typing import Any
 from edge.agent import Agent
 from edge.answering import NoModel
 from edge.fetch import Client
-from edge.files import Files, named_path
+from edge.files import Files, System, named_path
 from edge.outbox import Reporter
 from edge.settings import Settings, SettingsError
 from edge.sources import FolderSource, HttpSink, LinesSink, Sink, Source, answer_frame, http_endpoint
@@ -48,8 +48,8 @@ _WATCHDOG_EVERY = 5.0
 class Device:
     """A device's folder, opened: no other process may run the same state. Use it as a context."""
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
-        """`options` are those of `Agent`."""
+    def __init__(self, settings: Settings, system: System | None = None, **options: Any) -> None:
+        """`system` is the disk it writes to, by default this machine's; `options` are those of `Agent`."""
         self.settings = settings
         state = settings.path(settings.state)
         try:
@@ -68,7 +68,7 @@ class Device:
         self._stop = threading.Event()
         self._alive = time.monotonic()
         self._thread: threading.Thread | None = None
-        files = Files(state)
+        files = Files(state, system)
         # What is wrong with these keeps the device from news, not from answering.
         wrong: dict[str, str] = {}
 

@@ -1,6 +1,7 @@
 """From a promoted version to a device that answers by it, on the command line, with processes as they ship."""
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from edge.selftest import Golden
 from tests.devices.agent_process import agent
 from tests.devices.small_fleet import PROJECT, Fleet
 from tests.world import CLASSES, draw
+from visionops.simulation.simulated_device import SimulatedDevice
 from visionops_assets.delivery import signers, tuf_files
 
 
@@ -280,3 +282,57 @@ def test_a_refresh_that_comes_too_late_for_an_offline_role_fails(
     assert result.exit_code == 1
     assert "sign it anew: `visionops fleet keys rotate root`" in result.output
     assert "sign it anew" in desk.run("fleet", "keys", "show", "shapes")
+
+
+def test_simulated_devices_need_a_repository_a_group_and_somebody_who_asks(
+    desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    up = ("fleet", "up", "shapes")
+    assert "`visionops fleet keys init shapes` makes" in fails(desk, *up)
+    desk.run("fleet", "keys", "init", "shapes")
+    assert "has no device group: name one in `delivery.groups`" in fails(desk, *up)
+    desk.run("fleet", "publish", "shapes", "--group", "line-1")
+    assert "no device group line-2; did you mean line-1?" in fails(desk, *up, "--group", "line-2")
+    assert "'line-1:quick' is no fault such as line-3:slow=40" in fails(desk, *up, "--fault", "line-1:quick")
+    said = fails(desk, *up, "--fault", "line-7:slow=2")
+    assert "line-7:slow is a fault of a group or device that does not run; did you mean line-1?" in said
+    with monkeypatch.context() as patched:
+        patched.setenv("VISIONOPS_EDGE", "s3://models/edge")
+        assert "VISIONOPS_EDGE" in fails(desk, *up, "--group", "line-1")
+    monkeypatch.delenv("VISIONOPS_ACTOR")
+    assert "VISIONOPS_ACTOR" in fails(desk, *up)
+
+
+def test_simulated_devices_are_provisioned_once_and_shown_no_holdout(desk_of_promoted: Desk) -> None:
+    from visionops import services
+    from visionops.simulation.declared_faults import Fault
+    from visionops.simulation.provisioned_devices import names, provisioned
+    from visionops_assets.dataset.versions.dataset_version import named_version
+    from visionops_assets.delivery.enrolment import devices
+
+    desk = desk_of_promoted
+    desk.run("fleet", "keys", "init", "shapes")
+    desk.run("fleet", "publish", "shapes", "--group", "line-1")
+    project, slow = services.project("shapes"), Fault("slow", 40)
+
+    def made(number: int) -> list[SimulatedDevice]:
+        faults = [("line-1", slow), ("line-1-sim-01", Fault("silent", 0))]
+        return provisioned(project, names(["line-1"], number), every=1, faults=faults, who="ada")
+
+    two = made(2)
+    assert [[each.name for each in device.faults] for device in two] == [["slow", "silent"], ["slow"]]
+    keys = {each.device: each.key_id for each in devices(services.artifacts(), "shapes")}
+    assert set(keys) == {"line-1-sim-01", "line-1-sim-02"}
+    assert [each.folder for each in made(3)[:2]] == [each.folder for each in two]
+    again = {each.device: each.key_id for each in devices(services.artifacts(), "shapes")}
+    assert keys.items() < again.items()
+    version = named_version(services.lakefs(), services.artifacts(), project)
+    held_out = {str(path) for path in version.split("holdout")["path"]}
+    content = {services.lakefs().read("shapes", version.commit.id, path) for path in held_out}
+    assert held_out and not content & {image.read_bytes() for image in two[0].images}
+    # One whose folder was thrown away is given another key.
+    shutil.rmtree(two[0].folder)
+    made(1)
+    found = {each.device: each.key_id for each in devices(services.artifacts(), "shapes")}
+    assert found["line-1-sim-01"] != keys["line-1-sim-01"] and (two[0].folder / "device.json").is_file()

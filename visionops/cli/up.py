@@ -51,12 +51,22 @@ def up_command(
             help=f"Port of the webhook; by default {webhook_verb.WEBHOOK_PORT}, or a free one where that is taken.",
         ),
     ] = None,
+    fleet: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROJECT",
+            help="Simulated devices of a project too, as `visionops fleet up` runs them; several times.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the Dagster UI, its daemon, MLflow, lakeFS, the metrics and the webhook together until Ctrl-C.
 
     What the environment points elsewhere (LAKEFS_ENDPOINT, MLFLOW_TRACKING_URI) is used and not started.
     """
     interruption.keep("what was being run is taken up where it was")
+    for project in fleet or ():
+        services.project(project)
     with only_one(_page(host, port)) as locks, guarded(locks) as guard:
         beside = []
         if metrics:
@@ -70,7 +80,7 @@ def up_command(
             beside.append(
                 _Beside("webhook", webhook_verb.WEBHOOK_PATH, words, webhook_verb.WEBHOOK_PORT, webhook_port)
             )
-        _run(host, port, mlflow_port, beside, guard)
+        _run(host, port, mlflow_port, beside, guard, fleet or ())
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,9 @@ class _Beside:
             return int(free.getsockname()[1])
 
 
-def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside], guard: Guard) -> None:
+def _run(
+    host: str, port: int, mlflow_port: int, beside: Sequence[_Beside], guard: Guard, fleets: Sequence[str]
+) -> None:
     own_mlflow = not given("MLFLOW_TRACKING_URI")
     _check_free(host, port, "--port")
     if own_mlflow:
@@ -133,6 +145,11 @@ def _run(host: str, port: int, mlflow_port: int, beside: Sequence[_Beside], guar
         for each, answering in zip(beside, ports, strict=True):
             _wait_until_ready(f"{_page(host, answering)}/health", started)
             typer.echo(f"{each.name:<8} {_page(host, answering)}{each.page}")
+        for project in fleets:
+            log = logs / f"fleet-{project}.log"
+            fleet_up = [sys.executable, "-m", "visionops", "fleet", "up", project]
+            started.start(f"The fleet of {project}", fleet_up, log, {"PYTHONUNBUFFERED": "1"})
+            typer.echo(f"fleet    of {project}, simulated   (log: {log})")
         typer.echo("All is up; Ctrl-C stops it.")
         try:
             _watch(started, keep_lakefs)

@@ -1,0 +1,142 @@
+"""A project's simulated devices, made of what it has: provisioned as real ones are, with images of its own data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge.settings import FILE
+from resources import home
+from resources.error_family import Invalid, NotFound
+from resources.nearest import there_are
+from visionops.edge_repository import changing, repository_address
+from visionops.simulation.declared_faults import Fault
+from visionops.simulation.simulated_device import SimulatedDevice
+
+if TYPE_CHECKING:
+    from visionops_assets.config.project import Project
+    from visionops_assets.dataset.versions.dataset_version import DatasetVersion
+
+# Of a dataset version so many images are shown, drawn by this seed.
+SHOWN_IMAGES, _SEED = 64, 20
+
+
+def folder_of(project: str) -> Path:
+    """Where a project's simulated devices lie."""
+    return home.home() / "fleet" / project
+
+
+def names(groups: Sequence[str], devices: int) -> dict[str, list[str]]:
+    """By group, the names of so many devices spread evenly: `line-1-sim-01`."""
+    found: dict[str, list[str]] = {group: [] for group in groups}
+    for number in range(devices):
+        group = groups[number % len(groups)]
+        found[group].append(f"{group}-sim-{number // len(groups) + 1:02d}")
+    return {group: each for group, each in found.items() if each}
+
+
+def provisioned(
+    project: Project,
+    by_group: Mapping[str, Sequence[str]],
+    *,
+    every: float,
+    faults: Sequence[tuple[str, Fault]] = (),
+    who: str,
+) -> list[SimulatedDevice]:
+    """The devices, enrolled where they were not, with images of the newest dataset version.
+
+    Raises `Invalid` where agents here cannot reach the repository, `NotPublished` where there is none, `EmptyVersion`
+    where there are no images, `NotFound` for a fault of what is not there.
+    """
+    if "://" in home.edge():
+        raise Invalid(
+            f"simulated devices read the repository as a folder, and it lies in {home.edge()}: set VISIONOPS_EDGE to a "
+            "folder, on a desk"
+        )
+    _require_known(by_group, faults)
+    folder, images = folder_of(project.project), _images(project)
+    _provision(project.project, by_group, folder, who)
+    return [
+        SimulatedDevice(
+            name=device,
+            folder=folder / device,
+            images=images,
+            every=every,
+            # Each camera sees something else.
+            first=number * len(images) // sum(len(each) for each in by_group.values()),
+            faults=tuple(fault for where, fault in faults if where in (group, device)),
+        )
+        for number, (group, device) in enumerate(
+            (group, device) for group, devices in by_group.items() for device in devices
+        )
+    ]
+
+
+def _require_known(by_group: Mapping[str, Sequence[str]], faults: Sequence[tuple[str, Fault]]) -> None:
+    known = [*by_group, *(device for devices in by_group.values() for device in devices)]
+    for where, fault in faults:
+        if where not in known:
+            raise NotFound(
+                f"{where}:{fault.name} is a fault of a group or device that does not run; {there_are(where, known)}"
+            )
+
+
+def _provision(project: str, by_group: Mapping[str, Sequence[str]], folder: Path, who: str) -> None:
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+
+    store, spool = services.artifacts(), home.spool()
+    with changing(project) as repository:
+        root = repository.bootstrap()
+        for group, devices in by_group.items():
+            for device in devices:
+                known = enrolment.enrolled(store, project, device)
+                if known is not None and not known.revoked and (folder / device / FILE).is_file():
+                    continue
+                enrolment.provision(
+                    store,
+                    project=project,
+                    group=group,
+                    device=device,
+                    to=folder / device,
+                    root=root,
+                    # Who reads from a bucket takes no reports from a folder.
+                    settings={
+                        "repository": repository_address(project),
+                        **({} if "://" in spool else {"reports": spool}),
+                    },
+                    who=who,
+                    when=datetime.now(UTC),
+                    again=known is not None,
+                )
+
+
+def _images(project: Project) -> tuple[Path, ...]:
+    """Files of images that are no holdout, which does not leave the house."""
+    from visionops import services
+    from visionops_assets.dataset.versions.dataset_version import named_version
+
+    lakefs = services.lakefs()
+    version = named_version(lakefs, services.artifacts(), project)
+    paths = _drawn(version)
+    if not paths:
+        raise NotFound(f"{version.partition} of {project.project} has no images but those of its holdout")
+    folder = folder_of(project.project) / "images" / version.commit.id[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {path: folder / f"{number:02d}{Path(path).suffix}" for number, path in enumerate(paths)}
+    missing = [path for path, file in files.items() if not file.is_file()]
+    for path, content in lakefs.read_many(project.repository, version.commit.id, missing):
+        part = files[path].with_name(f".{files[path].name}.part")
+        part.write_bytes(content)
+        part.replace(files[path])
+    return tuple(files.values())
+
+
+def _drawn(version: DatasetVersion) -> list[str]:
+    paths = version.split("train", "val")["path"].drop_duplicates().tolist()
+    order = np.random.default_rng(_SEED).permutation(len(paths))[:SHOWN_IMAGES]
+    return [str(paths[number]) for number in order]
