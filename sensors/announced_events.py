@@ -49,7 +49,7 @@ def run_event(
     project: str, job: str, run_id: str, outcome: str, tags: Mapping[str, str], why: str, link: str
 ) -> Event:
     """What to tell of a run that ended with this outcome, one of `CHANNELS`."""
-    what = tags.get("dagster/partition") or tags.get(run_tags.BATCH) or tags.get(run_tags.DAY) or job
+    what = tags.get(run_tags.PARTITION) or tags.get(run_tags.BATCH) or tags.get(run_tags.DAY) or job
     channel = CHANNELS[outcome]
     return Event(channel, project, outcome, what, _IN_WORDS[outcome], why, run_id, link)
 

@@ -220,6 +220,7 @@ def daily_sample_schedule(graph: ProjectGraph) -> dg.ScheduleDefinition:
         keys = context.instance.get_dynamic_partitions(dataset_versions(project.project).name or "")
         if not keys:
             return dg.SkipReason(f"{project.project} has no dataset version yet")
-        return dg.RunRequest(partition_key=max(keys), tags={run_tags.PROJECT: project.project})
+        # By its tag: a job of checks alone has no partitions by which Dagster would take a key.
+        return dg.RunRequest(tags={run_tags.PARTITION: max(keys), run_tags.PROJECT: project.project})
 
     return daily_sample

@@ -148,7 +148,7 @@ def _owed_version(instance: dg.DagsterInstance, project: Project) -> Iterator[st
         if name in newest.tags
     }
     runs = [run for run in instance.get_runs(dg.RunsFilter(tags={**wanted, **same})) if _was_asked(run)]
-    what = newest.tags.get("dagster/partition") or newest.tags[run_tags.COMMIT][:12]
+    what = newest.tags.get(run_tags.PARTITION) or newest.tags[run_tags.COMMIT][:12]
     yield from told_with_command(project.project, what, runs, project.trigger.attempts, at_the_next_tick)
 
 

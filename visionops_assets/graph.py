@@ -8,7 +8,7 @@ import dagster as dg
 
 from visionops_assets.config.project import Neighbours, Project
 from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, manifest_asset
-from visionops_assets.dataset.checks import images_intact_check, manifest_checks
+from visionops_assets.dataset.checks import intact_check, manifest_checks
 from visionops_assets.delivery.assets import deliver_job, edge_bundle_asset
 from visionops_assets.evaluation.assets import evaluation_asset, evaluation_checks
 from visionops_assets.monitoring.assets import (
@@ -54,7 +54,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
     incoming = incoming_batch_asset(project, _champion_opinion, neighbours or {})
     images = images_asset(project, incoming)
     manifest = manifest_asset(project, images)
-    intact = images_intact_check(project, manifest)
+    intact = dg.AssetSelection.checks(intact_check(manifest))
     challenger = challenger_asset(project, manifest)
     evaluation = evaluation_asset(project, manifest, challenger)
     champion = champion_asset(project, evaluation)
@@ -74,21 +74,20 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
     verify = _job(
         project,
         "verify_sample",
-        dg.AssetSelection.checks(intact),
+        intact,
         "Read a sample of a dataset version's images again: are they there, unaltered?",
     )
     decide = _job(
         project,
         "decide",
         # Without in_production, which would be red after every refusal: Dagster counts what a failed run had planned.
-        dg.AssetSelection.assets(manifest, challenger, evaluation, champion)
-        - dg.AssetSelection.checks(intact),
+        dg.AssetSelection.assets(manifest, challenger, evaluation, champion) - intact,
         "From a dataset version to a promotion, or a clear reason why not.",
     )
     what_if = _job(
         project,
         "what_if",
-        dg.AssetSelection.assets(manifest, challenger, evaluation) - dg.AssetSelection.checks(intact),
+        dg.AssetSelection.assets(manifest, challenger, evaluation) - intact,
         "What would this recipe have made of these dataset versions? For backfills; promotes nothing.",
     )
     days = _job(
@@ -126,8 +125,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
                 *([edge_bundle] if edge_bundle is not None else []),
             ],
             asset_checks=[
-                *manifest_checks(project, manifest),
-                intact,
+                manifest_checks(project, manifest),
                 *challenger_checks(project, challenger),
                 *evaluation_checks(project, evaluation),
             ],

@@ -147,7 +147,7 @@ def _tags_of_its_run(instance: "dg.DagsterInstance", project: str, partition: st
     """What the run that decided on a dataset version says of its commit; lakeFS need not be there for it."""
     import dagster as dg
 
-    wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION, "dagster/partition": partition}
+    wanted = {run_tags.PROJECT: project, run_tags.INTENT: run_tags.DECISION, run_tags.PARTITION: partition}
     about = {run_tags.WEEK: run_tags.week_of(committed_at(partition))}
     for run in instance.get_runs(dg.RunsFilter(tags=wanted), limit=1):
         about |= {name: run.tags[name] for name in (run_tags.COMMIT, run_tags.BATCH) if name in run.tags}

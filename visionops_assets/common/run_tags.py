@@ -36,7 +36,9 @@ DELIVERY = "visionops/delivery"
 ANNOUNCED = "visionops/announced"
 
 DECISION = "decision"
+# Dagster's own.
 BACKFILL = "dagster/backfill"
+PARTITION = "dagster/partition"
 
 PROMOTED = "promoted"
 REFUSED = "refused"

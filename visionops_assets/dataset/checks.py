@@ -2,7 +2,7 @@
 that are shown.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,7 +12,7 @@ from resources.storage import ArtifactStore, Scratch
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
 from visionops_assets.shells import outputs
-from visionops_assets.shells.asset_options import batches, dataset_versions, partitioned_check
+from visionops_assets.shells.asset_options import batches, dataset_versions
 from visionops_assets.shells.job_execution import clear_failures
 from visionops_assets.shells.unstable_dagster import unwarned
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 FINDINGS_SHOWN = 50
+INTACT = "images_intact"
 _SHOWN_COLUMNS = ("image", "label", "suspected", "what", "why", "severity")
 # Every check that is shown, what it says, and the names its findings carry. The last one takes what is left.
 SHOWN: dict[str, tuple[str, frozenset[str]]] = {
@@ -65,107 +66,83 @@ SHOWN: dict[str, tuple[str, frozenset[str]]] = {
 }
 
 
-def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> list[dg.AssetChecksDefinition]:
-    """The checks on `manifest`; all block where they find an ERROR."""
-    options = {
-        "asset": manifest,
-        "blocking": True,
-        "partitions_def": dataset_versions(project.project),
+def _checks_of(
+    version: "DatasetVersion", project: Project, lakefs: LakeFSResource, scratch: Scratch, run_id: str
+) -> "dict[str, Callable[[], pd.DataFrame]]":
+    """What finds what each check of the manifest shows. Those that read images come last: a lakeFS that does not answer
+    hides no finding of the others."""
+    from visionops_assets.dataset import integrity
+
+    samples, classes = version.samples, project.classes
+
+    def altered() -> "pd.DataFrame":
+        chosen = integrity.sample_of_rows(samples, project.audit.daily_sample, run_id)
+        return integrity.verify_images(lakefs, project.repository, version.commit.id, chosen)
+
+    return {
+        "labels_known": lambda: integrity.check_labels_known(samples, classes),
+        "groups_whole": lambda: integrity.check_groups_whole(samples),
+        "classes_in_splits": lambda: integrity.check_classes_in_splits(samples, classes),
+        "images_readable": lambda: integrity.unreadable_images(lakefs, project, version, scratch),
+        INTACT: altered,
     }
 
-    @partitioned_check(
-        **options, description="Every annotated image is there, unaltered, and can be decoded."
-    )
-    def images_readable(
+
+def intact_check(manifest: dg.AssetsDefinition) -> dg.AssetCheckKey:
+    """The check that a schedule asks for daily, and other runs leave out."""
+    return dg.AssetCheckKey(manifest.key, INTACT)
+
+
+def manifest_checks(project: Project, manifest: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
+    """The checks on `manifest`, of which a run makes those that it asks for. All but a sample of the images read again
+    block where they find an ERROR.
+    """
+    said = {
+        "images_readable": "Every annotated image is there, unaltered, and can be decoded.",
+        "labels_known": "Every label is a class of the project.",
+        "groups_whole": "No group has images on two sides of the split.",
+        "classes_in_splits": "Every class has images in train (ERROR where not), val and holdout (WARN).",
+        INTACT: (
+            f"{project.audit.daily_sample} images of this version, another choice in each run, still have the bytes "
+            f"they were audited with. `visionops verify {project.project} VERSION` reads all of them."
+        ),
+    }
+    with unwarned():
+        specs = [
+            dg.AssetCheckSpec(
+                name,
+                asset=manifest,
+                description=description,
+                blocking=name != INTACT,
+                partitions_def=dataset_versions(project.project),
+            )
+            for name, description in said.items()
+        ]
+
+    @dg.multi_asset_check(name=f"{manifest.key.to_python_identifier()}_checks", specs=specs, can_subset=True)
+    def checks(
         context: dg.AssetCheckExecutionContext,
         lakefs: dg.ResourceParam[LakeFSResource],
         artifacts: dg.ResourceParam[ArtifactStore],
         scratch: dg.ResourceParam[Scratch],
-    ) -> dg.AssetCheckResult:
-        from visionops_assets.dataset.integrity import unreadable_images
+    ) -> Iterator[dg.AssetCheckResult]:
+        from visionops_assets.common.findings import has_errors
+        from visionops_assets.dataset.versions.dataset_version import read_version
 
-        return _checked(
-            context,
-            lakefs,
-            artifacts,
-            project,
-            lambda version: unreadable_images(lakefs, project, version, scratch),
-        )
+        wanted = {key.name for key in context.selected_asset_check_keys}
+        with clear_failures():
+            version = read_version(lakefs, artifacts, project, context.partition_key)
+        for name, find in _checks_of(version, project, lakefs, scratch, context.run.run_id).items():
+            if name not in wanted:
+                continue
+            with clear_failures():
+                findings = find()
+            # An ERROR in a decision is a refusal.
+            if has_errors(findings) and run_tags.kind_of_run(context.run.tags) == "decision":
+                context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.REFUSED})
+            yield _result(findings, name)
 
-    @partitioned_check(**options, description="Every label is a class of the project.")
-    def labels_known(
-        context: dg.AssetCheckExecutionContext,
-        lakefs: dg.ResourceParam[LakeFSResource],
-        artifacts: dg.ResourceParam[ArtifactStore],
-    ) -> dg.AssetCheckResult:
-        from visionops_assets.dataset.integrity import check_labels_known
-
-        return _checked(
-            context,
-            lakefs,
-            artifacts,
-            project,
-            lambda version: check_labels_known(version.samples, project.classes),
-        )
-
-    @partitioned_check(**options, description="No group has images on two sides of the split.")
-    def groups_whole(
-        context: dg.AssetCheckExecutionContext,
-        lakefs: dg.ResourceParam[LakeFSResource],
-        artifacts: dg.ResourceParam[ArtifactStore],
-    ) -> dg.AssetCheckResult:
-        from visionops_assets.dataset.integrity import check_groups_whole
-
-        return _checked(
-            context, lakefs, artifacts, project, lambda version: check_groups_whole(version.samples)
-        )
-
-    @partitioned_check(
-        **options, description="Every class has images in train (ERROR where not), val and holdout (WARN)."
-    )
-    def classes_in_splits(
-        context: dg.AssetCheckExecutionContext,
-        lakefs: dg.ResourceParam[LakeFSResource],
-        artifacts: dg.ResourceParam[ArtifactStore],
-    ) -> dg.AssetCheckResult:
-        from visionops_assets.dataset.integrity import check_classes_in_splits
-
-        return _checked(
-            context,
-            lakefs,
-            artifacts,
-            project,
-            lambda version: check_classes_in_splits(version.samples, project.classes),
-        )
-
-    return [images_readable, labels_known, groups_whole, classes_in_splits]
-
-
-def images_intact_check(project: Project, manifest: dg.AssetsDefinition) -> dg.AssetChecksDefinition:
-    """A sample of the images read again; a schedule asks for it daily, other runs leave it out."""
-
-    @partitioned_check(
-        asset=manifest,
-        partitions_def=dataset_versions(project.project),
-        description=(
-            f"{project.audit.daily_sample} images of this version, another choice in each run, still have the bytes "
-            f"they were audited with. `visionops verify {project.project} VERSION` reads all of them."
-        ),
-    )
-    def images_intact(
-        context: dg.AssetCheckExecutionContext,
-        lakefs: dg.ResourceParam[LakeFSResource],
-        artifacts: dg.ResourceParam[ArtifactStore],
-    ) -> dg.AssetCheckResult:
-        from visionops_assets.dataset.integrity import sample_of_rows, verify_images
-
-        def look(version: "DatasetVersion") -> "pd.DataFrame":
-            chosen = sample_of_rows(version.samples, project.audit.daily_sample, context.run.run_id)
-            return verify_images(lakefs, project.repository, version.commit.id, chosen)
-
-        return _checked(context, lakefs, artifacts, project, look)
-
-    return images_intact
+    return checks
 
 
 def incoming_check_specs(project: Project, asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -198,27 +175,8 @@ def incoming_results(
     return results
 
 
-def _checked(
-    context: dg.AssetCheckExecutionContext,
-    lakefs: LakeFSResource,
-    artifacts: ArtifactStore,
-    project: Project,
-    check: "Callable[[DatasetVersion], pd.DataFrame]",
-) -> dg.AssetCheckResult:
-    """Run a check on the stored version and show its findings; an ERROR in a decision is a refusal."""
-    from visionops_assets.common.findings import has_errors
-    from visionops_assets.dataset.versions.dataset_version import read_version
-
-    with clear_failures():
-        findings = check(read_version(lakefs, artifacts, project, context.partition_key))
-    refused = has_errors(findings)
-    if refused and run_tags.kind_of_run(context.run.tags) == "decision":
-        context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.REFUSED})
-    return _result(findings)
-
-
 def _result(
-    findings: "pd.DataFrame", name: str | None = None, more: Mapping[str, dg.MetadataValue] | None = None
+    findings: "pd.DataFrame", name: str, more: Mapping[str, dg.MetadataValue] | None = None
 ) -> dg.AssetCheckResult:
     from visionops_assets.common.findings import findings_in_words, has_errors
 
