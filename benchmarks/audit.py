@@ -25,7 +25,7 @@ from lakefs_local import discovery
 from resources.lakefs.client import LakeFSResource
 from resources.storage import ArtifactStore
 from visionops_assets.config.project import load_project
-from visionops_assets.dataset.batch_plan import plan_batch
+from visionops_assets.dataset.batch_plan import BatchRules, OnMain, plan_batch
 from visionops_assets.dataset.batch_publishing import Publisher
 from visionops_assets.dataset.versions.manifest import Manifest, read_manifest
 
@@ -113,7 +113,9 @@ def audit(root: Path) -> Callable[[], None]:
     empty = read_manifest(Manifest(()), NoStore())
 
     def work() -> None:
-        assert plan_batch(root / "batch", "week-1", CLASSES, "defects", empty, SHARES, "").ok
+        assert plan_batch(
+            root / "batch", "week-1", BatchRules(CLASSES, "defects", SHARES, ""), OnMain(empty)
+        ).ok
 
     return work
 

@@ -89,8 +89,6 @@ def main(trainings: int) -> None:
 
 def one_by_one(count: int, *, first_seed: int) -> Seconds:
     """Seconds of trainings that are called one after the other."""
-    from resources import home
-    from resources.storage import Scratch
     from visionops import services
     from visionops_assets.training.challenge import challenge
 
@@ -101,9 +99,7 @@ def one_by_one(count: int, *, first_seed: int) -> Seconds:
         _, reused = challenge(
             project.model_copy(update={"recipe": recipe}),
             version,
-            lakefs=services.lakefs(),
-            registry=services.registry(),
-            scratch=Scratch(root=str(home.cache())),
+            services.stores(),
             say=lambda text: None,
         )
         assert not reused

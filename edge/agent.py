@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from time import monotonic
@@ -32,42 +33,62 @@ Examine = Callable[
 ]
 
 
+@dataclass(frozen=True)
+class Profile:
+    """Which device this is, and what of the machine its model may use. No model is exchanged while there is a file
+    `lock_file`."""
+
+    device: str
+    group: str
+    provider: str = CPU
+    threads: int = 1
+    lock_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an agent stands on: its machine, and how models run, are tested and are compiled there. `now` and
+    `synchronised` tell the time and whether it is known to be right."""
+
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    synchronised: Callable[[], bool] = machine.clock_is_synchronised
+    facts: Callable[[], Mapping[str, Any]] = machine.facts
+    open_runner: OpenRunner = ProcessRunner
+    examine: Examine = examine_in_a_process
+    prepare: Prepare = ProcessBuild
+
+
+THIS_MACHINE = Surroundings()
+
+
 class Agent:
-    """A device in its folder. `now` and `synchronised` tell the time and whether it is known to be right."""
+    """A device in its folder."""
 
     def __init__(
         self,
         files: Files,
+        profile: Profile,
         *,
-        device: str,
-        group: str,
         trust: Trust,
         client: Client,
         reporter: Reporter | None = None,
-        open_runner: OpenRunner = ProcessRunner,
-        examine: Examine = examine_in_a_process,
-        provider: str = CPU,
-        prepare: Prepare = ProcessBuild,
-        threads: int = 1,
-        lock_file: Path | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
-        synchronised: Callable[[], bool] = machine.clock_is_synchronised,
-        facts: Callable[[], Mapping[str, Any]] = machine.facts,
+        around: Surroundings = THIS_MACHINE,
     ) -> None:
         """Raises `StateError` for a state that another agent wrote."""
+        device, now = profile.device, around.now
         self._files, self._device, self._trust, self._client = files, device, trust, client
-        self._reporter, self._examine, self._lock_file = reporter, examine, lock_file
-        self._now, self._synchronised, self._facts = now, synchronised, facts
+        self._reporter, self._examine, self._lock_file = reporter, around.examine, profile.lock_file
+        self._now, self._synchronised, self._facts = now, around.synchronised, around.facts
         self._own_kbps = client.max_kbps
         self._arm = "control"
         self._looked = monotonic()
         # A download or a build waits for a look that is due.
         self.paused = False
         self._closed = False
-        self.kept = Kept(files, group, now, provider)
-        self.answering = Answering(self.kept, device, open_runner, threads)
+        self.kept = Kept(files, profile.group, now, profile.provider)
+        self.answering = Answering(self.kept, device, around.open_runner, profile.threads)
         self._preparing = Preparing(
-            self.kept, prepare, self._examined, self._look_is_not_due, self.answering.reopen
+            self.kept, around.prepare, self._examined, self._look_is_not_due, self.answering.reopen
         )
 
     @property

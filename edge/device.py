@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edge.agent import Agent
+from edge.agent import THIS_MACHINE, Agent, Profile, Surroundings
 from edge.answering import NoModel
 from edge.fetch import Client
 from edge.files import Files, System, named_path
@@ -48,8 +48,10 @@ _WATCHDOG_EVERY = 5.0
 class Device:
     """A device's folder, opened: no other process may run the same state. Use it as a context."""
 
-    def __init__(self, settings: Settings, system: System | None = None, **options: Any) -> None:
-        """`system` is the disk it writes to, by default this machine's; `options` are those of `Agent`."""
+    def __init__(
+        self, settings: Settings, around: Surroundings = THIS_MACHINE, system: System | None = None
+    ) -> None:
+        """`system` is the disk it writes to, by default this machine's."""
         self.settings = settings
         state = settings.path(settings.state)
         try:
@@ -102,15 +104,17 @@ class Device:
         self.files, self.client = files, client
         self.agent = Agent(
             files,
-            device=settings.device,
-            group=settings.group,
+            Profile(
+                settings.device,
+                settings.group,
+                settings.provider,
+                settings.threads,
+                settings.optional("lock_file"),
+            ),
             trust=Trust(files, client, repository, settings.project, bootstrap),
             client=client,
             reporter=reporter,
-            threads=settings.threads,
-            provider=settings.provider,
-            lock_file=settings.optional("lock_file"),
-            **options,
+            around=around,
         )
         self.agent.problems.update(wrong)
 

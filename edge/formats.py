@@ -40,7 +40,6 @@ class Manifest:
     id: str
     project: str
     release: int
-    variant: str
     files: tuple[tuple[str, str, int], ...]
     requires: Mapping[str, Any]
     golden: Mapping[str, Any]
@@ -102,7 +101,6 @@ def manifest_of(data: bytes, bundle: str | None = None) -> Manifest:
             id=found,
             project=str(content["project"]),
             release=int(content["release"]),
-            variant=str(content.get("variant", "fp32")),
             files=files,
             requires=dict(content["requires"]),
             golden=dict(content["golden"]),

@@ -41,6 +41,11 @@ class Services:
     drop: Drop
     webhooks: Webhooks
 
+    @property
+    def stores(self) -> Stores:
+        """What stages read from and write to."""
+        return Stores(self.lakefs, self.registry, self.artifacts, self.scratch)
+
     @classmethod
     def from_environment(cls, *, lakefs_seconds: float = LAKEFS_SECONDS) -> "Services":
         """Those that the environment names; else the embedded lakeFS, and MLflow's store and folders under

@@ -13,7 +13,8 @@ from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import Commit, LakeFSError, LakeFSNotFound
 from resources.models.records import RegistryError
 from resources.models.registry import ModelRegistry
-from resources.storage import ArtifactStore
+from resources.service_clients import Stores
+from resources.storage import ArtifactStore, Scratch
 from sensors.newest_version import outlook
 from sensors.readiness import Go, Wait, owned_sensor, skip_wrong, waiting_for
 from sensors.unfinished_runs import end_stale_runs
@@ -76,12 +77,13 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         lakefs: dg.ResourceParam[LakeFSResource],
         artifacts: dg.ResourceParam[ArtifactStore],
         registry: dg.ResourceParam[ModelRegistry],
+        scratch: dg.ResourceParam[Scratch],
     ) -> dg.SensorResult | dg.SkipReason:
         stale = end_stale_runs(context.instance)
         if stale:
             context.log.warning(f"ended, their processes are gone: {', '.join(stale)}")
         try:
-            return _look(context, lakefs, artifacts, registry)
+            return _look(context, Stores(lakefs, registry, artifacts, scratch))
         except LakeFSNotFound as error:
             known = len(context.instance.get_dynamic_partitions(dataset_versions(project.project).name or ""))
             if known:
@@ -94,12 +96,8 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         except LakeFSError as error:
             return skip_wrong(str(error))
 
-    def _look(
-        context: dg.SensorEvaluationContext,
-        lakefs: LakeFSResource,
-        artifacts: ArtifactStore,
-        registry: ModelRegistry,
-    ) -> dg.SensorResult:
+    def _look(context: dg.SensorEvaluationContext, stores: Stores) -> dg.SensorResult:
+        lakefs = stores.lakefs
         seen = Cursor.read(context.cursor)
         log = list(lakefs.log(project.repository, MAIN, stop_at=seen.commit))[::-1]
         found = log[:COMMITS_PER_TICK]
@@ -118,8 +116,8 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             )
         else:
             seen_at = clocks.FirstSeen(clocks.now(), seen.future)
-            unclear = _unclear(registry, graph)
-            wanted = unclear or _wanted(context, lakefs, artifacts, registry, now.newest, seen_at)
+            unclear = _unclear(stores.registry, graph)
+            wanted = unclear or _wanted(context, stores, now.newest, seen_at)
             now = replace(now, future=seen_at.seen)
         return dg.SensorResult(
             run_requests=[wanted] if isinstance(wanted, dg.RunRequest) else [],
@@ -133,9 +131,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
 
     def _wanted(
         context: dg.SensorEvaluationContext,
-        lakefs: LakeFSResource,
-        artifacts: ArtifactStore,
-        registry: ModelRegistry,
+        stores: Stores,
         newest: str | None,
         happened: clocks.FirstSeen,
     ) -> dg.RunRequest | dg.SkipReason:
@@ -143,9 +139,9 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             return dg.SkipReason(
                 f"{project.repository}/main has no samples of annotations {project.annotations} yet"
             )
-        commit = lakefs.head(project.repository, commit_prefix(newest))
+        commit = stores.lakefs.head(project.repository, commit_prefix(newest))
         try:
-            found = outlook(context.instance, project, lakefs, artifacts, registry, newest, commit, happened)
+            found = outlook(context.instance, project, stores, commit, happened)
         except RegistryError as error:
             return skip_wrong(str(error))
         if found.refused:
@@ -159,7 +155,7 @@ def commit_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
             partition_key=newest,
             tags={
                 run_tags.PROJECT: project.project,
-                **tags_of_version(lakefs, project, commit),
+                **tags_of_version(stores.lakefs, project, commit),
                 run_tags.TRAINING_VERSION: found.training_version,
                 run_tags.RULES: run_tags.rules_tag(project.gate.digest()),
                 run_tags.INTENT: run_tags.DECISION,

@@ -15,8 +15,9 @@ from resources import clocks
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import Commit
 from resources.models.registry import ModelRegistry
+from resources.service_clients import Stores
 from resources.storage import ArtifactStore
-from sensors.readiness import SETTLED, EarlierRun, Go, Wait, readiness
+from sensors.readiness import SETTLED, EarlierRun, Go, Newest, Wait, readiness
 from visionops_assets.champions.history import production
 from visionops_assets.champions.registered_model import answer_to
 from visionops_assets.common import run_tags
@@ -49,15 +50,13 @@ class Outlook:
 def outlook(
     instance: dg.DagsterInstance,
     project: Project,
-    lakefs: LakeFSResource,
-    artifacts: ArtifactStore,
-    registry: ModelRegistry,
-    newest: str,
+    stores: Stores,
     commit: Commit,
     happened: clocks.FirstSeen,
 ) -> Outlook:
-    """What becomes of the dataset version `newest`, made by `commit`. Raises `RegistryError` and `LakeFSError`."""
-    version = training_version(project)
+    """What becomes of the dataset version that `commit` made. Raises `RegistryError` and `LakeFSError`."""
+    version, newest = training_version(project), dataset_version(commit.id, commit.created_at)
+    lakefs, registry, artifacts = stores.lakefs, stores.registry, stores.artifacts
     # By our clock: the server dated it by its own.
     committed = happened.when(commit.id, commit.created_at - lakefs.clock_ahead())
     decided = read_address(artifacts, "decision", project.project, newest)
@@ -73,14 +72,16 @@ def outlook(
     since = [run for run in runs if standing.counts(run)]
     answer = readiness(
         project.project,
-        newest,
         project.trigger,
-        stored_verdict=standing.decided.verdict if standing.decided else None,
-        runs=since,
-        age=now - committed,
-        since_last_request=now - requested if requested else None,
-        new_samples=_new_samples(project, lakefs, artifacts, instance, commit),
-        again=bool(standing.again),
+        Newest(
+            newest,
+            stored_verdict=standing.decided.verdict if standing.decided else None,
+            runs=since,
+            age=now - committed,
+            since_last_request=now - requested if requested else None,
+            new_samples=_new_samples(project, lakefs, artifacts, instance, commit),
+            again=bool(standing.again),
+        ),
     )
     if not isinstance(answer, Go):
         answer = replace(answer, reason=answer.reason + standing.waits)

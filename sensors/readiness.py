@@ -96,59 +96,59 @@ class Go:
     number: int
 
 
-def readiness(
-    project: str,
-    partition: str,
-    trigger: Trigger,
-    *,
-    stored_verdict: str | None,
-    runs: Sequence[EarlierRun],
-    age: datetime.timedelta,
-    since_last_request: datetime.timedelta | None,
-    new_samples: int,
-    again: bool = False,
-) -> Go | Wait:
-    """Decide. `stored_verdict` is that of a decision by the present recipe and code; `runs` are those that were
-    requested for it; `age` is the commit's; `new_samples` counts images since the last decided version and may
-    stop counting at `trigger.min_new_samples`.
+@dataclass(frozen=True)
+class Newest:
+    """What is known of the newest dataset version.
 
-    `again` asks anew what was decided, under other rules or because the decision is lost: what the trigger says of new
-    data is no matter then, and `runs` are those since.
+    `stored_verdict` is that of a decision by the present recipe and code; `runs` are those that were requested for it;
+    `age` is the commit's; `new_samples` counts images since the last decided version and may stop counting at
+    `trigger.min_new_samples`.
+
+    `again` says that what was decided is asked anew, under other rules or because the decision is lost: what the
+    trigger says of new data is no matter then, and `runs` are those since.
+    """
+
+    partition: str
+    stored_verdict: str | None
+    runs: Sequence[EarlierRun]
+    age: datetime.timedelta
+    since_last_request: datetime.timedelta | None
+    new_samples: int
+    again: bool = False
+
+
+def readiness(project: str, trigger: Trigger, newest: Newest) -> Go | Wait:
+    """Decide whether the newest dataset version gets a run.
 
     What is dated in the future has an age of 0. A refusal is final. A PASS whose promotion did not complete, and a run
     that errored, are requested again, up to `trigger.attempts` times; one that was interrupted is requested again
     whatever else there was.
     """
-    age = max(age, datetime.timedelta(0))
+    partition, runs = newest.partition, newest.runs
     for run in runs:
         if run.status == "in progress":
             return Wait(f"run {run.run_id} on {partition} is in progress")
         if run.outcome in SETTLED:
             return Wait(f"{partition} is decided: {run.outcome}", decided=True)
-    if stored_verdict in ("FAIL", "INSUFFICIENT") and not again:
-        return Wait(f"{partition} is decided: {stored_verdict}", decided=True)
+    if newest.stored_verdict in ("FAIL", "INSUFFICIENT") and not newest.again:
+        return Wait(f"{partition} is decided: {newest.stored_verdict}", decided=True)
     attempts = [run for run in runs if run.counts]
     by_hand = next((run for run in reversed(attempts) if run.status == "cancelled"), None)
     stopped = cancelled(project, partition, by_hand.run_id) if by_hand is not None else None
     stopped = stopped or given_up(project, partition, trigger.attempts, [run.run_id for run in attempts])
     if stopped is not None:
         return stopped
-    if runs or again:
+    if runs or newest.again:
         return Go(len(attempts) + 1, len(runs) + 1)
-    return _not_yet(partition, trigger, age, since_last_request, new_samples) or Go(1, 1)
+    return _not_yet(trigger, newest) or Go(1, 1)
 
 
-def _not_yet(
-    partition: str,
-    trigger: Trigger,
-    age: datetime.timedelta,
-    since_last_request: datetime.timedelta | None,
-    new_samples: int,
-) -> Wait | None:
+def _not_yet(trigger: Trigger, newest: Newest) -> Wait | None:
     """What the trigger waits for before a first run."""
+    age, since_last_request = max(newest.age, datetime.timedelta(0)), newest.since_last_request
     if age < trigger.quiet_for:
         return Wait(
-            f"{partition} is {_in_seconds(age)} old; waiting for {_in_seconds(trigger.quiet_for)} of quiet"
+            f"{newest.partition} is {_in_seconds(age)} old; waiting for {_in_seconds(trigger.quiet_for)} of quiet"
         )
     if since_last_request is not None:
         since_last_request = max(since_last_request, datetime.timedelta(0))
@@ -157,9 +157,9 @@ def _not_yet(
             f"the last run was requested {_in_seconds(since_last_request)} ago; at most one in "
             f"{_in_seconds(trigger.at_most_every)}"
         )
-    if new_samples < trigger.min_new_samples:
+    if newest.new_samples < trigger.min_new_samples:
         return Wait(
-            f"{new_samples} new images since the last decision; waiting for {trigger.min_new_samples}"
+            f"{newest.new_samples} new images since the last decision; waiting for {trigger.min_new_samples}"
         )
     return None
 

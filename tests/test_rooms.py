@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -10,16 +11,22 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from statistics import median
+from types import CodeType
 
 import pytest
+import typer
 
 from resources.home import ROOT
 from tests.test_architecture import ALONE, HEAVY, ORDER, imports
+from visionops.cli.command_line import app
 
 MOST_MODULES_OF_A_FOLDER = 25
 MOST_LINES = 400
 FEWEST_LINES = 50
 MOST_SMALL_MODULES = 40
+# What a function takes that takes many, and how many may: a command takes what can be typed.
+MANY_PARAMETERS = 8
+MOST_WITH_MANY = 5
 PACKAGES = sorted(
     file.parent.relative_to(ROOT).as_posix().replace("/", ".")
     for top in (*ORDER, *ALONE)
@@ -68,6 +75,35 @@ def test_modules_are_of_a_size_that_one_reads():
     assert 90 <= median(lines.values()) <= 230
     small = [name for name, number in lines.items() if number < FEWEST_LINES and name not in PACKAGES]
     assert len(small) <= MOST_SMALL_MODULES, small
+
+
+def test_few_functions_take_many_parameters():
+    """What travels together is a record."""
+    commands = {(code.co_filename, code.co_name) for code in codes_of_commands(app)}
+    wide = [
+        f"{module}.{function.name}"
+        for module, file in modules()
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and number_of_parameters(function.args) >= MANY_PARAMETERS
+        and (str(file), function.name) not in commands
+    ]
+    assert len(wide) <= MOST_WITH_MANY, wide
+
+
+def codes_of_commands(typed: typer.Typer) -> Iterator[CodeType]:
+    for command in typed.registered_commands:
+        assert command.callback is not None
+        yield inspect.unwrap(command.callback).__code__
+    for group in typed.registered_groups:
+        assert group.typer_instance is not None
+        yield from codes_of_commands(group.typer_instance)
+
+
+def number_of_parameters(given: ast.arguments) -> int:
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    several = [each for each in (given.vararg, given.kwarg) if each is not None]
+    return len([each for each in named if each.arg not in ("self", "cls")]) + len(several)
 
 
 def test_no_two_modules_import_each_other_in_a_circle():

@@ -16,7 +16,7 @@ from resources.escaping import masked
 from resources.lakefs.client import LakeFSResource
 from resources.models.registry import ModelRegistry
 from resources.nearest import nearest, there_are
-from resources.service_clients import LAKEFS_SECONDS, Services
+from resources.service_clients import LAKEFS_SECONDS, Services, Stores
 from resources.settings import given
 from resources.storage import ArtifactStore, Spool
 from visionops.bootstrap import POSTGRES
@@ -83,6 +83,11 @@ def artifacts() -> ArtifactStore:
 def edge() -> ArtifactStore:
     """The repositories that devices follow."""
     return Services.from_environment().edge
+
+
+def stores() -> Stores:
+    """What a stage reads from and writes to."""
+    return Services.from_environment().stores
 
 
 def spool() -> Spool:

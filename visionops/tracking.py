@@ -34,22 +34,19 @@ def start(
 
     Raises `ProjectError`, `EmptyVersion`, `WandbMissing`, and what lakeFS and MLflow raise.
     """
-    from resources import home
     from visionops import bootstrap, services
 
     bootstrap.prepare()
     from visionops_assets.dataset.versions.dataset_version import named_version
     from visionops_assets.experiments.script import open_script_run
 
-    found, lakefs = services.project(project), services.lakefs()
+    found, stores = services.project(project), services.stores()
     with open_script_run(
         found,
-        named_version(lakefs, services.artifacts(), found, version),
+        named_version(stores.lakefs, stores.artifacts, found, version),
         dict(params or {}),
+        stores,
         name=name,
         normalise=normalise,
-        lakefs=lakefs,
-        registry=services.registry(),
-        samples=home.cache() / "samples",
     ) as run:
         yield run

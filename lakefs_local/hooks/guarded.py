@@ -107,20 +107,20 @@ class Guarded:
         squash: bool,
         force: bool,
     ) -> Commit:
-        for _ in range(_MERGE_TRIES):
-            attempt = self._write(
-                lambda session: self._prepare(
-                    session,
-                    repository_name,
-                    source,
-                    destination,
-                    statement,
-                    strategy,
-                    squash=squash,
-                    force=force,
-                )
+        def prepare(session: Session) -> tuple[Repository, PreparedMerge, list[Action], bool]:
+            repository = repositories.writable_repository(session, repository_name, force=force)
+            prepared = committing.prepare_merge(
+                session, repository, source, destination, statement, strategy, squash=squash
             )
-            repository, prepared, actions, finished = attempt
+            event = _of_commit("pre-merge", repository, destination, prepared.commit)
+            actions = hook_runs.load_actions(self._store, session, event)
+            finished = False
+            if not _any_matches(actions, destination, "pre-merge"):
+                finished = committing.finish_merge(session, repository, prepared)
+            return repository, prepared, actions, finished
+
+        for _ in range(_MERGE_TRIES):
+            repository, prepared, actions, finished = self._write(prepare)
             if not finished:
                 before = replace(
                     _of_commit("pre-merge", repository, destination, prepared.commit), merge_source=source
@@ -177,29 +177,6 @@ class Guarded:
         afterwards = replace(event, type=event.type.replace("pre-", "post-", 1), run_id=new_id())
         self._tell(afterwards, actions)
         return result
-
-    def _prepare(
-        self,
-        session: Session,
-        repository_name: str,
-        source: str,
-        destination: str,
-        statement: Statement,
-        strategy: Strategy,
-        *,
-        squash: bool,
-        force: bool,
-    ) -> tuple[Repository, PreparedMerge, list[Action], bool]:
-        repository = repositories.writable_repository(session, repository_name, force=force)
-        prepared = committing.prepare_merge(
-            session, repository, source, destination, statement, strategy, squash=squash
-        )
-        event = _of_commit("pre-merge", repository, destination, prepared.commit)
-        actions = hook_runs.load_actions(self._store, session, event)
-        finished = False
-        if not _any_matches(actions, destination, "pre-merge"):
-            finished = committing.finish_merge(session, repository, prepared)
-        return repository, prepared, actions, finished
 
     def _write(self, change: Callable[[Session], T]) -> T:
         return self._store.database.write(change).result()

@@ -28,6 +28,7 @@ from visionops_assets.delivery import signers
 from visionops_assets.delivery.following import Shipping
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.signers import Keys, load_keys
+from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.rollback import rollback
 
 Groups = dict[str, dict[str, Any]]
@@ -375,9 +376,7 @@ def test_a_version_that_is_being_rolled_back_is_not_delivered(desk_of_promoted: 
         rollback(
             desk.world.registry,
             project="shapes",
-            who="ada",
-            why="misses scratches",
-            when=datetime.now(UTC),
+            by=Attribution("ada", datetime.now(UTC), "misses scratches"),
             on_step=killed,
         )
     assert desk.world.champion() == 2

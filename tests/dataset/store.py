@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from visionops_assets.dataset.batch_plan import BatchPlan, plan_batch
+from visionops_assets.config.project import AuditRules
+from visionops_assets.dataset.batch_plan import AUDIT_RULES, BatchPlan, BatchRules, OnMain, plan_batch
 from visionops_assets.dataset.versions.manifest import (
     AnnotationsFile,
     Manifest,
@@ -62,17 +63,18 @@ class Repository:
         return manifest_frame(self.rows())
 
     def plan(
-        self, source: Path, batch: str, shares: Mapping[str, float] = SHARES, **options: object
+        self,
+        source: Path,
+        batch: str,
+        shares: Mapping[str, float] = SHARES,
+        audit: AuditRules = AUDIT_RULES,
+        **options: object,
     ) -> BatchPlan:
         return plan_batch(
             source,
             batch,
-            self.classes,
-            "defects",
-            self.rows(),
-            shares,
-            "salt",
-            read_existing=self.fetch,
+            BatchRules(self.classes, "defects", shares, "salt", audit),
+            OnMain(self.rows(), self.fetch),
             **options,  # type: ignore[arg-type]
         )
 

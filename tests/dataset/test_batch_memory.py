@@ -10,7 +10,7 @@ import pytest
 
 from tests import processes
 from tests.dataset.store import SHARES, Repository
-from visionops_assets.dataset.batch_plan import plan_batch
+from visionops_assets.dataset.batch_plan import BatchRules, OnMain, plan_batch
 from visionops_assets.dataset.deduplication import candidate_pairs, near_duplicates
 from visionops_assets.dataset.importing.formats.arrays import png_of
 from visionops_assets.images import phash
@@ -45,7 +45,7 @@ def most(source: Path) -> int:
     gc.collect()
     tracemalloc.start()
     try:
-        plan = plan_batch(source, "week-1", "ab", "defects", existing, SHARES, "")
+        plan = plan_batch(source, "week-1", BatchRules("ab", "defects", SHARES, ""), OnMain(existing))
         assert plan.ok and plan.annotations_bytes()
         assert sum(upload.size for upload in plan.uploads) > 0
         return tracemalloc.get_traced_memory()[1]

@@ -6,7 +6,8 @@ import pyarrow as pa
 from tests.dataset.store import Repository
 from visionops_assets.common.arrow_columns import TextColumn, decoded
 from visionops_assets.dataset.importing.file_listing import Index, list_files
-from visionops_assets.dataset.importing.image_columns import Gathering, joined_images
+from visionops_assets.dataset.importing.image_columns import Gathering, ImageRecord, joined_images
+from visionops_assets.dataset.importing.image_source import Box
 from visionops_assets.dataset.importing.source_files import Folder
 
 
@@ -56,8 +57,9 @@ def test_images_keep_what_was_said_of_each(tmp_path):
     one, other = Gathering(Folder(str(tmp_path))), Gathering(Folder(str(tmp_path)))
     (tmp_path / "b").write_bytes(b"B")
     for number in range(1_300):
-        one.add(f"a{number:04}", "cat", group="g" if number % 2 else None, extra={"n": number})
-    other.add("b", boxes=[{"x": 0.1, "y": 1, "w": 2, "h": 3, "label": "dent"}], split="val", extra={"f": 0.5})
+        one.add(f"a{number:04}", ImageRecord("cat", group="g" if number % 2 else None, extra={"n": number}))
+    dent: Box = {"x": 0.1, "y": 1, "w": 2, "h": 3, "label": "dent"}
+    other.add("b", ImageRecord(boxes=[dent], split="val", extra={"f": 0.5}))
     images = joined_images(Folder(str(tmp_path)), [other.images(), one.images()]).by_name()
     assert [image.name for image in images] == [*(f"a{number:04}" for number in range(1_300)), "b"]
     assert (images[1_299].group, images[1_298].group) == ("g", None)

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from resources.home import ROOT
+from resources.storage import Scratch
 from tests.reproduction.past_and_present import commit_all, copy_of_this_code
 from tests.world import World, new_world, shapes_project
 from visionops import services
 from visionops.cli.command_line import app
 from visionops_assets.config.project import AuditRules, Project, load_project
-from visionops_assets.dataset.batch_plan import plan_batch
+from visionops_assets.dataset.batch_plan import BatchRules, OnMain, plan_batch
 from visionops_assets.dataset.batch_publishing import Publisher
 from visionops_assets.dataset.versions.dataset_version import manifest_at
 from visionops_assets.dataset.versions.manifest import read_manifest
@@ -78,9 +80,7 @@ def test_boxes_become_a_champion_with_its_pictures_and_predictions(promoted: Wor
 @pytest.mark.stated
 def test_a_promoted_detector_is_made_again_with_the_same_bits(promoted: World, tmp_path: Path) -> None:
     reproduced = reproduction.reproduce(
-        promoted.registry,
-        promoted.lakefs,
-        tmp_path,
+        replace(promoted.services.stores, scratch=Scratch(root=str(tmp_path))),
         "shapes",
         1,
         when=datetime.now(UTC),
@@ -98,12 +98,8 @@ def test_boxes_that_the_champion_doubts_are_listed(promoted: World, tmp_path: Pa
         plan = plan_batch(
             write_coco(tmp_path / str(shift), 24, seed=3, shift=shift),
             "week-03",
-            project.classes,
-            project.annotations,
-            main,
-            project.splits.shares(),
-            project.splits.salt,
-            rules=AuditRules(confidence=0.3),
+            replace(BatchRules.of(project), audit=AuditRules(confidence=0.3)),
+            OnMain(main),
             opinion=champion_opinion(promoted.registry, project)(),
         )
         assert plan.ok

@@ -18,7 +18,7 @@ from edge.outbox import read_report
 from resources.home import ROOT
 from resources.storage import ArtifactStore
 from tests.devices.small_fleet import DEVICE, GROUP, PROJECT, Fleet, frame
-from visionops_assets.delivery.enrolment import Enrolled, enrolled, provision
+from visionops_assets.delivery.enrolment import Enrolled, NewDevice, enrolled, provision
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
@@ -38,18 +38,20 @@ class Cabinet:
         made.camera.mkdir()
         provision(
             made.artifacts,
-            project=PROJECT,
-            group=GROUP,
-            device=DEVICE,
-            to=made.folder,
-            root=fleet.repository.bootstrap(),
-            settings={
-                "repository": fleet.url,
-                "reports": str(fleet.root / "reports"),
-                "source": {"folder": str(made.camera)},
-                "sink": {"lines": "answers.jsonl"},
-                **settings,
-            },
+            NewDevice(
+                PROJECT,
+                GROUP,
+                DEVICE,
+                made.folder,
+                fleet.repository.bootstrap(),
+                settings={
+                    "repository": fleet.url,
+                    "reports": str(fleet.root / "reports"),
+                    "source": {"folder": str(made.camera)},
+                    "sink": {"lines": "answers.jsonl"},
+                    **settings,
+                },
+            ),
             who="ada@example.com",
             when=datetime.now(UTC),
         )

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from edge.agent import Agent
+from edge.agent import Agent, Profile, Surroundings
 from edge.engines import CPU, ProcessBuild
 from edge.fetch import Client
 from edge.files import Files, System
@@ -194,20 +194,20 @@ class Device:
         url = self.url or self.fleet.url
         return Agent(
             files,
-            device=self.name,
-            group=self.group,
+            Profile(self.name, self.group, self.provider),
             trust=Trust(files, self.client, url, PROJECT, (self.folder / "root.json").read_bytes()),
             client=self.client,
             reporter=Reporter(
                 self.client, (self.fleet.root / "reports").as_uri(), PROJECT, self.name, self._key
             ),
-            open_runner=self.open_runner,
-            examine=self.examine,
-            provider=self.provider,
-            prepare=self.prepare,
-            now=self.fleet.clock,
-            synchronised=lambda: self.synchronised,
-            facts=lambda: self.facts,
+            around=Surroundings(
+                now=self.fleet.clock,
+                synchronised=lambda: self.synchronised,
+                facts=lambda: self.facts,
+                open_runner=self.open_runner,
+                examine=self.examine,
+                prepare=self.prepare,
+            ),
         )
 
     def events(self) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edge.agent import Surroundings
 from edge.device import STUCK_SECONDS
 from edge.device import Device as Running
 from edge.fetch import Client, Unreachable
@@ -280,7 +281,7 @@ def running(fleet: Fleet, tmp_path: Path) -> Iterator[Running]:
     (folder / "root.json").write_bytes(fleet.repository.bootstrap())
     content = {"format": 1, "project": "shapes", "group": GROUP, "device": "cam-1", "repository": fleet.url}
     (folder / "device.json").write_text(json.dumps(content))
-    made = Running(Settings.read(folder), open_runner=OpenedHere, examine=examine)
+    made = Running(Settings.read(folder), Surroundings(open_runner=OpenedHere, examine=examine))
     yield made
     made.close()
 

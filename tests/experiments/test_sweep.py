@@ -155,9 +155,7 @@ def test_a_training_that_diverges_fails_alone(monkeypatch: pytest.MonkeyPatch):
         shapes_project(),
         nothing,
         [experiment.Attempt({"seed": seed}, RECIPE, f"seed {seed}") for seed in (1, 2)],
-        lakefs=nothing,
-        registry=nothing,
-        scratch=nothing,
+        nothing,
         hearing=experiment.Hearing(on_attempt=heard.append),
     )
     assert [each.error for each in results] == ["training diverged in epoch 1"] * 2

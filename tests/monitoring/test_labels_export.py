@@ -16,7 +16,7 @@ from PIL import Image
 from resources.storage import ArtifactStore
 from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
-from visionops_assets.dataset.batch_plan import BatchPlan, plan_batch
+from visionops_assets.dataset.batch_plan import BatchPlan, BatchRules, OnMain, plan_batch
 from visionops_assets.dataset.importing.first_look import first_look
 from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.label_files import label_formats
@@ -167,7 +167,9 @@ def test_classes_come_back_from_each_format_as_they_went_out(tmp_path: Path, for
 
 def planned(folder: Path, store: ArtifactStore, stated: Stated = NOTHING_STATED) -> BatchPlan:
     nothing, shares = read_manifest(Manifest(()), store), {"train": 0.5, "holdout": 0.5}
-    return plan_batch(folder, "asked-for", CLASSES, "parts", nothing, shares, "", stated=stated)
+    return plan_batch(
+        folder, "asked-for", BatchRules(CLASSES, "parts", shares, ""), OnMain(nothing), stated=stated
+    )
 
 
 def imported(folder: Path, store: ArtifactStore) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from visionops_assets.monitoring.production_day import stored_day
 from visionops_assets.monitoring.response import respond
 from visionops_assets.monitoring.response.actions import actions_blocks, evidence_key
 from visionops_assets.pages.page import Page
-from visionops_assets.promotion.production_change import deliver_to_group
+from visionops_assets.promotion.production_change import Attribution, deliver_to_group
 from visionops_assets.promotion.rollback import release, rollback
 
 
@@ -66,10 +66,10 @@ def test_labelled_evidence_that_the_version_before_does_better_goes_back_to_it_o
     before = acting.actions()
     assert not acting.respond().actions
     assert acting.actions() == before
-    release(production.registry, project="shapes", who="ada", why="seen", when=now.since.when)
+    release(production.registry, project="shapes", by=Attribution("ada", now.since.when, "seen"))
     assert not acting.respond().actions
     assert production.champion() == acting.before.version
-    rollback(production.registry, project="shapes", who="ada", why="better so", when=now.since.when, to=2)
+    rollback(production.registry, project="shapes", by=Attribution("ada", now.since.when, "better so"), to=2)
     assert not acting.respond().actions
     assert production.champion() == acting.champion.version, "what a person undid stays undone"
 
@@ -83,7 +83,7 @@ def test_a_response_takes_along_the_groups_that_follow(
     production.projects = [production.project.model_copy(update={"delivery": delivery})]
     for group in ("line-1", "line-2"):
         deliver_to_group(
-            production.registry, project="shapes", group=group, who="ada", why="its own", when=NOW
+            production.registry, project="shapes", group=group, by=Attribution("ada", NOW, "its own")
         )
     acting.log()
     if killed:
@@ -150,7 +150,7 @@ def test_evidence_leads_to_what_is_declared(production: ProductionWorld):
     assert acting.done() == ["versions were compared", "promotion was put on hold"]
     held = in_production(production.registry.models.get("shapes")).held_by
     assert held is not None and "the same labelled captures" in held.why
-    release(production.registry, project="shapes", who="ada", why="seen", when=held.when)
+    release(production.registry, project="shapes", by=Attribution("ada", held.when, "seen"))
     acting.respond()
     assert [entry.kind for entry in read_history(production.registry.models.get("shapes").tags).entries][
         -2:

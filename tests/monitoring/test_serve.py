@@ -35,6 +35,7 @@ from visionops_assets.monitoring.prediction import (
     answer,
     picture,
 )
+from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.rollback import rollback
 
 CAPTURE_ALL = {"captures": {"share": 1.0}}
@@ -233,9 +234,7 @@ def test_no_request_fails_and_each_names_its_model_while_a_promotion_and_a_rollb
         rollback(
             models.registry,
             project="shapes",
-            who="test",
-            why="a test",
-            when=datetime.now(UTC),
+            by=Attribution("test", datetime.now(UTC), "a test"),
             to=first.version,
         )
         wait_for(first.version)

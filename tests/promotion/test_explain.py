@@ -19,6 +19,7 @@ from visionops_assets.evaluation.verdict import Bound, Comparison, Evidence
 from visionops_assets.pages.html_page import to_html
 from visionops_assets.pages.page import Picture
 from visionops_assets.promotion.explain import Links, why
+from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import rollback
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT
@@ -182,7 +183,7 @@ def test_first_model_is_compared_with_none(world: World) -> None:
 
 def test_rolled_back_model_is_explained_by_the_rollback_and_by_its_own_verdict(world: World) -> None:
     world.promote(world.train("three", {"week-1": ["0", "1", "1"]}), at=3)
-    rollback(world, project=PROJECT, who="ada", why="missed scratches", when=hour(4))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "missed scratches"))
     text = why(world, world.store, PROJECT).to_text()
     assert "rolled back to version 2, replacing version 3, by ada: missed scratches" in text
     assert "Promotion is on hold" in text and "What changed against version 1" in text
@@ -242,8 +243,8 @@ def hostile(world: World) -> World:
     """A batch and a reason written by somebody who wants to be executed."""
     evil = "<script>alert(1)</script>|`x`"
     world.promote(world.train("three", {"week-1": ["0", evil, "1"]}), at=3)
-    rollback(world, project=PROJECT, who=evil, why=f"{evil} [a](javascript:b)", when=hour(4), to=1)
-    rollback(world, project=PROJECT, who="ada", why="fine", when=hour(5), to=3)
+    rollback(world, project=PROJECT, by=Attribution(evil, hour(4), f"{evil} [a](javascript:b)"), to=1)
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "fine"), to=3)
     return world
 
 

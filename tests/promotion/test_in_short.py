@@ -5,6 +5,7 @@ from test_explain import World
 
 from resources.models.records import PROVENANCE_ARTIFACT
 from visionops_assets.promotion.explain import why
+from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.production_report import changes_in_short, trained_on_in_short, why_in_short
 from visionops_assets.promotion.rollback import rollback
 
@@ -37,7 +38,7 @@ def test_what_is_equal_is_said_to_be() -> None:
 
 def test_a_rollback_says_who_and_why() -> None:
     world = _two_versions()
-    rollback(world, project=PROJECT, who="ada", why="missed scratches", when=hour(4))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "missed scratches"))
     found = why(world, world.store, PROJECT)
     assert "rolled back to version 1, replacing version 2, by ada: missed scratches" in why_in_short(found)
     assert changes_in_short(found) == "Nothing to compare with: it replaced no model."

@@ -10,7 +10,7 @@ from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 from visionops_assets.champions.history import HistoryEntry, production, read_history
 from visionops_assets.common.errors import ChampionUnclear, OnHold
 from visionops_assets.evaluation.verdict_store import read_ledger, reserve, store
-from visionops_assets.promotion.production_change import Change
+from visionops_assets.promotion.production_change import Attribution, Change
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, retire, rollback
 
@@ -29,7 +29,7 @@ def challenge(name: str, at: float) -> Act:
 
 def undo(at: float) -> Act:
     """Roll back the present champion to version 1."""
-    return lambda world: rollback(world, project=PROJECT, who="ada", why="bad", when=hour(at), to=1)
+    return lambda world: rollback(world, project=PROJECT, by=Attribution("ada", hour(at), "bad"), to=1)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_killed_rollback_keeps_the_next_challenger_out_once_it_is_recorded(world
             recorded += 1
             with pytest.raises(OnHold):
                 challenge("three", 4)(left)
-            release(left, project=PROJECT, who="ada", why="mistaken", when=hour(5))
+            release(left, project=PROJECT, by=Attribution("ada", hour(5), "mistaken"))
         challenge("three", 6)(left)
         require_agreement(left)
     assert recorded > 0
@@ -120,10 +120,10 @@ def test_killed_rollback_keeps_the_next_challenger_out_once_it_is_recorded(world
 
 def test_killed_restoration_or_retirement_tried_again_goes_through_at_once(world: FakeRegistry) -> None:
     def set_again(left: FakeRegistry) -> Change:
-        return rollback(left, project=PROJECT, who="ada", why="a slip", when=hour(4), to=2)
+        return rollback(left, project=PROJECT, by=Attribution("ada", hour(4), "a slip"), to=2)
 
     def taken_out(left: FakeRegistry) -> Change:
-        return retire(left, project=PROJECT, who="ada", why="starting over", when=hour(5))
+        return retire(left, project=PROJECT, by=Attribution("ada", hour(5), "starting over"))
 
     moved = deepcopy(world)
     moved.models.set_alias(PROJECT, "champion", 1)
@@ -185,7 +185,7 @@ def test_alias_moved_by_hand_is_said_and_promotes_nothing_before_somebody_says_w
         ChampionUnclear, match=r"by hand to version 1.*`visionops rollback digits --model-version 3 --why"
     ):
         challenge("four", 5)(world)
-    change = rollback(world, project=PROJECT, who="ada", why="a slip", when=hour(6), to=3)
+    change = rollback(world, project=PROJECT, by=Attribution("ada", hour(6), "a slip"), to=3)
     assert change.entry is not None and change.entry.kind == "restoration"
     assert (change.entry.from_version, change.entry.voids) == (1, None)
     assert "set to version 1 outside VisionOps" in change.note
@@ -201,11 +201,11 @@ def test_change_killed_after_the_alias_was_moved_by_hand_is_not_taken_for_the_tr
     world.models.set_alias(PROJECT, "champion", 1)
     world.writes, world.kill_at = 0, 1  # the history entry, then its tags
     with pytest.raises(Killed):
-        rollback(world, project=PROJECT, who="ada", why="a slip", when=hour(4), to=3)
+        rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "a slip"), to=3)
     world.kill_at = None
     now = production(world.models.get(PROJECT))
     assert now.version == 1 and now.foreign and now.since is None and now.incomplete is not None
-    assert rollback(world, project=PROJECT, who="ada", why="a slip", when=hour(5), to=3).version == 3
+    assert rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "a slip"), to=3).version == 3
 
 
 def test_history_is_appended_to_and_never_edited(world: FakeRegistry) -> None:

@@ -23,7 +23,7 @@ from tests.processes import context as processes
 from tests.world import copy_registry
 from visionops_assets.champions.history import production
 from visionops_assets.common.errors import ChampionMoved, DigestMismatch
-from visionops_assets.promotion.production_change import STEPS
+from visionops_assets.promotion.production_change import STEPS, Attribution
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 
@@ -72,7 +72,7 @@ def change_and_die(folder: Path, verdict: str | None, step: str) -> None:
 
     registry = registry_in(folder)
     if verdict is None:
-        rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(3), on_step=die)
+        rollback(registry, project=PROJECT, by=Attribution("ada", hour(3), "bad"), on_step=die)
     else:
         promote(registry, project=PROJECT, verdict=verdict, who="sensor", when=hour(3), on_step=die)
 
@@ -114,7 +114,7 @@ def test_after_promotion_is_killed_at_any_step_the_next_one_goes_through(
 def test_after_rollback_is_killed_at_any_step_the_next_one_goes_through(store: Path, step: str) -> None:
     killed(store, None, step)
     registry = registry_in(store)
-    rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(4), to=1)
+    rollback(registry, project=PROJECT, by=Attribution("ada", hour(4), "bad"), to=1)
     require_agreement(registry, 1)
     assert production(registry.models.get(PROJECT)).on_hold
 
@@ -124,12 +124,12 @@ def test_a_rollback_goes_through_after_a_killed_promotion_and_the_other_way_roun
 ) -> None:
     registry = registry_in(store)
     killed(store, begun[1]["three"], "recorded")
-    rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(4), to=1)
+    rollback(registry, project=PROJECT, by=Attribution("ada", hour(4), "bad"), to=1)
     require_agreement(registry, 1)
-    release(registry, project=PROJECT, who="ada", why="found it", when=hour(5))
-    rollback(registry, project=PROJECT, who="ada", why="it was 1", when=hour(6), to=2)
+    release(registry, project=PROJECT, by=Attribution("ada", hour(5), "found it"))
+    rollback(registry, project=PROJECT, by=Attribution("ada", hour(6), "it was 1"), to=2)
     killed(store, None, "recorded")
-    release(registry, project=PROJECT, who="ada", why="it was neither", when=hour(7))
+    release(registry, project=PROJECT, by=Attribution("ada", hour(7), "it was neither"))
     change = promote(registry, project=PROJECT, verdict=begun[1]["four"], who="sensor", when=hour(8))
     require_agreement(registry, change.version or 0)
 

@@ -30,7 +30,7 @@ from visionops_assets.common.errors import (
 )
 from visionops_assets.evaluation.approvals import approve, override, reject
 from visionops_assets.evaluation.verdict_store import LISTED, find, listed, verdict_path
-from visionops_assets.promotion.production_change import STEPS, Change
+from visionops_assets.promotion.production_change import STEPS, Attribution, Change
 from visionops_assets.promotion.promote import Approval, promote
 from visionops_assets.promotion.rollback import hold, release
 
@@ -184,12 +184,12 @@ def test_first_champion_judged_against_none_does_not_replace_a_later_one(world: 
 def test_hold_refuses_until_released(world: FakeRegistry) -> None:
     promoted(world, "one")
     verdict = judged(world, trained(world, "two"))
-    hold(world, project=PROJECT, who="ada", why="audit", when=hour(2))
+    hold(world, project=PROJECT, by=Attribution("ada", hour(2), "audit"))
     with pytest.raises(OnHold, match=r"by ada: audit.*visionops release digits"):
         promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(3))
-    assert not hold(world, project=PROJECT, who="ada", why="audit", when=hour(3)).changed
-    assert release(world, project=PROJECT, who="ada", why="audit is over", when=hour(4)).changed
-    assert not release(world, project=PROJECT, who="ada", why="audit is over", when=hour(4)).changed
+    assert not hold(world, project=PROJECT, by=Attribution("ada", hour(3), "audit")).changed
+    assert release(world, project=PROJECT, by=Attribution("ada", hour(4), "audit is over")).changed
+    assert not release(world, project=PROJECT, by=Attribution("ada", hour(4), "audit is over")).changed
     assert promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(5)).changed
 
 
@@ -320,10 +320,10 @@ def test_override_passes_neither_hold_nor_moved_champion_nor_altered_files(world
         "who": "sensor",
         "when": hour(3),
     }
-    hold(world, project=PROJECT, who="bob", why="audit", when=hour(2))
+    hold(world, project=PROJECT, by=Attribution("bob", hour(2), "audit"))
     with pytest.raises(OnHold):
         promote(world, **arguments)
-    release(world, project=PROJECT, who="bob", why="over", when=hour(2))
+    release(world, project=PROJECT, by=Attribution("bob", hour(2), "over"))
     kept = world.files[run.id, ONNX_ARTIFACT]
     world.files[run.id, ONNX_ARTIFACT] = b"altered"
     with pytest.raises(DigestMismatch):

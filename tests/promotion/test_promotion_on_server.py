@@ -31,6 +31,7 @@ from resources.models.training_runs import Runs
 from visionops_assets.champions.disagreements import disagreements
 from visionops_assets.champions.history import production
 from visionops_assets.evaluation.verdict_store import listed, load
+from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import release, rollback
 
@@ -100,7 +101,7 @@ def test_promotion_and_rollback_work_over_http(served: Served) -> None:
         verdict = judged(registry, trained_on(registry, name))
         change = promote(registry, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(number))
         assert change.version == number
-    rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(3))
+    rollback(registry, project=PROJECT, by=Attribution("ada", hour(3), "bad"))
     now = production(registry.models.get(PROJECT))
     assert now.version == 1 and [each.version for each in now.intervals] == [1, 2, 1]
 
@@ -121,7 +122,7 @@ def test_server_gone_in_the_middle_is_one_clear_error_and_promotion_goes_through
     served: Served,
 ) -> None:
     registry = served.registry
-    release(registry, project=PROJECT, who="ada", why="over", when=hour(4))
+    release(registry, project=PROJECT, by=Attribution("ada", hour(4), "over"))
     verdict = judged(registry, trained_on(registry, "three"))
 
     def pull_the_plug(step: str) -> None:
@@ -163,14 +164,14 @@ def test_a_database_that_was_lost_behind_the_server_has_the_way_back_that_is_nam
     def die(*_: object, **__: object) -> None:
         raise Killed
 
-    arguments: dict[str, Any] = {"project": PROJECT, "who": "ada", "why": "lost", "to": ran}
+    arguments: dict[str, Any] = {"project": PROJECT, "to": ran}
     for owner, name in ((MlflowClient, "log_artifacts"), (Runs, "log_params"), (Models, "create_version")):
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setattr(owner, name, die)
-            rollback(registry, **arguments, when=hour(9))
+            rollback(registry, **arguments, by=Attribution("ada", hour(9), "lost"))
         (found,) = [each for each in disagreements(registry, PROJECT) if each.wrong]
         assert f"--model-version {ran} " in found.way_back and "registers it again" in found.way_back, found
-    change = rollback(registry, **arguments, when=hour(10))
+    change = rollback(registry, **arguments, by=Attribution("ada", hour(10), "lost"))
     now = production(registry.models.get(PROJECT))
     assert change.changed and not now.foreign and now.version == change.version
     assert not [each for each in disagreements(registry, PROJECT) if each.wrong]
@@ -182,7 +183,7 @@ def test_a_database_that_was_lost_behind_the_server_has_the_way_back_that_is_nam
     model = registry.models.get(PROJECT)
     for listing in listed(model.tags).values():
         assert load(registry, PROJECT, listing).verdict == "PASS"
-    rollback(registry, project=PROJECT, who="ada", why="bad", when=hour(11))
+    rollback(registry, project=PROJECT, by=Attribution("ada", hour(11), "bad"))
     before = production(registry.models.get(PROJECT)).version
     assert before is not None
     assert registry.models.version(PROJECT, before).weights_sha256 == runs["alpha"].tags[TAG_WEIGHTS]

@@ -1,5 +1,7 @@
 """Undoing a promotion, holding and releasing."""
 
+from typing import Any
+
 import pytest
 from promotion_world import PROJECT, FakeRegistry, Killed, hour, judged, trained
 
@@ -14,7 +16,7 @@ from visionops_assets.common.errors import (
     VerdictNotPassed,
 )
 from visionops_assets.evaluation.approvals import reject
-from visionops_assets.promotion.production_change import STEPS, deliver_to_group
+from visionops_assets.promotion.production_change import STEPS, Attribution, deliver_to_group
 from visionops_assets.promotion.promote import champion_of, promote
 from visionops_assets.promotion.rollback import release, retire, rollback, take_along
 
@@ -30,7 +32,7 @@ def world() -> FakeRegistry:
 
 
 def test_rollback_returns_to_the_version_before_and_holds_promotion(world: FakeRegistry) -> None:
-    change = rollback(world, project=PROJECT, who="ada", why="scratches missed", when=hour(4))
+    change = rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "scratches missed"))
     now = production(world.models.get(PROJECT))
     assert change.changed and now.version == 2 and now.on_hold
     assert [each.version for each in now.intervals] == [1, 2, 3, 2]
@@ -41,19 +43,19 @@ def test_rollback_returns_to_the_version_before_and_holds_promotion(world: FakeR
 
 
 def test_next_gate_compares_against_the_version_rolled_back_to(world: FakeRegistry) -> None:
-    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), to=1)
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "bad"), to=1)
     assert champion_of(world, world.models.get(PROJECT)) == world.made[1].weights_sha256
 
 
 def test_second_rollback_goes_one_further_not_back_to_the_bad_version(world: FakeRegistry) -> None:
-    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4))
-    rollback(world, project=PROJECT, who="ada", why="bad too", when=hour(5))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "bad"))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "bad too"))
     assert production(world.models.get(PROJECT)).version == 1
     with pytest.raises(
         NothingToRollBackTo,
         match=r"version 1 of digits replaced no other; name one .*: 2, 3; `--model-version none` takes it out",
     ):
-        rollback(world, project=PROJECT, who="ada", why="all bad", when=hour(6))
+        rollback(world, project=PROJECT, by=Attribution("ada", hour(6), "all bad"))
 
 
 def test_a_first_champion_has_nothing_to_go_back_to_but_nothing() -> None:
@@ -64,15 +66,15 @@ def test_a_first_champion_has_nothing_to_go_back_to_but_nothing() -> None:
         NothingToRollBackTo,
         match="replaced no other; nothing else ran before, and `--model-version none` takes it out of production",
     ):
-        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(2))
+        rollback(world, project=PROJECT, by=Attribution("ada", hour(2), "bad"))
 
 
 def test_rollback_that_is_repeated_for_the_same_bad_version_goes_back_once(world: FakeRegistry) -> None:
-    first = rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), leaving=3)
-    again = rollback(world, project=PROJECT, who="ada", why="bad", when=hour(5), leaving=3)
+    first = rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "bad"), leaving=3)
+    again = rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "bad"), leaving=3)
     assert first.changed and not again.changed and again.entry == first.entry
     with pytest.raises(ChampionMoved, match="version 1 of digits is not in production"):
-        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(6), leaving=1)
+        rollback(world, project=PROJECT, by=Attribution("ada", hour(6), "bad"), leaving=1)
 
 
 def test_any_version_that_was_in_production_can_be_named_and_no_other(world: FakeRegistry) -> None:
@@ -80,9 +82,9 @@ def test_any_version_that_was_in_production_can_be_named_and_no_other(world: Fak
     world.models.create_version(PROJECT, "run-orphan", world.run_records["run-orphan"].tags)
     assert verdict.verdict == "PASS"
     with pytest.raises(NothingToRollBackTo, match=r"version 4 of digits was never in production.* 1, 2"):
-        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), to=4)
-    assert rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4), to=1).version == 1
-    assert rollback(world, project=PROJECT, who="ada", why="was good", when=hour(5), to=3).version == 3
+        rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "bad"), to=4)
+    assert rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "bad"), to=1).version == 1
+    assert rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "was good"), to=3).version == 3
 
 
 def test_rollback_is_blocked_by_neither_verdicts_nor_files_nor_an_unreadable_entry(
@@ -97,7 +99,7 @@ def test_rollback_is_blocked_by_neither_verdicts_nor_files_nor_an_unreadable_ent
         world.files[run, WEIGHTS_ARTIFACT] = b"altered"
         del world.files[run, ONNX_ARTIFACT]
     world.models.set_tag(PROJECT, "visionops.history.000004", "not an entry")
-    assert rollback(world, project=PROJECT, who="ada", why="bad", when=hour(5), to=1).changed
+    assert rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "bad"), to=1).changed
     assert world.models.get(PROJECT).aliases == {"champion": 1}
 
 
@@ -109,7 +111,7 @@ def test_champion_that_something_else_registered_is_named_and_can_be_rolled_back
         ChampionUnclear, match=r"by hand to version 9.*rollback digits --model-version 3 --why"
     ):
         champion_of(world, world.models.get(PROJECT))
-    assert rollback(world, project=PROJECT, who="ada", why="not ours", when=hour(5), to=3).version == 3
+    assert rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "not ours"), to=3).version == 3
     assert champion_of(world, world.models.get(PROJECT)) == world.made[3].weights_sha256
 
 
@@ -117,20 +119,20 @@ def test_rollback_to_a_deleted_version_names_it_and_changes_nothing(world: FakeR
     del world.made[2]
     before = world.models.get(PROJECT)
     with pytest.raises(ModelNotFound, match="version 2"):
-        rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4))
+        rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "bad"))
     assert world.models.get(PROJECT) == before
 
 
 def test_rollback_needs_a_reason_and_a_champion(world: FakeRegistry) -> None:
     with pytest.raises(ReasonMissing, match="--why"):
-        rollback(world, project=PROJECT, who="ada", why="", when=hour(4))
+        rollback(world, project=PROJECT, by=Attribution("ada", hour(4), ""))
     with pytest.raises(NothingToRollBackTo, match="no model in production"):
-        rollback(FakeRegistry(), project=PROJECT, who="ada", why="bad", when=hour(4))
+        rollback(FakeRegistry(), project=PROJECT, by=Attribution("ada", hour(4), "bad"))
 
 
 def test_release_after_a_rollback_lets_the_next_challenger_through(world: FakeRegistry) -> None:
-    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(4))
-    release(world, project=PROJECT, who="ada", why="lens cleaned", when=hour(5))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(4), "bad"))
+    release(world, project=PROJECT, by=Attribution("ada", hour(5), "lens cleaned"))
     verdict = judged(world, trained(world, "four"))
     promote(world, project=PROJECT, verdict=verdict.identity, who="sensor", when=hour(6))
     now = production(world.models.get(PROJECT))
@@ -144,7 +146,7 @@ def test_release_after_a_rollback_lets_the_next_challenger_through(world: FakeRe
 def test_rollback_of_one_device_group_leaves_the_others_alone(world: FakeRegistry) -> None:
     canary = judged(world, trained(world, "canary"), group="line-4")
     promote(world, project=PROJECT, verdict=canary.identity, who="ada", when=hour(4), group="line-4")
-    rollback(world, project=PROJECT, who="ada", why="bad", when=hour(5), to=3, group="line-4")
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(5), "bad"), to=3, group="line-4")
     model = world.models.get(PROJECT)
     assert model.aliases == {"champion": 3, "champion-line-4": 3}
     assert production(model, "line-4").on_hold and not production(model).on_hold
@@ -153,12 +155,12 @@ def test_rollback_of_one_device_group_leaves_the_others_alone(world: FakeRegistr
 def test_a_group_that_is_retired_runs_what_all_runs_and_nothing_else_changes(world: FakeRegistry) -> None:
     canary = judged(world, trained(world, "canary"), group="line-4")
     promote(world, project=PROJECT, verdict=canary.identity, who="ada", when=hour(4), group="line-4")
-    change = retire(world, project=PROJECT, who="ada", why="moved", when=hour(5), group="line-4")
+    change = retire(world, project=PROJECT, by=Attribution("ada", hour(5), "moved"), group="line-4")
     model = world.models.get(PROJECT)
     assert change.changed and model.aliases == {"champion": 3} and version_on(model, "line-4") == 3
-    assert not retire(world, project=PROJECT, who="ada", why="moved", when=hour(6), group="line-4").changed
+    assert not retire(world, project=PROJECT, by=Attribution("ada", hour(6), "moved"), group="line-4").changed
     with pytest.raises(NothingToRollBackTo):
-        retire(world, project=PROJECT, who="ada", why="moved", when=hour(6), group="line-9")
+        retire(world, project=PROJECT, by=Attribution("ada", hour(6), "moved"), group="line-9")
     assert production(model).version == 3 and not production(model).on_hold
 
 
@@ -178,24 +180,28 @@ def test_a_group_without_a_champion_of_its_own_is_unclear_where_that_of_all_is(w
 
 
 def test_a_group_gets_only_what_was_in_production_and_can_go_back(world: FakeRegistry) -> None:
-    given = {"project": PROJECT, "group": "line-1", "who": "ada", "why": "its lamp is older"}
-    first = deliver_to_group(world, when=hour(4), version=2, **given)
+    given: dict[str, Any] = {"project": PROJECT, "group": "line-1"}
+
+    def by(at: int, why: str = "its lamp is older") -> Attribution:
+        return Attribution("ada", hour(at), why)
+
+    first = deliver_to_group(world, by=by(4), version=2, **given)
     model = world.models.get(PROJECT)
     assert first.entry is not None
     assert (first.entry.kind, first.entry.from_version, first.entry.to_version) == ("delivery", 3, 2)
     assert (version_on(model, "line-1"), version_on(model)) == (2, 3)
     assert production(model, "line-1").incomplete is None and not production(model, "line-1").foreign
-    assert not deliver_to_group(world, when=hour(5), version=2, **given).changed
+    assert not deliver_to_group(world, by=by(5), version=2, **given).changed
     with pytest.raises(VerdictNotPassed, match="version 4 of digits was never in production"):
-        deliver_to_group(world, when=hour(5), version=4, **given)
+        deliver_to_group(world, by=by(5), version=4, **given)
     with pytest.raises(ReasonMissing):
-        deliver_to_group(world, when=hour(5), version=1, **{**given, "why": ""})
+        deliver_to_group(world, by=by(5, ""), version=1, **given)
     # It goes back to what it ran before it had a champion of its own.
-    rollback(world, when=hour(6), **given)
+    rollback(world, by=by(6), **given)
     assert version_on(world.models.get(PROJECT), "line-1") == 3
     with pytest.raises(OnHold, match="release digits --group line-1"):
-        deliver_to_group(world, when=hour(7), version=1, **given)
-    assert deliver_to_group(world, when=hour(7), version=2, **given).changed, "it ran there before"
+        deliver_to_group(world, by=by(7), version=1, **given)
+    assert deliver_to_group(world, by=by(7), version=2, **given).changed, "it ran there before"
 
 
 @pytest.mark.parametrize("last", STEPS)
@@ -206,16 +212,20 @@ def test_a_delivery_that_is_killed_is_incomplete_and_can_be_made_again(
         if step == last:
             raise SystemExit
 
-    given = {"project": PROJECT, "group": "line-1", "who": "ada", "why": "its lamp is older", "version": 2}
+    given: dict[str, Any] = {"project": PROJECT, "group": "line-1", "version": 2}
+
+    def by(at: int) -> Attribution:
+        return Attribution("ada", hour(at), "its lamp is older")
+
     with pytest.raises(SystemExit):
-        deliver_to_group(world, when=hour(4), on_step=stop, **given)
+        deliver_to_group(world, by=by(4), on_step=stop, **given)
     model = world.models.get(PROJECT)
     now = production(model, "line-1")
     arrived = last == "aliased"
     assert not now.foreign and now.version == (2 if arrived else None)
     assert (now.incomplete is not None) == (last in ("recorded", "tagged"))
     assert version_on(model) == 3
-    assert deliver_to_group(world, when=hour(5), **given).changed == (not arrived)
+    assert deliver_to_group(world, by=by(5), **given).changed == (not arrived)
     now = production(world.models.get(PROJECT), "line-1")
     assert (now.version, now.incomplete, now.foreign) == (2, None, False)
     assert now.was_before() == 3
@@ -224,16 +234,18 @@ def test_a_delivery_that_is_killed_is_incomplete_and_can_be_made_again(
 @pytest.mark.parametrize("write", range(6))
 def test_groups_that_follow_go_back_with_all_wherever_that_is_killed(world: FakeRegistry, write: int) -> None:
     for number, group in enumerate(("line-1", "line-2", "line-3", "line-4"), start=4):
-        deliver_to_group(world, project=PROJECT, group=group, who="ada", why="its own", when=hour(number))
-    back = rollback(world, project=PROJECT, who="ada", why="bad", when=hour(8))
+        deliver_to_group(world, project=PROJECT, group=group, by=Attribution("ada", hour(number), "its own"))
+    back = rollback(world, project=PROJECT, by=Attribution("ada", hour(8), "bad"))
     deliver_to_group(
-        world, project=PROJECT, group="line-3", who="ada", why="it needs it", when=hour(9), version=1
+        world, project=PROJECT, group="line-3", by=Attribution("ada", hour(9), "it needs it"), version=1
     )
-    rollback(world, project=PROJECT, who="ada", why="no", when=hour(9), group="line-3", to=3)
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(9), "no"), group="line-3", to=3)
     follow = ["line-1", "line-2", "line-3", "line-5"]
 
     def along() -> dict[str, int | None]:
-        found = take_along(world, back, project=PROJECT, follow=follow, who="ada", why="bad", when=hour(10))
+        found = take_along(
+            world, back, project=PROJECT, follow=follow, by=Attribution("ada", hour(10), "bad")
+        )
         return {group: change.version for group, change in found.items()}
 
     world.writes, world.kill_at = 0, write

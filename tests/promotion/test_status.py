@@ -9,6 +9,7 @@ from resources.models.records import TAG_WEIGHTS
 from visionops_assets.evaluation.approvals import approve, reject
 from visionops_assets.evaluation.verdict import Comparison, Evidence, LabelsNeeded
 from visionops_assets.evaluation.verdict_store import reserve
+from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.promote import promote
 from visionops_assets.promotion.rollback import rollback
 from visionops_assets.promotion.status import status
@@ -93,7 +94,7 @@ def test_every_device_group_has_its_own_history(world: FakeRegistry) -> None:
 
 
 def test_hold_is_shown_with_its_reason_and_its_way_out(world: FakeRegistry) -> None:
-    rollback(world, project=PROJECT, who="ada", why="missed scratches", when=hour(3))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(3), "missed scratches"))
     found = status(world, PROJECT, alpha=0.05)
     assert found.to_json()["hold"]["why"] == "missed scratches"
     assert "ON HOLD" in found.to_text() and "visionops release digits --why TEXT" in found.to_text()

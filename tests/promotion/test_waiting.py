@@ -6,6 +6,7 @@ from promotion_world import PROJECT, FakeRegistry, hour, judged, trained
 from visionops_assets.common.errors import PromotionRefused, VerdictMissing
 from visionops_assets.evaluation.approvals import approve, override, reject
 from visionops_assets.evaluation.verdict import Verdict
+from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.promote import (
     WaitingVerdicts,
     champion_of,
@@ -42,7 +43,7 @@ def judged_as(world: FakeRegistry, name: str, at: float, outcome: str = "PASS") 
 
 
 def test_the_newest_pass_made_on_hold_is_ready(world: FakeRegistry) -> None:
-    hold(world, project=PROJECT, who="ada", why="audit", when=hour(3))
+    hold(world, project=PROJECT, by=Attribution("ada", hour(3), "audit"))
     judged_as(world, "three", 4)
     judged_as(world, "poisoned", 5, "FAIL")
     newest = judged_as(world, "four", 6)
@@ -54,7 +55,7 @@ def test_the_newest_pass_made_on_hold_is_ready(world: FakeRegistry) -> None:
 def test_a_version_that_was_rolled_back_is_not_ready_though_it_passed_against_this_champion(
     world: FakeRegistry,
 ) -> None:
-    rollback(world, project=PROJECT, who="ada", why="scratches", when=hour(3))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(3), "scratches"))
     assert ready(world) is None and waiting(world).verdicts == ()
 
 
@@ -62,7 +63,7 @@ def test_a_pass_that_was_passed_over_does_not_come_back_after_a_rollback(world: 
     judged_as(world, "three", 3)
     chosen = judged_as(world, "four", 4)
     promote(world, project=PROJECT, verdict=chosen.identity, who="sensor", when=hour(5))
-    rollback(world, project=PROJECT, who="ada", why="scratches", when=hour(6))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(6), "scratches"))
     assert ready(world) is None
     with pytest.raises(VerdictMissing, match="no PASS of digits waits"):
         waiting(world).only()
@@ -94,7 +95,7 @@ def test_what_was_overridden_and_left_is_ready_again_once_it_is_overridden_again
     failed = judged_as(world, "three", 3, "FAIL")
     override(world, PROJECT, failed.identity, who="ada", when=hour(4), why="labels changed")
     promote(world, project=PROJECT, verdict=failed.identity, who="sensor", when=hour(5))
-    rollback(world, project=PROJECT, who="ada", why="scratches", when=hour(6))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(6), "scratches"))
     assert ready(world) is None
 
     override(world, PROJECT, failed.identity, who="ada", when=hour(7), why=again)
@@ -127,7 +128,7 @@ def test_an_old_verdict_is_ready_again_when_a_person_says_so_after_the_rollback(
     passed_over = judged_as(world, "three", 3)
     chosen = judged_as(world, "four", 4)
     promote(world, project=PROJECT, verdict=chosen.identity, who="sensor", when=hour(5))
-    rollback(world, project=PROJECT, who="ada", why="scratches", when=hour(6))
+    rollback(world, project=PROJECT, by=Attribution("ada", hour(6), "scratches"))
     approve(world, PROJECT, passed_over.identity, who="ada", when=hour(7))
     assert ready(world) == passed_over.identity
 

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tests.training.training_world import request
+from visionops_assets.config.recipe import recipe_digest
 from visionops_assets.reproduction.certificate import Certificate, certify, certify_missing, compare_inputs
-from visionops_assets.training.code_digest import CodeState
-from visionops_assets.training.provenance import DataOrigin, Provenance, collect
+from visionops_assets.training.code_digest import CodeState, describe_machine
+from visionops_assets.training.provenance import CodeOrigin, DataOrigin, Provenance, installed_packages
 from visionops_assets.training.train import train
 
 
@@ -21,7 +22,7 @@ def made(workdir: Path, packages: dict[str, str] | None = None, **recipe: Any) -
     """Train, and record it as the challenger does."""
     asked = request(**recipe)
     result = train(asked, workdir)
-    provenance = collect(
+    provenance = Provenance(
         project="shapes",
         task="classification",
         identity="e" * 64,
@@ -34,10 +35,11 @@ def made(workdir: Path, packages: dict[str, str] | None = None, **recipe: Any) -
             train_samples=len(asked.train),
             validation_samples=24,
         ),
-        declared=asked.recipe,
-        resolved=result.recipe,
-        code="a" * 64,
-        checkout=CodeState("f" * 40, ""),
+        recipe=result.recipe,
+        recipe_digest=recipe_digest(asked.recipe),
+        code=CodeOrigin.of("a" * 64, CodeState("f" * 40, "")),
+        packages=installed_packages(),
+        hardware=describe_machine(),
         weights_sha256=result.weights_sha256,
         onnx_sha256=None,
         metrics=result.metrics,

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from resources.models.records import (
     WEIGHTS_ARTIFACT,
     ModelNotFound,
 )
+from resources.storage import Scratch
 from visionops_assets.reproduction import reproduce as reproduction
 from visionops_assets.reproduction.certificate import Certificate, Reproduced
 from visionops_assets.reproduction.clean_process import ReproductionFailed
@@ -50,16 +52,11 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         unverified: bool = False,
     ) -> Reproduced:
         return reproduction.reproduce(
-            world.registry,
-            lakefs,
-            tmp_path,
+            replace(world.services.stores, lakefs=lakefs, scratch=Scratch(root=str(tmp_path))),
             "shapes",
             version,
             when=datetime.now(UTC),
-            inputs_only=inputs_only,
-            present_versions=present_versions,
-            register=register,
-            unverified=unverified,
+            scope=reproduction.Scope(inputs_only, present_versions, register, unverified),
             say=lambda text: None,
         )
 

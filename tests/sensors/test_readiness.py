@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from sensors.newest_version import Standing
-from sensors.readiness import EarlierRun, Go, Wait, readiness
+from sensors.readiness import EarlierRun, Go, Newest, Wait, readiness
 from visionops_assets.config.project import Trigger
 
 HOUR = timedelta(hours=1)
@@ -14,14 +14,8 @@ HOUR = timedelta(hours=1)
 def decide(trigger=None, runs=(), stored=None, age=HOUR, since=None, new_samples=10, again=False):
     return readiness(
         "shapes",
-        "20260101T000000-0123456789ab",
         trigger or Trigger(),
-        stored_verdict=stored,
-        runs=list(runs),
-        age=age,
-        since_last_request=since,
-        new_samples=new_samples,
-        again=again,
+        Newest("20260101T000000-0123456789ab", stored, list(runs), age, since, new_samples, again),
     )
 
 

@@ -15,7 +15,7 @@ from resources import clocks
 from resources.drop_places import Sighting
 from sensors.drops import Cursor as DropCursor
 from sensors.drops import look as look_at_drop
-from sensors.readiness import Go, Wait, readiness
+from sensors.readiness import Go, Newest, Wait, readiness
 from sensors.unfinished_runs import end_stale_runs
 from tests.world import World, shapes_project
 from visionops_assets.common import run_tags
@@ -141,14 +141,7 @@ def test_new_samples_are_counted_from_the_last_decision_of_the_log_not_from_the_
 def test_negative_ages_are_none():
     def decide(age: timedelta, since: timedelta | None = None) -> Go | Wait:
         trigger = Trigger(quiet_for=10 * MINUTE, at_most_every=HOUR)
-        return readiness(
-            *("shapes", "version", trigger),
-            stored_verdict=None,
-            runs=[],
-            age=age,
-            since_last_request=since,
-            new_samples=1,
-        )
+        return readiness("shapes", trigger, Newest("version", None, [], age, since, 1))
 
     young, soon = decide(-HOUR), decide(DAY, -HOUR)
     assert isinstance(young, Wait) and " 0 s old" in young.reason

@@ -5,16 +5,22 @@ from typing import Any
 import pytest
 from training_world import request
 
-from visionops_assets.config.recipe import Recipe, resolve
-from visionops_assets.training.code_digest import CodeState
-from visionops_assets.training.provenance import DataOrigin, Provenance, collect, compare_provenance
+from visionops_assets.config.recipe import Recipe, recipe_digest, resolve
+from visionops_assets.training.code_digest import CodeState, describe_machine
+from visionops_assets.training.provenance import (
+    CodeOrigin,
+    DataOrigin,
+    Provenance,
+    compare_provenance,
+    installed_packages,
+)
 
 COMMIT, MANIFEST = "c" * 64, "d" * 64
 
 
 def provenance(recipe: Recipe | None = None, **changes: Any) -> Provenance:
     declared = recipe or request().recipe
-    made = collect(
+    made = Provenance(
         project="shapes",
         task="classification",
         identity="e" * 64,
@@ -27,10 +33,11 @@ def provenance(recipe: Recipe | None = None, **changes: Any) -> Provenance:
             train_samples=60,
             validation_samples=24,
         ),
-        declared=declared,
-        resolved=resolve(declared, fast_bf16=False),
-        code="a" * 64,
-        checkout=CodeState("f" * 40, ""),
+        recipe=resolve(declared, fast_bf16=False),
+        recipe_digest=recipe_digest(declared),
+        code=CodeOrigin.of("a" * 64, CodeState("f" * 40, "")),
+        packages=installed_packages(),
+        hardware=describe_machine(),
         weights_sha256="1" * 64,
         onnx_sha256="2" * 64,
         metrics={"validation_accuracy": 0.9},

@@ -68,15 +68,14 @@ def provision_command(
             typer.echo(f"{project}: group {group} is new", err=as_json)
         record = enrolment.provision(
             services.artifacts(),
-            project=known,
-            group=group,
-            device=device,
-            to=folder,
-            root=root,
-            settings={
-                "repository": found,
-                **({"reports": reports} if reports else {}),
-            },
+            enrolment.NewDevice(
+                known,
+                group,
+                device,
+                folder,
+                root,
+                settings={"repository": found, **({"reports": reports} if reports else {})},
+            ),
             who=who,
             when=datetime.now(UTC),
             again=replace,

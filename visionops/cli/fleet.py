@@ -99,13 +99,14 @@ def publish(
     from visionops_assets.champions.disagreements import require_agreement
     from visionops_assets.champions.history import nothing_runs
     from visionops_assets.delivery.following import Shipping
-    from visionops_assets.delivery.publishing import golden_by_provider, images_of_files
+    from visionops_assets.delivery.publishing import WantedBundle, golden_by_provider, images_of_files
     from visionops_assets.delivery.publishing import publish as publish_model
 
     budget = {
         name: value for name, value in {"cpu_ms": cpu_ms, "memory_mb": memory_mb}.items() if value is not None
     }
     tolerances = dict(_tolerance(each) for each in tolerance or ())
+    asked = {"budget": budget, "golden": golden_by_provider(tolerances)}
     found, registry = services.project(project), services.registry()
     services.actor()
     model = registry.models.get(project)
@@ -141,12 +142,9 @@ def publish(
         done = publish_model(
             repository,
             group,
-            record.onnx_sha256,
-            make,
+            WantedBundle(record.onnx_sha256, make, asked, anew=anew),
             options,
             floor=floor,
-            anew=anew,
-            signed={"budget": budget, "golden": golden_by_provider(tolerances)},
         )
         renewed = repository.refresh() if not done.changed else []
         # Also one that waits for approvers is made.

@@ -48,13 +48,21 @@ def inspect_command(
     from visionops.cli.source_options import opened_source
     from visionops.terminal import progress_line
     from visionops_assets.config.project import Splits
-    from visionops_assets.dataset.batch_plan import plan_batch
-    from visionops_assets.dataset.importing.class_names import class_names
+    from visionops_assets.dataset.batch_plan import BatchRules, OnMain, plan_batch
+    from visionops_assets.dataset.importing.class_names import class_names, renames
     from visionops_assets.dataset.importing.reading import read_source
+    from visionops_assets.dataset.importing.statements import Stated, known_unlabelled
     from visionops_assets.dataset.versions.manifest import no_rows
 
-    stated = source_options.stated_options(
-        format_name, encoding, boxes, unlabelled, renamed, dropped, leave_out_errors, follow_links
+    stated = Stated(
+        format=format_name,
+        encoding=encoding,
+        boxes=boxes,
+        unlabelled=known_unlabelled(unlabelled),
+        renamed=renames(renamed or ()),
+        dropped=frozenset(dropped or ()),
+        leave_out_errors=leave_out_errors,
+        follow_links=follow_links,
     )
     with progress_line("inspect") as progress, opened_source(source, progress) as one:
         # The splits as the source has them: what becomes of val is said by what main has.
@@ -62,11 +70,8 @@ def inspect_command(
         plan = plan_batch(
             one.path,
             "inspected",
-            class_names(found.images),
-            "inspected",
-            no_rows(),
-            Splits().shares(),
-            "inspected",
+            BatchRules(class_names(found.images), "inspected", Splits().shares(), "inspected"),
+            OnMain(no_rows()),
             stated=stated,
             progress=lambda done, of: progress("checked", done, of),
         )
@@ -211,11 +216,21 @@ def import_command(
     from visionops.terminal import progress_line
     from visionops_assets.common.findings import findings_in_words
     from visionops_assets.dataset.batch_publishing import SHOWN_LINES, BatchRefused, Publisher
+    from visionops_assets.dataset.importing.class_names import renames
     from visionops_assets.dataset.importing.reading import read_source
+    from visionops_assets.dataset.importing.statements import Stated, known_unlabelled
     from visionops_assets.evaluation.scoring import champion_opinion
 
-    stated = source_options.stated_options(
-        format_name, encoding, boxes, unlabelled, renamed, dropped, leave_out_errors, follow_links, holdout
+    stated = Stated(
+        format=format_name,
+        encoding=encoding,
+        boxes=boxes,
+        unlabelled=known_unlabelled(unlabelled),
+        renamed=renames(renamed or ()),
+        dropped=frozenset(dropped or ()),
+        leave_out_errors=leave_out_errors,
+        follow_links=follow_links,
+        holdout=holdout,
     )
     found, registry = services.project(project), services.registry()
     with progress_line(batch, not quiet) as progress, opened_source(source, progress) as one:

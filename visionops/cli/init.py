@@ -86,8 +86,10 @@ def init_command(
     from visionops.first_project import first_choice, holding_out
     from visionops.terminal import progress_line
     from visionops_assets.dataset.batch_publishing import BatchRefused
+    from visionops_assets.dataset.importing.class_names import renames
     from visionops_assets.dataset.importing.first_look import first_look
     from visionops_assets.dataset.importing.reading import read_source
+    from visionops_assets.dataset.importing.statements import Stated, known_unlabelled
     from visionops_assets.dataset.versions.layout import check_batch_name
 
     if as_json and not yes:
@@ -96,8 +98,16 @@ def init_command(
     interruption.keep("nothing was made yet")
     check_batch_name(batch)
     path = _free_path(name)
-    stated = source_options.stated_options(
-        format_name, encoding, boxes, unlabelled, renamed, dropped, leave_out_errors, follow_links, holdout
+    stated = Stated(
+        format=format_name,
+        encoding=encoding,
+        boxes=boxes,
+        unlabelled=known_unlabelled(unlabelled),
+        renamed=renames(renamed or ()),
+        dropped=frozenset(dropped or ()),
+        leave_out_errors=leave_out_errors,
+        follow_links=follow_links,
+        holdout=holdout,
     )
     with contextlib.ExitStack() as stack:
         with progress_line(name) as progress:
@@ -183,7 +193,7 @@ def _unlabelled(
 ) -> tuple["Stated", "Source"]:
     """Where nothing is said of many images, ask what they are."""
     from visionops_assets.dataset.importing.reading import read_source
-    from visionops_assets.dataset.importing.statements import UNLABELLED
+    from visionops_assets.dataset.importing.statements import UNLABELLED, known_unlabelled
 
     left_out = found.sums.images_left_out["without annotation"]
     missing = found.supposed + left_out
@@ -197,9 +207,7 @@ def _unlabelled(
     if not _at_a_terminal():
         raise Invalid(f"{told}: say what they are with --unlabelled {', '.join(UNLABELLED)}")
     chosen = typer.prompt(f"{told}. They are ({', '.join(UNLABELLED)})", default=default)
-    stated = dataclasses.replace(
-        stated, unlabelled=source_options.stated_options(unlabelled=chosen).unlabelled
-    )
+    stated = dataclasses.replace(stated, unlabelled=known_unlabelled(chosen))
     return stated, read_source(path, stated)
 
 

@@ -95,7 +95,8 @@ def _waits(project: "Project", registry: "ModelRegistry") -> list[str]:
     from visionops_assets.common.keys import dataset_version
     from visionops_assets.dataset.versions.commit_log import batches_of, newest_commit
 
-    lakefs, name = services.lakefs(), project.project
+    stores, name = services.stores(), project.project
+    lakefs = stores.lakefs
     try:
         commit = newest_commit(lakefs, project)
         if commit is None:
@@ -105,7 +106,7 @@ def _waits(project: "Project", registry: "ModelRegistry") -> list[str]:
         newest, batches = dataset_version(commit.id, commit.created_at), batches_of(lakefs, project, commit)
         with services.dagster() as instance:
             seen = clocks.FirstSeen(clocks.now(), {})
-            found = outlook(instance, project, lakefs, services.artifacts(), registry, newest, commit, seen)
+            found = outlook(instance, project, stores, commit, seen)
     except LakeFSNotFound:
         return [
             f"there is no batch yet: `visionops import {name} SOURCE --batch NAME` makes {project.repository}"

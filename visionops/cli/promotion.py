@@ -274,7 +274,7 @@ def promote_command(
 def _on_group(project: str, group: str, version: int | None, why: str, as_json: bool) -> None:
     from visionops import services
     from visionops.cli.rollback import tell_production
-    from visionops_assets.promotion.production_change import deliver_to_group
+    from visionops_assets.promotion.production_change import Attribution, deliver_to_group
 
     interruption.keep("the group was changed whole or not at all")
     found, registry = services.project(project), services.registry()
@@ -283,9 +283,7 @@ def _on_group(project: str, group: str, version: int | None, why: str, as_json: 
         registry,
         project=project,
         group=group,
-        who=services.actor(),
-        why=why,
-        when=datetime.now(UTC),
+        by=Attribution(services.actor(), datetime.now(UTC), why),
         version=version,
     )
     if change.changed:
@@ -315,11 +313,12 @@ def release_command(
     from resources.models.records import EVERYWHERE
     from visionops import services
     from visionops_assets.common.errors import ChampionUnclear
+    from visionops_assets.promotion.production_change import Attribution
     from visionops_assets.promotion.rollback import release
 
     actor, registry = services.actor(), services.registry()
     gate = services.project(project).gate
-    change = release(registry, project=project, who=actor, why=why, when=datetime.now(UTC), group=group)
+    change = release(registry, project=project, by=Attribution(actor, datetime.now(UTC), why), group=group)
     promoted, ready = None, None
     try:
         waits = waiting_verdicts(registry, project)

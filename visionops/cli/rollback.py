@@ -61,23 +61,22 @@ def rollback_command(
     from resources.nearest import there_are
     from visionops import services
     from visionops_assets.common.errors import NothingToRollBackTo
+    from visionops_assets.promotion.production_change import Attribution
     from visionops_assets.promotion.rollback import retire, rollback, take_along
 
     # No project file is read before the alias is set: a broken one must not keep a bad model in production.
     registry = services.registry()
     try:
-        who, when = services.actor(), datetime.now(UTC)
+        by = Attribution(services.actor(), datetime.now(UTC), why)
         if to is None and leaving is None:
-            leaving = _left_by_a_killed_one(registry, project, who, why, group)
+            leaving = _left_by_a_killed_one(registry, project, by.who, why, group)
         if to == NOTHING:
-            change = retire(registry, project=project, who=who, why=why, when=when, group=group)
+            change = retire(registry, project=project, by=by, group=group)
         else:
             change = rollback(
                 registry,
                 project=project,
-                who=who,
-                why=why,
-                when=when,
+                by=by,
                 to=_version(to),
                 leaving=leaving,
                 group=group,
@@ -90,9 +89,7 @@ def rollback_command(
     along = (
         {}
         if only or group != EVERYWHERE
-        else take_along(
-            registry, change, project=project, follow=_following(project), who=who, why=why, when=when
-        )
+        else take_along(registry, change, project=project, follow=_following(project), by=by)
     )
     _tell(project, change, why, group, only)
     if as_json:
@@ -251,12 +248,13 @@ def hold_command(
     Who holds is VISIONOPS_ACTOR. On hold already: changes nothing.
     """
     from visionops import services
+    from visionops_assets.promotion.production_change import Attribution
     from visionops_assets.promotion.rollback import hold
 
     actor = services.actor()
     services.project(project)
     change = hold(
-        services.registry(), project=project, who=actor, why=why, when=datetime.now(UTC), group=group
+        services.registry(), project=project, by=Attribution(actor, datetime.now(UTC), why), group=group
     )
     assert change.entry is not None
     if as_json:

@@ -114,38 +114,6 @@ def opened_source(source: str, progress: Callable[[str, int, int], None]) -> Ite
         yield OpenedSource(reading.folder, reading.address, reading.check_unchanged)
 
 
-def stated_options(
-    format_name: str | None = None,
-    encoding: str | None = None,
-    boxes: str | None = None,
-    unlabelled: str | None = None,
-    renamed: list[str] | None = None,
-    dropped: list[str] | None = None,
-    leave_out_errors: bool = False,
-    follow_links: bool = False,
-    holdout: float | None = None,
-) -> "Stated":
-    """What the options say. Raises ValueError naming the one that cannot be."""
-    from visionops_assets.dataset.importing.class_names import renames
-    from visionops_assets.dataset.importing.statements import BOX_ORDERS, UNLABELLED, Stated
-
-    if boxes is not None and boxes not in BOX_ORDERS:
-        raise Invalid(f"--boxes {boxes}: expected {', '.join(BOX_ORDERS)}")
-    if unlabelled is not None and unlabelled not in UNLABELLED:
-        raise Invalid(f"--unlabelled {unlabelled}: expected {', '.join(UNLABELLED)}")
-    return Stated(
-        format_name,
-        encoding,
-        boxes,
-        unlabelled,
-        renames(renamed or ()),
-        frozenset(dropped or ()),
-        leave_out_errors,
-        follow_links,
-        holdout,
-    )
-
-
 def typed_options(stated: "Stated") -> tuple[str, ...]:
     """The options that say the same on a command line."""
     flags: list[str] = []

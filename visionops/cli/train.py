@@ -44,8 +44,6 @@ def train_command(
     has a run judged. Exit code 1 if a training failed.
     """
     interruption.keep("what is trained is kept, and a training up to its last checkpoint")
-    from resources import home
-    from resources.storage import Scratch
     from visionops import services
     from visionops.terminal import PHASES, Doing, Follower, shown_line
     from visionops_assets.common.progress import watched
@@ -56,8 +54,8 @@ def train_command(
     found = services.project(project)
     declared = load_sweep(sweep) if sweep is not None else None
     attempts = _attempts(found.recipe, values or (), declared, sweep)
-    lakefs, registry = services.lakefs(), services.registry()
-    dataset = named_version(lakefs, services.artifacts(), found, version)
+    stores = services.stores()
+    dataset = named_version(stores.lakefs, stores.artifacts, found, version)
     ended: list[Trained] = []
 
     many = len(attempts) > 1
@@ -89,9 +87,7 @@ def train_command(
                 found,
                 dataset,
                 attempts,
-                lakefs=lakefs,
-                registry=registry,
-                scratch=Scratch(root=str(home.cache())),
+                stores,
                 sweep=declared.name if declared else None,
                 hearing=hearing,
             )
@@ -212,15 +208,15 @@ def reproduce_command(
     again, 1 if something differs.
     """
     interruption.keep("the version stays as it is, and so does what was installed for it")
-    from resources import home
     from visionops import services
     from visionops.terminal import PHASES, Follower, shown_line
     from visionops_assets.common.progress import watched
-    from visionops_assets.reproduction.reproduce import reproduce
+    from visionops_assets.reproduction.reproduce import Scope, reproduce
 
     if register and inputs_only:
         raise typer.BadParameter("--register puts back what was trained, and --inputs-only trains nothing")
-    registry = services.registry()
+    stores = services.stores()
+    scope = Scope(inputs_only, present_versions, register, unverified)
     with shown_line(project, wanted=not quiet) as line:
         follower = Follower(line.show)
 
@@ -232,16 +228,11 @@ def reproduce_command(
 
         with watched(follower.hear):
             made = reproduce(
-                registry,
-                services.lakefs(),
-                home.cache(),
+                stores,
                 project,
                 version,
                 when=datetime.now(UTC),
-                inputs_only=inputs_only,
-                present_versions=present_versions,
-                register=register,
-                unverified=unverified,
+                scope=scope,
                 say=say,
             )
     if as_json:
@@ -250,7 +241,7 @@ def reproduce_command(
         typer.echo(made.certificate.to_page().to_text())
         for file in made.restored:
             typer.echo(f"put back: {file} of version {made.certificate.version}")
-        typer.echo(f"kept: {registry.run_url(registry.runs.get(made.run_id), made.page)}")
+        typer.echo(f"kept: {stores.registry.run_url(stores.registry.runs.get(made.run_id), made.page)}")
         if (need := services.pages_need()) is not None:
             typer.echo(need)
     if not made.certificate.holds:

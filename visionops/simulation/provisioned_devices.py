@@ -99,16 +99,18 @@ def _provision(project: str, by_group: Mapping[str, Sequence[str]], folder: Path
                     continue
                 enrolment.provision(
                     store,
-                    project=project,
-                    group=group,
-                    device=device,
-                    to=folder / device,
-                    root=root,
-                    # Who reads from a bucket takes no reports from a folder.
-                    settings={
-                        "repository": repository_address(project),
-                        **({} if "://" in spool else {"reports": spool}),
-                    },
+                    enrolment.NewDevice(
+                        project,
+                        group,
+                        device,
+                        folder / device,
+                        root,
+                        # Who reads from a bucket takes no reports from a folder.
+                        settings={
+                            "repository": repository_address(project),
+                            **({} if "://" in spool else {"reports": spool}),
+                        },
+                    ),
                     who=who,
                     when=datetime.now(UTC),
                     again=known is not None,

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from edge.agent import Surroundings
 from edge.device import Device
 from edge.engines import Engine
 from edge.files import System
@@ -87,12 +88,12 @@ class SimulatedDevice:
                 said if factor == 1 else f"{said} (on a processor {factor:g} times as fast as this device's)",
             )
 
-        options: dict[str, Any] = {"open_runner": open_runner, "examine": examined}
+        around = Surroundings(open_runner=open_runner, examine=examined)
         if "clock" in amounts:
-            options |= {"now": _Clock(int(amounts["clock"])), "synchronised": lambda: False}
-        if "disk" in amounts:
-            options["system"] = SmallDisk(settings.path(settings.state), int(amounts["disk"]))
-        return Device(settings, **options)
+            around = replace(around, now=_Clock(int(amounts["clock"])), synchronised=lambda: False)
+        full = "disk" in amounts
+        disk = SmallDisk(settings.path(settings.state), int(amounts["disk"])) if full else None
+        return Device(settings, around, disk)
 
     def shown(self) -> ImagesInTurn:
         """What its camera sees."""

@@ -45,20 +45,23 @@ def incoming_batch_asset(
         artifacts: dg.ResourceParam[ArtifactStore],
         drop: dg.ResourceParam[Drop],
     ) -> dg.MaterializeResult:
-        from visionops_assets.dataset.batch_publishing import take_batch
+        from visionops_assets.dataset.batch_publishing import Publisher, take_batch
         from visionops_assets.dataset.presentation import finding_pictures
 
         with clear_failures(context):
-            taken = take_batch(
+            publisher = Publisher(
                 project,
+                lakefs,
+                artifacts,
+                opinion=champion_opinion(registry, project),
+                neighbours=neighbours,
+            )
+            taken = take_batch(
+                publisher,
                 context.partition_key,
                 drop=drop,
-                lakefs=lakefs,
-                artifacts=artifacts,
-                opinion=champion_opinion(registry, project),
                 run_id=context.run.run_id,
                 say=context.log.info,
-                neighbours=neighbours,
             )
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: taken.outcome})
         page = f"commits/{taken.commit}" if taken.outcome == "published" else "objects"

@@ -20,7 +20,7 @@ from visionops_assets.common.findings import (
     has_errors,
     join_findings,
 )
-from visionops_assets.config.project import AuditRules
+from visionops_assets.config.project import AuditRules, Project
 from visionops_assets.dataset import audit, batch_on_main, integrity
 from visionops_assets.dataset.audit import check_near_duplicates
 from visionops_assets.dataset.batch_images import BatchImages, Examined, Looks, Uploads, examine
@@ -109,33 +109,53 @@ class BatchPlan:
         return write_annotations(self.annotations, self.annotations_path)
 
 
+@dataclass(frozen=True)
+class BatchRules:
+    """What a project declares of its batches: its classes, the name of its annotations, how its groups are split
+    (`shares` by split, `salt`), and what its audit allows."""
+
+    classes: Sequence[str]
+    annotations: str
+    shares: Mapping[str, float]
+    salt: str
+    audit: AuditRules = AUDIT_RULES
+
+    @classmethod
+    def of(cls, project: Project) -> "BatchRules":
+        """Those of a project's file."""
+        splits = project.splits
+        return cls(project.classes, project.annotations, splits.shares(), splits.salt, project.audit)
+
+
+@dataclass(frozen=True)
+class OnMain:
+    """What `main` holds: its manifest, and what gives images of it by path, to decide on near duplicates of them;
+    without that only copies of them are found."""
+
+    manifest: pa.Table
+    read: Fetch | None = None
+
+
 @system_memory_pool()
 def plan_batch(
     source: Path,
     batch: str,
-    classes: Sequence[str],
-    annotations: str,
-    existing: pa.Table,
-    shares: Mapping[str, float],
-    salt: str,
+    rules: BatchRules,
+    main: OnMain,
     *,
     stated: Stated = NOTHING_STATED,
-    read_existing: Fetch | None = None,
-    rules: AuditRules = AUDIT_RULES,
     opinion: Opinion | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BatchPlan:
     """Look at every image of a source, give it its split, and say what is wrong.
 
-    `annotations` is the name of the project's annotations, `existing` the manifest of `main`, `shares` and
-    `salt` the project's splits. `read_existing` gives images of `main` by path, to decide on near duplicates
-    of them; without it only copies of them are found. `opinion` is the champion's, if
-    there is one. Images of this batch that `main` has keep their split and
+    `opinion` is the champion's, if there is one. Images of this batch that `main` has keep their split and
     group, so the same source gives the same plan before and after it was published.
     Raises `SourceError`, and `ValueError` for a batch name that cannot be.
     """
     check_batch_name(batch)
-    file = annotations_path(batch, annotations)
+    file = annotations_path(batch, rules.annotations)
+    classes, existing, shares = rules.classes, main.manifest, rules.shares
     others = existing.filter(pc.not_equal(existing["batch"], batch)).combine_chunks()
     held = bool(pc.any(pc.equal(others["split"], "holdout")).as_py())
     if stated.holdout is not None:
@@ -143,7 +163,7 @@ def plan_batch(
         existing, shares = others, with_holdout(shares, stated.holdout)
     found = read_source(source, stated, held_elsewhere=held)
     found = replace(found, images=as_the_project_calls_them(found.images, classes))
-    usable, unusable = _usable(found.images, batch, rules, progress)
+    usable, unusable = _usable(found.images, batch, rules.audit, progress)
     release_memory()
     usable, odd, left_out_boxes = _settled(usable, batch)
     told = join_findings(
@@ -158,16 +178,16 @@ def plan_batch(
     if stated.leave_out_errors:
         usable, told = _without(usable, told)
     while True:
-        placed = place_batch(usable, existing, others, shares, salt, file, read_existing)
+        placed = place_batch(usable, existing, others, shares, rules.salt, file, main.read)
         uploads = Uploads(usable.images, placed.table, placed.rows)
         release_memory()
         checked = join_findings(
             [
                 told,
                 _check_any(uploads, batch),
-                *_check_rows(placed, others, classes, file, rules),
+                *_check_rows(placed, others, classes, file, rules.audit),
                 audit.check_class_balance(placed.labels, placed.other_labels),
-                check_plausible(uploads, placed.table, opinion, rules),
+                check_plausible(uploads, placed.table, opinion, rules.audit),
             ]
         )
         if not stated.leave_out_errors or not has_errors(checked):

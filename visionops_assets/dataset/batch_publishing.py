@@ -8,7 +8,7 @@ A batch of the drop is taken so: read, audited, published or refused.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ from visionops_assets.common import run_tags
 from visionops_assets.common.arrow_columns import release_memory, system_memory_pool, table_content_digest
 from visionops_assets.common.findings import findings_in_words
 from visionops_assets.config.project import Neighbours, Project
-from visionops_assets.dataset.batch_plan import OF_ALL, BatchPlan, plan_batch
+from visionops_assets.dataset.batch_plan import OF_ALL, BatchPlan, BatchRules, OnMain, plan_batch
 from visionops_assets.dataset.findings_file import (
     FINDINGS_FORMAT,
     findings_for_spreadsheets,
@@ -162,14 +162,9 @@ class Publisher:
         plan = plan_batch(
             source,
             batch,
-            project.classes,
-            project.annotations,
-            existing,
-            project.splits.shares(),
-            project.splits.salt,
+            BatchRules.of(project),
+            OnMain(existing, lambda paths: self.lakefs.read_many(repository, base, paths)),
             stated=stated,
-            read_existing=lambda paths: self.lakefs.read_many(repository, base, paths),
-            rules=project.audit,
             opinion=self.opinion(),
             progress=lambda done, of: self.progress("checked", done, of),
         )
@@ -320,18 +315,9 @@ class Taken:
 
 
 def take_batch(
-    project: Project,
-    batch: str,
-    *,
-    drop: Drop,
-    lakefs: LakeFSResource,
-    artifacts: ArtifactStore,
-    opinion: Callable[[], Opinion | None],
-    run_id: str,
-    say: Callable[[str], None],
-    neighbours: Neighbours,
+    publisher: Publisher, batch: str, *, drop: Drop, run_id: str, say: Callable[[str], None]
 ) -> Taken:
-    """Read a batch from the project's drop and publish it, or say why not.
+    """Read a batch from the drop of the publisher's project and publish it, or say why not.
 
     Raises `DropChanged` when the drop changes meanwhile, and then nothing was published; other `DropError`s,
     `SourceError`, and what lakeFS raises.
@@ -341,17 +327,14 @@ def take_batch(
         if done == of or done % _SAID_EVERY == 0:
             say(f"{stage} {done:,} of {of:,}")
 
+    project = publisher.project
     place = drop.place(project.project, project.drop.address)
     with drop.read(place, batch, lambda done, of: progress("copied", done, of)) as reading:
-        publisher = Publisher(
-            project,
-            lakefs,
-            artifacts,
-            progress,
+        publisher = replace(
+            publisher,
+            progress=progress,
             metadata={"dagster.run_id": run_id, **_lakefs_link(run_id)},
-            opinion=opinion,
             check_source=reading.check_unchanged,
-            neighbours=neighbours,
         )
         try:
             # Whoever may write to a drop may not have files read that only this user may read.

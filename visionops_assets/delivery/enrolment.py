@@ -79,31 +79,37 @@ def require_new(
         raise EnrolmentError(f"{to} is not empty: name a new folder, or --replace what is there")
 
 
+@dataclass(frozen=True)
+class NewDevice:
+    """A device before it is enrolled, and the folder that it gets.
+
+    `settings` are those of `device.json` beside project, group and device; `root` is what it trusts first.
+    """
+
+    project: str
+    group: str
+    device: str
+    folder: Path
+    root: bytes
+    settings: Mapping[str, Any]
+
+
 def provision(
-    store: ArtifactStore,
-    *,
-    project: str,
-    group: str,
-    device: str,
-    to: Path,
-    root: bytes,
-    settings: Mapping[str, Any],
-    who: str,
-    when: datetime,
-    again: bool = False,
+    store: ArtifactStore, new: NewDevice, *, who: str, when: datetime, again: bool = False
 ) -> Enrolled:
     """Enrol a device and write its folder: settings, root of trust, its own key. Raises `EnrolmentError`.
 
-    `settings` are those of `device.json` beside project, group and device. `again` replaces the device's key.
+    `again` replaces the device's key.
     """
+    project, group, device, to = new.project, new.group, new.device, new.folder
     require_new(store, project, group, device, to, again=again)
     to.parent.mkdir(parents=True, exist_ok=True)
     partial = to.with_name(f".{to.name}.{uuid.uuid4().hex}")
     partial.mkdir(mode=0o700)
     try:
         write_key(partial / KEY)
-        (partial / ROOT).write_bytes(root)
-        content = Settings(folder=to, project=project, group=group, device=device, **settings).to_json()
+        (partial / ROOT).write_bytes(new.root)
+        content = Settings(folder=to, project=project, group=group, device=device, **new.settings).to_json()
         (partial / FILE).write_text(json.dumps(content, indent=2) + "\n")
         private = load_pem_private_key((partial / KEY).read_bytes(), None)
         assert isinstance(private, Ed25519PrivateKey)

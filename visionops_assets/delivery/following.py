@@ -26,6 +26,7 @@ from visionops_assets.delivery.publishing import (
     ASSIGNMENT_KEEPS,
     ASSIGNMENT_OPTIONS,
     Publication,
+    WantedBundle,
     golden_by_provider,
     is_signed_so,
     make_bundle,
@@ -205,12 +206,16 @@ class Shipping:
         return publish(
             repository,
             group,
-            record.onnx_sha256,
-            lambda release: self.bundle(record, release, budget=asked["budget"], tolerances=rules.tolerance),
+            WantedBundle(
+                record.onnx_sha256,
+                lambda release: self.bundle(
+                    record, release, budget=asked["budget"], tolerances=rules.tolerance
+                ),
+                asked,
+                exactly=True,
+            ),
             rules.options(),
-            signed=asked,
             keep=_NOT_DECLARED,
-            exactly=True,
         )
 
     def bundle(

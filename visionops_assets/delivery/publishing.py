@@ -47,46 +47,56 @@ class Publication:
     waits: str | None = None
 
 
+@dataclass(frozen=True)
+class WantedBundle:
+    """The bundle of a model that a group is to run. `make` makes it as a release, where none is signed yet.
+
+    `signed` is what of the manifest is asked for, by part: what is signed already cannot be changed, and with
+    `exactly` another release says it, no more and no less. `anew`: a new release of it all the same, for what lies
+    below the floor.
+    """
+
+    onnx_sha256: str
+    make: MakeBundle
+    signed: Mapping[str, Any]
+    exactly: bool = False
+    anew: bool = False
+
+
 def publish(
     repository: Repository,
     group: str,
-    onnx_sha256: str,
-    make: MakeBundle,
+    wanted: WantedBundle,
     options: Mapping[str, Any],
     *,
     floor: int | None = None,
-    anew: bool = False,
-    signed: Mapping[str, Any] | None = None,
     keep: Collection[str] = ASSIGNMENT_KEEPS,
-    exactly: bool = False,
 ) -> Publication:
-    """Let a group run the model of this file. `make` makes its bundle as a release, where none is signed yet.
+    """Let a group run a model.
 
-    A bundle that was signed before is named again: a rollback takes no approver. `anew`: a new release of it all the
-    same, for what lies below the floor. `options` replace those of the group's last assignment. The floor rises to
-    what the base replaces, and never passes it, so that the way back stays open. `signed` is what of the manifest was
-    asked for, by part: what is signed already cannot be changed, and with `exactly` another release says it, no more
-    and no less. `keep` names what is taken over from the group's last assignment. Raises `CannotPublish`.
+    A bundle that was signed before is named again: a rollback takes no approver. `options` replace those of the
+    group's last assignment, of which `keep` names what is taken over. The floor rises to what the base replaces, and
+    never passes it, so that the way back stays open. Raises `CannotPublish`.
     """
     repository.complete_bundle()
     before = repository.assignment(group)
     waiting = repository.waiting()
-    if waiting is not None and ships_model(waiting[0], onnx_sha256):
+    if waiting is not None and ships_model(waiting[0], wanted.onnx_sha256):
         return _waiting_publication(repository, group, waiting[0])
     least = int(before["floor"]) if before is not None else 0
     known = [
         (id, manifest)
-        for id, manifest in _shipping(repository, onnx_sha256, least)
-        if not exactly or is_signed_so(manifest, signed or {})
+        for id, manifest in _shipping(repository, wanted.onnx_sha256, least)
+        if not wanted.exactly or is_signed_so(manifest, wanted.signed)
     ]
-    if anew or not known:
-        manifest, blobs = make(repository.next_release())
+    if wanted.anew or not known:
+        manifest, blobs = wanted.make(repository.next_release())
         if not repository.add_bundle(manifest, blobs):
             return _waiting_publication(repository, group, manifest)
         listed = repository.bundles()
         known = [(id, each) for id, each in listed.items() if each["release"] == manifest["release"]]
     bundle, manifest = known[-1]
-    _require_as_signed(manifest, signed or {})
+    _require_as_signed(manifest, wanted.signed)
     release = int(manifest["release"])
     content = _carried_over(before or {}, keep, options)
     previous = _replaced_by(bundle, before)
@@ -255,9 +265,8 @@ def make_bundle(
     *,
     release: int,
     budget: Mapping[str, float],
-    tolerances: Mapping[str, float] | None = None,
-    verdict: str | None = None,
-    variant: str = "fp32",
+    tolerances: Mapping[str, float],
+    verdict: str | None,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """A manifest, and the files it names. A black and a white image are added to those given.
 
@@ -287,7 +296,7 @@ def make_bundle(
         "format": FORMAT,
         "project": version.project,
         "release": release,
-        "variant": variant,
+        "variant": "fp32",
         "model": {
             "version": version.version,
             "weights_sha256": version.weights_sha256,
@@ -307,7 +316,7 @@ def make_bundle(
             "memory_mb": memory,
             "providers": ["CPUExecutionProvider"],
         },
-        "golden": {"tolerance": 0.001, "same_first_class": 1.0, **golden_by_provider(tolerances or {})},
+        "golden": {"tolerance": 0.001, "same_first_class": 1.0, **golden_by_provider(tolerances)},
         "budget": dict(budget),
         "gate": {"verdict": verdict},
     }

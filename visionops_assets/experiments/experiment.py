@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from resources.lakefs.client import LakeFSResource
 from resources.models.records import EXPERIMENT, TAG_KIND, TAG_SWEEP, Run
 from resources.models.registry import ModelRegistry
-from resources.storage import Scratch
+from resources.service_clients import Stores
 from visionops_assets.common.errors import TrainingError
 from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import Recipe
@@ -58,10 +57,8 @@ def train_all(
     project: Project,
     version: DatasetVersion,
     attempts: Sequence[Attempt],
+    stores: Stores,
     *,
-    lakefs: LakeFSResource,
-    registry: ModelRegistry,
-    scratch: Scratch,
     sweep: str | None = None,
     hearing: Hearing | None = None,
 ) -> list[Trained]:
@@ -73,7 +70,7 @@ def train_all(
     heard = hearing or Hearing()
     results = []
     for attempt in attempts:
-        trained = _train(project, version, attempt, lakefs, registry, scratch, sweep, heard)
+        trained = _train(project, version, attempt, stores, sweep, heard)
         heard.on_attempt(trained)
         results.append(trained)
     return results
@@ -106,9 +103,7 @@ def _train(
     project: Project,
     version: DatasetVersion,
     attempt: Attempt,
-    lakefs: LakeFSResource,
-    registry: ModelRegistry,
-    scratch: Scratch,
+    stores: Stores,
     sweep: str | None,
     heard: Hearing,
 ) -> Trained:
@@ -118,9 +113,7 @@ def _train(
         made, reused = challenge(
             project.model_copy(update={"recipe": attempt.recipe}),
             version,
-            lakefs=lakefs,
-            registry=registry,
-            scratch=scratch,
+            stores,
             say=heard.say,
             tags=tags,
             name=name,
@@ -128,6 +121,7 @@ def _train(
         )
     except TrainingError as error:
         return Trained(None, name, None, attempt.values, False, None, error=str(error))
+    registry = stores.registry
     run = registry.runs.get(made.run_id)
     if sweep and reused:
         _join(registry, run, sweep)

@@ -18,7 +18,6 @@ from torch import Tensor, from_numpy, nn
 
 from resources.error_family import Invalid
 from resources.escaping import markdown
-from resources.lakefs.client import LakeFSResource
 from resources.models.records import (
     FAILED,
     FINISHED,
@@ -34,8 +33,8 @@ from resources.models.records import (
     TAG_RECIPE,
     Run,
 )
-from resources.models.registry import ModelRegistry
 from resources.models.trackers import Tracking
+from resources.service_clients import Stores
 from visionops_assets.common.errors import ModelError
 from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import InputSpec, ModelSpec, Recipe, canonical_json
@@ -43,11 +42,17 @@ from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.training.batches import LabelledImages, channel_statistics
 from visionops_assets.training.challenge import identity_of
-from visionops_assets.training.code_digest import code_state
+from visionops_assets.training.code_digest import code_state, describe_machine
 from visionops_assets.training.model_files import export_onnx, golden_images, parity, save_weights
 from visionops_assets.training.models import Shipped
-from visionops_assets.training.provenance import DataOrigin, EpochReport, ScriptOrigin, collect
-from visionops_assets.training.recording import flattened, put_model
+from visionops_assets.training.provenance import (
+    CodeOrigin,
+    EpochReport,
+    Provenance,
+    ScriptOrigin,
+    installed_packages,
+)
+from visionops_assets.training.recording import FinishedModel, data_origin, flattened, put_model
 from visionops_assets.training.training_task import training_task
 
 _SIDES = ("train", "val")
@@ -65,15 +70,12 @@ class ScriptRun:
         *,
         run: Run,
         tracking: Tracking,
-        lakefs: LakeFSResource,
-        registry: ModelRegistry,
-        samples: Path,
+        stores: Stores,
         normalise: bool,
     ) -> None:
         self.id, self.classes, self.version = run.id, project.classes, version.partition
         self._project, self._version, self._params, self._run = project, version, params, run
-        self._tracking, self._lakefs, self._registry, self._samples = tracking, lakefs, registry, samples
-        self._normalise = normalise
+        self._tracking, self._stores, self._normalise = tracking, stores, normalise
         self._task = training_task(project.task)
         self._history: list[EpochReport] = []
         self._epoch = 0
@@ -141,43 +143,26 @@ class ScriptRun:
             onnx_sha256 = export_onnx(shipped, onnx, metrics.get("min_score"))
             made = Recipe(input=self._input, model=ModelSpec(class_path=_path_of(model)))
             checkout = code_state(script_file().parent)
-            provenance = collect(
+            provenance = Provenance(
                 project=project.project,
                 task=project.task,
                 identity=self._run.tags[TAG_IDENTITY],
-                data=DataOrigin(
-                    repository=project.repository,
-                    annotations=project.annotations,
-                    commit=self._version.commit.id,
-                    manifest_digest=self._version.manifest.digest,
-                    classes=project.classes,
-                    train_samples=len(train),
-                    validation_samples=len(validation),
-                ),
-                declared=made,
-                resolved=made,
-                code=self._run.tags[TAG_CODE],
-                checkout=checkout,
+                data=data_origin(project, self._version, train, validation),
+                recipe=made,
+                recipe_digest=self._run.tags[TAG_RECIPE],
+                code=CodeOrigin.of(self._run.tags[TAG_CODE], checkout),
+                packages=installed_packages(),
+                hardware=describe_machine(),
                 weights_sha256=weights_sha256,
                 onnx_sha256=onnx_sha256,
                 metrics=metrics,
-            ).model_copy(
-                update={
-                    "recipe_digest": self._run.tags[TAG_RECIPE],
-                    "script": ScriptOrigin(name=script_file().name, parameters=dict(self._params)),
-                }
+                script=ScriptOrigin(name=script_file().name, parameters=dict(self._params)),
             )
-            put_model(
-                self._registry,
-                run_id,
-                weights=weights,
-                onnx=onnx,
-                proof=parity(onnx, shipped, golden_images(train)),
-                provenance=provenance,
-                manifest=self._version.manifest,
-                checkout=checkout,
-                history=self._history,
+            proof = parity(onnx, shipped, golden_images(train))
+            finished = FinishedModel(
+                weights, onnx, proof, provenance, self._version.manifest, checkout, self._history
             )
+            put_model(self._stores.registry, run_id, finished)
         self._is_recorded = True
         return weights_sha256
 
@@ -202,7 +187,12 @@ class ScriptRun:
     def _sides(self) -> dict[str, LabelledImages]:
         used, spec = self._version.split(*_SIDES), self._project.recipe.input
         view, _ = load_samples(
-            self._lakefs, self._project.repository, self._version.commit.id, used, self._samples, spec
+            self._stores.lakefs,
+            self._project.repository,
+            self._version.commit.id,
+            used,
+            self._stores.scratch.samples,
+            spec,
         )
         targets = self._task.targets(used, self._project.classes, spec)
         rows = {side: np.flatnonzero((used["split"] == side).to_numpy()).astype(np.int64) for side in _SIDES}
@@ -234,15 +224,14 @@ def open_script_run(
     project: Project,
     version: DatasetVersion,
     params: Mapping[str, Any],
+    stores: Stores,
     *,
     name: str | None,
     normalise: bool,
-    lakefs: LakeFSResource,
-    registry: ModelRegistry,
-    samples: Path,
 ) -> Iterator[ScriptRun]:
     """A new run of a script on a dataset version, closed at the end of the block, as failed by an exception."""
-    script, runs = script_file(), registry.runs
+    script, registry = script_file(), stores.registry
+    runs = registry.runs
     content = script.read_bytes() if script.is_file() else b""
     code = hashlib.sha256(content).hexdigest()
     parameters = made_with(project, params)
@@ -280,9 +269,7 @@ def open_script_run(
             parameters,
             run=run,
             tracking=tracking,
-            lakefs=lakefs,
-            registry=registry,
-            samples=samples,
+            stores=stores,
             normalise=normalise,
         )
         yield made

@@ -212,16 +212,15 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
         context: dg.OpExecutionContext, config: RollbackConfig, registry: dg.ResourceParam[ModelRegistry]
     ) -> str:
         from visionops_assets.promotion.presentation import change_metadata
+        from visionops_assets.promotion.production_change import Attribution
         from visionops_assets.promotion.rollback import rollback, take_along
 
         with clear_failures():
-            when = datetime.now(UTC)
+            by = Attribution(config.actor, datetime.now(UTC), config.why)
             change = rollback(
                 registry,
                 project=project.project,
-                who=config.actor,
-                why=config.why,
-                when=when,
+                by=by,
                 to=config.to,
                 leaving=_version_to_leave(context, config, registry, project.project),
                 group=config.group,
@@ -232,9 +231,7 @@ def rollback_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Job
                 change,
                 project=project.project,
                 follow=[] if config.only else project.delivery.following,
-                who=config.actor,
-                why=config.why,
-                when=when,
+                by=by,
                 on_step=context.log.info,
             )
         context.add_output_metadata(change_metadata(registry, project.project, change))

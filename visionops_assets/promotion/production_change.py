@@ -68,8 +68,21 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Attribution:
+    """Who changes what runs, when and why, as the history keeps it."""
+
+    who: str
+    when: datetime
+    why: str
+
+    def require_reason(self) -> None:
+        """Raise `ReasonMissing` where a change by hand does not say who makes it and why."""
+        require_reason(self.who, self.why)
+
+
+@dataclass(frozen=True)
 class WantedChange:
-    """A change of what runs on a device group before it is recorded, of version `to`: who wants it, when and why.
+    """A change of what runs on a device group before it is recorded, of version `to`.
 
     `from_version` is what the group ran, where that is not its own alias's.
     """
@@ -77,9 +90,7 @@ class WantedChange:
     kind: Kind
     group: str
     to: int | None
-    who: str
-    when: datetime
-    why: str
+    by: Attribution
     verdict: str | None = None
     from_version: int | None = None
 
@@ -91,9 +102,9 @@ def record_change(registry: Registry, model: RegisteredModel, wanted: WantedChan
         number=read_history(model.tags).next_number,
         kind=wanted.kind,
         group=wanted.group,
-        who=wanted.who,
-        when=wanted.when,
-        why=wanted.why,
+        who=wanted.by.who,
+        when=wanted.by.when,
+        why=wanted.by.why,
         verdict=wanted.verdict,
         from_version=wanted.from_version if wanted.from_version is not None else now.version,
         to_version=wanted.to,
@@ -144,9 +155,7 @@ def deliver_to_group(
     *,
     project: str,
     group: str,
-    who: str,
-    why: str,
-    when: datetime,
+    by: Attribution,
     version: int | None = None,
     on_step: OnStep = unheard,
 ) -> Change:
@@ -158,7 +167,7 @@ def deliver_to_group(
     Raises ValueError for what is no group, LookupError where nothing is in production, `VerdictNotPassed`, `OnHold`,
     `ChampionUnclear`, `HistoryUnreadable`, `ReasonMissing`; `PromotionLocked`, `RegistryUnavailable`.
     """
-    require_reason(who, why)
+    by.require_reason()
     check_group(group)
     with registry.lock(project):
         model = registry.models.get(project)
@@ -196,9 +205,7 @@ def deliver_to_group(
                 kind="delivery",
                 group=group,
                 to=version,
-                who=who,
-                when=when,
-                why=why,
+                by=by,
                 verdict=arrivals[version].verdict,
                 from_version=version_on(model, group),
             ),

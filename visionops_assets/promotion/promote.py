@@ -40,6 +40,7 @@ from visionops_assets.evaluation.verdict import Verdict
 from visionops_assets.evaluation.verdict_store import ListedVerdict, listed, listed_decision, load, shortened
 from visionops_assets.evaluation.verdict_wording import verdict_summary
 from visionops_assets.promotion.production_change import (
+    Attribution,
     Change,
     OnStep,
     WantedChange,
@@ -105,9 +106,11 @@ def promote(
                 kind="override" if overridden else "promotion",
                 group=group,
                 to=version.version,
-                who=answer.who if answer is not None else who,
-                when=when,
-                why=answer.why if answer is not None and overridden else shortened(verdict_summary(judged)),
+                by=Attribution(
+                    answer.who if answer is not None else who,
+                    when,
+                    answer.why if answer is not None and overridden else shortened(verdict_summary(judged)),
+                ),
                 verdict=judged.identity,
             ),
         )

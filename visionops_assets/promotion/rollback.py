@@ -5,7 +5,6 @@ None of this looks at verdicts or files: what takes a bad model out of productio
 
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from resources.models.lost_runs import BEGUN
@@ -23,8 +22,8 @@ from visionops_assets.champions.disagreements import lacking, require_agreement
 from visionops_assets.champions.history import Production, groups, nothing_runs, production, read_history
 from visionops_assets.champions.registered_model import Registry
 from visionops_assets.common.errors import ChampionMoved, NothingToRollBackTo
-from visionops_assets.evaluation.approvals import require_reason
 from visionops_assets.promotion.production_change import (
+    Attribution,
     Change,
     OnStep,
     WantedChange,
@@ -39,9 +38,7 @@ def rollback(
     registry: Registry,
     *,
     project: str,
-    who: str,
-    why: str,
-    when: datetime,
+    by: Attribution,
     to: int | None = None,
     leaving: int | None = None,
     group: str = EVERYWHERE,
@@ -60,7 +57,7 @@ def rollback(
     Raises `NothingToRollBackTo`, `ChampionMoved`, `ChampionUnclear`, `ReasonMissing`; `PromotionLocked`,
     `RegistryUnavailable`.
     """
-    require_reason(who, why)
+    by.require_reason()
     with registry.lock(project):
         model = registry.models.get(project)
         now = production(model, group)
@@ -92,9 +89,7 @@ def rollback(
                 kind="restoration" if now.foreign and target == now.named else "rollback",
                 group=group,
                 to=registered,
-                who=who,
-                when=when,
-                why=why,
+                by=by,
                 verdict=arrived.verdict if arrived is not None and registered != target else None,
             ),
         )
@@ -110,9 +105,7 @@ def take_along(
     *,
     project: str,
     follow: Iterable[str],
-    who: str,
-    why: str,
-    when: datetime,
+    by: Attribution,
     on_step: OnStep = unheard,
 ) -> dict[str, Change]:
     """Bring device groups to what a rollback of all went back to, where they run the version that it left by champions
@@ -128,9 +121,7 @@ def take_along(
         group: rollback(
             registry,
             project=project,
-            who=who,
-            why=why,
-            when=when,
+            by=by,
             to=change.version,
             leaving=change.entry.from_version,
             group=group,
@@ -173,9 +164,7 @@ def retire(
     registry: Registry,
     *,
     project: str,
-    who: str,
-    why: str,
-    when: datetime,
+    by: Attribution,
     group: str = EVERYWHERE,
     on_step: OnStep = unheard,
 ) -> Change:
@@ -186,7 +175,7 @@ def retire(
     Raises `ReasonMissing`, `NothingToRollBackTo` where nothing ever was in production; `PromotionLocked`,
     `RegistryUnavailable`.
     """
-    require_reason(who, why)
+    by.require_reason()
     with registry.lock(project):
         model = registry.models.get(project)
         now = production(model, group)
@@ -199,7 +188,7 @@ def retire(
         entry = record_change(
             registry,
             model,
-            WantedChange(kind="retirement", group=group, to=None, who=who, when=when, why=why),
+            WantedChange(kind="retirement", group=group, to=None, by=by),
         )
         on_step("recorded")
         registry.models.delete_alias(project, alias_of(group))
@@ -207,14 +196,12 @@ def retire(
         return Change(None, changed=True, entry=entry, note=note_of(model, group))
 
 
-def hold(
-    registry: Registry, *, project: str, who: str, why: str, when: datetime, group: str = EVERYWHERE
-) -> Change:
+def hold(registry: Registry, *, project: str, by: Attribution, group: str = EVERYWHERE) -> Change:
     """Let challengers be judged but none be promoted, until a release. On hold already: changes nothing.
 
     Raises `ReasonMissing`, `PromotionLocked`, `RegistryUnavailable`.
     """
-    require_reason(who, why)
+    by.require_reason()
     with registry.lock(project):
         model = registry.models.get(project)
         now = production(model, group)
@@ -223,19 +210,17 @@ def hold(
         entry = record_change(
             registry,
             model,
-            WantedChange(kind="hold", group=group, to=now.version, who=who, when=when, why=why),
+            WantedChange(kind="hold", group=group, to=now.version, by=by),
         )
         return Change(now.version, changed=True, entry=entry)
 
 
-def release(
-    registry: Registry, *, project: str, who: str, why: str, when: datetime, group: str = EVERYWHERE
-) -> Change:
+def release(registry: Registry, *, project: str, by: Attribution, group: str = EVERYWHERE) -> Change:
     """Lift a hold. Not on hold: changes nothing.
 
     Raises `ReasonMissing`, `PromotionLocked`, `RegistryUnavailable`.
     """
-    require_reason(who, why)
+    by.require_reason()
     with registry.lock(project):
         model = registry.models.get(project)
         now = production(model, group)
@@ -244,7 +229,7 @@ def release(
         entry = record_change(
             registry,
             model,
-            WantedChange(kind="release", group=group, to=now.version, who=who, when=when, why=why),
+            WantedChange(kind="release", group=group, to=now.version, by=by),
         )
         return Change(now.version, changed=True, entry=entry)
 

@@ -1,7 +1,6 @@
 """The job that makes a registered version again."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,7 +9,8 @@ from pydantic import Field
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import version_on
 from resources.models.registry import ModelRegistry
-from resources.storage import Scratch
+from resources.service_clients import Stores
+from resources.storage import ArtifactStore, Scratch
 from visionops_assets.config.project import Project
 from visionops_assets.shells.job_execution import clear_failures, job_options
 
@@ -43,21 +43,22 @@ def reproduce_job(project: Project, in_production: dg.AssetsDefinition) -> dg.Jo
         config: WhichVersion,
         lakefs: dg.ResourceParam[LakeFSResource],
         registry: dg.ResourceParam[ModelRegistry],
+        artifacts: dg.ResourceParam[ArtifactStore],
         scratch: dg.ResourceParam[Scratch],
     ) -> None:
-        from visionops_assets.reproduction.reproduce import reproduce
+        from visionops_assets.reproduction.reproduce import Scope, reproduce
 
         with clear_failures(context):
             made = reproduce(
-                registry,
-                lakefs,
-                Path(scratch.root),
+                Stores(lakefs, registry, artifacts, scratch),
                 project.project,
                 config.version,
                 when=datetime.now(UTC),
-                inputs_only=config.inputs_only,
-                present_versions=config.present_versions,
-                unverified=config.unverified,
+                scope=Scope(
+                    inputs_only=config.inputs_only,
+                    present_versions=config.present_versions,
+                    unverified=config.unverified,
+                ),
                 say=context.log.info,
             )
             certificate = made.certificate

@@ -2,11 +2,10 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from resources.lakefs.client import LakeFSResource
 from resources.models.records import (
     PROVENANCE_ARTIFACT,
     TAG_CODE,
@@ -20,6 +19,7 @@ from resources.models.records import (
     version_on,
 )
 from resources.safe_files import WorkingFolder
+from resources.service_clients import Stores
 from visionops_assets.champions.registered_model import Registry
 from visionops_assets.promotion.model_card import wilson
 from visionops_assets.reproduction.certificate import (
@@ -50,35 +50,45 @@ from visionops_assets.training.code_digest import ROOT
 from visionops_assets.training.provenance import Provenance, installed_packages
 
 
+@dataclass(frozen=True)
+class Scope:
+    """How far a reproduction goes.
+
+    `inputs_only` trains and installs nothing; `present_versions` trains with the packages that are here. With
+    `register`, files of the version that are gone or altered are put back where what was made is the same. Versions
+    made before records had a digest are reproduced where `unverified` allows it, and their certificate says so.
+    """
+
+    inputs_only: bool = False
+    present_versions: bool = False
+    register: bool = False
+    unverified: bool = False
+
+
+ALL_OF_IT = Scope()
+
+
 def reproduce(
-    registry: Registry,
-    lakefs: LakeFSResource,
-    scratch: Path,
+    stores: Stores,
     project: str,
     version: int | None = None,
     *,
     when: datetime,
-    inputs_only: bool = False,
-    present_versions: bool = False,
-    register: bool = False,
-    unverified: bool = False,
+    scope: Scope = ALL_OF_IT,
     say: Callable[[str], None],
 ) -> Reproduced:
     """Reproduce a version, by default the one in production, and store the certificate with it.
 
     Of today nothing counts but this machine: the code comes from git, the packages by their recorded
-    versions, the data from its commit, the recipe from the record. `inputs_only` trains and installs nothing;
-    `present_versions` trains with the packages that are here. `scratch` is a folder for what is needed meanwhile. With
-    `register`, files of the version that are gone or altered are put back where what was made is the same.
-
-    Nothing of the record is used, and none of its code runs, unless it has the digest that is registered. Versions made
-    before there was one are reproduced where `unverified` allows it, and their certificate says so.
+    versions, the data from its commit, the recipe from the record. Nothing of the record is used, and none of its code
+    runs, unless it has the digest that is registered.
 
     Raises `ModelNotFound`, `ReproductionFailed`, `EnvironmentUnavailable`, and what MLflow and lakeFS raise.
     """
+    registry, scratch = stores.registry, Path(stores.scratch.root)
     made = _version(registry, project, version)
-    original, verified = _provenance(registry, made, unverified)
-    here = inputs_only or present_versions
+    original, verified = _provenance(registry, made, scope.unverified)
+    here = scope.inputs_only or scope.present_versions
     planned = present_environment() if here else plan_environment(original.packages, installed_packages())
     restored: tuple[str, ...] = ()
     scratch.mkdir(parents=True, exist_ok=True)
@@ -89,16 +99,16 @@ def reproduce(
                 say(f"code: {original.code.revision or 'no revision recorded, the present code'}")
                 say(planned.words)
                 report = ask_recorded_code(
-                    Request(original=original, train=not inputs_only),
+                    Request(original=original, train=not scope.inputs_only),
                     folder,
                     python=planned.python,
                     sources=sources,
                     packages=build_environment(planned, scratch / "environments"),
-                    lakefs=lakefs,
+                    lakefs=stores.lakefs,
                     say=say,
                 )
             certificate = _certificate(made.version, original, report)
-            if register and certificate.compared == "weights" and certificate.result == "identical":
+            if scope.register and certificate.compared == "weights" and certificate.result == "identical":
                 restored = restore_certificate(registry, made, folder / TRAINING)
         except InputMissing as gone:
             certificate = certify_missing(

@@ -11,6 +11,7 @@ from pydantic import Field
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import TAG_DAGSTER_RUN, TAG_PARTITION
 from resources.models.registry import ModelRegistry
+from resources.service_clients import Stores
 from resources.storage import ArtifactStore, Scratch
 from visionops_assets.config.project import Project
 from visionops_assets.shells.asset_options import dataset_versions, partitioned_check, versioned
@@ -67,9 +68,7 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
                 made, reused = challenge(
                     project,
                     read_version(lakefs, artifacts, project, context.partition_key),
-                    lakefs=lakefs,
-                    registry=registry,
-                    scratch=scratch,
+                    Stores(lakefs, registry, artifacts, scratch),
                     tags={TAG_DAGSTER_RUN: context.run.run_id},
                     say=context.log.info,
                 )

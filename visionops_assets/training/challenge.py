@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.escaping import markdown
-from resources.lakefs.client import LakeFSResource
 from resources.models.records import (
     FAILED,
     KILLED,
@@ -23,9 +22,8 @@ from resources.models.records import (
     TAG_RECIPE,
     Run,
 )
-from resources.models.registry import ModelRegistry
 from resources.models.trackers import Tracking
-from resources.storage import Scratch
+from resources.service_clients import Stores
 from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import canonical_json, recipe_digest
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
@@ -38,17 +36,22 @@ from visionops_assets.training.challenger import (
 from visionops_assets.training.code_digest import code_state
 from visionops_assets.training.model_files import export_onnx, golden_images, parity
 from visionops_assets.training.provenance import EpochReport
-from visionops_assets.training.recording import epoch_metrics, flattened, prepare, provenance_of, put_model
+from visionops_assets.training.recording import (
+    FinishedModel,
+    epoch_metrics,
+    flattened,
+    prepare,
+    provenance_of,
+    put_model,
+)
 from visionops_assets.training.train import train
 
 
 def challenge(
     project: Project,
     version: DatasetVersion,
+    stores: Stores,
     *,
-    lakefs: LakeFSResource,
-    registry: ModelRegistry,
-    scratch: Scratch,
     say: Callable[[str], None],
     tags: Mapping[str, str] | None = None,
     name: str | None = None,
@@ -61,7 +64,8 @@ def challenge(
     `WandbMissing`, and what lakeFS and MLflow raise.
     """
     identity = training_identity(project, version.manifest.digest)
-    run = registry.runs.find(project.project, identity)
+    runs = stores.registry.runs
+    run = runs.find(project.project, identity)
     reused = run is not None
     if run is None:
         digests = {
@@ -73,17 +77,17 @@ def challenge(
             TAG_DESCRIPTION: _described(project, version),
         }
         named = name or f"{project.project} {version.partition}"
-        with scratch.exclusive_training(identity) as workdir:
+        with stores.scratch.exclusive_training(identity) as workdir:
             # Whoever trained the same meanwhile has finished.
-            run = registry.runs.open(project.project, identity, named, {**digests, **(tags or {})})
+            run = runs.open(project.project, identity, named, {**digests, **(tags or {})})
             reused = run.finished
             if not reused:
-                training = _Training(project, version, identity, run, registry, workdir, say, on_epoch)
-                training.run_to_its_end(lakefs, scratch)
+                training = _Training(project, version, identity, run, stores, workdir, say, on_epoch)
+                training.run_to_its_end()
                 shutil.rmtree(workdir, ignore_errors=True)
     if reused:
         say(f"run {run.name} trained the same data, recipe and code: reused")
-    return challenger_of(registry.runs.get(run.id), project), reused
+    return challenger_of(runs.get(run.id), project), reused
 
 
 def training_identity(project: Project, manifest_digest: str) -> str:
@@ -116,18 +120,20 @@ class _Training:
     version: DatasetVersion
     identity: str
     recorded: Run
-    registry: ModelRegistry
+    stores: Stores
     workdir: Path
     say: Callable[[str], None]
     on_epoch: Callable[[EpochReport], None] | None
 
-    def run_to_its_end(self, lakefs: LakeFSResource, scratch: Scratch) -> None:
+    def run_to_its_end(self) -> None:
         """Train and record; the run says how it ended, unless the process is killed."""
         project, tags = self.project, self.recorded.tags
-        tracking = Tracking(project.tracking, self.registry.runs, project.project, self.recorded, self.say)
+        tracking = Tracking(
+            project.tracking, self.stores.registry.runs, project.project, self.recorded, self.say
+        )
         try:
             tracking.start(flattened(project.recipe.model_dump(mode="json")), tags)
-            self._run(tracking, lakefs, scratch)
+            self._run(tracking)
         except Exception:
             tracking.end(FAILED)
             raise
@@ -136,9 +142,9 @@ class _Training:
             raise
         tracking.end()
 
-    def _run(self, tracking: Tracking, lakefs: LakeFSResource, scratch: Scratch) -> None:
+    def _run(self, tracking: Tracking) -> None:
         """Train, export, prove and record."""
-        runs, project, run_id = self.registry.runs, self.project, self.recorded.id
+        runs, project, run_id = self.stores.registry.runs, self.project, self.recorded.id
         # Now, not when it is recorded: what is edited during a training did not make the model.
         checkout = code_state()
         address = f"lakefs://{project.repository}/{self.version.commit.id}/"
@@ -148,8 +154,8 @@ class _Training:
             self.version,
             self.identity,
             self.workdir,
-            lakefs=lakefs,
-            samples=scratch.samples,
+            lakefs=self.stores.lakefs,
+            samples=self.stores.scratch.samples,
             say=self.say,
         )
         result = train(request, self.workdir, lambda report: self._hear(report, tracking))
@@ -166,17 +172,10 @@ class _Training:
             checkout=checkout,
             onnx_sha256=onnx_sha256,
         )
-        put_model(
-            self.registry,
-            run_id,
-            weights=result.weights,
-            onnx=onnx,
-            proof=proof,
-            provenance=provenance,
-            manifest=self.version.manifest,
-            checkout=checkout,
-            history=result.history,
+        made = FinishedModel(
+            result.weights, onnx, proof, provenance, self.version.manifest, checkout, result.history
         )
+        put_model(self.stores.registry, run_id, made)
 
     def _hear(self, report: EpochReport, tracking: Tracking) -> None:
         tracking.log(epoch_metrics(report), report.epoch)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from visionops_assets.config.recipe import Recipe, recipe_digest
+from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.code_digest import CodeState
 
 Kind = Literal["data", "recipe", "code", "versions", "hardware"]
@@ -82,6 +82,13 @@ class CodeOrigin(_Part):
     revision: str | None
     uncommitted_sha256: str | None
 
+    @classmethod
+    def of(cls, digest: str, checkout: CodeState | None) -> Self:
+        """Of a digest of sources and the checkout that they were loaded from, if there is one."""
+        if checkout is None:
+            return cls(digest=digest, revision=None, uncommitted_sha256=None)
+        return cls(digest=digest, revision=checkout.revision, uncommitted_sha256=checkout.uncommitted_sha256)
+
 
 class ScriptOrigin(_Part):
     """One's own script, where no recipe made the model: its file, and the parameters that it stated."""
@@ -146,43 +153,6 @@ class Difference(_Part):
     def words(self) -> str:
         """The difference as one line."""
         return f"{self.kind}: {self.name} {_short(self.before)} → {_short(self.after)}"
-
-
-def collect(
-    *,
-    project: str,
-    task: str,
-    identity: str,
-    data: DataOrigin,
-    declared: Recipe,
-    resolved: Recipe,
-    code: str,
-    checkout: CodeState | None,
-    weights_sha256: str,
-    onnx_sha256: str | None,
-    metrics: dict[str, float],
-) -> Provenance:
-    """Return the provenance of a model trained in this process: what was given, with packages and hardware."""
-    from visionops_assets.training import code_digest
-
-    return Provenance(
-        project=project,
-        task=task,
-        identity=identity,
-        data=data,
-        recipe=resolved,
-        recipe_digest=recipe_digest(declared),
-        code=CodeOrigin(
-            digest=code,
-            revision=checkout.revision if checkout else None,
-            uncommitted_sha256=checkout.uncommitted_sha256 if checkout else None,
-        ),
-        packages=installed_packages(),
-        hardware=code_digest.describe_machine(),
-        weights_sha256=weights_sha256,
-        onnx_sha256=onnx_sha256,
-        metrics=metrics,
-    )
 
 
 def installed_packages() -> dict[str, str]:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from resources.models.records import (
 from resources.models.registry import ModelRegistry
 from visionops_assets.common.errors import WeightsError
 from visionops_assets.config.project import Project
+from visionops_assets.config.recipe import recipe_digest
 from visionops_assets.dataset.cache.samples import ImageReader, load_samples
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.dataset.versions.manifest import Manifest
@@ -35,9 +36,15 @@ from visionops_assets.training.challenger import (
     PARITY_ARTIFACT,
     PATCH_ARTIFACT,
 )
-from visionops_assets.training.code_digest import CodeState
+from visionops_assets.training.code_digest import CodeState, describe_machine
 from visionops_assets.training.model_files import ParityReport, tensors_in
-from visionops_assets.training.provenance import DataOrigin, EpochReport, Provenance, collect
+from visionops_assets.training.provenance import (
+    CodeOrigin,
+    DataOrigin,
+    EpochReport,
+    Provenance,
+    installed_packages,
+)
 from visionops_assets.training.train import TrainingRequest, TrainingResult
 from visionops_assets.training.training_task import training_task
 
@@ -105,26 +112,34 @@ def provenance_of(
     onnx_sha256: str | None,
 ) -> Provenance:
     """The provenance of what this process trained. `code` is the digest of the sources, `checkout` their revision."""
-    return collect(
+    return Provenance(
         project=project.project,
         task=project.task,
         identity=request.identity,
-        data=DataOrigin(
-            repository=project.repository,
-            annotations=project.annotations,
-            commit=version.commit.id,
-            manifest_digest=version.manifest.digest,
-            classes=project.classes,
-            train_samples=len(request.train),
-            validation_samples=len(request.validation) if request.validation is not None else 0,
-        ),
-        declared=project.recipe,
-        resolved=result.recipe,
-        code=code,
-        checkout=checkout,
+        data=data_origin(project, version, request.train, request.validation),
+        recipe=result.recipe,
+        recipe_digest=recipe_digest(project.recipe),
+        code=CodeOrigin.of(code, checkout),
+        packages=installed_packages(),
+        hardware=describe_machine(),
         weights_sha256=result.weights_sha256,
         onnx_sha256=onnx_sha256,
         metrics=result.metrics,
+    )
+
+
+def data_origin(
+    project: Project, version: DatasetVersion, train: LabelledImages, validation: LabelledImages | None
+) -> DataOrigin:
+    """Which samples of a dataset version a model was made of."""
+    return DataOrigin(
+        repository=project.repository,
+        annotations=project.annotations,
+        commit=version.commit.id,
+        manifest_digest=version.manifest.digest,
+        classes=project.classes,
+        train_samples=len(train),
+        validation_samples=len(validation) if validation is not None else 0,
     )
 
 
@@ -206,30 +221,34 @@ def epoch_metrics(report: EpochReport) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if value is not None}
 
 
-def put_model(
-    registry: ModelRegistry,
-    run_id: str,
-    *,
-    weights: Path,
-    onnx: Path,
-    proof: ParityReport,
-    provenance: Provenance,
-    manifest: Manifest,
-    checkout: CodeState | None,
-    history: Sequence[EpochReport],
-) -> None:
+@dataclass(frozen=True)
+class FinishedModel:
+    """A model with all that tells of it: its two files, the `proof` that they agree, how it was made, the `manifest` of
+    what it was made of, the `checkout` of its code, and what its epochs achieved."""
+
+    weights: Path
+    onnx: Path
+    proof: ParityReport
+    provenance: Provenance
+    manifest: Manifest
+    checkout: CodeState | None
+    history: Sequence[EpochReport]
+
+
+def put_model(registry: ModelRegistry, run_id: str, made: FinishedModel) -> None:
     """Write the files of a model: what the gate, promotion and reproduction read. Their digests are tags of the run."""
-    files, record = registry.artifacts, provenance.to_json().encode()
+    files, provenance, proof = registry.artifacts, made.provenance, made.proof
+    record = provenance.to_json().encode()
     proven = {**asdict(proof), "passed": proof.passed, "summary": proof.summary}
-    files.put_file(run_id, WEIGHTS_ARTIFACT, weights)
-    files.put_file(run_id, ONNX_ARTIFACT, onnx)
+    files.put_file(run_id, WEIGHTS_ARTIFACT, made.weights)
+    files.put_file(run_id, ONNX_ARTIFACT, made.onnx)
     files.put_bytes(run_id, PROVENANCE_ARTIFACT, record)
     files.put_bytes(run_id, PARITY_ARTIFACT, json.dumps(proven, indent=1).encode())
-    files.put_bytes(run_id, MANIFEST_ARTIFACT, json.dumps(manifest.to_json(), indent=1).encode())
-    if history:
-        files.put_bytes(run_id, CURVES_ARTIFACT, learning_curves(history, provenance.project))
-    if checkout is not None and checkout.uncommitted:
-        patch = checkout.uncommitted.encode(errors="surrogateescape")
+    files.put_bytes(run_id, MANIFEST_ARTIFACT, json.dumps(made.manifest.to_json(), indent=1).encode())
+    if made.history:
+        files.put_bytes(run_id, CURVES_ARTIFACT, learning_curves(made.history, provenance.project))
+    if made.checkout is not None and made.checkout.uncommitted:
+        patch = made.checkout.uncommitted.encode(errors="surrogateescape")
         files.put_bytes(run_id, PATCH_ARTIFACT, patch)
     digests = {
         TAG_WEIGHTS: provenance.weights_sha256,

@@ -177,6 +177,22 @@ def _text_at(value: bytes | None) -> str | None:
     return None if value is None else decoded(value)
 
 
+class ImageRecord(NamedTuple):
+    """What a source says of one image; None where it does not say."""
+
+    label: str | None = None
+    boxes: Sequence[Box] | None = None
+    split: str | None = None
+    group: str | None = None
+    captured_at: datetime | None = None
+    source: str | None = None
+    extra: Mapping[str, object] = NOTHING
+    frame: tuple[int, int] = (0, 0)
+
+
+SAYS_NOTHING = ImageRecord()
+
+
 class Gathering:
     """Takes images one by one and keeps them as columns."""
 
@@ -189,19 +205,9 @@ class Gathering:
         self._parts: list[_Rest] = []
         self._some: list[tuple[Sequence[Box] | None, datetime | None, Mapping[str, object]]] = []
 
-    def add(
-        self,
-        name: str,
-        label: str | None = None,
-        boxes: Sequence[Box] | None = None,
-        split: str | None = None,
-        group: str | None = None,
-        captured_at: datetime | None = None,
-        source: str | None = None,
-        extra: Mapping[str, object] = NOTHING,
-        frame: tuple[int, int] = (0, 0),
-    ) -> None:
+    def add(self, name: str, record: ImageRecord) -> None:
         """One more image."""
+        label, boxes, split, group, captured_at, source, extra, frame = record
         self._frames.extend(frame)
         self._framed = self._framed or frame != (0, 0)
         self._names.add(name)

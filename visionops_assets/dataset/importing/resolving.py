@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from visionops_assets.common.arrow_columns import decoded
 from visionops_assets.common.findings import Finding, Severity
 from visionops_assets.dataset.importing.file_listing import Listing
-from visionops_assets.dataset.importing.image_columns import NO_SPLIT, Gathering, Images, joined_images
+from visionops_assets.dataset.importing.image_columns import (
+    NO_SPLIT,
+    Gathering,
+    ImageRecord,
+    Images,
+    joined_images,
+)
 from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.name_matching import (
     CASE,
@@ -301,7 +307,7 @@ class _Resolving:
         more = Gathering(self._open)
         for place in background:
             split = None if splits[place] == NO_SPLIT else SPLITS[splits[place]]
-            more.add(self._data.images[place], boxes=[], split=split)
+            more.add(self._data.images[place], ImageRecord(boxes=[], split=split))
         return joined_images(self._open, [found, more.images()]).by_name()
 
     def _listed_only(self) -> int:

@@ -6,16 +6,16 @@ import functools
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal
 
+from resources.error_family import Invalid
 from resources.safe_files import Links
 from visionops_assets.common.arrow_columns import TextColumn
 from visionops_assets.common.findings import Finding, Severity
-from visionops_assets.dataset.importing.image_columns import NOTHING, Gathering, Images
-from visionops_assets.dataset.importing.image_source import Box, SourceError
+from visionops_assets.dataset.importing.image_columns import SAYS_NOTHING, Gathering, ImageRecord, Images
+from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.plain_text import known_encoding
 from visionops_assets.dataset.importing.source_files import UnpackedImages
 
@@ -100,17 +100,10 @@ class Said:
         text: str,
         file: str,
         place: int = -1,
+        record: ImageRecord = SAYS_NOTHING,
         *,
         also: str | None = None,
         part: str | None = None,
-        label: str | None = None,
-        boxes: Sequence[Box] | None = None,
-        split: str | None = None,
-        group: str | None = None,
-        captured_at: datetime | None = None,
-        source: str | None = None,
-        extra: Mapping[str, object] = NOTHING,
-        frame: tuple[int, int] = (0, 0),
     ) -> None:
         """One more row; `also` names the same image in another way, without its suffix; `part` the part of the data
         that it is of, whose folder tells images apart that are called alike."""
@@ -121,8 +114,8 @@ class Said:
         self.texts.add(text)
         self.also.add(also)
         self.parts.add(part or None)
-        self.seen += len(boxes) if boxes is not None else label is not None
-        self.rows.add("", label, boxes, split, group, captured_at, source, extra, frame)
+        self.seen += len(record.boxes) if record.boxes is not None else record.label is not None
+        self.rows.add("", record)
 
     def refuse(
         self,
@@ -185,6 +178,8 @@ class Stated:
 
     def __post_init__(self) -> None:
         known_encoding(self.encoding)
+        if self.boxes is not None and self.boxes not in BOX_ORDERS:
+            raise Invalid(f"--boxes {self.boxes}: expected {', '.join(BOX_ORDERS)}")
 
     @property
     def links(self) -> Links:
@@ -193,6 +188,16 @@ class Stated:
 
 
 NOTHING_STATED = Stated()
+
+
+def known_unlabelled(text: str | None) -> Unlabelled | None:
+    """What an image without annotation is, as it was typed. Raises `ValueError` naming the choices."""
+    for known in UNLABELLED:
+        if text == known:
+            return known
+    if text is not None:
+        raise Invalid(f"--unlabelled {text}: expected {', '.join(UNLABELLED)}")
+    return None
 
 
 def split_of(name: str) -> str | None:

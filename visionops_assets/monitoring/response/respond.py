@@ -44,7 +44,7 @@ from visionops_assets.monitoring.response.policy import (
     notice,
     only_reported,
 )
-from visionops_assets.promotion.production_change import Change
+from visionops_assets.promotion.production_change import Attribution, Change
 from visionops_assets.promotion.rollback import hold, left_behind, rollback, take_along
 
 
@@ -272,15 +272,13 @@ class Responding:
         project, group = self.project.project, action.group
         why = f"{action.why} ({_name_in_history(action)})"
         if action.kind == "hold":
-            hold(self.registry, project=project, who=self.who, why=why, when=self.now, group=group)
+            hold(self.registry, project=project, by=Attribution(self.who, self.now, why), group=group)
             return
         try:
             change = rollback(
                 self.registry,
                 project=project,
-                who=self.who,
-                why=why,
-                when=self.now,
+                by=Attribution(self.who, self.now, why),
                 leaving=action.version,
                 group=group,
             )
@@ -289,9 +287,7 @@ class Responding:
                 change,
                 project=project,
                 follow=self.project.delivery.following,
-                who=self.who,
-                why=why,
-                when=self.now,
+                by=Attribution(self.who, self.now, why),
             )
         except (ChampionMoved, ChampionUnclear, NothingToRollBackTo) as error:
             self._notes.append(f"not rolled back: {error}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages, PickleRefused, read_pickle
-from visionops_assets.dataset.importing.image_columns import Gathering
+from visionops_assets.dataset.importing.image_columns import Gathering, ImageRecord
 from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.plain_text import read_text
 from visionops_assets.dataset.importing.source_files import SourceFile
@@ -64,7 +64,9 @@ def read(listing: Listing, stated: Stated) -> Made:
             )
         for number, label in enumerate(part.labels):
             extra = {"coarse": coarse_names[part.coarse[number]]} if part.coarse is not None else {}
-            images.add(f"{part.name}/{number:05}.png", names[label], split=part.split, extra=extra)
+            images.add(
+                f"{part.name}/{number:05}.png", ImageRecord(names[label], split=part.split, extra=extra)
+            )
     read = {file.path for file, _ in _files(listing, home)}
     read |= {name for name in listing.others if _last(name) in _MARKERS}
     return Made(images.images().by_name(), read=read, images_in_files=True)

@@ -17,6 +17,7 @@ import numpy as np
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.json_and_xml import JSONFile
+from visionops_assets.dataset.importing.image_columns import ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile
@@ -233,10 +234,12 @@ class _Reading:
             self._said.add(
                 str(entry.get("file_name") or ""),
                 self._name,
-                boxes=mine,
-                captured_at=_time(entry.get("date_captured")),
-                extra={"coco_id": own} if isinstance(own, int) and abs(own) < 1 << 63 else {},
-                frame=stated_size(entry.get("width"), entry.get("height")),
+                record=ImageRecord(
+                    boxes=mine,
+                    captured_at=_time(entry.get("date_captured")),
+                    extra={"coco_id": own} if isinstance(own, int) and abs(own) < 1 << 63 else {},
+                    frame=stated_size(entry.get("width"), entry.get("height")),
+                ),
             )
         self._orphans(met, image)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.json_and_xml import xml_elements, xml_root_is
+from visionops_assets.dataset.importing.image_columns import ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile
@@ -62,11 +63,8 @@ def read(listing: Listing, stated: Stated) -> Said:
                 image.get("name") or "",
                 name,
                 number,
-                label=label,
-                boxes=None if label is not None else boxes,
+                ImageRecord(label, None if label is not None else boxes, split, frame=size),
                 part=image.get("subset"),
-                split=split,
-                frame=size,
             )
     said.left_out = +said.left_out
     return said

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing, is_image_name
-from visionops_assets.dataset.importing.image_columns import Gathering
+from visionops_assets.dataset.importing.image_columns import Gathering, ImageRecord
 from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.statements import Made, Stated, split_of
 
@@ -172,7 +172,7 @@ def read(listing: Listing, stated: Stated) -> Made:
             left_out[why.partition(" splits")[0]] += 1
             findings.append(Finding("annotated", name, why, "it has no label and is left out", "WARN"))
         else:
-            images.add(name, label, split=split)
+            images.add(name, ImageRecord(label, split=split))
     findings += _contradictions(listing, by_split)
     return Made(images.images(), findings, left_out)
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Index, Listing
 from visionops_assets.dataset.importing.formats.json_and_xml import JSONFile
-from visionops_assets.dataset.importing.image_columns import SHARES
+from visionops_assets.dataset.importing.image_columns import SHARES, ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile
@@ -220,13 +220,13 @@ def _add(said: Said, task: "_Task", file: str, number: int, classifies: bool) ->
                 "keep one",
             )
         said.left_out["other choices of the image"] += len(task.choices) - 1
-        said.add(task.image, file, number, label=task.choices[0])
+        said.add(task.image, file, number, ImageRecord(task.choices[0]))
         return
     if not task.boxes:
         why = "it is taken for an image without objects"
         said.tell("annotated", "has an empty annotation", why, "WARN")
     said.left_out["choices of an image with boxes"] += len(task.choices)
-    said.add(task.image, file, number, boxes=task.boxes, frame=task.frame)
+    said.add(task.image, file, number, ImageRecord(boxes=task.boxes, frame=task.frame))
 
 
 def _passed(file: str, times: int, kinds: Counter[str], lacking: str) -> Finding:

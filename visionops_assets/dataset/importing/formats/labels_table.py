@@ -34,7 +34,7 @@ from visionops_assets.dataset.importing.formats.table_rows import (
     read_rows,
     text_of,
 )
-from visionops_assets.dataset.importing.image_columns import SHARES
+from visionops_assets.dataset.importing.image_columns import SHARES, ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import says_yes, stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile, UnpackedImages
@@ -172,11 +172,7 @@ class _Table:
                 name,
                 self._name,
                 number,
-                label=label,
-                boxes=boxes,
-                frame=frame,
-                extra=self._extra(row),
-                **facts,
+                ImageRecord(label, boxes, frame=frame, extra=self._extra(row), **facts),
             )
 
     def _marked(self, lowered: Mapping[str, str]) -> list[str]:
@@ -261,9 +257,11 @@ class _Table:
                 name,
                 self._name,
                 number,
-                boxes=mine,
-                frame=SHARES if columns.shares else size,
-                **self._facts(row, f"{self._name}, row {number}"),
+                ImageRecord(
+                    boxes=mine,
+                    frame=SHARES if columns.shares else size,
+                    **self._facts(row, f"{self._name}, row {number}"),
+                ),
             )
 
     def _named_image(self, value: Any, number: int) -> str:

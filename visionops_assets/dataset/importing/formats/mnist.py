@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from resources.machine_errors import machine_error
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.arrays import NumberedImages
-from visionops_assets.dataset.importing.image_columns import Gathering
+from visionops_assets.dataset.importing.image_columns import Gathering, ImageRecord
 from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.source_files import (
     TIMES,
@@ -45,7 +45,7 @@ def read(listing: Listing, stated: Stated) -> Made:
                 f"{image_file} has {len(parts[part])} images, but {label_file} {len(labels)} labels"
             )
         for number, label in enumerate(labels):
-            images.add(f"{part}/{number:05}.png", str(label), split=split)
+            images.add(f"{part}/{number:05}.png", ImageRecord(str(label), split=split))
         read |= {file.path for file in (image_file, label_file)}
     return Made(images.images().by_name(), read=read, images_in_files=True)
 

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.json_and_xml import read_xml, xml_root_is
+from visionops_assets.dataset.importing.image_columns import ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import read_text, stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile
@@ -47,9 +48,10 @@ def read(listing: Listing, stated: Stated) -> Said:
         said.add(
             (root.findtext("filename") or "").strip() or own,
             name,
+            record=ImageRecord(
+                boxes=boxes, frame=stated_size(root.findtext("size/width"), root.findtext("size/height"))
+            ),
             also=own,
-            boxes=boxes,
-            frame=stated_size(root.findtext("size/width"), root.findtext("size/height")),
         )
     for name, split in _lists(listing):
         said.read.add(name)

@@ -15,7 +15,7 @@ from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing
 from visionops_assets.dataset.importing.formats.folders import is_document
 from visionops_assets.dataset.importing.formats.yolo_settings import Splits, lists_of, read_yaml
-from visionops_assets.dataset.importing.image_columns import SHARES
+from visionops_assets.dataset.importing.image_columns import SHARES, ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import is_number, read_text, whole
 from visionops_assets.dataset.importing.source_files import SourceFile, source_limits
@@ -64,7 +64,7 @@ def read(listing: Listing, stated: Stated) -> Said:
                 raise
             said.refuse(own, name, -1, error)
         else:
-            said.add(own, name, boxes=boxes, frame=SHARES)
+            said.add(own, name, record=ImageRecord(boxes=boxes, frame=SHARES))
     _take(splits, said)
     return said
 

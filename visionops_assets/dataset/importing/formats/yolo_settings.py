@@ -51,51 +51,66 @@ def lists_of(listing: Listing, settings: dict[str, Any], file: str, stated: Stat
         for count in range(1, len(parts) + 1)
     }
     others = set(listing.ending(".txt"))
-    base = str(settings.get("path") or "")
-    of: dict[str, set[str]] = {}
+    named = _Named(file, str(settings.get("path") or ""), listing, stated.encoding, folders, others, splits)
     for key in _KEYS:
         value = settings.get(key)
         entries = value if isinstance(value, list) else [value]
         for entry in (str(one).strip() for one in entries if one is not None and str(one).strip()):
-            _one(entry, key, base, file, listing, stated, folders, others, of, splits)
-    _same(of, file, splits)
+            named.take(entry, key)
+    named.leave_out_the_same()
     return splits
 
 
-def _one(
-    entry: str,
-    key: str,
-    base: str,
-    file: str,
-    listing: Listing,
-    stated: Stated,
-    folders: set[str],
-    others: set[str],
-    of: dict[str, set[str]],
-    splits: Splits,
-) -> None:
-    split, around = SPLIT_NAMES[key], "".join(f"{part}/" for part in file.split("/")[:-1])
-    text = entry.lower().endswith(".txt")
-    there = others if text else folders
-    # From the file itself, where it does not lie at the top.
-    inside = {name.removeprefix(around) for name in there if name.startswith(around)} if around else there
-    place = _placed(entry, base, inside)
-    place = place if place is None else around + place
-    if place is None and around:
-        place = _placed(entry, base, there)
-    if place is None:
-        what = f"names {entry} for {key}, which is not there"
-        why = "correct it, or take it out"
-        splits.findings.append(Finding("splits given", file, what, why, "WARN"))
-        return
-    of.setdefault(place, set()).add(split)
-    if not text:
-        splits.folders[place] = split
-        return
-    splits.read.add(place)
-    for number, line in enumerate(read_text(listing.file(place), stated.encoding).splitlines(), start=1):
-        if line.strip():
-            splits.listed.append((line.strip(), split, place, number))
+@dataclass(frozen=True)
+class _Named:
+    """What one settings file names, looked up among the `folders` and the `others` (text files) of the source; `base`
+    is the folder that it says all lies in. `of` has the splits of each place."""
+
+    file: str
+    base: str
+    listing: Listing
+    encoding: str | None
+    folders: set[str]
+    others: set[str]
+    splits: Splits
+    of: dict[str, set[str]] = field(default_factory=dict)
+
+    def take(self, entry: str, key: str) -> None:
+        """One folder or list, named for a split."""
+        file, splits = self.file, self.splits
+        split, around = SPLIT_NAMES[key], "".join(f"{part}/" for part in file.split("/")[:-1])
+        text = entry.lower().endswith(".txt")
+        there = self.others if text else self.folders
+        # From the file itself, where it does not lie at the top.
+        inside = {name.removeprefix(around) for name in there if name.startswith(around)} if around else there
+        place = _placed(entry, self.base, inside)
+        place = place if place is None else around + place
+        if place is None and around:
+            place = _placed(entry, self.base, there)
+        if place is None:
+            what = f"names {entry} for {key}, which is not there"
+            why = "correct it, or take it out"
+            splits.findings.append(Finding("splits given", file, what, why, "WARN"))
+            return
+        self.of.setdefault(place, set()).add(split)
+        if not text:
+            splits.folders[place] = split
+            return
+        splits.read.add(place)
+        lines = read_text(self.listing.file(place), self.encoding).splitlines()
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                splits.listed.append((line.strip(), split, place, number))
+
+    def leave_out_the_same(self) -> None:
+        """Where two splits name one place, none of them counts."""
+        splits = self.splits
+        for place, named in self.of.items():
+            if len(named) > 1:
+                what = f"names {place or '.'} for {' and for '.join(sorted(named))}"
+                why = "so nothing is held out by it: the splits are drawn by lot"
+                splits.findings.append(Finding("splits given", self.file, what, why, "WARN"))
+                splits.listed, splits.folders, splits.by_lot = [], {}, True
 
 
 def _placed(entry: str, base: str, there: Sequence[str] | set[str]) -> str | None:
@@ -108,16 +123,6 @@ def _placed(entry: str, base: str, there: Sequence[str] | set[str]) -> str | Non
                 return "/".join(parts[start:])
     # `.` is the source itself.
     return "" if entry.strip("./") == "" and "" in there else None
-
-
-def _same(of: dict[str, set[str]], file: str, splits: Splits) -> None:
-    """Where two splits name one place, none of them counts."""
-    for place, named in of.items():
-        if len(named) > 1:
-            what = f"names {place or '.'} for {' and for '.join(sorted(named))}"
-            why = "so nothing is held out by it: the splits are drawn by lot"
-            splits.findings.append(Finding("splits given", file, what, why, "WARN"))
-            splits.listed, splits.folders, splits.by_lot = [], {}, True
 
 
 def _pairs(text: str) -> dict[str, str]:
