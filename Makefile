@@ -36,8 +36,9 @@ define install
 	2>&1 || echo failed >$(VENV)/failed; } | $(SHOW_INSTALLATION)
 @test ! -e $(VENV)/failed || { rm $(VENV)/failed; echo "The installation failed; its log: $(INSTALL_LOG)"; exit 1; }
 endef
-# A file stays on one worker: its tests share services that take long to start.
-PYTEST := $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file stays on one worker: its tests share services that take long to start. Compiled modules are kept, whatever the
+# environment says: each worker and each command that a test starts would compile all of them again.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo dev test test-all coverage fuzz lint docs benchmark lock clean
 

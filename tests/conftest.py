@@ -16,6 +16,9 @@ from tests import compared_pairs, databases, migrations, onnx_exporter
 if TYPE_CHECKING:
     from tests.world import World
 
+# Nothing that is imported to be collected is garbage; looking for some took a tenth of the time.
+gc.disable()
+
 # Nothing a test does is told to a team.
 for webhook in ("VISIONOPS_ERROR_WEBHOOK", "VISIONOPS_VERDICT_WEBHOOK"):
     os.environ.pop(webhook, None)
@@ -25,7 +28,17 @@ FULL_COUNTS = os.environ.get("VISIONOPS_FULL_COUNTS") == "1"
 # At stated counts one test is many; `timeout` of pyproject.toml is for one.
 STATED_WITHIN_SECONDS = 1800
 # The longest files first: at the end no worker waits for another that has just begun with one of them.
-LONGEST_FIRST = ("browser", "loop", "reproduction", "drop", "commands", "detection", "promotion", "training")
+LONGEST_FIRST = (
+    "browser",
+    "walk",
+    "loop",
+    "commands",
+    "reproduction",
+    "drop",
+    "detection",
+    "promotion",
+    "training",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,10 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what was imported, which stays: going through it took a tenth of the time."""
+    """Spare the garbage collector what was imported, which stays."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +86,15 @@ def databases_closed(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if (folder := request.node.funcargs.get("tmp_path")) is not None:
         databases.close_below(folder)
+
+
+@pytest.fixture(autouse=True)
+def spared_again() -> Iterator[None]:
+    """A prediction server that ends gives all that was imported back to the collector, which would look through it."""
+    yield
+    if not gc.get_freeze_count():
+        gc.collect(1)
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -81,7 +81,7 @@ def test_no_request_crashes_the_server(target: Repository, data: Path, count) ->
     outside = files(data.parent) - files(data)
     passwords = Path("/etc/passwd").read_bytes()
 
-    @settings(FUZZ, max_examples=count(400, 5_000))
+    @settings(FUZZ, max_examples=count(150, 5_000))
     @given(st.sampled_from(OPERATIONS), st.data(), QUERIES, HEADERS, BODIES)
     def throw(operation, draw, query, headers, body) -> None:  # type: ignore[no-untyped-def]
         method, template, name = operation

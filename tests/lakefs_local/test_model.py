@@ -281,7 +281,7 @@ def test_a_random_walk_agrees_with_the_model(tmp_path: Path, count: Any) -> None
         run_state_machine_as_test(
             LakeFS,
             settings=settings(
-                max_examples=count(15, 300),
+                max_examples=count(8, 300),
                 stateful_step_count=count(25, 50),
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

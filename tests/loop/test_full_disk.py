@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.operations_table import require_told
-from tests.world import World
+from tests.world import World, shapes_project
 from visionops_assets.common import run_tags
 from visionops_assets.shells.run_outcomes import is_attempt
 from visionops_assets.training.training_task import EpochReporter
@@ -15,6 +15,7 @@ from visionops_assets.training.training_task import EpochReporter
 def test_a_commit_whose_training_met_a_full_disk_is_trained_once_there_is_room(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
+    world.projects = [shapes_project(trigger={"attempts": 1})]
     world.publish("week-01", 90, seed=1)
 
     def full(reporter: EpochReporter, epoch: object) -> None:

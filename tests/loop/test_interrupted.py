@@ -18,7 +18,7 @@ from dagster._core.events import (
 from dagster._core.test_utils import create_run_for_test
 
 from sensors.unfinished_runs import end_stale_runs
-from tests.world import World
+from tests.world import World, shapes_project
 from visionops.interruption import Interrupted
 from visionops.serving.metric_records import run_samples
 from visionops.tick import have_tried_again
@@ -146,6 +146,7 @@ def test_a_run_of_the_daemon_whose_process_was_told_to_end_is_no_error(world: Wo
 def test_what_was_given_up_is_tried_again_when_a_person_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
+    world.projects = [shapes_project(trigger={"attempts": 1})]
     world.publish("week-01", 90, seed=1)
 
     def broken(*_: object, **__: object) -> None:

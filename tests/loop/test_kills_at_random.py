@@ -108,7 +108,7 @@ def test_a_command_killed_before_anything_it_does_goes_on_when_it_is_typed_again
     ending = end_of(undisturbed, verb)
     generator = random.Random(f"kills of {verb.line}")
     for number, (sent, code) in zip(
-        moments(found, count(2, 6), generator), itertools.cycle(SENT), strict=False
+        moments(found, count(1, 6), generator), itertools.cycle(SENT), strict=False
     ):
         home = home_of(verb)
         line = verb.inputs(home)

@@ -2,6 +2,7 @@
 
 import dagster as dg
 import pandas as pd
+import pytest
 
 from tests.world import World, shapes_project
 from visionops_assets.common import run_tags
@@ -41,6 +42,8 @@ def test_a_poisoned_week_is_refused_and_the_reason_names_the_batch(promoted: Wor
     assert world.tick().run_id is None, "a refusal is final"
 
 
+# `test_backfill.py` starts from such a world.
+@pytest.mark.stated
 def test_one_run_for_the_newest_and_the_older_version_can_be_backfilled(world: World):
     world.publish("week-01", 120, seed=1)
     world.publish("week-02", 60, seed=2)
@@ -101,6 +104,8 @@ def test_a_second_project_is_a_second_file_without_any_python(promoted: World):
     assert read_address(world.artifacts, "decision", "signs", world.partitions(signs)[0]) is not None
 
 
+# `test_fails_closed.py` promotes by a changed recipe.
+@pytest.mark.stated
 def test_a_changed_recipe_is_a_trigger_like_a_commit(promoted: World):
     world = promoted
     recipe = {**world.project.recipe.model_dump(mode="json"), "seed": 5}

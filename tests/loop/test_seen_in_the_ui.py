@@ -183,6 +183,8 @@ def test_a_run_started_in_the_ui_says_what_it_is_about(promoted: World) -> None:
     assert run is not None and run.tags[run_tags.BATCH] == "week-01" and run_tags.WEEK in run.tags
 
 
+# `test_refused.py` asks Dagster itself.
+@pytest.mark.stated
 def test_a_refused_week_leaves_in_production_as_it_is(promoted: World, ask: Ask) -> None:
     """The lineage paints an asset red whose latest run failed and did not materialise it."""
     (first,) = promoted.instance.get_runs()

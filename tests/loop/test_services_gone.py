@@ -89,7 +89,9 @@ def damaged(world: World) -> ModelRegistry:
     return ModelRegistry(tracking_uri=f"sqlite:///{file}")
 
 
-@pytest.mark.parametrize("away", [lambda _: ModelRegistry(tracking_uri=NOBODY), damaged])
+@pytest.mark.parametrize(
+    "away", [lambda _: ModelRegistry(tracking_uri=NOBODY), pytest.param(damaged, marks=pytest.mark.stated)]
+)
 def test_nothing_is_asked_for_while_mlflow_does_not_answer(
     world: World, away: Callable[[World], ModelRegistry]
 ):
@@ -123,7 +125,15 @@ def ask_bucket() -> None:
     ArtifactStore(root="s3://artifacts").read("manifest")
 
 
-@pytest.mark.parametrize("ask", [ask_mlflow, ask_lakefs, ask_bucket])
+# That MLflow and lakeFS are told as gone, the first test has; one of the three here, beside them in `make test-all`.
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(ask_mlflow, marks=pytest.mark.stated),
+        pytest.param(ask_lakefs, marks=pytest.mark.stated),
+        ask_bucket,
+    ],
+)
 def test_a_run_that_a_service_left_alone_is_no_attempt(
     world: World, ask: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ):

@@ -177,7 +177,7 @@ def holds(home: Home, project: str | None) -> None:
             assert run.tags.get(run_tags.ATTEMPT, "1") == "1"
 
 
-@pytest.mark.parametrize("verb", marked("tick", "import"))
+@pytest.mark.parametrize("verb", marked("import"))
 def test_a_command_may_be_ended_at_any_moment_and_goes_on(
     verb: Verb, home_of: Callable[[Verb], Home], importing: float, count: Callable[[int, int], int]
 ) -> None:

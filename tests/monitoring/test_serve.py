@@ -343,10 +343,18 @@ class NoSuchBucket(Exception):
     """An error of a bucket's client, which is no OSError."""
 
 
+FULL_DISK = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/spool")
+
+
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/spool"), NoSuchBucket("no such bucket")]
+    ("error", "room_again"),
+    [
+        (FULL_DISK, False),
+        (NoSuchBucket("no such bucket"), True),
+        pytest.param(FULL_DISK, True, marks=pytest.mark.stated),
+        pytest.param(NoSuchBucket("no such bucket"), False, marks=pytest.mark.stated),
+    ],
 )
-@pytest.mark.parametrize("room_again", [True, False])
 def test_on_a_full_disk_answers_go_on_and_rows_wait_or_are_told_as_lost(
     models: ProductionWorld, caplog: pytest.LogCaptureFixture, error: Exception, room_again: bool
 ) -> None:

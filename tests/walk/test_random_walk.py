@@ -323,7 +323,7 @@ def test_no_order_of_hands_and_kills_promotes_loses_or_hides_anything(
         Walk,
         settings=settings(
             max_examples=count(1, 20),
-            stateful_step_count=count(12, 25),
+            stateful_step_count=count(8, 25),
             deadline=None,
             derandomize=True,
             database=None,
