@@ -22,8 +22,8 @@ _LINES = re.compile(f"[{_UNSEEN}]")
 _ONE_LINE = re.compile(f"[\n\t{_UNSEEN}]")
 # In order: what Markdown reads; ends of references to people, issues and requests; links that need no brackets.
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>~$&]|@|#|!(?=\d)|(?<=\bGH)-(?=\d)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
-# At the start of a block: quick actions of GitLab, lists, rules and titles.
-_STARTS = re.compile(r"^(?:[/+=-]|\d{1,9}(?=[.)]))")
+# At the start of a block: quick actions of GitLab, and lists, rules and titles, which a number as 90.0 or +1 is not.
+_STARTS = re.compile(r"^(?:/|[+=-](?=[\s+=-]|$)|\d{1,9}(?=[.)](?:\s|$)))")
 # As CommonMark pairs them: a run of backticks up to the next of its length.
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(?:.*?[^`])\1(?!`)")
 # Nothing, between two characters that mean something together; no text has it otherwise, see `one_line`.

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from resources import home
 from visionops.cli.command_line import app
+from visionops.cli.demo import _seen
+from visionops.tick import Tick
 from visionops_assets.common.findings import Finding, findings_in_words, findings_table
 from visionops_assets.dataset.versions.manifest_diff import _counted
 from visionops_assets.shells.run_outcomes import outcome_in_words
@@ -33,6 +35,16 @@ from visionops_assets.shells.run_outcomes import outcome_in_words
 )
 def test_an_outcome_is_not_said_twice(outcome: str, reason: str, said: str) -> None:
     assert outcome_in_words(outcome, reason) == said
+
+
+def test_the_demo_says_an_outcome_as_tick_does() -> None:
+    waits = Tick("digits", "2026", "run", "awaiting_approval", "PASS: it is better.", 1.25)
+    assert _seen(waits) == "awaiting approval: PASS: it is better. (1.2 s)"
+    assert (
+        _seen(Tick("digits", None, None, None, "nothing new", 0.04)) == "nothing to do: nothing new (0.0 s)"
+    )
+    refused = Tick("digits", "2026", "run", "insufficient", "INSUFFICIENT: too few images.", 1)
+    assert _seen(refused).count("INSUFFICIENT") == 1
 
 
 def test_of_many_classes_the_rest_is_counted() -> None:

@@ -129,6 +129,24 @@ def test_a_page_as_markdown_calls_nobody(name: str, block: int) -> None:
     assert_markdown(write, name or "name")
 
 
+@pytest.mark.parametrize("number", ["90.0%", "+4.00", "-1.2", "0.0059", "1,797", "2026-11-03"])
+def test_a_number_stands_in_markdown_as_it_is(number: str) -> None:
+    """Where Markdown is printed raw, as by --markdown, nobody reads `90\\.0%`."""
+    table = Table(("a", "b"), ((number, f"{number} of 10"),))
+    said = Page("title", (table, Paragraph(f"{number} of all"), Bullets((number,)))).to_markdown()
+    assert f"| {number} | {number} of 10 |" in said
+    assert f"\n{number} of all\n\n- {number}\n" in said
+
+
+@pytest.mark.parametrize("start", ["1.", "12)", "-", "+", "---", "===", "- - -", "/close"])
+def test_what_begins_a_block_is_still_text(start: str) -> None:
+    for text in (start, f"{start} x"):
+        said = Page("title", (Paragraph("above"), Paragraph(text))).to_markdown()
+        rendered = MarkdownIt("commonmark").render(said)
+        assert shape(rendered) == [("h1", []), ("p", []), ("p", [])], said
+        assert text in Tags(rendered).text
+
+
 def verdict_about(name: str) -> Verdict:
     known = escaping.storable(name)
     row = SliceRow(

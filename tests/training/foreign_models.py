@@ -116,6 +116,35 @@ class BranchesOnValues(PlainNet):
         return super().forward(-images)
 
 
+class ForgetsInTraining(PlainNet):
+    """Looks for what is not there, at the first step of a training."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.sum() * {"known": 1.0}["forgotten"]
+
+
+class ForgetsWhenMade(PlainNet):
+    """Looks for what is not there as it is made."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__(num_classes, in_channels)
+        self.width = {"known": 1}["forgotten"]
+
+
+class ForgetsInForward(PlainNet):
+    """Looks for what is not there in each image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * {"known": 1}["forgotten"]
+
+
+class OwnStepForgets(OwnLightning):
+    """A LightningModule whose own step looks for what is not there."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return {"known": torch.zeros(())}["forgotten"]
+
+
 def a_function(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
 

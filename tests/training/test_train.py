@@ -14,6 +14,7 @@ from foreign_models import PlainNet
 from training_world import CLASSES, pictures, request, train_here
 
 from tests.finished_weights import from_its_weights
+from visionops.bug_report import is_bug
 from visionops_assets.common.errors import ModelError, TrainingError, WeightsError
 from visionops_assets.config.recipe import ModelSpec
 from visionops_assets.training.batches import LabelledImages, channel_statistics
@@ -99,6 +100,29 @@ def test_a_model_that_does_not_fit_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         train_here(workdir, model=model)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("ForgetsInTraining", r"fails in loss \(foreign_models.py, line \d+\): KeyError: 'forgotten'"),
+        ("ForgetsWhenMade", r"fails in __init__ \(foreign_models.py, line \d+\): KeyError: 'forgotten'"),
+        ("ForgetsInForward", r"images of shape \(2, 1, 8, 8\) .*KeyError: 'forgotten'"),
+        ("OwnStepForgets", r"fails in training_step \(foreign_models.py, line \d+\): KeyError: 'forgotten'"),
+    ],
+)
+def test_what_fails_in_code_of_ones_own_is_no_bug_of_ours(model: str, says: str, workdir: Path) -> None:
+    with pytest.raises(ModelError, match=says) as raised:
+        train_here(workdir, model={"class_path": f"foreign_models.{model}"})
+    assert isinstance(raised.value.__cause__, KeyError), "the traceback is kept"
+    assert not is_bug(raised.value)
+
+
+def test_a_module_that_cannot_be_imported_is_named(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workdir.parent / "broken_package.py").write_text("{}['forgotten']\n")
+    monkeypatch.syspath_prepend(str(workdir.parent))
+    with pytest.raises(ModelError, match="importing 'broken_package' fails: KeyError: 'forgotten'"):
+        train_here(workdir, model={"class_path": "broken_package.Net"})
 
 
 def test_a_model_for_another_image_size_is_refused_with_the_reason(workdir: Path) -> None:

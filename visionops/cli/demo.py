@@ -15,6 +15,7 @@ from resources import home
 from visionops import interruption
 
 if TYPE_CHECKING:
+    from visionops.tick import Tick
     from visionops_assets.config.project import Project
     from visionops_assets.dataset.batch_publishing import Publisher
 
@@ -74,14 +75,15 @@ def demo_command(
             begun = time.perf_counter()
             published = publisher.publish(folder, week.batch)
             imported = time.perf_counter() - begun
-            say(f"  {published.outcome} on lakeFS main in {imported:.1f} s; the sensor sees it")
+            said = "published on" if published.outcome == "published" else "was already on"
+            say(f"  {said} main of lakeFS ({imported:.1f} s); the commit sensor looks")
             with shown_progress(not as_json):
                 ticks = tick(definitions.defs, instance, [project], wait=True)
             account = _account(publisher, week.batch, time.perf_counter() - begun)
             accounts.append(account)
             # Days of an earlier demo may still have waited.
             found = next((each for each in ticks if each.partition in (account.partition, None)), ticks[0])
-            say(f"  {found.outcome or 'nothing to do'} after {found.seconds:.1f} s: {found.reason}")
+            say(f"  {_seen(found)}")
             running = f"version {account.champion_version}" if account.champion_version else "no model"
             say(f"  in production: {running}")
         path = home.home() / "demo.json"
@@ -107,6 +109,13 @@ def demo_command(
         say(
             f"`. {shlex.quote(f'{sys.prefix}/bin/activate')}`, once in a terminal, puts `visionops` on its PATH."
         )
+
+
+def _seen(found: "Tick") -> str:
+    """What the sensor made of a week, as `tick` says it."""
+    from visionops_assets.shells.run_outcomes import outcome_in_words
+
+    return f"{outcome_in_words(found.outcome or 'nothing to do', found.reason)} ({found.seconds:.1f} s)"
 
 
 def _project() -> "Project":

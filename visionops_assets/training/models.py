@@ -33,9 +33,10 @@ of them augmented and normalised; what ships wraps the model with that normalisa
 
 import importlib
 import inspect
-import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +45,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from resources.error_family import VisionOpsError
 from resources.nearest import did_you_mean
 from visionops_assets.common.errors import ModelError
 from visionops_assets.config.recipe import InputSpec, ModelSpec
@@ -54,20 +56,7 @@ def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn
 
     Raises ModelError where the path does not lead to a model or the arguments do not fit it.
     """
-    module_name, _, name = spec.class_path.rpartition(".")
-    try:
-        factory: Callable[..., object] = getattr(importlib.import_module(module_name), name)
-    except ImportError as error:
-        raise ModelError(
-            f"model.class_path {spec.class_path!r}: cannot import {module_name!r} ({error}); "
-            "install its package or put its folder on PYTHONPATH"
-        ) from error
-    except AttributeError as error:
-        known = [each for each in dir(sys.modules[module_name]) if not each.startswith("_")]
-        raise ModelError(
-            f"model.class_path {spec.class_path!r}: {module_name!r} has no {name!r}{did_you_mean(name, known)}"
-        ) from error
-
+    factory = _factory(spec.class_path)
     offered: dict[str, object] = {
         "classes": tuple(classes),
         "input": input,
@@ -80,15 +69,65 @@ def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn
     else:
         accepted = inspect.signature(factory).parameters
         arguments = {key: value for key, value in offered.items() if key in accepted} | spec.init_args
-    try:
-        model = factory(**arguments)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"model.init_args do not fit {spec.class_path}: {error}") from error
+    with told_as_of(spec.class_path):
+        try:
+            model = factory(**arguments)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"model.init_args do not fit {spec.class_path}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model.class_path {spec.class_path!r} gives {type(model).__name__}, expected an nn.Module"
         )
     return model
+
+
+def _factory(class_path: str) -> Callable[..., object]:
+    module_name, _, name = class_path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ModelError(
+            f"model.class_path {class_path!r}: cannot import {module_name!r} ({error}); "
+            "install its package or put its folder on PYTHONPATH"
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"model.class_path {class_path!r}: importing {module_name!r} fails: {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, name):
+        known = [each for each in dir(module) if not each.startswith("_")]
+        raise ModelError(
+            f"model.class_path {class_path!r}: {module_name!r} has no {name!r}{did_you_mean(name, known)}"
+        )
+    factory: Callable[..., object] = getattr(module, name)
+    return factory
+
+
+@contextmanager
+def told_as_of(class_path: str) -> Iterator[None]:
+    """Tell what fails within code of one's own as an error of the model that it belongs to, which keeps its traceback.
+
+    Raises `ModelError` in place of an exception that passed through the package of `class_path`, where that is not
+    ours; all others stay as they are, those of a machine too.
+    """
+    try:
+        yield
+    except (VisionOpsError, OSError):
+        raise
+    except Exception as error:
+        package = class_path.partition(".")[0]
+        passed = [
+            (frame.f_code, line)
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+        ]
+        if package == __name__.partition(".")[0] or not passed:
+            raise
+        code, line = passed[-1]
+        raise ModelError(
+            f"model.class_path {class_path!r} fails in {code.co_name} ({Path(code.co_filename).name}, line {line}): "
+            f"{type(error).__name__}: {error}; --debug shows the traceback"
+        ) from error
 
 
 @contextmanager
@@ -200,9 +239,10 @@ class Shipped(nn.Module):
         try:
             with evaluating(model):
                 answers = self.answers(model(blank))
-        except (RuntimeError, TypeError, IndexError) as error:
+        except Exception as error:
             raise ModelError(
-                f"{type(model).__name__} fails on images of shape {tuple(blank.shape)} (input of the recipe): {error}"
+                f"{type(model).__name__} fails on images of shape {tuple(blank.shape)} (input of the recipe): "
+                f"{type(error).__name__}: {error}"
             ) from error
         finally:
             for hook in hooks:

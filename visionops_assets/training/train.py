@@ -25,7 +25,7 @@ from visionops_assets.training import code_digest
 from visionops_assets.training.batches import LabelledImages, TrainingData, channel_statistics
 from visionops_assets.training.determinism import EpochBoundary, deterministic_session, is_readable, quiet
 from visionops_assets.training.model_files import save_weights, start_from
-from visionops_assets.training.models import Shipped, build_model, loss_of
+from visionops_assets.training.models import Shipped, build_model, loss_of, told_as_of
 from visionops_assets.training.provenance import EpochReport
 from visionops_assets.training.training_task import EpochReporter, TrainingTask, training_task
 
@@ -184,7 +184,8 @@ def train(
             use_distributed_sampler=False,
         )
         data = TrainingData(recipe, request.train, request.task.follow, request.loader_workers)
-        _fit(trainer, module, data, checkpoint)
+        with told_as_of(recipe.model.class_path):
+            _fit(trainer, module, data, checkpoint)
         shipped.cpu().eval()
         weights = workdir / "weights.safetensors"
         digest = save_weights(shipped, weights)
