@@ -59,14 +59,14 @@ def outlook(
     lakefs, registry, artifacts = stores.lakefs, stores.registry, stores.artifacts
     # By our clock: the server dated it by its own.
     committed = happened.when(commit.id, commit.created_at - lakefs.clock_ahead())
-    decided = read_address(artifacts, "decision", project.project, newest)
+    decision = read_address(artifacts, "decision", project.project, newest)
     last = _last_request(instance, project.project)
     requested = happened.when(*last) if last else None
     now = clocks.now()
     runs = _runs(instance, project.project, commit.id, version)
-    standing, refused = Standing(decided if decided and decided.training_version == version else None), ""
+    standing, refused = Standing(decision if decision and decision.training_version == version else None), ""
     try:
-        standing = standing_of_decision(registry, project, standing.decided)
+        standing = standing_of_decision(registry, project, standing.decision)
     except PromotionRefused as error:
         refused = str(error)
     since = [run for run in runs if standing.counts(run)]
@@ -75,7 +75,7 @@ def outlook(
         project.trigger,
         Newest(
             newest,
-            stored_verdict=standing.decided.verdict if standing.decided else None,
+            stored_verdict=standing.decision.verdict if standing.decision else None,
             runs=since,
             age=now - committed,
             since_last_request=now - requested if requested else None,
@@ -102,13 +102,13 @@ def _new_samples(
     # By the log, not by key: one that is dated in the future would be the newest until then.
     log = (dataset_version(each.id, each.created_at) for each in lakefs.log(project.repository, MAIN))
     versions = (key for key in log if key in known)
-    decided = next(
+    decision = next(
         (key for key in versions if read_address(artifacts, "decision", project.project, key)), None
     )
-    if decided is None:
+    if decision is None:
         return enough
     counted = 0
-    for change in lakefs.diff(project.repository, commit_prefix(decided), commit.id, SAMPLES):
+    for change in lakefs.diff(project.repository, commit_prefix(decision), commit.id, SAMPLES):
         counted += change.kind == "added" and "/images/" in change.path
         if counted >= enough:
             break
@@ -152,7 +152,7 @@ class Standing:
     a PASS on an older dataset version that may be promoted.
     """
 
-    decided: VerdictAddress | None
+    decision: VerdictAddress | None
     again: str = ""
     rules: str = ""
     under: str | None = None
@@ -172,41 +172,41 @@ class Standing:
 
 
 def standing_of_decision(
-    registry: ModelRegistry, project: Project, decided: VerdictAddress | None
+    registry: ModelRegistry, project: Project, decision: VerdictAddress | None
 ) -> Standing:
     """Whether a decision stands. Raises what MLflow raises."""
     rules = run_tags.rules_tag(project.gate.digest())
-    if decided is None:
+    if decision is None:
         return Standing(None, rules=rules)
     stored = None
-    if decided.rules is None or decided.verdict == "PASS":
-        stored = verdict_store.find(registry, project.project, decided.run_id, decided.identity, "decision")
-    made_under = decided.rules or (stored.rules_digest if stored is not None else None)
+    if decision.rules is None or decision.verdict == "PASS":
+        stored = verdict_store.find(registry, project.project, decision.run_id, decision.identity, "decision")
+    made_under = decision.rules or (stored.rules_digest if stored is not None else None)
     under = run_tags.rules_tag(made_under) if made_under else None
-    stands = Standing(decided, "", rules, under)
+    stands = Standing(decision, "", rules, under)
     model = registry.models.get(project.project)
     now = production(model)
-    if any(each.entry.verdict == decided.identity for each in now.intervals):
+    if any(each.entry.verdict == decision.identity for each in now.intervals):
         # It ran. Asked again, what a rollback took out of production would come back.
         if now.version is None and stored is None:
             again = (
-                f"nothing is in production, and its PASS {decided.identity[:12]} is not in MLflow any more"
+                f"nothing is in production, and its PASS {decision.identity[:12]} is not in MLflow any more"
             )
             return replace(stands, again=again, asked_anew=True)
         return replace(stands, final=True)
-    answer = answer_to(model.tags, project.project, decided.identity)
+    answer = answer_to(model.tags, project.project, decision.identity)
     if answer is not None and answer.kind == "reject":
         return replace(stands, final=True)
     if under is not None and under != rules:
-        again = f"it is {decided.verdict} under the rules {under}, and the project file says {rules} now"
+        again = f"it is {decision.verdict} under the rules {under}, and the project file says {rules} now"
         return replace(stands, again=again)
-    if decided.verdict == "PASS" and stored is None:
-        again = f"its PASS {decided.identity[:12]} is not in MLflow any more"
+    if decision.verdict == "PASS" and stored is None:
+        again = f"its PASS {decision.identity[:12]} is not in MLflow any more"
         return replace(stands, again=again, asked_anew=True)
     ready = _ready_to_promote(registry, project)
     if ready is None:
         return stands
-    if ready.identity == decided.identity:
+    if ready.identity == decision.identity:
         again = f"its PASS {ready.identity[:12]} waits, and nobody has to approve it now"
         return replace(stands, again=again, asked_anew=True)
     waits = (

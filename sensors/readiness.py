@@ -23,12 +23,12 @@ SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 @dataclass(frozen=True)
 class Wait:
     """No run now, and why; `wrong` where somebody has to mend something first, `cancelled` where a person wanted so,
-    `decided` where there is nothing left to wait for."""
+    `settled` where there is nothing left to wait for."""
 
     reason: str
     wrong: bool = False
     cancelled: bool = False
-    decided: bool = False
+    settled: bool = False
 
 
 def owned_sensor(**options: Any) -> Callable[[Callable[..., Any]], dg.SensorDefinition]:
@@ -129,9 +129,9 @@ def readiness(project: str, trigger: Trigger, newest: Newest) -> Go | Wait:
         if run.status == "in progress":
             return Wait(f"run {run.run_id} on {partition} is in progress")
         if run.outcome in SETTLED:
-            return Wait(f"{partition} is decided: {run.outcome}", decided=True)
+            return Wait(f"{partition} is decided: {run.outcome}", settled=True)
     if newest.stored_verdict in ("FAIL", "INSUFFICIENT") and not newest.again:
-        return Wait(f"{partition} is decided: {newest.stored_verdict}", decided=True)
+        return Wait(f"{partition} is decided: {newest.stored_verdict}", settled=True)
     attempts = [run for run in runs if run.counts]
     by_hand = next((run for run in reversed(attempts) if run.status == "cancelled"), None)
     stopped = cancelled(project, partition, by_hand.run_id) if by_hand is not None else None

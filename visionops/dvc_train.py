@@ -69,8 +69,8 @@ def train_folder(folder: Path) -> dict[str, float]:
         metrics = dict(result.metrics)
         holdout = version.split("holdout")
         if len(holdout):
-            judged = labelled(project, version, holdout, lakefs=images, samples=samples)
-            _, score = request.task.measure(result.shipped, judged)
+            held_out = labelled(project, version, holdout, lakefs=images, samples=samples)
+            _, score = request.task.measure(result.shipped, held_out)
             metrics[f"holdout_{request.task.score}"] = score
         (folder / "model").mkdir(exist_ok=True)
         for made in (result.weights, onnx):

@@ -27,7 +27,7 @@ PHASES = {
     "incoming_batch": "importing the batch",
     "manifest": "reading the dataset version",
     "challenger": "training",
-    "evaluation": "judging",
+    "evaluation": "evaluating",
     "champion": "carrying out the verdict",
     "make_again": "making the version again",
 }

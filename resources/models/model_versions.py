@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 # The column's width in Postgres and MySQL; sqlite would take more.
 TAG_LENGTH = 5000
+# Of every registered model, under whatever name, as MLflow's page shows it.
+_DESCRIPTION = (
+    "Models of a VisionOps project, one version each that was promoted; `champion` is the one in production. The card "
+    "of a version says why."
+)
 
 
 class Models:
@@ -94,7 +99,7 @@ class Models:
 
         with self._connection.client(f"registered model {project}") as client:
             try:
-                client.create_registered_model(project)
+                client.create_registered_model(project, description=_DESCRIPTION)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tests.dataset.as_people_have_it import Files, check_said, coco
 from tests.dataset.test_malformed_sources import CASES, THEIRS, broken, lay_out, some, source_of
+from tests.world import CLASSES, write_batch
 from visionops.cli.command_line import app
 
 BOXES = [(n, 1 + n % 2, [2, 3, 10, 8]) for n in range(6)]
@@ -36,6 +37,23 @@ def test_a_source_is_shown_with_what_is_wrong_and_nothing_is_made(desk: Desk, tm
         assert sheet.width > 1000
     # Sheets are wider than many windows, which then show all of them.
     assert "img { max-width: 100%" in (tmp_path / "seen/index.html").read_text()
+
+
+def test_held_against_a_project_it_says_what_import_would_find(desk: Desk, tmp_path: Path):
+    folder = write_batch(tmp_path / "mine", 24, seed=1)
+    found = desk.json("inspect", str(folder), "--project", "shapes")
+    assert found["publishable"], "of a project without a repository yet, its classes are known"
+    desk.world.publish("week-01", 30, seed=1)
+    desk.run("import", "shapes", str(folder), "--batch", "week-02")
+    alone = desk.json("inspect", str(folder))
+    beside = desk.json("inspect", str(folder), "--project", "shapes")
+    checks = [{one["check"] for one in told["findings"]} for told in (alone, beside)]
+    assert checks[1] - checks[0], "what main holds already"
+    before = desk.world.lakefs.head("shapes").id
+    (folder / "labels.csv").write_text((folder / "labels.csv").read_text().replace(CLASSES[0], "cow"))
+    told = desk.run("inspect", str(folder), "--project", "shapes", code=1)
+    assert "cow" in told and desk.world.lakefs.head("shapes").id == before
+    desk.run("inspect", str(folder))
 
 
 def test_all_of_it_is_there_for_programs(desk: Desk, tmp_path: Path):

@@ -116,7 +116,7 @@ def test_elsewhere_a_line_tells_each_phase_and_long_trainings_now_and_then(
     assert into_a_file(tmp_path / "loud", tick(True)) == [
         "shapes week-01: reading the dataset version",
         "shapes week-01: training",
-        "shapes week-01: judging",
+        "shapes week-01: evaluating",
         "shapes week-01: carrying out the verdict",
     ]
     monkeypatch.setattr(terminal, "EVERY_SECONDS", 0.0)

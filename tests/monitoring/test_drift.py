@@ -116,7 +116,7 @@ def test_of_two_models_on_one_day_only_the_one_that_drifts_is_named(cases: dict[
 def test_a_day_with_too_few_rows_is_shown_and_not_judged(cases: dict[str, Case], name: str, rows: int):
     world, reference = cases[name]
     found = reference.compare(world.day(ROWS, 0, shift=darkness).head(rows))
-    assert not found.judged
+    assert not found.compared
     assert not found.drifted
     assert found.share == 0
     assert all("at least 50 are needed" in column.note for column in found.columns)

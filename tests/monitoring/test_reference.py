@@ -45,7 +45,7 @@ def test_the_reference_is_stored_and_read_as_it_was_and_a_day_of_it_does_not_dri
     else:
         assert stored["label"].tolist()[:3] == list(CLASSES)
     found = DriftReference(stored, task, DriftRules()).compare(rows)
-    assert found.judged
+    assert found.compared
     assert not found.drifted
 
 

@@ -298,9 +298,9 @@ def _measured(
     provenance = Provenance.from_json(registry.artifacts.read_bytes(run.id, PROVENANCE_ARTIFACT).decode())
     measured = dict(provenance.metrics)
     partition = dataset_version(commit.id, commit.created_at)
-    judged = read_address(artifacts, "decision", project.project, partition)
-    if judged is not None and judged.run_id == run.id and task(project.task).costs:
-        answers = registry.artifacts.read_bytes(run.id, predictions_path(judged.identity))
+    decision = read_address(artifacts, "decision", project.project, partition)
+    if decision is not None and decision.run_id == run.id and task(project.task).costs:
+        answers = registry.artifacts.read_bytes(run.id, predictions_path(decision.identity))
         table = frame_from_parquet(answers)
         measured["holdout_accuracy"] = accuracy(table["label"], table["challenger_prediction"])
     return measured

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from visionops_assets.dataset.batch_plan import BatchPlan
-    from visionops_assets.dataset.batch_publishing import BatchRefused, Published
+    from visionops_assets.dataset.batch_publishing import BatchRefused, Progress, Published
     from visionops_assets.dataset.importing.image_columns import Source
+    from visionops_assets.dataset.importing.statements import Stated
 
 
 _LINES = 11
@@ -38,11 +39,16 @@ def inspect_command(
     leave_out_errors: source_options.LeaveOutErrors = False,
     follow_links: source_options.FollowLinks = False,
     preview: source_options.Preview = None,
+    project: Annotated[
+        str | None,
+        typer.Option(help="Also say what importing it into this project would find beside what main holds."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Show what a source is: its format and why, what it holds, what is wrong with it, and what would be left out.
 
-    Nothing is imported. Ends with 1 where something is wrong that would keep it from being published.
+    Nothing is imported. With --project it is held against the project's classes and rules, and what `main` holds. Ends
+    with 1 where something is wrong that would keep it from being published.
     """
     interruption.keep("nothing was made")
     from visionops.cli.source_options import opened_source
@@ -67,14 +73,17 @@ def inspect_command(
     with progress_line("inspect") as progress, opened_source(source, progress) as one:
         # The splits as the source has them: what becomes of val is said by what main has.
         found = read_source(one.path, stated, held_elsewhere=True)
-        plan = plan_batch(
-            one.path,
-            "inspected",
-            BatchRules(class_names(found.images), "inspected", Splits().shares(), "inspected"),
-            OnMain(no_rows()),
-            stated=stated,
-            progress=lambda done, of: progress("checked", done, of),
-        )
+        if project is not None:
+            plan = _beside_main(project, one.path, stated, progress)
+        else:
+            plan = plan_batch(
+                one.path,
+                "inspected",
+                BatchRules(class_names(found.images), "inspected", Splits().shares(), "inspected"),
+                OnMain(no_rows()),
+                stated=stated,
+                progress=lambda done, of: progress("checked", done, of),
+            )
         if preview is not None:
             from visionops.cli.source_options import write_preview
 
@@ -87,6 +96,21 @@ def inspect_command(
             typer.echo(f"written: {preview / 'index.html'}")
     if not plan.ok:
         raise typer.Exit(1)
+
+
+def _beside_main(project: str, folder: Path, stated: "Stated", progress: "Progress") -> "BatchPlan":
+    from visionops import services
+    from visionops_assets.dataset.batch_publishing import Publisher
+
+    declared = services.project(project)
+    publisher = Publisher(
+        declared,
+        services.lakefs(),
+        services.artifacts(),
+        progress=progress,
+        neighbours=services.neighbours(declared),
+    )
+    return publisher.inspected(folder, stated)
 
 
 def _in_words(source: str, found: "Source", plan: "BatchPlan") -> str:

@@ -152,7 +152,7 @@ def init_command(
             typer.echo(made(verdict=None))
         return
     if not run:
-        say(f"`visionops tick {name}`, or the sensor of `visionops up`, trains and judges")
+        say(f"`visionops tick {name}`, or the sensor of `visionops up`, trains and evaluates")
         if as_json:
             typer.echo(made(verdict=None))
         return
@@ -351,7 +351,7 @@ def _first_verdict(name: str, say: Callable[[str], None]) -> str | None:
     from visionops_assets.config.project import find_project
 
     project = find_project(definitions.projects, name)
-    say("training and judging; this can take minutes")
+    say("training and evaluating; this can take minutes")
     with services.dagster() as instance, shown_progress():
         ticks = tick(definitions.defs, instance, [project], say=say, wait=True)
     return ticks[-1].outcome

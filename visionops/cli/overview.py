@@ -118,7 +118,7 @@ def _waits(project: "Project", registry: "ModelRegistry") -> list[str]:
         return []
     if isinstance(found.answer, Wait):
         # What is wrong or was cancelled is told as such.
-        told = found.answer.decided or found.answer.wrong or found.answer.cancelled
+        told = found.answer.settled or found.answer.wrong or found.answer.cancelled
         return [] if told else [found.answer.reason]
     why = f"is asked again, since {found.again}" if found.again else "is not judged yet"
     of = f" ({', '.join(batches[:3])})" if batches else ""

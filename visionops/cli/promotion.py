@@ -17,7 +17,7 @@ from visionops_assets.champions.registered_model import Registry
 from visionops_assets.common import run_tags
 from visionops_assets.common.errors import OnHold, PromotionRefused
 from visionops_assets.common.keys import committed_at
-from visionops_assets.common.run_tags import how_to_decide
+from visionops_assets.common.run_tags import how_to_have_a_decision
 from visionops_assets.evaluation.verdict_store import ListedVerdict, listed_decision
 from visionops_assets.promotion.promote import WaitingVerdicts, champion_of, newest_decision, waiting_of
 
@@ -93,7 +93,7 @@ def carry_out(
         )
     if decision.partition is None:
         raise PromotionRefused(
-            f"verdict {decision.identity[:12]} names no dataset version: {how_to_decide(project)}"
+            f"verdict {decision.identity[:12]} names no dataset version: {how_to_have_a_decision(project)}"
         )
     # A decision is known to MLflow; this instance may never have seen its dataset version.
     instance.add_dynamic_partitions(dataset_versions(project).name or "", [decision.partition])

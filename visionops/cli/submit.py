@@ -127,7 +127,7 @@ def submit(
     ended = instance.get_run_by_id(ran.run_id)
     outcome = (note_outcome(instance, ended) if ended is not None else None) or run_tags.ERROR
     verdict = _verdict(registry, project, challenger, champion)
-    judged = verdict is not None and outcome != run_tags.ERROR
+    has_verdict = verdict is not None and outcome != run_tags.ERROR
     return Submitted(
         project.project,
         run_id,
@@ -136,7 +136,7 @@ def submit(
         outcome,
         verdict.identity if verdict is not None else None,
         production(registry.models.get(project.project)).version if outcome == run_tags.PROMOTED else None,
-        verdict.summary if judged and verdict is not None else ran.error or outcome,
+        verdict.summary if has_verdict and verdict is not None else ran.error or outcome,
     )
 
 

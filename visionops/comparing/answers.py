@@ -111,8 +111,8 @@ class Answers:
         """Every judgement that is kept of the two, newest first: decisions, then what-ifs."""
         assert a.model is not None and b.model is not None
         pair = {a.model.weights_sha256, b.model.weights_sha256}
-        decided = verdict_store.listed(self.registry.models.get(self.project.project).tags)
-        for entry in reversed(decided.values()):
+        decisions = verdict_store.listed(self.registry.models.get(self.project.project).tags)
+        for entry in reversed(decisions.values()):
             if {entry.challenger, entry.champion} == pair:
                 yield _Stored(entry.identity, entry.run_id, entry.challenger, entry.partition)
         for one, other in ((a, b), (b, a)):

@@ -97,7 +97,7 @@ class Sides:
         if text == CHAMPION:
             raise ComparisonError(
                 f"{self.project.project} has no champion yet: `visionops tick {self.project.project}` trains and "
-                "judges what is committed, or name two things to compare"
+                "evaluates what is committed, or name two things to compare"
             )
         if text == CHALLENGER:
             return self.run(text, self._newest_challenger().id)

@@ -208,8 +208,8 @@ class Days:
 
 def drift_samples(project: Project, tables: Mapping[date, pd.DataFrame]) -> Iterator[Sample]:
     """Of each model that ran lately: its newest day's rows and share of drifted columns, and its alarm."""
-    judged = drift_days(tables)
-    yield from _alarms(project, judged, "drift")
+    days = drift_days(tables)
+    yield from _alarms(project, days, "drift")
     for where, day, rows in _newest(project, tables):
         labels = _labels(project, where)
         yield metric_families.ROWS(rows["rows"].iloc[0], *labels)

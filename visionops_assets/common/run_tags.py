@@ -100,13 +100,13 @@ def kind_of_run(tags: Mapping[str, str]) -> Literal["decision", "what_if"]:
 
     A decision spends significance and may promote; a what-if does neither.
     """
-    decides = tags.get(INTENT) == DECISION and BACKFILL not in tags
-    return "decision" if decides else "what_if"
+    may_promote = tags.get(INTENT) == DECISION and BACKFILL not in tags
+    return "decision" if may_promote else "what_if"
 
 
-def how_to_decide(project: str) -> str:
-    """What a person does to have a challenger decided on where no sensor asks for it."""
+def how_to_have_a_decision(project: str) -> str:
+    """What a person does to have a decision on a challenger where no sensor asks for it."""
     return (
-        f"`visionops submit {project} RUN` has its run judged on the newest dataset version; for another one, run the "
-        f"job `{project}_decide` on it with the tag `{INTENT}: {DECISION}`"
+        f"`visionops submit {project} RUN` has its run evaluated on the newest dataset version; for another one, run "
+        f"the job `{project}_decide` on it with the tag `{INTENT}: {DECISION}`"
     )

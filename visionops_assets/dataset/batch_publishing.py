@@ -49,7 +49,7 @@ from visionops_assets.dataset.versions.commit_log import (
 )
 from visionops_assets.dataset.versions.dataset_version import manifest_at
 from visionops_assets.dataset.versions.layout import findings_path, images_prefix, ingest_branch
-from visionops_assets.dataset.versions.manifest import read_manifest
+from visionops_assets.dataset.versions.manifest import no_rows, read_manifest
 
 MERGE_ATTEMPTS = 5
 # What a terminal shows at once, with room for what stands around it.
@@ -156,14 +156,29 @@ class Publisher:
             f"{repository}/{MAIN} moved {MERGE_ATTEMPTS} times while batch {batch} was imported: import it again"
         )
 
-    def _plan(self, source: Path, batch: str, base: str, stated: Stated) -> BatchPlan:
+    def inspected(self, source: Path, stated: Stated = NOTHING_STATED) -> BatchPlan:
+        """What importing a batch would find beside what `main` holds, which may be nothing yet. Raises what `publish`
+        raises, but for `BatchRefused`."""
+        repository, batch = self.project.repository, "inspected"
+        try:
+            base = self.lakefs.head(repository, MAIN).id
+        except LakeFSNotFound:
+            return self._plan(source, batch, None, stated)
+        plan = self._plan(source, batch, base, stated)
+        claims = claims_of_others(self.lakefs, repository, base, batch, self.project.annotations)
+        return plan.also(self._of_others(plan, claims))
+
+    def _plan(self, source: Path, batch: str, base: str | None, stated: Stated) -> BatchPlan:
+        """`base` is the commit that the batch comes beside; None where there is none."""
         project, repository = self.project, self.project.repository
-        existing = read_manifest(manifest_at(self.lakefs, self.artifacts, project, base), self.artifacts)
+        existing = no_rows()
+        if base is not None:
+            existing = read_manifest(manifest_at(self.lakefs, self.artifacts, project, base), self.artifacts)
         plan = plan_batch(
             source,
             batch,
             BatchRules.of(project),
-            OnMain(existing, lambda paths: self.lakefs.read_many(repository, base, paths)),
+            OnMain(existing, lambda paths: self.lakefs.read_many(repository, base or MAIN, paths)),
             stated=stated,
             opinion=self.opinion(),
             progress=lambda done, of: self.progress("checked", done, of),

@@ -123,7 +123,7 @@ def suspects_unheard(why: str) -> pd.DataFrame:
     )
 
 
-def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: float | None) -> pd.DataFrame:
+def suspects_table(suspects: Sequence[Suspect], asked: int, max_disagreement: float | None) -> pd.DataFrame:
     """The findings (WARN), surest first, of so many images that were judged.
 
     Where the project declares `max_disagreement`, a larger share of suspects is an ERROR of the batch: random wrong
@@ -143,7 +143,7 @@ def suspects_table(suspects: Sequence[Suspect], judged: int, max_disagreement: f
         )
         for one in ordered
     ]
-    share = len(suspects) / judged if judged else 0.0
+    share = len(suspects) / asked if asked else 0.0
     if max_disagreement is not None and share > max_disagreement:
         what = f"the champion confidently disagrees with {share:.1%} of its labels"
         why = f"at most {max_disagreement:.1%} is allowed (audit.max_disagreement); correct the labels listed"
@@ -160,14 +160,14 @@ def check_plausible(
         return findings_table([])
     if opinion.unheard is not None:
         return suspects_unheard(opinion.unheard)
-    judged, detects = np.arange(len(uploads)), "boxes" in table.column_names
+    asked, detects = np.arange(len(uploads)), "boxes" in table.column_names
     if not detects:
         learnt = pc.is_in(table["label"], value_set=pa.array(opinion.classes, pa.string())).to_numpy()
-        judged = judged[learnt[uploads.rows]]
+        asked = asked[learnt[uploads.rows]]
     suspects: list[Suspect] = []
     number = 0
-    for start in range(0, len(judged), _AT_ONCE):
-        places = judged[start : start + _AT_ONCE]
+    for start in range(0, len(asked), _AT_ONCE):
+        places = asked[start : start + _AT_ONCE]
         annotated = table.take(pa.array(uploads.rows[places])).to_pandas()
         images = ((one.path, one.read()) for one in (uploads[place] for place in places.tolist()))
         predictions = opinion.predict(images)

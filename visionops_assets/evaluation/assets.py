@@ -69,22 +69,22 @@ def evaluation_asset(
                 made,
                 run_tags.kind_of_run(context.run.tags),
             )
-            judged = evaluate_challenger(
+            evaluated = evaluate_challenger(
                 question,
                 Stores(lakefs, registry, artifacts, scratch),
                 dagster_run_id=context.run.run_id,
                 say=context.log.info,
             )
-            verdict = judged.verdict
+            verdict = evaluated.verdict
             # The sensor takes a decision for done when this is written.
             write_address(artifacts, verdict, made, context.partition_key)
             run = registry.runs.get(made.run_id)
         return dg.MaterializeResult(
-            value=judged.predictions,
+            value=evaluated.predictions,
             data_version=dg.DataVersion(verdict.identity),
             metadata={
-                **verdict_metadata(verdict, judged.predictions, project.classes, judged.examples),
-                "reused": judged.reused,
+                **verdict_metadata(verdict, evaluated.predictions, project.classes, evaluated.examples),
+                "reused": evaluated.reused,
                 "evidence": dg.MetadataValue.url(registry.run_url(run, f"verdicts/{verdict.identity}")),
             },
         )

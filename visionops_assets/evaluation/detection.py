@@ -163,9 +163,9 @@ def measure_detection(predictions: pd.DataFrame, rules: GateRules, context: Gate
     holdout = DetectionHoldout(predictions, context.classes)
     groups = pd.factorize(predictions["group"])[0].astype(np.int64)
     measured = _Measured(holdout, groups, rules, context)
-    judges_labels = measured.champion if measured.champion is not None else measured.challenger
+    against_labels = measured.champion if measured.champion is not None else measured.challenger
     suspects = suspect_batches(
-        predictions, None, judges_labels.all_found(), min_samples=rules.floors.min_samples
+        predictions, None, against_labels.all_found(), min_samples=rules.floors.min_samples
     )
     pieces = list(holdout.pieces(rules, [suspect.batch for suspect in suspects]))
     tests = sum(is_tested(int(piece.slice.mask.sum()), rules) for piece in pieces)

@@ -214,16 +214,18 @@ class _Evaluation:
             return None
         model = self.registry.models.get(self.project.project)
         arrival = production(model).arrival(self.champion.version)
-        decided = verdict_store.listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
-        if decided is None or decided.outcome != "PASS" or decided.rules != self.project.gate.digest():
+        promotion = (
+            verdict_store.listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+        )
+        if promotion is None or promotion.outcome != "PASS" or promotion.rules != self.project.gate.digest():
             return None
         mine = (self.challenger.run_id, self.version.partition)
-        if (decided.run_id, decided.partition) != mine:
+        if (promotion.run_id, promotion.partition) != mine:
             return None
-        run_id, path = decided.run_id, verdict_store.predictions_path(decided.identity)
-        found = verdict_store.find(self.registry, self.project.project, run_id, decided.identity, self.kind)
+        run_id, path = promotion.run_id, verdict_store.predictions_path(promotion.identity)
+        found = verdict_store.find(self.registry, self.project.project, run_id, promotion.identity, self.kind)
         there = found is not None and self.registry.artifacts.exists(run_id, path)
-        return decided.identity if there else None
+        return promotion.identity if there else None
 
     def _between(self) -> Between | None:
         if self.champion is None:

@@ -180,8 +180,8 @@ def show_verdict(registry: ModelRegistry, verdict: Verdict, run_id: str, partiti
     Raises `RunNotFound`, `RegistryUnavailable`.
     """
     tags = registry.runs.get(run_id).tags
-    is_decided = TAG_VERDICT in tags and not tags[TAG_VERDICT].endswith(_WHAT_IF)
-    if verdict.kind == "what_if" and is_decided:
+    has_decision = TAG_VERDICT in tags and not tags[TAG_VERDICT].endswith(_WHAT_IF)
+    if verdict.kind == "what_if" and has_decision:
         return
     registry.runs.log_points(run_id, {name: {0: value} for name, value in holdout_metrics(verdict).items()})
     registry.runs.set_tags(
@@ -216,7 +216,9 @@ def _described(verdict: Verdict, partition: str, before: str) -> str:
         if verdict.kind == "what_if"
         else f"decision {verdict.identity[:12]}"
     )
-    judged = f"{kind[0].upper()}{kind[1:]}, on the holdout of dataset version {partition}, against {against}."
+    told_of = (
+        f"{kind[0].upper()}{kind[1:]}, on the holdout of dataset version {partition}, against {against}."
+    )
     return "".join(
-        [f"{markdown(verdict_summary(verdict)[:_LONGEST])}\n\n{markdown(judged)}", _RULE, of_the_run]
+        [f"{markdown(verdict_summary(verdict)[:_LONGEST])}\n\n{markdown(told_of)}", _RULE, of_the_run]
     )

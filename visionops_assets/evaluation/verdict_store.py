@@ -21,7 +21,7 @@ from visionops_assets.champions.registered_model import Entry, Outcome, Registry
 from visionops_assets.common.error_levels import Decision, turn_of
 from visionops_assets.common.errors import VerdictMissing
 from visionops_assets.common.keys import verdict_key
-from visionops_assets.common.run_tags import how_to_decide
+from visionops_assets.common.run_tags import how_to_have_a_decision
 from visionops_assets.evaluation.verdict import Kind, Verdict
 from visionops_assets.evaluation.verdict_wording import verdict_summary
 from visionops_assets.training.challenger import Challenger
@@ -224,7 +224,7 @@ def find(
 def load(registry: Registry, project: str, entry: ListedVerdict) -> Verdict:
     """The verdict of a list entry. Raises `VerdictMissing` if its file is gone, was altered or is no decision."""
     path = verdict_path(entry.identity, "decision")
-    again = f"judge the challenger again: {how_to_decide(project)}"
+    again = f"evaluate the challenger again: {how_to_have_a_decision(project)}"
     try:
         content = registry.artifacts.read_bytes(entry.run_id, path)
     except (ArtifactMissing, RunNotFound) as error:
@@ -266,7 +266,7 @@ def listed_decision(tags: Mapping[str, str], project: str, identity: str) -> Lis
     known = [each[:_SHORT] for each in listed(tags)]
     raise VerdictMissing(
         f"{project} has no decision {identity or '(no id)'}; {there_are(identity, known)}. A what-if cannot promote; "
-        f"to ask for a decision, {how_to_decide(project)}"
+        f"to ask for a decision, {how_to_have_a_decision(project)}"
     )
 
 

@@ -113,26 +113,26 @@ def retract_command(project: str, batch: str) -> str:
 
 def verdict_summary(verdict: Verdict) -> str:
     """The outcome and its weightiest reasons in one or two sentences."""
-    deciding = [reason for reason in verdict.reasons if reason.effect == verdict.verdict]
-    first = _sentence(deciding[0]) if deciding else ""
-    others = len(deciding) - 1
-    named = _culprit(verdict, deciding)
+    weightiest = [reason for reason in verdict.reasons if reason.effect == verdict.verdict]
+    first = _sentence(weightiest[0]) if weightiest else ""
+    others = len(weightiest) - 1
+    named = _culprit(verdict, weightiest)
     if named is not None:
         return f"{verdict.verdict}: {first} {_sentence(named)}"
     if others > 0:
-        subjects = list(dict.fromkeys(reason.subject for reason in deciding[1:]))
+        subjects = list(dict.fromkeys(reason.subject for reason in weightiest[1:]))
         tail = f" and {len(subjects) - 3} more" if len(subjects) > 3 else ""
         more = "1 more reason is" if others == 1 else f"{others} more reasons are"
         return f"{verdict.verdict}: {first} {more} about {', '.join(subjects[:3])}{tail}."
     return f"{verdict.verdict}: {first}"
 
 
-def _culprit(verdict: Verdict, deciding: Sequence[Reason]) -> Reason | None:
+def _culprit(verdict: Verdict, weightiest: Sequence[Reason]) -> Reason | None:
     """The note that says where to look, unless the weightiest reason says so itself."""
     notes = {reason.rule: reason for reason in reversed(verdict.reasons)}
     if "between" in notes:
         return notes["between"]
-    if not deciding or deciding[0].subject.startswith("batch="):
+    if not weightiest or weightiest[0].subject.startswith("batch="):
         return None
     return notes.get("suspect_batch")
 

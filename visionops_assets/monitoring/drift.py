@@ -78,15 +78,15 @@ class DayDrift:
         return tuple(sorted(found, key=lambda column: -(column.distance or 0.0) / column.threshold))
 
     @property
-    def judged(self) -> bool:
+    def compared(self) -> bool:
         """Whether any column could be."""
         return any(column.distance is not None for column in self.columns)
 
     @property
     def share(self) -> float:
         """Drifted columns over judged columns; 0 where none could be judged."""
-        judged = sum(column.distance is not None for column in self.columns)
-        return len(self.drifted) / judged if judged else 0.0
+        compared = sum(column.distance is not None for column in self.columns)
+        return len(self.drifted) / compared if compared else 0.0
 
     def table(self) -> pd.DataFrame:
         """One row a column, `ColumnDrift`'s fields with `threshold` and `drifted`."""

@@ -66,7 +66,7 @@ class Day:
 class AlarmState:
     """Where things stand after a day.
 
-    FAIL: an alarm stands, since `since`. PASS: none does; `bad` of the `judged` newest days count towards one.
+    FAIL: an alarm stands, since `since`. PASS: none does; `bad` of the `counted` newest days count towards one.
     INSUFFICIENT: none does, and this day could not be judged. `act` says that this is the day to act on the alarm:
     it is bad again, and no action lies within the cool-down. `warning`: this day itself is bad.
     """
@@ -74,7 +74,7 @@ class AlarmState:
     day: date
     outcome: DayOutcome
     bad: int
-    judged: int
+    counted: int
     since: date | None
     act: bool
     warning: bool
@@ -84,14 +84,12 @@ class AlarmState:
         """The state in words."""
         named = f": {', '.join(self.signs)}" if self.signs else ""
         if self.since is not None:
-            return (
-                f"alarm since {self.since}, {self.bad} of the newest {self.judged} judged days are bad{named}"
-            )
+            return f"alarm since {self.since}, {self.bad} of the newest {self.counted} judged days are bad{named}"
         if self.outcome == "INSUFFICIENT":
             return f"{self.day} has too few rows to be judged"
         if self.warning:
-            return f"{self.day} is bad, {self.bad} of the newest {self.judged} judged days are{named}"
-        return f"quiet, {self.bad} of the newest {self.judged} judged days are bad"
+            return f"{self.day} is bad, {self.bad} of the newest {self.counted} judged days are{named}"
+        return f"quiet, {self.bad} of the newest {self.counted} judged days are bad"
 
 
 def alarm_states(days: Iterable[Day], rules: SeveralDays) -> list[AlarmState]:
@@ -216,11 +214,11 @@ def drift_days(tables: Mapping[date, pd.DataFrame]) -> dict[Where, list[Day]]:
         for row in table.to_dict("records"):
             rows.setdefault(Where(str(row["model_sha256"]), str(row["device_group"])), []).append(row)
         for where, columns in sorted(rows.items()):
-            judged = any(pd.notna(row["distance"]) for row in columns)
+            compared = any(pd.notna(row["distance"]) for row in columns)
             drifted = [row for row in columns if row["drifted"]]
             drifted.sort(key=lambda row: -row["distance"] / row["threshold"])
             signs = tuple(str(row["column"]) for row in drifted)
-            bad = bool(drifted) if judged else None
+            bad = bool(drifted) if compared else None
             found.setdefault(where, []).append(Day(day, int(columns[0]["rows"]), bad, signs))
     return found
 

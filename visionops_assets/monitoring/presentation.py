@@ -168,13 +168,13 @@ _QUIET_COLOUR, _DRIFTED_COLOUR = "#57606a", "#cf222e"
 
 def drift_picture(table: pd.DataFrame, title: str) -> bytes | None:
     """Draw how far each column of one model's day is, in thresholds; None where none could be judged."""
-    judged = table[table["distance"].notna()]
-    if judged.empty:
+    compared = table[table["distance"].notna()]
+    if compared.empty:
         return None
-    far = (judged["distance"] / judged["threshold"]).clip(upper=_FARTHEST)
-    figure, axes = new_figure(6.0, 1.0 + 0.24 * len(judged))
-    colours = [_DRIFTED_COLOUR if drifted else _QUIET_COLOUR for drifted in judged["drifted"]]
-    axes.barh([drawn(each) for each in judged["column"]], far, color=colours, height=0.65)
+    far = (compared["distance"] / compared["threshold"]).clip(upper=_FARTHEST)
+    figure, axes = new_figure(6.0, 1.0 + 0.24 * len(compared))
+    colours = [_DRIFTED_COLOUR if drifted else _QUIET_COLOUR for drifted in compared["drifted"]]
+    axes.barh([drawn(each) for each in compared["column"]], far, color=colours, height=0.65)
     axes.axvline(1, color="black", linewidth=1)
     axes.invert_yaxis()
     axes.set_xlim(0, max(1.3, float(far.max()) * 1.05))

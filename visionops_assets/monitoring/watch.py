@@ -216,8 +216,8 @@ def evidently_snapshot(reference: DriftReference, day: pd.DataFrame, found: DayD
     from evidently.metrics import DriftedColumnsCount, ValueDrift
 
     # At no distance at all: the same constant on both sides, of which there is nothing to draw.
-    judged = [each for each in found.columns if each.distance and each.kind != "embedding"][:PAGE_COLUMNS]
-    names = [each.column for each in judged]
+    compared = [each for each in found.columns if each.distance and each.kind != "embedding"][:PAGE_COLUMNS]
+    names = [each.column for each in compared]
     tables = [_thinned_rows(watched_columns(rows, reference.task)[names]) for rows in (day, reference.rows)]
     numbers = [name for name in names if pd.api.types.is_numeric_dtype(tables[1][name])]
     definition = DataDefinition(
@@ -225,7 +225,7 @@ def evidently_snapshot(reference: DriftReference, day: pd.DataFrame, found: DayD
     )
     current, known = (Dataset.from_pandas(table, data_definition=definition) for table in tables)
     metrics = [
-        ValueDrift(column=each.column, method=each.method, threshold=each.threshold) for each in judged
+        ValueDrift(column=each.column, method=each.method, threshold=each.threshold) for each in compared
     ]
     return Report([DriftedColumnsCount(columns=names), *metrics], include_tests=True).run(current, known)
 

@@ -61,10 +61,10 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
         from visionops_assets.promotion.presentation import champion_metadata, production_materialisation
         from visionops_assets.promotion.promote import promote
 
-        deciding = run_tags.kind_of_run(context.run.tags) == "decision"
+        may_promote = run_tags.kind_of_run(context.run.tags) == "decision"
         with clear_failures(context):
             # Said by the check of this run, and no more than a reason to ask for nothing: what promotes asks itself.
-            if deciding and _outcome(context) in (run_tags.REFUSED, run_tags.INSUFFICIENT):
+            if may_promote and _outcome(context) in (run_tags.REFUSED, run_tags.INSUFFICIENT):
                 context.log.info("The challenger did not pass: what is in production stays.")
                 return
             identity, run_id = _decision(
@@ -85,7 +85,7 @@ def champion_asset(project: Project, evaluation: dg.AssetsDefinition) -> dg.Asse
                 context.instance.add_run_tags(
                     context.run.run_id, {run_tags.OUTCOME: run_tags.AWAITING_APPROVAL}
                 )
-                if not deciding:
+                if not may_promote:
                     raise
                 context.log.warning(str(error))
                 return

@@ -85,15 +85,15 @@ def promote(
         listing = listed_decision(model.tags, project, verdict)
         if _is_champion(listing.challenger, champion):
             return Change(version_on(model, group), changed=False, entry=now.since)
-        judged = load(registry, project, listing)
+        asked = load(registry, project, listing)
         registered_model.require_readable(read_history(model.tags), project)
-        answer = answer_to(model.tags, project, judged.identity)
+        answer = answer_to(model.tags, project, asked.identity)
         run = registry.runs.get(run_id or listing.run_id)
-        _require_pass(judged, answer)
-        _require_same_champion(judged, champion, version_on(model, group))
+        _require_pass(asked, answer)
+        _require_same_champion(asked, champion, version_on(model, group))
         _require_released(project, now)
-        _require_answer(judged, answer, approval)
-        tags = _checked_files(registry, run, judged)
+        _require_answer(asked, answer, approval)
+        tags = _checked_files(registry, run, asked)
         on_step("checked")
         version = registry.models.create_version(project, run.id, tags)
         on_step("registered")
@@ -109,9 +109,9 @@ def promote(
                 by=Attribution(
                     answer.who if answer is not None else who,
                     when,
-                    answer.why if answer is not None and overridden else shortened(verdict_summary(judged)),
+                    answer.why if answer is not None and overridden else shortened(verdict_summary(asked)),
                 ),
-                verdict=judged.identity,
+                verdict=asked.identity,
             ),
         )
         on_step("recorded")
@@ -134,22 +134,22 @@ def _is_champion(challenger: str | None, champion: str | None) -> bool:
     return bool(challenger) and challenger == champion
 
 
-def _require_pass(judged: Verdict, answer: Answer | None) -> None:
-    if judged.may_promote() or (answer is not None and answer.kind == "override"):
+def _require_pass(verdict: Verdict, answer: Answer | None) -> None:
+    if verdict.may_promote() or (answer is not None and answer.kind == "override"):
         return
     raise VerdictNotPassed(
-        f"challenger {judged.challenger.weights_sha256[:12]} of {judged.project} did not pass. "
-        f"{verdict_summary(judged)}"
+        f"challenger {verdict.challenger.weights_sha256[:12]} of {verdict.project} did not pass. "
+        f"{verdict_summary(verdict)}"
     )
 
 
-def _require_same_champion(judged: Verdict, champion: str | None, version: int | None) -> None:
-    against = judged.champion.weights_sha256 if judged.champion else None
+def _require_same_champion(verdict: Verdict, champion: str | None, version: int | None) -> None:
+    against = verdict.champion.weights_sha256 if verdict.champion else None
     if against == champion:
         return
     present = f"version {version} ({(champion or '')[:12]})" if version is not None else "no model"
     raise ChampionMoved(
-        f"champion moved, evaluate again: {judged.project} was judged against "
+        f"champion moved, evaluate again: {verdict.project} was judged against "
         f"{against[:12] if against else 'no champion'}, now {present} is champion"
     )
 
@@ -162,28 +162,28 @@ def _require_released(project: str, now: Production) -> None:
         )
 
 
-def _require_answer(judged: Verdict, answer: Answer | None, approval: Approval) -> None:
+def _require_answer(verdict: Verdict, answer: Answer | None, approval: Approval) -> None:
     if answer is not None and answer.kind == "reject":
         raise Rejected(
-            f"{answer.who} rejected verdict {judged.identity[:12]} of {judged.project}: {answer.why}"
+            f"{answer.who} rejected verdict {verdict.identity[:12]} of {verdict.project}: {answer.why}"
         )
     if approval == "manual" and answer is None:
         raise ApprovalNeeded(
-            f"verdict {judged.identity[:12]} of {judged.project} is {judged.verdict} and waits for a person: "
-            f"`visionops approve {judged.project} {judged.identity[:12]}` or `visionops reject {judged.project} "
-            f"{judged.identity[:12]} --why TEXT`"
+            f"verdict {verdict.identity[:12]} of {verdict.project} is {verdict.verdict} and waits for a person: "
+            f"`visionops approve {verdict.project} {verdict.identity[:12]}` or `visionops reject {verdict.project} "
+            f"{verdict.identity[:12]} --why TEXT`"
         )
 
 
-def _checked_files(registry: Registry, run: Run, judged: Verdict) -> dict[str, str]:
+def _checked_files(registry: Registry, run: Run, verdict: Verdict) -> dict[str, str]:
     again = f"train again, or restore the artifacts of run {run.id}"
     if not run.finished:
         raise DigestMismatch(
             f"run {run.id} is {run.status}, not FINISHED: its files may be incomplete; {again}"
         )
     expected = {
-        WEIGHTS_ARTIFACT: (TAG_WEIGHTS, judged.challenger.weights_sha256),
-        ONNX_ARTIFACT: (TAG_ONNX, judged.challenger.onnx_sha256 or run.tags.get(TAG_ONNX, "")),
+        WEIGHTS_ARTIFACT: (TAG_WEIGHTS, verdict.challenger.weights_sha256),
+        ONNX_ARTIFACT: (TAG_ONNX, verdict.challenger.onnx_sha256 or run.tags.get(TAG_ONNX, "")),
     }
     for path, (tag, digest) in expected.items():
         try:

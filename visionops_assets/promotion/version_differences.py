@@ -142,7 +142,7 @@ def turned_of_evidence(registry: Registry, evidence: Evidence) -> tuple[WonAndLo
         each.provenance.metrics.get("min_score") if each is not None and each.provenance is not None else None
         for each in made
     ]
-    partition = evidence.judged.partition if evidence.judged is not None else None
+    partition = evidence.decision.partition if evidence.decision is not None else None
     return won_and_lost(predictions, *meant), names, commit_prefix(partition) if partition else MAIN
 
 

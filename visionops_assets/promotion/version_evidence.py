@@ -33,7 +33,7 @@ class Made:
 class Evidence:
     """All that is known of why a version is, or was, in production.
 
-    `arrival` is the entry that promoted it, `judged` what the list of decisions says of its verdict, `unclear` what
+    `arrival` is the entry that promoted it, `decision` what the list of decisions says of its verdict, `unclear` what
     MLflow says differently of what runs, with what leads back. `verdicts` are all decisions on this model, oldest
     first, None where the file of one is gone.
     """
@@ -43,7 +43,7 @@ class Evidence:
     arrival: HistoryEntry | None
     verdict: Verdict | None
     predecessor: Made | None
-    judged: ListedVerdict | None = None
+    decision: ListedVerdict | None = None
     unclear: str = ""
     verdicts: tuple[tuple[ListedVerdict, Verdict | None], ...] = ()
 
@@ -93,7 +93,7 @@ def gather_evidence(
         raise ModelNotFound(f"{nothing_runs(model, group)}{fix}")
     arrival = now.arrival(wanted)
     before = arrival.from_version if arrival is not None else None
-    judged = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+    decision = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
     made = _made(registry, registry.models.version(project, wanted))
     weights = made.version.weights_sha256
     every = [each for each in listed(model.tags).values() if each.challenger == weights]
@@ -101,9 +101,9 @@ def gather_evidence(
         made=made,
         now=now,
         arrival=arrival,
-        verdict=_verdict(registry, model, judged),
+        verdict=_verdict(registry, model, decision),
         predecessor=None if before is None else _predecessor(registry, project, before),
-        judged=judged,
+        decision=decision,
         unclear=unclear,
         verdicts=tuple((each, _verdict(registry, model, each)) for each in every),
     )
@@ -111,11 +111,11 @@ def gather_evidence(
 
 def predictions_of_verdict(registry: Registry, evidence: Evidence) -> "pd.DataFrame | None":
     """The predictions table that the verdict rests on, this model as its challenger; None where it is gone."""
-    if evidence.judged is None:
+    if evidence.decision is None:
         return None
     try:
-        path = predictions_path(evidence.judged.identity)
-        return frame_from_parquet(registry.artifacts.read_bytes(evidence.judged.run_id, path))
+        path = predictions_path(evidence.decision.identity)
+        return frame_from_parquet(registry.artifacts.read_bytes(evidence.decision.run_id, path))
     except ArtifactMissing:
         return None
 
@@ -133,8 +133,8 @@ def _predecessor(registry: Registry, project: str, version: int) -> Made | None:
         return None
 
 
-def _verdict(registry: Registry, model: RegisteredModel, judged: ListedVerdict | None) -> Verdict | None:
+def _verdict(registry: Registry, model: RegisteredModel, decision: ListedVerdict | None) -> Verdict | None:
     try:
-        return None if judged is None else load(registry, model.project, judged)
+        return None if decision is None else load(registry, model.project, decision)
     except VerdictMissing:
         return None

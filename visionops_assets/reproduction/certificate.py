@@ -167,14 +167,14 @@ def certify(
         for name, value in sorted(original.metrics.items())
     )
     identical = original.weights_sha256 == reproduced.weights_sha256
-    judged = [pair.within for pair in pairs if pair.within is not None]
+    within = [pair.within for pair in pairs if pair.within is not None]
     statistical = original.recipe.reproducibility == "statistical"
     return Certificate(
         project=original.project,
         version=version,
         result="identical" if identical else "differs",
         compared="weights",
-        equivalent=not identical and statistical and len(judged) == len(allowed) > 0 and all(judged),
+        equivalent=not identical and statistical and len(within) == len(allowed) > 0 and all(within),
         original_weights_sha256=original.weights_sha256,
         reproduced_weights_sha256=reproduced.weights_sha256,
         differences=tuple(compare_provenance(original, reproduced)),

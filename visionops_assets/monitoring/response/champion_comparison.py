@@ -258,8 +258,8 @@ class Comparisons:
         """The comparison as a page beside the champion's files; returns where MLflow shows it."""
         run_id = champion.version.run_id
         path = f"monitoring/comparisons/{verdict.identity[:SHORT]}.md"
-        judged = verdict_page(verdict)
+        evaluated = verdict_page(verdict)
         opening = Paragraph(f"The version before stands as challenger. {found.sentence()}.")
-        page = Page(judged.title, (opening, *judged.blocks))
+        page = Page(evaluated.title, (opening, *evaluated.blocks))
         self.registry.artifacts.put_bytes(run_id, path, page.to_markdown().encode())
         return self.registry.run_url(self.registry.runs.get(run_id), path)
