@@ -3,6 +3,7 @@
 """
 
 import email.utils
+import functools
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -201,6 +202,7 @@ def init_keys(
     projects: Annotated[
         list[str] | None, typer.Argument(help="Projects that get a repository for their devices.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Make a key for each role, once, unless VISIONOPS_EDGE_KEYS names one's own; and a repository for each project.
 
@@ -210,19 +212,21 @@ def init_keys(
 
     for project in projects or ():
         declared(project)
+    say = functools.partial(typer.echo, err=as_json)
+    told: dict[str, Any] = {"keys": None, "made": False, "repositories": []}
     if not Devices.read().keys:
         folder = keys_folder()
         made = make_keys(folder)
-        typer.echo(
-            f"keys of 6 roles {'made' if made else 'are there'} in {folder}; keep a copy in a safe place"
-        )
+        told |= {"keys": str(folder), "made": made}
+        say(f"keys of 6 roles {'made' if made else 'are there'} in {folder}; keep a copy in a safe place")
     load_keys()
     for project in projects or ():
         with changing(project) as repository:
             made = repository.create()
-        typer.echo(
-            f"{project}: the repository {'is made' if made else 'is there'} in {repository_address(project)}"
-        )
+        told["repositories"].append({"project": project, "at": repository_address(project), "made": made})
+        say(f"{project}: the repository {'is made' if made else 'is there'} in {repository_address(project)}")
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
 
 
 @keys_app.command("show")
@@ -285,6 +289,7 @@ def rotate_keys(
             help="A key that goes, to sign the change with; several times for several.",
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Give a role other keys, in every project's repository; devices follow by themselves.
 
@@ -305,10 +310,20 @@ def rotate_keys(
     if keys.embedded is not None:
         keys, present = signers.rotating(keys.embedded, role)
         going += present
+    say, rotated = functools.partial(typer.echo, err=as_json), list[str]()
     for project in projects_with_repository():
         with changing(project, keys) as repository:
             repository.rotate(role, going)
-        typer.echo(f"{project}: {role} is signed by {keys.describe(role)}")
+        rotated.append(project)
+        say(f"{project}: {role} is signed by {keys.describe(role)}")
+    file = None
     if keys.embedded is not None:
         signers.end_rotation(keys.embedded, role)
-        typer.echo(f"the key before is removed; copy {keys.embedded / f'{role}.pem'} to the safe place")
+        file = str(keys.embedded / f"{role}.pem")
+        say(f"the key before is removed; copy {file} to the safe place")
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"role": role, "keys": keys.describe(role), "projects": rotated, "file": file}, indent=1
+            )
+        )

@@ -1,10 +1,14 @@
 """What a program reads: with --json a verb prints one document, and nothing beside it."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from desk import Desk
 from typer.core import TyperGroup
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from visionops.cli.command_line import app
 
@@ -14,16 +18,10 @@ WITHOUT = {
     "serve",
     "metrics",
     "webhook serve",
-    "webhook install",
     "comment",
     "fleet serve",
-    "fleet refresh",
-    "fleet export",
-    "fleet keys init",
-    "fleet keys rotate",
+    "fleet up",
     "rollout sign",
-    "project rename",
-    "home move",
 }
 
 
@@ -53,3 +51,40 @@ def test_why_diff_and_the_home_are_told_to_programs(desk_of_promoted: Desk):
     assert set(nothing["images"]) == {"added", "removed", "relabelled", "moved", "regrouped"}
 
     assert desk_of_promoted.json("home", "show")["home"] == desk_of_promoted.run("home", "show").strip()
+
+
+def test_what_changes_devices_repositories_is_told_to_programs(desk: Desk, tmp_path: Path):
+    made = desk.json("fleet", "keys", "init", "shapes")
+    assert made["made"] and Path(made["keys"]).is_dir()
+    (repository,) = made["repositories"]
+    assert (repository["project"], repository["made"]) == ("shapes", True)
+    again = desk.json("fleet", "keys", "init", "shapes")
+    assert not again["made"] and not again["repositories"][0]["made"]
+    fresh = desk.json("fleet", "refresh")
+    assert [(each["project"], each["signed"]) for each in fresh["projects"]] == [("shapes", [])]
+    assert not fresh["urgent"] and "root" in fresh["projects"][0]["expires"]
+    written = desk.json("fleet", "export", "shapes", "--to", str(tmp_path / "stick"))
+    assert written["written"] > 0 and Path(written["folder"]).is_dir()
+    rotated = desk.json("fleet", "keys", "rotate", "assign")
+    assert (rotated["role"], rotated["projects"]) == ("assign", ["shapes"])
+    assert Path(rotated["file"]).is_file()
+
+
+def test_what_is_renamed_and_calls_us_is_told_to_programs(desk: Desk):
+    desk.world.publish("week-01", 30, seed=1)
+    assert desk.json("project", "rename", "shapes", "forms") == {"project": "forms", "before": "shapes"}
+    assert "forms" in {each["project"] for each in desk.json("project", "list")["projects"]}
+    # Nobody listens there; the commit that installs it is made before lakeFS calls.
+    first, again = (
+        desk.json("webhook", "install", "forms", "--url", "http://127.0.0.1:9/x") for _ in range(2)
+    )
+    assert first["commit"] == desk.world.lakefs.head(first["repository"]).id
+    assert again["commit"] is None and again["calls"] == "http://127.0.0.1:9/x"
+
+
+def test_where_a_home_moved_to_is_told_to_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home, target = tmp_path / "home", tmp_path / "moved"
+    (home / "mlflow").mkdir(parents=True)
+    monkeypatch.setenv("VISIONOPS_HOME", str(home))
+    ended = CliRunner().invoke(app, ["home", "move", str(target), "--json"], catch_exceptions=False)
+    assert json.loads(ended.stdout) == {"home": str(target), "before": str(home)}

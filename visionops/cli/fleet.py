@@ -162,6 +162,7 @@ def refresh(
     projects: Annotated[
         list[str] | None, typer.Argument(help="By default all that have a repository.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Sign anew what has less than half of its life left: for cron, once a day. Devices say `expired` without it.
 
@@ -169,16 +170,28 @@ def refresh(
     last 7 days.
     """
     now, urgent = datetime.now(UTC), False
+    refreshed = []
     for project in projects or projects_with_repository():
         with changing(project) as repository:
             renewed = repository.refresh()
             ends = repository.read().expiries()
-        typer.echo(f"{project}: {'signed anew: ' + ', '.join(renewed) if renewed else 'nothing is old'}")
+        refreshed.append(
+            {
+                "project": project,
+                "signed": renewed,
+                "expires": {role: end.isoformat() for role, end in ends.items()},
+            }
+        )
+        typer.echo(
+            f"{project}: {'signed anew: ' + ', '.join(renewed) if renewed else 'nothing is old'}", err=as_json
+        )
         for role, end in ends.items():
             said, now_or_never = edge_repository.ending_of_role(project, role, end, now)
             urgent |= now_or_never
             if said:
                 typer.echo(f"{project}: {said}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"projects": refreshed, "urgent": urgent}, indent=1))
     if urgent:
         raise typer.Exit(1)
 
@@ -211,6 +224,7 @@ def export(
             "--to", metavar="DIR", help="A folder, such as a stick's; an earlier export is updated."
         ),
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Write all that devices fetch to a folder, for a site without a network.
 
@@ -224,6 +238,10 @@ def export(
         raise NotADirectoryError(f"{above} is a file: name a folder with --to")
     with changing(project) as repository:
         files = repository.export(ArtifactStore(root=str(folder)))
+    if as_json:
+        where = str(folder / repository.project)
+        typer.echo(json.dumps({"project": project, "folder": where, "written": files}, indent=1))
+        return
     typer.echo(
         f"{project}: {files} files written to {to / repository.project}; what was there already is left as it is"
     )

@@ -53,12 +53,17 @@ def show_command(
 @home_app.command("move")
 def move_command(
     to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is not there yet.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Move all local state to another folder, on this disk or another one.
 
     A home can be moved or copied with any tool too: the first command there rewrites the addresses inside.
     """
-    moved = move_home(home.home(), named_path(to).absolute())
+    before = home.home()
+    moved = move_home(before, named_path(to).absolute())
+    if as_json:
+        typer.echo(json.dumps({"home": str(moved), "before": str(before)}, indent=1))
+        return
     typer.echo(f"moved to {moved}. Tell every shell and service where it is: `export VISIONOPS_HOME={moved}`")
 
 

@@ -2,6 +2,7 @@
 projects, and what lakeFS calls after a commit, so that the sensor looks at once.
 """
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -200,6 +201,7 @@ def webhook_install_command(
     url: Annotated[
         str, typer.Option(help="Where lakeFS reaches the receiver.")
     ] = f"http://127.0.0.1:{WEBHOOK_PORT}{WEBHOOK_PATH}",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Commit the action that calls the receiver to the `main` of the project's repository.
 
@@ -210,6 +212,10 @@ def webhook_install_command(
 
     found = services.project(project)
     commit = webhook.install_action(services.lakefs(), found.repository, url)
+    if as_json:
+        told = {"repository": found.repository, "path": webhook.ACTION_PATH, "calls": url, "commit": commit}
+        typer.echo(json.dumps(told, indent=1))
+        return
     where = f"{found.repository}/main {webhook.ACTION_PATH}"
     if commit is None:
         typer.echo(f"{where} calls {url} already")

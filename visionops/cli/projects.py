@@ -68,6 +68,7 @@ def list_command(
 def rename_command(
     old: Annotated[str, typer.Argument(help="The name until now.")],
     new: Annotated[str, typer.Argument(help="The name from now on.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Give a project another name: champion, history, runs, tables, production log and project file go with it.
 
@@ -87,9 +88,12 @@ def rename_command(
             instance,
             [ArtifactStore(root=home.spool()), ArtifactStore(root=home.drop())],
             ArtifactStore(root=home.edge()),
-            typer.echo,
+            partial(typer.echo, err=as_json),
         )
         renaming.rename(old, new, load_projects(home.projects_folder()), home.projects_folder())
+    if as_json:
+        typer.echo(json.dumps({"project": new, "before": old}, indent=1))
+        return
     typer.echo(f"{old} is called {new} now: `visionops status {new}` shows it")
 
 
