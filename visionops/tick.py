@@ -107,9 +107,14 @@ def _also_wrong(project: "Project") -> list[str]:
     from resources.models.records import RegistryError
     from visionops import services
     from visionops.diagnosis.project_state import missing_pieces
+    from visionops_assets.champions.disagreements import unfinished
 
+    registry = services.registry()
     try:
-        return missing_pieces(project, services.registry(), services.lakefs(), services.artifacts())
+        return [
+            *(each.sentence() for each in unfinished(registry, project.project)),
+            *missing_pieces(project, registry, services.lakefs(), services.artifacts()),
+        ]
     except RegistryError as error:
         return [str(error)]
 

@@ -11,6 +11,7 @@ from resources.error_family import NotFound, Refused, Unavailable, VisionOpsErro
 # What a server that is busy or restarts answers, or the proxy before it.
 _AWAY = (408, 425, 429, 502, 503, 504)
 _NO_REPOSITORY = "repository not found"
+_PROTECTED, _DIRTY = "protected branch", "dirty branch"
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,16 @@ def error_from(error: Exception, what: str, server: str) -> LakeFSError:
     if status == 401:
         return LakeFSRefused(
             f"{text}. Set LAKEFS_ACCESS_KEY_ID and LAKEFS_SECRET_ACCESS_KEY to a valid key pair."
+        )
+    if status == 400 and _DIRTY in said:
+        return LakeFSRefused(
+            f"{text}: somebody changed the branch and did not commit. Commit that in lakeFS, or drop it, as by "
+            "`lakectl branch reset lakefs://REPOSITORY/main`; the same command again goes on."
+        )
+    if status == 403 and _PROTECTED in said:
+        return LakeFSRefused(
+            f"{text}. VisionOps writes there: take this branch out of the repository's branch protection rules in "
+            "lakeFS; the next try goes on."
         )
     if status in _AWAY:
         return LakeFSAway(text)

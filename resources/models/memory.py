@@ -1,21 +1,27 @@
 """What MLflow last said of a project, kept beside the tables: what somebody deletes or moves there is known here.
 
 One file a project in the artifact store, `registry/<project>.json`, written whole after each change that we make or
-see. It forgets nothing: history, decisions and answers are written once, and a version that is gone was one.
+see. It forgets nothing: history, decisions and answers are written once, whatever somebody makes of their tags, and a
+version that is gone was one, whatever has its number now.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from resources.models.records import EVERYWHERE, HISTORY, ModelVersion, alias_of
+from resources.models.records import EVERYWHERE, HISTORY, TAG_ONNX, TAG_WEIGHTS, ModelVersion, alias_of
 from resources.storage import ArtifactStore
 
 FORMAT = 1
 # Of a registered model and its versions; what people write beside it is theirs.
 _OURS = ("visionops.", "dagster.")
+# Numbered entries; those that people make up have no such number.
+_WRITTEN_ONCE = re.compile(r"visionops\.[a-z_]+\.\d{6}")
+# What makes a version the model that it is.
+_IDENTITY = (TAG_WEIGHTS, TAG_ONNX)
 # Entries of the history that change nothing that runs.
 _NO_CHANGE = ("hold", "release")
 
@@ -57,12 +63,35 @@ class Remembered:
             self.assumed - frozenset(aliases or {}),
         )
 
-    def filled(self, version: ModelVersion) -> ModelVersion:
-        """A version as MLflow has it, with tags that it lost there."""
+    def altered(self, tags: Mapping[str, str]) -> frozenset[str]:
+        """The entries that somebody wrote anew."""
+        return frozenset(
+            key
+            for key, value in tags.items()
+            if _WRITTEN_ONCE.fullmatch(key) and self.tags.get(key, value) != value
+        )
+
+    def is_relabelled(self, version: ModelVersion) -> bool:
+        """Whether somebody gave a version, as MLflow has it, other digests."""
         known = self.versions.get(version.version)
-        if known is None or known.tags.keys() <= version.tags.keys():
+        if known is None or known.run_id != version.run_id:
+            return False
+        return any(version.tags.get(key, known.tags.get(key)) != known.tags.get(key) for key in _IDENTITY)
+
+    def is_another(self, version: ModelVersion) -> bool:
+        """Whether a version is another model than the one that had its number."""
+        known = self.versions.get(version.version)
+        if known is None or not known.weights_sha256 or known.run_id == version.run_id:
+            return False
+        return known.weights_sha256 != version.weights_sha256
+
+    def filled(self, version: ModelVersion) -> ModelVersion:
+        """A version as MLflow has it, with tags that it lost there, and the digests that it was registered with."""
+        known = self.versions.get(version.version)
+        if known is None or known.run_id != version.run_id:
             return version
-        return replace(version, tags={**known.tags, **version.tags})
+        identity = {key: known.tags[key] for key in _IDENTITY if key in known.tags}
+        return replace(version, tags={**known.tags, **version.tags, **identity})
 
 
 @dataclass(frozen=True)

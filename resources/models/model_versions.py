@@ -51,21 +51,29 @@ class Models:
         model = RegisteredModel(project, dict(found.tags), aliases)
         if self._memory.root is None:
             return model
-        there = {each.version: each for each in self.versions(project)}
         before = known or Remembered.seen_first(model.tags, aliases)
-        now = before.with_these(model.tags, agreed({**before.tags, **model.tags}, aliases), there)
+        versions = self._listed(project)
+        others = {each.version for each in versions if before.is_another(each)}
+        relabelled = frozenset(each.version for each in versions if before.is_relabelled(each))
+        there = {each.version: before.filled(each) for each in versions if each.version not in others}
+        model = replace(model, aliases={name: each for name, each in aliases.items() if each not in others})
+        altered = before.altered(model.tags)
+        kept = {key: value for key, value in model.tags.items() if key not in altered}
+        now = before.with_these(kept, agreed({**before.tags, **kept}, model.aliases), there)
         if now != known:
             self._memory.write(project, now)
-        return _remembering(model, now, there)
+        return _remembering(replace(model, tags=kept, altered=altered, relabelled=relabelled), now, there)
 
     def recall(self, project: str) -> None:
-        """Write back the tags that MLflow has no more: history, decisions and answers."""
+        """Write back the tags that MLflow has no more, or not as they were: history, decisions and answers."""
         model = self.get(project)
         if model.recalled:
             self.ensure(project)
             with self._connection.client(f"registered model {project}", missing=ModelNotFound) as client:
                 for key in sorted(model.recalled):
                     client.set_registered_model_tag(project, key, model.tags[key])
+        for number in model.relabelled:
+            self.set_version_tags(project, number, model.remembered[number].tags)
 
     def projects(self) -> list[str]:
         """The names of all registered models."""
@@ -117,7 +125,11 @@ class Models:
         self._memory.note(project, tags={key: storable(value)})
 
     def versions(self, project: str) -> list[ModelVersion]:
-        """All versions, oldest first."""
+        """All versions, oldest first, with what MLflow lost of them."""
+        known = self._memory.read(project) or Remembered()
+        return [known.filled(each) for each in self._listed(project)]
+
+    def _listed(self, project: str) -> list[ModelVersion]:
         with self._connection.client(f"versions of {project}") as client:
             found: list[ModelVersion] = []
             token: str | None = None
@@ -126,8 +138,7 @@ class Models:
                 found += [_record(each) for each in page]
                 token = page.token
                 if not token:
-                    known = self._memory.read(project) or Remembered()
-                    return [known.filled(each) for each in sorted(found, key=lambda each: each.version)]
+                    return sorted(found, key=lambda each: each.version)
 
     def version(self, project: str, version: int) -> ModelVersion:
         """One version. Raises `ModelNotFound`, which says which there are."""

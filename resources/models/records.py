@@ -112,7 +112,9 @@ class RegisteredModel:
     What follows is known where a memory is kept (`resources.models.memory`), and else None or empty: `there` are the
     versions that MLflow has now; `remembered` all that it ever had; `confirmed` what each alias named when it last
     agreed with the history, of which `assumed` never did where it was seen; `recalled` the tags that MLflow has no
-    more, which `tags` has all the same. `gone` is set where MLflow does not know the project any more.
+    more, which `tags` has all the same, or has with another value, though they are written once: `altered`.
+    `relabelled` are versions whose digests are others in MLflow. `gone` is set where MLflow does not know the project
+    any more. A version that took the number of another is not `there`, nor named by `aliases`.
     """
 
     project: str
@@ -123,6 +125,8 @@ class RegisteredModel:
     confirmed: Mapping[str, int] | None = None
     assumed: frozenset[str] = frozenset()
     recalled: frozenset[str] = frozenset()
+    altered: frozenset[str] = frozenset()
+    relabelled: frozenset[int] = frozenset()
     gone: bool = False
 
     def has(self, version: int) -> bool:

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from resources.models import artifacts
-from resources.models.records import ONNX_ARTIFACT, TAG_VERDICT, alias_of
+from resources.models.records import HISTORY, ONNX_ARTIFACT, TAG_VERDICT, TAG_WEIGHTS, alias_of
 from resources.models.training_runs import Runs
 from tests.operations_table import require_told
 from tests.world import copy_registry, write_batch
@@ -244,7 +244,7 @@ def test_a_pass_whose_registration_is_missing_is_asked_again(
     before = desk.json("status", "shapes")
     emptied(desk, mlflow_template)
     told = named(desk)
-    assert ways_back(told) == [["rollback", "shapes", "--model-version", "none", "--why", "…"]]
+    assert ways_back(told) == [["rollback", "shapes", "--model-version", "none", "--why", "TEXT"]]
     assert "cannot be registered again" in told and "none of its files is left" in told
     desk.run(*ways_back(told)[0])
     code, said = tick(desk)
@@ -427,6 +427,49 @@ def test_what_else_is_deleted_in_mlflow_is_named_and_stays_known(desk_of_promote
     assert desk.json("status", "shapes")["gone"] == []
     client(desk).delete_model_version_tag("shapes", "1", "visionops.weights_sha256")
     assert desk.json("status", "shapes")["champion"] == before["champion"]
+
+
+def test_entries_and_digests_that_somebody_alters_are_read_as_they_were_written(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    desk.run("hold", "shapes", "--why", "seen to")
+    before = desk.json("status", "shapes")
+    tags = dict(client(desk).get_registered_model("shapes").tags)
+    held = max(key for key in tags if key.startswith(HISTORY))
+    decided = next(key for key in tags if key.startswith("visionops.decision."))
+    client(desk).set_registered_model_tag("shapes", held, tags[held].replace('"hold"', '"release"'))
+    client(desk).set_registered_model_tag("shapes", decided, "{")
+    client(desk).set_model_version_tag("shapes", "1", TAG_WEIGHTS, "0" * 64)
+    state = desk.json("status", "shapes")
+    digests, entries = state["gone"]
+    require_told("an entry of the history, or a decision, was altered", f"gone: {entries}")
+    assert "the digests of version 1 of shapes were altered in MLflow" in digests
+    assert {**state, "gone": []} == before and state["hold"]["kind"] == "hold"
+    assert tick(desk)[0] == 0
+    desk.run("release", "shapes", "--why", "mended")
+    after = client(desk).get_registered_model("shapes").tags
+    assert {key: after[key] for key in tags} == tags
+    assert client(desk).get_model_version("shapes", "1").tags[TAG_WEIGHTS] == before["champion"]["sha256"]
+    assert desk.json("status", "shapes")["gone"] == []
+
+
+def test_a_version_that_has_the_number_of_another_is_not_taken_for_it(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    weights = desk.json("status", "shapes")["champion"]["sha256"]
+    model_deleted(desk)
+    experiment = client(desk).create_experiment("of Bob")
+    run = client(desk).create_run(experiment).info.run_id
+    client(desk).create_registered_model("shapes")
+    made = client(desk).create_model_version("shapes", f"runs:/{run}/model", run_id=run)
+    assert made.version in (1, "1")
+    moved(desk, 1)
+    told = named(desk)
+    require_told("the champion's version was deleted", told)
+    desk.run(*ways_back(told)[0])
+    state = desk.json("status", "shapes")
+    assert state["wrong"] == [] and state["champion"]["sha256"] == weights
+    assert state["champion"]["version"] == 2 and tick(desk)[0] == 0
 
 
 def test_memory_that_is_gone_or_broken_stops_nothing(desk_of_promoted: Desk) -> None:

@@ -10,6 +10,7 @@ from desk import Desk, ways_back
 from mlflow import MlflowClient
 
 from edge.onnx_model import ModelFileError
+from resources.lakefs.replies import LakeFSRefused
 from resources.models import artifacts
 from tests.operations_table import require_told
 from tests.world import write_batch
@@ -113,6 +114,60 @@ def test_main_that_was_reset_by_hand_is_told_and_the_batch_comes_back(desk_of_pr
     (commit,) = re.findall("[0-9a-f]{64}", state["gone"][0])
     reset_main(desk, commit)
     assert desk.json("status", "shapes")["gone"] == []
+
+
+def test_a_project_file_that_names_other_data_than_the_champion_s_is_told(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    ours = desk.world.project
+    desk.world.projects = [ours.model_copy(update={"repository": "others"})]
+    desk.save()
+    (wrong,) = desk.json("status", "shapes")["wrong"]
+    require_told("a project file names another repository", f"wrong: {wrong}")
+    assert wrong in desk.run("tick", "shapes", code=1)
+    assert desk.world.champion() == 1
+    desk.world.projects = [ours]
+    desk.save()
+    assert desk.json("status", "shapes")["wrong"] == []
+    desk.world.projects = [ours.model_copy(update={"repository": "others"})]
+    desk.save()
+    batch = write_batch(desk.world.root / "others", 90, seed=2)
+    desk.run("import", "shapes", str(batch), "--batch", "week-01")
+    assert "promoted" in desk.run("tick", "shapes")
+    assert desk.json("status", "shapes")["wrong"] == [] and desk.world.champion() == 2
+
+
+def test_what_somebody_left_uncommitted_on_main_is_told_and_blocks_no_longer_than_it_is_there(
+    desk_of_promoted: Desk,
+) -> None:
+    desk, lakefs = desk_of_promoted, desk_of_promoted.world.lakefs
+    lakefs.write("shapes", "main", "batches/week-01/images/left.png", b"by hand")
+    (wrong,) = desk.json("status", "shapes")["wrong"]
+    require_told("somebody changed main in lakeFS and did not commit", f"wrong: {wrong}")
+    assert wrong in desk.run("tick", "shapes", code=1)
+    batch = write_batch(desk.world.root / "week-02", 60, seed=2)
+    command = ("import", "shapes", str(batch), "--batch", "week-02")
+    with pytest.raises(LakeFSRefused, match="the same command again goes on"):
+        desk.run(*command)
+    lakefs.reset("shapes", "main")
+    assert desk.json("status", "shapes")["wrong"] == []
+    assert "60 images published" in desk.run(*command)
+
+
+def test_what_production_logged_is_missed_where_its_repository_was_deleted(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    images = write_batch(desk.world.root / "seen", 2, seed=9)
+    desk.run("predict", "shapes", str(images), "--log")
+    desk.run("tick", "shapes")
+    desk.world.lakefs._connection.call(
+        lambda client: client.repositories_api.delete_repository("shapes-production")
+    )
+    (wrong,) = desk.json("status", "shapes")["wrong"]
+    require_told("the repository of what production logged was deleted", f"wrong: {wrong}")
+    assert "shapes-production" in desk.run("tick", "shapes", code=1)
+    (command,) = ways_back(wrong)
+    desk.run(*[str(images) if word == "IMAGES" else word for word in command])
+    desk.run("tick", "shapes")
+    assert desk.json("status", "shapes")["wrong"] == []
 
 
 @pytest.mark.parametrize("removed", ["all", "some"])

@@ -10,7 +10,7 @@ from itertools import islice
 from resources import home
 from resources.databases import DatabaseError, sqlite_path
 from resources.lakefs.client import MAIN, LakeFSResource
-from resources.lakefs.replies import LakeFSError, LakeFSNotFound
+from resources.lakefs.replies import LakeFSError, LakeFSNoRepository, LakeFSNotFound
 from resources.machine_errors import in_words
 from resources.models.memory import ModelMemory
 from resources.models.records import (
@@ -25,12 +25,14 @@ from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore
 from visionops.diagnosis.checking import Check, Finding, broken, ok, warning
 from visionops.diagnosis.servers import embedded_sleeps
+from visionops_assets.champions.disagreements import trained_on
 from visionops_assets.champions.history import production
 from visionops_assets.common.keys import asset_folder, commit_prefix
 from visionops_assets.config.project import Project, Projects
 from visionops_assets.dataset.versions.commit_log import in_words_if_deleted, is_on_main
 from visionops_assets.dataset.versions.layout import BATCHES, is_image
 from visionops_assets.inference.shipped_model import how_back
+from visionops_assets.monitoring.inference_log import production_repository
 
 _LISTED, _ASKED = 1000, 16
 
@@ -98,7 +100,8 @@ def missing_pieces(
         return []
     return [
         *_files(project.project, champion, registry),
-        *_data(project, champion, lakefs),
+        *_data(project, champion, registry, lakefs),
+        *_production(project, lakefs, artifacts),
         *_tables(project.project, artifacts),
     ]
 
@@ -133,9 +136,22 @@ def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Ite
         yield how_back(registry, project, champion.version, missing)
 
 
-def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> Iterator[str]:
+def _data(
+    project: Project, champion: ModelVersion, registry: ModelRegistry, lakefs: LakeFSResource
+) -> Iterator[str]:
+    data = trained_on(registry, champion)
+    if data not in (None, (project.repository, project.annotations)):
+        assert data is not None
+        yield (
+            f"version {champion.version} was trained on annotations {data[1]} of {data[0]}, and the project file "
+            f"names {project.annotations} of {project.repository}: correct `repository` and `annotations` in it, or "
+            f"go on by `visionops import {project.project} SOURCE --batch NAME`: the first dataset version that passes "
+            "takes its place"
+        )
+        return
     try:
         lakefs.head(project.repository)
+        yield from _uncommitted(project, lakefs)
         yield from _images(project, lakefs)
     except LakeFSNotFound as error:
         yield in_words_if_deleted(error, project, f"version {champion.version} was trained on it")
@@ -153,6 +169,25 @@ def _data(project: Project, champion: ModelVersion, lakefs: LakeFSResource) -> I
             f"{project.repository}: it cannot be reproduced, and drift has no holdout to compare with; restore the "
             "repository from a backup, or go on: the next dataset version that passes takes its place"
         )
+
+
+def _production(project: Project, lakefs: LakeFSResource, artifacts: ArtifactStore) -> Iterator[str]:
+    """The rows of days whose tables are here."""
+    days = artifacts.names(asset_folder(project.project, "inference_log"))
+    if not days:
+        return
+    repository = production_repository(project.repository)
+    try:
+        lakefs.head(repository)
+    except LakeFSNoRepository:
+        yield (
+            f"lakeFS has no repository {repository}, though the tables of {len(days)} production days are here: "
+            "restore it from a backup; the next rows make it anew, as by `visionops predict "
+            f"{project.project} IMAGES --log`"
+        )
+    except LakeFSError:
+        # It is said of the images' repository.
+        return
 
 
 def _left_main(project: Project, registry: ModelRegistry, lakefs: LakeFSResource) -> Iterator[str]:
@@ -175,6 +210,16 @@ def _left_main(project: Project, registry: ModelRegistry, lakefs: LakeFSResource
     )
 
 
+def _uncommitted(project: Project, lakefs: LakeFSResource) -> Iterator[str]:
+    """What somebody uploaded to main by hand: nothing can be merged while it is there."""
+    for change in islice(lakefs.uncommitted(project.repository, MAIN), 1):
+        yield (
+            f"main of {project.repository} has changes that somebody made and did not commit, {change.path} among "
+            "them: no batch can be published; commit them in lakeFS, or drop them, as by `lakectl branch reset "
+            f"lakefs://{project.repository}/main`"
+        )
+
+
 def _images(project: Project, lakefs: LakeFSResource) -> Iterator[str]:
     """Storage that was emptied, by a few images: reading all is for `visionops verify`."""
     listed = islice(lakefs.objects(project.repository, MAIN, BATCHES), _LISTED)
@@ -192,8 +237,9 @@ def _images(project: Project, lakefs: LakeFSResource) -> Iterator[str]:
 def _tables(project: str, artifacts: ArtifactStore) -> Iterator[str]:
     if not artifacts.names(asset_folder(project, "manifest")):
         yield (
-            f"no table of {project} is left in {artifacts.root}: manifests are made again when they are needed; of "
-            "production days materialise `inference_log` and what follows it again"
+            f"no table of {project} is left in {artifacts.root}: `visionops what-if {project}` makes those of the "
+            "newest dataset version again, others are made when they are needed; of production days materialise "
+            "`inference_log` and what follows it again"
         )
 
 

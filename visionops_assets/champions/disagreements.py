@@ -79,11 +79,27 @@ def unfinished(registry: Registry, project: str) -> list[Disagreement]:
         for each in registered_model.read_entries(model.tags, registered_model.ANSWER_ENTRIES, Answer).entries
     }
     found = [production(model, group).incomplete for group in groups(model)]
+    held, newest = production(model).on_hold, _newest_decision(model)
     return [
-        incomplete(project, entry, answers.get(entry.verdict or ""))
+        incomplete(
+            project,
+            entry,
+            answers.get(entry.verdict or ""),
+            held=held and entry.group == EVERYWHERE,
+            passed_over=newest not in (None, entry.verdict),
+        )
         for entry in found
         if entry is not None and entry.kind in PROMOTIONS
     ]
+
+
+def _newest_decision(model: RegisteredModel) -> str | None:
+    """The verdict that was asked for last."""
+    asked = [key for key in model.tags if key.startswith(registered_model.DECISION_ENTRIES)]
+    try:
+        return str(json.loads(model.tags[max(asked)])["verdict"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def former_name(registry: Registry, project: Project, declared: Collection[str]) -> Disagreement | None:
@@ -100,7 +116,7 @@ def former_name(registry: Registry, project: Project, declared: Collection[str])
         model = registry.models.get(name)
         now = production(model)
         known = model.remembered.get(now.version if now.version is not None else now.named or 0)
-        if known is None or _annotations(registry, known) != (project.repository, project.annotations):
+        if known is None or trained_on(registry, known) != (project.repository, project.annotations):
             continue
         return Disagreement(
             f"version {known.version} of {name}, which no project file declares any more, is in production for "
@@ -111,7 +127,7 @@ def former_name(registry: Registry, project: Project, declared: Collection[str])
     return None
 
 
-def _annotations(registry: Registry, version: ModelVersion) -> tuple[str, str] | None:
+def trained_on(registry: Registry, version: ModelVersion) -> tuple[str, str] | None:
     """The repository and annotations that a version was trained on, where its provenance says so."""
     try:
         data = json.loads(registry.artifacts.read_bytes(version.run_id, PROVENANCE_ARTIFACT))["data"]
@@ -195,9 +211,18 @@ def way_back(model: RegisteredModel, group: str, lacks: Lacks, without: int | No
     return f"{unusable}{rollback_to('none')} records that nothing is in production: {instead}"
 
 
-def incomplete(project: str, entry: HistoryEntry, answer: Answer | None = None) -> Disagreement:
+def incomplete(
+    project: str,
+    entry: HistoryEntry,
+    answer: Answer | None = None,
+    *,
+    held: bool = False,
+    passed_over: bool = False,
+) -> Disagreement:
     """A change that was recorded and never arrived. A promotion the next tick does again by itself, but for one that
-    was somebody's `answer`."""
+    was somebody's `answer`, or `passed_over`: a newer dataset version was decided since. Nothing is promoted while the
+    project is `held`.
+    """
     what = f"a change was recorded and did not complete: {entry.sentence()}"
     on = group_option(entry.group)
     if entry.kind == "delivery":
@@ -207,10 +232,15 @@ def incomplete(project: str, entry: HistoryEntry, answer: Answer | None = None) 
         return Disagreement(what, again, wrong=False)
     if entry.kind in PROMOTIONS:
         verdict = (entry.verdict or "")[:12]
+        approve = f"visionops approve {project} {verdict}"
         again = {
-            "approve": f"visionops approve {project} {verdict}",
+            "approve": approve,
             "override": f"visionops override {project} {verdict} --why TEXT",
-        }.get(answer.kind if answer is not None else "", f"visionops tick {project}")
+        }.get(
+            answer.kind if answer is not None else "", approve if passed_over else f"visionops tick {project}"
+        )
+        if held:
+            again = f"visionops release {project} --why TEXT"
         return Disagreement(what, f"`{again}` does it again", wrong=False)
     to = "none" if entry.to_version is None else entry.to_version
     return Disagreement(
@@ -283,10 +313,17 @@ def _of_the_rest(model: RegisteredModel, named: set[int | None], lacks: Lacks) -
             else f"nothing can go back to it: {lack}",
             wrong=False,
         )
-    if model.recalled:
+    for number in sorted(model.relabelled):
         yield Disagreement(
-            f"{len(model.recalled)} tags of registered model {model.project} were deleted in MLflow and are remembered "
-            f"here, {sorted(model.recalled)[0]} among them",
+            f"the digests of version {number} of {model.project} were altered in MLflow and are remembered here",
             "the next change that VisionOps makes writes them back",
             wrong=False,
         )
+    for tags, what in ((model.recalled - model.altered, "deleted"), (model.altered, "altered")):
+        if tags:
+            yield Disagreement(
+                f"{len(tags)} tags of registered model {model.project} were {what} in MLflow and are remembered here, "
+                f"{min(tags)} among them",
+                "the next change that VisionOps makes writes them back",
+                wrong=False,
+            )

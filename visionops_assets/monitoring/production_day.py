@@ -4,15 +4,16 @@ The log is read from the repository of production, validated, its late labels jo
 looks at, by image and time: the table a feature store serves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resources.error_family import NotFound
+from resources.error_family import Altered, NotFound
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 from resources.models.records import ModelVersion
@@ -33,6 +34,8 @@ from visionops_assets.monitoring.monitoring_task import monitoring_task
 from visionops_assets.monitoring.signals import STATISTICS, numeric_signals, watched_columns
 from visionops_assets.monitoring.spool_files import with_types
 from visionops_assets.monitoring.validation import join_labels, nothing_logged, validate, without_answer
+
+Table = TypeVar("Table")
 
 # A device is missed where it wrote on the last day with a log, if that is not longer ago.
 DEVICES_LOOK_BACK_DAYS = 7
@@ -81,20 +84,23 @@ def read_production_day(
     if commit is None:
         found = nothing_logged(empty_log(task))
         return ProductionDay(day, None, empty_log(task), 0, found)
-    raw = _contents_under(lakefs, project, commit, day_folder(project.project, day))
     schema = log_schema(task)
-    tables = [schema.empty_table(), *(pq.read_table(pa.BufferReader(content)) for content in raw)]
-    rows = pa.concat_tables(with_types(table, schema) for table in tables)
+
+    def of_log(content: bytes) -> pa.Table:
+        return with_types(pq.read_table(pa.BufferReader(content)), schema)
+
+    raw = _tables_under(lakefs, project, commit, day_folder(project.project, day), of_log)
+    rows = pa.concat_tables([schema.empty_table(), *raw])
     checked = validate(rows.to_pandas(), task=task, models=models)
-    late = _contents_under(lakefs, project, commit, labels_folder(project.project, day))
-    labels = [frame_from_parquet(content) for content in late]
+    late = labels_folder(project.project, day)
+    labels = list(_tables_under(lakefs, project, commit, late, frame_from_parquet))
     labelled, label_findings = join_labels(checked.rows, labels, task, project.classes)
-    stored = _contents_under(lakefs, project, commit, findings_folder(project.project, day))
+    stored = findings_folder(project.project, day)
     findings = [
         checked.findings,
         label_findings,
         findings_table([]),
-        *(frame_from_parquet(content) for content in stored),
+        *_tables_under(lakefs, project, commit, stored, frame_from_parquet),
         nothing_logged(labelled),
         without_answer(devices_before(project, day, artifacts), labelled, date.fromisoformat(day), today),
     ]
@@ -142,11 +148,21 @@ def head_of(lakefs: LakeFSResource, repository: str) -> str | None:
         return None
 
 
-def _contents_under(lakefs: LakeFSResource, project: Project, commit: str, prefix: str) -> Iterator[bytes]:
-    """The bytes of each object under a prefix."""
+def _tables_under(
+    lakefs: LakeFSResource, project: Project, commit: str, prefix: str, read: Callable[[bytes], Table]
+) -> Iterator[Table]:
+    """The table of each object under a prefix. Raises `Altered`, naming one that the collector did not write."""
     repository = production_repository(project.repository)
     paths = [entry.path for entry in lakefs.objects(repository, commit, prefix)]
-    return (content for _, content in lakefs.read_many(repository, commit, paths))
+    for path, content in lakefs.read_many(repository, commit, paths):
+        try:
+            yield read(content)
+        except (pa.ArrowException, KeyError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise Altered(
+                f"{path} of {repository} is no file of the log ({said}): somebody committed it; delete it in lakeFS, "
+                f"then `visionops tick {project.project} --again`"
+            ) from error
 
 
 def features_of(log: pd.DataFrame, task: str) -> pd.DataFrame:

@@ -96,7 +96,9 @@ class WantedChange:
 
 
 def record_change(registry: Registry, model: RegisteredModel, wanted: WantedChange) -> HistoryEntry:
-    """Append one entry to the history, naming in `voids` a change that did not complete. Needs the lock."""
+    """Append one entry to the history, naming in `voids` a change that did not complete, after what somebody deleted or
+    altered of it in MLflow was written back. Needs the lock."""
+    registry.models.recall(model.project)
     now = production(model, wanted.group)
     entry = HistoryEntry(
         number=read_history(model.tags).next_number,
@@ -197,7 +199,6 @@ def deliver_to_group(
             return Change(version, changed=False, entry=now.since)
         on_step("checked")
         on_step("registered")
-        registry.models.recall(project)
         entry = record_change(
             registry,
             model,

@@ -76,7 +76,7 @@ def report_on_production(
         registry, artifacts, project.project, None, group, links_to(lakefs, registry), project.gate
     )
     made = explanation.evidence.made
-    page = to_html(explanation.page, tuple(_contact_sheets(project, explanation, lakefs)))
+    page = to_html(explanation.page, tuple(_contact_sheets(explanation, lakefs)))
     since = explanation.evidence.now.since
     path = f"reports/in_production_{since.number if since is not None else 0:06d}.html"
     registry.artifacts.put_bytes(made.version.run_id, path, page.encode())
@@ -95,27 +95,28 @@ def report_on_production(
     )
 
 
-def _contact_sheets(project: Project, explanation: Explanation, lakefs: LakeFSResource) -> Iterator[Picture]:
-    """Pictures of what changed against the predecessor; each side read at the commit that has it."""
+def _contact_sheets(explanation: Explanation, lakefs: LakeFSResource) -> Iterator[Picture]:
+    """Pictures of what changed against the predecessor; each side read where it was trained on. What is gone there is
+    left out: it keeps no change from being told."""
     data, before, made = explanation.data, explanation.evidence.predecessor, explanation.evidence.made
     if data is None or before is None or before.provenance is None or made.provenance is None:
         return
-    for rows, commit, what in (
-        (data.added, made.provenance.data.commit, "added"),
-        (data.removed, before.provenance.data.commit, "removed"),
-        (data.relabelled, made.provenance.data.commit, "relabelled"),
+    for rows, version, what in (
+        (data.added, made.provenance.data, "added"),
+        (data.removed, before.provenance.data, "removed"),
+        (data.relabelled, made.provenance.data, "relabelled"),
     ):
         if rows.empty:
             continue
         shown = _spread(rows)
-        images = dict(lakefs.read_many(project.repository, commit, shown["path"].tolist()))
-        sheet = contact_sheet(
-            [
-                Captioned(decode_whole(images[path], path, 3), str(label))
-                for path, label in zip(shown["path"], _first_labels(shown), strict=True)
-            ]
-        )
-        yield Picture(sheet, f"{len(shown)} of {len(rows):,} images {what}")
+        images = dict(lakefs.read_each(version.repository, version.commit, shown["path"].tolist()))
+        pictures = [
+            Captioned(decode_whole(content, path, 3), str(label))
+            for path, label in zip(shown["path"], _first_labels(shown), strict=True)
+            if isinstance(content := images[path], bytes)
+        ]
+        if pictures:
+            yield Picture(contact_sheet(pictures), f"{len(pictures)} of {len(rows):,} images {what}")
 
 
 def _spread(rows: pd.DataFrame) -> pd.DataFrame:

@@ -97,7 +97,6 @@ def promote(
         on_step("checked")
         version = registry.models.create_version(project, run.id, tags)
         on_step("registered")
-        registry.models.recall(project)
         overridden = answer is not None and answer.kind == "override"
         entry = record_change(
             registry,

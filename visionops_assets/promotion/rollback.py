@@ -81,7 +81,6 @@ def rollback(
         arrived = now.arrival(target)
         registered = _registered(registry, model, target)
         on_step("checked")
-        registry.models.recall(project)
         entry = record_change(
             registry,
             model,
@@ -184,7 +183,6 @@ def retire(
         if now.version is None and not now.foreign and now.incomplete is None:
             return Change(None, changed=False, entry=now.since)
         on_step("checked")
-        registry.models.recall(project)
         entry = record_change(
             registry,
             model,
