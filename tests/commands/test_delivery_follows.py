@@ -93,10 +93,9 @@ def test_a_promotion_and_a_rollback_reach_every_group_with_the_next_tick(desk_of
     assert "line-1 gets version 1 (release 1)" in str(shown["said"].value)
 
 
-def test_a_group_with_a_champion_of_its_own_does_not_follow_all(desk_of_promoted: Desk) -> None:
-    desk = desk_of_promoted
+def test_a_group_with_a_champion_of_its_own_does_not_follow_all(desk_of_two: Desk) -> None:
+    desk = desk_of_two
     with_fleet(desk, {"line-1": {}, "line-2": {}, "line-3": {"follow": "own"}})
-    desk.world.publish("week-02", 90, seed=2)
     ticked(desk)
     desk.run("rollback", "shapes", "--group", "line-1", "--model-version", "1", "--why", "its lamp is older")
     ticked(desk)
@@ -122,10 +121,9 @@ def test_a_group_with_a_champion_of_its_own_does_not_follow_all(desk_of_promoted
     assert "nothing is in production; devices keep version 2" in " ".join(said.split())
 
 
-def test_a_rollback_of_all_takes_groups_along_that_follow_it(desk_of_promoted: Desk) -> None:
-    desk = desk_of_promoted
+def test_a_rollback_of_all_takes_groups_along_that_follow_it(desk_of_two: Desk) -> None:
+    desk = desk_of_two
     with_fleet(desk, {"line-1": {}, "line-2": {"follow": "own"}, "line-3": {}})
-    desk.world.publish("week-02", 90, seed=2)
     ticked(desk)
     for group in ("line-1", "line-2"):
         said = desk.run("promote", "shapes", "--group", group, "--why", "it has a champion of its own")
@@ -155,10 +153,9 @@ def test_a_rollback_of_all_takes_groups_along_that_follow_it(desk_of_promoted: D
 
 
 @pytest.mark.parametrize("only", [False, True])
-def test_dagsters_job_takes_groups_along_as_the_command_does(desk_of_promoted: Desk, only: bool) -> None:
-    desk = desk_of_promoted
+def test_dagsters_job_takes_groups_along_as_the_command_does(desk_of_two: Desk, only: bool) -> None:
+    desk = desk_of_two
     with_fleet(desk, {"line-1": {}})
-    desk.world.publish("week-02", 90, seed=2)
     ticked(desk)
     desk.run("promote", "shapes", "--group", "line-1", "--why", "it has a champion of its own")
     import definitions
@@ -173,10 +170,9 @@ def test_dagsters_job_takes_groups_along_as_the_command_does(desk_of_promoted: D
     assert aliases == {"champion": 1, "champion-line-1": 2 if only else 1}
 
 
-def test_an_alias_that_was_moved_by_hand_is_not_delivered(desk_of_promoted: Desk) -> None:
-    desk = desk_of_promoted
+def test_an_alias_that_was_moved_by_hand_is_not_delivered(desk_of_two: Desk) -> None:
+    desk = desk_of_two
     with_fleet(desk, {"line-1": {}, "line-2": {}})
-    desk.world.publish("week-02", 90, seed=2)
     ticked(desk)
     before = assigned(desk)
     desk.world.registry.models.set_alias("shapes", "champion-line-1", 1)
@@ -386,12 +382,10 @@ def test_a_version_that_is_being_rolled_back_is_not_delivered(desk_of_promoted: 
 
 
 def test_a_group_leaves_what_it_was_given_and_a_repeated_rollback_leaves_a_group(
-    desk_of_promoted: Desk,
+    desk_of_two: Desk,
 ) -> None:
-    desk = desk_of_promoted
+    desk = desk_of_two
     with_fleet(desk, {"line-1": {}, "line-2": {}})
-    desk.world.publish("week-02", 90, seed=2)
-    desk.world.publish("week-03", 90, seed=3)
     ticked(desk)
     newest = desk.world.champion()
     for group in ("line-1", "line-2"):
@@ -421,13 +415,13 @@ def test_a_group_leaves_what_it_was_given_and_a_repeated_rollback_leaves_a_group
 
 
 def test_a_rollback_that_is_killed_and_typed_again_goes_back_once(
-    desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
+    desk_of_two: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = desk_of_promoted
+    desk = desk_of_two
     with_fleet(desk, {"line-1": {}})
-    for week in (2, 3):
-        desk.world.publish(f"week-{week:02d}", 90, seed=week)
-        ticked(desk)
+    ticked(desk)
+    desk.world.publish("week-03", 90, seed=3)
+    ticked(desk)
     desk.run("promote", "shapes", "--group", "line-1", "--why", "it has a champion of its own")
 
     def killed(*_: object) -> None:

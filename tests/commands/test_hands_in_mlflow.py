@@ -152,10 +152,8 @@ def test_a_renamed_model_and_a_deleted_experiment_lead_back(desk_of_promoted: De
     assert after["verdicts"][-1]["champion"] == weights
 
 
-def test_a_version_that_was_deleted_keeps_its_number_for_ever(desk_of_promoted: Desk) -> None:
-    desk = desk_of_promoted
-    desk.world.publish("week-02", 90, seed=2)
-    desk.run("tick", "shapes")
+def test_a_version_that_was_deleted_keeps_its_number_for_ever(desk_of_two: Desk) -> None:
+    desk = desk_of_two
     second = desk.json("status", "shapes")
     assert second["champion"]["version"] == 2
     model_deleted(desk)
@@ -171,11 +169,9 @@ def test_a_version_that_was_deleted_keeps_its_number_for_ever(desk_of_promoted: 
     assert desk.json("status", "shapes")["champion"]["sha256"] == second["verdicts"][0]["challenger"]
 
 
-def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_promoted: Desk) -> None:
-    desk = desk_of_promoted
+def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_two: Desk) -> None:
+    desk = desk_of_two
     world = desk.world
-    world.publish("week-02", 90, seed=2)
-    desk.run("tick", "shapes")
     world.publish("week-03", 90, seed=3, wrong=0.9)
     desk.run("tick", "shapes")
     refused = desk.json("status", "shapes")["verdicts"][-1]
@@ -206,10 +202,8 @@ def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_promo
     assert tick(desk)[0] == 0
 
 
-def test_an_older_version_that_somebody_put_there_can_be_kept(desk_of_promoted: Desk) -> None:
-    desk = desk_of_promoted
-    desk.world.publish("week-02", 90, seed=2)
-    desk.run("tick", "shapes")
+def test_an_older_version_that_somebody_put_there_can_be_kept(desk_of_two: Desk) -> None:
+    desk = desk_of_two
     moved(desk, 1)
     named(desk)
     assert "on hold" in desk.run("rollback", "shapes", "--model-version", "1", "--why", "Bob was right")
@@ -260,11 +254,9 @@ def test_a_pass_whose_registration_is_missing_is_asked_again(
 
 
 def test_a_lost_database_comes_back_from_the_files_by_one_command(
-    desk_of_promoted: Desk, mlflow_template: Path
+    desk_of_two: Desk, mlflow_template: Path
 ) -> None:
-    desk = desk_of_promoted
-    desk.world.publish("week-02", 90, seed=2)
-    assert tick(desk)[0] == 0
+    desk = desk_of_two
     before, runs = desk.json("status", "shapes"), desk.world.registry.runs
     versions = desk.world.registry.models.versions("shapes")
     was = {each.run_id: runs.get(each.run_id) for each in versions}
@@ -296,11 +288,9 @@ def test_a_lost_database_comes_back_from_the_files_by_one_command(
 
 @pytest.mark.parametrize("spoilt", ["altered", "deleted"])
 def test_files_that_do_not_suffice_are_named_and_the_version_before_is_advised(
-    desk_of_promoted: Desk, mlflow_template: Path, spoilt: str
+    desk_of_two: Desk, mlflow_template: Path, spoilt: str
 ) -> None:
-    desk = desk_of_promoted
-    desk.world.publish("week-02", 90, seed=2)
-    desk.run("tick", "shapes")
+    desk = desk_of_two
     run = desk.world.registry.models.version("shapes", 2).run_id
     (file,) = (desk.world.root / "mlflow" / "artifacts").glob(f"*/{run}/artifacts/{ONNX_ARTIFACT}")
     file.write_bytes(b"another") if spoilt == "altered" else file.unlink()

@@ -65,7 +65,7 @@ def _up(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("option", ["--port", "--mlflow-port"])
+@pytest.mark.parametrize("option", ["--port", pytest.param("--mlflow-port", marks=pytest.mark.stated)])
 def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
