@@ -37,10 +37,11 @@ from edge.images.header import (
     UnreadableImage,
     check_claims,
     look,
+    stored_size,
     upright,
 )
 from edge.images.jpeg_segments import normalised, without_left_over
-from edge.images.pillow_images import header_by_pillow, open_image, orientation_by_pillow, said
+from edge.images.pillow_images import has_16_bits, header_by_pillow, open_image, orientation_by_pillow, said
 from edge.images.png import decode_png
 
 try:
@@ -217,20 +218,20 @@ def _decode(
     """Pixels not yet turned upright, a JPEG's no larger than it takes for `target` (height, width); and how much
     of them the image covers, if not all."""
     if header.format == "JPEG":
-        return _decode_jpeg(data, path, channels, target)
+        return _decode_jpeg(data, path, channels, header, target)
     if header.format == "PNG":
         return _decode_png(data, path, channels), None
     return _decode_with_pillow(data, path, channels), None
 
 
 def _decode_jpeg(
-    data: bytes, path: str, channels: int, target: tuple[int, int] | None
+    data: bytes, path: str, channels: int, header: Header, target: tuple[int, int] | None
 ) -> tuple[Pixels, tuple[float, float] | None]:
     waiting, attempts, problem = [data], 0, ""
     while waiting and attempts < _MENDED_AT_MOST:
         data = waiting.pop()
         try:
-            return _decode_strictly(data, path, channels, target)
+            return _decode_strictly(data, path, channels, header, target)
         except UnreadableImage:
             raise
         except ValueError as error:
@@ -242,12 +243,15 @@ def _decode_jpeg(
 
 
 def _decode_strictly(
-    data: bytes, path: str, channels: int, target: tuple[int, int] | None
+    data: bytes, path: str, channels: int, header: Header, target: tuple[int, int] | None
 ) -> tuple[Pixels, tuple[float, float] | None]:
     """Raises `ValueError` for whatever a decoder warns of."""
-    height, width, own_colourspace, _ = simplejpeg.decode_jpeg_header(data)
-    if own_colourspace in ("CMYK", "YCCK"):
-        return _decode_with_pillow(normalised(data), path, channels), None
+    if header.plain:
+        height, width = stored_size(header)
+    else:
+        height, width, own_colourspace, _ = simplejpeg.decode_jpeg_header(data)
+        if own_colourspace in ("CMYK", "YCCK"):
+            return _decode_with_pillow(normalised(data), path, channels), None
     most = min(height // target[0], width // target[1]) if target else 1
     divisor = next((divisor for divisor in (8, 4, 2) if divisor <= most), 1)
     pixels = simplejpeg.decode_jpeg(
@@ -295,12 +299,14 @@ def _png_errors() -> tuple[type[Exception], ...]:
 
 def _decode_with_pillow(data: bytes, path: str, channels: int) -> Pixels:
     with open_image(data, path) as image:
-        if image.mode in ("I", "F"):
+        if image.mode in ("I", "F") and not has_16_bits(image):
             raise UnreadableImage(
                 path, "has 32-bit pixels, whose range is not known; save it with 8 or 16 bits"
             )
         image.load()
         width, height = image.size
+        if image.mode == "I":
+            image = Image.fromarray(np.asarray(image).astype(np.uint16))
         if width * height <= _STRIP_PIXELS:
             return _to_channels(_from_pillow(image), channels)
         return _in_strips(

@@ -203,7 +203,7 @@ class _Worker:
 
 def _header_of(told: list[Any]) -> Header:
     header = Header(*told)
-    if list(map(type, header)) != [str, int, int, int, int, bool]:
+    if list(map(type, header)) != [str, int, int, int, int, bool, int]:
         raise ValueError
     return header
 

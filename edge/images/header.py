@@ -57,7 +57,8 @@ class UnreadableImage(EdgeError, ValueError):
 class Header(NamedTuple):
     """`height` and `width` are those of the upright image, after its EXIF orientation (1 to 8).
 
-    A `plain` image is a small JPEG or PNG without oddities, which is decoded in this process.
+    A `plain` image is a small JPEG or PNG without oddities, which is decoded in this process. `bits` are those that a
+    value is stored with, 8 or 16.
     """
 
     format: str
@@ -66,6 +67,7 @@ class Header(NamedTuple):
     orientation: int = 1
     frames: int = 1
     plain: bool = False
+    bits: int = 8
 
 
 def look(data: bytes, path: str, limits: ImageLimits) -> Header | None:
@@ -116,6 +118,13 @@ def upright(header: Header, orientation: int) -> Header:
     if orientation in _SIDEWAYS:
         return header._replace(height=header.width, width=header.height, orientation=orientation)
     return header._replace(orientation=orientation)
+
+
+def stored_size(header: Header) -> tuple[int, int]:
+    """Height and width of an image as it is stored, not yet turned upright."""
+    if header.orientation in _SIDEWAYS:
+        return header.width, header.height
+    return header.height, header.width
 
 
 def _look_at_jpeg(data: bytes, path: str, limits: ImageLimits) -> Header | None:
@@ -196,7 +205,7 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     end, place = len(data), 33
     text, has_text, exif, colours = 0, False, b"", _PNG_CHANNELS.get(colour, 4)
-    stored, uncompressed = 0, height * (8 + width * colours * depth // 8)
+    frames, stored, uncompressed = 1, 0, height * (8 + width * colours * depth // 8)
     bytes_a_value = 2 if depth == 16 else 1
     check_claims(path, height, width, colours * bytes_a_value, limits)
     for _ in range(_PLAIN_PARTS):
@@ -219,7 +228,8 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
                 return None
             exif = data[place + 8 : place + 8 + length]
         elif kind == b"acTL":
-            check_frames(path, int.from_bytes(data[place + 8 : place + 12], "big"), limits)
+            frames = max(1, int.from_bytes(data[place + 8 : place + 12], "big"))
+            check_frames(path, frames, limits)
         place += 12 + length
     else:
         return None
@@ -228,7 +238,8 @@ def _look_at_png(data: bytes, path: str, limits: ImageLimits) -> Header | None:
     if orientation is None or text > _PLAIN_TEXT:
         return None
     is_plain = height * width <= PLAIN_PIXELS and stored <= min(_PLAIN_PIXEL_DATA, 2 * uncompressed + 1024)
-    return upright(Header("PNG", height, width, plain=is_plain), orientation)
+    header = Header("PNG", height, width, frames=frames, plain=is_plain, bits=max(8, depth))
+    return upright(header, orientation)
 
 
 def _orientation_in(exif: bytes, unclear: bool) -> int | None:

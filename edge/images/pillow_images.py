@@ -75,7 +75,13 @@ def header_by_pillow(data: bytes, path: str, limits: ImageLimits) -> Header:
         check_claims(path, image.height, image.width, pixel_bytes, limits)
         frames = getattr(image, "n_frames", 1)
         check_frames(path, frames, limits)
-        return Header(image.format or "?", image.height, image.width, 1, frames)
+        bits = 16 if has_16_bits(image) else 8
+        return Header(image.format or "?", image.height, image.width, frames=frames, bits=bits)
+
+
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether values are of 16 bits; those of a PGM with more than 8 Pillow brings to 16, in the mode for 32."""
+    return image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
 
 
 def orientation_by_pillow(data: bytes) -> int:

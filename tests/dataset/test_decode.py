@@ -74,6 +74,13 @@ def test_sixteen_bits_become_eight_over_the_full_range():
         ]
 
 
+def test_twelve_bits_of_a_pgm_are_brought_to_their_full_range():
+    values = np.array([[0, 2048], [4080, 4095]], ">u2")
+    data = b"P5 2 2 4095\n" + values.tobytes()
+    assert probe(data, "a.pgm").bits == 16
+    assert decode_whole(data, "a.pgm", 1)[..., 0].tolist() == [[0, 128], [254, 255]]
+
+
 def test_thirty_two_bit_pixels_are_refused():
     data = encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
     with pytest.raises(UnreadableImage, match=r"deep\.tiff: has 32-bit pixels.*save it with 8 or 16 bits"):
@@ -113,6 +120,8 @@ def test_of_an_animation_the_first_frame_counts(picture):
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert probe(data, "a").frames == 2
     assert np.array_equal(decode_whole(data, "a", 3), np.asarray(frames[0].convert("RGB")))
+    data = encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
+    assert probe(data, "a").frames == 2
 
 
 def test_the_bytes_tell_the_format_and_not_the_name(jpeg):

@@ -1,5 +1,6 @@
 """Folders of classes, archives and odd images, as people have them."""
 
+import re
 import shutil
 import tarfile
 import unicodedata
@@ -7,7 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.dataset.as_people_have_it import Comes, Files, check, check_case, coco, plan_of
 from tests.dataset.store import Repository
@@ -211,6 +214,52 @@ def folders_of_other_formats(files: Files) -> Comes:
     return Comes(refused="nothing says what images/0.png shows: images/ is no class")
 
 
+def masks_beside_images(files: Files) -> Comes:
+    files.images("cat/0.png", "cat/0_mask.png", "dog/1.png", "dog/1-GT.PNG", "dog/mask.png", "dog/2_mask.png")
+    truth = {f"cat/{name}": "cat" for name in ("0.png", "0_mask.png")}
+    truth |= {f"dog/{name}": "dog" for name in ("1.png", "1-GT.PNG", "mask.png", "2_mask.png")}
+    told = [
+        ("ERROR", r"cat/0_mask.png is called as the mask of 0, .*--leave-out-errors"),
+        ("ERROR", "dog/1-GT.PNG"),
+    ]
+    return Comes(truth, told=told)
+
+
+def masks_of_a_split(files: Files) -> Comes:
+    """As MVTec's."""
+    files.classes("part/train/good", "part/test/good", "part/test/bent", "part/ground_truth/bent")
+    truth = {
+        f"{side}/{n}.png": side.partition("/")[2]
+        for side in ("train/good", "test/good", "test/bent")
+        for n in range(3)
+    }
+    told = [("WARN", "ground_truth/bent/0.png lies in none of the splits test, train")]
+    return Comes(truth, {"train/good/0.png": "train", "test/bent/0.png": "holdout"}, told)
+
+
+def images_of_other_formats(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    for name in ("cat/9.tga", "dog/9.raw", "dog/more.zip.001"):
+        files.text(name, b"\0" * 8)
+    told = [
+        ("WARN", r"cat/9.tga is an image of a format that is not read; convert"),
+        ("WARN", "dog/9.raw has values"),
+    ]
+    return Comes(CATS_AND_DOGS, told=[*told, ("WARN", r"dog/more.zip.001 is a part of an archive; join")])
+
+
+def a_spreadsheet(files: Files) -> Comes:
+    files.classes("cat", "dog")
+    files.text("labels.xlsx", b"PK\3\4")
+    return Comes(refused=r"labels.xlsx: is of a spreadsheet program; save it as CSV")
+
+
+def annotations_of_nothing(files: Files) -> Comes:
+    files.images("images/0.png")
+    files.text("annotations.json", "[]\n")
+    return Comes(refused=r"annotations.json: is empty; export the annotations again")
+
+
 def only_images(files: Files) -> Comes:
     files.images("a.png", "b.png")
     return Comes(refused="is in none of the formats .*: it holds 2 images; expected")
@@ -240,6 +289,7 @@ CASES = [
         what_is_no_image,
     ),
     *(measures, unread_annotations, folders_of_other_formats, only_images, nothing),
+    *(masks_beside_images, masks_of_a_split, images_of_other_formats, a_spreadsheet, annotations_of_nothing),
 ]
 
 
@@ -256,6 +306,72 @@ def test_a_link_out_of_the_source_is_an_error_that_names_it(tmp_path):
     check(plan_of(files.root), Comes(CATS_AND_DOGS, told=[("ERROR", "bird is a link .* --follow-links")]))
     birds = {f"bird/{number}.png": "bird" for number in range(3)}
     check(plan_of(files.root, Stated(follow_links=True)), Comes(CATS_AND_DOGS | birds))
+
+
+@pytest.mark.parametrize("folders", [True, False])
+def test_links_that_split_what_lies_in_one_folder_give_its_images_their_split(tmp_path, folders):
+    files = Files(tmp_path / "data")
+    for part, split in (("a", "train"), ("b", "val")):
+        files.classes(f"{part}/cat", f"{part}/dog")
+        for label in ("cat", "dog"):
+            (files.root / split).mkdir(exist_ok=True)
+            link = files.root / split / label
+            if folders:
+                link.symlink_to(f"../{part}/{label}")
+            else:
+                link.mkdir()
+                for number in range(3):
+                    (link / f"{number}.png").symlink_to(f"../../{part}/{label}/{number}.png")
+    plan = plan_of(files.root)
+    told = [
+        (
+            "WARN",
+            r"train/cat/ is a link to a/cat/; what"
+            if folders
+            else r"train/cat/0.png is a link to a/cat/0.png",
+        )
+    ]
+    splits = {"train/cat/0.png": "train", "val/dog/2.png": "holdout"}
+    check(plan, Comes(below("train") | below("val"), splits, told))
+
+
+def test_a_table_may_name_an_image_by_the_folder_from_which_a_link_takes_it_into_a_split(tmp_path):
+    files = Files(tmp_path / "data")
+    files.images(*(f"all/{number}.png" for number in range(4)))
+    for number in range(4):
+        link = files.root / ("train" if number < 3 else "val") / f"{number}.png"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(f"../all/{number}.png")
+    files.text("labels.csv", "path,label\n" + "".join(f"all/{n}.png,{'ab'[n % 2]}\n" for n in range(4)))
+    truth = {f"{'train' if n < 3 else 'val'}/{n}.png": "ab"[n % 2] for n in range(4)}
+    check(plan_of(files.root), Comes(truth, {"train/0.png": "train", "val/3.png": "holdout"}))
+
+
+def test_an_image_that_links_put_into_two_splits_is_an_error_that_names_them(tmp_path):
+    files = Files(tmp_path / "data")
+    files.classes("all/cat", "all/dog")
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            (files.root / split / label).mkdir(parents=True)
+            (files.root / split / label / "0.png").symlink_to(f"../../all/{label}/0.png")
+    what = r"all/cat/0.png is in more than one split by links: train/cat/0.png, val/cat/0.png; keep one"
+    found = read_source(files.root).findings
+    told = [f"{row.image} {row.what}; {row.why}" for row in found.itertuples() if row.severity == "ERROR"]
+    assert len(told) == 2 and re.search(what, told[0]), told
+
+
+def test_a_camera_that_has_fewer_bits_than_it_stores_is_told(tmp_path):
+    """All is read as value / 257, so that 12 bits of 16 are nearly black."""
+    files = Files(tmp_path / "data")
+    files.classes("cat", "dog")
+    for name, bits in (("0.png", 12), ("1.tif", 14), ("2.pgm", 16)):
+        values = np.asarray(files.picture().convert("L"), np.uint16) << (bits - 8)
+        Image.fromarray(values).save(files.root / "cat" / name)
+    (files.root / "cat/2.png").unlink()
+    plan = plan_of(files.root)
+    dark = plan.findings[plan.findings["check"] == "bits used"]
+    assert [path.rpartition("/")[2] for path in dark["image"]] == ["0.png", "1.tif"]
+    assert set(dark["severity"]) == {"WARN"} and "of 255" in dark["what"].iloc[0]
 
 
 def test_links_inside_of_the_source_are_followed_but_not_in_circles(tmp_path):

@@ -246,6 +246,24 @@ def test_a_table_comes_as_it_is(tmp_path, case):
     check_case(case, tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    "time", ["2026-02-01 14:00", "2026:02:01 14:00:00", "20260201T140000Z", "1 Feb 2026 14:00"]
+)
+def test_a_time_that_can_be_read_one_way_is(tmp_path, time):
+    files = Files(tmp_path / "data")
+    plain(files, rows(lambda n, c: f"{n}.png;{c};{time}", "path;label;captured_at"))
+    seen = {row["captured_at"].isoformat() for row in plan_of(files.root).annotations.to_pylist()}
+    assert seen == {"2026-02-01T14:00:00+00:00"}
+
+
+@pytest.mark.parametrize("time", ["01.02.2026 14:00", "1/2/26", "13/02/2026", "1769954400", "now"])
+def test_a_time_whose_month_nothing_says_is_an_error_that_names_the_row(tmp_path, time):
+    files = Files(tmp_path / "data")
+    plain(files, rows(lambda n, c: f"{n}.png;{c};{time}", "path;label;captured_at"))
+    told = [("ERROR", rf"0.png has captured_at '{time}' \(labels.csv, row 2\); write it with the year first")]
+    check(plan_of(files.root), Comes(dict(AB), told=told))
+
+
 def test_another_encoding_is_stated_never_guessed(tmp_path):
     files = Files(tmp_path / "data")
     plain(files, rows(lambda n, _: f"{n}.png;{('Schäden', 'gut')[n % 2]}", "path;label", "\r\n"), "cp1252")

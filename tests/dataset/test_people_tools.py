@@ -473,6 +473,8 @@ LABELME = {"version": "5.0", "shapes": [{"label": "a", "points": [[1, 1], [5, 5]
             "Scale",
         ),
         ("0.cls", "1", "WebDataset"),
+        ("labelTxt/0.txt", "1 2 3 2 3 4 1 4 plane 0\n", "is of DOTA, .* `convert_dota_to_yolo_obb`"),
+        ("bdd.json", [{"name": "0.png", "labels": [{"category": "car", "box2d": {"x1": 1}}]}], "BDD100K"),
     ],
 )
 def test_formats_that_are_not_read_are_named_with_what_converts_them(tmp_path, name, content, said):

@@ -52,7 +52,7 @@ LIMITS = Limits()
 
 
 def check_decodable(examined: Iterable[Examined], limits: Limits = LIMITS) -> pd.DataFrame:
-    """Every image is readable, of sensible measures, what its name says and not of one colour (else WARN)."""
+    """Every image is readable, of sensible measures, what its name says, not of one colour or too dark (else WARN)."""
     findings = []
     for one in examined:
         if one.error:
@@ -81,6 +81,13 @@ def check_decodable(examined: Iterable[Examined], limits: Limits = LIMITS) -> pd
         if one.blank:
             why = "it shows nothing; leave it out, unless it is meant to be so"
             findings.append(Finding("shows something", one.name, f"is {one.blank} throughout", why, "WARN"))
+        elif one.dark is not None:
+            what = f"has 16 bits, and its brightest grey value is {one.dark} of 255"
+            why = (
+                "a camera of 10, 12 or 14 bits may have stored them as the lowest; multiply its values by 64, 16 or 4, "
+                "or leave it as it is where it is that dark"
+            )
+            findings.append(Finding("bits used", one.name, what, why, "WARN"))
         if one.frames > 1:
             findings.append(
                 Finding(

@@ -22,6 +22,8 @@ from visionops_assets.images.phash import BITS, hashed
 
 _EXAMINED_AT_ONCE = 16
 _ROUNDED = 2
+# The most that 14 bits can say of 16, as a grey value of 8.
+_OF_14_BITS = 64
 NO_BOXES = ("no boxes",)
 
 
@@ -42,6 +44,8 @@ class Examined:
     error: str | None = None
     # Where it is of one colour throughout: which one.
     blank: str = ""
+    # Where it has 16 bits and uses few of them: its brightest grey value, of 255.
+    dark: int | None = None
 
 
 class Looks(NamedTuple):
@@ -136,6 +140,7 @@ def examine_one(name: str, read: Callable[[], bytes]) -> Examined:
         len(data),
         header.orientation,
         blank=_one_colour(data, name) if _flat(pixels) else "",
+        dark=_brightest_if_dark(pixels) if header.bits > 8 else None,
     )
 
 
@@ -144,6 +149,12 @@ def _flat(pixels: Pixels) -> bool:
     if abs(pixels.item(0) - pixels.item(-1)) > _ROUNDED:
         return False
     return bool(np.ptp(pixels[::16, ::16]) <= _ROUNDED) and bool(np.ptp(pixels) <= _ROUNDED)
+
+
+def _brightest_if_dark(pixels: Pixels) -> int | None:
+    """The brightest grey value of an image whose camera had at most 14 bits, and stored them as the lowest of 16."""
+    brightest = int(pixels.max())
+    return brightest if brightest <= _OF_14_BITS else None
 
 
 def _one_colour(data: bytes, name: str) -> str:

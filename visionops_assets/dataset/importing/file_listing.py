@@ -14,6 +14,7 @@ from visionops_assets.common.arrow_columns import MadeInPortions, TextColumn, de
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.image_source import IMAGE_SUFFIXES, SourceError
 from visionops_assets.dataset.importing.source_files import Folder, SourceFile
+from visionops_assets.dataset.importing.split_names import split_in_folders
 
 # Folders in folders; people have a few.
 _DEEPEST, _SHOWN = 200, 80
@@ -79,13 +80,52 @@ class Index:
         return next(iter(self.all(wanted)), None)
 
 
+class Renamed:
+    """Files that only a link says a split of are called by the link's name: people make such links to split what lies
+    in one folder. Called with the name of a file it gives the one that counts."""
+
+    def __init__(self, files: Mapping[str, str], folders: Mapping[str, str]) -> None:
+        """Both are links with what they lead to."""
+        self.disputed: dict[str, str] = {}
+        self._files, self._folders = self._named(files, _folder_of), self._named(folders, str)
+
+    def _named(self, links: Mapping[str, str], folder_of: Callable[[str], str]) -> dict[str, str]:
+        named: dict[str, str] = {}
+        for link, other in links.items():
+            split = split_in_folders(folder_of(link))
+            if split is None or split_in_folders(folder_of(other)) is not None:
+                continue
+            first = named.setdefault(other, link)
+            if split != split_in_folders(folder_of(first)):
+                self.disputed[other] = f"{first}, {link}"
+        return named
+
+    def __bool__(self) -> bool:
+        return bool(self._files or self._folders)
+
+    def __call__(self, name: str) -> str:
+        if name in self._files:
+            return self._files[name]
+        folder = name
+        while self._folders and "/" in folder:
+            folder = folder.rpartition("/")[0]
+            if folder in self._folders:
+                return self._folders[folder] + name.removeprefix(folder)
+        return name
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
 @dataclass(frozen=True)
 class Listing:
     """The files below a folder, by their paths from there, sorted as paths are: `images`, by their names, and `others`.
 
     What is no part of any format, hidden files and what systems leave behind, is counted in `passed`. `links` lead out
     of the source, `broken` ones lead nowhere, `special` are pipes, sockets and devices; they are not read. `again` are
-    links to files that are listed anyway, with the names that count.
+    links to files and folders that are listed anyway, with what they lead to: that counts, by its own name, or by the
+    link's where only that says a split.
     """
 
     folder: Folder
@@ -96,6 +136,8 @@ class Listing:
     broken: Sequence[str] = ()
     special: Sequence[str] = ()
     again: Mapping[str, str] = field(default_factory=dict)
+    folders_again: Mapping[str, str] = field(default_factory=dict)
+    renamed: Renamed = field(default_factory=lambda: Renamed({}, {}))
     # Images in hidden folders, by the folder: not among those that are `passed` without a word.
     hidden: Mapping[str, int] = field(default_factory=dict)
     # Whether any of the files is reached by a link.
@@ -134,6 +176,7 @@ class Listing:
         broken = "is a link to what is not there", "put the file there, or remove the link"
         special = "is a pipe, socket or device", "it is not read; remove it"
         once = "it counts once"
+        disputed = "is in more than one split by links", "keep one of them"
         return [
             *(Finding("inside the source", name, what, why) for name in self.links),
             *(Finding("complete", name, *broken) for name in self.broken),
@@ -141,6 +184,20 @@ class Listing:
             *(
                 Finding("counted once", name, f"is a link to {other}", once, "WARN")
                 for name, other in self.again.items()
+            ),
+            *(
+                Finding(
+                    "counted once",
+                    f"{name}/",
+                    f"is a link to {other}/",
+                    "what lies there counts once",
+                    "WARN",
+                )
+                for name, other in self.folders_again.items()
+            ),
+            *(
+                Finding("one split", name, f"{disputed[0]}: {links}", disputed[1])
+                for name, links in self.renamed.disputed.items()
             ),
         ]
 
@@ -156,18 +213,25 @@ def list_files(root: Path | Folder) -> Listing:
     outside, broken, special = (
         sorted(names, key=lambda name: name.split("/")) for names in (walk.outside, walk.broken, walk.special)
     )
-    again = dict(sorted(walk.again.items()))
+    again, folders_again = (dict(sorted(found.items())) for found in (walk.again, walk.folders_again))
+    renamed = Renamed(again, folders_again)
+
+    def called(names: Names) -> Names:
+        return sorted_names(map(renamed, names)) if renamed else names
+
     return Listing(
         folder,
-        _sorted(images),
-        _sorted(others),
+        called(_sorted(images)),
+        called(_sorted(others)),
         walk.passed,
         outside,
         broken,
         special,
         again,
+        folders_again,
+        renamed,
         walk.hidden,
-        walk.linked,
+        walk.linked or bool(renamed),
     )
 
 
@@ -177,6 +241,7 @@ class _Walk:
         self.passed, self.linked = 0, False
         self.outside, self.broken, self.special = list[str](), list[str](), list[str]()
         self.again: dict[str, str] = {}
+        self.folders_again: dict[str, str] = {}
         self.hidden = Counter[str]()
         # Folders by device and inode: links that lead to one again have no end, or are the same files twice.
         self._folders: dict[tuple[int, int], str] = {}
@@ -211,6 +276,8 @@ class _Walk:
                     if not passed:
                         identity = (state.st_dev, state.st_ino)
                         if identity in self._folders:
+                            if folder == start and not _is_within(start, self._folders[identity]):
+                                self.folders_again[start] = self._folders[identity]
                             continue
                         self._folders[identity] = folder
                         self.linked |= bool(start)
@@ -283,6 +350,11 @@ class _Walk:
         if folder is None or is_no_part(name):
             return None
         return f"{folder}/{name}" if folder else name
+
+
+def _is_within(name: str, folder: str) -> bool:
+    """Whether a path leads into a folder: a link there to the folder itself has no end, and says nothing."""
+    return not folder or f"{name}/".startswith(f"{folder}/")
 
 
 def is_no_part(name: str) -> bool:

@@ -18,15 +18,15 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from visionops_assets.common.findings import Finding
-from visionops_assets.dataset.importing.file_listing import Index, Names
+from visionops_assets.dataset.importing.file_listing import Index, Names, Renamed
 from visionops_assets.dataset.importing.plain_text import composed
-from visionops_assets.dataset.importing.statements import (
-    Said,
+from visionops_assets.dataset.importing.split_names import (
     path_stem,
     split_in_folders,
     split_of_file,
     splits_in_folders,
 )
+from visionops_assets.dataset.importing.statements import Said
 
 _IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img", "data")
 _ANNOTATION_FOLDERS = frozenset(
@@ -53,10 +53,10 @@ class Meant:
 
 
 class Finder:
-    """Finds images by texts that name them."""
+    """Finds images by texts that name them, also by the names under which they lie where they are called otherwise."""
 
-    def __init__(self, images: Names) -> None:
-        self.images = images
+    def __init__(self, images: Names, renamed: Renamed) -> None:
+        self.images, self._renamed = images, renamed
         self._indices: dict[tuple[Key, bool], Index] = {}
 
     def meant(
@@ -105,11 +105,12 @@ class Finder:
         return found
 
     def _fitting(self, text: str, folder: str, rung: "Rung", split: str | None, part: str) -> list[int]:
-        whole, wanted = self._index(rung.of_image, last=False), rung.of_text(text)
+        wanted = rung.of_text(text)
         for before in self._folders(folder):
-            if places := whole.all(rung.of_text(f"{before}/{text}" if before else text)):
+            path = f"{before}/{text}" if before else text
+            if places := self._exact(path, rung):
                 return places
-        if places := whole.all(wanted):
+        if places := self._exact(text, rung):
             return places
         places = [
             place
@@ -126,6 +127,13 @@ class Finder:
         if len(places) > 1 and split is not None:
             of_split = [place for place in places if split_in_folders(_folder(self.images[place])) == split]
             return of_split or places
+        return places
+
+    def _exact(self, path: str, rung: Rung) -> list[int]:
+        index = self._index(rung.of_image, last=False)
+        places = index.all(rung.of_text(path))
+        if not places and (called := self._renamed(path)) != path:
+            places = index.all(rung.of_text(called))
         return places
 
     def _folders(self, folder: str) -> Iterator[str]:

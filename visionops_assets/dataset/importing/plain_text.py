@@ -8,9 +8,12 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from typing import Any, TextIO
 
-from visionops_assets.dataset.importing.image_source import SourceError
+import pandas as pd
+
+from visionops_assets.dataset.importing.image_source import SourceError, quoted
 from visionops_assets.dataset.importing.source_files import TEXT, VALUE, SourceFile, source_limits, too_much
 
 # The longer ones first: UTF-32's begins with UTF-16's.
@@ -22,6 +25,11 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SHOWN, _AT_ONCE = 12, 1 << 20
+# Year, month, day, as ISO 8601 and EXIF write them, and with the month in words.
+_YEAR_FIRST = re.compile(r"\s*(\d{4})([-/.:]?)(\d{2})\2(\d{2})(?!\d)(.*)", re.DOTALL)
+_MONTH_IN_WORDS = re.compile(
+    r"\s*(?:[A-Za-z]{3,9}\.? )?(?:\d{1,2}\.? [A-Za-z]{3,9}|[A-Za-z]{3,9} \d{1,2}),? \d{4}\b"
+)
 # An escape of JSON; the group is that of half of a character.
 _ESCAPE = re.compile(r"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 
@@ -171,3 +179,17 @@ def says_yes(value: Any) -> bool:
     if isinstance(value, str):
         return value.strip().lower() not in ("", "0", "0.0", "false", "no", "none")
     return bool(value)
+
+
+def moment_of(value: Any) -> datetime:
+    """The time that is meant, in UTC, which it is where it names no zone. Raises `ValueError` for what is none, and for
+    a date that fits two ways, as 01.02.2026."""
+    if not isinstance(value, date):
+        text = str(value)
+        if found := _YEAR_FIRST.match(text):
+            year, _, month, day, rest = found.groups()
+            value = f"{year}-{month}-{day}{rest}".strip()
+        elif not _MONTH_IN_WORDS.match(text):
+            raise ValueError(f"{quoted(text)} does not say which number is the month")
+    time: datetime = pd.Timestamp(value).to_pydatetime()
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

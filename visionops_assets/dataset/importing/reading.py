@@ -38,7 +38,8 @@ from visionops_assets.dataset.importing.image_columns import NO_SPLIT, Images, R
 from visionops_assets.dataset.importing.image_source import SourceError, Sums, quoted
 from visionops_assets.dataset.importing.resolving import Resolved, resolved
 from visionops_assets.dataset.importing.source_files import Entry, Folder, image_suffix_of, suffix_of
-from visionops_assets.dataset.importing.statements import NOTHING_STATED, Made, Said, Stated, split_of
+from visionops_assets.dataset.importing.split_names import split_of
+from visionops_assets.dataset.importing.statements import NOTHING_STATED, Made, Said, Stated
 
 # The first that recognises a source reads it, so the more particular ones come first.
 FORMATS: dict[str, ModuleType] = {

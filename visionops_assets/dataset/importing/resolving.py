@@ -32,14 +32,8 @@ from visionops_assets.dataset.importing.name_matching import (
     GivenSplits,
     Meant,
 )
-from visionops_assets.dataset.importing.statements import (
-    Said,
-    Stated,
-    Unlabelled,
-    part_of_file,
-    path_stem,
-    split_of_file,
-)
+from visionops_assets.dataset.importing.split_names import part_of_file, path_stem, split_of_file
+from visionops_assets.dataset.importing.statements import Said, Stated, Unlabelled
 from visionops_assets.dataset.versions.annotations import SPLITS
 
 _TOLD = {
@@ -81,7 +75,7 @@ class _Resolving:
             if (reason := said.no_data(name)) is not None:
                 self._images_left_out[reason] += 1
         self._told: dict[str, tuple[int, str, str, str]] = {}
-        self._finder = Finder(self._data.images)
+        self._finder = Finder(self._data.images, self._data.renamed)
         self._supposed = 0
         # Images that an annotation means which means others too: what they show is not known.
         self._contested: set[int] = set()

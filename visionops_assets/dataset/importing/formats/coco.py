@@ -21,7 +21,8 @@ from visionops_assets.dataset.importing.image_columns import ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import key_of, says_yes, stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.statements import Said, Stated, path_stem
+from visionops_assets.dataset.importing.split_names import path_stem
+from visionops_assets.dataset.importing.statements import Said, Stated
 from visionops_assets.images.box_geometry import box_around_points, box_around_segmentation, turned_corners
 
 NAME = "coco"

@@ -16,7 +16,8 @@ from visionops_assets.dataset.importing.image_columns import ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.statements import Said, Stated, split_of
+from visionops_assets.dataset.importing.split_names import split_of
+from visionops_assets.dataset.importing.statements import Said, Stated
 from visionops_assets.images.box_geometry import box_around_ellipse, box_around_points, turned_corners
 
 NAME = "cvat"

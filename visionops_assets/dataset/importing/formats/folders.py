@@ -15,7 +15,8 @@ from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing, is_image_name
 from visionops_assets.dataset.importing.image_columns import Gathering, ImageRecord
 from visionops_assets.dataset.importing.image_source import SourceError
-from visionops_assets.dataset.importing.statements import Made, Stated, split_of
+from visionops_assets.dataset.importing.split_names import path_stem, split_of
+from visionops_assets.dataset.importing.statements import Made, Stated
 
 NAME = "folders"
 
@@ -102,6 +103,7 @@ _JSON = (
     (rb'"item"[\s\S]*"bounding_box"', "V7 Darwin", "`darwin convert` of darwin-py, to COCO"),
     (rb'"task_id"[\s\S]*"response"', "Scale", "a script of your own, to a table with a row a box"),
     (rb'"imgHeight"[\s\S]*"objects"', "Cityscapes", _DATUM.format("cityscapes")),
+    (rb'"box2d"|"poly2d"', "BDD100K (Scalabel)", "`python -m scalabel.label.to_coco`"),
 )
 # As TensorFlow Datasets names its parts, too.
 _RECORDS = re.compile(r"\.tfrecords?(?:-\d+-of-\d+)?(?:\.gz)?$")
@@ -133,9 +135,17 @@ FILES_NOT_READ = {
         (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar", ".zst"),
         "is an archive; unpack it where its files are meant, or take it out",
     ),
+    **dict.fromkeys(
+        (".tga", ".pcx", ".ico", ".dds", ".jpf", ".jpx", ".j2c", ".jpc"),
+        "is an image of a format that is not read; convert it to PNG, for example with `magick`",
+    ),
+    **dict.fromkeys((".raw", ".yuv"), "has values without a size; save it as PNG or TIFF"),
+    **dict.fromkeys((".001", ".z01"), "is a part of an archive; join the parts and unpack it, for example with `7z x`"),
     **dict.fromkeys((".jxl",), "is JPEG XL; convert it to PNG with `djxl`"),
     **dict.fromkeys((".exr", ".hdr"), "has pixels whose range is not known; convert it to 16-bit PNG or TIFF"),
 }  # fmt: skip
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
+_MASK = re.compile(r"[-_.](?:masks?|seg|segmentation|gt|groundtruth|ground_truth|label)$", re.IGNORECASE)
 _POINTER = b"version https://git-lfs"
 
 
@@ -169,11 +179,13 @@ def read(listing: Listing, stated: Stated) -> Made:
         if label and stated.format != NAME:
             _check_class(label, name, listing)
         if why:
-            left_out[why.partition(" splits")[0]] += 1
+            left_out[why.partition(" splits")[0] + " splits" * (" splits" in why)] += 1
             findings.append(Finding("annotated", name, why, "it has no label and is left out", "WARN"))
         else:
             images.add(name, ImageRecord(label, split=split))
     findings += _contradictions(listing, by_split)
+    if stated.format != NAME:
+        findings += _masks(listing)
     return Made(images.images(), findings, left_out)
 
 
@@ -200,11 +212,34 @@ def is_document(name: str) -> bool:
 def _check_read(listing: Listing) -> None:
     unread = [name for name in listing.ending(*_ANNOTATIONS) if not is_document(name)]
     if unread:
+        _check_filled(listing, unread[0])
         more = f" and {len(unread) - 1:,} more" if len(unread) > 1 else ""
         raise SourceError(
             f"{listing.root}: {unread[0]}{more} may be annotations, but fit no format that is read; name the format "
             "with --format, or take folders for classes and leave these unread with --format folders"
         )
+
+
+def _check_filled(listing: Listing, name: str) -> None:
+    """What can be said of annotations of which not even the format can be told."""
+    if name.lower().endswith(_SPREADSHEETS):
+        raise SourceError(f"{listing.file(name)}: is of a spreadsheet program; save it as CSV (UTF-8)")
+    if listing.file(name).head(_HEAD).strip() in (b"", b"[]"):
+        raise SourceError(
+            f"{listing.file(name)}: is empty; export the annotations again, or take the file out"
+        )
+
+
+def _masks(listing: Listing) -> Iterator[Finding]:
+    """Images that are called after another one beside them, as tools call its mask."""
+    stems = {path_stem(name) for name in listing.images}
+    for name in listing.images:
+        stem = path_stem(name)
+        of = _MASK.sub("", stem)
+        if of != stem and of in stems:
+            what = f"is called as the mask of {of.rpartition('/')[2]}, which lies beside it"
+            why = "leave masks out (--leave-out-errors), or say --format folders where all are images of a class"
+            yield Finding("images read", name, what, why)
 
 
 def _check_class(label: str, name: str, listing: Listing) -> None:
@@ -247,6 +282,9 @@ def _by_name(listing: Listing, alone: bool) -> str | None:
         name for name in listing.ending(".txt") if "label_2/" in f"/{name}" or name.endswith("gt/gt.txt")
     ]:
         return f"{found[0]} is of KITTI or MOT, which are not read; convert it with {_DATUM.format('kitti')}"
+    if found := [name for name in listing.ending(".txt") if "labeltxt" in name.lower()]:
+        tool = "`convert_dota_to_yolo_obb` of Ultralytics"
+        return f"{found[0]} is of DOTA, which is not read; convert it with {tool}"
     if found := [name for name in listing.ending(".txt") if "labels/" in f"/{name.lower()}"]:
         return f"{found[0]} lies where YOLO has labels, but no data.yaml, obj.names or classes.txt names the classes"
     if found := [name for name in listing.ending(".tar") if "/" not in name]:

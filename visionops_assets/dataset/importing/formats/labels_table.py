@@ -8,10 +8,8 @@ in a column are unpacked.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-
-import pandas as pd
 
 from visionops_assets.common.findings import Finding
 from visionops_assets.dataset.importing.file_listing import Listing, is_image_name
@@ -36,9 +34,10 @@ from visionops_assets.dataset.importing.formats.table_rows import (
 )
 from visionops_assets.dataset.importing.image_columns import SHARES, ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
-from visionops_assets.dataset.importing.plain_text import says_yes, stated_size
+from visionops_assets.dataset.importing.plain_text import moment_of, says_yes, stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile, UnpackedImages
-from visionops_assets.dataset.importing.statements import SPLIT_NAMES, Said, Stated, path_stem, split_of
+from visionops_assets.dataset.importing.split_names import SPLIT_NAMES, path_stem, split_of
+from visionops_assets.dataset.importing.statements import Said, Stated
 from visionops_assets.dataset.versions.layout import BATCHES
 
 NAME = "table"
@@ -356,12 +355,11 @@ class _Table:
         if absent(value):
             return None
         try:
-            time: datetime = pd.Timestamp(value).to_pydatetime()
+            return moment_of(value)
         except ValueError:
             what = f"has captured_at {quoted(value)} ({where})"
-            self._said.tell("time readable", what, "expected 2026-01-31T12:00:00Z")
+            self._said.tell("time readable", what, "write it with the year first: 2026-01-31T12:00:00Z")
             return None
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def _column(lowered: Mapping[str, str], names: tuple[str, ...], rows: Rows, shown: str) -> str:

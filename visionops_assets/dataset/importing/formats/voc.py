@@ -12,7 +12,8 @@ from visionops_assets.dataset.importing.image_columns import ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import read_text, stated_size
 from visionops_assets.dataset.importing.source_files import SourceFile
-from visionops_assets.dataset.importing.statements import SPLIT_NAMES, Said, Stated, path_stem
+from visionops_assets.dataset.importing.split_names import SPLIT_NAMES, path_stem
+from visionops_assets.dataset.importing.statements import Said, Stated
 
 NAME = "voc"
 

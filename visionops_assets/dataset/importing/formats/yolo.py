@@ -19,7 +19,8 @@ from visionops_assets.dataset.importing.image_columns import SHARES, ImageRecord
 from visionops_assets.dataset.importing.image_source import Box, SourceError, quoted
 from visionops_assets.dataset.importing.plain_text import is_number, read_text, whole
 from visionops_assets.dataset.importing.source_files import SourceFile, source_limits
-from visionops_assets.dataset.importing.statements import Said, Stated, path_stem
+from visionops_assets.dataset.importing.split_names import path_stem
+from visionops_assets.dataset.importing.statements import Said, Stated
 
 NAME = "yolo"
 

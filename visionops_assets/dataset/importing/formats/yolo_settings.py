@@ -20,7 +20,8 @@ from visionops_assets.dataset.importing.source_files import (
     source_limits,
     too_much,
 )
-from visionops_assets.dataset.importing.statements import SPLIT_NAMES, Stated
+from visionops_assets.dataset.importing.split_names import SPLIT_NAMES
+from visionops_assets.dataset.importing.statements import Stated
 
 # In C where it is built: a settings file of a megabyte would take minutes else.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
