@@ -20,15 +20,14 @@ def keep() -> None:
     evidence: Callable[..., float] = exposures.evidence
     known: dict[tuple[Any, ...], float] = {}
 
-    def known_evidence(*pictures: Any) -> float:
-        one, other, *_ = pictures
-        if max(one.size, other.size) > _SMALL:
-            return evidence(*pictures)
-        key = tuple(None if each is None else (each.shape, each.tobytes()) for each in pictures)
+    def known_evidence(one: Any, other: Any) -> float:
+        if max(one.grey.size, other.grey.size) > _SMALL:
+            return evidence(one, other)
+        key = tuple(None if each is None else (each.shape, each.tobytes()) for each in (*one, *other))
         if key not in known:
             if len(known) >= _KEPT:
                 known.clear()
-            known[key] = evidence(*pictures)
+            known[key] = evidence(one, other)
         return known[key]
 
     known_evidence.__wrapped__ = evidence  # type: ignore[attr-defined]

@@ -19,6 +19,9 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 # Spectral selection 0 to 63 without approximation (ITU-T T.81, table B.3): all that a sequential scan can have.
 _WHOLE_SPECTRUM = b"\x00\x3f\x00"
+_TABLES, _ADOBE = 0xDB, 0xEE
+# Where the 64 coefficients of a block stand, in the order in which a table lists them (T.81, figure 5).
+_ZIGZAG = sorted(range(64), key=lambda at: (s := at // 8 + at % 8, at // 8 if s % 2 else at % 8))
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 # Words of a camera's memory that go with the last of the image; of one scan, damage rarely leaves so little.
 _MOST_LEFT_OVER = 16
@@ -90,3 +93,43 @@ def _ends_of_scans(data: bytes) -> Iterator[int]:
             return
         place = after.start()
         yield place
+
+
+def brightness_table(data: bytes) -> list[int] | None:
+    """The table, row by row, that the grey values of a JPEG were quantised by; None where it has none, as one of RGB or
+    CMYK, or where its header is odd."""
+    if not data.startswith(_START):
+        return None
+    tables, chosen, place = dict[int, bytes](), -1, len(_START)
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker, end = data[place + 1], place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        part = data[place + 4 : end]
+        if marker == _TABLES:
+            tables |= _tables_in(part)
+        elif marker in _FRAMES:
+            if len(part) < 9 or part[5] not in (1, 3) or part[6::3][:3] == b"RGB":
+                return None
+            chosen = part[8]
+        elif marker == _ADOBE and part[:5] == b"Adobe" and part[11:12] == b"\0":
+            return None
+        elif marker == _SCAN:
+            break
+        place = end
+    listed = tables.get(chosen)
+    if listed is None or len(listed) not in (64, 128):
+        return None
+    size = len(listed) // 64
+    table = [0] * 64
+    for number, at in enumerate(_ZIGZAG):
+        table[at] = int.from_bytes(listed[number * size : (number + 1) * size], "big")
+    return table if all(table) else None
+
+
+def _tables_in(part: bytes) -> dict[int, bytes]:
+    """The tables of one segment by their number, as they are listed."""
+    found, place = dict[int, bytes](), 0
+    while place < len(part):
+        size = 128 if part[place] >> 4 else 64
+        found[part[place] & 15] = part[place + 1 : place + 1 + size]
+        place += 1 + size
+    return found

@@ -1,13 +1,15 @@
 """Grey images (H, W): a part, what is done to copies, and which are found to be copies."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from visionops_assets.dataset.deduplication.image_views import Loaded
 from visionops_assets.dataset.deduplication.near_duplicates import find_near_duplicates
 from visionops_assets.images.phash import hashed, phash
 
@@ -40,15 +42,20 @@ def brighter(image: Grey, factor: float) -> Grey:
 
 
 def near_duplicates(
-    images: Sequence[Grey], first_new: int = 0, given: bool = True, loaded: list[int] | None = None
+    images: Sequence[Grey],
+    first_new: int = 0,
+    given: bool = True,
+    loaded: list[int] | None = None,
+    tables: Mapping[int, NDArray[np.float64]] = MappingProxyType({}),
 ) -> set[tuple[int, int]]:
-    """What is found, as (newer, older), the sureties `given` or not; images that are loaded are added to `loaded`."""
+    """What is found, as (newer, older), the sureties `given` or not; images that are loaded are added to `loaded`.
+    `tables` are those of the images' files, by number."""
     hashes = [hashed(image[..., None]) for image in images]
 
-    def load(numbers: Sequence[int]) -> Iterator[tuple[int, Grey]]:
+    def load(numbers: Sequence[int]) -> Iterator[Loaded]:
         if loaded is not None:
             loaded.extend(numbers)
-        return ((number, images[number][..., None]) for number in numbers)
+        return (Loaded(number, images[number][..., None], tables.get(number)) for number in numbers)
 
     pairs = find_near_duplicates(
         np.array([value for value, _ in hashes], np.uint64),

@@ -1,12 +1,22 @@
 """A copy and its original are told from two exposures of one scene by what encoding and resizing make of them."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.dataset.grey_images import Grey, encoded, resized
-from visionops_assets.dataset.deduplication.exposures import ENOUGH, evidence, stored_as, usual_difference
-from visionops_assets.dataset.deduplication.forensics import PLAIN
+from edge.images.decode import decode_with_header
+from edge.images.jpeg_segments import brightness_table
+from tests.dataset.grey_images import Grey, encoded, near_duplicates, resized
+from visionops_assets.dataset.deduplication.exposures import (
+    ENOUGH,
+    Exposure,
+    evidence,
+    stored_as,
+    usual_difference,
+)
+from visionops_assets.dataset.deduplication.forensics import PLAIN, blocks_of, lost_blocks, table_of_file
 
 
 def exposures(count: int, noise: float, seed: int, height: int = 88, width: int = 112) -> list[Grey]:
@@ -22,7 +32,7 @@ def exposures(count: int, noise: float, seed: int, height: int = 88, width: int 
 
 def shown(one: Grey, other: Grey, others: list[Grey]) -> float:
     """The evidence, given so many other exposures."""
-    return evidence(one, other, *(usual_difference(image, others, 4) for image in (one, other)))
+    return evidence(*(Exposure(image, usual_difference(image, others, 4)) for image in (one, other)))
 
 
 @pytest.mark.parametrize("others", [0, 6])
@@ -84,6 +94,74 @@ def test_a_brighter_copy_is_told_though_it_was_encoded() -> None:
         copy = encoded((images[number] * 0.8).astype(np.uint8), "JPEG", 85)
         assert shown(copy, images[number], images[:6]) >= ENOUGH
         assert shown(copy, images[number + 1], images[:6]) < ENOUGH
+
+
+# As cameras, Photoshop and mozjpeg have them: none of the IJG's, and finer where contrast is seen.
+FOREIGN = [
+    [2 + (row + column) // 2 for row in range(8) for column in range(8)],
+    [
+        max(2, (3 * row * row + 2 * column * column + row * column) // 3 + 4)
+        for row in range(8)
+        for column in range(8)
+    ],
+    [12, 14, 16, 18, 22, 26, 30, 36] * 8,
+]
+
+
+def stored(image: Grey, table: list[int]) -> tuple[Grey, np.ndarray]:
+    """An image as a JPEG with a table, as it is decoded, and the table that is read from its file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", qtables=[table])
+    header, pixels = decode_with_header(buffer.getvalue(), "a.jpg", None, 1)
+    read = table_of_file(buffer.getvalue(), header)
+    assert read is not None
+    return pixels[..., 0], read
+
+
+@pytest.mark.parametrize("table", FOREIGN)
+def test_the_table_of_a_file_is_read_as_it_is_written(table: list[int]) -> None:
+    image = exposures(1, noise=1, seed=9)[0]
+    # Pillow takes and gives tables row by row.
+    assert stored(image, table)[1].tolist() == table
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_table_of_a_turned_image_is_that_of_its_upright_blocks(orientation: int) -> None:
+    image = exposures(1, noise=2, seed=10)[0]
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(buffer, "JPEG", qtables=[FOREIGN[1]], exif=exif)
+    header, pixels = decode_with_header(buffer.getvalue(), "a.jpg", None, 1)
+    table = table_of_file(buffer.getvalue(), header)
+    assert table is not None
+    blocks = blocks_of(pixels[..., 0].astype(float), 64)
+    steps = (blocks.coefficients[~lost_blocks(blocks)] / table)[:, table > 4]
+    assert np.abs(steps - np.rint(steps)).max() < 0.45
+
+
+def test_what_has_no_table_says_so() -> None:
+    image, buffer = exposures(1, noise=1, seed=9)[0], io.BytesIO()
+    Image.fromarray(image).convert("CMYK").save(buffer, "JPEG")
+    data = buffer.getvalue()
+    for some in (b"", data, data[:40], data[:2] + b"\xff", b"\xff\xd8\xff\xdb\0\3\0"):
+        assert brightness_table(some) is None
+
+
+@pytest.mark.parametrize("table", FOREIGN)
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_few_exposures_stored_by_a_table_of_a_cameras_own_are_no_copies(count: int, table: list[int]) -> None:
+    made = [stored(image, table) for image in exposures(count, noise=1, seed=11)]
+    tables = {number: read for number, (_, read) in enumerate(made)}
+    assert not near_duplicates([image for image, _ in made], tables=tables)
+
+
+@pytest.mark.parametrize("table", FOREIGN)
+def test_copies_that_a_program_stored_by_a_table_of_its_own_are_found(table: list[int]) -> None:
+    originals = exposures(8, noise=1, seed=12)
+    made = [stored(image, table) for image in originals]
+    tables = {8 + number: read for number, (_, read) in enumerate(made)}
+    found = near_duplicates([*originals, *(image for image, _ in made)], tables=tables)
+    assert found == {(8 + number, number) for number in range(8)}
 
 
 def test_what_was_encoded_is_known() -> None:

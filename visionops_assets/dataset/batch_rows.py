@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from edge.images.decode import Pixels, decode_whole
+from edge.images.decode import decode_with_header
 from visionops_assets.common.arrow_columns import hex_texts, in_order, release_memory
 from visionops_assets.dataset.batch_images import BatchImages
 from visionops_assets.dataset.batch_on_main import BatchOnMain
+from visionops_assets.dataset.deduplication.forensics import table_of_file
+from visionops_assets.dataset.deduplication.image_views import Loaded
 from visionops_assets.dataset.deduplication.near_duplicates import NearDuplicate, find_near_duplicates
 from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.importing.image_source import unchanged
@@ -115,16 +117,21 @@ class _Pixels:
     def __init__(self, together: BatchOnMain, read_existing: Fetch | None) -> None:
         self._together, self._read = together, read_existing
 
-    def __call__(self, places: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    def __call__(self, places: Sequence[int]) -> Iterator[Loaded]:
         batch, others = self._together.batch, len(self._together.others)
         wanted = {self._together.path(place): place for place in places if place < others}
         for place in (place for place in places if place >= others):
             image = int(self._together.order[place - others])
             data = unchanged(batch.images[image], batch.sha256(image))
-            yield place, decode_whole(data, self._together.path(place), 1)
+            yield _loaded(place, data, self._together.path(place))
         if self._read is not None and wanted:
             for path, data in self._read(sorted(wanted)):
-                yield wanted[path], decode_whole(data, path, 1)
+                yield _loaded(wanted[path], data, path)
+
+
+def _loaded(place: int, data: bytes, path: str) -> Loaded:
+    header, pixels = decode_with_header(data, path, None, 1)
+    return Loaded(place, pixels, table_of_file(data, header))
 
 
 def _straddling(sides: Sides, others: int) -> list[int]:

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from edge.images.decode import Pixels
 from visionops_assets.common.error_levels import level_left
 from visionops_assets.config.gate_rules import GateRules
+from visionops_assets.dataset.deduplication.image_views import Loaded
 from visionops_assets.dataset.deduplication.near_duplicates import MIN_CORRELATION, find_near_duplicates
 from visionops_assets.evaluation.significance import holm
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Suspect
@@ -122,9 +122,9 @@ def perceptual_leaks(manifest: pd.DataFrame, images: Images) -> pd.DataFrame:
     digests, paths = rows["sha256"].tolist(), rows["path"].tolist()
     numbers = {digest: number for number, digest in enumerate(digests)}
 
-    def load(wanted: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    def load(wanted: Sequence[int]) -> Iterator[Loaded]:
         for digest, image in images([digests[number] for number in wanted]):
-            yield numbers[digest], grey(image)[..., None]
+            yield Loaded(numbers[digest], grey(image)[..., None])
 
     phashes = phash_values(rows["phash"].tolist())
     pixels = rows["height"].to_numpy(np.int64) * rows["width"].to_numpy(np.int64)

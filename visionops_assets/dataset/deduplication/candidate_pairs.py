@@ -21,7 +21,7 @@ _TINY = 20 * 20
 # Times the median of an image's sureties that one counts at most.
 _TIMES_THE_USUAL = 3
 # What the sureties of copies correlate at least by; those of tiny ones the second.
-_ALIKE, _ALIKE_WHERE_TINY = 0.88, 0.75
+_ALIKE, _ALIKE_WHERE_TINY = 0.92, 0.75
 # Images that are compared with one another at once, and up to how many pairs all are.
 _ROWS, _COLUMNS = 256, 512
 _COMPARED_AT_MOST = 20_000_000_000

@@ -104,10 +104,8 @@ class MadeOver:
             one, other = map(self._at_hand.grey, pair)
             if one is None or other is None or one.shape != other.shape:
                 return False
-            if all(map(self._is_plain, pair)):
-                if not different_exposures(one, other, others):
-                    return False
-            elif not self._views.by_one_table(*pair):
+            by_noise = all(map(self._is_plain, pair)) and different_exposures(one, other, others)
+            if not by_noise and not self._views.by_one_table(*pair):
                 return False
             self._different[pair] = self._evidence(*pair, None, None) < 0
         return self._different[pair]
@@ -143,13 +141,13 @@ class MadeOver:
         """Which of many others, the most alike first and stored another way, an image was most likely made of."""
         stored = self._views.stored_as(image)
         if exposures.has_table(stored):
-            return self._nearest(image, others, stored)
+            return self._nearest(image, others)
         resized = [other for other in others if self._views.differ_in_size(image, other)]
         # Of its own size it is the others that may be made of it, where it was not quantised.
         alike = [] if stored == forensics.PLAIN else [other for other in others if other not in resized]
-        return alike[:DOUBTED] + self._nearest(image, resized, stored)
+        return alike[:DOUBTED] + self._nearest(image, resized)
 
-    def _nearest(self, image: int, others: Sequence[int], stored: int) -> list[int]:
+    def _nearest(self, image: int, others: Sequence[int]) -> list[int]:
         """The nearest of the others once they are resized and quantised as the image is; none of none."""
         if not others:
             return []
@@ -170,7 +168,8 @@ class MadeOver:
         own = exposures.sketch(shown, shown, 0)
         if own is None or not known:
             return []
-        return [list(known)[exposures.nearest_by_sketch(own, np.stack(list(known.values())), stored)]]
+        sketches, table = np.stack(list(known.values())), self._views.table(image)
+        return [list(known)[exposures.nearest_by_sketch(own, sketches, table)]]
 
     def _usual_differences(self, maybe: Sequence[Pair]) -> dict[int, NDArray[np.float64] | None]:
         """How far each image of pairs is from its neighbours but those that it may be a copy of."""
@@ -193,7 +192,10 @@ class MadeOver:
         one, other = self._at_hand.grey(new), self._at_hand.grey(old)
         if one is None or other is None:
             return exposures.NO_EVIDENCE
-        return exposures.evidence(one, other, of_new, of_old)
+        return exposures.evidence(
+            exposures.Exposure(one, of_new, self._views.table_of_file(new)),
+            exposures.Exposure(other, of_old, self._views.table_of_file(old)),
+        )
 
 
 def _of_open_groups(pairs: Set[Pair]) -> set[Pair]:

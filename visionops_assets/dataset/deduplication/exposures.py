@@ -2,7 +2,7 @@
 
 What encoding takes away it takes from both: quantised by the other's table, an image gives the very coefficients of its
 copy, while another exposure of the same scene, whose noise is another, gives some that lie a step beside. The table is
-found from the image: one of the hundred of the IJG's `jpeg_set_quality`.
+that of the file, else found from the image: one of the hundred of the IJG's `jpeg_set_quality`.
 
 The evidence is the log likelihood ratio, in nats, of the coefficients of one image given the other: made of it, with an
 error of rounding, against another exposure, as far from it as its neighbours are. Of two exposures it is above T in at
@@ -11,6 +11,7 @@ most exp(−T) of all pairs (Neyman and Pearson, 1933), if they are no nearer th
 
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,14 @@ NO_EVIDENCE = -1e9
 ENOUGH = 14.0
 
 
+class Exposure(NamedTuple):
+    """A grey image (H, W), its `usual_difference`, if it is known, and the table (64,) of its file."""
+
+    grey: Pixels
+    usual: NDArray[np.float64] | None = None
+    table: NDArray[np.float64] | None = None
+
+
 def stored_as(grey: Pixels) -> int:
     """The quality by whose table a grey image (H, W) was quantised, or `PLAIN`, `NO_TABLE`, `UNKNOWN`."""
     return jpeg_quality(blocks_of(grey.astype(np.float64), BLOCKS_FOR_THE_TABLE))
@@ -95,20 +104,15 @@ def usual_difference(one: Pixels, others: Sequence[Pixels], rank: int) -> NDArra
     return None
 
 
-def evidence(
-    one: Pixels,
-    other: Pixels,
-    of_one: NDArray[np.float64] | None,
-    of_other: NDArray[np.float64] | None,
-) -> float:
-    """How much the grey images (H, W) show that either was made of the other, in nats, given their usual differences;
+def evidence(one: Exposure, other: Exposure) -> float:
+    """How much two images show that either was made of the other, in nats, given their usual differences;
     `NO_EVIDENCE` where something speaks against it.
 
     Where neither has any, other exposures differ by the noise of the one, of one grey value at most.
     """
-    first = of_other if of_one is None else of_one
-    second = of_one if of_other is None else of_other
-    return max(_made_of(one, other, first), _made_of(other, one, second))
+    first = other.usual if one.usual is None else one.usual
+    second = one.usual if other.usual is None else other.usual
+    return max(_made_of(one.grey, other, first), _made_of(other.grey, one, second))
 
 
 def filter_of(source: Pixels, target: Pixels) -> int:
@@ -132,10 +136,12 @@ def sketch(source: Pixels, target: Pixels, number: int) -> NDArray[np.float32] |
     return blocks_of(made, _BLOCKS_OF_A_SKETCH).coefficients.astype(np.float32)
 
 
-def nearest_by_sketch(target: NDArray[np.float32], others: NDArray[np.float32], stored: int) -> int:
-    """Which of the sketches of others (M, N, 64) is nearest to one (N, 64), quantised as that is stored: as it is, or
-    with the contrast and brightness that make it most like."""
-    table = ijg_tables()[stored - 1].astype(np.float32) if has_table(stored) else None
+def nearest_by_sketch(
+    target: NDArray[np.float32], others: NDArray[np.float32], table: NDArray[np.float64] | None
+) -> int:
+    """Which of the sketches of others (M, N, 64) is nearest to one (N, 64), quantised by its table (64,), if it has
+    one: as it is, or with the contrast and brightness that make it most like."""
+    table = None if table is None else table.astype(np.float32)
     changing = others[..., 1:]
     gain = np.sum(changing * target[:, 1:], axis=(1, 2)) / np.maximum(np.sum(changing**2, axis=(1, 2)), 1)
     toned = others * gain[:, None, None]
@@ -161,13 +167,13 @@ def _noise(grey: Pixels) -> NDArray[np.float64]:
     return np.minimum(_OTHER, 2**0.5 * _DEVIATIONS * np.median(np.abs(own), axis=0))
 
 
-def _made_of(source: Pixels, target: Pixels, usual: NDArray[np.float64] | None) -> float:
+def _made_of(source: Pixels, target: Exposure, usual: NDArray[np.float64] | None) -> float:
     """The evidence that `target` was made of `source`."""
-    wanted, best = target.astype(np.float64), NO_EVIDENCE
+    wanted, best = target.grey.astype(np.float64), NO_EVIDENCE
     some, b = (blocks_of(wanted, most) for most in (_BLOCKS_AT_FIRST, _BLOCKS))
-    tables = _tables_of(b)
+    tables = _tables_of(b) if target.table is None else target.table[None]
     usual = _noise(source) if usual is None else usual
-    for predicted, gains in _resized(source, target, len(tables) > 0):
+    for predicted, gains in _resized(source, target.grey, len(tables) > 0):
         other = np.hypot(usual * gains, ROUNDED)
         for degree in _TONES:
             toned = _toned(predicted, wanted, degree) if degree else predicted

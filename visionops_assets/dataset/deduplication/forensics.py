@@ -1,7 +1,7 @@
 """What its making left in an image: the table that JPEG quantised its blocks by, and the noise of the sensor.
 
-The table of 8×8 grey values' coefficients is found from the image: one of the hundred of the IJG's
-`jpeg_set_quality`.
+The table of 8×8 grey values' coefficients is that of the file, if it is a JPEG. Where it was one before it is found
+from the image: one of the hundred of the IJG's `jpeg_set_quality`.
 
 A sensor's noise is another in each exposure, and in every pixel; a copy has that of its original, or less of it
 where it was encoded. So where nothing else is shown, the second differences of two exposures do not correlate, of
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, uniform_filter
 
 from edge.images.decode import Pixels
+from edge.images.header import Header
+from edge.images.jpeg_segments import brightness_table
 
 # The luminance table of JPEG's annex K (ITU-T T.81, 1992), row by row.
 _ANNEX_K = np.array(
@@ -49,6 +51,8 @@ _NOTHING = 0.3
 # How an image is stored: as it was exposed, quantised by none of the tables, or too clipped to say; else the quality.
 NO_TABLE, PLAIN, UNKNOWN = 128, 192, 255
 _HIGH = np.add.outer(np.arange(BLOCK), np.arange(BLOCK)).ravel() >= BLOCK
+# EXIF's orientations from here on exchange rows and columns.
+_TRANSPOSED = 5
 _ENOUGH_PIXELS = 50
 # Copies that kept as much noise correlate by more.
 _INDEPENDENT = 0.3
@@ -80,6 +84,16 @@ def ijg_tables() -> NDArray[np.float64]:
     made = (_ANNEX_K.ravel() * scale[:, None] + 50) // 100
     found: NDArray[np.float64] = np.clip(made, 1, 255).astype(np.float64)
     return found
+
+
+def table_of_file(data: bytes, header: Header) -> NDArray[np.float64] | None:
+    """The table (64,) by which the upright grey image of a JPEG was quantised; None of what is none, or where the image
+    was turned such that its blocks begin elsewhere."""
+    table = brightness_table(data) if header.format == "JPEG" else None
+    if table is None or (header.orientation != 1 and (header.height % BLOCK or header.width % BLOCK)):
+        return None
+    found = np.array(table, np.float64).reshape(BLOCK, BLOCK)
+    return (found.T if header.orientation >= _TRANSPOSED else found).ravel()
 
 
 def jpeg_quality(b: Blocks) -> int:

@@ -6,6 +6,7 @@ import mmap
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,24 @@ from numpy.typing import NDArray
 from edge.images.decode import Pixels
 from visionops_assets.dataset.deduplication import exposures, forensics, similarity
 
-Load = Callable[[Sequence[int]], Iterator[tuple[int, Pixels]]]
+
+class Loaded(NamedTuple):
+    """A grey image, uint8 (H, W, 1), by its number, and the table (64,) of its file, if it has one."""
+
+    number: int
+    pixels: Pixels
+    table: NDArray[np.float64] | None = None
+
+
+Load = Callable[[Sequence[int]], Iterator[Loaded]]
 
 # Levels that a pair may be compared on, by the side in pixels: details on the larger, miniatures on the others.
 LEVELS = (*similarity.DETAIL_LEVELS, *similarity.MINIATURE_SIDES)
 NO_LEVEL, UNSEEN = 0, 255
 
-# Qualities by which the table of one image may be taken for another's.
-_TABLES_ALIKE = 2
+# Qualities by which the table of one image may be taken for another's; and the first number of tables that are none of
+# the IJG's, each so far from the next.
+_TABLES_ALIKE, _OWN_TABLES = 2, 300
 _PAIRS_AT_ONCE = 1 << 9
 # Newer, older.
 Pair = tuple[int, int]
@@ -53,7 +64,10 @@ class Views:
         # Images stand in the order in which they were looked at, so that a few take few pages.
         self._places = np.zeros(len(self._pixels), np.int32)
         self._known = 0
-        self._stored = np.zeros(len(self._pixels), np.uint8)
+        # How each is stored; the number of its file's table, whatever is left of it in the pixels, 0 for none.
+        self._stored, self._table = (np.zeros(len(self._pixels), np.uint16) for _ in range(2))
+        self._tables: dict[int, NDArray[np.float64]] = dict(enumerate(forensics.ijg_tables(), start=1))
+        self._numbers = {table.tobytes(): number for number, table in self._tables.items()}
         self._vectors: dict[int, NDArray[np.int8]] = {}
         self._lengths: dict[int, NDArray[np.float32]] = {}
 
@@ -63,12 +77,16 @@ class Views:
         for some in portions(missing, self._pixels, self._at_once):
             part = some.tolist()
             self._details[part] = self._miniature[part] = NO_LEVEL
-            for number, pixels in self._load(part):
+            for number, pixels, table in self._load(part):
                 self._places[number], self._known = self._known, self._known + 1
                 fine, small = (of(pixels[..., 0]) for of in (similarity.details_of, similarity.miniatures_of))
                 for level, vector in (fine | small).items():
                     self._keep(self._known - 1, level, vector)
                 self._stored[number] = exposures.stored_as(pixels[..., 0])
+                if table is not None and (of_file := self._number_of(table)):
+                    self._table[number] = of_file
+                    if self._stored[number] != forensics.PLAIN:
+                        self._stored[number] = of_file
                 self._details[number] = max(fine, default=NO_LEVEL)
                 self._miniature[number] = max(small, default=NO_LEVEL)
             for vectors in self._vectors.values():
@@ -89,7 +107,7 @@ class Views:
         """Whether either of images compared on a level may be the other quantised or resized, of the shape that both
         broadcast to: they differ in size or table. Encoded by its own table again a JPEG stays as it is."""
         one, other = self._stored[ones], self._stored[others]
-        apart = np.abs(one.astype(np.int16) - other) > _TABLES_ALIKE
+        apart = np.abs(one.astype(np.int32) - other) > _TABLES_ALIKE
         # Small images show their table less surely, and none that there is none.
         sure = (one != forensics.UNKNOWN) & (
             (one != forensics.NO_TABLE) | (level in similarity.DETAIL_LEVELS)
@@ -104,11 +122,21 @@ class Views:
         return ~np.isin(stored, (forensics.NO_TABLE, forensics.PLAIN, forensics.UNKNOWN))
 
     def stored_as(self, number: int) -> int:
-        """How an image that was looked at is stored, as `exposures.stored_as`."""
+        """How an image that was looked at is stored, as `exposures.stored_as`, or by which table of its file."""
         return int(self._stored[number])
 
+    def table(self, number: int) -> NDArray[np.float64] | None:
+        """The table (64,) that an image shows that it was quantised by, if it is known."""
+        return self._tables.get(self.stored_as(number))
+
+    def table_of_file(self, number: int) -> NDArray[np.float64] | None:
+        """The table (64,) of an image's file, though so fine that its pixels may not show it."""
+        return self._tables.get(int(self._table[number]))
+
     def by_one_table(self, one: int, other: int) -> bool:
-        """Whether two images were quantised by the same table, and it is known."""
+        """Whether two images were quantised by the same table, and it is known: by their pixels or their files."""
+        if self._table[one] and self._table[one] == self._table[other]:
+            return True
         return self.stored_as(one) == self.stored_as(other) and exposures.has_table(self.stored_as(one))
 
     def differ_in_size(self, one: int, other: int) -> bool:
@@ -176,6 +204,16 @@ class Views:
     def _length(self, numbers: NDArray[np.int64], level: int) -> NDArray[np.float32]:
         return self._lengths[level][self._places[numbers]]
 
+    def _number_of(self, table: NDArray[np.float64]) -> int:
+        """By which number a table is known; 0 where there are too many."""
+        key = table.tobytes()
+        if key not in self._numbers:
+            number = _OWN_TABLES + (len(self._numbers) - len(forensics.ijg_tables())) * (_TABLES_ALIKE + 1)
+            if number > np.iinfo(np.uint16).max:
+                return 0
+            self._numbers[key], self._tables[number] = number, table
+        return self._numbers[key]
+
     def _keep(self, place: int, level: int, vector: NDArray[np.int8]) -> None:
         if level not in self._vectors:
             self._lengths[level] = np.ones(len(self._pixels), np.float32)
@@ -221,7 +259,7 @@ class ImagesAtHand:
         missing = sorted(wanted - self._pixels.keys())
         self._pixels.update(dict.fromkeys(missing))
         if missing:
-            for number, loaded in self._load(missing):
+            for number, loaded, _ in self._load(missing):
                 self._pixels[number] = loaded
                 self._bytes += loaded.nbytes
 

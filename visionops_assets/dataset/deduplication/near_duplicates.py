@@ -55,7 +55,7 @@ def find_near_duplicates(
 
     Images are numbered from oldest to newest, those from `first_new` on are new; `digests` is the SHA-256 of each,
     (N, 32), `pixels` its size, and `sureties` those of the new ones' pHashes (`phash.hashed`), which are made of
-    the images where they are not given. `load` gives (number, grey uint8 (H, W, 1)) for the numbers asked for; what it
+    the images where they are not given. `load` gives those `Loaded` of the numbers asked for; what it
     leaves out is no duplicate of anything. Images with the same SHA-256 are duplicates without being looked at. At
     most 128 MiB of images, and 1,024 of them, or two images, are at hand at once.
     """
@@ -149,6 +149,6 @@ def _sureties(first_new: int, pixels: NDArray[np.int64], load: Load) -> NDArray[
     """Those of the images from `first_new` on."""
     made = np.zeros((len(pixels) - first_new, BITS), np.int8)
     for some in portions(np.arange(first_new, len(pixels)), pixels, _KEPT_BYTES):
-        for number, image in load(some.tolist()):
+        for number, image, _ in load(some.tolist()):
             made[number - first_new] = hashed(image)[1]
     return made
