@@ -134,7 +134,8 @@ def promoted_template(tmp_path_factory: pytest.TempPathFactory, empty_template: 
     folder = tmp_path_factory.mktemp("promoted")
     with copied_world(empty_template, folder) as world:
         world.publish("week-01", 150, seed=1)
-        assert world.tick().outcome == "promoted"
+        ticked = world.tick()
+        assert ticked.outcome == "promoted", ticked
     return folder
 
 
