@@ -150,6 +150,30 @@ def test_a_model_that_cannot_be_traced_is_refused_with_the_reason(tmp_path: Path
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_a_number_of_images_that_became_a_constant_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="CountsImages cannot be written as ONNX"):
+        export_onnx(fresh("CountsImages"), tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_file_for_two_images_alone_does_not_pass(
+    shipped: tuple[Path, str], trained: TrainingResult, tmp_path: Path
+) -> None:
+    model = onnx.load(shipped[0])
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, tmp_path / "two.onnx")
+    report = parity(tmp_path / "two.onnx", trained.shipped, golden_images(request().train))
+    assert not report.passed
+    assert report.summary.startswith("ONNX Runtime cannot run the ONNX file: 1 image(s) together: ")
+
+
+def test_a_file_that_the_runtime_cannot_open_does_not_pass(trained: TrainingResult, tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(b"no model")
+    report = parity(tmp_path / "cut.onnx", trained.shipped, golden_images(request().train))
+    assert not report.passed and "cannot run" in report.summary
+
+
 def test_export_is_quiet_and_leaves_the_model_as_it_was(
     trained: TrainingResult, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

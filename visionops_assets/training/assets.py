@@ -3,6 +3,7 @@ is evaluated.
 """
 
 import json
+import math
 from typing import Any
 
 import dagster as dg
@@ -120,7 +121,10 @@ def challenger_checks(project: Project, challenger: dg.AssetsDefinition) -> list
             description=proof["summary"],
             metadata={
                 "images": int(proof["images"]),
-                "largest_difference": float(proof["largest_difference"]),
+                # Infinite where shapes differ or the file does not run; JSON has no such number.
+                "largest_difference": str(proof["largest_difference"])
+                if math.isinf(proof["largest_difference"])
+                else float(proof["largest_difference"]),
                 "allowed_difference": float(proof["tolerance"]),
                 "same_first_class": float(proof["agreement"]),
             },

@@ -38,6 +38,8 @@ _HEAD = 512
 _PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
 ONNX_FORMAT = "1"
 OPSET = 20
+# Where the first, the next two, the next five and the rest of the images compared begin.
+_FIRST_STARTS = (0, 1, 3, 8)
 # Of which a network computes some hundred megabytes.
 _PIXELS_AT_ONCE = 1 << 22
 
@@ -146,7 +148,8 @@ class ParityReport:
     """How far the ONNX file is from the torch model on golden images.
 
     `agreement` is the share of images with the same first class. Within the tolerance only a tie can differ.
-    `compared` says what differs: probabilities, or scores and boxes (these as a share of the image's side).
+    `compared` says what differs: probabilities, or scores and boxes (these as a share of the image's side). Where the
+    runtime could not run the file, `failure` says why, and differences are infinite.
     """
 
     images: int
@@ -155,14 +158,17 @@ class ParityReport:
     largest_embedding_difference: float
     agreement: float
     compared: str = "probabilities"
+    failure: str | None = None
 
     @property
     def passed(self) -> bool:
-        return self.largest_difference <= self.tolerance
+        return self.failure is None and self.largest_difference <= self.tolerance
 
     @property
     def summary(self) -> str:
         """The result in words."""
+        if self.failure is not None:
+            return f"ONNX Runtime cannot run the ONNX file: {self.failure}"
         verdict = "agrees with" if self.passed else "DIFFERS from"
         return (
             f"the ONNX file {verdict} the trained model on {self.images} images: {self.compared} differ by at most "
@@ -182,7 +188,7 @@ def export_onnx(shipped: Shipped, path: Path, min_score: float | None = None) ->
     Equal weights give equal bytes under equal versions of torch and onnxscript: names and places of the exporting
     code are removed.
 
-    Raises ExportError where torch cannot express the model as ONNX.
+    Raises ExportError where torch cannot express the model as ONNX, or not for any number of images.
     """
     spec = shipped.input
     example = torch.zeros(2, spec.height, spec.width, spec.channels, dtype=torch.uint8)
@@ -208,6 +214,7 @@ def export_onnx(shipped: Shipped, path: Path, min_score: float | None = None) ->
             ) from error
         assert program is not None
         model = program.model_proto
+    _refuse_fixed_number_of_images(model, type(shipped.model).__name__)
     _remove_traces_of_the_exporter(model)
     described = {
         "visionops.task": shipped.task,
@@ -234,20 +241,27 @@ def golden_images(images: LabelledImages, count: int = 62) -> NDArray[np.uint8]:
 def parity(path: Path, shipped: Shipped, images: NDArray[np.uint8], tolerance: float = 1e-4) -> ParityReport:
     """Compare the ONNX file with the torch model on images uint8 [N, H, W, C], N at least 2.
 
-    Both run the first image alone and the rest together, or of large ones four at a time, so that a number of images
-    fixed in the graph shows.
+    Both run the first image alone, then two, five, and the rest together, or of large ones four at a time, so that a
+    number of images fixed in the graph shows. What the runtime raises is a report that did not pass.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     differences, embedding_differences, same = [0.0], [0.0], 0
     with evaluating(shipped):
         together = max(4, _PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
-        rest = [images[start : start + together] for start in range(1, len(images), together)]
-        for part in (images[:1], *rest):
+        starts = [*(start for start in _FIRST_STARTS if start < len(images))]
+        starts += range(_FIRST_STARTS[-1] + together, len(images), together)
+        session = None
+        for start, end in zip(starts, [*starts[1:], len(images)], strict=True):
+            part = images[start:end]
             expected = [tensor.numpy() for tensor in shipped(torch.from_numpy(part))]
-            found = session.run(list(shipped.outputs), {"images": part})
+            try:
+                session = session or _session(path)
+                found = session.run(list(shipped.outputs), {"images": part})
+            except Exception as error:  # ONNX Runtime's errors share no other base.
+                infinite = float("inf")
+                failure = f"{len(part)} image(s) together: {_first_line(error)}"
+                return ParityReport(
+                    len(images), tolerance, infinite, infinite, 0.0, shipped.compared, failure
+                )
             difference, agreeing = shipped.differences(found, expected)
             differences.append(difference)
             embedding_differences.append(largest_difference(found[-1], expected[-1]))
@@ -260,6 +274,25 @@ def parity(path: Path, shipped: Shipped, images: NDArray[np.uint8], tolerance: f
         same / len(images),
         shipped.compared,
     )
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _refuse_fixed_number_of_images(model: onnx.ModelProto, name: str) -> None:
+    """The exporter falls back to the example's number of images without a word."""
+    (images,) = model.graph.input
+    fixed = [images] if not images.type.tensor_type.shape.dim[0].dim_param else []
+    fixed += [each for each in model.graph.output if each.type.tensor_type.shape.dim[0].HasField("dim_value")]
+    if fixed:
+        raise ExportError(
+            f"{name} cannot be written as ONNX for any number of images: that of the example became a constant in "
+            f"{', '.join(each.name for each in fixed)}. Take it from `images.shape[0]`, never by `len` or as a number"
+        )
 
 
 def _remove_traces_of_the_exporter(model: onnx.ModelProto) -> None:
