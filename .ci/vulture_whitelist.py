@@ -62,9 +62,20 @@ UnresolvedAssetJobDefinition
 TASK
 SmallConvNet
 SmallDetector
+TimmClassifier
+TorchvisionDetector
+TransformersDetector
+YoloxDetector
 _.certificate_key
 _.detail_link
 _.modified
+
+# What adapters of models say by name, set on layers of others, and what docs/model_table.py writes its table with.
+_.decode_in_inference
+_.eps
+_.normalisation
+parameters_of
+published_model
 
 # What reports, verdicts and records say; read from JSON, or by tests.
 _.claimed_against

@@ -4,6 +4,7 @@ Two batches of shapes of 8×8 were imported and judged, the second version was p
 production was logged; neither caches nor logs are in it.
 """
 
+import json
 import os
 import subprocess
 import tarfile
@@ -18,6 +19,9 @@ from lakefs_local import discovery
 from resources.home import ROOT
 from resources.models.local_store import follow_folder
 from tests import processes
+from visionops_assets.config.project import load_project
+from visionops_assets.config.recipe import recipe_digest
+from visionops_assets.training.provenance import Provenance
 
 REVISION = "96fc765"
 STORED = Path(__file__).parent / "stored" / f"{REVISION}.tar.xz"
@@ -101,6 +105,17 @@ def test_what_it_was_made_of_is_compared(said: Any) -> None:
     kinds = {line.split()[0] for line in differing.splitlines() if line[:1].isalpha()} - {"kind"}
     assert "Every recorded input is here" in told or (kinds and kinds <= {"versions", "hardware"}), told
     assert WEIGHTS in told and "not trained" in told
+
+
+def test_its_recipe_and_record_are_what_they_were(root: Path) -> None:
+    (file,) = (root / "projects").glob("*.yaml")
+    declared = load_project(file).recipe
+    records = list((root / "home" / "mlflow").rglob("provenance.json"))
+    assert len(records) >= 2
+    for record in records:
+        found = Provenance.from_json(record.read_text())
+        assert found.recipe_digest == recipe_digest(declared)
+        assert json.loads(found.to_json()) == json.loads(record.read_text())
 
 
 def test_pages_of_the_ui_show_its_runs_and_assets(

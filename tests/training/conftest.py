@@ -10,6 +10,15 @@ from visionops_assets.training.train import TrainingResult
 
 
 @pytest.fixture(scope="session")
+def model_libraries() -> None:
+    """The libraries that models by name come from: skips where an environment is older than their being required."""
+    for name in ("torchvision", "timm", "transformers", "yolox"):
+        pytest.importorskip(
+            name, reason=f"{name} is not installed here: `make test` on a new clone installs it"
+        )
+
+
+@pytest.fixture(scope="session")
 def processes() -> Processes:
     return Processes(context)
 

@@ -10,6 +10,7 @@ import pytest
 from resources.home import ROOT
 from tests.test_architecture import imports
 from visionops_assets.common.errors import ModelError
+from visionops_assets.config.recipe import ModelSpec
 from visionops_assets.tasks.task_registry import CLASSIFICATION, names
 from visionops_assets.training import code_digest as code
 
@@ -114,6 +115,29 @@ def test_the_module_of_a_foreign_model_counts(
     before = code.code_digest("someones_model.Net", CLASSIFICATION)
     model.write_text("width = 2\n")
     assert code.code_digest("someones_model.Net", CLASSIFICATION) != before
+
+
+@pytest.mark.parametrize("path", ["their_package.Net", "their_package.nets.wide.Net"])
+def test_the_folder_of_a_foreign_model_and_those_below_it_count(
+    path: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    nets = tmp_path / "their_package" / "nets"
+    (nets / "blocks").mkdir(parents=True)
+    for file in ("__init__.py", "nets/__init__.py", "nets/wide.py", "nets/blocks/attention.py"):
+        (tmp_path / "their_package" / file).write_text("width = 1\n")
+    before = code.code_digest(path, CLASSIFICATION)
+    (nets / "blocks" / "attention.py").write_text("width = 2\n")
+    assert code.code_digest(path, CLASSIFICATION) != before
+
+
+def test_the_adapter_of_a_named_model_counts(package: Path) -> None:
+    path = ModelSpec(name="timm/resnet18").class_path
+    before, default = code.code_digest(path, CLASSIFICATION), code.code_digest(DEFAULT, CLASSIFICATION)
+    with (package / "training" / "catalogue" / "timm_classifier.py").open("a") as file:
+        file.write("other = 1\n")
+    assert code.code_digest(path, CLASSIFICATION) != before
+    assert code.code_digest(DEFAULT, CLASSIFICATION) == default
 
 
 def test_a_model_whose_module_is_absent_is_named() -> None:

@@ -74,6 +74,22 @@ def test_any_change_of_the_recipe_changes_its_digest(change: dict[str, Any]) -> 
     assert recipe_digest(recipe(**change)) != recipe_digest(recipe())
 
 
+def test_a_name_stands_for_its_adapter_and_is_all_that_is_written() -> None:
+    named = recipe(model={"name": "timm/resnet18"})
+    assert named.model.class_path.startswith("visionops_assets.training.catalogue.")
+    written = named.model_dump(mode="json")
+    assert written["model"] == {"name": "timm/resnet18", "init_args": {}, "init_weights": None}
+    assert Recipe.model_validate(written) == named
+    assert Recipe.model_validate_json(named.model_dump_json()) == named
+
+
+def test_what_came_later_is_not_written_where_it_has_its_default() -> None:
+    written = recipe().model_dump(mode="json")
+    assert set(written["model"]) == {"class_path", "init_args", "init_weights"}
+    assert recipe_digest(recipe(model={"name": None})) == recipe_digest(recipe())
+    assert recipe_digest(recipe(model={"name": "timm/resnet18"})) != recipe_digest(recipe())
+
+
 def test_automatic_precision_follows_the_machine_and_a_resolved_recipe_does_not() -> None:
     assert resolve(recipe(), fast_bf16=True).precision == "bf16-mixed"
     assert resolve(recipe(), fast_bf16=False).precision == "32-true"

@@ -18,6 +18,7 @@ from visionops.cli import (
     importing,
     init,
     listening,
+    named_models,
     old_spellings,
     overview,
     predict,
@@ -72,6 +73,7 @@ app.command("diff")(compare.diff_command)
 app.command("findings")(dataset.findings_command)
 app.command("verify")(dataset.verify_command)
 app.command("retract")(dataset.retract_command)
+app.command("models")(named_models.models_command)
 app.command("train")(train.train_command)
 app.command("submit")(submit.submit_command)
 app.command("predict")(predict.predict_command)

@@ -1,3 +1,11 @@
 """The project file, as validated models: the project, its recipe, its gate."""
 
-__all__ = ["device_group_rules", "gate_rules", "production_rules", "project", "recipe", "section"]
+__all__ = [
+    "device_group_rules",
+    "gate_rules",
+    "model_catalogue",
+    "production_rules",
+    "project",
+    "recipe",
+    "section",
+]

@@ -23,6 +23,7 @@ from resources.error_family import Invalid
 from resources.nearest import meant_field, there_are
 from visionops_assets.config.device_group_rules import DeliveryRules
 from visionops_assets.config.gate_rules import GateRules
+from visionops_assets.config.model_catalogue import catalogued
 from visionops_assets.config.production_rules import DriftRules, ProductionRules
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.config.section import NotYAML, Section, parse_yaml
@@ -202,6 +203,16 @@ class Project(Section):
     def delivered_as(self) -> str:
         """What devices know the project as: a device takes nothing that is signed for another name than its own."""
         return self.delivery.known_as or self.project
+
+    @model_validator(mode="after")
+    def _model_is_of_the_task(self) -> Self:
+        name = self.recipe.model.name
+        if name is not None and (found := catalogued(name)).task != self.task:
+            raise ValueError(
+                f"recipe.model.name {name} is a model for {found.task}, and this project's task is {self.task}: "
+                f"`visionops models --task {self.task}` lists those for it"
+            )
+        return self
 
     def performance_floor(self) -> float:
         """The performance that production has to hold: what the project says of it, else the gate's overall floor."""

@@ -5,13 +5,35 @@ Light on purpose (pydantic and YAML only): the project file is read wherever def
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from visionops_assets.config.model_catalogue import adapter_of
 from visionops_assets.config.section import Section
 
 DEFAULT_MODEL = "visionops_assets.training.models.SmallConvNet"
+
+
+class _GrownSection(Section):
+    """A part of a recipe of which fields came `later`. They are left out of what is written where they have their
+    default: recipes of before keep their digest, and recorded code of before reads them.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        for name in self._unsaid():
+            content.pop(name, None)
+        return content
+
+    def _unsaid(self) -> Iterator[str]:
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                yield name
 
 
 def _dotted(path: str) -> str:
@@ -57,16 +79,44 @@ class InitWeights(Section):
     licence: str = Field(min_length=1, description="under which licence it came")
 
 
-class ModelSpec(Section):
-    """Which model: any class or function that fits `visionops_assets.training.models`."""
+class ModelSpec(_GrownSection):
+    """Which model: one of the catalogue by its `name`, or by `class_path` any class or function that fits
+    `visionops_assets.training.models`. A name stands for the class path of the adapter that makes it.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"name"})
 
     class_path: Annotated[str, AfterValidator(_dotted)] = Field(
         DEFAULT_MODEL, description="dotted path of the class or function"
+    )
+    name: str | None = Field(
+        None,
+        description="in place of `class_path`: one that `visionops models` lists, such as `timm/resnet18`",
     )
     init_args: dict[str, bool | int | float | str | list[Any] | dict[str, Any] | None] = Field(
         default_factory=dict, description="what it is given besides classes and input"
     )
     init_weights: InitWeights | None = Field(None, description="weights to start from; none: at random")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_stands_for_its_adapter(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+            return given
+        adapter = adapter_of(given["name"])
+        if given.get("class_path", adapter) not in (adapter, DEFAULT_MODEL):
+            raise ValueError("name and class_path both say which model: give one of them")
+        return {**given, "class_path": adapter}
+
+    @property
+    def shown(self) -> str:
+        """The model as its project names it."""
+        return self.name or self.class_path
+
+    def _unsaid(self) -> Iterator[str]:
+        yield from super()._unsaid()
+        if self.name is not None:
+            yield "class_path"
 
 
 class Optimiser(Section):

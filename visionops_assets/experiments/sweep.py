@@ -41,6 +41,10 @@ def overridden(recipe: Recipe, values: Mapping[str, Any], where: str) -> Recipe:
     content: dict[str, Any] = recipe.model_dump(mode="json")
     for path, value in values.items():
         _put(content, path, value, where)
+    for one, other in (("name", "class_path"), ("class_path", "name")):
+        # They say the same thing: the one that is given takes the other's place.
+        if f"model.{one}" in values and f"model.{other}" not in values:
+            content["model"].pop(other, None)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

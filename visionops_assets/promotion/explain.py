@@ -236,7 +236,7 @@ def _origin(evidence: Evidence, links: Links) -> Iterator[Block]:
         rows += [
             ("classes", f"{len(data.classes)}: {', '.join(data.classes[:20])}"),
             ("commit", Link(f"{data.repository}/{data.commit}", links.commit(data.repository, data.commit))),
-            ("model", made.provenance.recipe.model.class_path),
+            ("model", made.provenance.recipe.model.shown),
             ("code revision", f"{revision}{changed}"),
         ]
     yield Facts(tuple(rows))

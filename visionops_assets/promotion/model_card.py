@@ -119,7 +119,7 @@ def _made_with(provenance: Provenance) -> Iterator[Block]:
         return
     stated = [(name, str(value)) for name, value in provenance.script.parameters.items()]
     yield Heading("Script")
-    yield Facts((("file", provenance.script.name), ("model", provenance.recipe.model.class_path), *stated))
+    yield Facts((("file", provenance.script.name), ("model", provenance.recipe.model.shown), *stated))
 
 
 def _recipe(recipe: Recipe) -> Iterator[Block]:
@@ -132,7 +132,7 @@ def _recipe(recipe: Recipe) -> Iterator[Block]:
     )
     yield Facts(
         (
-            ("model", f"{recipe.model.class_path}({arguments})"),
+            ("model", f"{recipe.model.shown}({arguments})"),
             ("starts from", f"{start.uri}, licence {start.licence}" if start else "fresh weights"),
             (
                 "input",

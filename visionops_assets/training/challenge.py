@@ -106,7 +106,7 @@ def _described(project: Project, version: DatasetVersion) -> str:
     """What MLflow's page of a training says of it."""
     recipe, spec = project.recipe, project.recipe.input
     return markdown(
-        f"{recipe.model.class_path} trained for {recipe.epochs} epochs on the {len(version.split('train')):,} training "
+        f"{recipe.model.shown} trained for {recipe.epochs} epochs on the {len(version.split('train')):,} training "
         f"images ({spec.width}×{spec.height}, {'grey' if spec.channels == 1 else 'colour'}) of dataset version "
         f"{version.partition}."
     )

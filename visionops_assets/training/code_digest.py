@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _TRAINS = ("visionops_assets.training.train", "visionops_assets.training.recording")
 # The clients carry bytes that are held to digests; what the project file says of training is digested as a recipe.
 _NOT_FOLLOWED = re.compile(r"resources\b|visionops_assets\.config\.project$")
+_OURS = re.compile(r"(visionops_assets|edge)\b")
 # A module by its name, or several of a package; also in code that a process is started with.
 _IMPORT = re.compile(
     r"\b(?:from|import)\s+((?:visionops_assets|edge)(?:\.\w+)*)(?:\s+import\s+(\([^)]*\)|[^\n;\"']+))?"
@@ -60,7 +61,8 @@ class CodeState:
 
 def code_digest(model_class_path: str, task_name: str) -> str:
     """Return the SHA-256 (hex) over what trains, its facet of the task, the model class's module, and every module of
-    ours that these import, directly or by others.
+    ours that these import, directly or by others. Where that module lies in a package that is not an installed
+    distribution's, whose version is recorded, the sources of its folder and of those below it count too.
 
     Raises ModelError where the module of the model class is not found.
     """
@@ -80,6 +82,8 @@ def _imported(*asked: str) -> dict[str, bytes]:
     for module in asked:
         if not waiting[module].is_file():
             waiting[module] = _module_file(module)
+        if not _OURS.match(module):
+            found |= _beside(module, waiting[module])
     while waiting:
         module, file = waiting.popitem()
         name = f"{module.replace('.', '/')}.py"
@@ -90,6 +94,19 @@ def _imported(*asked: str) -> dict[str, bytes]:
             for each in (package, *(f"{package}.{one}" for one in re.findall(r"\w+", names))):
                 waiting[each] = _source(root, each)
     return found
+
+
+def _beside(module: str, file: Path) -> dict[str, bytes]:
+    """The sources of a foreign module's folder and of those below it, by path; none of a module in no package."""
+    is_package = file.name == "__init__.py"
+    if not (is_package or "." in module) or {"site-packages", "dist-packages"} & set(file.parts):
+        return {}
+    package = module if is_package else module.rpartition(".")[0]
+    return {
+        f"{package.replace('.', '/')}/{source.relative_to(file.parent).as_posix()}": source.read_bytes()
+        for source in file.parent.rglob("*.py")
+        if source != file
+    }
 
 
 def _source(root: Path, module: str) -> Path:

@@ -131,7 +131,8 @@ class ShippedDetector(Shipped):
         own_step = isinstance(model, lightning.LightningModule) and is_overridden(
             "training_step", model, lightning.LightningModule
         )
-        needed = ("decode",) if own_step else ("decode", "loss")
+        own_loss = callable(getattr(model, "training_loss", None))
+        needed = ("decode",) if own_step or own_loss else ("decode", "loss")
         missing = [name for name in needed if not callable(getattr(model, name, None))]
         if missing:
             raise ModelError(
@@ -139,7 +140,8 @@ class ShippedDetector(Shipped):
                 "is model.class_path a detector?"
             )
         super().__init__(model, classes, input)
-        if self._penultimate is None and not callable(getattr(model, "embed", None)):
+        says = any(callable(getattr(model, name, None)) for name in ("embed", "outputs_and_embedding"))
+        if self._penultimate is None and not says:
             raise ModelError(
                 f"{type(model).__name__} runs no nn.Conv2d or nn.Linear to take an embedding from; define `embed`"
             )

@@ -17,6 +17,11 @@ where the signature has them and `init_args` does not. Optional, where the defau
     loss(outputs, targets) -> scalar              default: cross-entropy; targets int64 [N]
     decode(outputs) -> probabilities [N, classes] default: softmax of the outputs
     embed(images) -> float [N, D]                 default: what the last `nn.Linear` takes
+    outputs_and_embedding(images)                 what `forward` and `embed` give, where one computes the other
+    training_loss(images, targets) -> scalar      for a loss that needs the targets while outputs are computed; `loss`
+                                                  is then not asked for
+    normalisation(channels) -> mean, std          a static method: what the model takes, where the recipe does not say;
+                                                  else it is measured on the training images
 
 A detector has no defaults for two of them (`detection.py`):
 
@@ -51,6 +56,24 @@ from visionops_assets.common.errors import ModelError
 from visionops_assets.config.recipe import InputSpec, ModelSpec
 
 
+def normalisation_of(spec: ModelSpec, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation a channel that the model a recipe names takes; None where it does not say.
+
+    Raises ModelError where the path leads to nothing.
+    """
+    factory = _factory(spec.class_path)
+    said = inspect.getattr_static(factory, "normalisation", None)
+    if not isinstance(said, staticmethod):
+        return None
+    found: tuple[tuple[float, ...], tuple[float, ...]]
+    found = said.__func__(channels, **_name_in_its_family(spec))
+    return found
+
+
+def _name_in_its_family(spec: ModelSpec) -> dict[str, str]:
+    return {} if spec.name is None else {"name": spec.name.partition("/")[2]}
+
+
 def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn.Module:
     """Make the model a recipe names.
 
@@ -71,9 +94,9 @@ def build_model(spec: ModelSpec, classes: Sequence[str], input: InputSpec) -> nn
         arguments = {key: value for key, value in offered.items() if key in accepted} | spec.init_args
     with told_as_of(spec.class_path):
         try:
-            model = factory(**arguments)
+            model = factory(**{**arguments, **_name_in_its_family(spec)})
         except (TypeError, ValueError) as error:
-            raise ModelError(f"model.init_args do not fit {spec.class_path}: {error}") from error
+            raise ModelError(f"model.init_args do not fit {spec.shown}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model.class_path {spec.class_path!r} gives {type(model).__name__}, expected an nn.Module"
@@ -143,6 +166,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def training_loss_of(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the scalar loss of a batch by the model's own `training_loss`, else that of its outputs."""
+    own = getattr(model, "training_loss", None)
+    return own(images, targets) if callable(own) else loss_of(model, model(images), targets)
+
+
 def loss_of(model: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the scalar loss by the model's own `loss`, else cross-entropy."""
     own = getattr(model, "loss", None)
@@ -206,7 +235,12 @@ class Shipped(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         normalised = self.prepared(images)
         own_embedding: Callable[[Tensor], Tensor] | None = getattr(self.model, "embed", None)
-        if own_embedding is None:
+        both: Callable[[Tensor], tuple[Any, Tensor]] | None = getattr(
+            self.model, "outputs_and_embedding", None
+        )
+        if both is not None:
+            outputs, embedding = both(normalised)
+        elif own_embedding is None:
             outputs, embedding = self._with_penultimate(normalised)
         else:
             outputs, embedding = self.model(normalised), own_embedding(normalised)

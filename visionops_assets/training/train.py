@@ -25,7 +25,13 @@ from visionops_assets.training import code_digest
 from visionops_assets.training.batches import LabelledImages, TrainingData, channel_statistics
 from visionops_assets.training.determinism import EpochBoundary, deterministic_session, is_readable, quiet
 from visionops_assets.training.model_files import save_weights, start_from
-from visionops_assets.training.models import Shipped, build_model, loss_of, told_as_of
+from visionops_assets.training.models import (
+    Shipped,
+    build_model,
+    normalisation_of,
+    told_as_of,
+    training_loss_of,
+)
 from visionops_assets.training.provenance import EpochReport
 from visionops_assets.training.training_task import EpochReporter, TrainingTask, training_task
 
@@ -44,8 +50,7 @@ class TrainedByRecipe(lightning.LightningModule):
         return found
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, targets = batch
-        return loss_of(self.model, self.model(images), targets)
+        return training_loss_of(self.model, *batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         declared = self.optimiser
@@ -197,7 +202,8 @@ def train(
 def _resolved(request: TrainingRequest) -> Recipe:
     recipe = resolve(request.recipe, fast_bf16=code_digest.fast_bf16())
     if recipe.input.mean is None:
-        mean, std = channel_statistics(request.train)
+        said = normalisation_of(recipe.model, recipe.input.channels)
+        mean, std = said or channel_statistics(request.train)
         spec: InputSpec = recipe.input.model_copy(update={"mean": mean, "std": std})
         recipe = recipe.model_copy(update={"input": spec})
     return recipe

@@ -1,0 +1,66 @@
+"""A backbone of timm as a classifier."""
+
+from typing import Any
+
+import timm
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from visionops_assets.config.recipe import InputSpec
+
+# What the product decides, or what would fetch weights that nobody pinned.
+_DECIDED = (
+    "pretrained",
+    "pretrained_cfg",
+    "checkpoint_path",
+    "num_classes",
+    "in_chans",
+    "img_size",
+    "cache_dir",
+)
+
+
+class TimmClassifier(nn.Module):
+    """A model of timm by its `name`; `options` are what `timm.create_model` takes besides, such as `drop_rate`.
+
+    Raises ValueError for an option that is not its user's.
+    """
+
+    def __init__(self, name: str, num_classes: int, input: InputSpec, **options: Any) -> None:
+        super().__init__()
+        for option in _DECIDED:
+            if option in options:
+                raise ValueError(
+                    f"{option} is not given to timm/{name}: classes and input say it, and weights are pinned by "
+                    "model.init_weights"
+                )
+        made = {"num_classes": num_classes, "in_chans": input.channels, **options}
+        if _is_of_one_size(name):
+            made["img_size"] = (input.height, input.width)
+        self.net: Any = timm.create_model(name, pretrained=False, **made)
+
+    @staticmethod
+    def normalisation(channels: int, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation a channel that the published weights of a model were trained with."""
+        published = get_pretrained_cfg(name)
+        return tuple(_for(channels, published.mean)), tuple(_for(channels, published.std))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits [N, classes] of images float [N, C, H, W]."""
+        found: Tensor = self.net(images)
+        return found
+
+    def outputs_and_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits [N, classes] and pooled features [N, D]."""
+        features = self.net.forward_features(images)
+        return self.net.forward_head(features), self.net.forward_head(features, pre_logits=True)
+
+
+def _is_of_one_size(name: str) -> bool:
+    """Whether a model is made for images of one size, which it is then told."""
+    return bool(get_pretrained_cfg(name).fixed_input_size)
+
+
+def _for(channels: int, values: tuple[float, ...]) -> tuple[float, ...]:
+    """One value a channel: a grey image has the mean of the three."""
+    return values if channels == len(values) else (sum(values) / len(values),) * channels
