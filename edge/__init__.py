@@ -14,6 +14,7 @@ __all__ = [
     "machine",
     "onnx_model",
     "outbox",
+    "reports",
     "runner",
     "selftest",
     "settings",

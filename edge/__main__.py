@@ -98,7 +98,10 @@ def _refuse_other_machines() -> None:
 
 def _in_words(status: dict[str, Any]) -> list[str]:
     def named(bundle: dict[str, Any] | None) -> str:
-        return f"release {bundle['release']} ({bundle['bundle'][:12]})" if bundle else "none"
+        if not bundle:
+            return "none"
+        version = f"version {bundle['version']}, " if bundle.get("version") is not None else ""
+        return f"{version}release {bundle['release']} ({bundle['bundle'][:12]})"
 
     told = [
         f"{status['device']}, group {status['group']}: {status['phase']}",
@@ -110,6 +113,8 @@ def _in_words(status: dict[str, Any]) -> list[str]:
     told += [f"  refused    {bundle[:12]}: {why}" for bundle, why in status["quarantine"].items()]
     if status["waiting_events"] or status["dropped_events"]:
         told.append(f"  to report  {status['waiting_events']} events, {status['dropped_events']} dropped")
+    if status.get("waiting_reports") or status.get("dropped_reports"):
+        told.append(f"  reports    {status['waiting_reports']} wait, {status['dropped_reports']} dropped")
     if status["problem"]:
         told.append(f"  problem    {status['problem']}")
     return told

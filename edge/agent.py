@@ -14,13 +14,14 @@ from time import monotonic
 from typing import Any
 
 from edge import __version__, machine, states
+from edge.answer_log import InferenceLog
 from edge.answering import Answering
 from edge.engines import CPU, Engine, Prepare, ProcessBuild, tolerated
 from edge.fetch import Client, NoSpace, Paused, Unreachable, WrongDigest
 from edge.files import Files
 from edge.formats import GOLDEN, MODEL, Assignment, Bundle, Manifest, State, arm_of
 from edge.kept import Kept, Preparing
-from edge.outbox import Reporter
+from edge.outbox import MOST_MB, Outbox, Reporter
 from edge.runner import OpenRunner, ProcessRunner, examine_in_a_process
 from edge.states import Assigned
 from edge.trust import Distrusted, Looked, Trust
@@ -35,14 +36,15 @@ Examine = Callable[
 
 @dataclass(frozen=True)
 class Profile:
-    """Which device this is, and what of the machine its model may use. No model is exchanged while there is a file
-    `lock_file`."""
+    """Which device this is, and what of the machine its model and its waiting reports may use. No model is exchanged
+    while there is a file `lock_file`."""
 
     device: str
     group: str
     provider: str = CPU
     threads: int = 1
     lock_file: Path | None = None
+    reports_mb: float = MOST_MB
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Agent:
         """Raises `StateError` for a state that another agent wrote."""
         device, now = profile.device, around.now
         self._files, self._device, self._trust, self._client = files, device, trust, client
-        self._reporter, self._examine, self._lock_file = reporter, around.examine, profile.lock_file
+        self._examine, self._lock_file = around.examine, profile.lock_file
         self._now, self._synchronised, self._facts = now, around.synchronised, around.facts
         self._own_kbps = client.max_kbps
         self._arm = "control"
@@ -86,7 +88,12 @@ class Agent:
         self.paused = False
         self._closed = False
         self.kept = Kept(files, profile.group, now, profile.provider)
-        self.answering = Answering(self.kept, device, around.open_runner, profile.threads)
+        self.log = self._outbox = None
+        if reporter is not None:
+            self.kept.change(states.reports_begin, now())
+            self.log = InferenceLog(self.kept)
+            self._outbox = Outbox(self.kept, reporter, self.log, profile.reports_mb)
+        self.answering = Answering(self.kept, device, around.open_runner, profile.threads, self.log)
         self._preparing = Preparing(
             self.kept, around.prepare, self._examined, self._look_is_not_due, self.answering.reopen
         )
@@ -125,6 +132,8 @@ class Agent:
             looked = found
         asked = looked.assignment
         self.answering.assignment = asked
+        if self.log is not None:
+            self.log.rules = asked.log
         self._arm = arm_of(asked, self._device)
         limits = [each for each in (asked.max_kbps, self._own_kbps) if each]
         self._client.max_kbps = min(limits, default=None)
@@ -172,16 +181,14 @@ class Agent:
             self.kept.good_is_corrupt(good)
 
     def deliver(self) -> None:
-        """Bring waiting events where they are collected, what is wrong among them. Raises `Unreachable`: they wait."""
-        if self._reporter is None:
+        """Bring reports where they are collected: at once where something happened, what is wrong too; else every
+        `report_every` seconds, as a sign of life. Raises `Unreachable` and OSError: they wait."""
+        if self._outbox is None:
             return
         # That reports do not arrive is no news once they do.
         self.kept.change(states.told_of, self._problem(without="reports"), self._now())
-        events = self.state.outbox
-        if not events:
-            return
-        self._reporter.deliver(events, self.status())
-        self.kept.change(states.delivered, int(events[-1]["id"]))
+        every = self._assignment.report_every if self._assignment is not None else 300.0
+        self._outbox.deliver(self.status(), every)
 
     def status(self) -> dict[str, Any]:
         """What the device is now, for `status` and reports."""
@@ -190,14 +197,16 @@ class Agent:
             "device": self._device,
             "group": state.group,
             "phase": state.phase,
-            "serving": _short(state.serving),
-            "good": _short(state.good),
-            "previous": _short(state.previous),
-            "candidate": _short(state.candidate),
+            "serving": self._short(state.serving),
+            "good": self._short(state.good),
+            "previous": self._short(state.previous),
+            "candidate": self._short(state.candidate),
             "quarantine": {id: why for id, why, _ in state.quarantine},
             "problem": self._problem(),
             "waiting_events": len(state.outbox),
             "dropped_events": state.dropped,
+            "waiting_reports": self._outbox.waiting() if self._outbox is not None else 0,
+            "dropped_reports": state.dropped_reports,
             "agent": __version__,
             "runtime": str(self._facts()["onnxruntime"]),
             "provider": self._provider(),
@@ -282,6 +291,9 @@ class Agent:
         model, golden = (self._files.path(f"blobs/{bundle.digest(name)}") for name in (MODEL, GOLDEN))
         return self._examine(model, golden, tolerated(manifest.golden, engine), manifest.budget, engine)
 
+    def _short(self, bundle: Bundle | None) -> dict[str, Any] | None:
+        return self.kept.named(bundle) if bundle is not None else None
+
     def _provider(self) -> str:
         """By which what serves answers."""
         serving, engines = self.state.serving, self.kept.engines
@@ -324,7 +336,3 @@ class Agent:
 
 def _bundle(manifest: Manifest) -> Bundle:
     return Bundle(manifest.id, manifest.release, manifest.files)
-
-
-def _short(bundle: Bundle | None) -> dict[str, Any] | None:
-    return {"release": bundle.release, "bundle": bundle.id} if bundle is not None else None

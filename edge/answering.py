@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from edge import EdgeError, states
+from edge.answer_log import InferenceLog
 from edge.engines import Engine
 from edge.formats import MODEL, Assignment, Bundle
 from edge.kept import Kept
@@ -38,8 +40,15 @@ class _Open:
 class Answering:
     """The model that answers on a device, opened when an image comes. May be used by several threads."""
 
-    def __init__(self, kept: Kept, device: str, open_runner: OpenRunner, threads: int) -> None:
-        self._kept, self._device = kept, device
+    def __init__(
+        self,
+        kept: Kept,
+        device: str,
+        open_runner: OpenRunner,
+        threads: int,
+        log: InferenceLog | None = None,
+    ) -> None:
+        self._kept, self._device, self._log = kept, device, log
         self.open_runner, self._threads = open_runner, threads
         self._lock = threading.RLock()
         self._open: _Open | None = None
@@ -55,14 +64,22 @@ class Answering:
                 opened = self._opened()
                 if opened is None:
                     continue
+                named, started = {"model": _named(opened)}, monotonic()
                 try:
                     found = opened.runner.answer(image)
                 except RunnerDied as error:
+                    self._log_failure(named, "not_finite" if error.why == "not_finite" else "crashes")
                     self._died(opened, error)
                     died = True
                     continue
+                except BadImage:
+                    self._log_failure(named, "bad_images")
+                    raise
+                said = {**found, **named}
+                if self._log is not None:
+                    self._log.answered(image, said, opened.runner.measure, (monotonic() - started) * 1000)
                 self._was_right(opened, found)
-                return {**found, "model": _named(opened)}
+                return said
         if not died:
             raise NoModel(f"no model can be opened on {self._device}: {self._kept.problems.get('model')}")
         # Neither the candidate nor the good model could answer it.
@@ -124,6 +141,10 @@ class Answering:
         self._timed.clear()
         self._open = _Open(serving, runner, kept.manifest(serving).content, engine)
         return self._open
+
+    def _log_failure(self, named: Mapping[str, Any], what: str) -> None:
+        if self._log is not None:
+            self._log.failed(named, what)
 
     def _died(self, opened: _Open, error: RunnerDied) -> None:
         self._close_runner()

@@ -110,6 +110,7 @@ class Device:
                 settings.provider,
                 settings.threads,
                 settings.optional("lock_file"),
+                settings.reports_mb,
             ),
             trust=Trust(files, client, repository, settings.project, bootstrap),
             client=client,
@@ -144,6 +145,7 @@ class Device:
 
     def close(self) -> None:
         """End what answers, and let others use the state."""
+        self._write_log()
         self.agent.close()
         self._lock.close()
 
@@ -261,15 +263,22 @@ class Device:
             agent.attempt("update", agent.settle)
             if agent.paused:
                 look_at = 0.0
+            self._write_log()
             agent.attempt("reports", agent.deliver)
             agent.attempt("status", agent.write_status)
             self._stop.wait(max(0.05, min(look_at - time.monotonic(), RETRY_EVERY)))
+
+    def _write_log(self) -> None:
+        if self.agent.log is not None:
+            self.agent.attempt("log", self.agent.log.write)
 
     def _folder_source(self) -> FolderSource | None:
         declared = self.settings.source or {}
         if "folder" not in declared:
             return None
-        return FolderSource(self.settings.path(declared["folder"]), self.files, declared.get("then", "keep"))
+        return FolderSource(
+            self.settings.path(declared["folder"]), self.files, declared.get("then", "keep"), self._write_log
+        )
 
     def _sink(self) -> Sink | None:
         declared = self.settings.sink or {}

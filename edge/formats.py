@@ -25,6 +25,8 @@ RESERVED_GROUPS = frozenset({"all", "production"})
 # device looks on.
 MOST_SECONDS, LEAST_KBPS, MOST_OBSERVED = 86400.0, 1.0, 365 * 86400.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_DIGITS_OF_DIGEST = 13
+_SHARES = ("share", "captured", "unsure")
 STATE_FORMAT = 1
 Phase = Literal["EMPTY", "IDLE", "DOWNLOAD", "PREPARE", "SELFTEST", "SHADOW", "TRIAL"]
 
@@ -45,6 +47,17 @@ class Manifest:
     golden: Mapping[str, Any]
     budget: Mapping[str, Any]
     content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LogRules:
+    """What a device logs of what it answers. Shares are of images, chosen by their digest; `captured` of them, and of
+    those of less confidence than `unsure`, are kept with their row, within the bytes of a UTC day."""
+
+    share: float = 1.0
+    captured: float = 0.0
+    unsure: float = 0.0
+    bytes_per_day: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ class Assignment:
     window: Mapping[str, Any] | None = None
     max_kbps: float | None = None
     moved: Mapping[str, str] = field(default_factory=dict)
+    log: LogRules = LogRules()
 
 
 def canonical(content: Any) -> bytes:
@@ -139,6 +153,7 @@ def assignment_of(data: bytes) -> Assignment:
             window=dict(window) if window else None,
             max_kbps=max(LEAST_KBPS, float(max_kbps)) if max_kbps else None,
             moved={str(device): str(group) for device, group in (content.get("moved") or {}).items()},
+            log=_log_rules(content.get("log") or {}),
         )
         if found.issued_at.tzinfo is None:
             raise FormatError("`issued_at` of an assignment has a time zone")
@@ -150,6 +165,16 @@ def assignment_of(data: bytes) -> Assignment:
         return found
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken("assignment", error) from error
+
+
+def _log_rules(content: Mapping[str, Any]) -> LogRules:
+    shares = {name: min(1.0, max(0.0, float(content.get(name, getattr(LogRules, name))))) for name in _SHARES}
+    return LogRules(**shares, bytes_per_day=max(0, int(content.get("bytes_per_day", 0))))
+
+
+def place_of_digest(image_sha256: str) -> float:
+    """Where a digest lies among all digests, 0 to 1: below a share, an image is drawn, everywhere or nowhere."""
+    return float(int(image_sha256[:_DIGITS_OF_DIGEST], 16) / 16**_DIGITS_OF_DIGEST)
 
 
 def arm_of(assignment: Assignment, device: str) -> str:
@@ -243,6 +268,9 @@ class State:
     seq: int = 0
     outbox: tuple[Mapping[str, Any], ...] = ()
     dropped: int = 0
+    # The last report that was signed, and how many of them there was no room for.
+    reported: int = 0
+    dropped_reports: int = 0
     # What was wrong when that was last told.
     told: str = ""
     boots: int = 0

@@ -34,6 +34,7 @@ class Kept:
         self.files, self.now = files, now
         self.engines = Engines(files, provider)
         self.problems: dict[str, str] = {}
+        self._named: dict[str, dict[str, Any]] = {}
         # Held while the state and what hangs on it must not be changed by another thread.
         self.changing = threading.RLock()
         self.state = self._read()
@@ -73,6 +74,22 @@ class Kept:
     def manifest(self, bundle: Bundle) -> Manifest:
         """The manifest of a bundle that the state names. Raises `FormatError`."""
         return manifest_of(self.files.read(f"manifests/{bundle.id}.json") or b"", bundle.id)
+
+    def named(self, bundle: Bundle) -> dict[str, Any]:
+        """How a bundle is told of: its release, identity, and the registered version and variant that its manifest
+        names."""
+        if bundle.id not in self._named:
+            try:
+                manifest = self.manifest(bundle)
+                model = {
+                    "version": int(manifest.content["model"]["version"]),
+                    "variant": str(manifest.content.get("variant", "fp32")),
+                }
+            except (formats.FormatError, KeyError, TypeError, ValueError):
+                # A bad disk: it is fetched again.
+                return {"release": bundle.release, "bundle": bundle.id, "version": None, "variant": None}
+            self._named[bundle.id] = {"release": bundle.release, "bundle": bundle.id, **model}
+        return self._named[bundle.id]
 
     def good_is_corrupt(self, good: Bundle) -> None:
         """The good model's files are not what was signed: the previous one answers if it is whole, else none."""

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +18,14 @@ from numpy.typing import NDArray
 from edge import EdgeError
 from edge.images.decode import Resize, Target, decode_with_header, placement
 from edge.images.header import Header
+from edge.images.statistics import STATISTICS, image_statistics
 
 _FORMAT = "1"
 _OUTPUTS = {"classification": ["probabilities"], "detection": ["boxes", "scores", "labels"]}
 TASKS = tuple(_OUTPUTS)
+# What a file may answer beside: what an image is like, in numbers.
+EMBEDDING = "embedding"
+_BOX = ("x", "y", "w", "h", "score")
 # From where boxes are meant where a detector's validation did not tell.
 DEFAULT_MIN_SCORE = 0.3
 # How an image is called that came without a name.
@@ -68,10 +73,15 @@ class Model:
         """What is asked of the file."""
         return _OUTPUTS[self.task]
 
-    def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        """The outputs for images uint8 [N, H, W, C]. Raises `NotFinite`."""
-        found: list[NDArray[Any]] = self.session.run(self.outputs, {"images": images})
-        if not all(np.isfinite(each).all() for each in found):
+    @cached_property
+    def embeds(self) -> bool:
+        """Whether the file says what an image is like, too."""
+        return any(each.name == EMBEDDING for each in self.session.get_outputs())
+
+    def run(self, images: NDArray[np.uint8], also: Sequence[str] = ()) -> list[NDArray[Any]]:
+        """The outputs for images uint8 [N, H, W, C], and these others behind them. Raises `NotFinite`."""
+        found: list[NDArray[Any]] = self.session.run([*self.outputs, *also], {"images": images})
+        if not all(np.isfinite(each).all() for each in found[: len(self.outputs)]):
             raise NotFinite("the model answered what is no number")
         return found
 
@@ -80,12 +90,37 @@ class Model:
         target = Target(self.height, self.width, self.resize)
         return decode_with_header(data, NAME, target, self.channels)
 
-    def answer(self, header: Header, pixels: NDArray[np.uint8]) -> dict[str, Any]:
-        """What the model says of a decoded image, and the processor time that took. Raises `NotFinite`."""
+    def answer(self, header: Header, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], Observed]:
+        """What the model says of a decoded image, and the processor time that took; and what it was said of. Raises
+        `NotFinite`."""
         started = time.thread_time()
-        found = self.run(pixels[None])
+        found = self.run(pixels[None], [EMBEDDING] if self.embeds else [])
         took = (time.thread_time() - started) * 1000
-        return {**_TELLING[self.task](self, header, *found), "cpu_ms": round(took, 3)}
+        outputs = found[: len(self.outputs)]
+        told = {**_TELLING[self.task](self, header, *outputs), "cpu_ms": round(took, 3)}
+        return told, Observed(self, header, pixels, found)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An image that was answered: pixels uint8 [H, W, C] as the model saw them, and all that it said."""
+
+    model: Model
+    header: Header
+    pixels: NDArray[np.uint8]
+    found: Sequence[NDArray[Any]]
+
+    def measured(self) -> dict[str, Any]:
+        """What the inference log has of it beside the answer: image statistics, embedding, all boxes of a detector."""
+        size = (self.header.width, self.header.height)
+        statistics = image_statistics(self.pixels[None], [size])[0]
+        model = self.model
+        outputs, embedding = self.found[: len(model.outputs)], self.found[len(model.outputs) :]
+        return {
+            **dict(zip(STATISTICS, _rounded(statistics.tolist()), strict=True)),
+            EMBEDDING: _rounded(embedding[0][0].tolist()) if embedding else None,
+            **_LOGGING[model.task](model, self.header, *outputs),
+        }
 
 
 def _tell_class(model: Model, header: Header, probabilities: NDArray[Any]) -> dict[str, Any]:
@@ -105,10 +140,40 @@ def _tell_boxes(
     return detected([each for each in found if each["score"] >= least])
 
 
-# One image's answer in words, by task, of the outputs in their order.
+def _log_class(model: Model, header: Header, probabilities: NDArray[Any]) -> dict[str, Any]:
+    return {"probabilities": _rounded(probabilities[0].tolist())}
+
+
+def _log_boxes(
+    model: Model, header: Header, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
+) -> dict[str, Any]:
+    """All boxes, those that are not meant too: as of a server, so that the numbers of both are of one kind."""
+    size = (header.height, header.width)
+    found = boxes_in_image(model, model.classes, boxes[0], scores[0], labels[0], size)
+    best = detected(found)
+    logged = [
+        {
+            **dict(zip(_BOX, _rounded([box[name] for name in _BOX]), strict=True)),
+            "class": box["label"],
+        }
+        for box in found
+    ]
+    return {"prediction": best["prediction"], "confidence": best["confidence"], "boxes": logged}
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    """As many digits as float32 has: the rest would be most of a report."""
+    return [float(f"{value:.7g}") for value in values]
+
+
+# One image's answer in words, and what the log has of it, by task, of the outputs in their order.
 _TELLING: Mapping[str, Callable[..., dict[str, Any]]] = {
     "classification": _tell_class,
     "detection": _tell_boxes,
+}
+_LOGGING: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "classification": _log_class,
+    "detection": _log_boxes,
 }
 
 

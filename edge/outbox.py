@@ -1,28 +1,28 @@
-"""What comes up from a device: files of JSON lines, named by the device's own count, signed by its key."""
+"""Reports on their way: signed once, kept on the disk until they are where they are collected, in their order."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from edge import EdgeError
+from edge import states
+from edge.answer_log import InferenceLog
 from edge.fetch import Client, Unreachable
 from edge.files import Files
+from edge.kept import Kept
+from edge.reports import FORMAT, LOG_FORMAT, SUFFIX, name_of, sequence_of, signed_report
 
-FORMAT = "device_report/1"
-
-
-class ReportError(EdgeError, ValueError):
-    """A report is not what the device signed."""
+FOLDER = "outbox"
+# On the device, while nobody takes them: the oldest go first, and are counted.
+MOST_MB = 50.0
 
 
 class Reporter:
@@ -38,14 +38,14 @@ class Reporter:
         self._key, self._client, self._to = loaded, client, to.rstrip("/")
         self._project, self._device = project, device
 
-    def deliver(self, events: Sequence[Mapping[str, Any]], status: Mapping[str, Any]) -> None:
-        """Bring events, at least one, and what the device is now. The same events again have the same name.
+    def signed(self, head: Mapping[str, Any], lines: Iterable[bytes]) -> bytes:
+        """The bytes of a report; `head` says what the device is now."""
+        named = {"format": FORMAT, "project": self._project, "device": self._device, **head}
+        return signed_report([json.dumps(named, sort_keys=True).encode(), *lines], self._key)
 
-        Raises `Unreachable`.
-        """
-        head = {"format": FORMAT, "project": self._project, "device": self._device, **status}
-        content = report(head, events, self._key)
-        name = f"{self._project}/{self._device}/{events[-1]['id']:012d}.jsonl.gz"
+    def bring(self, name: str, content: bytes) -> None:
+        """Leave a file where it is collected; the same again is the same file. Raises `Unreachable`."""
+        name = f"{self._project}/{self._device}/{name}"
         if not self._to.startswith("file:"):
             self._client.send(f"{self._to}/{name}", content)
             return
@@ -55,28 +55,61 @@ class Reporter:
             raise Unreachable(f"{self._to} cannot be written: {error.strerror}") from error
 
 
-def report(head: Mapping[str, Any], events: Sequence[Mapping[str, Any]], key: Ed25519PrivateKey) -> bytes:
-    """The bytes of a report: its head, its events, and last the signature over what precedes it."""
-    lines = b"".join(json.dumps(each, sort_keys=True).encode() + b"\n" for each in (head, *events))
-    signed = {"key": key_id(key.public_key()), "signature": base64.b64encode(key.sign(lines)).decode()}
-    return gzip.compress(lines + json.dumps(signed).encode() + b"\n", mtime=0)
+class Outbox:
+    """The reports of one device, `outbox/<sequence>.jsonl.gz`. A file that the state does not know yet is no report."""
 
+    def __init__(self, kept: Kept, reporter: Reporter, log: InferenceLog, most_mb: float = MOST_MB) -> None:
+        self._kept, self._reporter, self._log = kept, reporter, log
+        self._most = int(most_mb * 1_000_000)
+        self._signed_at: float | None = None
 
-def read_report(content: bytes, key: Ed25519PublicKey) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Head and events of a report that this key signed. Raises `ReportError`."""
-    from cryptography.exceptions import InvalidSignature
+    def deliver(self, status: Mapping[str, Any], every: float) -> None:
+        """Sign what there is to tell, at least so often (seconds), and bring all that waits. Raises `Unreachable` and
+        OSError: then it waits."""
+        now = monotonic()
+        if self._kept.state.outbox or self._signed_at is None or now - self._signed_at >= every:
+            self._sign({**status, "report_every": every})
+            self._signed_at = now
+        self._make_room()
+        for name in self._waiting():
+            content = self._kept.files.read(f"{FOLDER}/{name}")
+            if content is not None:
+                self._reporter.bring(name, content)
+            self._kept.files.remove(f"{FOLDER}/{name}")
 
-    try:
-        lines, _, last = gzip.decompress(content).rstrip(b"\n").rpartition(b"\n")
-        key.verify(base64.b64decode(json.loads(last)["signature"]), lines + b"\n")
-        head, *events = (json.loads(line) for line in lines.splitlines())
-    except (InvalidSignature, OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"the report is not what its device signed ({error!r})") from error
-    if head.get("format") != FORMAT:
-        raise ReportError(f"the report is of format {head.get('format')}, {FORMAT} is read")
-    return head, events
+    def waiting(self) -> int:
+        """How many reports wait."""
+        return len(self._waiting())
 
+    def _sign(self, status: Mapping[str, Any]) -> None:
+        kept, blocks = self._kept, self._log.blocks
+        with self._log.reporting() as rows:
+            sequence, events, parts = kept.state.reported + 1, kept.state.outbox, blocks.parts()
+            head = {
+                **status,
+                "sequence": sequence,
+                "at": kept.now().isoformat(timespec="seconds"),
+                "boots": kept.state.boots,
+                "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "disk_free_mb": kept.files.room() // 1_000_000,
+            }
+            told = [json.dumps(each, sort_keys=True).encode() for each in events]
+            told += [json.dumps({"block": each}).encode() for each in parts]
+            if rows:
+                told += [json.dumps({"format": LOG_FORMAT}).encode(), *rows]
+            kept.files.write(f"{FOLDER}/{name_of(sequence)}", self._reporter.signed(head, told))
+            kept.change(states.report_signed, sequence, int(events[-1]["id"]) if events else 0)
+            blocks.reported(parts)
 
-def key_id(key: Ed25519PublicKey) -> str:
-    """How a device's key is named."""
-    return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
+    def _waiting(self) -> list[str]:
+        names = [name for name in self._kept.files.names(FOLDER) if name.endswith(SUFFIX)]
+        return [name for name in names if sequence_of(name) <= self._kept.state.reported]
+
+    def _make_room(self) -> None:
+        """The newest says most of a device: the oldest go."""
+        files, names = self._kept.files, self._waiting()
+        sizes = [files.size(f"{FOLDER}/{name}") or 0 for name in names]
+        while len(names) > 1 and sum(sizes) > self._most:
+            self._kept.change(states.report_dropped)
+            files.remove(f"{FOLDER}/{names.pop(0)}")
+            sizes.pop(0)

@@ -23,6 +23,8 @@ from edge.engines import Engine, from_arguments, to_arguments
 from edge.images.bounds import image_limits
 
 _LENGTH = struct.Struct(">Q")
+# In place of a length: what is the image like that was answered last?
+_MEASURE = 2**64 - 1
 # One answer to a decoded image; loading may take longer. A model that does not come back in this time is taken for
 # dead.
 ANSWER_SECONDS, LOAD_SECONDS = 60.0, 600.0
@@ -48,6 +50,11 @@ class Runner(Protocol):
     def answer(self, image: bytes) -> dict[str, Any]:
         """What the model says. Raises `BadImage`, `RunnerDied` for whatever is the model's fault, and OSError where
         this machine can decode nothing now."""
+        ...
+
+    def measure(self) -> dict[str, Any]:
+        """What the inference log has of the image that was answered last, beside the answer. Raises `RunnerDied`, and
+        OSError where it cannot be measured."""
         ...
 
     def close(self) -> None:
@@ -80,15 +87,12 @@ class ProcessRunner:
         self.pid = self._process.pid
 
     def answer(self, image: bytes) -> dict[str, Any]:
-        stdin = self._process.stdin
-        assert stdin is not None
-        try:
-            stdin.write(_LENGTH.pack(len(image)))
-            stdin.write(image)
-            stdin.flush()
-        except OSError as error:
-            raise RunnerDied("crash", self._how_it_ended()) from error
+        self._ask(_LENGTH.pack(len(image)), image)
         return _answer(self._read(ANSWER_SECONDS + image_limits().wall_seconds))
+
+    def measure(self) -> dict[str, Any]:
+        self._ask(_LENGTH.pack(_MEASURE))
+        return _answer(self._read(ANSWER_SECONDS))
 
     def close(self) -> None:
         process = self._process
@@ -99,6 +103,16 @@ class ProcessRunner:
         if process.poll() is None:
             process.kill()
         process.wait()
+
+    def _ask(self, *parts: bytes) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            for part in parts:
+                stdin.write(part)
+            stdin.flush()
+        except OSError as error:
+            raise RunnerDied("crash", self._how_it_ended()) from error
 
     def _read(self, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
@@ -160,12 +174,15 @@ class OpenedHere:
         from edge.onnx_model import ModelFileError, open_model
 
         try:
-            self._model = open_model(model, threads, engine=engine)
+            self._model = Asked(open_model(model, threads, engine=engine))
         except ModelFileError as error:
             raise RunnerDied("crash", str(error)) from error
 
     def answer(self, image: bytes) -> dict[str, Any]:
-        return _answer(_told(self._model, image))
+        return _answer(self._model.told(image))
+
+    def measure(self) -> dict[str, Any]:
+        return _answer(self._model.measured())
 
     def close(self) -> None:
         """Nothing to end."""
@@ -181,22 +198,40 @@ def _answer(told: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _told(model: Any, image: bytes) -> dict[str, Any]:
-    from edge.images.header import UnreadableImage
-    from edge.onnx_model import NotFinite
+class Asked:
+    """An opened model, and what it was asked last: answers in words, errors too."""
 
-    try:
-        decoded = model.decode(image)
-    except UnreadableImage as error:
-        return {"unreadable": str(error)}
-    except Exception as error:  # No fault of the model: it has not seen it.
-        return {"undecoded": f"no image can be decoded here: {type(error).__name__}: {error}"[:300]}
-    try:
-        return dict(model.answer(*decoded))
-    except NotFinite as error:
-        return {"error": str(error), "why": "not_finite"}
-    except Exception as error:  # A model that raises is as bad as one that dies.
-        return {"error": f"{type(error).__name__}: {error}"[:300], "why": "crash"}
+    def __init__(self, model: Any) -> None:
+        self._model, self._last = model, None
+
+    def told(self, image: bytes) -> dict[str, Any]:
+        """What the model says of an image."""
+        from edge.images.header import UnreadableImage
+        from edge.onnx_model import NotFinite
+
+        self._last = None
+        try:
+            decoded = self._model.decode(image)
+        except UnreadableImage as error:
+            return {"unreadable": str(error)}
+        except Exception as error:  # No fault of the model: it has not seen it.
+            return {"undecoded": f"no image can be decoded here: {type(error).__name__}: {error}"[:300]}
+        try:
+            said, self._last = self._model.answer(*decoded)
+            return dict(said)
+        except NotFinite as error:
+            return {"error": str(error), "why": "not_finite"}
+        except Exception as error:  # A model that raises is as bad as one that dies.
+            return {"error": f"{type(error).__name__}: {error}"[:300], "why": "crash"}
+
+    def measured(self) -> dict[str, Any]:
+        """What the log has of the image that was answered last."""
+        if self._last is None:
+            return {"undecoded": "no image was answered"}
+        try:
+            return dict(self._last.measured())
+        except Exception as error:  # Nor is that the model's fault.
+            return {"undecoded": f"the image cannot be measured: {type(error).__name__}: {error}"[:300]}
 
 
 def _serve(model: Path, threads: int, engine: Engine | None, requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -208,14 +243,14 @@ def _serve(model: Path, threads: int, engine: Engine | None, requests: IO[bytes]
         answers.flush()
 
     try:
-        opened = open_model(model, threads, engine=engine)
+        opened = Asked(open_model(model, threads, engine=engine))
     except ModelFileError as error:
         say({"error": str(error), "why": "crash"})
         return
     say({"ready": True})
     while header := requests.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(header)
-        say(_told(opened, requests.read(length)))
+        say(opened.measured() if length == _MEASURE else opened.told(requests.read(length)))
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("source", "sink"), _TABLE_OR_NONE),
     "max_kbps": (int, float, type(None)),
     "threads": (int,),
+    "reports_mb": (int, float),
     "key_readable_by_others": (bool,),
 }
 FILE, ROOT, KEY = "device.json", "root.json", "device.pem"
@@ -38,7 +39,8 @@ class Settings:
     """The content of `device.json`. Relative paths are meant from its folder.
 
     `source` is `{"folder": F, "then": "keep" | "remove"}` or `{"http": "host:port"}`; `sink` is
-    `{"lines": FILE, "max_mb": N}` or `{"http": URL}`. `reports` is a folder or an address that takes PUT.
+    `{"lines": FILE, "max_mb": N}` or `{"http": URL}`. `reports` is a folder or an address that takes PUT; no more
+    than `reports_mb` of them wait here.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Settings:
     device: str
     repository: str
     reports: str | None = None
+    reports_mb: float = 50.0
     state: str = "state"
     source: Mapping[str, Any] | None = None
     sink: Mapping[str, Any] | None = None

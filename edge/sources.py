@@ -68,13 +68,17 @@ class FolderSource:
     """A folder that a camera writes to. A file is taken when two looks find it alike; what cannot be read then may be
     half of what a slow line brings, and is told once nothing was written to it for `UNFINISHED_SECONDS`.
 
-    `then`: `keep` leaves the files and answers each once, `remove` removes what was answered.
+    `then`: `keep` leaves the files and answers each once, `remove` removes what was answered. `first` is done before it
+    is written down what was answered.
     """
 
-    def __init__(self, folder: Path, files: Files, then: str = "keep") -> None:
+    def __init__(
+        self, folder: Path, files: Files, then: str = "keep", first: Callable[[], None] = lambda: None
+    ) -> None:
         if then not in ("keep", "remove"):
             raise ValueError(f"`then` of a folder is keep or remove, not {then!r}")
         self._folder, self._files, self._remove = folder, files, then == "remove"
+        self._first = first
         self._seen: dict[str, str] = {}
         self._answered: dict[str, str] = {}
         self._new: list[str] = []
@@ -114,6 +118,7 @@ class FolderSource:
             for name in list(self._answered):
                 self._clear(name)
         elif self._new:
+            self._first()
             self._files.append(ANSWERED, "".join(self._new).encode(errors="surrogateescape"))
             self._new.clear()
             self._written = monotonic()

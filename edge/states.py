@@ -221,9 +221,19 @@ def moved(state: State, group: str, now: datetime) -> State:
     return _told(replace(state, group=group), "moved", now, group=group)
 
 
-def delivered(state: State, last: int) -> State:
-    """Events up to this number arrived where they are collected."""
-    return replace(state, outbox=tuple(each for each in state.outbox if each["id"] > last))
+def reports_begin(state: State, now: datetime) -> State:
+    """Reports are counted from the time on, so that a device that lost its state gives no number twice."""
+    return state if state.reported else replace(state, reported=max(1, int(now.timestamp())))
+
+
+def report_signed(state: State, sequence: int, last: int) -> State:
+    """A report is on the disk, with the events up to this number."""
+    return replace(state, reported=sequence, outbox=tuple(each for each in state.outbox if each["id"] > last))
+
+
+def report_dropped(state: State) -> State:
+    """There is no room for so many reports: the oldest goes."""
+    return replace(state, dropped_reports=state.dropped_reports + 1)
 
 
 def told_of(state: State, problem: str | None, now: datetime) -> State:

@@ -109,6 +109,10 @@ class ArtifactStore(BaseModel, frozen=True, extra="forbid"):
 
 
 SUFFIX, NOTE = ".parquet", ".note"
+# What a device signed: JSON lines, gzipped.
+_COLLECTED = (SUFFIX, ".jsonl.gz")
+# Nobody reads more of a file than that, whoever wrote it.
+LARGEST_SPOOLED = 256 << 20
 
 
 def check_device(name: str) -> str:
@@ -152,23 +156,38 @@ class Spool(BaseModel, frozen=True, extra="forbid"):
         return file
 
     def files(self, project: str) -> list[str]:
-        """The files of a project, by name."""
+        """The files of a project, by name: one listing by prefix where it is a bucket."""
         folder = self._store.path(project)
         if not folder.exists():
             return []
+        if not isinstance(folder, Path):
+            root = str(folder.path).strip("/")
+            found = (
+                str(path).strip("/").removeprefix(f"{root}/")
+                for path in folder.fs.find(folder.path, maxdepth=2)
+            )
+            return sorted(name for name in found if name.count("/") == 1 and name.endswith(_COLLECTED))
         return sorted(
             f"{device.name}/{file.name}"
             for device in folder.iterdir()
             if _is(stat.S_ISDIR, device)
             for file in device.iterdir()
-            if file.name.endswith(SUFFIX) and _is(stat.S_ISREG, file)
+            if file.name.endswith(_COLLECTED) and _is(stat.S_ISREG, file)
         )
 
     def read_each(self, project: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """The content of files, in their order, read by several threads."""
+        """The content of files, in their order, read by several threads; of one that is larger than any may be, one
+        byte more than that. Raises `ArtifactNotFound`."""
+
+        def read(file: str) -> bytes:
+            try:
+                with self._store.path(f"{project}/{file}").open("rb") as stream:
+                    return bytes(stream.read(LARGEST_SPOOLED + 1))
+            except FileNotFoundError as error:
+                raise ArtifactNotFound(f"{file} of {project} is gone from {self.root}") from error
+
         with ThreadPoolExecutor(_THREADS) as threads:
-            keys = [f"{project}/{file}" for file in files]
-            yield from zip(files, threads.map(self._store.read, keys), strict=True)
+            yield from zip(files, threads.map(read, files), strict=True)
 
     def remove(self, project: str, files: Sequence[str]) -> None:
         """Take files away; those that are gone are fine."""

@@ -4,6 +4,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -23,6 +24,9 @@ from visionops_assets.config.project import Project
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.shells.run_outcomes import is_attempt, note_outcome
+
+if TYPE_CHECKING:
+    from visionops_assets.monitoring.collection import Collected
 
 # Each is a run: the rest is asked for by the next ticks.
 DAYS_A_TICK = 31
@@ -112,7 +116,7 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         try:
             labels = take_labels(project, lakefs, registry, artifacts, spool, before.labelled, now)
             before = replace(before, labelled=labels.seen)
-            said = "; ".join([*labels.problem, _collect(project, lakefs, registry, spool, now)])
+            said = "; ".join([*labels.problem, *_collect(project, lakefs, registry, artifacts, spool)])
             return look(project, lakefs, context.instance, before, now, said)
         except LakeFSNotFound as error:
             known = len(_logged_days(context.instance, project))
@@ -188,15 +192,30 @@ def look(
 
 
 def _collect(
-    project: Project, lakefs: LakeFSResource, registry: ModelRegistry, spool: Spool, now: datetime.datetime
-) -> str:
-    from visionops_assets.monitoring.collection import collect
+    project: Project,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    artifacts: ArtifactStore,
+    spool: Spool,
+) -> list[str]:
+    """Commit what the spool has, fold what devices reported; what came of it, in words."""
+    from visionops_assets.delivery.enrolment import device_keys
+    from visionops_assets.delivery.reported_devices import folded
+    from visionops_assets.monitoring.collection import collect, collect_all
 
-    lock = registry.lock(production_repository(project.repository), timeout=LOCK_SECONDS)
+    devices = device_keys(artifacts, project.delivered_as)
+
+    def once() -> "Collected":
+        lock = registry.lock(production_repository(project.repository), timeout=LOCK_SECONDS)
+        return collect(project, lakefs=lakefs, spool=spool, lock=lock, now=clocks.now(), devices=devices)
+
     try:
-        return collect(project, lakefs=lakefs, spool=spool, lock=lock, now=now).sentence()
+        said = [each.sentence() for each in collect_all(once)]
     except PromotionLocked:
-        return "another process collects the spool"
+        said = ["another process collects the spool"]
+    if devices:
+        folded(project, lakefs, artifacts)
+    return said
 
 
 def _logged_days(instance: dg.DagsterInstance, project: Project) -> set[str]:

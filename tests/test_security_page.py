@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edge import reports
 from edge.images.bounds import ImageLimits
 from lakefs_local.hooks import action_files, hook_runs
 from lakefs_local.http.exchange import JSON_BODY_LIMIT
@@ -16,7 +17,7 @@ from visionops.diagnosis.checking import KNOWN
 from visionops.serving import prediction_app, request_handling
 from visionops.serving.webhook import BODY_LIMIT
 from visionops_assets.dataset.importing.source_files import SourceLimits
-from visionops_assets.monitoring import spool_files
+from visionops_assets.monitoring import device_files, spool_files
 from webserver.guard import LEAST_TOKEN, ServerLimits
 
 PAGE = (ROOT / "SECURITY.md").read_text()
@@ -70,6 +71,14 @@ DEFAULTS = {
     "KiB of a body": [BODY_LIMIT / KIB],
     "GiB of an object": [DEFAULT_MAX_UPLOAD / (1 << 30), JSON_BODY_LIMIT / MIB],
     "KiB of an action file": [hook_runs._FILE_LIMIT / KIB, action_files.TOTAL_SECONDS],
+    "MiB unpacked": [
+        reports.LARGEST_BYTES / MIB,
+        reports.LARGEST_TEXT / MIB,
+        reports.MOST_TIMES,
+        reports.MOST_LINES,
+        reports.LONGEST_LINE / MIB,
+    ],
+    "that are not enrolled, kept aside": [device_files.STRANGERS_BYTES / MIB],
     "bytes of a device's name": [
         spool_files.LARGEST_BYTES / MIB,
         spool_files.MOST_ROWS,

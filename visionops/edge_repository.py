@@ -20,6 +20,8 @@ from resources.settings import Devices
 from visionops_assets.config.project import Project, find_project, load_projects
 
 if TYPE_CHECKING:
+    from visionops_assets.config.project import Project
+    from visionops_assets.delivery.devices_now import DeviceNow
     from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import Keys
 
@@ -88,6 +90,22 @@ def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
 
     for project in projects_with_repository():
         yield project, repository_of(project, Keys({})).read().expiries()
+
+
+def enrolled_devices(project: "Project", repository: "Repository") -> "list[DeviceNow]":
+    """The devices of a project as their collected reports say they are."""
+    from visionops import services
+    from visionops_assets.delivery.devices_now import devices_now
+    from visionops_assets.delivery.enrolment import devices
+    from visionops_assets.delivery.reported_devices import read_devices
+
+    store, now = services.artifacts(), datetime.now(UTC)
+    assigned = {
+        group: str(assignment["base"]["bundle"]) for group, (assignment, _) in repository.running().items()
+    }
+    table, _ = read_devices(store, project.delivered_as)
+    enrolled = devices(store, project.delivered_as)
+    return devices_now(enrolled, table, assigned, now, project.production.collect_every)
 
 
 @contextmanager

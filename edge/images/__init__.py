@@ -2,4 +2,4 @@
 and the processes that decode what may do harm.
 """
 
-__all__ = ["bounds", "decode", "decode_pool", "header", "jpeg_segments"]
+__all__ = ["bounds", "decode", "decode_pool", "header", "jpeg_segments", "statistics"]

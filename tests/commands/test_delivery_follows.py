@@ -12,6 +12,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from desk import LENIENT, Desk, ways_back
+from test_device_reports import opened, photograph
 
 from resources import home
 from resources.storage import ArtifactStore
@@ -65,10 +66,24 @@ def assigned(desk: Desk) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def test_a_promotion_and_a_rollback_reach_every_group_with_the_next_tick(desk_of_promoted: Desk) -> None:
+def test_a_promotion_and_a_rollback_reach_every_group_with_the_next_tick(
+    desk_of_promoted: Desk, tmp_path: Path
+) -> None:
     desk = desk_of_promoted
-    with_fleet(desk, {"line-1": {}, "line-2": {"observe": 3, "window": "22:00-05:00 Europe/Berlin"}})
+    with_fleet(
+        desk, {"line-1": {"observe": 1}, "line-2": {"observe": 3, "window": "22:00-05:00 Europe/Berlin"}}
+    )
     first = ticked(desk)
+    device = opened(desk, "cam-1", tmp_path / "cam-1")
+
+    def answers_by() -> int:
+        """The version that a device answers by after one more look."""
+        device.agent.look()
+        device.agent.settle()
+        version: int = device.answer(photograph(1))["model"]["version"]
+        return version
+
+    assert answers_by() == 1
     assert outcomes(first) == ["delivered"]
     assert "line-1 gets version 1 (release 1)" in first[-1]["reason"]
     assert assigned(desk) == {"line-1": (1, 1, 1), "line-2": (1, 1, 1)}
@@ -85,10 +100,13 @@ def test_a_promotion_and_a_rollback_reach_every_group_with_the_next_tick(desk_of
     desk.world.publish("week-02", 90, seed=2)
     assert outcomes(ticked(desk)) == ["promoted", "delivered"]
     assert {group: found[0] for group, found in assigned(desk).items()} == {"line-1": 2, "line-2": 2}
+    assert answers_by() == 2
 
     desk.run("rollback", "shapes", "--why", "misses scratches")
     ticked(desk)
     assert assigned(desk) == {"line-1": (1, 1, 3), "line-2": (1, 1, 3)}, "what was signed is named again"
+    assert answers_by() == 1, "one look later"
+    device.close()
     shown = desk.world.latest("edge_bundle").metadata
     assert "line-1 gets version 1 (release 1)" in str(shown["said"].value)
 

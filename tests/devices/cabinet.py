@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from edge.__main__ import main
 from edge.formats import State, state_from_json
-from edge.outbox import read_report
+from edge.reports import read_report
 from resources.home import ROOT
 from resources.storage import ArtifactStore
 from tests.devices.small_fleet import DEVICE, GROUP, PROJECT, Fleet, frame
@@ -111,6 +111,6 @@ class Cabinet:
         public = load_pem_public_key(record.public_key.encode())
         found: dict[int, dict[str, Any]] = {}
         for file in sorted((self.fleet.root / "reports" / PROJECT / DEVICE).glob("*.jsonl.gz")):
-            for event in read_report(file.read_bytes(), public)[1]:  # type: ignore[arg-type]
-                assert found.setdefault(event["id"], event) == event
+            for event in read_report(file.read_bytes(), public).events:  # type: ignore[arg-type]
+                assert found.setdefault(event["id"], dict(event)) == event
         return found

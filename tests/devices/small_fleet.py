@@ -21,7 +21,8 @@ from edge.fetch import Client
 from edge.files import Files, System
 from edge.formats import GOLDEN, MODEL, canonical
 from edge.onnx_model import open_model
-from edge.outbox import Reporter, read_report
+from edge.outbox import Reporter
+from edge.reports import read_report
 from edge.runner import OpenedHere
 from edge.selftest import Golden, examine
 from edge.trust import Trust
@@ -217,8 +218,8 @@ class Device:
         public = load_pem_private_key(self._key, None).public_key()
         found: dict[int, dict[str, Any]] = {}
         for file in sorted((self.fleet.root / "reports" / PROJECT / self.name).glob("*.jsonl.gz")):
-            for event in read_report(file.read_bytes(), public)[1]:  # type: ignore[arg-type]
-                assert found.setdefault(event["id"], event) == event
+            for event in read_report(file.read_bytes(), public).events:  # type: ignore[arg-type]
+                assert found.setdefault(event["id"], dict(event)) == event
         return [found[number] for number in sorted(found)]
 
 

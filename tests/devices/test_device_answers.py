@@ -90,7 +90,7 @@ def both(model: Path, data: bytes, least: float) -> tuple[dict[str, Any], dict[s
     told = meant(said, least).to_json()
     told.pop("model")
     opened = open_model(model)
-    found = opened.answer(*opened.decode(data))
+    found, _ = opened.answer(*opened.decode(data))
     found.pop("cpu_ms")
     return found, told
 

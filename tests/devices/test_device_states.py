@@ -188,7 +188,9 @@ def test_the_outbox_drops_the_oldest_and_counts_them() -> None:
         state = asked(state, TWO if number % 2 == 0 else ONE)
     assert len(state.outbox) == states.MOST_EVENTS
     assert state.outbox[0]["id"] == state.dropped + 1 == 11
-    assert states.delivered(state, state.seq).outbox == ()
+    signed = states.report_signed(states.reports_begin(state, NOW), 7, state.seq - 1)
+    assert [each["id"] for each in signed.outbox] == [state.seq]
+    assert states.reports_begin(signed, NOW).reported == 7
 
 
 def test_a_state_of_another_format_is_refused_by_name() -> None:

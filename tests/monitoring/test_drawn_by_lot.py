@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logged import sha256
 
-from visionops_assets.monitoring.captures import label_sample, place_of_digest
+from edge.formats import place_of_digest
+from visionops_assets.monitoring.captures import label_sample
 from visionops_assets.monitoring.labels_wanted import BY_LOT, labels_wanted
 from visionops_assets.monitoring.performance import performance_of_day
 

@@ -3,9 +3,9 @@ each group of them should run, and what people answer about a model on its way t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +13,12 @@ import typer
 
 from edge.files import named_path
 from edge.formats import check_group
-from visionops.edge_repository import changing, known_as, repository_address
+from resources import home
+from visionops.edge_repository import changing, enrolled_devices, known_as, repository_address
 
 if TYPE_CHECKING:
     from visionops_assets.config.project import Project
+    from visionops_assets.delivery.devices_now import DeviceNow, GroupNow
     from visionops_assets.delivery.following import Standing
     from visionops_assets.delivery.repository import Repository
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
 GroupName = Annotated[str, typer.Option(help="Device group, such as line-1.")]
 DeviceName = Annotated[str, typer.Argument(help="Name of the device.")]
+# Of each kind in a terminal; --json has all.
+_SHOWN = 20
 rollout_app = typer.Typer(help="Models on their way to devices.", no_args_is_help=True)
 
 
@@ -38,7 +42,10 @@ def provision_command(
     ] = None,
     reports: Annotated[
         str | None,
-        typer.Option(help="Where it leaves reports: a folder there, or an address that takes PUT."),
+        typer.Option(
+            help="Where it leaves reports: a folder there, or an address that takes PUT; by default the spool of this "
+            "machine, where it is a folder."
+        ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Give an enrolled device another key.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -74,7 +81,10 @@ def provision_command(
                 device,
                 folder,
                 root,
-                settings={"repository": found, **({"reports": reports} if reports else {})},
+                settings={
+                    "repository": found,
+                    **({"reports": told} if (told := reports or _own_spool()) else {}),
+                },
             ),
             who=who,
             when=datetime.now(UTC),
@@ -88,6 +98,12 @@ def provision_command(
         f"`visionops-edge once --device {to}` tries it here, after `pip install ./edge` into an environment of its "
         "own; copy the folder to the device for good"
     )
+
+
+def _own_spool() -> str | None:
+    """Where a device of this machine leaves reports; a bucket takes none without an address that is signed for it."""
+    spool = home.spool()
+    return None if "://" in spool else str(named_path(spool).absolute())
 
 
 def move_command(
@@ -147,44 +163,87 @@ def fleet_status_command(
     project: ProjectName,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show by group what it should run, what it is assigned, its devices, and what has to be signed when.
+    """Show by group what it should run, is assigned and does run, its devices and what is wrong with them, reports that
+    did not count, and what has to be signed when.
 
     Takes no key. Ends with exit code 1 where somebody has to act: an alias that the history does not confirm, or
     metadata that is about to end.
     """
     from visionops import services
     from visionops.edge_repository import repository_of
-    from visionops_assets.delivery.enrolment import devices
+    from visionops_assets.delivery.devices_now import groups_now
     from visionops_assets.delivery.following import standings
     from visionops_assets.delivery.signers import Keys
 
     found, registry = services.project(project), services.registry()
     repository = repository_of(project, Keys({}))
     declared = {each.group: each for each in standings(found, registry, repository)}
-    by_group: dict[str, list[str]] = {}
-    for device in devices(services.artifacts(), found.delivered_as):
-        if not device.revoked:
-            by_group.setdefault(device.group, []).append(device.device)
-    rows = _group_rows(repository, declared, by_group)
+    wrong, away = _read_reports(found)
+    devices = enrolled_devices(found, repository)
+    rows = _group_rows(repository, declared, groups_now(devices), devices)
     told, urgent = _ends(repository, project)
     waiting = repository.waiting()
     waits = f"release {waiting[0]['release']} waits: {waiting[1]}" if waiting is not None else None
     problems = [each.sentence() for each in declared.values() if each.problem]
     if as_json:
         content = {"project": project, "groups": rows, "waits": waits, "ends": told, "wrong": problems}
+        told_of = [{**asdict(each), "last_report": _iso(each.last_report)} for each in devices]
+        content |= {"devices": told_of, "did_not_count": wrong, "lakefs": away}
         typer.echo(json.dumps(content, indent=1))
     else:
         typer.echo(_status_page(found, rows, waits, told).to_text())
+        for line in _told_of_devices(rows, wrong, away):
+            typer.echo(line)
     if problems or urgent:
         raise typer.Exit(1)
 
 
+def _read_reports(project: "Project") -> tuple[dict[str, str], str | None]:
+    """Fold what is collected by now; what did not count yesterday and today, and why lakeFS cannot say so."""
+    from resources.lakefs.replies import LakeFSError
+    from visionops import services
+    from visionops_assets.delivery.reported_devices import folded, report_findings
+
+    now = datetime.now(UTC)
+    try:
+        lakefs = services.lakefs()
+        folded(project, lakefs, services.artifacts())
+        days = [f"{now - timedelta(days=back):%Y-%m-%d}" for back in (1, 0)]
+        return dict(report_findings(project, lakefs, days)), None
+    except LakeFSError as error:
+        return {}, str(error)
+
+
+def _told_of_devices(rows: list[dict[str, Any]], wrong: Mapping[str, str], away: str | None) -> list[str]:
+    told = []
+    for row in rows:
+        silent = row["silent"]
+        if silent:
+            more = f" and {len(silent) - _SHOWN} more" if len(silent) > _SHOWN else ""
+            told.append(f"silent: {', '.join(silent[:_SHOWN])}{more} of {row['group']}")
+        told += [f"problem: {device}: {said}" for device, said in list(row["wrong"].items())[:_SHOWN]]
+    told += [f"did not count: {what} {said}" for what, said in list(wrong.items())[:_SHOWN]]
+    if len(wrong) > _SHOWN:
+        told.append(f"did not count: {len(wrong) - _SHOWN} more; --json has them")
+    if away is not None:
+        told.append(f"what devices reported since lakeFS is away is not in this: {away}")
+    return told
+
+
+def _iso(when: datetime | None) -> str | None:
+    return when.isoformat(timespec="seconds") if when is not None else None
+
+
 def _group_rows(
-    repository: "Repository", declared: "Mapping[str, Standing]", devices: Mapping[str, list[str]]
+    repository: "Repository",
+    declared: "Mapping[str, Standing]",
+    groups: "Mapping[str, GroupNow]",
+    devices: "Sequence[DeviceNow]",
 ) -> list[dict[str, Any]]:
     running = repository.running()
     rows = []
-    for group in sorted({*repository.read().groups, *declared, *devices}):
+    for group in sorted({*repository.read().groups, *declared, *groups}):
+        now = groups.get(group)
         assignment, manifest = running.get(group, (None, None))
         standing = declared.get(group)
         version = manifest["model"]["version"] if manifest is not None else None
@@ -197,7 +256,12 @@ def _group_rows(
                 "version": version,
                 "release": manifest["release"] if manifest is not None else None,
                 "serial": assignment["serial"] if assignment is not None else None,
-                "devices": sorted(devices.get(group, [])),
+                "devices": [each.device for each in devices if each.group == group],
+                "runs": now.runs() if now is not None else "",
+                "states": dict(now.states) if now is not None else {},
+                "silent": list(now.silent) if now is not None else [],
+                "wrong": dict(now.wrong) if now is not None else {},
+                "last_report": _iso(now.last_report) if now is not None else None,
                 "says": standing.sentence() if standing is not None else by_hand,
             }
         )
@@ -229,12 +293,15 @@ def _status_page(
 ) -> Any:
     from visionops_assets.pages.page import Block, Page, Paragraph, Table
 
-    columns = ("group", "version", "release", "serial", "devices", "says")
+    columns = ("group", "version", "release", "devices", "run", "silent", "last report", "says")
     shown = [
         (
             row["group"],
-            *("" if row[name] is None else str(row[name]) for name in ("version", "release", "serial")),
+            *("" if row[name] is None else str(row[name]) for name in ("version", "release")),
             str(len(row["devices"])),
+            row["runs"],
+            str(len(row["silent"])),
+            (row["last_report"] or "")[:16].replace("T", " "),
             row["says"],
         )
         for row in rows

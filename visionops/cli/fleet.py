@@ -98,6 +98,7 @@ def publish(
     from visionops import services
     from visionops_assets.champions.disagreements import require_agreement
     from visionops_assets.champions.history import nothing_runs
+    from visionops_assets.config.device_group_rules import what_is_logged
     from visionops_assets.delivery.following import Shipping
     from visionops_assets.delivery.publishing import WantedBundle, golden_by_provider, images_of_files
     from visionops_assets.delivery.publishing import publish as publish_model
@@ -133,6 +134,7 @@ def publish(
         "poll_every": poll_every,
         "window": _window(window) if window is not None else None,
         "max_kbps": max_kbps,
+        "log": what_is_logged(found.production.captures),
     }
     with changing(project) as repository:
         services.check_new_group(found, registry, check_group(group), repository.read().groups)

@@ -58,9 +58,11 @@ def status_command(
             each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))
         ]
     waits, wanted = _waits(found, registry), _images_wanted(found)
+    devices = _devices(found)
     if as_json:
         content = {**state.to_json(), "actions": actions_json(actions), "wrong": wrong, "gone": gone}
         content |= {"waits": waits, "images_wanted": wanted, "known_to_devices_as": found.delivered_as}
+        content |= {"devices": devices}
         typer.echo(json.dumps(content, indent=1))
         return
     for each in wrong:
@@ -76,9 +78,33 @@ def status_command(
         )
     if found.delivered_as != project:
         typer.echo(f"{known_to_devices(found)}\n")
+    for name, said in devices.items():
+        typer.echo(f"devices of {name}: {said}\n")
     # What is wrong has the change that did not complete.
     page = state.to_page(unfinished=False)
     typer.echo(Page(page.title, (*page.blocks, *actions_blocks(project, actions))).to_text())
+
+
+def _devices(project: "Project") -> dict[str, str]:
+    """By device group, what it is assigned and what answers there, as devices told."""
+    from visionops.edge_repository import enrolled_devices, repository_of
+    from visionops_assets.delivery.devices_now import groups_now
+    from visionops_assets.delivery.signers import Keys
+    from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
+
+    repository = repository_of(project.project, Keys({}))
+    try:
+        running = repository.running()
+        found = groups_now(enrolled_devices(project, repository))
+    except (CannotPublish, NotPublished):
+        return {}
+    told = {}
+    for group, now in found.items():
+        assigned = f"version {running[group][1]['model']['version']}" if group in running else "nothing"
+        silent = f"; {len(now.silent)} of {now.devices} silent" if now.silent else ""
+        wrong = f"; {len(now.wrong)} with a problem" if now.wrong else ""
+        told[group] = f"assigned {assigned}, answers {now.runs()}{silent}{wrong}"
+    return told
 
 
 def _waits(project: "Project", registry: "ModelRegistry") -> list[str]:

@@ -35,6 +35,7 @@ from visionops_assets.monitoring.inference_log import production_repository
 if TYPE_CHECKING:
     import dagster as dg
 
+    from resources.models.registry import ModelRegistry
     from visionops.serving.metric_records import Days
 
 Reading = Callable[[], list[Sample]]
@@ -96,6 +97,32 @@ class ProjectFiles:
         return found
 
 
+def assignment_samples(project: Project, registry: "ModelRegistry") -> Iterator[Sample]:
+    """Whether each declared device group is assigned what the aliases say. Raises `RegistryError`, `CannotPublish`."""
+    from visionops_assets.delivery.following import standings
+    from visionops_assets.delivery.signers import Keys
+    from visionops_assets.delivery.tuf_files import NotPublished
+
+    if not project.delivery.groups:
+        return
+    repository = edge_repository.repository_of(project.project, Keys({}))
+    with contextlib.suppress(NotPublished):
+        for each in standings(project, registry, repository):
+            yield metric_families.EDGE_BEHIND(each.due or bool(each.problem), project.project, each.group)
+
+
+def device_samples(project: Project) -> Iterator[Sample]:
+    """The devices of each group, as far as their reports are collected. Raises `CannotPublish` and OSError."""
+    from visionops_assets.delivery.devices_now import groups_now
+    from visionops_assets.delivery.signers import Keys
+    from visionops_assets.delivery.tuf_files import NotPublished
+
+    repository = edge_repository.repository_of(project.project, Keys({}))
+    with contextlib.suppress(NotPublished):
+        for now in groups_now(edge_repository.enrolled_devices(project, repository)).values():
+            yield from metric_families.group_of_devices_samples(project.project, now)
+
+
 def clock_samples(*names: str) -> Iterator[Sample]:
     """How far the clocks of these services are ahead, of those that have one of their own."""
     addresses = {name: address for name, address in services.services_with_clocks().items() if name in names}
@@ -124,6 +151,7 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
             yield from metric_families.action_samples(project.project, done)
             for group in everywhere.others:
                 yield from metric_families.group_samples(ask(group=group))
+            yield from assignment_samples(project, registry)
 
         yield from clock_samples("mlflow")
 
@@ -161,9 +189,12 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
             chain.from_iterable(spool_samples(project, spool) for project in files.known())
         ),
         "edge": lambda: [
-            metric_families.EDGE_EXPIRES(end.timestamp(), project, role)
-            for project, ends in edge_repository.expiries()
-            for role, end in ends.items()
+            *(
+                metric_families.EDGE_EXPIRES(end.timestamp(), project, role)
+                for project, ends in edge_repository.expiries()
+                for role, end in ends.items()
+            ),
+            *chain.from_iterable(map(device_samples, files.known())),
         ],
         "dagster": lambda: list(dagster()),
     }

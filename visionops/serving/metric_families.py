@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from resources.models.records import EVERYWHERE
 from visionops_assets.champions.history import Kind
 from visionops_assets.champions.registered_model import Outcome
+from visionops_assets.delivery.devices_now import GroupNow
 from visionops_assets.monitoring.response import actions
 from visionops_assets.promotion.status import Status
 
@@ -178,6 +179,36 @@ EDGE_EXPIRES = Family(
     "When what a role signed for a project's devices ends",
     ("project", "role"),
 )
+EDGE_BEHIND = Family(
+    "visionops_edge_assignment_behind",
+    "gauge",
+    "1 where what a declared device group is assigned is not what the aliases say, else 0",
+    ("project", "group"),
+)
+FLEET_DEVICES = Family(
+    "visionops_fleet_devices",
+    "gauge",
+    "Devices of a group: never (reported), silent, trying (another model), refused (what is assigned), behind, current",
+    ("project", "group", "state"),
+)
+FLEET_VERSIONS = Family(
+    "visionops_fleet_version_devices",
+    "gauge",
+    "Devices of a group on which a version answers, as they told last",
+    ("project", "group", "version", "variant"),
+)
+FLEET_SILENT = Family(
+    "visionops_fleet_silent_devices",
+    "gauge",
+    "Devices of a group that missed three reports",
+    ("project", "group"),
+)
+FLEET_PROBLEMS = Family(
+    "visionops_fleet_problem_devices",
+    "gauge",
+    "Devices of a group that told of a problem, by the part of the agent that has it",
+    ("project", "group", "problem"),
+)
 RUNS = Family(
     "visionops_runs_total",
     "counter",
@@ -268,3 +299,15 @@ def action_samples(project: str, done: Iterable[actions.Action]) -> Iterator[Sam
     counted.update((action.group, action.kind, action.dry_run) for action in done)
     for (group, kind, dry_run), number in counted.items():
         yield ACTIONS(number, project, group, kind, str(dry_run).lower())
+
+
+def group_of_devices_samples(project: str, now: GroupNow) -> Iterator[Sample]:
+    """What is true of the devices of a group."""
+    where = (project, now.group)
+    for state, count in now.states.items():
+        yield FLEET_DEVICES(count, *where, state)
+    for (version, variant), count in now.versions.items():
+        yield FLEET_VERSIONS(count, *where, str(version), variant)
+    yield FLEET_SILENT(len(now.silent), *where)
+    for problem, count in now.problems.items():
+        yield FLEET_PROBLEMS(count, *where, problem)

@@ -140,6 +140,10 @@ class FaultyRunner:
             found["cpu_ms"] *= self._factor
         return found
 
+    def measure(self) -> dict[str, Any]:
+        """What the log has of the image that was answered last."""
+        return self._opened.measure()
+
     def close(self) -> None:
         """End it."""
         self._opened.close()

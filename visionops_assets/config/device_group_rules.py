@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from edge.formats import check_group
 from edge.machine import in_window
+from visionops_assets.config.production_rules import CaptureRules
 from visionops_assets.config.section import Section
 
 GroupName = Annotated[str, AfterValidator(check_group)]
@@ -42,6 +43,12 @@ class DeliveredGroup(Section):
         None, description='when devices may change models: "22:00-05:00 Europe/Berlin"; "always" lifts it'
     )
     max_kbps: float | None = Field(None, ge=1, description="the most a device downloads, in kbit/s")
+    log_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="devices log this share of what they answer, chosen by the digest of the image; all is counted",
+    )
 
     @field_validator("window")
     @classmethod
@@ -50,13 +57,14 @@ class DeliveredGroup(Section):
             window_of(window)
         return window
 
-    def options(self) -> dict[str, Any]:
-        """Its part of an assignment; None where the file does not say."""
+    def options(self, captures: CaptureRules) -> dict[str, Any]:
+        """Its part of an assignment; None where the file does not say. `captures` are the project's."""
         return {
             "observe": {"frames": self.observe, "seconds": OBSERVE_SECONDS} if self.observe else None,
             "poll_every": self.poll_every,
             "window": window_of(self.window) if self.window is not None else None,
             "max_kbps": self.max_kbps,
+            "log": what_is_logged(captures, self.log_share),
         }
 
 
@@ -88,6 +96,17 @@ class DeliveryRules(Section):
         if not isinstance(groups, Mapping):
             return groups
         return {name: {} if said is None else said for name, said in groups.items()}
+
+
+def what_is_logged(captures: CaptureRules, share: float = 1.0) -> dict[str, Any]:
+    """What devices log of what they answer, and which frames they keep, as an assignment has it. How far an image is
+    from those before no device measures."""
+    return {
+        "share": share,
+        "captured": captures.share,
+        "unsure": captures.below_confidence,
+        "bytes_per_day": captures.bytes_per_day,
+    }
 
 
 def window_of(text: str) -> dict[str, Any]:

@@ -74,6 +74,11 @@ class ProductionRules(Section):
         ge=1,
         description="rows, labels and findings of older days are deleted from the branch; what was made of them stays",
     )
+    reports_keep_days: int = Field(
+        90,
+        ge=1,
+        description="what devices reported of themselves is deleted from the branch after so many days",
+    )
     captures: CaptureRules = Field(CaptureRules(), description="which frames are kept")
 
     @model_validator(mode="after")

@@ -1,3 +1,13 @@
 """From a registered version to a device: signed bundles, assignments of groups, and who holds which key."""
 
-__all__ = ["assets", "enrolment", "following", "publishing", "repository", "signers", "tuf_files"]
+__all__ = [
+    "assets",
+    "devices_now",
+    "enrolment",
+    "following",
+    "publishing",
+    "reported_devices",
+    "repository",
+    "signers",
+    "tuf_files",
+]

@@ -7,6 +7,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,14 +17,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from edge.formats import check_device, check_group
-from edge.outbox import key_id
+from edge.reports import key_id
 from edge.settings import FILE, KEY, ROOT, Settings
 from resources.error_family import Refused
 from resources.nearest import there_are
 from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.delivery.signers import write_key
+from visionops_assets.monitoring.device_files import DeviceKey
 
 FORMAT = 1
+_THREADS = 8
 
 
 class EnrolmentError(Refused, ValueError):
@@ -55,9 +58,17 @@ def enrolled(store: ArtifactStore, project: str, device: str) -> Enrolled | None
 
 def devices(store: ArtifactStore, project: str) -> list[Enrolled]:
     """All devices of a project, by name."""
-    names = store.names(f"fleet/{project}/devices")
-    found = (enrolled(store, project, name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    names = [name for name in store.names(f"fleet/{project}/devices") if name.endswith(".json")]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = list(threads.map(lambda name: enrolled(store, project, name.removesuffix(".json")), names))
     return [each for each in found if each is not None]
+
+
+def device_keys(store: ArtifactStore, project: str) -> dict[str, DeviceKey]:
+    """By which key each device of a project speaks, by name; revoked ones too, so that they are known as such."""
+    return {
+        each.device: DeviceKey(each.key_id, each.public_key, each.revoked) for each in devices(store, project)
+    }
 
 
 def require_new(

@@ -100,9 +100,9 @@ def _require_clear(registry: Registry, model: RegisteredModel, found: Production
 def standings(project: Project, registry: Registry, repository: Repository) -> list[Standing]:
     """Each declared group, as it is now. Raises `NotPublished`, `CannotPublish`, and what MLflow raises."""
     model = registry.models.get(project.project)
-    running = repository.running()
+    running, captures = repository.running(), project.production.captures
     return [
-        _standing(registry, model, group, rules, running.get(group))
+        _standing(registry, model, (group, rules, rules.options(captures)), running.get(group))
         for group, rules in project.delivery.groups.items()
     ]
 
@@ -110,10 +110,10 @@ def standings(project: Project, registry: Registry, repository: Repository) -> l
 def _standing(
     registry: Registry,
     model: RegisteredModel,
-    group: str,
-    rules: DeliveredGroup,
+    declared: tuple[str, DeliveredGroup, Mapping[str, Any]],
     running: tuple[dict[str, Any], dict[str, Any]] | None,
 ) -> Standing:
+    group, rules, options = declared
     assignment, manifest = running or (None, None)
     champion = followed(model, group, rules)
     version = champion.version
@@ -139,7 +139,7 @@ def _standing(
         and manifest is not None
         and ships_model(manifest, sha256)
         and is_signed_so(manifest, asked_of_manifest(rules))
-        and all(assignment.get(name) == value for name, value in rules.options().items())
+        and all(assignment.get(name) == value for name, value in options.items())
     )
     return replace(now, due=not published, onnx_sha256=sha256)
 
@@ -214,7 +214,7 @@ class Shipping:
                 asked,
                 exactly=True,
             ),
-            rules.options(),
+            rules.options(self.project.production.captures),
             keep=_NOT_DECLARED,
         )
 

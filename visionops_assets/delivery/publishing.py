@@ -27,7 +27,7 @@ from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.tuf_files import CannotPublish
 
 # What an assignment says of how devices look and change, and what else one takes over from the one before it.
-ASSIGNMENT_OPTIONS = frozenset({"observe", "window", "max_kbps", "poll_every"})
+ASSIGNMENT_OPTIONS = frozenset({"observe", "window", "max_kbps", "poll_every", "log"})
 ASSIGNMENT_KEEPS = ASSIGNMENT_OPTIONS | {"report_every", "revoked", "moved", "shadow", "trial"}
 MakeBundle = Callable[[int], tuple[dict[str, Any], dict[str, bytes]]]
 GOLDEN_BYTES = 2_000_000

@@ -4,6 +4,8 @@ __all__ = [
     "assets",
     "captures",
     "collection",
+    "device_files",
+    "device_reports",
     "inference_log",
     "labels_wanted",
     "model_days",

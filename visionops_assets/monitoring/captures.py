@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 
+from edge.formats import place_of_digest
 from resources.lakefs.client import MAIN, LakeFSResource
 from visionops_assets.config.production_rules import CaptureRules
 from visionops_assets.config.project import Project
@@ -23,7 +24,6 @@ from visionops_assets.monitoring.inference_log import CAPTURES, day_of, producti
 
 # How many embeddings of kept frames novelty is measured against.
 REMEMBERED = 256
-_DIGITS_OF_DIGEST = 13
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,6 @@ def _direction(embedding: Sequence[float] | None) -> np.ndarray | None:
 def in_sample(digests: pd.Series, share: float) -> pd.Series:
     """Whether each image is among a `share` of all, chosen by its SHA-256: the same image always or never."""
     return digests.map(lambda digest: place_of_digest(digest) < share).astype(bool)
-
-
-def place_of_digest(image_sha256: str) -> float:
-    """Where a digest lies among all digests, 0 to 1."""
-    return float(int(image_sha256[:_DIGITS_OF_DIGEST], 16) / 16**_DIGITS_OF_DIGEST)
 
 
 def label_sample(rows: pd.DataFrame, share: float) -> pd.DataFrame:

@@ -11,16 +11,18 @@ captures/dt=<day>/<sha256>.<format>    frames, by the digest of their bytes
 labels/dt=<day>/<p>.<id>.parquet       late labels, by the day of the prediction
 findings/dt=<day>/<p>.<id>.parquet     what could not be used, by the day of the collection
 quarantine/dt=<day>/<p>.<id>.<n>.parquet   those files, or rows, as they came
-project=<p>/collected.json             the names of the files that the last collection took, and how many bytes
-of
-                                       frames each device has had kept on each day that may still be written for
+reports/, report_findings/             what devices reported of themselves (`device_reports`)
+project=<p>/collected.json             the names of the files that the last collection took, how many bytes of frames
+                                       each device has had kept on each day that may still be written for, and which
+                                       of its reports were taken
 ```
 """
 
 import hashlib
 import json
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -39,6 +41,8 @@ from visionops_assets.common.findings import Finding, findings_table, join_findi
 from visionops_assets.common.run_tags import LOG_IS_COMPLETE
 from visionops_assets.common.tables import arrow_parquet, to_parquet
 from visionops_assets.config.project import Project
+from visionops_assets.monitoring.device_files import DeviceFiles, DeviceKey, is_report
+from visionops_assets.monitoring.device_reports import REPORT_FINDINGS, REPORTS
 from visionops_assets.monitoring.inference_log import (
     CAPTURES,
     LOGGED,
@@ -58,6 +62,8 @@ from visionops_assets.monitoring.validation import clock_findings, misplaced
 
 # More wait for the next commit: memory holds the rows and frames of one.
 FILES_A_COMMIT = 1000
+# A tick of the sensor has 60 s, and looks at days afterwards.
+COLLECT_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Collected:
     rows: int = 0
     captures: int = 0
     labels: int = 0
+    reports: int = 0
+    repeated: int = 0
     days: tuple[str, ...] = ()
     left: int = 0
     findings: pd.DataFrame = field(default_factory=lambda: findings_table([]))
@@ -81,6 +89,8 @@ class Collected:
             f"{self.files:,} files: {self.rows:,} rows of {len(self.days)} days, {self.captures:,} captures"
         )
         more = f", {self.labels:,} labels" if self.labels else ""
+        more += f", {self.reports:,} reports of devices" if self.reports else ""
+        more += f", {self.repeated:,} that were taken before" if self.repeated else ""
         wrong = f"; {len(self.findings):,} findings" if len(self.findings) else ""
         waiting = f"; {self.left:,} files wait for the next commit" if self.left else ""
         return f"collected {told}{more}{wrong}{waiting}"
@@ -99,11 +109,14 @@ class Collection:
         files: Sequence[str],
         now: datetime,
         captured: Mapping[str, Mapping[str, int]] | None = None,
+        devices: DeviceFiles | None = None,
     ) -> None:
         self._project, self._files, self._now = project, files, now
+        self._devices = devices or DeviceFiles(project, {}, {}, now)
         self._today = f"{now:%Y-%m-%d}"
         self.id = f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(json.dumps(list(files)).encode()).hexdigest()[:12]}"
         self._spooled: list[pa.Table] = []
+        self._signed: list[pa.Table] = []
         self._rows: dict[str, pa.Table] = {}
         self._labels: dict[str, list[pa.Table]] = {}
         self._captures: dict[str, bytes] = {}
@@ -113,6 +126,11 @@ class Collection:
 
     def add(self, file: str, content: bytes) -> None:
         """Take one file in, or its findings."""
+        if is_report(file):
+            rows = self._devices.take(file, content)
+            if rows is not None:
+                self._signed.append(rows)
+            return
         try:
             spooled = spool_reader().read(content, self._project.task)
         except UnusableFile as error:
@@ -142,9 +160,11 @@ class Collection:
             rows=sum(map(len, self._rows.values())),
             captures=len(self._captures),
             labels=sum(len(table) for tables in self._labels.values() for table in tables),
+            reports=self._devices.reports,
+            repeated=self._devices.repeated,
             days=tuple(sorted({*self._rows, *self._labels})),
             left=left,
-            findings=join_findings(self._findings),
+            findings=join_findings([*self._findings, self._devices.findings()]),
         )
 
     def _objects(self) -> Iterator[tuple[str, bytes]]:
@@ -159,12 +179,29 @@ class Collection:
         if self._findings:
             found = to_parquet(join_findings(self._findings))
             yield f"{findings_folder(name, self._today)}{self.id}.parquet", found
+        yield from self._reports(f"dt={self._today}/{name}.{self.id}")
+
+    def _reports(self, file: str) -> Iterator[tuple[str, bytes]]:
+        """What devices told of themselves; what is wrong with that touches no production day."""
+        table, found = self._devices.table(), self._devices.findings()
+        if table is not None:
+            yield f"{REPORTS}{file}.parquet", arrow_parquet(table)
+        if len(found):
+            yield f"{REPORT_FINDINGS}{file}.parquet", to_parquet(found)
+        for number, content in enumerate(self._devices.quarantine):
+            yield f"{QUARANTINE}{file}.{number}.jsonl.gz", content
 
     def _place_rows(self) -> None:
         """All rows at once: a file has few, and there are many files."""
-        if not self._spooled:
+        found = list(self._signed)
+        if self._spooled:
+            counted, foreign = self._devices.unsigned(pa.concat_tables(self._spooled))
+            found.append(counted)
+            if foreign is not None:
+                self._quarantine.append(arrow_parquet(foreign))
+        if not found:
             return
-        rows = pa.concat_tables(self._spooled)
+        rows = pa.concat_tables(found)
         times = rows["timestamp"].to_pandas()
         faults = misplaced(times, self._now, self._project.production)
         if (faults != "").any():
@@ -238,40 +275,67 @@ def collect(
     lock: AbstractContextManager[None],
     now: datetime,
     most: int = FILES_A_COMMIT,
+    devices: Mapping[str, DeviceKey] | None = None,
 ) -> Collected:
-    """Commit what the spool of a project has, at most `most` files; `now` is UTC.
+    """Commit what the spool of a project has, at most `most` files; `now` is UTC, `devices` are those enrolled.
 
     `lock` is held meanwhile: one collector a repository. Raises what lakeFS raises; then nothing is lost, and the next
     collection takes the same files.
     """
     repository, name = production_repository(project.repository), project.project
     with lock:
-        found = spool.files(name)
+        places = _spooled_files(project, spool)
+        found = sorted(places)
         if not found:
             return Collected()
         lakefs.create_repository(repository)
         last = _taken_last(lakefs, repository, name)
         taken = set(last.get("files", ()))
         # The collector before this one was killed after its commit.
-        spool.remove(name, [file for file in found if file in taken])
+        _remove(spool, places, [file for file in found if file in taken])
         waiting = [file for file in found if file not in taken]
         if not waiting:
             return Collected()
         if any(lakefs.uncommitted(repository, MAIN)):
             lakefs.reset(repository, MAIN)
-        chosen = waiting[:most]
-        batch = Collection(project, chosen, now, last.get("captured"))
-        for file, content in spool.read_each(name, chosen):
-            batch.add(file, content)
+        of_devices = DeviceFiles(project, devices or {}, last, now)
+        chosen = of_devices.order(waiting)[:most]
+        batch = Collection(project, chosen, now, last.get("captured"), of_devices)
+        for folder in sorted(set(places.values())):
+            for file, content in spool.read_each(folder, [file for file in chosen if places[file] == folder]):
+                batch.add(file, content)
         objects = batch.objects()
-        objects.append((last_collection(name), _record_of_collection(chosen, now, batch.captured())))
+        told = {"captured": batch.captured(), **of_devices.record()}
+        objects.append((last_collection(name), _record_of_collection(chosen, now, told)))
         lakefs.write_many(repository, MAIN, ((path, partial(bytes, content)) for path, content in objects))
         if last.get("day") != f"{now:%Y-%m-%d}":
             _forget_old_days(lakefs, project, now)
         message = f"{name}: {len(chosen)} files of the spool"
         commit = lakefs.save(repository, MAIN, message, {"visionops.project": name})
-        spool.remove(name, chosen)
+        _remove(spool, places, chosen)
         return batch.collected(commit.id, left=len(waiting) - len(chosen))
+
+
+def _spooled_files(project: Project, spool: Spool) -> dict[str, str]:
+    """The files of a project, each with the project's name that it lies under: devices of one that was renamed go on
+    writing by the old."""
+    renamed = {project.delivered_as} - {project.project}
+    found = {file: name for name in renamed for file in spool.files(name) if is_report(file)}
+    # Of two by one name the other waits.
+    return found | dict.fromkeys(spool.files(project.project), project.project)
+
+
+def _remove(spool: Spool, places: Mapping[str, str], files: Sequence[str]) -> None:
+    for folder in sorted(set(places.values())):
+        spool.remove(folder, [file for file in files if places[file] == folder])
+
+
+def collect_all(collect_once: Callable[[], Collected], seconds: float = COLLECT_SECONDS) -> list[Collected]:
+    """Collect until nothing is left, or so long; a commit that is begun is ended. At least once."""
+    until, found = time.monotonic() + seconds, [collect_once()]
+    while found[-1].left and time.monotonic() < until:
+        found.append(collect_once())
+    return found
 
 
 def _taken_last(lakefs: LakeFSResource, repository: str, project: str) -> dict[str, Any]:
@@ -282,11 +346,8 @@ def _taken_last(lakefs: LakeFSResource, repository: str, project: str) -> dict[s
     return dict(found)
 
 
-def _record_of_collection(
-    files: Sequence[str], now: datetime, captured: Mapping[str, Mapping[str, int]]
-) -> bytes:
-    record = {"format": 1, "day": f"{now:%Y-%m-%d}", "files": list(files), "captured": captured}
-    return json.dumps(record, indent=1).encode()
+def _record_of_collection(files: Sequence[str], now: datetime, told: Mapping[str, Any]) -> bytes:
+    return json.dumps({"format": 1, "day": f"{now:%Y-%m-%d}", "files": list(files), **told}).encode()
 
 
 def _forget_old_days(lakefs: LakeFSResource, project: Project, now: datetime) -> None:
@@ -294,7 +355,12 @@ def _forget_old_days(lakefs: LakeFSResource, project: Project, now: datetime) ->
     repository, name, rules = production_repository(project.repository), project.project, project.production
     frames = f"{now - timedelta(days=rules.captures.keep_days):%Y-%m-%d}"
     logged = rules.first_kept(now.date()).isoformat()
-    ages = ((CAPTURES, frames), *((folder.format(project=name), logged) for folder in (*LOGGED, QUARANTINE)))
+    reported = f"{now - timedelta(days=rules.reports_keep_days):%Y-%m-%d}"
+    ages = (
+        (CAPTURES, frames),
+        *((folder.format(project=name), logged) for folder in (*LOGGED, QUARANTINE)),
+        *((folder, reported) for folder in (REPORTS, REPORT_FINDINGS)),
+    )
     old = [
         entry.path
         for folder, oldest in ages

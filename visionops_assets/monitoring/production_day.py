@@ -90,7 +90,7 @@ def read_production_day(
         return with_types(pq.read_table(pa.BufferReader(content)), schema)
 
     raw = _tables_under(lakefs, project, commit, day_folder(project.project, day), of_log)
-    rows = pa.concat_tables([schema.empty_table(), *raw])
+    rows = pa.concat_tables([with_types(schema.empty_table(), schema), *raw])
     checked = validate(rows.to_pandas(), task=task, models=models)
     late = labels_folder(project.project, day)
     labels = list(_tables_under(lakefs, project, commit, late, frame_from_parquet))

@@ -24,7 +24,9 @@ import pyarrow.parquet as pq
 
 from edge.images import bounds
 from resources.error_family import Invalid
+from resources.storage import LARGEST_SPOOLED
 from visionops_assets.common.tables import arrow_parquet
+from visionops_assets.monitoring.device_reports import SignedFile, UnusableReport, read_signed
 from visionops_assets.monitoring.inference_log import (
     FORMAT,
     FORMAT_KEY,
@@ -36,12 +38,14 @@ from visionops_assets.monitoring.inference_log import (
 
 # What a file may be, and what its rows may take: of its own size a multiple, since text that is repeated is written
 # once. A thousand files are collected at once.
-LARGEST_BYTES = 256 << 20
+LARGEST_BYTES = LARGEST_SPOOLED
 MOST_ROWS = 1_000_000
 LONGEST_DEVICE, LONGEST_TEXT = 256, 1024
 _FREE_BYTES, _MOST_TIMES = 256 << 10, 64
 _MOST_TEXT_BYTES = 256 << 20
 _LARGEST_FOOTER, _MOST_PARTS = 16 << 20, 1_000_000
+# What the reading process says of a file beside its rows.
+_LARGEST_ANSWER = 32 << 20
 
 SpoolKind = Literal["log", "labels"]
 _KINDS: dict[str, SpoolKind] = {FORMAT: "log", LABELS_FORMAT: "labels"}
@@ -195,6 +199,20 @@ class SpoolReader:
 
     def read(self, content: bytes, task: str) -> SpooledFile:
         """What `read_spooled` reads. Raises `UnusableFile`, also where reading took too much, and OSError."""
+        told, rows = self._asked({"task": task}, content)
+        if rows is None:
+            raise UnusableFile("was read as no table; write it again")
+        return SpooledFile(told["kind"], rows)
+
+    def read_signed(self, content: bytes, task: str, public_key: str) -> SignedFile:
+        """A device's file by its key (PEM). Raises `UnusableReport`, also where reading took too much, and OSError."""
+        try:
+            told, rows = self._asked({"task": task, "key": public_key}, content)
+        except UnusableFile as error:
+            raise UnusableReport(str(error)) from error
+        return SignedFile(told["head"], told["lines"], rows, int(told["foreign"]))
+
+    def _asked(self, asked: Mapping[str, str], content: bytes) -> tuple[dict[str, Any], pa.Table | None]:
         if len(content) > LARGEST_BYTES:
             raise UnusableFile(
                 f"has {len(content):,} bytes, at most {LARGEST_BYTES:,} are read; write smaller files"
@@ -203,11 +221,11 @@ class SpoolReader:
             connection = self._started()
             done = False
             try:
-                connection.send_bytes(task.encode())
+                connection.send_bytes(json.dumps(asked).encode())
                 connection.send_bytes(content)
                 if not connection.poll(WALL_SECONDS):
                     raise UnusableFile(f"took more than {WALL_SECONDS:g} s to read; leave it out")
-                told = json.loads(connection.recv_bytes(1 << 16))
+                told = json.loads(connection.recv_bytes(_LARGEST_ANSWER))
                 table = connection.recv_bytes(MEMORY_BYTES)
                 done = True
             except (OSError, EOFError, ValueError) as error:
@@ -221,9 +239,11 @@ class SpoolReader:
                     self._end()
         if "refused" in told:
             raise UnusableFile(told["refused"])
+        if not table:
+            return told, None
         rows = pa.ipc.open_stream(pa.py_buffer(table)).read_all()
         rows.validate()
-        return SpooledFile(told["kind"], rows)
+        return told, rows
 
     def end(self) -> None:
         """End the process."""
@@ -281,22 +301,25 @@ def main(descriptor: int) -> None:
     connection.send_bytes(b"R")
     with contextlib.suppress(EOFError, OSError):
         while True:
-            task, content = connection.recv_bytes().decode(), connection.recv_bytes()
-            told, table = _answer_of_reader(content, task)
+            asked, content = json.loads(connection.recv_bytes()), connection.recv_bytes()
+            told, table = _answer_of_reader(content, asked)
             connection.send_bytes(json.dumps(told).encode())
             connection.send_bytes(table)
 
 
-def _answer_of_reader(content: bytes, task: str) -> tuple[dict[str, str], bytes]:
+def _answer_of_reader(content: bytes, asked: Mapping[str, str]) -> tuple[dict[str, Any], bytes]:
     # Nobody handles SIGPROF: the kernel ends this process, whatever it does then.
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     try:
-        found = read_spooled(content, task)
-        written = io.BytesIO()
-        with pa.ipc.new_stream(written, found.rows.schema) as stream:
-            stream.write_table(found.rows)
-        return {"kind": found.kind}, written.getvalue()
-    except UnusableFile as error:
+        if "key" in asked:
+            signed = read_signed(content, asked["task"], asked["key"])
+            if signed.log is not None:
+                _check_lengths(signed.log)
+            told = {"head": signed.head, "lines": signed.lines, "foreign": signed.foreign}
+            return told, _streamed(signed.log)
+        found = read_spooled(content, asked["task"])
+        return {"kind": found.kind}, _streamed(found.rows)
+    except (UnusableFile, UnusableReport) as error:
         return {"refused": str(error)}, b""
     except MemoryError:
         return {"refused": f"takes more than {MEMORY_BYTES >> 20} MiB to read; write fewer rows a file"}, b""
@@ -305,6 +328,15 @@ def _answer_of_reader(content: bytes, task: str) -> tuple[dict[str, str], bytes]
         return {"refused": f"cannot be read ({type(error).__name__}); write it again"}, b""
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _streamed(rows: pa.Table | None) -> bytes:
+    if rows is None:
+        return b""
+    written = io.BytesIO()
+    with pa.ipc.new_stream(written, rows.schema) as stream:
+        stream.write_table(rows)
+    return written.getvalue()
 
 
 def _limit_reader() -> None:

@@ -1,0 +1,327 @@
+"""Reports of devices through the collector: each once, as its device signed it; all else is a finding and no row."""
+
+import gzip
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from logged import DAY, MODELS, NOW, file_of, png, project, row, sha256
+from signed import Camera
+from test_collector import STEPS, Killed, kill
+
+from edge.reports import name_of, signed_report
+from lakefs_local import discovery
+from resources.lakefs.client import LakeFSResource
+from resources.lakefs.replies import LakeFSUnavailable
+from resources.storage import ArtifactStore, Spool
+from visionops_assets.delivery import reported_devices as devices
+from visionops_assets.monitoring import device_files
+from visionops_assets.monitoring.collection import Collected, collect, collect_all
+from visionops_assets.monitoring.production_day import read_production_day
+from visionops_assets.monitoring.sequences import MOST_RANGES, Window
+
+REPOSITORY = "shapes-production"
+
+
+class Site:
+    """Devices, their spool, and a collector that may be killed."""
+
+    def __init__(self, root: Path, lakefs: LakeFSResource) -> None:
+        self.root, self.lakefs = root, lakefs
+        self.spool, self.artifacts = (
+            Spool(root=str(root / "spool")),
+            ArtifactStore(root=str(root / "artifacts")),
+        )
+        self.project = project()
+        self.cameras = [Camera(f"cam-{number}") for number in range(3)]
+        self.enrolled = {camera.name: camera.known() for camera in self.cameras}
+
+    def leave(self, file: str, content: bytes) -> None:
+        path = self.root / "spool" / "shapes" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    def report(self, camera: Camera, sequence: int, *rows: dict[str, Any], **head: Any) -> None:
+        self.leave(camera.file(sequence), camera.report(sequence, rows, **head))
+
+    def collect(self, now: datetime = NOW, **options: Any) -> Collected:
+        return collect(
+            self.project,
+            lakefs=self.lakefs,
+            spool=self.spool,
+            lock=nullcontext(),
+            now=now,
+            devices=self.enrolled,
+            **options,
+        )
+
+    def paths(self, prefix: str) -> list[str]:
+        return [entry.path for entry in self.lakefs.objects(REPOSITORY, "main", prefix)]
+
+    def tables(self, prefix: str) -> list[dict[str, Any]]:
+        paths = [path for path in self.paths(prefix) if path.endswith(".parquet")]
+        files = self.lakefs.read_many(REPOSITORY, "main", paths)
+        return [each for _, content in files for each in pq.read_table(pa.BufferReader(content)).to_pylist()]
+
+    def day(self) -> pd.DataFrame:
+        found = read_production_day(
+            self.project,
+            DAY,
+            lakefs=self.lakefs,
+            artifacts=self.artifacts,
+            models=MODELS,
+            today=NOW.date(),
+        )
+        return found.rows
+
+    def folded(self) -> dict[str, dict[str, Any]]:
+        found = devices.folded(self.project, self.lakefs, self.artifacts)
+        rows: list[dict[Any, Any]] = found.to_dict("records")
+        return {row["device"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with discovery.serving(tmp_path_factory.mktemp("lakefs")) as found:
+        yield found
+
+
+@pytest.fixture
+def site(server: Any, tmp_path: Path) -> Site:
+    lakefs = LakeFSResource(
+        endpoint=server.endpoint,
+        access_key_id=server.access_key_id,
+        secret_access_key=server.secret_access_key,
+    )
+    made = Site(tmp_path, lakefs)
+    # One server for all: each test begins with an empty branch.
+    if not lakefs.create_repository(REPOSITORY):
+        paths = [entry.path for entry in lakefs.objects(REPOSITORY, "main", "")]
+        if paths:
+            lakefs.delete_many(REPOSITORY, "main", paths)
+            lakefs.save(REPOSITORY, "main", "empty", {})
+    return made
+
+
+def test_rows_frames_events_and_blocks_of_devices_are_taken_as_those_of_servers(site: Site) -> None:
+    image = png(1)
+    one, two, _ = site.cameras
+    kept = row(1, one.name, device_group="line-1", frame=image, image_sha256=sha256(image))
+    site.report(one, 7, kept, row(2, one.name))
+    site.report(two, 8, row(3, two.name))
+    site.spool.put("shapes", "server", file_of(row(4, "server")))
+    found = site.collect()
+    assert (found.rows, found.reports, found.captures, len(found.findings)) == (4, 2, 1, 0)
+    assert "2 reports of devices" in found.sentence()
+    rows = site.day().set_index("image_sha256")
+    assert rows["device"].value_counts().to_dict() == {one.name: 2, two.name: 1, "server": 1}
+    assert rows["device_group"][sha256(image)] == "line-1"
+    assert site.lakefs.read(REPOSITORY, "main", rows["capture"][sha256(image)]) == image
+    reports = pd.DataFrame(site.tables("reports/"))
+    assert reports.groupby("device")["kind"].agg(list)[one.name] == ["status", "event", "block"]
+    assert site.spool.files("shapes") == []
+    now = site.folded()[one.name]
+    assert (now["version"], now["frames"], now["event"], now["sequence"]) == (1, 10, "well", 7)
+
+
+def test_a_repeated_report_changes_nothing_and_is_counted(site: Site) -> None:
+    camera = site.cameras[0]
+    for sequence in (5, 3, 4):
+        site.report(camera, sequence, row(sequence, camera.name))
+        site.collect(NOW + timedelta(seconds=sequence))
+
+    def others(sequence: int) -> None:
+        """What the last collection took is taken away by its name alone: another one comes between."""
+        site.report(site.cameras[1], sequence)
+        site.collect(NOW + timedelta(seconds=sequence))
+
+    others(9)
+    before = site.paths("project=shapes/dt="), site.folded()[camera.name]
+    for moment in (10, 12):
+        for sequence in (3, 4, 5):
+            site.report(camera, sequence, row(sequence, camera.name))
+        found = site.collect(NOW + timedelta(seconds=moment))
+        assert (found.rows, found.reports, found.repeated, len(found.findings)) == (0, 0, 3, 0)
+        assert "3 that were taken before" in found.sentence()
+        others(moment + 1)
+    assert (site.paths("project=shapes/dt="), site.folded()[camera.name]) == before
+    assert len(site.day()) == 3
+
+
+def test_what_is_not_signed_as_it_should_be_is_a_finding_and_no_row(site: Site) -> None:
+    one, two, three = site.cameras
+    stranger, thief = Camera("visitor"), Camera(one.name, seed=1)
+    site.enrolled[three.name] = three.known(revoked="stolen")
+    good = one.report(1, [row(1, one.name)])
+    wrong = {
+        one.file(2): thief.report(2, [row(2, one.name)]),
+        one.file(3): gzip.compress(
+            gzip.decompress(one.report(3, [row(3, one.name)])).replace(b"0.8", b"0.9")
+        ),
+        one.file(4): one.report(5, [row(4, one.name)]),
+        f"{one.name}/upload.jsonl.gz": one.report(6, [row(4, one.name)]),
+        two.file(7): one.report(7, [row(5, one.name)]),
+        one.file(8): one.report(8, [row(6, one.name)], project="other"),
+        one.file(9): one.report(9, [row(7, one.name)], at=NOW + timedelta(days=30)),
+        one.file(10): gzip.compress(b"a" * (80 << 20)),
+        one.file(11): b"no gzip",
+        one.file(12): one.report(12, [{**row(8, one.name), "surprise": 1}]),
+        one.file(13): one.report(13, [{**row(8, one.name), "confidence": "high"}]),
+        three.file(1): three.report(1, [row(9, three.name)]),
+        stranger.file(1): stranger.report(1, [row(9, stranger.name)]),
+        stranger.file(2): stranger.report(2, [row(9, stranger.name)]),
+    }
+    site.leave(one.file(1), good)
+    for file, content in wrong.items():
+        site.leave(file, content)
+    found = site.collect()
+    assert (found.rows, found.reports) == (1, 1)
+    assert list(site.day()["image_sha256"]) == [row(1, one.name)["image_sha256"]]
+    said = dict(
+        zip(found.findings["image"], found.findings["what"] + "; " + found.findings["why"], strict=True)
+    )
+    expected = {
+        one.file(2): "is signed by another key",
+        one.file(3): "was altered after its device signed it",
+        one.file(4): "says that it is number 5: it was renamed",
+        f"{one.name}/upload.jsonl.gz": "is no name of a report",
+        two.file(7): "is signed by another key",
+        one.file(8): "each writes to its own folder",
+        one.file(9): f"ahead of our clock; set the clock of {one.name}",
+        one.file(10): "unpacked",
+        one.file(11): "is no gzip file",
+        one.file(12): "surprise",
+        one.file(13): "none of the log",
+        three.name: "is revoked (stolen), and left 1 reports: none counts; `visionops fleet provision",
+        stranger.name: "is not enrolled, and left 2 reports: none counts; `visionops fleet provision",
+    }
+    assert set(said) == set(expected)
+    for name, words in expected.items():
+        assert words in said[name], said[name]
+        assert "\n" not in said[name]
+    # Kept as they came; no production day is touched by them.
+    assert len(site.paths("quarantine/")) == len(wrong)
+    assert site.paths("findings/") == [] and len(site.paths("report_findings/")) == 1
+    assert dict(devices.report_findings(site.project, site.lakefs, [DAY])).keys() == set(said)
+    assert site.spool.files("shapes") == []
+
+
+def test_an_enrolled_device_counts_by_its_own_files_alone(site: Site) -> None:
+    one, two, _ = site.cameras
+    site.spool.put("shapes", "server", file_of(row(1, "server"), row(2, one.name)))
+    foreign = {**row(3, two.name), "timestamp": NOW.isoformat(), "device": two.name}
+    lines = [json.loads(line) for line in gzip.decompress(one.report(1)).splitlines()[:-1]]
+    lines += [{"format": "inference_log/1"}, {**foreign, "probabilities": [0.8, 0.15, 0.05]}]
+    site.leave(one.file(1), signed_report([json.dumps(each).encode() for each in lines], one._key))
+    found = site.collect()
+    assert list(site.day()["device"]) == ["server"]
+    said = dict(zip(found.findings["image"], found.findings["what"], strict=True))
+    assert said == {
+        one.name: "1 rows name it that it did not sign",
+        one.file(1): "has 1 rows that name another device",
+    }
+
+
+def test_strangers_keep_no_device_from_being_collected_and_fill_no_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_files, "STRANGERS_BYTES", 5_000)
+    stranger, camera = Camera("aaa"), site.cameras[0]
+    for sequence in range(30):
+        site.leave(stranger.file(sequence), stranger.report(sequence))
+    site.report(camera, 1, row(1, camera.name))
+    first = site.collect(most=10)
+    assert first.rows == 1
+    rest = collect_all(
+        lambda: site.collect(NOW + timedelta(seconds=len(site.spool.files("shapes"))), most=10)
+    )
+    assert [each.left for each in rest] == [11, 1, 0]
+    assert all(len(each.findings) == 1 for each in [first, *rest])
+    kept = [site.lakefs.read(REPOSITORY, "main", path) for path in site.paths("quarantine/")]
+    assert kept and sum(map(len, kept)) <= 5_000
+
+
+def test_killed_anywhere_each_report_counts_once(site: Site) -> None:
+    expected: set[str] = set()
+    sequence = itertools.count(1)
+    for number, ((where, name), after) in enumerate(itertools.product(STEPS, (False, True))):
+        moment = NOW + timedelta(seconds=number)
+        for camera in site.cameras:
+            at = next(sequence)
+            site.report(camera, at, row(at, camera.name))
+            expected.add(row(at, camera.name)["image_sha256"])
+        with pytest.MonkeyPatch.context() as patched:
+            kill(patched, where, name, after=after)
+            with pytest.raises(Killed):
+                site.collect(moment)
+        if number % 2:
+            # Where nothing was committed there is nothing to fold.
+            with pytest.MonkeyPatch.context() as patched, suppress(Killed):
+                kill(patched, ArtifactStore, "write", after=bool(number % 4 == 1))
+                site.folded()
+        site.collect(moment + timedelta(milliseconds=1))
+        site.folded()
+    rows = site.tables("project=shapes/dt=")
+    assert len(rows) == len(expected) == len({each["image_sha256"] for each in rows})
+    reports = pd.DataFrame(site.tables("reports/"))
+    assert not reports.duplicated(["device", "sequence", "number"]).any()
+    # Folded step by step, or at once from the beginning.
+    step_by_step = site.folded()
+    assert sum(each["frames"] for each in step_by_step.values()) == 10 * len(expected)
+    (site.root / "artifacts" / "fleet" / "shapes" / "devices.parquet").unlink()
+    assert site.folded() == step_by_step
+
+
+def test_lakefs_away_loses_no_report_and_all_catch_up(site: Site) -> None:
+    there, away = (
+        site.lakefs,
+        LakeFSResource(endpoint="http://127.0.0.1:1", access_key_id="no", secret_access_key="no"),
+    )
+    for sequence in (1, 2):
+        for camera in site.cameras:
+            site.report(camera, sequence, row(sequence, camera.name))
+        site.lakefs = away
+        with pytest.raises(LakeFSUnavailable):
+            site.collect()
+    site.lakefs = there
+    assert site.collect().reports == 6
+    assert len(site.day()) == 6
+
+
+def test_a_device_provisioned_anew_counts_anew(site: Site) -> None:
+    before, after = Camera("cam-0"), Camera("cam-0", seed=1)
+    for sequence in (9, 10):
+        site.report(before, sequence, row(sequence, "cam-0"))
+        site.collect(NOW + timedelta(seconds=sequence))
+    site.enrolled["cam-0"] = after.known()
+    site.report(after, 9, row(2, "cam-0"))
+    site.report(before, 11, row(3, "cam-0"))
+    found = site.collect(NOW + timedelta(seconds=20))
+    assert (found.rows, found.repeated, len(found.findings)) == (1, 0, 1)
+
+
+@given(some.lists(some.integers(0, 60), max_size=80))
+def test_each_number_is_taken_once_and_a_record_stays_small(numbers: list[int]) -> None:
+    window, taken = Window(), []
+    for number in numbers:
+        if window.take(number):
+            taken.append(number)
+        window = Window(window.ranges)
+        assert len(window.ranges) <= MOST_RANGES
+    assert len(taken) == len(set(taken))
+    gaps = len(set(numbers)) <= MOST_RANGES
+    assert not gaps or set(taken) == set(numbers)
+
+
+def test_names_sort_as_devices_count() -> None:
+    assert sorted(map(name_of, (2, 10, 1))) == list(map(name_of, (1, 2, 10)))
