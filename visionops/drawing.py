@@ -19,7 +19,8 @@ from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSNotFound
 from resources.safe_files import whole_folder
 from visionops_assets.config.project import Project
-from visionops_assets.dataset.findings_file import BatchFindings, boxes_in_words
+from visionops_assets.dataset.dataset_task import truth_of
+from visionops_assets.dataset.findings_file import BatchFindings
 from visionops_assets.dataset.versions.annotations import read_annotations
 from visionops_assets.dataset.versions.layout import annotations_path, batch_of, is_image
 from visionops_assets.images.pictures import (
@@ -135,11 +136,10 @@ def _labels(lakefs: LakeFSResource, project: Project, found: BatchFindings) -> d
             table = read_annotations(lakefs.read(project.repository, found.commit.id, file), file)
         except LakeFSNotFound:
             continue
-        truth = "boxes" if "boxes" in table.column_names else "label"
+        truth, task = truth_of(table.column_names)
         for path, told in zip(table["path"].to_pylist(), table[truth].to_pylist(), strict=True):
             if path in named:
-                boxes = told if truth == "boxes" else ()
-                labels[path] = Labelled(boxes_in_words(told) if truth == "boxes" else told, boxes)
+                labels[path] = Labelled(task.shown(told), task.boxes(told))
     return labels
 
 

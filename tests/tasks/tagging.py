@@ -1,10 +1,12 @@
 """A third task, several labels an image, in one file: what each stage asks of it, and how it is made known."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor, float64, maximum, nn, sigmoid, tensor
 from torch.nn import functional
@@ -12,6 +14,7 @@ from torch.nn import functional
 from visionops_assets.common.errors import ModelError
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.recipe import InputSpec, Recipe
+from visionops_assets.dataset.dataset_task import TaskOfCells
 from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.evaluation_task import Errors, EvaluationTask, Pixels, Said
 from visionops_assets.evaluation.paired_difference import DifferenceBounds, paired_difference
@@ -26,6 +29,37 @@ from visionops_assets.training.models import Shipped, evaluating, largest_differ
 from visionops_assets.training.training_task import TrainingTask, Validation, evaluated_at_once
 
 NAME, TRUTH, METRIC = "tagging", "tags", "exact match"
+
+
+class TaggingInDataset(TaskOfCells):
+    """A list of tags an image, which a table has in one cell with blanks between them; none is an answer."""
+
+    kind = pa.list_(pa.string())
+    nothing = ("no tags",)
+    label_formats = ("csv",)
+    whole_images = True
+    label_studio = ("Choices", "choices", "Choice")
+
+    def of_cell(self, cell: Any) -> list[str]:
+        tags = cell.split() if isinstance(cell, str) else list(cell if cell is not None else ())
+        return sorted(set(tags))
+
+    def with_classes(self, truth: Any, called: Callable[[str], str | None]) -> list[str]:
+        return sorted({name for tag in truth if (name := called(tag)) is not None})
+
+    def named(self, truths: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
+        return truths.flatten(), pc.list_parent_indices(truths).to_numpy()
+
+    def classes(self, truth: Any) -> tuple[str, ...]:
+        return tuple(sorted(set(truth))) or self.nothing
+
+    def text(self, truth: Any) -> str:
+        return ", ".join(self.classes(truth))
+
+    def fault(self, truths: pa.Array) -> tuple[int, str] | None:
+        tags, rows = self.named(truths)
+        place = pc.index(pc.equal(pc.fill_null(tags, ""), ""), True).as_py()
+        return None if place < 0 else (int(rows[place]), "has an empty tag")
 
 
 class ShippedTagger(Shipped):
@@ -176,11 +210,15 @@ class TaggingInEvaluation(EvaluationTask):
         return Errors(counts, np.ones(len(pairs)), [Said(", ".join(said)) for _, said in pairs])
 
 
-TRAINING, EVALUATION = TaggingInTraining(), TaggingInEvaluation()
+DATASET, TRAINING, EVALUATION = TaggingInDataset(), TaggingInTraining(), TaggingInEvaluation()
 TASK = Task(
     NAME,
     TRUTH,
     "several tags an image",
     truth_as_text=lambda tags: ", ".join(sorted(tags)),
-    facets={"training": f"{__name__}:TRAINING", "evaluation": f"{__name__}:EVALUATION"},
+    facets={
+        "dataset": f"{__name__}:DATASET",
+        "training": f"{__name__}:TRAINING",
+        "evaluation": f"{__name__}:EVALUATION",
+    },
 )

@@ -1,7 +1,6 @@
 """A task that the product does not know is registered from one file, and walks from a table of labels to a verdict."""
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
+from edge.images.decode import decode_whole
 from tests.tasks import tagging
+from tests.world import World, write_batch
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.project import Project
+from visionops_assets.dataset.batch_publishing import BatchRefused, Published, Publisher
+from visionops_assets.dataset.versions.dataset_version import DatasetVersion, named_version
+from visionops_assets.dataset.versions.manifest_diff import diff_manifests
 from visionops_assets.evaluation.context import LEAK_COLUMNS, GateContext
 from visionops_assets.evaluation.evaluation_task import evaluation_task
 from visionops_assets.evaluation.gate import gate_verdict
@@ -48,35 +53,37 @@ def registered() -> Iterator[Task]:
     unregister(tagging.NAME)
 
 
-def labels_table() -> str:
-    """A table as people keep it: a line an image, its tags in one cell."""
+def write_source(folder: Path, lines: Mapping[str, str] | None = None) -> Path:
+    """Images and a table as people keep them: a line an image, its tags in one cell; `lines` are others by image.
+
+    Grey noise of 8×8 pixels, brighter on each side that is tagged.
+    """
     random = np.random.default_rng(0)
-    lines = ["path,split,tags"]
+    table = ["image,split,tags"]
+    folder.mkdir(parents=True)
     for split, count in SPLITS.items():
         for number in range(count):
             tags = [name for name in CLASSES if random.random() < 0.5]
-            lines.append(f"{split}-{number}.png,{split},{' '.join(tags)}")
-    return "\n".join(lines)
+            pixels = random.integers(0, 60, (SIDE, SIDE)).astype(np.uint8)
+            pixels[:, :4] += 150 * np.uint8("left" in tags)
+            pixels[:, 4:] += 150 * np.uint8("right" in tags)
+            name = f"{split}-{number}.png"
+            Image.fromarray(pixels).save(folder / name)
+            table.append(f"{name},{split},{(lines or {}).get(name, ' '.join(tags))}")
+    (folder / "labels.csv").write_text("\n".join(table))
+    return folder
 
 
-def rows_of(table: str) -> pd.DataFrame:
-    rows = pd.read_csv(io.StringIO(table), keep_default_na=False)
-    return rows.assign(
-        tags=rows["tags"].map(lambda cell: tuple(cell.split())),
-        sha256=rows["path"],
-        batch="week-01",
-        group=rows["path"],
-    )
+def published(world: World, source: Path, batch: str = "week-01") -> Published:
+    return Publisher(project(), world.lakefs, world.artifacts).publish(source, batch)
 
 
-class Drawn:
-    """Grey noise uint8 [N, 8, 8, 1], brighter on each side that is tagged."""
+class Decoded:
+    """The images of a dataset version, uint8 [N, 8, 8, 1]."""
 
-    def __init__(self, rows: pd.DataFrame) -> None:
-        self.pixels = np.random.default_rng(1).integers(0, 60, (len(rows), SIDE, SIDE, 1)).astype(np.uint8)
-        for image, tags in zip(self.pixels, rows["tags"], strict=True):
-            image[:, :4] += 150 * np.uint8("left" in tags)
-            image[:, 4:] += 150 * np.uint8("right" in tags)
+    def __init__(self, world: World, version: DatasetVersion) -> None:
+        found = dict(world.lakefs.read_many("sides", version.commit.id, version.samples["path"].tolist()))
+        self.pixels = np.stack([decode_whole(found[path], path, 1) for path in version.samples["path"]])
 
     def gather(self, rows: NDArray[np.integer], /) -> NDArray[np.uint8]:
         return self.pixels[rows]
@@ -104,9 +111,15 @@ def project() -> Project:
     )
 
 
-def test_a_third_task_goes_from_a_table_of_labels_to_a_verdict(registered: Task, tmp_path: Path) -> None:
-    declared, rows = project(), rows_of(labels_table())
-    task, source = training_task(declared.task), Drawn(rows)
+def test_a_third_task_goes_from_a_table_of_labels_to_a_verdict(
+    registered: Task, world: World, tmp_path: Path
+) -> None:
+    declared = project()
+    assert published(world, write_source(tmp_path / "source")).images == sum(SPLITS.values())
+    version = named_version(world.lakefs, world.artifacts, declared)
+    rows = version.samples
+    assert rows["split"].value_counts().to_dict() == SPLITS
+    task, source = training_task(declared.task), Decoded(world, version)
     targets = task.targets(rows, declared.classes, declared.recipe.input)
 
     def side(name: str) -> LabelledImages:
@@ -161,8 +174,43 @@ def test_the_digest_of_the_code_covers_the_one_file(registered: Task) -> None:
     assert len(digests) == len(names())
 
 
+def test_an_import_finds_what_is_wrong_with_tags_as_with_labels(
+    registered: Task, world: World, tmp_path: Path
+) -> None:
+    wrong = write_source(tmp_path / "wrong", {"train-0.png": "left middle"})
+    copied = (wrong / "train-1.png").read_bytes()
+    (wrong / "train-2.png").write_bytes(copied)
+    table = (wrong / "labels.csv").read_text().splitlines()
+    table[2], table[3] = "train-1.png,train,left", "train-2.png,train,right"
+    (wrong / "labels.csv").write_text("\n".join(table))
+    with pytest.raises(BatchRefused) as refused:
+        published(world, wrong)
+    findings = refused.value.findings.query("severity == 'ERROR'")
+    assert set(findings["check"]) == {"labels known", "one label an image"}
+    assert findings["what"].str.contains("unknown label 'middle'").any()
+    assert findings["what"].str.contains("labelled left, not right").any()
+    labels = write_batch(tmp_path / "labels", 12, 1, classes=CLASSES)
+    with pytest.raises(BatchRefused, match="the project learns from several tags an image"):
+        published(world, labels)
+
+
+def test_tags_that_changed_are_told_between_versions(registered: Task, world: World, tmp_path: Path) -> None:
+    declared = project()
+    published(world, write_source(tmp_path / "one"))
+    before = named_version(world.lakefs, world.artifacts, declared)
+    again = published(world, write_source(tmp_path / "same"))
+    assert again.outcome == "unchanged"
+    published(world, write_source(tmp_path / "two", {"train-0.png": "left right", "train-1.png": ""}))
+    after = named_version(world.lakefs, world.artifacts, declared)
+    found = diff_manifests(before.manifest, after.manifest, world.artifacts)
+    assert 1 <= len(found.relabelled) <= 2 and found.added.empty and found.removed.empty
+    assert {"tags", "old_tags"} <= {*found.relabelled.columns}
+
+
 def test_the_holdout_is_the_same_in_whatever_order_tags_come(registered: Task) -> None:
-    rows = rows_of(labels_table())
+    tags = [("left", "right"), ("right",), ()]
+    names = ["a", "b", "c"]
+    rows = pd.DataFrame({"path": names, "sha256": names, "group": names, "batch": "week-01", "tags": tags})
     turned = rows.assign(tags=rows["tags"].map(lambda tags: tags[::-1]))
     fewer = rows.assign(tags=rows["tags"].map(lambda tags: tags[:1]))
     assert holdout_digest(turned) == holdout_digest(rows) != holdout_digest(fewer)

@@ -177,12 +177,13 @@ def _classes(plan: "BatchPlan") -> tuple[dict[str, int], int | None]:
     """Images, or boxes where there are some, by class, as `init` counts them; and how many images have no box."""
     import pyarrow.compute as pc
 
+    from visionops_assets.dataset.dataset_task import truth_of
+
     table, without = plan.annotations, None
-    labels = table["label"] if "label" in table.column_names else None
-    if labels is None:
-        boxes = table["boxes"].combine_chunks()
-        without = int(pc.sum(pc.equal(pc.list_value_length(boxes), 0)).as_py() or 0)
-        labels = boxes.flatten().field("label")
+    column, task = truth_of(table.column_names)
+    labels, rows = task.named(table[column].combine_chunks())
+    if not task.whole_images:
+        without = len(table) - len(set(rows.tolist()))
     counts = {each["values"]: each["counts"] for each in pc.value_counts(labels).to_pylist()}
     return {str(name): counts[name] for name in sorted(counts)}, without
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from visionops_assets.common.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.batch_images import Examined
+from visionops_assets.dataset.dataset_task import truth_of
 from visionops_assets.dataset.splits import Count
 
 _SUFFIXES = {
@@ -100,8 +101,6 @@ def check_decodable(examined: Iterable[Examined], limits: Limits = LIMITS) -> pd
 def check_boxes(batch: pd.DataFrame) -> pd.DataFrame:
     """Boxes have an area and lie inside their image (up to one pixel, which annotation tools round away)."""
     findings: list[Finding] = []
-    if "boxes" not in batch.columns:
-        return findings_table(findings)
     for path, width, height, boxes in batch[["path", "width", "height", "boxes"]].itertuples(index=False):
         for box in boxes:
             shown = f"a box of {box['label']!r} at {box['x']:g}, {box['y']:g} of {box['w']:g}×{box['h']:g}"
@@ -170,16 +169,9 @@ def check_class_balance(batch: Count, existing: Count, factor: float = 3.0) -> p
 
 
 def truth_texts(table: pd.DataFrame) -> np.ndarray:
-    """The label of each row, or its boxes, as text that is equal when they are. Shape (N,), objects."""
-    if "boxes" not in table.columns:
-        return table["label"].to_numpy(object)
-    texts = [
-        "; ".join(
-            sorted(f"{box['label']} {box['x']:g} {box['y']:g} {box['w']:g} {box['h']:g}" for box in boxes)
-        )
-        for boxes in table["boxes"]
-    ]
-    return np.array([text or "no boxes" for text in texts], object)
+    """What each row is labelled with, as text that is equal when it is. Shape (N,), objects."""
+    column, task = truth_of(table.columns)
+    return np.array([task.text(truth) for truth in table[column]], object)
 
 
 def check_near_duplicates(

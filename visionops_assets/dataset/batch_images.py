@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge.images.decode import Pixels, decode_whole, decode_with_header
 from edge.images.header import UnreadableImage
 from visionops_assets.common.arrow_columns import AT_ONCE, MadeInPortions, in_order
+from visionops_assets.dataset.dataset_task import truth_of
 from visionops_assets.dataset.deduplication.image_views import in_a_file
 from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.importing.image_columns import Images
@@ -24,7 +25,6 @@ _EXAMINED_AT_ONCE = 16
 _ROUNDED = 2
 # The most that 14 bits can say of 16, as a grey value of 8.
 _OF_14_BITS = 64
-NO_BOXES = ("no boxes",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,23 +203,22 @@ class BatchImages:
 
     def label_sets(self) -> Iterator[tuple[str, ...]]:
         """The classes of each image, each once."""
+        own, drawn = self.images.own, truth_of(("boxes",)).task
         for start in range(0, len(self), AT_ONCE):
             for image in self.images[start : start + AT_ONCE]:
-                yield (image.label or "",) if image.boxes is None else classes_of(image.boxes)
-
-
-def classes_of(boxes: Sequence[Any]) -> tuple[str, ...]:
-    """The classes of an image's boxes, each once."""
-    return tuple(sorted({box["label"] for box in boxes})) or NO_BOXES
+                if own is not None:
+                    said = image.extra.get(own.column)
+                    yield ("",) if said is None else own.task.classes(said)
+                else:
+                    yield (image.label or "",) if image.boxes is None else drawn.classes(image.boxes)
 
 
 def label_sets_of(table: pa.Table) -> Iterator[tuple[str, ...]]:
     """The classes of each row of a manifest, each once."""
-    detects = "boxes" in table.column_names
-    column = table["boxes" if detects else "label"]
+    column, task = truth_of(table.column_names)
     for start in range(0, len(table), AT_ONCE):
-        for truth in column[start : start + AT_ONCE].to_pylist():
-            yield classes_of(truth) if detects else (truth,)
+        for truth in table[column][start : start + AT_ONCE].to_pylist():
+            yield task.classes(truth)
 
 
 def numbers_of(

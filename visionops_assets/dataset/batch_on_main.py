@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from visionops_assets.common.arrow_columns import bytes_of_hex, decoded, number_keys
 from visionops_assets.common.findings import Finding, findings_table
-from visionops_assets.dataset.batch_images import NO_BOXES, BatchImages, label_sets_of, numbers_of
+from visionops_assets.dataset.batch_images import BatchImages, label_sets_of, numbers_of
+from visionops_assets.dataset.dataset_task import truth_of
 from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.importing.plain_text import key_of
 from visionops_assets.dataset.splits import Samples
@@ -188,19 +189,16 @@ def _published(batch: BatchImages, existing: pa.Table) -> NDArray[np.int64]:
 
 def rows_with_unknown_labels(batch: pa.Table, classes: Sequence[str]) -> Rows:
     """Rows with a label that is none of the classes."""
-    known = pa.array([*classes, *NO_BOXES] if "boxes" in batch.column_names else classes, pa.string())
-    if "boxes" not in batch.column_names:
-        return np.flatnonzero(~pc.is_in(batch["label"], value_set=known).to_numpy())
-    boxes = _boxes(batch)
-    wrong = pc.invert(pc.is_in(boxes.flatten().field("label"), value_set=known))
-    return _rows(boxes, wrong.to_numpy(zero_copy_only=False))
+    column, task = truth_of(batch.column_names)
+    named, rows = task.named(_flat(batch[column]))
+    known = pa.array([*classes, *task.nothing], pa.string())
+    wrong = pc.invert(pc.is_in(named, value_set=known)).to_numpy(zero_copy_only=False)
+    return np.unique(rows[wrong])
 
 
 def rows_with_odd_boxes(batch: pa.Table) -> Rows:
     """Rows with a box that has no area or leaves its image."""
-    if "boxes" not in batch.column_names:
-        return np.zeros(0, np.int64)
-    boxes = _boxes(batch)
+    boxes = _flat(batch["boxes"])
     parents = pc.list_parent_indices(boxes).to_numpy()
     x, y, w, h = (boxes.flatten().field(side).to_numpy().astype(np.float64) for side in "xywh")
     width, height = (batch[side].to_numpy()[parents] for side in ("width", "height"))
@@ -222,8 +220,7 @@ def copied_rows(batch: pa.Table, others: pa.Table) -> tuple[Rows, Rows]:
     return own, np.flatnonzero(np.isin(theirs.ravel(), mine.ravel()[own]))
 
 
-def _boxes(batch: pa.Table) -> pa.Array:
-    column = batch["boxes"]
+def _flat(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 

@@ -26,6 +26,7 @@ from visionops_assets.dataset.audit import check_near_duplicates
 from visionops_assets.dataset.batch_images import BatchImages, Examined, Looks, Uploads, examine
 from visionops_assets.dataset.batch_on_main import check_group_names
 from visionops_assets.dataset.batch_rows import Fetch, PlacedBatch, place_batch
+from visionops_assets.dataset.dataset_task import truth_of
 from visionops_assets.dataset.findings_file import with_labels
 from visionops_assets.dataset.importing.box_coordinates import settled
 from visionops_assets.dataset.importing.class_names import (
@@ -257,9 +258,8 @@ def _without(usable: BatchImages, findings: pd.DataFrame) -> tuple[BatchImages, 
 def _sums(found: Source, table: pa.Table, left_out: Counter[str]) -> Sums:
     """What became of everything, now that it is known which images are kept."""
     sums = found.sums
-    kept = len(table)
-    if "boxes" in table.column_names:
-        kept = len(table["boxes"].combine_chunks().flatten())
+    column, task = truth_of(table.column_names)
+    kept = len(table) if task.whole_images else len(task.named(table[column].combine_chunks())[0])
     images, annotations = Counter(sums.images_left_out), Counter(sums.annotations_left_out) + left_out
     images["not usable"] += sums.stored - len(table)
     annotations["their image is not usable"] += sums.kept - left_out.total() - kept
@@ -323,7 +323,8 @@ def _check_rows(
     yield integrity.check_labels_known(mine(batch_on_main.rows_with_unknown_labels(table, classes)), classes)
     batch, existing = both(placed.straddling)
     yield integrity.check_groups_whole(pd.concat([existing, batch], ignore_index=True))
-    yield audit.check_boxes(mine(batch_on_main.rows_with_odd_boxes(table)))
+    task = truth_of(table.column_names).task
+    yield task.check(mine(task.rows_to_check(table)))
     own, known = batch_on_main.copied_rows(table, others)
     yield audit.check_exact_duplicates(mine(own), theirs(known))
     batch, existing = both(row for newer, older, _ in placed.duplicates for row in (newer, older))

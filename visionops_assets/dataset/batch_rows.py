@@ -19,7 +19,7 @@ from visionops_assets.dataset.deduplication.near_duplicates import NearDuplicate
 from visionops_assets.dataset.importing.file_listing import ascending
 from visionops_assets.dataset.importing.image_source import unchanged
 from visionops_assets.dataset.splits import Count, Samples, Sides, count_samples, place_samples
-from visionops_assets.dataset.versions.annotations import BOXES, COLUMNS, SPLITS, check_annotations
+from visionops_assets.dataset.versions.annotations import SPLITS, check_annotations, columns_with
 
 Fetch = Callable[[list[str]], Iterable[tuple[str, bytes]]]
 
@@ -167,7 +167,8 @@ def annotations_table(together: BatchOnMain, sides: Sides, by_path: NDArray[np.i
     looks, images, texts = batch.looks, batch.images, hex_texts(batch.looks.sha256)
     if groups is not None:
         groups = pc.if_else(pc.fill_null(pc.equal(groups, texts), True), pa.scalar(None, pa.string()), groups)
-    truth = ("boxes", images.boxes, BOXES) if images.detects else ("label", images.label, pa.string())
+    truth, said = images.truths()
+    kinds = columns_with(truth)
     columns: dict[str, pa.Array | None] = {
         "path": batch.paths,
         "sha256": texts,
@@ -177,13 +178,13 @@ def annotations_table(together: BatchOnMain, sides: Sides, by_path: NDArray[np.i
         "size": pa.array(looks.size),
         "split": pa.array(SPLITS).take(pa.array(sides.splits[place])),
         "excluded": pa.array(sides.excluded[place]),
-        truth[0]: None if truth[1] is None else truth[1].cast(truth[2]),
+        truth.column: None if said is None else said.cast(truth.task.kind),
         "group": groups,
         "captured_at": images.captured_at,
         "source": None if images.source is None else images.source.cast(pa.string()),
     }
     made = {
-        name: pa.nulls(len(batch), COLUMNS[name]) if column is None else column
+        name: pa.nulls(len(batch), kinds[name]) if column is None else column
         for name, column in columns.items()
     }
     return pa.table(made | _extra(batch))
@@ -194,7 +195,7 @@ def _extra(batch: BatchImages) -> dict[str, pa.Array]:
     return {
         key: pa.nulls(len(batch)) if values.null_count == len(batch) else values
         for key, (values, told) in sorted(batch.images.extra.items())
-        if told.any()
+        if told.any() and (batch.images.own is None or key != batch.images.own.column)
     }
 
 

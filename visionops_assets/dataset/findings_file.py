@@ -33,7 +33,9 @@ from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import Commit, LakeFSNotFound
 from visionops_assets.common.arrow_columns import TextColumn
 from visionops_assets.config.project import Project
+from visionops_assets.dataset.dataset_task import OwnTruth
 from visionops_assets.dataset.importing.image_columns import Images
+from visionops_assets.dataset.importing.image_source import SourceImage
 from visionops_assets.dataset.versions.commit_log import BATCH, ERRORS, FINDINGS, publications
 from visionops_assets.dataset.versions.layout import findings_path, images_prefix, ingest_branch
 
@@ -106,10 +108,7 @@ def with_labels(findings: pd.DataFrame, images: Images, batch: str) -> pd.DataFr
     prefix = images_prefix(batch)
     wanted = findings["image"][findings["image"].str.startswith(prefix)].str.removeprefix(prefix).unique()
     there = pc.is_in(images.name, value_set=TextColumn(wanted).array()).to_numpy(zero_copy_only=False)
-    labels = {
-        prefix + image.name: image.label if image.boxes is None else boxes_in_words(image.boxes)
-        for image in images.take(there.nonzero()[0])
-    }
+    labels = {prefix + image.name: _shown(image, images.own) for image in images.take(there.nonzero()[0])}
     told = [labels.get(image) for image in findings["image"]]
     return findings.assign(label=pd.Series(told, index=findings.index, dtype=object))
 
@@ -180,3 +179,11 @@ def _read_at(lakefs: LakeFSResource, project: Project, batch: str, commit: Commi
             f"batch {batch} was imported in commit {commit.id[:12]} by a VisionOps that kept no findings: import it "
             f"again with `visionops import {project.project} SOURCE --batch {batch} --findings FILE.csv`"
         ) from error
+
+
+def _shown(image: SourceImage, own: OwnTruth | None) -> str | None:
+    """What an image of a source is labelled with."""
+    if own is not None:
+        said = image.extra.get(own.column)
+        return None if said is None else own.task.shown(said)
+    return image.label if image.boxes is None else boxes_in_words(image.boxes)

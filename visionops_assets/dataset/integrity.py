@@ -22,6 +22,7 @@ from visionops_assets.common.findings import OF_THE_TASK, WHOLE, Finding, findin
 from visionops_assets.config.project import Project
 from visionops_assets.dataset.cache.sample_cache import SampleError
 from visionops_assets.dataset.cache.samples import load_samples
+from visionops_assets.dataset.dataset_task import truth_of
 from visionops_assets.dataset.retraction import claims_of_others
 from visionops_assets.dataset.versions.annotations import AnnotationsError
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
@@ -36,7 +37,7 @@ Progress = Callable[[int, int], None]
 def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Every label is a class of the project."""
     labels = labels_of(table)
-    unknown = labels[~labels.isin([*classes, "no boxes"] if "boxes" in table.columns else list(classes))]
+    unknown = labels[~labels.isin([*classes, *truth_of(table.columns).task.nothing])]
     fix = "correct the label (or --map OLD=NEW), or add the class to the project file"
     why = f"the project's classes are {_few(classes)}; {fix}"
     return findings_table(

@@ -10,7 +10,8 @@ from edge.images.decode import Pixels, decode_whole
 from edge.images.header import UnreadableImage
 from resources.lakefs.client import LakeFSResource
 from visionops_assets.config.project import Project
-from visionops_assets.dataset.findings_file import boxes_in_words, with_all_columns
+from visionops_assets.dataset.dataset_task import truth_of
+from visionops_assets.dataset.findings_file import with_all_columns
 from visionops_assets.dataset.versions.annotations import SPLITS
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion
 from visionops_assets.dataset.versions.layout import is_image
@@ -44,11 +45,11 @@ def sample_pictures(lakefs: LakeFSResource, project: Project, version: DatasetVe
     place_in_class = first.groupby(first).cumcount()
     chosen = place_in_class.sort_values(kind="stable").index[:count]
     rows = {row["path"]: row for row in version.used.iloc[chosen].to_dict("records")}
+    column, task = truth_of(version.samples.columns)
     pictures = []
     for path, pixels in _pixels(lakefs, project, version.commit.id, list(rows)):
-        boxes = rows[path].get("boxes")
-        label = str(rows[path]["label"]) if boxes is None else boxes_in_words(boxes)
-        pictures.append(Captioned(_thumbnail(pixels, boxes if boxes is not None else ()), label))
+        truth = rows[path][column]
+        pictures.append(Captioned(_thumbnail(pixels, task.boxes(truth)), task.shown(truth)))
     return thumbnails_markdown(pictures)
 
 

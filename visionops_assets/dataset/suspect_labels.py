@@ -5,16 +5,16 @@ Its opinion is asked for a bounded number of images at once.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from visionops_assets.common.findings import Finding, findings_table, sides_of
 from visionops_assets.config.project import AuditRules
 from visionops_assets.dataset.batch_images import Uploads
+from visionops_assets.dataset.dataset_task import Suspect, truth_of
 from visionops_assets.images.box_geometry import iou
 
 # The check, in findings.
@@ -35,16 +35,6 @@ class Opinion:
     classes: tuple[str, ...]
     predict: Callable[[Iterable[tuple[str, bytes]]], pd.DataFrame]
     unheard: str | None = None
-
-
-class Suspect(NamedTuple):
-    """An image that the champion is confident is annotated wrongly: it says `suspected`, of a detector in a `box`."""
-
-    path: str
-    confidence: float
-    what: str
-    suspected: str
-    box: Mapping[str, float] | None = None
 
 
 def suspect_labels(
@@ -160,10 +150,8 @@ def check_plausible(
         return findings_table([])
     if opinion.unheard is not None:
         return suspects_unheard(opinion.unheard)
-    asked, detects = np.arange(len(uploads)), "boxes" in table.column_names
-    if not detects:
-        learnt = pc.is_in(table["label"], value_set=pa.array(opinion.classes, pa.string())).to_numpy()
-        asked = asked[learnt[uploads.rows]]
+    column, task = truth_of(table.column_names)
+    asked = np.flatnonzero(task.askable(table[column].combine_chunks(), opinion.classes)[uploads.rows])
     suspects: list[Suspect] = []
     number = 0
     for start in range(0, len(asked), _AT_ONCE):
@@ -171,11 +159,7 @@ def check_plausible(
         annotated = table.take(pa.array(uploads.rows[places])).to_pandas()
         images = ((one.path, one.read()) for one in (uploads[place] for place in places.tolist()))
         predictions = opinion.predict(images)
-        found, seen = (
-            suspect_boxes(annotated, predictions, opinion.classes, rules.confidence)
-            if detects
-            else suspect_labels(annotated, predictions, rules.confidence)
-        )
+        found, seen = task.suspects(annotated, predictions, opinion.classes, rules.confidence)
         suspects += found
         number += seen
     return suspects_table(suspects, number, rules.max_disagreement)

@@ -61,7 +61,17 @@ def relabelled(images: Images, called: Callable[[str], str]) -> Images:
         names = pa.array([called(name) for name in label.dictionary.to_pylist()], pa.string())
         labels = pa.DictionaryArray.from_arrays(label.indices, names).cast(pa.string())
         images = replace(images, boxes=_with(images.boxes, [*(flat.field(side) for side in "xywh"), labels]))
-    return images
+    return _own_called(images, called)
+
+
+def _own_called(images: Images, called: Callable[[str], str | None]) -> Images:
+    """Images with the classes of what another task learns from called otherwise, or left out."""
+    if images.own is None:
+        return images
+    column, task = images.own
+    truths, told = images.extra[column]
+    changed = [None if truth is None else task.with_classes(truth, called) for truth in truths.to_pylist()]
+    return replace(images, extra={**images.extra, column: (pa.array(changed, truths.type), told)})
 
 
 def class_names(images: Images) -> list[str]:
@@ -71,6 +81,10 @@ def class_names(images: Images) -> list[str]:
         names += [decoded(name) for name in pc.unique(images.label.drop_null()).to_pylist()]
     if images.boxes is not None:
         names += [name for name in pc.unique(images.boxes.flatten().field("label")).to_pylist() if name]
+    if images.own is not None:
+        column, task = images.own
+        truths = images.extra[column][0].cast(task.kind)
+        names += [name for name in pc.unique(task.named(truths)[0]).to_pylist() if name]
     return names
 
 
@@ -158,6 +172,7 @@ def _without(images: Images, dropped: Iterable[str]) -> tuple[Images, Counter[st
         missing = images.boxes.is_null() if images.boxes.null_count else None
         boxes = pa.ListArray.from_arrays(ends, flat.take(pa.array(np.flatnonzero(kept))), mask=missing)
         images = replace(images, boxes=boxes)
+    images = _own_called(images, lambda name: None if name in dropped else name)
     return images, +left_out, +annotations
 
 

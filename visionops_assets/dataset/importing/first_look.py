@@ -81,6 +81,11 @@ def first_look(source: Source) -> FirstLook:
     not one image can be read.
     """
     images = source.images.take(np.flatnonzero(source.images.annotated))
+    if images.own is not None:
+        raise SourceError(
+            f"the table has the column {images.own.column!r}, which another task learns from: write a project file "
+            "that names that task, and import into it"
+        )
     detection = images.detects
     counted = _counted(images)
     classes = {name: counted.labels[name] for name in sorted(counted.labels) if name.strip()}

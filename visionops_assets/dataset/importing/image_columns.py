@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from visionops_assets.common.arrow_columns import AT_ONCE, MadeInPortions, TextColumn, decoded, in_order
 from visionops_assets.common.findings import findings_table
+from visionops_assets.dataset.dataset_task import OwnTruth, Truth, own_truth, truth_of
 from visionops_assets.dataset.importing.file_listing import Names, ascending
 from visionops_assets.dataset.importing.image_source import Box, SourceImage, Sums
 from visionops_assets.dataset.versions.annotations import COLUMNS, SPLITS
@@ -68,9 +69,9 @@ class Images(MadeInPortions[SourceImage]):
 
     @property
     def annotated(self) -> NDArray[np.bool_]:
-        """Which images have a label or boxes, bool (N,)."""
+        """Which images have a label, boxes or what another task learns from, bool (N,)."""
         known = np.zeros(len(self), bool)
-        for column in (self.label, self.boxes):
+        for column in (self.label, self.boxes, None if self.own is None else self.extra[self.own.column][0]):
             if column is not None:
                 known |= column.is_valid().to_numpy(zero_copy_only=False)
         return known
@@ -79,6 +80,19 @@ class Images(MadeInPortions[SourceImage]):
     def detects(self) -> bool:
         """Whether any of them has boxes."""
         return self.boxes is not None and self.boxes.null_count < len(self)
+
+    @property
+    def own(self) -> OwnTruth | None:
+        """What another task learns from, where that is among the columns of the source's own and is all there is."""
+        return own_truth(self.extra) if self.label is None and self.boxes is None else None
+
+    def truths(self) -> tuple[Truth, pa.Array | None]:
+        """What they are labelled with, and its column; None where no image has one."""
+        if self.own is not None:
+            return Truth(*self.own), self.extra[self.own.column][0]
+        return truth_of(
+            ("boxes",) if self.detects else ("label",)
+        ), self.boxes if self.detects else self.label
 
     def take(self, positions: NDArray[np.int64]) -> "Images":
         """The images at these positions, in this order."""

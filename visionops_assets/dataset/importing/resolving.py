@@ -219,6 +219,9 @@ class _Resolving:
         boxes, label = self._rows.boxes, self._rows.label
         if boxes is not None and boxes[row].is_valid:
             return len(boxes[row])
+        own = self._rows.own
+        if own is not None:
+            return int(self._rows.extra[own.column][0][row].is_valid)
         return int(label is not None and label[row].is_valid)
 
     def _text(self, row: int) -> str:

@@ -10,6 +10,7 @@ from resources.error_family import Invalid
 from resources.safe_files import Links
 from visionops_assets.common.arrow_columns import TextColumn
 from visionops_assets.common.findings import Finding, Severity
+from visionops_assets.dataset.dataset_task import OwnTruth
 from visionops_assets.dataset.importing.image_columns import SAYS_NOTHING, Gathering, ImageRecord, Images
 from visionops_assets.dataset.importing.image_source import SourceError
 from visionops_assets.dataset.importing.plain_text import known_encoding
@@ -41,6 +42,8 @@ class Said:
     why_unlabelled: str = "is in no annotation file"
     # Whether there are rows of all images, annotated or not: one without boxes does not say that its image shows none.
     lists_all: bool = False
+    # What another task learns from, where the rows have it among what is their own.
+    own_truth: OwnTruth | None = None
     # Whether a row without boxes is a person's answer, which no template has.
     empty_is_answer: bool = False
     # Where an image without annotation shows no object: whether it is one of the data though no other of its folder
@@ -94,7 +97,8 @@ class Said:
         self.texts.add(text)
         self.also.add(also)
         self.parts.add(part or None)
-        self.seen += len(record.boxes) if record.boxes is not None else record.label is not None
+        own = self.own_truth is not None and record.extra.get(self.own_truth.column) is not None
+        self.seen += len(record.boxes) if record.boxes is not None else record.label is not None or own
         self.rows.add("", record)
 
     def refuse(

@@ -10,7 +10,8 @@ Format 1 (`visionops.annotations.version` in the Parquet metadata; a file withou
     split        string      train, val or holdout
     excluded     bool        takes no part, since it duplicates images of both sides; absent: false
     label        string      classification; or
-    boxes        list<struct<x, y, w, h: float32, label: string>>   detection: left, top, width, height in pixels
+    boxes        list<struct<x, y, w, h: float32, label: string>>   detection: left, top, width, height in pixels; or
+                             what another task that is registered learns from
     group        string?     what must not be split; absent or null: the image is its own group
     captured_at  timestamp[us, UTC]?
     source       string?     where the image came from
@@ -27,7 +28,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from resources.error_family import Invalid
+from visionops_assets.dataset.dataset_task import Truth, truth_of
 from visionops_assets.dataset.versions.layout import batch_of, images_prefix
+from visionops_assets.tasks.task_registry import UnknownTask, names, task
 
 FORMAT = 1
 SPLITS = ("train", "val", "holdout")
@@ -51,8 +54,6 @@ COLUMNS: dict[str, pa.DataType] = {
     "size": pa.int64(),
     "split": pa.string(),
     "excluded": pa.bool_(),
-    "label": pa.string(),
-    "boxes": BOXES,
     "group": pa.string(),
     "captured_at": pa.timestamp("us", tz="UTC"),
     "source": pa.string(),
@@ -93,8 +94,15 @@ def write_annotations(table: pa.Table | pd.DataFrame, file: str) -> bytes:
 
 def _repeating(table: pa.Table) -> list[str]:
     """The columns whose values may repeat, as Parquet calls them; a dictionary of the others is wasted memory."""
-    names = [name for name in table.column_names if name not in (*_UNIQUE, "boxes")]
-    return names + [f"boxes.list.element.{name}" for name in BOX.names]
+    found = list[str]()
+    for field in table.schema:
+        if pa.types.is_list(field.type):
+            kind = field.type.value_type
+            element = f"{field.name}.list.element"
+            found += [f"{element}.{one.name}" for one in kind] if pa.types.is_struct(kind) else [element]
+        elif field.name not in _UNIQUE:
+            found.append(field.name)
+    return found
 
 
 def read_annotations(data: bytes, file: str) -> pa.Table:
@@ -111,29 +119,38 @@ def read_annotations(data: bytes, file: str) -> pa.Table:
     return check_annotations(table, file)
 
 
+def columns_with(truth: Truth) -> dict[str, pa.DataType]:
+    """The columns of annotations that learn from this, in their order."""
+    place = [*COLUMNS].index("group")
+    items = [*COLUMNS.items()]
+    return dict([*items[:place], (truth.column, truth.task.kind), *items[place:]])
+
+
 def check_annotations(table: pa.Table, file: str) -> pa.Table:
     """Bring a table to the format's columns, types and order. Raises `AnnotationsError`.
 
     Whether labels are known, and images are there, is for `integrity.py` to say.
     """
-    if ("label" in table.column_names) == ("boxes" in table.column_names):
-        raise AnnotationsError(
-            f"{file}: expected a column `label` or a column `boxes`, found {table.column_names}"
-        )
+    try:
+        truth = truth_of(table.column_names)
+    except UnknownTask as error:
+        known = " or ".join(f"a column `{task(name).truth}`" for name in names())
+        raise AnnotationsError(f"{file}: expected {known}, found {table.column_names}") from error
     columns: dict[str, pa.ChunkedArray] = {}
-    for name, kind in COLUMNS.items():
+    known_columns = columns_with(truth)
+    for name, kind in known_columns.items():
         if name in table.column_names:
             columns[name] = _cast(table, name, kind, file)
         elif name in _DEFAULTS:
             columns[name] = pa.chunked_array([pa.repeat(pa.scalar(_DEFAULTS[name], kind), len(table))])
-        elif name not in ("label", "boxes"):
+        else:
             raise AnnotationsError(f"{file}: column {name!r} is missing; found {table.column_names}")
     for name in table.column_names:
-        if name not in COLUMNS:
+        if name not in known_columns:
             columns[name] = _extra(table, name, file)
     canonical = pa.table(columns)
     order = pc.sort_indices(canonical["path"])
-    _check_values(canonical, order, file)
+    _check_values(canonical, order, file, truth)
     if not _in_order(order):
         canonical = canonical.take(order)
     return canonical.combine_chunks()
@@ -172,10 +189,10 @@ def _in_order(order: pa.Array) -> bool:
     return bool((places == np.arange(len(places), dtype=places.dtype)).all())
 
 
-def _check_values(table: pa.Table, order: pa.Array, file: str) -> None:
+def _check_values(table: pa.Table, order: pa.Array, file: str, truth: Truth) -> None:
     prefix = images_prefix(batch_of(file))
     for name in table.column_names:
-        if name in COLUMNS and name not in NULLABLE:
+        if (name in COLUMNS or name == truth.column) and name not in NULLABLE:
             _refuse(table, name, pc.is_null(table[name]), "is empty", file)
     paths = table["path"]
     inside = pc.and_(
@@ -193,29 +210,9 @@ def _check_values(table: pa.Table, order: pa.Array, file: str) -> None:
     _refuse(table, "size", pc.less(table["size"], 0), "is negative", file)
     known = pc.is_in(table["split"], value_set=pa.array(SPLITS))
     _refuse(table, "split", pc.invert(known), f"is none of {', '.join(SPLITS)}", file)
-    if "label" in table.column_names:
-        _refuse(table, "label", pc.equal(table["label"], ""), "is empty", file)
-    else:
-        _check_boxes(table, file)
-
-
-def _check_boxes(table: pa.Table, file: str) -> None:
-    boxes = table["boxes"].combine_chunks()
-    flat, parents = boxes.flatten(), pc.list_parent_indices(boxes)
-    for name in BOX.names:
-        values = flat.field(name)
-        wrong = (
-            pc.is_null(values) if name == "label" else pc.invert(pc.fill_null(pc.is_finite(values), False))
-        )
-        row = _first(wrong)
-        if row is not None:
-            _raise(
-                table,
-                "boxes",
-                parents[row].as_py(),
-                f"has a box whose {name} is not given or not finite",
-                file,
-            )
+    fault = truth.task.fault(table[truth.column].combine_chunks())
+    if fault is not None:
+        _raise(table, truth.column, fault[0], fault[1], file)
 
 
 def _repeated(paths: pa.ChunkedArray, order: pa.Array) -> bool:

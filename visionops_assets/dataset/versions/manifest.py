@@ -26,24 +26,14 @@ import pyarrow.parquet as pq
 from resources.error_family import Altered, NotFound
 from visionops_assets.common.arrow_columns import table_content_digest
 from visionops_assets.common.tables import arrow_parquet, fragment_key
-from visionops_assets.dataset.versions.annotations import COLUMNS, AnnotationsError, read_annotations
+from visionops_assets.dataset.dataset_task import Truth, dataset_task, truth_of
+from visionops_assets.dataset.versions.annotations import AnnotationsError, columns_with, read_annotations
 from visionops_assets.dataset.versions.layout import annotations_path, batch_of
+from visionops_assets.tasks.task_registry import CLASSIFICATION, task
 
 FORMAT = 1
-_FIRST = (
-    "path",
-    "sha256",
-    "phash",
-    "width",
-    "height",
-    "size",
-    "split",
-    "excluded",
-    "label",
-    "boxes",
-    "group",
-    "batch",
-)
+# What comes behind the batch, among the columns of one's own.
+_AFTER = ("captured_at", "source")
 
 
 class Store(Protocol):
@@ -167,13 +157,14 @@ def manifest_rows(annotations: pa.Table, source: str) -> pa.Table:
     group = pc.if_else(pc.is_null(annotations["group"]), annotations["sha256"], annotations["group"])
     table = annotations.set_column(annotations.column_names.index("group"), "group", group)
     table = table.append_column("batch", pa.repeat(pa.scalar(batch_of(source)), len(table)))
-    first = [name for name in _FIRST if name in table.column_names]
+    first = [name for name in columns_with(truth_of(table.column_names)) if name not in _AFTER] + ["batch"]
     return table.select(first + sorted(set(table.column_names) - set(first))).replace_schema_metadata(None)
 
 
 def no_rows() -> pa.Table:
     """What `main` has before its first batch."""
-    columns = {name: pa.array([], kind) for name, kind in COLUMNS.items() if name != "boxes"}
+    truth = Truth(task(CLASSIFICATION).truth, dataset_task(CLASSIFICATION))
+    columns = {name: pa.array([], kind) for name, kind in columns_with(truth).items()}
     return manifest_rows(pa.table(columns), annotations_path("none", "none"))
 
 

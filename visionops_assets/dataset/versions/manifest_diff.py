@@ -10,11 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionops_assets.dataset.dataset_task import truth_of
 from visionops_assets.dataset.versions.manifest import Manifest, Store, read_manifest
+from visionops_assets.tasks.task_registry import names, task
 
 _MANY_CLASSES = 8
+# By the columns that differ; labels differ by what their task learns from.
 _CHANGES: dict[str, tuple[str, ...]] = {
-    "relabelled": ("label", "boxes"),
+    "relabelled": (),
     "moved": ("split", "excluded"),
     "regrouped": ("group",),
 }
@@ -125,7 +128,7 @@ def _differences(old: pa.Table, new: pa.Table) -> dict[str, pa.Table]:
     still_there = pc.is_in(old["path"], value_set=kept_new["path"].combine_chunks())
     rows = {"added": new.filter(pc.invert(same)), "removed": old.filter(pc.invert(still_there))}
     for change, columns in _CHANGES.items():
-        present = [column for column in columns if column in kept_new.column_names]
+        present = [column for column in columns or _truths() if column in kept_new.column_names]
         unequal = np.zeros(len(kept_new), bool)
         for column in present:
             unequal |= _differs(kept_old[column], kept_new[column])
@@ -160,14 +163,17 @@ def labels_of(table: pd.DataFrame) -> pd.Series:
 
     The index is the position of the row, so a row with several labels stands several times.
     """
-    if "boxes" not in table.columns:
-        return pd.Series(table["label"].to_numpy(), index=np.arange(len(table)), dtype=object)
+    column, task = truth_of(table.columns)
     positions, labels = [], []
-    for position, boxes in enumerate(table["boxes"]):
-        for label in sorted({box["label"] for box in boxes}) or ["no boxes"]:
+    for position, truth in enumerate(table[column]):
+        for label in task.classes(truth):
             positions.append(position)
             labels.append(label)
     return pd.Series(labels, index=np.array(positions, np.int64), dtype=object)
+
+
+def _truths() -> tuple[str, ...]:
+    return tuple(task(name).truth for name in names())
 
 
 def _transitions(rows: pd.DataFrame) -> str:

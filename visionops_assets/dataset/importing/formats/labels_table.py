@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from visionops_assets.common.findings import Finding
+from visionops_assets.dataset.dataset_task import own_truth
 from visionops_assets.dataset.importing.file_listing import Listing, is_image_name
 from visionops_assets.dataset.importing.formats.box_columns import (
     BoxColumns,
@@ -129,9 +130,11 @@ class _Table:
         self._image = _column(lowered, _IMAGE, rows, shown)
         self._objects = next((lowered[one] for one in _OBJECTS if one in lowered), None)
         self._own_boxes = lowered.get("boxes") if "boxes" in rows.columns else None
-        self._boxes = None if self._objects else box_columns(rows.columns, stated.boxes)
+        labelled = any(name in lowered for name in (*_LABEL, *_OBJECTS)) or self._own_boxes is not None
+        self._own = said.own_truth = None if labelled else own_truth(rows.columns)
+        self._boxes = None if self._objects or self._own else box_columns(rows.columns, stated.boxes)
         self._order, self._stated, self._commas = stated.boxes, stated, 0
-        needs = self._objects is None and not (self._own_boxes and self._struct())
+        needs = self._objects is None and self._own is None and not (self._own_boxes and self._struct())
         self._marks = self._marked(lowered) if needs else []
         self._label = _column(lowered, _LABEL, rows, shown) if needs and not self._marks else None
         self._known = {column: lowered.get(column) for column in _KNOWN}
@@ -199,6 +202,15 @@ class _Table:
                 what = f"has the classes {', '.join(chosen)}" if chosen else "has no class"
                 self._said.tell("one label an image", f"{what} ({where})", "mark one, or remove its row")
             return chosen[0] if chosen else None, None, (0, 0)
+        if self._own is not None:
+            column, task = self._own
+            try:
+                row[column] = task.of_cell(row.get(column))
+            except ValueError as error:
+                raise SourceError(f"{where}: {error}") from error
+            if row[column] is None:
+                self._said.tell("annotated", f"has no {column} ({where})", "give them, or remove its row")
+            return None, None, (0, 0)
         if self._label is None:
             return None, [own_box(box, where) for box in row.pop(self._own_boxes or "", None) or ()], (0, 0)
         label = self._class(row.pop(self._label, None), self._label) or None
