@@ -10,7 +10,7 @@ from desk import Desk
 from typer.testing import CliRunner
 
 from tests import processes, s3
-from tests.world import shapes_project
+from tests.world import shapes_project, write_batch
 from visionops.diagnosis import installation
 
 
@@ -107,6 +107,13 @@ def test_projects_that_mean_other_things_by_the_same_annotations_are_named(desk:
     assert lines["projects"]["state"] == "broken"
     assert "others and shapes keep their labels as annotations shapes" in lines["projects"]["what"]
     assert "annotations: " in lines["projects"]["fix"]
+    batch = write_batch(desk.world.root / "week-01", 12, seed=1)
+    with pytest.raises(Exception, match="annotations shapes"):
+        desk.run("import", "others", str(batch), "--batch", "week-01")
+    named = {"annotations": "others"}
+    desk.world.projects[-1] = shapes_project(project="others", classes=["light", "dark"], **named)
+    desk.save()
+    assert doctor(desk)[1]["projects"]["state"] == "ok"
 
 
 def test_a_key_that_others_can_read_is_broken(desk: Desk):

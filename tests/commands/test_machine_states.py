@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -114,6 +115,10 @@ def test_a_home_that_can_only_be_read_answers_and_refuses_every_change(machine: 
         (line,) = [line for line in ended.said.splitlines() if line.startswith("error: ")]
         assert "cannot be used: `chmod -R u+rwX" in line and "VISIONOPS_HOME" in line
     assert sorted(path for path in machine.home.rglob("*")) == before
+    command = line.split("`")[1]
+    assert command.startswith("chmod -R u+rwX")
+    subprocess.run(command, shell=True, check=True)
+    assert machine.run("hold", "shapes", "--why", "x").code == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -125,9 +130,13 @@ def test_a_home_of_another_user_names_both_and_the_command(machine: Machine) -> 
     ended = machine.run("tick")
     assert ended.code == 1 and f"chown -R root {machine.home}" in ended.said
     require_told("the home belongs to another user", ended.said)
+    mode = machine.home.stat().st_mode
     machine.home.chmod(0o700)
-    ended = machine.run("status", "shapes")
-    assert ended.code == 1 and "belongs to" in ended.said and len(ended.said.splitlines()) == 1
+    refused = machine.run("status", "shapes")
+    assert refused.code == 1 and "belongs to" in refused.said and len(refused.said.splitlines()) == 1
+    machine.home.chmod(mode)
+    subprocess.run(["chown", "-R", "root", machine.home], check=True)
+    assert machine.run("tick").code == 0
 
 
 def garbage(file: Path) -> None:
@@ -154,6 +163,9 @@ def test_a_damaged_database_is_named_by_every_verb(
     machine: Machine, file: str, row: str, damage: Callable[[Path], None]
 ) -> None:
     found = next(machine.home.glob(file), None) or next(machine.home.rglob(Path(file).name))
+    backup = machine.root / "backup.db"
+    with closing(sqlite3.connect(found)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
     damage(found)
     for verb in (("tick",), ("status", "shapes")):
         ended = machine.run(*verb)
@@ -164,6 +176,10 @@ def test_a_damaged_database_is_named_by_every_verb(
     state, what, fix = machine.rows()[f"{row} database files"]
     assert (state, str(found) in what) == ("broken", True)
     assert fix.startswith("restore it from a backup")
+    for beside in found.parent.glob(f"{found.name}*"):
+        beside.unlink()
+    shutil.copy(backup, found)
+    assert machine.run("tick").code == 0
 
 
 @pytest.mark.parametrize("content", ["[1, 2", "[]", '"x"', '{"verdict": 3}', ""])

@@ -10,6 +10,7 @@ from desk import Desk
 from typer.testing import CliRunner
 
 from tests.world import write_batch
+from visionops.cli.overview import diagnose
 from visionops_assets.config.project import ProjectError, load_projects
 
 
@@ -36,6 +37,26 @@ def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> No
 
     named = CliRunner().invoke(app, ["status", "signs"])
     assert named.exit_code == 1 and str(bad) in str(named.exception)
+    row = next(row for row in diagnose() if row.subject == "project signs")
+    assert row.state == "broken" and str(bad) in row.what and "width" in row.what
+    bad.write_text(bad.read_text().replace("\nwidth: 8", ""))
+    assert desk.json("status", "signs")["wrong"] == []
+
+
+def test_of_two_files_that_declare_one_project_neither_is_used_until_one_is_gone(
+    desk_of_promoted: Desk,
+) -> None:
+    desk = desk_of_promoted
+    folder = desk.world.root / "projects"
+    (folder / "again.yaml").write_text((folder / "shapes.yaml").read_text())
+    with pytest.raises(
+        ProjectError, match=r"(again|shapes)\.yaml.*is declared in .*(again|shapes)\.yaml too"
+    ):
+        desk.run("status", "shapes")
+    said = desk.run("tick", code=1)
+    assert all(str(folder / name) in said for name in ("again.yaml", "shapes.yaml"))
+    (folder / "again.yaml").unlink()
+    assert desk.json("status", "shapes")["champion"]["version"] == 1 and desk.run("tick")
 
 
 def test_the_demo_says_where_its_project_is_when_project_files_are_read_elsewhere(

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 from dagster._core.test_utils import create_run_for_test
-from desk import LENIENT, Desk
+from desk import LENIENT, Desk, ways_back
+from lakefs_sdk import BranchProtectionRule
 
 from tests.operations_table import require_told
 from tests.world import shapes_project, write_batch
@@ -37,6 +38,40 @@ def test_a_version_that_failed_as_often_as_it_may_is_named_with_the_command(
     assert "`visionops tick shapes --again`" in told and "`visionops tick shapes --again`" in ticked
     assert "promoted" in desk.run("tick", "shapes", "--again")
     assert desk.json("status", "shapes")["wrong"] == []
+
+
+def test_rows_wait_where_nothing_may_be_written_to_what_production_logs(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    desk.world.projects = [shapes_project(production={"collect_every": 0.001, "look_every": 0})]
+    desk.save()
+    images = write_batch(desk.world.root / "seen", 2, seed=9)
+    desk.run("predict", "shapes", str(images), "--log")
+    assert "logged" in desk.run("tick", "shapes")
+
+    def protect(*rules: BranchProtectionRule) -> None:
+        desk.world.lakefs._connection.call(
+            lambda client: client.repositories_api.set_branch_protection_rules(
+                "shapes-production", list(rules)
+            )
+        )
+
+    protect(BranchProtectionRule(pattern="main"))
+    desk.run("predict", "shapes", str(images), "--log")
+    said = desk.run("tick", "shapes", code=1)
+    require_told("a branch that VisionOps writes to is protected in lakeFS", said)
+    assert len(desk.world.services.spool.files("shapes")) == 1
+    protect()
+    assert "logged: 4 rows" in desk.run("tick", "shapes")
+
+    lakefs, strange = desk.world.lakefs, f"project=shapes/dt={datetime.now(UTC):%Y-%m-%d}/strange.parquet"
+    lakefs.write("shapes-production", "main", strange, b"garbage")
+    lakefs.save("shapes-production", "main", "by another tool", {})
+    said = desk.run("tick", "shapes", code=1)
+    require_told("somebody committed a file to what production logs", said)
+    assert strange in said
+    lakefs.delete_many("shapes-production", "main", [strange])
+    lakefs.save("shapes-production", "main", "mended", {})
+    assert "logged: 4 rows" in desk.run(*ways_back(said)[0])
 
 
 def test_a_day_that_was_cancelled_by_hand_is_named_and_not_tried_by_itself(desk_of_promoted: Desk) -> None:

@@ -8,6 +8,7 @@ __all__ = [
     "batch_publishing",
     "cache",
     "checks",
+    "dataset_task",
     "deduplication",
     "findings_file",
     "importing",
