@@ -56,9 +56,10 @@ def fleet_up_command(
     from visionops.child_process import children
     from visionops.simulation import device_processes
     from visionops.simulation.declared_faults import declared
-    from visionops.simulation.provisioned_devices import folder_of, names, provisioned
+    from visionops.simulation.provisioned_devices import folder_of, names, provisioned, require_folder
 
     interruption.keep("the devices keep what they have")
+    require_folder()
     faults = [declared(each) for each in fault or ()]
     found = services.project(project)
     by_group = names(_groups(found, group or ()), devices)

@@ -39,6 +39,15 @@ def names(groups: Sequence[str], devices: int) -> dict[str, list[str]]:
     return {group: each for group, each in found.items() if each}
 
 
+def require_folder() -> None:
+    """Raise `Invalid` where agents here cannot reach the repository."""
+    if "://" in home.edge():
+        raise Invalid(
+            f"simulated devices read the repository as a folder, and it lies in {home.edge()}: set VISIONOPS_EDGE to a "
+            "folder, on a desk"
+        )
+
+
 def provisioned(
     project: Project,
     by_group: Mapping[str, Sequence[str]],
@@ -49,14 +58,9 @@ def provisioned(
 ) -> list[SimulatedDevice]:
     """The devices, enrolled where they were not, with images of the newest dataset version.
 
-    Raises `Invalid` where agents here cannot reach the repository, `NotPublished` where there is none, `EmptyVersion`
-    where there are no images, `NotFound` for a fault of what is not there.
+    Raises `NotPublished` where there is no repository, `EmptyVersion` where there are no images, `NotFound` for a fault
+    of what is not there.
     """
-    if "://" in home.edge():
-        raise Invalid(
-            f"simulated devices read the repository as a folder, and it lies in {home.edge()}: set VISIONOPS_EDGE to a "
-            "folder, on a desk"
-        )
     _require_known(by_group, faults)
     folder, images = folder_of(project.project), _images(project)
     _provision(project.project, by_group, folder, who)
