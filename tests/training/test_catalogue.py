@@ -159,7 +159,6 @@ def test_a_tested_model_trains_and_ships_for_any_number_of_images(name: str, tmp
                 "torchvision/retinanet_resnet18_fpn",
                 "torchvision/ssdlite320_mobilenet_v3_large",
                 "transformers/dfine_tiny",
-                "transformers/rtdetrv2_tiny",
                 "yolox/nano",
             )
         ),

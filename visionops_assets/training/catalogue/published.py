@@ -31,7 +31,6 @@ TESTED = frozenset(
         "torchvision/retinanet_resnet18_fpn",
         "torchvision/ssdlite320_mobilenet_v3_large",
         "transformers/dfine_tiny",
-        "transformers/rtdetrv2_tiny",
         "yolox/nano",
     }
 )
