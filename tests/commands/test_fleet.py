@@ -331,8 +331,25 @@ def test_simulated_devices_are_provisioned_once_and_shown_no_holdout(desk_of_pro
     held_out = {str(path) for path in version.split("holdout")["path"]}
     content = {services.lakefs().read("shapes", version.commit.id, path) for path in held_out}
     assert held_out and not content & {image.read_bytes() for image in two[0].images}
+    # What devices know a renamed project as is what they are told.
+    known = project.model_copy(
+        update={"project": "forms", "delivery": project.delivery.model_copy(update={"known_as": "shapes"})}
+    )
+    shapes = desk.world.root / "projects" / "shapes.yaml"
+    shapes.rename(away := desk.world.root / "shapes.yaml")
+    desk.world.projects = [known]
+    desk.save()
+    (renamed,) = provisioned(known, names(["line-1"], 1), every=1, who="ada")
+    told = json.loads((renamed.folder / "device.json").read_text())
+    assert told["project"] == "shapes" and renamed.folder != two[0].folder
+    assert not devices(services.artifacts(), "forms")
+    (desk.world.root / "projects" / "forms.yaml").unlink()
+    away.rename(shapes)
     # One whose folder was thrown away is given another key.
     shutil.rmtree(two[0].folder)
     made(1)
     found = {each.device: each.key_id for each in devices(services.artifacts(), "shapes")}
-    assert found["line-1-sim-01"] != keys["line-1-sim-01"] and (two[0].folder / "device.json").is_file()
+    assert (
+        found["line-1-sim-01"] not in (keys["line-1-sim-01"], "")
+        and (two[0].folder / "device.json").is_file()
+    )

@@ -134,6 +134,30 @@ def test_rows_frames_events_and_blocks_of_devices_are_taken_as_those_of_servers(
     assert (now["version"], now["frames"], now["event"], now["sequence"]) == (1, 10, "well", 7)
 
 
+def test_what_was_folded_counts_once_when_its_project_is_renamed(site: Site) -> None:
+    """As `project rename` does: the same files by another name, the table by that which devices know."""
+    camera = site.cameras[0]
+    site.report(camera, 1)
+    site.collect()
+    frames = site.folded()[camera.name]["frames"]
+    site.report(camera, 2)
+    site.collect()
+    old = site.paths("reports/")
+    for path in old:
+        content = site.lakefs.read(REPOSITORY, "main", path)
+        site.lakefs.write(REPOSITORY, "main", path.replace("/shapes.", "/forms."), content)
+    site.lakefs.delete_many(REPOSITORY, "main", old)
+    site.lakefs.save(REPOSITORY, "main", "shapes is called forms now", {})
+    site.project = site.project.model_copy(
+        update={
+            "project": "forms",
+            "delivery": site.project.delivery.model_copy(update={"known_as": "shapes"}),
+        }
+    )
+    assert frames and site.folded()[camera.name]["frames"] == 2 * frames
+    assert site.folded()[camera.name]["sequence"] == 2
+
+
 def test_a_repeated_report_changes_nothing_and_is_counted(site: Site) -> None:
     camera = site.cameras[0]
     for sequence in (5, 3, 4):

@@ -63,7 +63,7 @@ def provisioned(
     """
     _require_known(by_group, faults)
     folder, images = folder_of(project.project), _images(project)
-    _provision(project.project, by_group, folder, who)
+    _provision(project, by_group, folder, who)
     return [
         SimulatedDevice(
             name=device,
@@ -89,29 +89,31 @@ def _require_known(by_group: Mapping[str, Sequence[str]], faults: Sequence[tuple
             )
 
 
-def _provision(project: str, by_group: Mapping[str, Sequence[str]], folder: Path, who: str) -> None:
+def _provision(project: Project, by_group: Mapping[str, Sequence[str]], folder: Path, who: str) -> None:
     from visionops import services
     from visionops_assets.delivery import enrolment
 
     store, spool = services.artifacts(), home.spool()
-    with changing(project) as repository:
+    # Who knows the project by an earlier name takes nothing signed for another.
+    named = project.delivered_as
+    with changing(project.project) as repository:
         root = repository.bootstrap()
         for group, devices in by_group.items():
             for device in devices:
-                known = enrolment.enrolled(store, project, device)
+                known = enrolment.enrolled(store, named, device)
                 if known is not None and not known.revoked and (folder / device / FILE).is_file():
                     continue
                 enrolment.provision(
                     store,
                     enrolment.NewDevice(
-                        project,
+                        named,
                         group,
                         device,
                         folder / device,
                         root,
                         # Who reads from a bucket takes no reports from a folder.
                         settings={
-                            "repository": repository_address(project),
+                            "repository": repository_address(project.project),
                             **({} if "://" in spool else {"reports": spool}),
                         },
                     ),

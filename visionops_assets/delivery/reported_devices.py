@@ -139,8 +139,17 @@ def folded(project: Project, lakefs: LakeFSResource, store: ArtifactStore) -> pd
 def _new_reports(lakefs: LakeFSResource, repository: str, cursor: str | None, head: str) -> list[str]:
     if cursor is None:
         return [entry.path for entry in lakefs.objects(repository, head, REPORTS)]
-    changes = lakefs.diff(repository, cursor, head, REPORTS)
-    return [change.path for change in changes if change.kind == "added"]
+    changes = list(lakefs.diff(repository, cursor, head, REPORTS))
+    # A project that was renamed has its files by another name: these are folded.
+    known = {_of_any_project(change.path) for change in changes if change.kind == "removed"}
+    added = (change.path for change in changes if change.kind == "added")
+    return [path for path in added if _of_any_project(path) not in known]
+
+
+def _of_any_project(path: str) -> tuple[str, str]:
+    """What tells a file of reports from others, whatever its project is called: its folder, and the collection's id."""
+    folder, _, name = path.rpartition("/")
+    return folder, name.partition(".")[2]
 
 
 def report_findings(
