@@ -360,6 +360,55 @@ def test_an_image_that_links_put_into_two_splits_is_an_error_that_names_them(tmp
     assert len(told) == 2 and re.search(what, told[0]), told
 
 
+def linked(files: Files, links: dict[str, str]) -> None:
+    for name, other in links.items():
+        link = files.root / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("../" * name.count("/") + other)
+
+
+def errors_of(files: Files) -> list[str]:
+    found = read_source(files.root).findings
+    return [f"{row.image} {row.what}" for row in found.itertuples() if row.severity == "ERROR"]
+
+
+@pytest.mark.parametrize("folder", ["all", "cat"])
+def test_links_that_say_split_and_class_of_what_lies_in_one_folder_contradict_nothing(tmp_path, folder):
+    files = Files(tmp_path / "data")
+    files.images(*(f"{folder}/{number}.png" for number in range(4)))
+    places = ("train/cat", "train/dog", "val/cat", "val/dog")
+    linked(files, {f"{place}/{n}.png": f"{folder}/{n}.png" for n, place in enumerate(places)})
+    truth = {f"{place}/{n}.png": place[-3:] for n, place in enumerate(places)}
+    check(plan_of(files.root), Comes(truth, {"train/cat/0.png": "train", "val/dog/3.png": "holdout"}))
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_links_that_put_one_file_into_two_classes_contradict(tmp_path, more):
+    files = Files(tmp_path / "data")
+    files.images(*(f"all/{number}.png" for number in range(3)))
+    links = {"train/cat/0.png": "all/0.png", "train/dog/0.png": "all/0.png", "train/cat/1.png": "all/1.png"}
+    linked(files, links | ({"train/dog/2.png": "all/2.png"} if more else {}))
+    what = "train/dog/0.png is dog by its folder, and a link to all/0.png, which is cat by the link train/cat/0.png"
+    assert errors_of(files) == [what]
+
+
+def test_links_from_a_split_without_class_folders_keep_the_class_and_say_the_split(tmp_path):
+    files = Files(tmp_path / "data")
+    files.classes("cat", "dog")
+    linked(files, {"test/0.png": "cat/0.png", "test/1.png": "dog/1.png"})
+    truth = {name: label for name, label in CATS_AND_DOGS.items() if name not in ("cat/0.png", "dog/1.png")}
+    truth |= {"test/0.png": "cat", "test/1.png": "dog"}
+    check(plan_of(files.root), Comes(truth, {"test/0.png": "holdout", "test/1.png": "holdout"}))
+
+
+def test_a_link_into_another_class_contradicts_what_a_split_without_class_folders_has(tmp_path):
+    files = Files(tmp_path / "data")
+    files.classes("cat", "dog")
+    linked(files, {"test/0.png": "cat/0.png", "dog/9.png": "cat/0.png"})
+    (error,) = errors_of(files)
+    assert error.startswith("dog/9.png is dog by its folder, and a link to cat/0.png, which is cat")
+
+
 def test_a_camera_that_has_fewer_bits_than_it_stores_is_told(tmp_path):
     """All is read as value / 257, so that 12 bits of 16 are nearly black."""
     files = Files(tmp_path / "data")

@@ -82,12 +82,15 @@ class Index:
 
 class Renamed:
     """Files that only a link says a split of are called by the link's name: people make such links to split what lies
-    in one folder. Called with the name of a file it gives the one that counts."""
+    in one folder. Called with the name of a file it gives the one that counts, `own_name` of that the one without."""
 
     def __init__(self, files: Mapping[str, str], folders: Mapping[str, str]) -> None:
         """Both are links with what they lead to."""
         self.disputed: dict[str, str] = {}
         self._files, self._folders = self._named(files, _folder_of), self._named(folders, str)
+        self._own_files, self._own_folders = (
+            {link: other for other, link in named.items()} for named in (self._files, self._folders)
+        )
 
     def _named(self, links: Mapping[str, str], folder_of: Callable[[str], str]) -> dict[str, str]:
         named: dict[str, str] = {}
@@ -104,14 +107,22 @@ class Renamed:
         return bool(self._files or self._folders)
 
     def __call__(self, name: str) -> str:
-        if name in self._files:
-            return self._files[name]
-        folder = name
-        while self._folders and "/" in folder:
-            folder = folder.rpartition("/")[0]
-            if folder in self._folders:
-                return self._folders[folder] + name.removeprefix(folder)
-        return name
+        return _called(name, self._files, self._folders)
+
+    def own_name(self, name: str) -> str:
+        """The name that needs no link of a file by the name that counts."""
+        return _called(name, self._own_files, self._own_folders)
+
+
+def _called(name: str, files: Mapping[str, str], folders: Mapping[str, str]) -> str:
+    if name in files:
+        return files[name]
+    folder = name
+    while folders and "/" in folder:
+        folder = folder.rpartition("/")[0]
+        if folder in folders:
+            return folders[folder] + name.removeprefix(folder)
+    return name
 
 
 def _folder_of(name: str) -> str:

@@ -166,16 +166,7 @@ def read(listing: Listing, stated: Stated) -> Made:
     }
     images, findings, left_out = Gathering(listing.folder), listing.link_findings(), Counter[str]()
     for name in listing.images:
-        parts = name.split("/")
-        why, label, split = "", "", None
-        if by_split and parts[0] not in by_split:
-            why = "lies in none of the splits " + ", ".join(sorted(by_split))
-        elif len(parts) < 2 + bool(by_split):
-            why = "lies in no class folder"
-        else:
-            split, label = (split_of(parts[0]), parts[1]) if by_split else (None, parts[0])
-            if not by_split and len(parts) > 2:
-                split = split_of(parts[1])
+        split, label, why = _place(listing, name, by_split)
         if label and stated.format != NAME:
             _check_class(label, name, listing)
         if why:
@@ -189,17 +180,39 @@ def read(listing: Listing, stated: Stated) -> Made:
     return Made(images.images(), findings, left_out)
 
 
+def _place(listing: Listing, name: str, by_split: set[str]) -> tuple[str | None, str, str]:
+    """The split and the class that an image lies in; or why it has no class."""
+    parts = name.split("/")
+    if len(parts) == 2 and split_of(parts[0]) is not None:
+        # A link from a split without class folders: the class is that of the file's own folder.
+        folders = listing.renamed.own_name(name).split("/")[:-1]
+        if len(folders) == 1 and folders != parts[:1]:
+            return split_of(parts[0]), folders[0], ""
+    if by_split and parts[0] not in by_split:
+        return None, "", "lies in none of the splits " + ", ".join(sorted(by_split))
+    if len(parts) < 2 + bool(by_split):
+        return None, "", "lies in no class folder"
+    if by_split:
+        return split_of(parts[0]), parts[1], ""
+    return split_of(parts[1]) if len(parts) > 2 else None, parts[0], ""
+
+
 def _contradictions(listing: Listing, by_split: set[str]) -> Iterator[Finding]:
     """Images that a link puts into another class than they are in."""
 
     def class_of(name: str) -> str:
-        parts = name.split("/")
-        return parts[bool(by_split)] if len(parts) > 1 + bool(by_split) else ""
+        return _place(listing, name, by_split)[1]
 
     classes = {class_of(name) for name in listing.images}
-    for name, other in listing.again.items():
-        if is_image_name(name) and class_of(name) in classes - {"", class_of(other)}:
-            what = f"is {class_of(name)} by its folder, and a link to {other}, which is {class_of(other)}"
+    for name, file in listing.again.items():
+        counts = listing.renamed(file)
+        if name == counts or not is_image_name(name):
+            continue
+        label, other = class_of(name), class_of(counts)
+        # A folder of links alone may be somebody's choice of images, unless links alone say the other class, too.
+        if label and other and label != other and (label in classes or counts != file):
+            by = f" by the link {counts}" if counts != file else ""
+            what = f"is {label} by its folder, and a link to {file}, which is {other}{by}"
             yield Finding("one label an image", name, what, "keep the one that is right")
 
 
