@@ -145,7 +145,7 @@ def test_a_rollback_of_all_takes_groups_along_that_follow_it(desk_of_two: Desk) 
     ticked(desk)
     for group in ("line-1", "line-2"):
         said = desk.run("promote", "shapes", "--group", group, "--why", "it has a champion of its own")
-        assert f"version 2 delivered on {group}" in said
+        assert f"version 2 promoted on {group}" in said
     shown = desk.world.latest("in_production").metadata["groups"]
     assert isinstance(shown, dg.TableMetadataValue)
     rows = {str(row.data["group"]): (row.data["version"], row.data["how"]) for row in shown.records}

@@ -120,7 +120,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
         desk, *cam, "--group", "line-1", "--to", str(tmp_path / "a")
     )
     desk.run("fleet", "keys", "init")
-    assert "has no repository yet" in fails(desk, "fleet", "publish", "shapes", "--group", "line-1")
+    assert "has no delivery repository yet" in fails(desk, "fleet", "publish", "shapes", "--group", "line-1")
     desk.run("fleet", "keys", "init", "shapes")
     assert "is there" in desk.run("fleet", "keys", "init", "shapes")
     for group in ("line/1", "all"):

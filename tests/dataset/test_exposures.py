@@ -177,3 +177,10 @@ def test_the_table_that_an_image_was_encoded_by_is_known(quality: int, noise: fl
         image[:40] = 90 + np.arange(112) // 28
         assert abs(stored_as(encoded(image, "JPEG", quality)) - quality) <= 1
         assert stored_as(image) not in range(1, 101)
+
+
+def test_pictures_of_few_levels_are_compared_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    one, other = (np.full((88, 112), 60, np.uint8) for _ in range(2))
+    one[20:50, 30:70], other[30:60, 40:80] = 180, 180
+    assert shown(one, other, []) < 0
+    assert not recwarn.list

@@ -75,7 +75,12 @@ def fleet_up_command(
             f"{project}: {len(simulated)} simulated devices in {', '.join(by_group)}, {shown} images of {project} in "
             f"turn, one every {every:g} s; their folders: {folder}"
         )
-        typer.echo(f"`visionops fleet status {shlex.quote(project)}` shows them; Ctrl-C stops them.")
+        for where, each in faults:
+            typer.echo(f"{where} suffers {each.name}{f' {each.amount:g}' if each.amount else ''}")
+        typer.echo(
+            f"`visionops fleet status {shlex.quote(project)}` shows them once their reports are collected, by "
+            f"`visionops up` or `visionops tick {shlex.quote(project)}`; Ctrl-C stops them."
+        )
         for said in changes(folder, by_group):
             typer.echo(said)
             started.check()

@@ -77,7 +77,7 @@ def rename_command(
     """
     from resources import home
     from resources.storage import ArtifactStore
-    from visionops import services
+    from visionops import interruption, services
     from visionops_assets.config.project import load_projects
 
     with services.dagster() as instance:
@@ -90,6 +90,7 @@ def rename_command(
             ArtifactStore(root=home.edge()),
             partial(typer.echo, err=as_json),
         )
+        interruption.keep("what is renamed stays so, and the rest follows", "project", "rename", old, new)
         renaming.rename(old, new, load_projects(home.projects_folder()), home.projects_folder())
     if as_json:
         typer.echo(json.dumps({"project": new, "before": old}, indent=1))

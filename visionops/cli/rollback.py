@@ -105,12 +105,28 @@ def rollback_command(
     if change.changed and change.entry is not None and change.entry.kind == "rollback":
         release = f"visionops release {project}{group_option(group)} --why TEXT"
         typer.echo(f"promotion is on hold; `{release}` lifts it")
+    if change.changed and _reaches_devices(project, group):
+        typer.echo(
+            f"the sensor or `visionops tick {project}` publishes it to devices, which take it at their next look"
+        )
     if change.version is None:
         typer.echo(
             "nothing is in production; the next challenger that holds the floors is a first champion"
             if group == EVERYWHERE
             else f"{group} has no model of its own any more: it runs that of all, if there is one"
         )
+
+
+def _reaches_devices(project: str, group: str) -> bool:
+    """Whether a change of this group, or of all, is published to devices by the project file as it is."""
+    from resources import home
+    from visionops_assets.config.project import load_projects
+
+    declared = [each for each in load_projects(home.projects_folder()) if each.project == project]
+    return any(
+        group in each.delivery.groups or (group == EVERYWHERE and each.delivery.following)
+        for each in declared
+    )
 
 
 def _following(project: str) -> list[str]:

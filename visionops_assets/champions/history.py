@@ -55,7 +55,7 @@ class HistoryEntry(Entry):
         what = {
             "promotion": f"version {self.to_version} promoted{where}",
             "override": f"version {self.to_version} promoted{where} against the verdict",
-            "delivery": f"version {self.to_version} delivered{where}",
+            "delivery": f"version {self.to_version} promoted{where}",
             "rollback": f"rolled back{where} to version {self.to_version}",
             "restoration": f"version {self.to_version} set again{where}",
             "retirement": f"version {self.from_version} taken out of production{where}",

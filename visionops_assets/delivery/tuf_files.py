@@ -91,7 +91,7 @@ class TufFiles:
             timestamp = Metadata[Timestamp].from_bytes(self._store.read(self._key(TIMESTAMP)))
         except ArtifactNotFound as error:
             raise NotPublished(
-                f"{self.project} has no repository yet: `visionops fleet keys init {self.project}` makes it"
+                f"{self.project} has no delivery repository yet: `visionops fleet keys init {self.project}` makes it"
             ) from error
         try:
             snapshot = Metadata[Snapshot].from_bytes(

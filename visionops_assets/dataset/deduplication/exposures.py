@@ -245,7 +245,8 @@ def _toned(
     a, b = some[inner] / 255, like[inner]
     if np.ptp(a) * 255 < 2:
         return None
-    terms = np.polynomial.polynomial.polyfit(a, b, degree)
+    # A flat image has fewer levels than the curve has bends; whoever asks for all of the fit is not warned of it.
+    terms, _ = np.polynomial.polynomial.polyfit(a, b, degree, full=True)
     return np.clip(np.polynomial.polynomial.polyval(predicted / 255, terms), 0, 255)
 
 
