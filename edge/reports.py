@@ -149,7 +149,12 @@ def _unpacked(content: bytes) -> bytes:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
+        if b"\\u" in line:
+            # Half of a pair is a text to JSON, and to nobody who is to write it down.
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeError as error:
+        raise ReportError("has a line that is no Unicode text") from error
     except (ValueError, RecursionError) as error:
         raise ReportError("has a line that is no JSON") from error
     if not isinstance(found, dict):

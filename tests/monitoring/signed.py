@@ -1,6 +1,7 @@
 """Enrolled devices of a test, and the files that they sign."""
 
 import base64
+import gzip
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -49,6 +50,14 @@ class Camera:
         found = [as_json(row) for row in rows]
         if found:
             told += [{"format": "inference_log/1"}, *found]
+        return self._signed(told)
+
+    def signed(self, sequence: int, lines: Iterable[Mapping[str, Any]]) -> bytes:
+        """The file of this number with these lines after its head."""
+        head = gzip.decompress(self.report(sequence)).splitlines()[0]
+        return self._signed([json.loads(head), *lines])
+
+    def _signed(self, told: Iterable[Mapping[str, Any]]) -> bytes:
         return signed_report([json.dumps(each).encode() for each in told], self._key)
 
     def file(self, sequence: int) -> str:

@@ -164,12 +164,6 @@ def test_a_repeated_report_changes_nothing_and_is_counted(site: Site) -> None:
         site.report(camera, sequence, row(sequence, camera.name))
         site.collect(NOW + timedelta(seconds=sequence))
 
-    def others(sequence: int) -> None:
-        """What the last collection took is taken away by its name alone: another one comes between."""
-        site.report(site.cameras[1], sequence)
-        site.collect(NOW + timedelta(seconds=sequence))
-
-    others(9)
     before = site.paths("project=shapes/dt="), site.folded()[camera.name]
     for moment in (10, 12):
         for sequence in (3, 4, 5):
@@ -177,7 +171,6 @@ def test_a_repeated_report_changes_nothing_and_is_counted(site: Site) -> None:
         found = site.collect(NOW + timedelta(seconds=moment))
         assert (found.rows, found.reports, found.repeated, len(found.findings)) == (0, 0, 3, 0)
         assert "3 that were taken before" in found.sentence()
-        others(moment + 1)
     assert (site.paths("project=shapes/dt="), site.folded()[camera.name]) == before
     assert len(site.day()) == 3
 
@@ -238,6 +231,64 @@ def test_what_is_not_signed_as_it_should_be_is_a_finding_and_no_row(site: Site) 
     assert site.paths("findings/") == [] and len(site.paths("report_findings/")) == 1
     assert dict(devices.report_findings(site.project, site.lakefs, [DAY])).keys() == set(said)
     assert site.spool.files("shapes") == []
+
+
+def test_a_text_that_cannot_be_written_stops_no_collector(site: Site) -> None:
+    one, two, _ = site.cameras
+    half = "\ud800"
+    unsigned = b'{"format":"device_report/1"}\n{"key":"\\ud800","signature":""}\n'
+    wrong = {
+        one.file(5): gzip.compress(unsigned),
+        one.file(6): one.report(6, project=half),
+        one.file(7): one.report(7, [{**row(1, one.name), half: 1}]),
+        one.file(8): one.report(8, phase=half),
+        "cam\udcff/1.jsonl.gz": one.report(1),
+        "cam-\udcff/a.parquet": b"PAR1",
+    }
+    for file, content in wrong.items():
+        site.leave(file, content)
+    site.report(two, 1, row(2, two.name))
+    found = site.collect()
+    assert (found.rows, found.reports) == (1, 1)
+    assert {"cam\\udcff", "cam-\\udcff/a.parquet", *list(wrong)[:4]} == set(found.findings["image"])
+    assert "no Unicode" in found.findings.set_index("image")["what"][one.file(8)]
+    assert site.spool.files("shapes") == [] and len(site.day()) == 1
+    assert site.folded()[two.name]["frames"] == 10
+
+
+def test_a_report_of_an_odd_shape_is_a_finding_and_the_rest_is_folded(site: Site) -> None:
+    one, two, _ = site.cameras
+    for sequence, block in enumerate((5, [1], None, "x")):
+        site.leave(one.file(sequence), one.signed(sequence, [{"block": block}]))
+    many = [{"block": {"frames": 2**53 - 1, "logged": -5}}] * 1100
+    site.leave(two.file(1), two.signed(1, many))
+    found = site.collect()
+    assert (found.reports, len(found.findings)) == (1, 4)
+    assert set(found.findings["what"]) == {"has a block that is no JSON object"}
+    assert (site.folded()[two.name]["frames"], site.folded()[two.name]["logged"]) == (2**53 - 1, 0)
+
+
+def test_committed_rows_that_cannot_be_read_are_left_out_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    row_ = {"device": "cam-0", "device_group": "line-1", "at": NOW, "received": NOW, "event": None}
+    contents = ["5", "[1]", "no JSON", '{"frames": 3}']
+    rows = [{**row_, "sequence": 1, "kind": "block", "content": content} for content in contents]
+    rows.append({**row_, "sequence": 2, "kind": "status", "content": '{"phase": "\\ud800"}'})
+    empty = pd.DataFrame(columns=list(devices.COLUMNS))
+    (found,) = devices.fold(empty, pd.DataFrame(rows)).to_dict("records")
+    assert (found["frames"], found["phase"]) == (3, "\\ud800")
+    assert [each.getMessage() for each in caplog.records] == [
+        "report 1 of cam-0 has a block that cannot be read: left out"
+    ] * 3
+
+
+def test_a_report_that_was_cut_off_is_taken_once_it_comes_whole(site: Site) -> None:
+    camera = site.cameras[0]
+    whole = camera.report(1, [row(1, camera.name)])
+    site.leave(camera.file(1), whole[: len(whole) // 2])
+    assert len(site.collect().findings) == 1
+    site.leave(camera.file(1), whole)
+    found = site.collect(NOW + timedelta(seconds=1))
+    assert (found.rows, found.reports) == (1, 1)
 
 
 def test_an_enrolled_device_counts_by_its_own_files_alone(site: Site) -> None:

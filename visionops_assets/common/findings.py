@@ -39,8 +39,18 @@ _LONGEST, _IN_FULL = 170, 2000
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Findings as a table, in the order given; without the columns of details that none of them has."""
-    return _without_empty_details(pd.DataFrame(list(findings), columns=list(Finding._fields), dtype=object))
+    """Findings as a table, in the order given; without the columns of details that none of them has.
+
+    Bytes of a name that are no UTF-8 are shown as escapes: every table can be written.
+    """
+    rows = [[_writable(value) for value in each] for each in findings]
+    return _without_empty_details(pd.DataFrame(rows, columns=list(Finding._fields), dtype=object))
+
+
+def _writable(value: Any) -> Any:
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode(errors="backslashreplace").decode()
 
 
 def join_findings(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

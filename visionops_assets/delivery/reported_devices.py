@@ -6,6 +6,7 @@ reports are in it: folded again, or killed anywhere, it comes out the same.
 
 import io
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +22,11 @@ from visionops_assets.config.project import Project
 from visionops_assets.monitoring.device_reports import REPORT_FINDINGS, REPORTS
 from visionops_assets.monitoring.inference_log import belongs_to, production_repository
 
+_log = logging.getLogger(__name__)
 _CURSOR = b"visionops.cursor"
 _FILES_AT_ONCE = 100
+# Sums end here: a table of 64-bit numbers, and JSON, hold no more exactly.
+MOST = 2**53 - 1
 COLUMNS: Mapping[str, pa.DataType] = {
     "device": pa.string(),
     "device_group": pa.string(),
@@ -51,7 +55,8 @@ COLUMNS: Mapping[str, pa.DataType] = {
 def fold(devices: pd.DataFrame, reports: pd.DataFrame) -> pd.DataFrame:
     """One row a device, columns `COLUMNS`: what is known, and rows of `report_schema` that are new.
 
-    The newest report says what a device is, whatever order they came in; frames add up.
+    The newest report says what a device is, whatever order they came in; frames add up. A row whose content cannot be
+    read is left out, and named in the log of this process.
     """
     rows: dict[str, dict[str, Any]] = {
         str(row["device"]): {str(name): value for name, value in row.items()}
@@ -61,23 +66,33 @@ def fold(devices: pd.DataFrame, reports: pd.DataFrame) -> pd.DataFrame:
         ["device", "device_group", "at", "received", "sequence", "kind", "event", "content"]
     ].itertuples(index=False):
         row = rows.setdefault(device, {"device": device, "sequence": -1, "frames": 0, "logged": 0})
+        said = _said(content)
+        if said is None:
+            _log.warning("report %s of %s has a %s that cannot be read: left out", sequence, device, kind)
+            continue
         if kind == "block":
-            part = json.loads(content)
             for name in ("frames", "logged"):
-                row[name] = int(row[name]) + _number(part.get(name))
+                row[name] = min(MOST, int(row[name]) + max(0, _number(said.get(name))))
             continue
         # After its state was lost, or its clock set, a device may count anew.
         newer = (received, sequence) >= (row.get("received", received), row["sequence"])
         if kind == "event" and newer:
             row.update(event=event, event_at=at)
         elif kind == "status" and newer:
-            row.update(
-                device_group=group, sequence=sequence, at=at, received=received, **_now(json.loads(content))
-            )
+            row.update(device_group=group, sequence=sequence, at=at, received=received, **_now(said))
     ordered = [rows[device] for device in sorted(rows)]
     return (
         pd.DataFrame(ordered, columns=list(COLUMNS)).astype(object).where(lambda found: found.notna(), None)
     )
+
+
+def _said(content: str) -> Mapping[str, Any] | None:
+    """The JSON object of a row, or None: rows outlive the rules by which they were taken."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _now(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,12 +189,12 @@ def _typed(rows: Sequence[Mapping[Any, Any]]) -> pa.Table:
 
 
 def _number(value: Any, otherwise: Any = 0) -> Any:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST
     return int(value) if fits else otherwise
 
 
 def _text(value: Any) -> str | None:
-    return value[:1000] if isinstance(value, str) else None
+    return value[:1000].encode(errors="backslashreplace").decode() if isinstance(value, str) else None
 
 
 def _table(value: Any) -> Mapping[str, Any]:

@@ -114,7 +114,9 @@ class Collection:
         self._project, self._files, self._now = project, files, now
         self._devices = devices or DeviceFiles(project, {}, {}, now)
         self._today = f"{now:%Y-%m-%d}"
-        self.id = f"{now:%Y%m%dT%H%M%S}-{hashlib.sha256(json.dumps(list(files)).encode()).hexdigest()[:12]}"
+        # Files by the same names may come again within a second.
+        digest = hashlib.sha256(json.dumps([now.isoformat(), *files]).encode()).hexdigest()
+        self.id = f"{now:%Y%m%dT%H%M%S}-{digest[:12]}"
         self._spooled: list[pa.Table] = []
         self._signed: list[pa.Table] = []
         self._rows: dict[str, pa.Table] = {}
@@ -291,7 +293,9 @@ def collect(
         lakefs.create_repository(repository)
         last = _taken_last(lakefs, repository, name)
         taken = set(last.get("files", ()))
-        # The collector before this one was killed after its commit.
+        # The collector before this one was killed after its commit. Not so of reports: by the same name a device brings
+        # one again that was cut off, and one that was taken is known by its number.
+        taken = {file for file in taken if not is_report(file)}
         _remove(spool, places, [file for file in found if file in taken])
         waiting = [file for file in found if file not in taken]
         if not waiting:
@@ -305,7 +309,8 @@ def collect(
             for file, content in spool.read_each(folder, [file for file in chosen if places[file] == folder]):
                 batch.add(file, content)
         objects = batch.objects()
-        told = {"captured": batch.captured(), **of_devices.record()}
+        # Also where all were taken before the commit has something new: lakeFS takes no other.
+        told = {"id": batch.id, "captured": batch.captured(), **of_devices.record()}
         objects.append((last_collection(name), _record_of_collection(chosen, now, told)))
         lakefs.write_many(repository, MAIN, ((path, partial(bytes, content)) for path, content in objects))
         if last.get("day") != f"{now:%Y-%m-%d}":

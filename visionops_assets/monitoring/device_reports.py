@@ -105,7 +105,10 @@ def _lines(report: Report, head: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
     found = []
     for number, (kind, line) in enumerate(told):
-        content = json.dumps(line.get("block", line) if kind == "block" else line, separators=(",", ":"))
+        told_of = line.get("block", line) if kind == "block" else line
+        if not isinstance(told_of, dict):
+            raise UnusableReport("has a block that is no JSON object")
+        content = json.dumps(told_of, separators=(",", ":"))
         if len(content) > LONGEST_CONTENT:
             raise UnusableReport(f"has a line of {len(content):,} bytes about itself")
         event = str(line["event"])[:LONGEST_NAME] if kind == "event" else None
