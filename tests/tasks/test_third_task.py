@@ -16,7 +16,9 @@ from tests.world import World, write_batch
 from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.project import Project
 from visionops_assets.dataset.batch_publishing import BatchRefused, Published, Publisher
+from visionops_assets.dataset.versions.annotations import read_annotations, write_annotations
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion, named_version
+from visionops_assets.dataset.versions.manifest import manifest_rows
 from visionops_assets.dataset.versions.manifest_diff import diff_manifests
 from visionops_assets.evaluation.context import LEAK_COLUMNS, GateContext
 from visionops_assets.evaluation.evaluation_task import evaluation_task
@@ -33,6 +35,7 @@ from visionops_assets.tasks.task_registry import (
     facet,
     names,
     register,
+    task_taught_by,
     unregister,
 )
 from visionops_assets.training.batches import LabelledImages
@@ -214,6 +217,37 @@ def test_the_holdout_is_the_same_in_whatever_order_tags_come(registered: Task) -
     turned = rows.assign(tags=rows["tags"].map(lambda tags: tags[::-1]))
     fewer = rows.assign(tags=rows["tags"].map(lambda tags: tags[:1]))
     assert holdout_digest(turned) == holdout_digest(rows) != holdout_digest(fewer)
+
+
+def test_annotations_of_before_keep_a_column_that_a_later_task_learns_from() -> None:
+    file = "batches/week-01/annotations/sides.parquet"
+    names = ["a", "b"]
+    own = pd.DataFrame(
+        {
+            "path": [f"batches/week-01/images/{name}.png" for name in names],
+            "sha256": [name * 64 for name in names],
+            "phash": [name * 16 for name in names],
+            "width": 8,
+            "height": 8,
+            "split": "train",
+            "label": ["left", "right"],
+            "tags": ["night", "rain"],
+        }
+    )
+    written = write_annotations(own, file)
+    before = read_annotations(written, file)
+    register(tagging.TASK)
+    try:
+        assert read_annotations(written, file).equals(before)
+        assert write_annotations(own, file) == written
+        rows = manifest_rows(before, file).to_pandas()
+        assert task_taught_by(rows.columns).name == CLASSIFICATION
+        boxed = [name for name in rows.columns if name != "label"] + ["boxes"]
+        assert task_taught_by(boxed).name == DETECTION
+        with pytest.raises(UnknownTask):
+            task_taught_by([*boxed, "label"])
+    finally:
+        unregister(tagging.NAME)
 
 
 def test_what_no_task_is_called_is_refused_by_name(registered: Task) -> None:

@@ -119,7 +119,7 @@ def dataset_task(name: str) -> DatasetTask:
 
 
 def truth_of(columns: Collection[str]) -> Truth:
-    """The truth among the columns of a table. Raises `UnknownTask` for none, or several."""
+    """The truth among the columns of a table; see `task_taught_by`. Raises `UnknownTask` for none, or several."""
     found = task_taught_by(columns)
     return Truth(found.truth, dataset_task(found.name))
 

@@ -10,8 +10,8 @@ Format 1 (`visionops.annotations.version` in the Parquet metadata; a file withou
     split        string      train, val or holdout
     excluded     bool        takes no part, since it duplicates images of both sides; absent: false
     label        string      classification; or
-    boxes        list<struct<x, y, w, h: float32, label: string>>   detection: left, top, width, height in pixels; or
-                             what another task that is registered learns from
+    boxes        list<struct<x, y, w, h: float32, label: string>>   detection: left, top, width, height in pixels; or,
+                             beside neither, what another task that is registered learns from
     group        string?     what must not be split; absent or null: the image is its own group
     captured_at  timestamp[us, UTC]?
     source       string?     where the image came from
