@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 from tests.dataset.as_people_have_it import BOX, Boxes, Comes, Files, check, check_case, check_said, plan_of
 from tests.dataset.store import Repository
 from visionops_assets.dataset.importing.image_source import SourceError
+from visionops_assets.dataset.importing.plain_text import moment_of
 from visionops_assets.dataset.importing.reading import read_source
 from visionops_assets.dataset.importing.statements import Stated
 
@@ -247,7 +249,7 @@ def test_a_table_comes_as_it_is(tmp_path, case):
 
 
 @pytest.mark.parametrize(
-    "time", ["2026-02-01 14:00", "2026:02:01 14:00:00", "20260201T140000Z", "1 Feb 2026 14:00"]
+    "time", ["2026-02-01 14:00", "2026:02:01 14:00:00", "20260201T140000Z", "Sun, 01 Feb 2026 14:00:00 GMT"]
 )
 def test_a_time_that_can_be_read_one_way_is(tmp_path, time):
     files = Files(tmp_path / "data")
@@ -262,6 +264,44 @@ def test_a_time_whose_month_nothing_says_is_an_error_that_names_the_row(tmp_path
     plain(files, rows(lambda n, c: f"{n}.png;{c};{time}", "path;label;captured_at"))
     told = [("ERROR", rf"0.png has captured_at '{time}' \(labels.csv, row 2\); write it with the year first")]
     check(plan_of(files.root), Comes(dict(AB), told=told))
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [
+        *(
+            (day, 0)
+            for day in ("2026-1-5", "2026/1/5", "5-Jan-2026", "05Jan2026", "5/Jan/2026", "5 January 2026")
+        ),
+        *(
+            (day, 0)
+            for day in ("2026-Jan-05", "2026 Jan 5", "Jan 5, 2026", "Monday, 5 January 2026", "20260105")
+        ),
+        *(
+            ("2026/1/5 08:30", 8),
+            ("2026-1-5T08:30:00+00:00", 8),
+            ("2026-1-05 8:30 PM", 20),
+            ("05-JAN-2026 08:30", 8),
+        ),
+        *(
+            ("Mon, 05 Jan 2026 10:30:00 GMT", 10),
+            ("Mon, 05 Jan 2026 10:30:00 +0200", 8),
+            ("Mon Jan  5 10:30:00 2026", 10),
+        ),
+    ],
+)
+def test_a_date_that_is_clear_is_read_however_it_is_written(text, hour):
+    assert moment_of(text) == datetime(2026, 1, 5, hour, 30 if ":" in text else 0, tzinfo=UTC)
+
+
+_UNCLEAR = ("5-1-2026", "5-Jan-26", "26-Jan-05", "2026-1", "2026-0105", "2026-13-1", "2026-2-30", "2026-005")
+_UNKNOWN_ZONES = ("5 Jan 2026 10:00 CST", "2026-1-5 10:00 IST", "2026-1-5 10:00 GMT+3")
+
+
+@pytest.mark.parametrize("text", [*_UNCLEAR, *_UNKNOWN_ZONES])
+def test_a_date_or_zone_that_is_not_clear_is_never_guessed(text):
+    with pytest.raises(ValueError):
+        moment_of(text)
 
 
 def test_another_encoding_is_stated_never_guessed(tmp_path):

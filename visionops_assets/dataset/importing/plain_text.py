@@ -25,11 +25,20 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SHOWN, _AT_ONCE = 12, 1 << 20
-# Year, month, day, as ISO 8601 and EXIF write them, and with the month in words.
-_YEAR_FIRST = re.compile(r"\s*(\d{4})([-/.:]?)(\d{2})\2(\d{2})(?!\d)(.*)", re.DOTALL)
-_MONTH_IN_WORDS = re.compile(
-    r"\s*(?:[A-Za-z]{3,9}\.? )?(?:\d{1,2}\.? [A-Za-z]{3,9}|[A-Za-z]{3,9} \d{1,2}),? \d{4}\b"
+# Year, month, day, as ISO 8601 and EXIF write them, also without zeros; and with the month in words, as RFC 5322,
+# Oracle and ctime have it.
+_YEAR_FIRST = re.compile(
+    r"\s*(\d{4})(?:([-/.:])(\d{1,2})\2(\d{1,2})|(\d{2})(\d{2}))(?!\d)(.*)",
+    re.DOTALL,
 )
+_WORD, _GAP = r"[A-Za-z]{3,9}\.?", r"[-/ ]"
+_MONTH_IN_WORDS = re.compile(
+    rf"\s*(?:[A-Za-z]{{3,9}}\.?,? )?(?:\d{{1,2}}\.?{_GAP}?{_WORD},?{_GAP}?\d{{4}}|{_WORD}{_GAP}\d{{1,2}},?{_GAP}\d{{4}}"
+    rf"|\d{{4}}{_GAP}{_WORD}{_GAP}\d{{1,2}}|{_WORD} +\d{{1,2}} \d\d:\d\d:\d\d \d{{4}})(?!\d)"
+)
+# A zone by its name. Of others than these nobody knows for sure how far from UTC they are.
+_ZONE = re.compile(r"\d\s*([A-Za-z]{3,5}(?:[+-]\d.*)?)\s*$")
+_KNOWN_ZONES = ("UTC", "GMT")
 # An escape of JSON; the group is that of half of a character.
 _ESCAPE = re.compile(r"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
 
@@ -183,13 +192,15 @@ def says_yes(value: Any) -> bool:
 
 def moment_of(value: Any) -> datetime:
     """The time that is meant, in UTC, which it is where it names no zone. Raises `ValueError` for what is none, and for
-    a date that fits two ways, as 01.02.2026."""
+    a date that fits two ways, as 01.02.2026, or a zone that may be several, as CST."""
     if not isinstance(value, date):
         text = str(value)
         if found := _YEAR_FIRST.match(text):
-            year, _, month, day, rest = found.groups()
-            value = f"{year}-{month}-{day}{rest}".strip()
+            year, _, month, day, plain_month, plain_day, rest = found.groups()
+            value = f"{year}-{(month or plain_month):0>2}-{(day or plain_day):0>2}{rest}".strip()
         elif not _MONTH_IN_WORDS.match(text):
             raise ValueError(f"{quoted(text)} does not say which number is the month")
+        if (zone := _ZONE.search(text)) and zone[1].upper() not in _KNOWN_ZONES:
+            raise ValueError(f"{quoted(text)} has a zone that is not known, {zone[1]}")
     time: datetime = pd.Timestamp(value).to_pydatetime()
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
