@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from desk import Desk
 
 from edge.selftest import Golden
+from resources.models.lock import PromotionLocked
 from tests.devices.agent_process import agent
 from tests.devices.small_fleet import PROJECT, Fleet
 from tests.world import CLASSES, draw
@@ -353,3 +355,37 @@ def test_simulated_devices_are_provisioned_once_and_shown_no_holdout(desk_of_pro
         found["line-1-sim-01"] not in (keys["line-1-sim-01"], "")
         and (two[0].folder / "device.json").is_file()
     )
+
+
+def test_a_device_is_revoked_while_nobody_else_writes_its_record(
+    desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionops import services
+    from visionops_assets.delivery import enrolment
+    from visionops_assets.delivery.repository import lock_name
+
+    desk = desk_of_promoted
+    desk.run("fleet", "keys", "init", "shapes")
+    desk.run(
+        *(
+            "fleet",
+            "provision",
+            "shapes",
+            "--group",
+            "line-1",
+            "--device",
+            "cam-17",
+            "--to",
+            str(tmp_path / "a"),
+        )
+    )
+    revoke, held = enrolment.revoke, []
+
+    def revoked(*arguments: object, **options: object) -> object:
+        with suppress(PromotionLocked), services.registry().lock(lock_name("shapes"), timeout=0):
+            held.append("by nobody")
+        return revoke(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(enrolment, "revoke", revoked)
+    assert "is revoked" in desk.run("fleet", "revoke", "shapes", "cam-17", "--why", "stolen")
+    assert held == []

@@ -151,10 +151,14 @@ def revoke_command(
     """
     from visionops import services
     from visionops_assets.delivery import enrolment
+    from visionops_assets.delivery.repository import lock_name
 
-    record = enrolment.revoke(
-        services.artifacts(), known_as(project), device, who=services.actor(), why=why, when=datetime.now(UTC)
-    )
+    known, who = known_as(project), services.actor()
+    # Who moves the device meanwhile writes its record whole. It takes no key to revoke.
+    with services.registry().lock(lock_name(known)):
+        record = enrolment.revoke(
+            services.artifacts(), known, device, who=who, why=why, when=datetime.now(UTC)
+        )
     said = f"{device} of {project} is revoked: {record.revoked}"
     typer.echo(json.dumps(asdict(record), indent=1) if as_json else said)
 
