@@ -21,7 +21,7 @@ from edge.fetch import Client, NoSpace, Paused, Unreachable, WrongDigest
 from edge.files import Files
 from edge.formats import GOLDEN, MODEL, Assignment, Bundle, Manifest, State, arm_of
 from edge.kept import Kept, Preparing
-from edge.outbox import MOST_MB, Outbox, Reporter
+from edge.outbox import DISK_IS_FULL, MOST_MB, Outbox, Reporter
 from edge.runner import OpenRunner, ProcessRunner, examine_in_a_process
 from edge.states import Assigned
 from edge.trust import Distrusted, Looked, Trust
@@ -186,7 +186,12 @@ class Agent:
         if self._outbox is None:
             return
         # That reports do not arrive is no news once they do.
-        self.kept.change(states.told_of, self._problem(without="reports"), self._now())
+        try:
+            self.kept.change(states.told_of, self._problem(without="reports"), self._now())
+        except OSError as error:
+            # Told once the outbox has made room.
+            if error.errno not in DISK_IS_FULL:
+                raise
         every = self._assignment.report_every if self._assignment is not None else 300.0
         self._outbox.deliver(self.status(), every)
 

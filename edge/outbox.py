@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from edge.reports import FORMAT, LOG_FORMAT, SUFFIX, name_of, sequence_of, signe
 FOLDER = "outbox"
 # On the device, while nobody takes them: the oldest go first, and are counted.
 MOST_MB = 50.0
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reporter:
@@ -64,13 +66,24 @@ class Outbox:
         self._signed_at: float | None = None
 
     def deliver(self, status: Mapping[str, Any], every: float) -> None:
-        """Sign what there is to tell, at least so often (seconds), and bring all that waits. Raises `Unreachable` and
+        """Bring all that waits, and sign what there is to tell, at least so often (seconds). Raises `Unreachable` and
         OSError: then it waits."""
+        away: Unreachable | None = None
+        try:
+            # First: what was brought makes room on a full disk.
+            self._bring()
+        except Unreachable as error:
+            away = error
         now = monotonic()
         if self._kept.state.outbox or self._signed_at is None or now - self._signed_at >= every:
-            self._sign({**status, "report_every": every})
+            self._sign_on_any_disk({**status, "report_every": every})
             self._signed_at = now
         self._make_room()
+        if away is not None:
+            raise away
+        self._bring()
+
+    def _bring(self) -> None:
         for name in self._waiting():
             content = self._kept.files.read(f"{FOLDER}/{name}")
             if content is not None:
@@ -80,6 +93,23 @@ class Outbox:
     def waiting(self) -> int:
         """How many reports wait."""
         return len(self._waiting())
+
+    def _sign_on_any_disk(self, status: Mapping[str, Any]) -> None:
+        """Where the disk is full, the oldest that wait make room. Raises OSError."""
+        dropped = 0
+        while True:
+            try:
+                self._sign(status)
+                break
+            except OSError as error:
+                waiting = self._waiting()
+                if error.errno not in DISK_IS_FULL or not waiting:
+                    raise
+                # Removed before it is counted: the state, too, needs room.
+                self._kept.files.remove(f"{FOLDER}/{waiting[0]}")
+                dropped += 1
+        for _ in range(dropped):
+            self._kept.change(states.report_dropped)
 
     def _sign(self, status: Mapping[str, Any]) -> None:
         kept, blocks = self._kept, self._log.blocks

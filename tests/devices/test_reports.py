@@ -1,5 +1,6 @@
 """What comes up from a device: signed, bounded, each row and event once, whenever it is killed."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -159,6 +160,47 @@ def test_reports_wait_for_a_line_and_the_oldest_go_where_there_is_no_room(
     agent.deliver()
     assert [each.head["sequence"] for each in arrived(device)][-1] == agent.state.reported
     assert agent.status()["waiting_reports"] == 0
+
+
+class SmallDisk(System):
+    """Has no room for more than so many bytes of reports that wait, nor then for a larger state."""
+
+    def __init__(self, folder: Path, room: int) -> None:
+        self.folder, self.room = folder, room
+
+    def write(self, path: Path, content: bytes) -> None:
+        waiting = sum(file.stat().st_size for file in self.folder.glob("outbox/*") if file != path)
+        adds = len(content) if path.parent.name == "outbox" else 1
+        grows = path.parent.name == "outbox" or path.name.startswith("state.json")
+        if grows and waiting + adds > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        super().write(path, content)
+
+
+@pytest.mark.parametrize("line", [True, False])
+def test_a_disk_full_of_waiting_reports_empties_itself(fleet: Fleet, device: Device, line: bool) -> None:
+    disk = SmallDisk(device.folder / "state", 1 << 30)
+    agent = Device(fleet, device.folder, device.name, system=disk).start()
+    agent.deliver()
+    shutil.rmtree(fleet.root / "reports")
+    (fleet.root / "reports").write_text("no folder")
+    for number in range(3):
+        agent.problems["camera"] = "away" if number % 2 else "dark"
+        assert not agent.attempt("reports", agent.deliver)
+    before = agent.state.reported
+    disk.room = sum(file.stat().st_size for file in (device.folder / "state" / "outbox").iterdir())
+    if line:
+        (fleet.root / "reports").unlink()
+    assert agent._outbox is not None
+    for problem in ("gone", "lost"):
+        agent.problems["camera"], agent._outbox._signed_at = problem, None
+        assert agent.attempt("reports", agent.deliver) == line, agent.problems
+    assert agent.state.reported > before
+    if line:
+        assert [each.head["sequence"] for each in arrived(device)][:3] == [before - 2, before - 1, before]
+    dropped, waiting = agent.state.dropped_reports, agent.status()["waiting_reports"]
+    assert (dropped, waiting) == (0, 0) if line else dropped > 0
+    assert waiting + dropped == (0 if line else agent.state.reported - before + 3)
 
 
 def test_killed_at_every_step_each_row_and_event_arrives_once(
