@@ -107,9 +107,10 @@ def test_projects_that_mean_other_things_by_the_same_annotations_are_named(desk:
     assert lines["projects"]["state"] == "broken"
     assert "others and shapes keep their labels as annotations shapes" in lines["projects"]["what"]
     assert "annotations: " in lines["projects"]["fix"]
-    batch = write_batch(desk.world.root / "week-01", 12, seed=1)
+    desk.world.publish("week-01", 12, seed=2)
+    batch = write_batch(desk.world.root / "week-02", 12, seed=1)
     with pytest.raises(Exception, match="annotations shapes"):
-        desk.run("import", "others", str(batch), "--batch", "week-01")
+        desk.run("import", "others", str(batch), "--batch", "week-02")
     named = {"annotations": "others"}
     desk.world.projects[-1] = shapes_project(project="others", classes=["light", "dark"], **named)
     desk.save()

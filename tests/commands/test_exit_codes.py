@@ -57,6 +57,7 @@ OTHERS = (
     "init",
     "inspect",
     "metrics",
+    "models",
     "project rename",
     "rollout",
     "up",

@@ -149,7 +149,8 @@ class DeviceFiles:
             )
             if key is not None:
                 fix = (
-                    f"`visionops fleet provision {project} … --device {device} --replace` gives it a new key"
+                    f"`visionops fleet provision {project} --group GROUP --device {device} --to FOLDER --replace` "
+                    "gives it a new key"
                 )
             found.append(_finding(device, f"{what}, and left {count:,} reports: none counts", fix))
         return found
