@@ -20,9 +20,8 @@ from resources.settings import Devices
 from visionops_assets.config.project import Project, find_project, load_projects
 
 if TYPE_CHECKING:
-    from visionops_assets.config.project import Project
     from visionops_assets.delivery.devices_now import DeviceNow
-    from visionops_assets.delivery.repository import Repository
+    from visionops_assets.delivery.repository import Repository, Running
     from visionops_assets.delivery.signers import Keys
 
 Scope = MutableMapping[str, Any]
@@ -72,11 +71,29 @@ def repository_address(project: str) -> str:
 
 def repository_of(project: str, keys: "Keys | None" = None) -> "Repository":
     """The repository of a project, by any of its names."""
-    from resources.storage import ArtifactStore
-    from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import load_keys
 
-    return Repository(ArtifactStore(root=home.edge()), known_as(project), keys or load_keys(project))
+    return _repository(known_as(project), keys or load_keys(project))
+
+
+def published(known: str) -> "Repository":
+    """The repository that devices know by a name (`Project.delivered_as`), to be read: it takes no key."""
+    from visionops_assets.delivery.signers import Keys
+
+    return _repository(known, Keys({}))
+
+
+def _repository(known: str, keys: "Keys") -> "Repository":
+    from resources.storage import ArtifactStore
+    from visionops_assets.delivery.repository import Repository
+
+    return Repository(ArtifactStore(root=home.edge()), known, keys)
+
+
+def own_spool() -> str | None:
+    """Where a device of this machine leaves reports; a bucket takes none without an address that is signed for it."""
+    spool = home.spool()
+    return None if "://" in spool else str(named_path(spool).absolute())
 
 
 def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
@@ -86,23 +103,19 @@ def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
     """
     if "://" not in home.edge() and not Path(home.edge()).is_dir():
         return
-    from visionops_assets.delivery.signers import Keys
-
-    for project in projects_with_repository():
-        yield project, repository_of(project, Keys({})).read().expiries()
+    for known in projects_with_repository():
+        yield known, published(known).read().expiries()
 
 
-def enrolled_devices(project: "Project", repository: "Repository") -> "list[DeviceNow]":
-    """The devices of a project as their collected reports say they are."""
+def enrolled_devices(project: Project, running: "Running") -> "list[DeviceNow]":
+    """The devices of a project as their collected reports say they are; `running` is that of its repository."""
     from visionops import services
     from visionops_assets.delivery.devices_now import devices_now
     from visionops_assets.delivery.enrolment import devices
     from visionops_assets.delivery.reported_devices import read_devices
 
     store, now = services.artifacts(), datetime.now(UTC)
-    assigned = {
-        group: str(assignment["base"]["bundle"]) for group, (assignment, _) in repository.running().items()
-    }
+    assigned = {group: str(assignment["base"]["bundle"]) for group, (assignment, _) in running.items()}
     table, _ = read_devices(store, project.delivered_as)
     enrolled = devices(store, project.delivered_as)
     return devices_now(enrolled, table, assigned, now, project.production.collect_every)

@@ -31,25 +31,18 @@ def photograph(folder: Path, seed: int) -> str:
     return label
 
 
+def provisioned(desk: Desk, folder: Path, *options: str) -> str:
+    """What is said of cam-17 of line-1, which starts with this folder."""
+    where = ("--group", "line-1", "--device", "cam-17", "--to", str(folder))
+    return desk.run("fleet", "provision", "shapes", *where, *options)
+
+
 def test_a_promoted_version_answers_on_a_device(desk_of_promoted: Desk, tmp_path: Path) -> None:
     desk = desk_of_promoted
     assert "made" in desk.run("fleet", "keys", "init", "shapes")
     device, camera = tmp_path / "cam-17", tmp_path / "camera"
     camera.mkdir()
-    said = desk.run(
-        "fleet",
-        "provision",
-        "shapes",
-        "--group",
-        "line-1",
-        "--device",
-        "cam-17",
-        "--to",
-        str(device),
-        "--reports",
-        str(tmp_path / "reports"),
-    )
-    assert "group line-1 is new" in said
+    assert "group line-1 is new" in provisioned(desk, device, "--reports", str(tmp_path / "reports"))
     assert (device / "device.pem").stat().st_mode & 0o777 == 0o600
     settings = json.loads((device / "device.json").read_text())
     settings |= {"source": {"folder": str(camera)}, "sink": {"lines": "answers.jsonl"}}
@@ -308,8 +301,9 @@ def test_simulated_devices_need_a_repository_a_group_and_somebody_who_asks(
 
 def test_simulated_devices_are_provisioned_once_and_shown_no_holdout(desk_of_promoted: Desk) -> None:
     from visionops import services
+    from visionops.simulation import provisioned_devices
     from visionops.simulation.declared_faults import Fault
-    from visionops.simulation.provisioned_devices import names, provisioned
+    from visionops.simulation.provisioned_devices import names
     from visionops_assets.dataset.versions.dataset_version import named_version
     from visionops_assets.delivery.enrolment import devices
 
@@ -320,7 +314,9 @@ def test_simulated_devices_are_provisioned_once_and_shown_no_holdout(desk_of_pro
 
     def made(number: int) -> list[SimulatedDevice]:
         faults = [("line-1", slow), ("line-1-sim-01", Fault("silent", 0))]
-        return provisioned(project, names(["line-1"], number), every=1, faults=faults, who="ada")
+        return provisioned_devices.provisioned(
+            project, names(["line-1"], number), every=1, faults=faults, who="ada"
+        )
 
     two = made(2)
     assert [[each.name for each in device.faults] for device in two] == [["slow", "silent"], ["slow"]]
@@ -341,7 +337,7 @@ def test_simulated_devices_are_provisioned_once_and_shown_no_holdout(desk_of_pro
     shapes.rename(away := desk.world.root / "shapes.yaml")
     desk.world.projects = [known]
     desk.save()
-    (renamed,) = provisioned(known, names(["line-1"], 1), every=1, who="ada")
+    (renamed,) = provisioned_devices.provisioned(known, names(["line-1"], 1), every=1, who="ada")
     told = json.loads((renamed.folder / "device.json").read_text())
     assert told["project"] == "shapes" and renamed.folder != two[0].folder
     assert not devices(services.artifacts(), "forms")
@@ -366,19 +362,7 @@ def test_a_device_is_revoked_while_nobody_else_writes_its_record(
 
     desk = desk_of_promoted
     desk.run("fleet", "keys", "init", "shapes")
-    desk.run(
-        *(
-            "fleet",
-            "provision",
-            "shapes",
-            "--group",
-            "line-1",
-            "--device",
-            "cam-17",
-            "--to",
-            str(tmp_path / "a"),
-        )
-    )
+    provisioned(desk, tmp_path / "a")
     revoke, held = enrolment.revoke, []
 
     def revoked(*arguments: object, **options: object) -> object:

@@ -3,7 +3,7 @@ each group of them should run, and what people answer about a model on its way t
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,14 +13,20 @@ import typer
 
 from edge.files import named_path
 from edge.formats import check_group
-from resources import home
-from visionops.edge_repository import changing, enrolled_devices, known_as, repository_address
+from visionops.edge_repository import (
+    changing,
+    enrolled_devices,
+    known_as,
+    own_spool,
+    published,
+    repository_address,
+)
 
 if TYPE_CHECKING:
     from visionops_assets.config.project import Project
-    from visionops_assets.delivery.devices_now import DeviceNow, GroupNow
+    from visionops_assets.delivery.devices_now import DeviceNow
     from visionops_assets.delivery.following import Standing
-    from visionops_assets.delivery.repository import Repository
+    from visionops_assets.delivery.repository import Repository, Running
 
 
 ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
@@ -83,7 +89,7 @@ def provision_command(
                 root,
                 settings={
                     "repository": found,
-                    **({"reports": told} if (told := reports or _own_spool()) else {}),
+                    **({"reports": told} if (told := reports or own_spool()) else {}),
                 },
             ),
             who=who,
@@ -98,12 +104,6 @@ def provision_command(
         f"`visionops-edge once --device {to}` tries it here, after `pip install ./edge` into an environment of its "
         "own; copy the folder to the device for good"
     )
-
-
-def _own_spool() -> str | None:
-    """Where a device of this machine leaves reports; a bucket takes none without an address that is signed for it."""
-    spool = home.spool()
-    return None if "://" in spool else str(named_path(spool).absolute())
 
 
 def move_command(
@@ -174,17 +174,15 @@ def fleet_status_command(
     metadata that is about to end.
     """
     from visionops import services
-    from visionops.edge_repository import repository_of
-    from visionops_assets.delivery.devices_now import groups_now
     from visionops_assets.delivery.following import standings
-    from visionops_assets.delivery.signers import Keys
 
     found, registry = services.project(project), services.registry()
-    repository = repository_of(project, Keys({}))
+    repository = published(found.delivered_as)
     declared = {each.group: each for each in standings(found, registry, repository)}
     wrong, away = _read_reports(found)
-    devices = enrolled_devices(found, repository)
-    rows = _group_rows(repository, declared, groups_now(devices), devices)
+    running = repository.running()
+    devices = enrolled_devices(found, running)
+    rows = _group_rows(repository.read().groups, running, declared, devices)
     told, urgent = _ends(repository, project)
     waiting = repository.waiting()
     waits = f"release {waiting[0]['release']} waits: {waiting[1]}" if waiting is not None else None
@@ -239,14 +237,15 @@ def _iso(when: datetime | None) -> str | None:
 
 
 def _group_rows(
-    repository: "Repository",
+    published: Iterable[str],
+    running: "Running",
     declared: "Mapping[str, Standing]",
-    groups: "Mapping[str, GroupNow]",
     devices: "Sequence[DeviceNow]",
 ) -> list[dict[str, Any]]:
-    running = repository.running()
-    rows = []
-    for group in sorted({*repository.read().groups, *declared, *groups}):
+    from visionops_assets.delivery.devices_now import groups_now
+
+    groups, rows = groups_now(devices), []
+    for group in sorted({*published, *declared, *groups}):
         now = groups.get(group)
         assignment, manifest = running.get(group, (None, None))
         standing = declared.get(group)

@@ -112,10 +112,9 @@ def _groups(project: "Project", asked: Sequence[str]) -> list[str]:
     """The groups asked for, by default all that are declared or published to. Raises `NotFound` where there is none."""
     from resources.error_family import NotFound
     from resources.nearest import there_are
-    from visionops.edge_repository import repository_of
-    from visionops_assets.delivery.signers import Keys
+    from visionops.edge_repository import published
 
-    known = sorted({*project.delivery.groups, *repository_of(project.project, Keys({})).read().groups})
+    known = sorted({*project.delivery.groups, *published(project.delivered_as).read().groups})
     for group in asked:
         if group not in known:
             raise NotFound(f"{project.project} has no device group {group}; {there_are(group, known)}")
@@ -129,8 +128,11 @@ def _groups(project: "Project", asked: Sequence[str]) -> list[str]:
 
 
 def _status(folder: Path) -> dict[str, Any]:
+    from edge.agent import STATUS
+    from edge.settings import Settings
+
     try:
-        found = json.loads((folder / "state" / "status.json").read_text())
+        found = json.loads((folder / Settings.state / STATUS).read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

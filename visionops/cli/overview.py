@@ -87,15 +87,13 @@ def status_command(
 
 def _devices(project: "Project") -> dict[str, str]:
     """By device group, what it is assigned and what answers there, as devices told."""
-    from visionops.edge_repository import enrolled_devices, repository_of
+    from visionops.edge_repository import enrolled_devices, published
     from visionops_assets.delivery.devices_now import groups_now
-    from visionops_assets.delivery.signers import Keys
     from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
 
-    repository = repository_of(project.project, Keys({}))
     try:
-        running = repository.running()
-        found = groups_now(enrolled_devices(project, repository))
+        running = published(project.delivered_as).running()
+        found = groups_now(enrolled_devices(project, running))
     except (CannotPublish, NotPublished):
         return {}
     told = {}

@@ -15,6 +15,7 @@ from visionops import interruption
 
 if TYPE_CHECKING:
     from resources.models.registry import ModelRegistry
+    from visionops_assets.config.device_group_rules import DeliveryRules
     from visionops_assets.promotion.production_change import Change
 
 
@@ -119,24 +120,23 @@ def rollback_command(
 
 def _reaches_devices(project: str, group: str) -> bool:
     """Whether a change of this group, or of all, is published to devices by the project file as it is."""
-    from resources import home
-    from visionops_assets.config.project import load_projects
-
-    declared = [each for each in load_projects(home.projects_folder()) if each.project == project]
     return any(
-        group in each.delivery.groups or (group == EVERYWHERE and each.delivery.following)
-        for each in declared
+        group in rules.groups or (group == EVERYWHERE and rules.following) for rules in _declared(project)
     )
 
 
 def _following(project: str) -> list[str]:
     """The device groups that follow all. A file that cannot be read names none, and must not keep a bad model in
     production."""
+    return [name for rules in _declared(project) for name in rules.following]
+
+
+def _declared(project: str) -> "list[DeliveryRules]":
+    """What the project's file says of devices; nothing where it cannot be read."""
     from resources import home
     from visionops_assets.config.project import load_projects
 
-    declared = [each for each in load_projects(home.projects_folder()) if each.project == project]
-    return [name for each in declared for name in each.delivery.following]
+    return [each.delivery for each in load_projects(home.projects_folder()) if each.project == project]
 
 
 def _left_by_a_killed_one(

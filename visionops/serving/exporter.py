@@ -100,12 +100,11 @@ class ProjectFiles:
 def assignment_samples(project: Project, registry: "ModelRegistry") -> Iterator[Sample]:
     """Whether each declared device group is assigned what the aliases say. Raises `RegistryError`, `CannotPublish`."""
     from visionops_assets.delivery.following import standings
-    from visionops_assets.delivery.signers import Keys
     from visionops_assets.delivery.tuf_files import NotPublished
 
     if not project.delivery.groups:
         return
-    repository = edge_repository.repository_of(project.project, Keys({}))
+    repository = edge_repository.published(project.delivered_as)
     with contextlib.suppress(NotPublished):
         for each in standings(project, registry, repository):
             yield metric_families.EDGE_BEHIND(each.due or bool(each.problem), project.project, each.group)
@@ -114,12 +113,11 @@ def assignment_samples(project: Project, registry: "ModelRegistry") -> Iterator[
 def device_samples(project: Project) -> Iterator[Sample]:
     """The devices of each group, as far as their reports are collected. Raises `CannotPublish` and OSError."""
     from visionops_assets.delivery.devices_now import groups_now
-    from visionops_assets.delivery.signers import Keys
     from visionops_assets.delivery.tuf_files import NotPublished
 
-    repository = edge_repository.repository_of(project.project, Keys({}))
     with contextlib.suppress(NotPublished):
-        for now in groups_now(edge_repository.enrolled_devices(project, repository)).values():
+        running = edge_repository.published(project.delivered_as).running()
+        for now in groups_now(edge_repository.enrolled_devices(project, running)).values():
             yield from metric_families.group_of_devices_samples(project.project, now)
 
 

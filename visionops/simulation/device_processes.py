@@ -22,9 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from edge.files import Files
 from visionops.simulation.simulated_device import SimulatedDevice
 
-PROCESSES = "processes.json"
+CONFIGURATION, PROCESSES = "running.json", "processes.json"
 _LOOK_EVERY = 0.1
 # Until one that died is started again; longer each time, where it does not live for long.
 _RESTART_SECONDS, _MOST_RESTART_SECONDS, _LIVES_SECONDS = 1.0, 30.0, 10.0
@@ -35,7 +36,8 @@ _PR_SET_PDEATHSIG = 1
 
 def configuration(folder: Path, devices: Sequence[SimulatedDevice]) -> Path:
     """Write what `main` reads, whole or not at all."""
-    return _written(folder / "running.json", [each.to_json() for each in devices])
+    _write(folder, CONFIGURATION, [each.to_json() for each in devices])
+    return folder / CONFIGURATION
 
 
 def command(config: Path) -> list[str]:
@@ -120,7 +122,7 @@ class Supervisor:
             name: {"pid": each.pid, "starts": each.starts, "ended": each.ended}
             for name, each in self._devices.items()
         }
-        _written(self._folder / PROCESSES, told)
+        _write(self._folder, PROCESSES, told)
 
     def _end(self) -> None:
         deadline = time.monotonic() + _END_WITHIN
@@ -191,11 +193,8 @@ def _run(simulated: SimulatedDevice) -> None:
     device.run(simulated.shown(), say=lambda said: print(said, flush=True))
 
 
-def _written(file: Path, content: Any) -> Path:
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps(content, indent=1))
-    part.replace(file)
-    return file
+def _write(folder: Path, name: str, content: Any) -> None:
+    Files(folder).write(name, json.dumps(content, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge.files import Files
 from edge.settings import FILE
 from resources import home
 from resources.error_family import Invalid, NotFound
 from resources.nearest import there_are
-from visionops.edge_repository import changing, repository_address
+from visionops.edge_repository import changing, own_spool, repository_address
 from visionops.simulation.declared_faults import Fault
 from visionops.simulation.simulated_device import SimulatedDevice
 
@@ -93,7 +94,7 @@ def _provision(project: Project, by_group: Mapping[str, Sequence[str]], folder: 
     from visionops import services
     from visionops_assets.delivery import enrolment
 
-    store, spool = services.artifacts(), home.spool()
+    store, spool = services.artifacts(), own_spool()
     # Who knows the project by an earlier name takes nothing signed for another.
     named = project.delivered_as
     with changing(project.project) as repository:
@@ -111,10 +112,9 @@ def _provision(project: Project, by_group: Mapping[str, Sequence[str]], folder: 
                         device,
                         folder / device,
                         root,
-                        # Who reads from a bucket takes no reports from a folder.
                         settings={
                             "repository": repository_address(project.project),
-                            **({} if "://" in spool else {"reports": spool}),
+                            **({"reports": spool} if spool else {}),
                         },
                     ),
                     who=who,
@@ -133,15 +133,12 @@ def _images(project: Project) -> tuple[Path, ...]:
     paths = _drawn(version)
     if not paths:
         raise NotFound(f"{version.partition} of {project.project} has no images but those of its holdout")
-    folder = folder_of(project.project) / "images" / version.commit.id[:12]
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {path: folder / f"{number:02d}{Path(path).suffix}" for number, path in enumerate(paths)}
-    missing = [path for path, file in files.items() if not file.is_file()]
+    folder = Files(folder_of(project.project) / "images" / version.commit.id[:12])
+    names = {path: f"{number:02d}{Path(path).suffix}" for number, path in enumerate(paths)}
+    missing = [path for path, name in names.items() if folder.size(name) is None]
     for path, content in lakefs.read_many(project.repository, version.commit.id, missing):
-        part = files[path].with_name(f".{files[path].name}.part")
-        part.write_bytes(content)
-        part.replace(files[path])
-    return tuple(files.values())
+        folder.write(names[path], content)
+    return tuple(folder.path(name) for name in names.values())
 
 
 def _drawn(version: DatasetVersion) -> list[str]:

@@ -100,20 +100,21 @@ def _require_clear(registry: Registry, model: RegisteredModel, found: Production
 def standings(project: Project, registry: Registry, repository: Repository) -> list[Standing]:
     """Each declared group, as it is now. Raises `NotPublished`, `CannotPublish`, and what MLflow raises."""
     model = registry.models.get(project.project)
-    running, captures = repository.running(), project.production.captures
+    running = repository.running()
     return [
-        _standing(registry, model, (group, rules, rules.options(captures)), running.get(group))
-        for group, rules in project.delivery.groups.items()
+        _standing(project, registry, model, group, running.get(group)) for group in project.delivery.groups
     ]
 
 
 def _standing(
+    project: Project,
     registry: Registry,
     model: RegisteredModel,
-    declared: tuple[str, DeliveredGroup, Mapping[str, Any]],
+    group: str,
     running: tuple[dict[str, Any], dict[str, Any]] | None,
 ) -> Standing:
-    group, rules, options = declared
+    rules = project.delivery.groups[group]
+    options = rules.options(project.production.captures)
     assignment, manifest = running or (None, None)
     champion = followed(model, group, rules)
     version = champion.version

@@ -35,6 +35,8 @@ from visionops_assets.delivery.tuf_files import (
 
 # Manifests that stay listed beside those that a group runs.
 KEPT_BUNDLES = 50
+# By group, its assignment and the manifest of the base that this names.
+Running = dict[str, tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Repository(KeyChanges):
@@ -88,8 +90,8 @@ class Repository(KeyChanges):
         info = role.signed.targets.get(path)
         return self._target(path, info) if info is not None else None
 
-    def running(self) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-        """By group that is assigned something, the assignment and the manifest of its base.
+    def running(self) -> Running:
+        """The groups that are assigned something.
 
         Raises `NotPublished`, and `CannotPublish` where the repository is damaged.
         """

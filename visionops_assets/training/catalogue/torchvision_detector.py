@@ -15,6 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from visionops_assets.config.recipe import InputSpec
+from visionops_assets.training.catalogue.adapted_detector import AdaptedDetector, in_colour
 from visionops_assets.training.catalogue.suppression import suppressed
 
 # As torchvision's coders: no box grows by more than 1000 / 16 of its anchor.
@@ -22,7 +23,7 @@ _LARGEST_LOG = 4.135166556742356
 _STRIDES = (8, 16, 32, 64, 128)
 
 
-class TorchvisionDetector(nn.Module):
+class TorchvisionDetector(AdaptedDetector):
     """A detector of torchvision by its `name`: SSDlite, or FCOS or RetinaNet with a resnet and a feature pyramid.
 
     `detections` boxes an image at most, of which two of a class overlap by no more than `overlap`. RetinaNet's anchors
@@ -68,15 +69,9 @@ class TorchvisionDetector(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """What the head says of each anchor, by name, and the pooled features [N, D], of images float [N, C, H, W]."""
-        # What was trained on colours takes a grey image as one.
-        features = list(self.net.backbone(images.expand(-1, 3, -1, -1)).values())
+        features = list(self.net.backbone(in_colour(images)).values())
         found: dict[str, Tensor] = self.net.head(features)
         return {**found, "pooled": features[1].mean(dim=(2, 3))}
-
-    def outputs_and_embedding(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """What `forward` gives, and the pooled features [N, D]."""
-        outputs = self(images)
-        return outputs, outputs["pooled"]
 
     def loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         """The sum of torchvision's losses; targets float [N, M, 5] as in `detection.py`."""

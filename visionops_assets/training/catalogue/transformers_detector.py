@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.models.d_fine import modeling_d_fine
 from transformers.models.hgnet_v2 import HGNetV2Config
 from transformers.models.rt_detr_v2 import modeling_rt_detr_v2
 
 from visionops_assets.config.recipe import InputSpec
+from visionops_assets.training.catalogue.adapted_detector import AdaptedDetector, in_colour, require_sides
 from visionops_assets.training.catalogue.transformers_sizes import DFINE, RTDETRV2
 
 _UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 
 
-class TransformersDetector(nn.Module):
+class TransformersDetector(AdaptedDetector):
     """A detector of transformers by its `name`; it looks for `queries` objects an image, and gives the best
     `detections`.
 
@@ -40,8 +41,7 @@ class TransformersDetector(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if input.height % 32 or input.width % 32:
-            raise ValueError(f"expected input sides that 32 divides, got {input.height} × {input.width}")
+        require_sides(input, 32)
         self.detections = min(detections, queries * num_classes)
         self.height, self.width = input.height, input.width
         labels = {number: str(number) for number in range(num_classes)}
@@ -76,11 +76,6 @@ class TransformersDetector(nn.Module):
             "pooled": found.encoder_last_hidden_state[-1].mean(dim=(2, 3)),
         }
 
-    def outputs_and_embedding(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """What `forward` gives, and the pooled features [N, D]."""
-        outputs = self(images)
-        return outputs, outputs["pooled"]
-
     def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """The model's own loss, which matches queries with targets float [N, M, 5] as in `detection.py`."""
         size = targets.new_tensor([self.width, self.height, self.width, self.height])
@@ -107,8 +102,7 @@ class TransformersDetector(nn.Module):
     def _found(self, images: Tensor, **given: Any) -> Any:
         mask = torch.ones((images.shape[0], self.height, self.width), dtype=torch.long, device=images.device)
         with _traceable():
-            # What was trained on colours takes a grey image as one.
-            return self.net(pixel_values=images.expand(-1, 3, -1, -1), pixel_mask=mask, **given)
+            return self.net(pixel_values=in_colour(images), pixel_mask=mask, **given)
 
 
 def _rows(value: Any) -> Any:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visionops_assets.config.recipe import InputSpec
+from visionops_assets.training.catalogue.adapted_detector import AdaptedDetector, in_colour, require_sides
 from visionops_assets.training.catalogue.suppression import suppressed
 
 # Depth and width of each size, as they are published.
@@ -22,7 +23,7 @@ _STRIDES = (8, 16, 32)
 _LARGEST_LOG = 8.0
 
 
-class YoloxDetector(nn.Module):
+class YoloxDetector(AdaptedDetector):
     """YOLOX of a size, which is its `name`; `detections` boxes an image at most, of which two of a class overlap by no
     more than `overlap`.
 
@@ -36,8 +37,7 @@ class YoloxDetector(nn.Module):
         self, name: str, num_classes: int, input: InputSpec, detections: int = 100, overlap: float = 0.5
     ) -> None:
         super().__init__()
-        if input.height % 32 or input.width % 32:
-            raise ValueError(f"expected input sides that 32 divides, got {input.height} × {input.width}")
+        require_sides(input, 32)
         try:
             from yolox.models import YoloPafpn, YoloxHead
         except ImportError as error:
@@ -76,11 +76,6 @@ class YoloxDetector(nn.Module):
         features = self._features(images)
         return {"said": self._head(features), "pooled": features[-1].mean(dim=(2, 3))}
 
-    def outputs_and_embedding(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """What `forward` gives, and the pooled features [N, D]."""
-        outputs = self(images)
-        return outputs, outputs["pooled"]
-
     def training_loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """The model's own loss, which assigns places to targets float [N, M, 5] as in `detection.py`."""
         there = targets[..., 4] >= 0
@@ -104,8 +99,8 @@ class YoloxDetector(nn.Module):
         return suppressed(corners, scores, detections=self.detections, overlap=self.overlap)
 
     def _features(self, images: Tensor) -> Any:
-        # Published weights take blue, green, red; a grey image is one of colours.
-        return self.net.backbone(images.expand(-1, 3, -1, -1).flip(1))
+        # Published weights take blue, green, red.
+        return self.net.backbone(in_colour(images).flip(1))
 
     def _head(self, features: Any, *given: Tensor) -> Any:
         return self.net.head(features, *given)
