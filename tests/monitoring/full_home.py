@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from dagster._core.definitions.run_request import InstigatorType
@@ -23,12 +24,15 @@ from dagster._daemon.types import DaemonHeartbeat
 from production_world import ProductionWorld
 
 from visionops_assets.common.keys import asset_key
-from visionops_assets.common.tables import write_table
+from visionops_assets.common.tables import arrow_parquet, write_table
+from visionops_assets.delivery.enrolment import NewDevice, provision
+from visionops_assets.delivery.reported_devices import COLUMNS
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
 from visionops_assets.monitoring.production_day import typed_table
 
 MODEL = "ab" * 32
+GROUP = "line-1"
 
 
 def drift_table(model: str = MODEL, **groups: tuple[bool, int]) -> pd.DataFrame:
@@ -64,10 +68,23 @@ def fill(world: ProductionWorld, monkeypatch: pytest.MonkeyPatch) -> str:
     _add_sensor(world, f"{name}_commits", now)
     projects = world.root / "projects"
     projects.mkdir(exist_ok=True)
-    declared = project.model_dump(mode="json", exclude_none=True)
+    declared = project.model_dump(mode="json", exclude_none=True) | {"delivery": {"groups": {GROUP: {}}}}
     (projects / f"{name}.yaml").write_text(yaml.safe_dump(declared))
     point_to(world.root, monkeypatch)
     return version.weights_sha256[:12]
+
+
+def add_device(world: ProductionWorld, root: bytes) -> None:
+    """A device of `GROUP` that reported just now, and that something is wrong."""
+    name, now = world.project.project, datetime.now(UTC)
+    new = NewDevice(
+        name, GROUP, "cam-17", world.root / "cam-17", root, {"repository": "https://models.example"}
+    )
+    provision(world.artifacts, new, who="ada@example.com", when=now)
+    row = {"device": "cam-17", "device_group": GROUP, "at": now, "received": now, "report_every": 300.0}
+    row |= {"phase": "IDLE", "version": 1, "variant": "fp32", "problem": "log: it could not be written"}
+    table = pa.Table.from_pylist([row], schema=pa.schema(list(COLUMNS.items())))
+    world.artifacts.write(f"fleet/{name}/devices.parquet", arrow_parquet(table))
 
 
 def point_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

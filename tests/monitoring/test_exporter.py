@@ -11,7 +11,7 @@ import dagster as dg
 import httpx
 import pytest
 from dagster._core.test_utils import create_run_for_test
-from full_home import drift_table, fill, performance_table, point_to
+from full_home import GROUP, add_device, drift_table, fill, performance_table, point_to
 from production_world import ProductionWorld
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -184,7 +184,9 @@ def test_a_home_over_http(production: ProductionWorld, monkeypatch: pytest.Monke
     world, name = production, production.project.project
     model = fill(world, monkeypatch)
     signers.make_keys(signers.keys_folder())
-    Repository(ArtifactStore(root=home.edge()), name, signers.load_keys()).create()
+    repository = Repository(ArtifactStore(root=home.edge()), name, signers.load_keys())
+    repository.create()
+    add_device(world, repository.bootstrap())
     # To know when they end takes none of them.
     (signers.keys_folder() / "root.pem").unlink()
     with in_thread(metrics_app(Exporter(readings(world.instance), keep=0))) as server:
@@ -213,6 +215,12 @@ def test_a_home_over_http(production: ProductionWorld, monkeypatch: pytest.Monke
     assert not [key for key in without if key.startswith("visionops_champion")]
     ends = f'visionops_edge_metadata_expires_timestamp_seconds{{project="{name}",role="timestamp"}}'
     assert 6.9 < (before[ends] - datetime.now(UTC).timestamp()) / 86400 < 7
+    devices = f'group="{GROUP}",project="{name}"'
+    assert before[f"visionops_edge_assignment_behind{{{devices}}}"] == 1
+    assert before[f'visionops_fleet_devices{{{devices},state="current"}}'] == 1
+    assert before[f'visionops_fleet_version_devices{{{devices},variant="fp32",version="1"}}'] == 1
+    assert before[f"visionops_fleet_silent_devices{{{devices}}}"] == 0
+    assert before[f'visionops_fleet_problem_devices{{group="{GROUP}",problem="log",project="{name}"}}'] == 1
     in_production = f'group="all",model="{model}",project="{name}",signal="drift"'
     assert before[f"visionops_alarm_standing{{{in_production}}}"] == 1
     since = before[f'visionops_champion_since_timestamp_seconds{{group="all",project="{name}"}}']
