@@ -97,7 +97,7 @@ def test_a_report_that_is_too_long_is_cut_and_says_so(forge: Forge) -> None:
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({}, "runs in a job of GitHub Actions or GitLab CI"),
+        ({}, "run it in a job of GitHub Actions or GitLab CI"),
         ({"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "a/b"}, "runs for no pull request"),
         ({"GITLAB_CI": "true", "CI_PROJECT_ID": "1"}, "runs for no merge request"),
         (

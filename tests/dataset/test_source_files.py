@@ -33,7 +33,8 @@ def test_files_are_listed_in_the_order_of_their_paths(tmp_path):
     found = list_files(tmp_path)
     files = found.images
     expected = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path / name for name in names)]
-    assert list(files) == expected and not found.link_findings()
+    assert list(files) == expected
+    assert [each.image for each in found.link_findings()] == ["linked/"]
     assert list(found.others) == ["a/note.txt"] and found.passed == 2, "a folder reached twice counts once"
     assert files[1:3] == expected[1:3] and files[-1] == expected[-1]
 

@@ -154,13 +154,13 @@ def why_no_revision(root: Path = ROOT) -> tuple[str, str] | None:
         if "dubious ownership" in (error.stderr or ""):
             return (
                 f"git refuses {root}, which belongs to another user",
-                f"git config --global --add safe.directory {root}, or let its owner run this",
+                f"`git config --global --add safe.directory {root}`, or let its owner run this",
             )
         if "not a git repository" in (error.stderr or ""):
             return f"{root} is no git checkout", "run from a clone of the repository"
         return (
             f"git knows no revision of {root} ({said[0] if said else 'it says nothing'})",
-            f"git -C {root} log",
+            f"`git -C {root} log`",
         )
     return None
 
