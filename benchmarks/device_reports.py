@@ -114,7 +114,7 @@ def main() -> int:
                 spool=Spool(root=str(spool.parent)),
                 lock=nullcontext(),
                 now=now + timedelta(milliseconds=step),
-                devices=enrolled,
+                devices=lambda: enrolled,
             )
 
         found = collect_all(once, 3600)

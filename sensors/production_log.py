@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from visionops_assets.shells.run_outcomes import is_attempt, note_outcome
 
 if TYPE_CHECKING:
     from visionops_assets.monitoring.collection import Collected
+    from visionops_assets.monitoring.device_files import DeviceKey
 
 # Each is a run: the rest is asked for by the next ticks.
 DAYS_A_TICK = 31
@@ -116,7 +117,7 @@ def production_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         try:
             labels = take_labels(project, lakefs, registry, artifacts, spool, before.labelled, now)
             before = replace(before, labelled=labels.seen)
-            said = "; ".join([*labels.problem, *_collect(project, lakefs, registry, artifacts, spool)])
+            said = "; ".join([*labels.problem, *collect_spool(project, lakefs, registry, artifacts, spool)])
             return look(project, lakefs, context.instance, before, now, said)
         except LakeFSNotFound as error:
             known = len(_logged_days(context.instance, project))
@@ -191,7 +192,7 @@ def look(
     )
 
 
-def _collect(
+def collect_spool(
     project: Project,
     lakefs: LakeFSResource,
     registry: ModelRegistry,
@@ -199,11 +200,12 @@ def _collect(
     spool: Spool,
 ) -> list[str]:
     """Commit what the spool has, fold what devices reported; what came of it, in words."""
-    from visionops_assets.delivery.enrolment import device_keys
+    from visionops_assets.delivery.enrolment import any_enrolled, device_keys
     from visionops_assets.delivery.reported_devices import folded
     from visionops_assets.monitoring.collection import collect, collect_all
 
-    devices = device_keys(artifacts, project.delivered_as)
+    def devices() -> "Mapping[str, DeviceKey]":
+        return device_keys(artifacts, project.delivered_as)
 
     def once() -> "Collected":
         lock = registry.lock(production_repository(project.repository), timeout=LOCK_SECONDS)
@@ -213,7 +215,7 @@ def _collect(
         said = [each.sentence() for each in collect_all(once)]
     except PromotionLocked:
         said = ["another process collects the spool"]
-    if devices:
+    if any_enrolled(artifacts, project.delivered_as):
         folded(project, lakefs, artifacts)
     return said
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import given
 from hypothesis import strategies as some
 from logged import DAY, MODELS, NOW, file_of, png, project, row, sha256
@@ -21,10 +22,14 @@ from test_collector import STEPS, Killed, kill
 
 from edge.reports import name_of, signed_report
 from lakefs_local import discovery
+from resources import clocks
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSUnavailable
+from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore, Spool
+from sensors.production_log import collect_spool
 from visionops_assets.delivery import reported_devices as devices
+from visionops_assets.delivery.enrolment import NewDevice, enrolled, provision
 from visionops_assets.monitoring import device_files
 from visionops_assets.monitoring.collection import Collected, collect, collect_all
 from visionops_assets.monitoring.production_day import read_production_day
@@ -61,7 +66,7 @@ class Site:
             spool=self.spool,
             lock=nullcontext(),
             now=now,
-            devices=self.enrolled,
+            devices=lambda: self.enrolled,
             **options,
         )
 
@@ -371,6 +376,29 @@ def test_lakefs_away_loses_no_report_and_all_catch_up(site: Site) -> None:
     site.lakefs = there
     assert site.collect().reports == 6
     assert len(site.day()) == 6
+
+
+def test_a_device_that_is_provisioned_while_the_spool_is_collected_counts(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Spool.files
+
+    def provisioned_just_now(spool: Spool, project: str) -> list[str]:
+        if enrolled(site.artifacts, "shapes", "cam-0") is None:
+            to = tmp_path / "cam-0"
+            new = NewDevice("shapes", "line-1", "cam-0", to, b"{}", {"repository": "nowhere"})
+            provision(site.artifacts, new, who="test", when=NOW)
+            key = load_pem_private_key((to / "device.pem").read_bytes(), None)
+            lines = gzip.decompress(site.cameras[0].report(1)).splitlines()[:-1]
+            site.leave(site.cameras[0].file(1), signed_report(lines, key))  # type: ignore[arg-type]
+        return listed(spool, project)
+
+    monkeypatch.setattr(Spool, "files", provisioned_just_now)
+    monkeypatch.setattr(clocks, "now", lambda: NOW)
+    registry = ModelRegistry(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    (said,) = collect_spool(site.project, site.lakefs, registry, site.artifacts, site.spool)
+    assert "1 reports of devices" in said and "findings" not in said
+    assert list(site.folded()) == ["cam-0"]
 
 
 def test_a_device_provisioned_anew_counts_anew(site: Site) -> None:

@@ -64,6 +64,11 @@ def devices(store: ArtifactStore, project: str) -> list[Enrolled]:
     return [each for each in found if each is not None]
 
 
+def any_enrolled(store: ArtifactStore, project: str) -> bool:
+    """Whether a project has devices at all."""
+    return any(name.endswith(".json") for name in store.names(f"fleet/{project}/devices"))
+
+
 def device_keys(store: ArtifactStore, project: str) -> dict[str, DeviceKey]:
     """By which key each device of a project speaks, by name; revoked ones too, so that they are known as such."""
     return {

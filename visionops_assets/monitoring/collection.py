@@ -277,10 +277,11 @@ def collect(
     lock: AbstractContextManager[None],
     now: datetime,
     most: int = FILES_A_COMMIT,
-    devices: Mapping[str, DeviceKey] | None = None,
+    devices: Callable[[], Mapping[str, DeviceKey]] = dict,
 ) -> Collected:
-    """Commit what the spool of a project has, at most `most` files; `now` is UTC, `devices` are those enrolled.
+    """Commit what the spool of a project has, at most `most` files; `now` is UTC, `devices` tells those enrolled.
 
+    Who is enrolled is asked once the spool was listed: a device is, before it leaves a file.
     `lock` is held meanwhile: one collector a repository. Raises what lakeFS raises; then nothing is lost, and the next
     collection takes the same files.
     """
@@ -302,7 +303,7 @@ def collect(
             return Collected()
         if any(lakefs.uncommitted(repository, MAIN)):
             lakefs.reset(repository, MAIN)
-        of_devices = DeviceFiles(project, devices or {}, last, now)
+        of_devices = DeviceFiles(project, devices(), last, now)
         chosen = of_devices.order(waiting)[:most]
         batch = Collection(project, chosen, now, last.get("captured"), of_devices)
         for folder in sorted(set(places.values())):
