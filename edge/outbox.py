@@ -19,7 +19,7 @@ from edge.answer_log import InferenceLog
 from edge.fetch import Client, Unreachable
 from edge.files import Files
 from edge.kept import Kept
-from edge.reports import FORMAT, LOG_FORMAT, SUFFIX, name_of, sequence_of, signed_report
+from edge.reports import FORMAT, LOG_FORMAT, SUFFIX, brought_name, name_of, sequence_of, signed_report
 
 FOLDER = "outbox"
 # On the device, while nobody takes them: the oldest go first, and are counted.
@@ -47,7 +47,7 @@ class Reporter:
 
     def bring(self, name: str, content: bytes) -> None:
         """Leave a file where it is collected; the same again is the same file. Raises `Unreachable`."""
-        name = f"{self._project}/{self._device}/{name}"
+        name = f"{self._project}/{self._device}/{brought_name(name, content)}"
         if not self._to.startswith("file:"):
             self._client.send(f"{self._to}/{name}", content)
             return

@@ -18,6 +18,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,19 +35,28 @@ SUFFIX = ".jsonl.gz"
 # What a report may be: as a file, unpacked (also by how often its own size), in lines, and in each.
 LARGEST_BYTES, LARGEST_TEXT, MOST_TIMES, FREE_TEXT = 16 << 20, 64 << 20, 64, 256 << 10
 MOST_LINES, LONGEST_LINE = 20_000, 8 << 20
+_DIGITS = 16
+# Also as agents called them who gave no digest.
+_NAME = re.compile(rf"([0-9]{{12}})(?:-[0-9a-f]{{{_DIGITS}}})?{re.escape(SUFFIX)}")
 
 
 class ReportError(EdgeError, ValueError):
     """A report is not what the device signed, or larger than one may be."""
 
 
+class UnsignedReport(ReportError):
+    """No key that is believed signed a report: whoever left it."""
+
+
 @dataclass(frozen=True)
 class Report:
-    """One report, as its device signed it: its head, what follows that, and the sections of other formats by name."""
+    """One report, as its device signed it: its head, what follows that, the sections of other formats by name, and by
+    which key, named by `key_id`."""
 
     head: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
     sections: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]
+    key: str = ""
 
     @property
     def events(self) -> list[Mapping[str, Any]]:
@@ -64,12 +74,18 @@ def name_of(sequence: int) -> str:
     return f"{sequence:012d}{SUFFIX}"
 
 
+def brought_name(name: str, content: bytes) -> str:
+    """How a report is called where it is collected: another of the same number, of a device with the same key, takes
+    nothing's place there."""
+    return f"{name.removesuffix(SUFFIX)}-{hashlib.sha256(content).hexdigest()[:_DIGITS]}{SUFFIX}"
+
+
 def sequence_of(name: str) -> int:
     """A device's count of a report, from the name of its file. Raises ValueError."""
-    number = name.removesuffix(SUFFIX)
-    if not (name.endswith(SUFFIX) and number.isascii() and number.isdigit() and name_of(int(number)) == name):
+    found = _NAME.fullmatch(name)
+    if found is None:
         raise ValueError(f"{name} is no name of a report, such as {name_of(17)}")
-    return int(number)
+    return int(found[1])
 
 
 def signed_report(lines: Iterable[bytes], key: Ed25519PrivateKey) -> bytes:
@@ -79,9 +95,10 @@ def signed_report(lines: Iterable[bytes], key: Ed25519PrivateKey) -> bytes:
     return gzip.compress(signed + json.dumps(last).encode() + b"\n", mtime=0)
 
 
-def read_report(content: bytes, key: Ed25519PublicKey) -> Report:
-    """A report that this key signed. Raises `ReportError`."""
-    found = [_parsed(line) for line in signed_lines(content, key)]
+def read_report(content: bytes, *keys: Ed25519PublicKey) -> Report:
+    """A report that one of these keys signed. Raises `UnsignedReport`, and `ReportError` for one that was signed so."""
+    signed, key = signed_lines(content, *keys)
+    found = [_parsed(line) for line in signed]
     if not found or found[0].get("format") != FORMAT:
         stated = found[0].get("format") if found else None
         raise ReportError(f"begins with the format {stated!r}, {FORMAT} is read; update the product")
@@ -96,11 +113,12 @@ def read_report(content: bytes, key: Ed25519PublicKey) -> Report:
             sections[name] = each, into
         else:
             into.append(each)
-    return Report(found[0], lines, sections)
+    return Report(found[0], lines, sections, key)
 
 
-def signed_lines(content: bytes, key: Ed25519PublicKey) -> list[bytes]:
-    """The lines of a file that this key signed, without the signature. Raises `ReportError`."""
+def signed_lines(content: bytes, *keys: Ed25519PublicKey) -> tuple[list[bytes], str]:
+    """The lines of a file that one of these keys signed, without the signature, and which did. Raises
+    `UnsignedReport`."""
     text = _unpacked(content)
     signed, _, last = text.removesuffix(b"\n").rpartition(b"\n")
     signed += b"\n"
@@ -108,15 +126,18 @@ def signed_lines(content: bytes, key: Ed25519PublicKey) -> list[bytes]:
         said = _parsed(last)
         signature = base64.b64decode(str(said["signature"]), validate=True)
     except (ReportError, KeyError, ValueError) as error:
-        raise ReportError("ends with no signature") from error
+        raise UnsignedReport("ends with no signature") from error
+    stated = str(said.get("key", ""))
+    known = {key_id(key): key for key in keys}
+    # One attempt, whoever is named: each reads all of it.
+    name = stated if stated in known else next(iter(known))
     try:
-        key.verify(signature, signed)
+        known[name].verify(signature, signed)
     except InvalidSignature as error:
-        other = str(said.get("key", ""))
-        if other != key_id(key):
-            raise ReportError(f"is signed by another key ({other[:12]})") from error
-        raise ReportError("was altered after its device signed it") from error
-    return signed[:-1].split(b"\n")
+        if stated != name:
+            raise UnsignedReport(f"is signed by another key ({stated[:12]})") from error
+        raise UnsignedReport("was altered after its device signed it") from error
+    return signed[:-1].split(b"\n"), name
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -127,23 +148,23 @@ def key_id(key: Ed25519PublicKey) -> str:
 def _unpacked(content: bytes) -> bytes:
     """The text of a file, no more of it than a report may have."""
     if len(content) > LARGEST_BYTES:
-        raise ReportError(f"has {len(content):,} bytes, at most {LARGEST_BYTES:,} are read")
+        raise UnsignedReport(f"has {len(content):,} bytes, at most {LARGEST_BYTES:,} are read")
     allowed = min(LARGEST_TEXT, FREE_TEXT + MOST_TIMES * len(content))
     unpacking = zlib.decompressobj(wbits=31)
     try:
         text = unpacking.decompress(content, allowed + 1)
     except zlib.error as error:
-        raise ReportError("is no gzip file") from error
+        raise UnsignedReport("is no gzip file") from error
     if len(text) > allowed:
-        raise ReportError(f"has {len(content):,} bytes and takes more than {allowed:,} unpacked")
+        raise UnsignedReport(f"has {len(content):,} bytes and takes more than {allowed:,} unpacked")
     if not unpacking.eof or unpacking.unused_data:
-        raise ReportError("is cut off, or goes on after its end")
+        raise UnsignedReport("is cut off, or goes on after its end")
     lines = text.count(b"\n")
     if lines > MOST_LINES:
-        raise ReportError(f"has {lines:,} lines, at most {MOST_LINES:,} are read")
+        raise UnsignedReport(f"has {lines:,} lines, at most {MOST_LINES:,} are read")
     # Short files have no long line.
     if len(text) > LONGEST_LINE and max(map(len, text.split(b"\n"))) > LONGEST_LINE:
-        raise ReportError(f"has a line of more than {LONGEST_LINE:,} bytes")
+        raise UnsignedReport(f"has a line of more than {LONGEST_LINE:,} bytes")
     return text
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import stat
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -175,19 +176,27 @@ class Spool(BaseModel, frozen=True, extra="forbid"):
             if file.name.endswith(_COLLECTED) and _is(stat.S_ISREG, file)
         )
 
-    def read_each(self, project: str, files: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """The content of files, in their order, read by several threads; of one that is larger than any may be, one
+    def read_each(
+        self, project: str, files: Sequence[str], largest: int = LARGEST_SPOOLED
+    ) -> Iterator[tuple[str, bytes]]:
+        """The content of files, in their order, read by several threads; of one that has more than `largest` bytes, one
         byte more than that. Raises `ArtifactNotFound`."""
 
         def read(file: str) -> bytes:
             try:
                 with self._store.path(f"{project}/{file}").open("rb") as stream:
-                    return bytes(stream.read(LARGEST_SPOOLED + 1))
+                    return bytes(stream.read(largest + 1))
             except FileNotFoundError as error:
                 raise ArtifactNotFound(f"{file} of {project} is gone from {self.root}") from error
 
         with ThreadPoolExecutor(_THREADS) as threads:
-            yield from zip(files, threads.map(read, files), strict=True)
+            # No more of them at once: memory holds what was read ahead.
+            ahead = deque((file, threads.submit(read, file)) for file in files[:_THREADS])
+            for following in [*files[_THREADS:], *[None] * len(ahead)]:
+                file, content = ahead.popleft()
+                if following is not None:
+                    ahead.append((following, threads.submit(read, following)))
+                yield file, content.result()
 
     def remove(self, project: str, files: Sequence[str]) -> None:
         """Take files away; those that are gone are fine."""

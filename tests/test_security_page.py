@@ -17,7 +17,7 @@ from visionops.diagnosis.checking import KNOWN
 from visionops.serving import prediction_app, request_handling
 from visionops.serving.webhook import BODY_LIMIT
 from visionops_assets.dataset.importing.source_files import SourceLimits
-from visionops_assets.monitoring import device_files, spool_files
+from visionops_assets.monitoring import set_aside, spool_files
 from webserver.guard import LEAST_TOKEN, ServerLimits
 
 PAGE = (ROOT / "SECURITY.md").read_text()
@@ -78,7 +78,7 @@ DEFAULTS = {
         reports.MOST_LINES,
         reports.LONGEST_LINE / MIB,
     ],
-    "that are not enrolled, kept aside": [device_files.STRANGERS_BYTES / MIB],
+    "that are not enrolled, kept aside": [set_aside.UNSIGNED_BYTES / MIB],
     "bytes of a device's name": [
         spool_files.LARGEST_BYTES / MIB,
         spool_files.MOST_ROWS,

@@ -18,7 +18,7 @@ from edge import reports
 from edge.files import System
 from edge.formats import place_of_digest
 from edge.images.statistics import STATISTICS
-from edge.reports import Report, ReportError, name_of, read_report, sequence_of, signed_report
+from edge.reports import Report, ReportError, brought_name, name_of, read_report, sequence_of, signed_report
 from tests.devices.broken_disks import Killed, KilledAt
 from tests.devices.small_fleet import PROJECT, Device, Fleet, frame, update
 from visionops_assets.inference.shipped_model import open_model
@@ -76,10 +76,17 @@ def test_little_of_a_bomb_is_unpacked_before_its_signature_is_looked_at() -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["17.jsonl.gz", "000000000017.parquet", "0000000000١٧.jsonl.gz", "-00000000017.jsonl.gz"]
+    "name",
+    [
+        "17.jsonl.gz",
+        "000000000017-0.jsonl.gz",
+        "000000000017.parquet",
+        "0000000000١٧.jsonl.gz",
+        "-00000000017.jsonl.gz",
+    ],
 )
 def test_a_report_is_named_by_its_number(name: str) -> None:
-    assert sequence_of(name_of(17)) == 17
+    assert sequence_of(name_of(17)) == sequence_of(brought_name(name_of(17), b"it")) == 17
     with pytest.raises(ValueError, match="no name of a report"):
         sequence_of(name)
 
@@ -250,6 +257,20 @@ def test_a_device_that_lost_its_state_gives_no_number_twice(fleet: Fleet, device
     agent.deliver()
     assert agent.state.reported > before
     assert json.loads(json.dumps(agent.status()))["serving"] is None
+
+
+def test_two_devices_with_one_disk_take_no_report_of_each_other_away(
+    fleet: Fleet, device: Device, tmp_path: Path
+) -> None:
+    shutil.rmtree(fleet.root / "reports")
+    shutil.copytree(device.folder, tmp_path / "copied")
+    for each, said in ((device, "dark"), (Device(fleet, tmp_path / "copied", device.name), "away")):
+        agent = each.start()
+        agent.problems["camera"] = said
+        agent.deliver()
+    found = arrived(device)
+    assert len({each.head["sequence"] for each in found}) == 1
+    assert {each.head["problem"] for each in found} == {"camera: dark", "camera: away"}
 
 
 def test_a_status_names_the_version(device: Device) -> None:

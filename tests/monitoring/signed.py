@@ -22,10 +22,10 @@ class Camera:
         self.name = name
         self._key = Ed25519PrivateKey.from_private_bytes((name + str(seed)).encode().ljust(32, b".")[:32])
 
-    def known(self, revoked: str = "") -> DeviceKey:
+    def known(self, revoked: str = "", replaced: tuple[DeviceKey, ...] = ()) -> DeviceKey:
         public = self._key.public_key()
         pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        return DeviceKey(key_id(public), pem, revoked)
+        return DeviceKey(key_id(public), pem, revoked, replaced)
 
     def report(
         self, sequence: int, rows: Iterable[Mapping[str, Any]] = (), at: datetime = NOW, **head: Any

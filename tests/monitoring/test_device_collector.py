@@ -20,7 +20,7 @@ from logged import DAY, MODELS, NOW, file_of, png, project, row, sha256
 from signed import Camera
 from test_collector import STEPS, Killed, kill
 
-from edge.reports import name_of, signed_report
+from edge.reports import LARGEST_BYTES, brought_name, name_of, signed_report
 from lakefs_local import discovery
 from resources import clocks
 from resources.lakefs.client import LakeFSResource
@@ -29,11 +29,11 @@ from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore, Spool
 from sensors.production_log import collect_spool
 from visionops_assets.delivery import reported_devices as devices
-from visionops_assets.delivery.enrolment import NewDevice, enrolled, provision
-from visionops_assets.monitoring import device_files
+from visionops_assets.delivery.enrolment import NewDevice, device_keys, enrolled, provision, revoke
+from visionops_assets.monitoring import device_files, set_aside
 from visionops_assets.monitoring.collection import Collected, collect, collect_all
 from visionops_assets.monitoring.production_day import read_production_day
-from visionops_assets.monitoring.sequences import MOST_RANGES, Window
+from visionops_assets.monitoring.sequences import MOST_DIGESTS, MOST_RANGES, Window
 
 REPOSITORY = "shapes-production"
 
@@ -315,7 +315,7 @@ def test_an_enrolled_device_counts_by_its_own_files_alone(site: Site) -> None:
 def test_strangers_keep_no_device_from_being_collected_and_fill_no_disk(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_files, "STRANGERS_BYTES", 5_000)
+    monkeypatch.setattr(set_aside, "UNSIGNED_BYTES", 5_000)
     stranger, camera = Camera("aaa"), site.cameras[0]
     for sequence in range(30):
         site.leave(stranger.file(sequence), stranger.report(sequence))
@@ -329,6 +329,126 @@ def test_strangers_keep_no_device_from_being_collected_and_fill_no_disk(
     assert all(len(each.findings) == 1 for each in [first, *rest])
     kept = [site.lakefs.read(REPOSITORY, "main", path) for path in site.paths("quarantine/")]
     assert kept and sum(map(len, kept)) <= 5_000
+
+
+def test_who_uses_the_name_of_an_enrolled_device_is_bounded_as_a_stranger_is(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(set_aside, "UNSIGNED_BYTES", 5_000)
+    one, two, _ = site.cameras
+    thief = Camera(one.name, seed=1)
+    for sequence in range(60):
+        site.leave(thief.file(sequence), thief.report(sequence))
+    site.report(two, 1, row(1, two.name))
+    first = site.collect(most=30)
+    assert (first.rows, first.left) == (1, 31), "each device's first report comes before anybody's second"
+    assert len(first.findings) == device_files.MOST_FINDINGS + 1
+    assert "and 9 more of its files" in set(first.findings["what"])
+    assert any("not kept" in why for why in first.findings["why"])
+    rest = collect_all(lambda: site.collect(NOW + timedelta(seconds=len(site.spool.files("shapes")))))
+    assert rest[-1].left == 0
+    kept = [site.lakefs.read(REPOSITORY, "main", path) for path in site.paths("quarantine/")]
+    assert kept and sum(map(len, kept)) <= 5_000
+
+
+def test_what_nobody_signed_costs_little_before_that_is_known(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, _ = site.cameras
+    path = site.root / "spool" / "shapes" / one.file(1)
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as sparse:
+        sparse.truncate(300 << 20)
+    contents = dict(site.spool.read_each("shapes", [one.file(1)], LARGEST_BYTES))
+    assert len(contents[one.file(1)]) == LARGEST_BYTES + 1
+    monkeypatch.setattr(device_files, "UNSIGNED_AT_ONCE", LARGEST_BYTES)
+    for sequence in (2, 3):
+        site.leave(one.file(sequence), b"no gzip")
+    site.report(two, 1, row(1, two.name))
+    first = site.collect()
+    assert (first.rows, first.left) in {(1, 2), (0, 3)}
+    rest = collect_all(lambda: site.collect(NOW + timedelta(seconds=1)))
+    assert first.rows + sum(each.rows for each in rest) == 1 and rest[-1].left == 0
+    assert "at most 16,777,216 are read" in first.findings["what"][0]
+
+
+def test_two_devices_with_one_key_lose_nothing_silently(site: Site) -> None:
+    one = site.cameras[0]
+    here, there = (one.report(number, [row(at, one.name)]) for number, at in ((7, 1), (7, 2)))
+    for content in (here, there):
+        site.leave(f"{one.name}/{brought_name(name_of(7), content)}", content)
+    found = site.collect()
+    assert (found.rows, found.reports, found.repeated) == (1, 1, 0)
+    (finding,) = found.findings.to_dict("records")
+    assert "another report than the one of its number" in finding["what"]
+    assert f"provision shapes --group GROUP --device {one.name} --to FOLDER --replace" in finding["why"]
+    (kept,) = [site.lakefs.read(REPOSITORY, "main", path) for path in site.paths("quarantine/")]
+    assert kept in (here, there)
+    # The same again is the one that was taken, or the one that was not.
+    for content in (here, there):
+        site.leave(f"{one.name}/{brought_name(name_of(7), content)}", content)
+    again = site.collect(NOW + timedelta(seconds=1))
+    assert (again.rows, again.repeated, len(again.findings)) == (0, 1, 1)
+
+
+def test_two_devices_that_count_apart_are_found_before_their_numbers_meet(site: Site) -> None:
+    one = site.cameras[0]
+    for sequence, minutes in ((10, -20), (90, -15)):
+        site.report(one, sequence, row(sequence, one.name), at=NOW + timedelta(minutes=minutes))
+    assert len(site.collect().findings) == 0
+    site.report(one, 11, row(11, one.name), at=NOW - timedelta(minutes=5))
+    found = site.collect(NOW + timedelta(seconds=1))
+    assert found.rows == 1
+    assert "was made after a higher number: two devices speak by one key" in found.findings["what"][0]
+    # What only arrives late was made before.
+    site.report(one, 9, row(9, one.name), at=NOW - timedelta(minutes=25))
+    assert len(site.collect(NOW + timedelta(seconds=2)).findings) == 0
+
+
+def test_a_number_taken_long_ago_is_named_and_kept(site: Site) -> None:
+    one = site.cameras[0]
+    for sequence in range(MOST_DIGESTS + 2):
+        site.report(one, sequence)
+    site.collect()
+    restored = one.report(0, [row(1, one.name)])
+    site.leave(one.file(0), restored)
+    found = site.collect(NOW + timedelta(seconds=1))
+    assert (found.rows, found.repeated) == (0, 0)
+    assert "left 1 reports of numbers that were taken long ago" in found.findings["what"][0]
+    assert [site.lakefs.read(REPOSITORY, "main", path) for path in site.paths("quarantine/")] == [restored]
+
+
+def test_what_a_replaced_key_signed_before_the_new_one_spoke_counts(site: Site) -> None:
+    old, new = Camera("cam-0"), Camera("cam-0", seed=1)
+    site.report(old, 1, row(1, "cam-0"), at=NOW - timedelta(minutes=30))
+    site.collect()
+    site.enrolled["cam-0"] = new.known(replaced=(old.known(),))
+    site.report(old, 2, row(2, "cam-0"), at=NOW - timedelta(minutes=20))
+    site.report(new, 3, row(3, "cam-0"), at=NOW - timedelta(minutes=10))
+    assert (site.collect(NOW + timedelta(seconds=1)).rows) == 2
+    # Numbers are counted by key: what waited longer comes as well, once.
+    late = old.report(3, [row(4, "cam-0")], at=NOW - timedelta(minutes=15))
+    for second in (2, 3):
+        site.leave(f"cam-0/{brought_name(name_of(3), late)}", late)
+        found = site.collect(NOW + timedelta(seconds=second))
+        assert (found.rows, len(found.findings)) == (int(second == 2), 0)
+    site.report(old, 5, row(5, "cam-0"), at=NOW - timedelta(minutes=5))
+    found = site.collect(NOW + timedelta(seconds=4))
+    assert found.rows == 0
+    assert "signed by a key that was replaced, after the new one spoke" in found.findings["what"][0]
+
+
+def test_the_keys_that_a_device_had_are_kept_unless_it_was_revoked(site: Site, tmp_path: Path) -> None:
+    def given(**options: Any) -> str:
+        new = NewDevice("shapes", "line-1", "cam-0", tmp_path / "cam-0", b"{}", {"repository": "nowhere"})
+        return provision(site.artifacts, new, who="test", when=NOW, **options).key_id
+
+    first, second = given(), given(again=True)
+    known = device_keys(site.artifacts, "shapes")["cam-0"]
+    assert (known.key_id, [each.key_id for each in known.replaced]) == (second, [first])
+    revoke(site.artifacts, "shapes", "cam-0", who="test", why="stolen", when=NOW)
+    assert given(again=True) not in (first, second)
+    assert device_keys(site.artifacts, "shapes")["cam-0"].replaced == ()
 
 
 def test_killed_anywhere_each_report_counts_once(site: Site) -> None:

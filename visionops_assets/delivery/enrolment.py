@@ -26,6 +26,8 @@ from visionops_assets.delivery.signers import write_key
 from visionops_assets.monitoring.device_files import DeviceKey
 
 FORMAT = 1
+# Of one device; what an older one signed waits no more.
+MOST_REPLACED = 3
 _THREADS = 8
 
 
@@ -45,6 +47,8 @@ class Enrolled:
     enrolled_at: str
     who: str
     revoked: str = ""
+    # The keys that this one replaced, newest first.
+    replaced: tuple[Mapping[str, str], ...] = ()
     format: int = FORMAT
 
 
@@ -72,7 +76,13 @@ def any_enrolled(store: ArtifactStore, project: str) -> bool:
 def device_keys(store: ArtifactStore, project: str) -> dict[str, DeviceKey]:
     """By which key each device of a project speaks, by name; revoked ones too, so that they are known as such."""
     return {
-        each.device: DeviceKey(each.key_id, each.public_key, each.revoked) for each in devices(store, project)
+        each.device: DeviceKey(
+            each.key_id,
+            each.public_key,
+            each.revoked,
+            tuple(DeviceKey(old["key_id"], old["public_key"]) for old in each.replaced),
+        )
+        for each in devices(store, project)
     }
 
 
@@ -115,7 +125,8 @@ def provision(
 ) -> Enrolled:
     """Enrol a device and write its folder: settings, root of trust, its own key. Raises `EnrolmentError`.
 
-    `again` replaces the device's key.
+    `again` replaces the device's key: what the old one signed before the new one speaks counts, for reports may wait on
+    the device; not of a device that was revoked.
     """
     project, group, device, to = new.project, new.group, new.device, new.folder
     require_new(store, project, group, device, to, again=again)
@@ -138,6 +149,7 @@ def provision(
             public_key=public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
             enrolled_at=f"{when:%Y-%m-%dT%H:%M:%SZ}",
             who=who,
+            replaced=_still_valid(enrolled(store, project, device)),
         )
         _write(store, record)
         to.mkdir(exist_ok=True)
@@ -168,6 +180,14 @@ def move(store: ArtifactStore, project: str, device: str, group: str) -> tuple[E
     record = replace(known, group=group)
     _write(store, record)
     return record, known.group
+
+
+def _still_valid(known: Enrolled | None) -> tuple[Mapping[str, str], ...]:
+    """The keys of a device whose key is replaced, newest first."""
+    if known is None or known.revoked:
+        return ()
+    own = {"key_id": known.key_id, "public_key": known.public_key}
+    return (own, *known.replaced)[:MOST_REPLACED]
 
 
 def _known(store: ArtifactStore, project: str, device: str) -> Enrolled:

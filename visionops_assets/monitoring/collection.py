@@ -59,6 +59,7 @@ from visionops_assets.monitoring.inference_log import (
 )
 from visionops_assets.monitoring.spool_files import UnusableFile, spool_reader
 from visionops_assets.monitoring.validation import clock_findings, misplaced
+from visionops_assets.monitoring.waiting_files import WaitingFiles
 
 # More wait for the next commit: memory holds the rows and frames of one.
 FILES_A_COMMIT = 1000
@@ -111,12 +112,14 @@ class Collection:
         captured: Mapping[str, Mapping[str, int]] | None = None,
         devices: DeviceFiles | None = None,
     ) -> None:
-        self._project, self._files, self._now = project, files, now
+        self._project, self._now = project, now
         self._devices = devices or DeviceFiles(project, {}, {}, now)
         self._today = f"{now:%Y-%m-%d}"
         # Files by the same names may come again within a second.
         digest = hashlib.sha256(json.dumps([now.isoformat(), *files]).encode()).hexdigest()
         self.id = f"{now:%Y%m%dT%H%M%S}-{digest[:12]}"
+        # Those that were taken in.
+        self.files: list[str] = []
         self._spooled: list[pa.Table] = []
         self._signed: list[pa.Table] = []
         self._rows: dict[str, pa.Table] = {}
@@ -128,6 +131,7 @@ class Collection:
 
     def add(self, file: str, content: bytes) -> None:
         """Take one file in, or its findings."""
+        self.files.append(file)
         if is_report(file):
             rows = self._devices.take(file, content)
             if rows is not None:
@@ -158,7 +162,7 @@ class Collection:
         """What was gathered, in numbers."""
         return Collected(
             commit=commit,
-            files=len(self._files),
+            files=len(self.files),
             rows=sum(map(len, self._rows.values())),
             captures=len(self._captures),
             labels=sum(len(table) for tables in self._labels.values() for table in tables),
@@ -190,7 +194,7 @@ class Collection:
             yield f"{REPORTS}{file}.parquet", arrow_parquet(table)
         if len(found):
             yield f"{REPORT_FINDINGS}{file}.parquet", to_parquet(found)
-        for number, content in enumerate(self._devices.quarantine):
+        for number, content in enumerate(self._devices.aside.files):
             yield f"{QUARANTINE}{file}.{number}.jsonl.gz", content
 
     def _place_rows(self) -> None:
@@ -287,8 +291,8 @@ def collect(
     """
     repository, name = production_repository(project.repository), project.project
     with lock:
-        places = _spooled_files(project, spool)
-        found = sorted(places)
+        files = WaitingFiles.of(project, spool)
+        found = sorted(files.places)
         if not found:
             return Collected()
         lakefs.create_repository(repository)
@@ -297,7 +301,7 @@ def collect(
         # The collector before this one was killed after its commit. Not so of reports: by the same name a device brings
         # one again that was cut off, and one that was taken is known by its number.
         taken = {file for file in taken if not is_report(file)}
-        _remove(spool, places, [file for file in found if file in taken])
+        files.remove([file for file in found if file in taken])
         waiting = [file for file in found if file not in taken]
         if not waiting:
             return Collected()
@@ -306,34 +310,19 @@ def collect(
         of_devices = DeviceFiles(project, devices(), last, now)
         chosen = of_devices.order(waiting)[:most]
         batch = Collection(project, chosen, now, last.get("captured"), of_devices)
-        for folder in sorted(set(places.values())):
-            for file, content in spool.read_each(folder, [file for file in chosen if places[file] == folder]):
-                batch.add(file, content)
+        for file, content in files.read(chosen, of_devices):
+            batch.add(file, content)
         objects = batch.objects()
         # Also where all were taken before the commit has something new: lakeFS takes no other.
         told = {"id": batch.id, "captured": batch.captured(), **of_devices.record()}
-        objects.append((last_collection(name), _record_of_collection(chosen, now, told)))
+        objects.append((last_collection(name), _record_of_collection(batch.files, now, told)))
         lakefs.write_many(repository, MAIN, ((path, partial(bytes, content)) for path, content in objects))
         if last.get("day") != f"{now:%Y-%m-%d}":
             _forget_old_days(lakefs, project, now)
-        message = f"{name}: {len(chosen)} files of the spool"
+        message = f"{name}: {len(batch.files)} files of the spool"
         commit = lakefs.save(repository, MAIN, message, {"visionops.project": name})
-        _remove(spool, places, chosen)
-        return batch.collected(commit.id, left=len(waiting) - len(chosen))
-
-
-def _spooled_files(project: Project, spool: Spool) -> dict[str, str]:
-    """The files of a project, each with the project's name that it lies under: devices of one that was renamed go on
-    writing by the old."""
-    renamed = {project.delivered_as} - {project.project}
-    found = {file: name for name in renamed for file in spool.files(name) if is_report(file)}
-    # Of two by one name the other waits.
-    return found | dict.fromkeys(spool.files(project.project), project.project)
-
-
-def _remove(spool: Spool, places: Mapping[str, str], files: Sequence[str]) -> None:
-    for folder in sorted(set(places.values())):
-        spool.remove(folder, [file for file in files if places[file] == folder])
+        files.remove(batch.files)
+        return batch.collected(commit.id, left=len(waiting) - len(batch.files))
 
 
 def collect_all(collect_once: Callable[[], Collected], seconds: float = COLLECT_SECONDS) -> list[Collected]:

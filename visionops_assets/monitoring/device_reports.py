@@ -22,6 +22,7 @@ import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from edge import reports
 from edge.formats import GROUP_NAME
 from edge.reports import LOG_FORMAT, Report, ReportError, read_report
 from resources.error_family import Invalid
@@ -37,16 +38,21 @@ class UnusableReport(Invalid):
     """A device's file cannot be read as a report; the message says what is wrong with it."""
 
 
+class UnsignedReport(UnusableReport):
+    """None of the device's keys signed a file: whoever left it."""
+
+
 @dataclass(frozen=True)
 class SignedFile:
     """A report by its device's key. `head` names project, device, group, sequence and time; `lines` are rows of
     `report_schema` as values; `log` is a table with the columns of the spool, or None; `foreign` rows of it named
-    another device and are left out."""
+    another device and are left out; `key_id` names the key that signed it."""
 
     head: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
     log: pa.Table | None
     foreign: int = 0
+    key_id: str = ""
 
 
 @cache
@@ -68,21 +74,26 @@ def report_schema() -> pa.Schema:
     )
 
 
-def read_signed(content: bytes, task: str, public_key: str) -> SignedFile:
-    """Read a device's file by its key (PEM). Raises `UnusableReport`."""
-    key = load_pem_public_key(public_key.encode())
-    assert isinstance(key, Ed25519PublicKey)
+def read_signed(content: bytes, task: str, public_keys: Sequence[str]) -> SignedFile:
+    """Read a device's file by its keys (PEM). Raises `UnusableReport`, and `UnsignedReport` where none of them did."""
+    keys = [key for key in map(_public_key, public_keys) if isinstance(key, Ed25519PublicKey)]
     try:
-        report = read_report(content, key)
+        report = read_report(content, *keys)
         head = _head(report.head)
         log, foreign = None, 0
         for name, (_, rows) in report.sections.items():
             if name not in _SECTIONS:
                 raise UnusableReport(f"has a section {name[:LONGEST_NAME]!r}; update the product")
             log, foreign = _SECTIONS[name](rows, head, task)
-        return SignedFile(head, _lines(report, head), log, foreign)
+        return SignedFile(head, _lines(report, head), log, foreign, report.key)
+    except reports.UnsignedReport as error:
+        raise UnsignedReport(str(error)) from error
     except ReportError as error:
         raise UnusableReport(str(error)) from error
+
+
+def _public_key(text: str) -> object:
+    return load_pem_public_key(text.encode())
 
 
 def _head(head: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from edge.images import bounds
 from resources.error_family import Invalid
 from resources.storage import LARGEST_SPOOLED
 from visionops_assets.common.tables import arrow_parquet
-from visionops_assets.monitoring.device_reports import SignedFile, UnusableReport, read_signed
+from visionops_assets.monitoring.device_reports import SignedFile, UnsignedReport, UnusableReport, read_signed
 from visionops_assets.monitoring.inference_log import (
     FORMAT,
     FORMAT_KEY,
@@ -59,6 +59,10 @@ _START_WITHIN = 120.0
 
 class UnusableFile(Invalid):
     """A spooled file that cannot be read as what it should be; the message says what was expected."""
+
+
+class SignedButUnusable(UnusableFile):
+    """The same of one that a device's key signed."""
 
 
 @dataclass(frozen=True)
@@ -204,15 +208,18 @@ class SpoolReader:
             raise UnusableFile("was read as no table; write it again")
         return SpooledFile(told["kind"], rows)
 
-    def read_signed(self, content: bytes, task: str, public_key: str) -> SignedFile:
-        """A device's file by its key (PEM). Raises `UnusableReport`, also where reading took too much, and OSError."""
+    def read_signed(self, content: bytes, task: str, public_keys: Sequence[str]) -> SignedFile:
+        """A device's file by its keys (PEM). Raises `UnusableReport`, `UnsignedReport` where none of them signed it or
+        reading took too much, and OSError."""
         try:
-            told, rows = self._asked({"task": task, "key": public_key}, content)
-        except UnusableFile as error:
+            told, rows = self._asked({"task": task, "keys": list(public_keys)}, content)
+        except SignedButUnusable as error:
             raise UnusableReport(str(error)) from error
-        return SignedFile(told["head"], told["lines"], rows, int(told["foreign"]))
+        except UnusableFile as error:
+            raise UnsignedReport(str(error)) from error
+        return SignedFile(told["head"], told["lines"], rows, int(told["foreign"]), told["key_id"])
 
-    def _asked(self, asked: Mapping[str, str], content: bytes) -> tuple[dict[str, Any], pa.Table | None]:
+    def _asked(self, asked: Mapping[str, Any], content: bytes) -> tuple[dict[str, Any], pa.Table | None]:
         if len(content) > LARGEST_BYTES:
             raise UnusableFile(
                 f"has {len(content):,} bytes, at most {LARGEST_BYTES:,} are read; write smaller files"
@@ -238,7 +245,7 @@ class SpoolReader:
                 if not done:
                     self._end()
         if "refused" in told:
-            raise UnusableFile(told["refused"])
+            raise (SignedButUnusable if told.get("signed") else UnusableFile)(told["refused"])
         if not table:
             return told, None
         rows = pa.ipc.open_stream(pa.py_buffer(table)).read_all()
@@ -307,19 +314,17 @@ def main(descriptor: int) -> None:
             connection.send_bytes(table)
 
 
-def _answer_of_reader(content: bytes, asked: Mapping[str, str]) -> tuple[dict[str, Any], bytes]:
+def _answer_of_reader(content: bytes, asked: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     # Nobody handles SIGPROF: the kernel ends this process, whatever it does then.
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     try:
-        if "key" in asked:
-            signed = read_signed(content, asked["task"], asked["key"])
-            if signed.log is not None:
-                _check_lengths(signed.log)
-            told = {"head": signed.head, "lines": signed.lines, "foreign": signed.foreign}
-            return told, _streamed(signed.log)
+        if "keys" in asked:
+            return _answer_of_signed(content, asked)
         found = read_spooled(content, asked["task"])
         return {"kind": found.kind}, _streamed(found.rows)
-    except (UnusableFile, UnusableReport) as error:
+    except UnusableReport as error:
+        return {"refused": str(error), "signed": not isinstance(error, UnsignedReport)}, b""
+    except UnusableFile as error:
         return {"refused": str(error)}, b""
     except MemoryError:
         return {"refused": f"takes more than {MEMORY_BYTES >> 20} MiB to read; write fewer rows a file"}, b""
@@ -328,6 +333,17 @@ def _answer_of_reader(content: bytes, asked: Mapping[str, str]) -> tuple[dict[st
         return {"refused": f"cannot be read ({type(error).__name__}); write it again"}, b""
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _answer_of_signed(content: bytes, asked: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    found = read_signed(content, asked["task"], asked["keys"])
+    try:
+        if found.log is not None:
+            _check_lengths(found.log)
+    except UnusableFile as error:
+        raise UnusableReport(str(error)) from error
+    told = {"head": found.head, "lines": found.lines, "foreign": found.foreign, "key_id": found.key_id}
+    return told, _streamed(found.log)
 
 
 def _streamed(rows: pa.Table | None) -> bytes:
