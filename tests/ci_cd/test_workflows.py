@@ -157,6 +157,7 @@ def test_a_pull_request_shows_what_its_change_would_make_of_the_data(team: Team)
     assert team.world.registry.models.get("shapes") == champion, "a proposal decides nothing"
 
 
+@pytest.mark.stated
 @pytest.mark.parametrize("where", ["github", pytest.param("gitlab", marks=pytest.mark.stated)])
 def test_once_merged_the_change_is_decided(team: Team, where: str) -> None:
     before = len(listed(team.world.registry.models.get("shapes").tags))

@@ -266,6 +266,7 @@ def approver_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[s
     return address, take_away
 
 
+@pytest.mark.stated
 def test_only_the_newest_waits_for_approvers_and_a_rollback_waits_for_nobody(
     desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +296,7 @@ def test_only_the_newest_waits_for_approvers_and_a_rollback_waits_for_nobody(
     assert assigned(desk)["line-1"][0] == 1
 
 
+@pytest.mark.stated
 def test_groups_of_different_budgets_go_back_without_an_approver(
     desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +341,7 @@ def test_what_was_cancelled_or_failed_before_keeps_no_later_rollback_from_device
     assert assigned(desk)["line-1"][0] == 1
 
 
+@pytest.mark.stated
 def test_one_group_that_cannot_be_given_its_model_stops_nothing_else(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     with_fleet(desk, {"line-1": {"budget": {"cpu_ms": 100}}, "line-2": {}})
@@ -455,11 +458,13 @@ def test_a_rollback_that_is_killed_and_typed_again_goes_back_once(
     assert assigned(desk)["line-1"][0] == 2
 
 
-def test_killed_before_any_write_the_next_tick_ends_in_the_same_state(desk_of_promoted: Desk) -> None:
+def test_killed_before_any_write_the_next_tick_ends_in_the_same_state(
+    desk_of_promoted: Desk, count: Callable[[int, int], int]
+) -> None:
     desk = desk_of_promoted
     with_fleet(desk, {"line-1": {}, "line-2": {}})
     whole = standing = None
-    for step in range(40):
+    for step in range(0, 40, count(4, 1)):
         shutil.rmtree(home.edge())
         desk.run("fleet", "keys", "init", "shapes")
         dying = Repository(DyingStore(root=home.edge(), left=step), "shapes", load_keys())

@@ -86,6 +86,7 @@ def named(desk: Desk) -> str:
     return str(wrong[0])
 
 
+@pytest.mark.stated
 def test_the_next_challenger_is_no_first_champion_where_the_history_names_one(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     weights = desk.json("status", "shapes")["champion"]["sha256"]
@@ -128,6 +129,7 @@ def test_the_next_challenger_is_no_first_champion_where_the_history_names_one(de
     assert [each["number"] for each in after["history"]] == [*range(1, len(after["history"]) + 1)]
 
 
+@pytest.mark.stated
 def test_a_renamed_model_and_a_deleted_experiment_lead_back(desk_of_promoted: Desk) -> None:
     """MLflow's pages offer both: the one takes the history to another name, the other the record of every run."""
     desk = desk_of_promoted
@@ -169,6 +171,7 @@ def test_a_version_that_was_deleted_keeps_its_number_for_ever(desk_of_two: Desk)
     assert desk.json("status", "shapes")["champion"]["sha256"] == second["verdicts"][0]["challenger"]
 
 
+@pytest.mark.stated
 def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_two: Desk) -> None:
     desk = desk_of_two
     world = desk.world
@@ -231,6 +234,7 @@ def test_retired_on_record_a_first_champion_is_right_again(desk_of_promoted: Des
     assert after["verdicts"][-1]["outcome"] == "PASS"
 
 
+@pytest.mark.stated
 def test_a_pass_whose_registration_is_missing_is_asked_again(
     desk_of_promoted: Desk, mlflow_template: Path
 ) -> None:
@@ -346,7 +350,7 @@ def test_what_a_registry_lost_of_a_project_without_champion_is_named(
     require_told("MLflow lost a project that has decisions", desk.run("status", "shapes"))
 
 
-@pytest.mark.parametrize("hand", ["removed", "moved"])
+@pytest.mark.parametrize("hand", ["removed", pytest.param("moved", marks=pytest.mark.stated)])
 def test_an_alias_moved_before_anything_was_remembered_is_not_believed(
     desk_of_promoted: Desk, hand: str
 ) -> None:

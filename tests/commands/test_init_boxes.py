@@ -17,6 +17,7 @@ def declared(desk: Desk, name: str) -> Path:
     return desk.world.root / "projects" / f"{name}.yaml"
 
 
+@pytest.mark.stated
 def test_boxes_of_one_class_become_a_champion_without_an_edit(desk: Desk, tmp_path: Path):
     source = WRITERS["yolo"](tmp_path / "mine", rectangles(64, classes=("hole", "hole")))
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from desk import Desk
 
 from tests.operations_table import require_told
@@ -46,6 +47,7 @@ def test_a_mended_floor_asks_again_and_gives_nothing_back(desk_after: Callable[.
     assert desk.json("status", "shapes")["level_left"] >= level, "a new champion begins anew"
 
 
+@pytest.mark.stated
 def test_rules_that_go_to_and_fro_are_asked_once_each_and_another_claim_takes_a_place_of_its_own(
     desk_of_promoted: Desk,
 ) -> None:
@@ -66,6 +68,7 @@ def test_rules_that_go_to_and_fro_are_asked_once_each_and_another_claim_takes_a_
     assert desk.json("status", "shapes")["level_left"] < before
 
 
+@pytest.mark.stated
 def test_a_week_that_was_seen_on_too_small_a_holdout_took_a_place(desk_of_promoted: Desk) -> None:
     """Who is asked when it has grown may have been chosen by what was seen."""
     desk = desk_of_promoted
@@ -77,6 +80,7 @@ def test_a_week_that_was_seen_on_too_small_a_holdout_took_a_place(desk_of_promot
     assert desk.json("status", "shapes")["level_left"] < 0.025 and places(desk) == first + 1
 
 
+@pytest.mark.stated
 def test_the_same_model_asked_on_a_holdout_that_grew_takes_another_place(
     desk_after: Callable[..., Desk],
 ) -> None:
@@ -106,6 +110,7 @@ def test_what_an_earlier_release_decided_is_not_asked_again(desk_after: Callable
     assert tick(desk)[0]["outcome"] == "promoted"
 
 
+@pytest.mark.stated
 def test_a_pass_that_waited_for_approval_is_promoted_when_nobody_has_to_approve(
     desk_after: Callable[..., Desk],
 ) -> None:
@@ -123,6 +128,7 @@ def test_a_pass_that_waited_for_approval_is_promoted_when_nobody_has_to_approve(
     assert desk.world.champion() == 2 and tick(desk)[0]["run_id"] is None
 
 
+@pytest.mark.stated
 def test_a_pass_of_an_older_week_is_not_promoted_by_itself_and_what_to_type_is_said(
     desk_after: Callable[..., Desk],
 ) -> None:

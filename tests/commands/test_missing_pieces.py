@@ -48,7 +48,13 @@ def reset_main(desk: Desk, commit: str) -> None:
     )
 
 
-@pytest.mark.parametrize("gone", [without_file, altered, collected])
+@pytest.mark.parametrize(
+    "gone",
+    [
+        *(pytest.param(each, marks=pytest.mark.stated) for each in (without_file, collected)),
+        altered,
+    ],
+)
 def test_a_champion_that_is_gone_keeps_no_batch_out(
     desk_of_promoted: Desk, gone: Callable[[Desk], None], tmp_path: Path
 ) -> None:
@@ -95,6 +101,7 @@ def test_data_and_tables_that_are_gone_are_named_by_status(desk_of_promoted: Des
     assert "on which version 1 was trained, is not in shapes" in commit
 
 
+@pytest.mark.stated
 def test_main_that_was_reset_by_hand_is_told_and_the_batch_comes_back(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     lakefs = desk.world.lakefs
@@ -116,6 +123,7 @@ def test_main_that_was_reset_by_hand_is_told_and_the_batch_comes_back(desk_of_pr
     assert desk.json("status", "shapes")["gone"] == []
 
 
+@pytest.mark.stated
 def test_a_project_file_that_names_other_data_than_the_champion_s_is_told(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     ours = desk.world.project
@@ -170,7 +178,7 @@ def test_what_production_logged_is_missed_where_its_repository_was_deleted(desk_
     assert desk.json("status", "shapes")["wrong"] == []
 
 
-@pytest.mark.parametrize("removed", ["all", "some"])
+@pytest.mark.parametrize("removed", ["all", pytest.param("some", marks=pytest.mark.stated)])
 def test_images_that_are_gone_from_storage_are_named_by_all_that_look(
     desk_of_promoted: Desk, removed: str
 ) -> None:

@@ -104,13 +104,12 @@ def test_a_project_that_takes_the_annotations_of_another_anew_says_so(desk_of_pr
 @pytest.mark.parametrize(
     "dies_at",
     [
-        "_production",
         "rename",
-        "save",
         "memory",
-        "the file's name",
-        pytest.param("_tables", marks=pytest.mark.stated),
-        pytest.param("_runs", marks=pytest.mark.stated),
+        *(
+            pytest.param(each, marks=pytest.mark.stated)
+            for each in ("_production", "save", "the file's name", "_tables", "_runs")
+        ),
     ],
 )
 def test_a_rename_that_was_killed_goes_on(
@@ -187,6 +186,7 @@ def test_a_project_file_says_what_devices_know_and_all_else_as_before(
         assert (comment in changed) == (comment in file.read_text())
 
 
+@pytest.mark.stated
 def test_devices_of_a_renamed_project_go_on_and_get_what_is_promoted(
     desk_of_promoted: Desk, tmp_path: Path
 ) -> None:

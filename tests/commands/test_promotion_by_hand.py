@@ -136,7 +136,13 @@ class Killed(BaseException):
     """A process that ends here."""
 
 
-@pytest.mark.parametrize("change", ["approve", "override", "rollback", "nothing"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(pytest.param(each, marks=pytest.mark.stated) for each in ("approve", "override", "rollback")),
+        "nothing",
+    ],
+)
 def test_a_change_that_did_not_complete_is_said_once_with_the_command_that_does_it(
     desk_of_promoted: Desk, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_terminal_shows_phase_epoch_loss_and_share_on_one_line_that_is_gone_at
     assert seen.rstrip().endswith("\x1b[2K") or "\x1b[1A\x1b[2K" in seen, "the line is taken away"
 
 
+@pytest.mark.stated
 def test_within_an_epoch_share_and_time_left_move_and_80_columns_are_enough(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,7 @@ def test_within_an_epoch_share_and_time_left_move_and_80_columns_are_enough(
     assert max(map(len, frames)) <= 80
 
 
+@pytest.mark.stated
 def test_elsewhere_a_line_tells_each_phase_and_long_trainings_now_and_then(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,7 +185,7 @@ with child_process.children() as started:
 """
 
 
-@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize("whole_group", [False, pytest.param(True, marks=pytest.mark.stated)])
 def test_nothing_survives_a_kill_of_the_command(tmp_path: Path, whole_group: bool) -> None:
     log = tmp_path / "said"
     with subprocess.Popen(

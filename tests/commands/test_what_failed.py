@@ -40,6 +40,7 @@ def test_a_version_that_failed_as_often_as_it_may_is_named_with_the_command(
     assert desk.json("status", "shapes")["wrong"] == []
 
 
+@pytest.mark.stated
 def test_rows_wait_where_nothing_may_be_written_to_what_production_logs(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     desk.world.projects = [shapes_project(production={"collect_every": 0.001, "look_every": 0})]

@@ -117,6 +117,7 @@ def test_an_upload_whose_threads_hang_is_ended_and_importing_again_publishes(
     assert again.code == 0 and "30 images published" in again.said
 
 
+@pytest.mark.stated
 def test_a_second_ctrl_c_ends_at_once_what_the_first_cannot_and_no_attempt_is_counted(
     new_home: Callable[[], Home], undisturbed: tuple[str, int]
 ) -> None:

@@ -104,6 +104,7 @@ def champion_without_file(home: Home) -> Iterator[None]:
     away.rename(path)
 
 
+@pytest.mark.stated
 def test_a_day_that_failed_is_an_error_until_it_is_logged(home: Home) -> None:
     declare(home, drift={"min_rows": 30})
     images = write_batch(home.root / "seen", 40, seed=9)
@@ -126,6 +127,7 @@ def test_a_day_that_failed_is_an_error_until_it_is_logged(home: Home) -> None:
     assert wrong(home) == [] and "error" not in typed(home, "tick")
 
 
+@pytest.mark.stated
 def test_a_version_that_was_given_up_is_named_and_tried_again_when_it_is_said(home: Home) -> None:
     declare(home, trigger={"attempts": 1})
     batch = write_batch(home.root / "week", 90, seed=2)
@@ -180,6 +182,7 @@ def test_a_commit_that_is_dated_tomorrow_waits_as_long_as_any_other(home: Home) 
     assert "waiting for" not in ended.said
 
 
+@pytest.mark.stated
 def test_a_champion_that_is_gone_keeps_no_batch_out_and_is_made_again(home: Home) -> None:
     with champion_without_file(home):
         (told,) = wrong(home)

@@ -180,6 +180,7 @@ def test_another_manifest_at_the_commit_is_the_difference_with_both_values(
     assert (first.before, first.after) == ("0" * 64, original.data.manifest_digest)
 
 
+@pytest.mark.stated
 def test_a_version_without_the_digest_of_its_record_is_made_again_only_unverified_and_marked(
     here: Here, second_clone: SecondClone
 ) -> None:
@@ -288,6 +289,7 @@ def test_the_job_compares_inputs_without_training_and_tells_in_production(
     assert said is not None and "version 9 of shapes" in str(said.description)
 
 
+@pytest.mark.stated
 def test_files_of_a_version_that_are_gone_are_put_back_as_they_were(
     second_clone: SecondClone, here: Here
 ) -> None:

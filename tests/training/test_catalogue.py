@@ -31,7 +31,7 @@ FEW: dict[str, dict[str, Any]] = {
     "yolox": {"detections": 20},
 }
 # One of each kind in `make test`, all others at stated counts.
-QUICK = ("timm/test_resnet", "torchvision/ssdlite320_mobilenet_v3_large")
+QUICK = ("timm/test_resnet",)
 
 
 def trained(name: str, workdir: Path) -> tuple[Any, TrainingResult]:
