@@ -158,7 +158,7 @@ def test_a_pull_request_shows_what_its_change_would_make_of_the_data(team: Team)
 
 
 @pytest.mark.stated
-@pytest.mark.parametrize("where", ["github", pytest.param("gitlab", marks=pytest.mark.stated)])
+@pytest.mark.parametrize("where", ["github", "gitlab"])
 def test_once_merged_the_change_is_decided(team: Team, where: str) -> None:
     before = len(listed(team.world.registry.models.get("shapes").tags))
     team.change(epochs=7)

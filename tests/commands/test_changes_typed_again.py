@@ -62,7 +62,7 @@ def declare(desk: Desk, **gate: object) -> None:
 
 
 @pytest.mark.stated
-@pytest.mark.parametrize("before", ["set_alias", pytest.param("set_version_tags", marks=pytest.mark.stated)])
+@pytest.mark.parametrize("before", ["set_alias", "set_version_tags"])
 def test_what_is_printed_of_an_unfinished_change_ends_it(
     desk_of_promoted: Desk, unfinished: Callable[[Desk, str, str], list[str]], before: str
 ) -> None:
