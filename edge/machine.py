@@ -90,18 +90,41 @@ def in_window(window: Mapping[str, Any] | None, now: datetime) -> bool:
     """
     if window is None:
         return True
+    zone, days = str(window.get("zone", "UTC")), window.get("days", _DAYS)
     try:
-        here = now.astimezone(ZoneInfo(str(window.get("zone", "UTC"))))
-        first, last = time.fromisoformat(window["from"]), time.fromisoformat(window["to"])
-        days = [_DAYS.index(day) for day in window.get("days", _DAYS)]
-    except (KeyError, ValueError, TypeError, ZoneInfoNotFoundError) as error:
-        raise ValueError(f"the update window {dict(window)} cannot be read ({error!r})") from error
+        here = now.astimezone(ZoneInfo(zone))
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(
+            f"the zone of an update window, {zone!r}, is none that this machine knows, such as Europe/Berlin"
+        ) from error
+    first, last = _time_of_day(window, "from"), _time_of_day(window, "to")
+    try:
+        days = [_DAYS.index(day) for day in days]
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"the days of an update window, {days!r}, are not some of {', '.join(_DAYS)}"
+        ) from error
     today, at = here.weekday(), here.time().replace(tzinfo=None)
     if first <= last:
         return first <= at < last and today in days
     if at >= first:
         return today in days
     return at < last and (here - timedelta(days=1)).weekday() in days
+
+
+def _time_of_day(window: Mapping[str, Any], name: str) -> time:
+    said = window.get(name, "")
+    try:
+        found = time.fromisoformat(said)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`{name}` of an update window is {said!r}, which is no hour such as 22:00"
+        ) from error
+    if found.tzinfo is not None:
+        raise ValueError(
+            f"`{name}` of an update window is {said!r}: its zone stands apart, such as Europe/Berlin"
+        )
+    return found
 
 
 def _onnxruntime() -> str:

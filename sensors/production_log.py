@@ -16,7 +16,7 @@ from resources.models.records import RegistryError, RegistryUnavailable
 from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore, Spool
 from sensors.after_promotion import untold_changes
-from sensors.readiness import Go, Wait, also_wrong, cancelled, owned_sensor, skip_wrong, waiting_for
+from sensors.readiness import Go, Wait, also_wrong, cancelled, failed, owned_sensor, skip_wrong, waiting_for
 from sensors.touched_days import take_labels, touched_days
 from sensors.unfinished_runs import end_stale_runs
 from visionops_assets.common import run_tags
@@ -275,7 +275,7 @@ def _failed_too_often(
     if now >= again:
         return None
     return Wait(
-        f"{day} failed {len(attempts)} times with an error, the last in run {attempts[0].run_id}: mend the "
+        f"{day} {failed(len(attempts))} with an error, the last in run {attempts[0].run_id}: mend the "
         f"cause; it is tried again at {again:%Y-%m-%d %H:%M} UTC, or by "
         f"`visionops tick {project.project} --again`",
         wrong=True,

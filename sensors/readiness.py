@@ -172,12 +172,17 @@ def cancelled(project: str, what: str, run_id: str) -> Wait:
     return Wait(reason, cancelled=True)
 
 
+def failed(count: int) -> str:
+    """How often a thing failed, in words."""
+    return "failed once" if count == 1 else f"failed {count} times"
+
+
 def given_up(project: str, what: str, most: int, attempts: Sequence[str]) -> Wait | None:
     """The same of one that failed as often as it may; None where it did not. `attempts` are run ids, oldest first."""
     if len(attempts) < most:
         return None
     return Wait(
-        f"{what} failed {len(attempts)} times with an error, the last in run {attempts[-1]}: mend the cause, then "
+        f"{what} {failed(len(attempts))} with an error, the last in run {attempts[-1]}: mend the cause, then "
         f"`visionops tick {project} --again`",
         wrong=True,
     )

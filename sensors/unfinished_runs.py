@@ -15,7 +15,7 @@ import psutil
 
 from resources.drop import Drop
 from resources.drop_places import DropError
-from sensors.readiness import SETTLED, cancelled, given_up
+from sensors.readiness import SETTLED, cancelled, failed, given_up
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
 from visionops_assets.shells.job_execution import RunProcess
@@ -221,5 +221,5 @@ def told_with_command(
 
 def at_the_next_tick(what: str, count: int) -> str:
     """What to say of a thing that failed `count` times, and less often than it may."""
-    times = {0: "failed", 1: "failed once"}.get(count, f"failed {count} times")
+    times = failed(count) if count else "failed"
     return f"{what} {times} with an error, and is tried again by the next tick"

@@ -234,7 +234,7 @@ def test_other_machines_are_refused_in_one_line(
 def test_a_window_that_cannot_be_read_leaves_the_model(cabinet: Cabinet) -> None:
     second = cabinet.fleet.bundle(2)
     cabinet.fleet.publish(second, window={"from": "22:00", "to": "5 am"})
-    goes_on(cabinet, says="cannot be read")
+    goes_on(cabinet, says="`to` of an update window is '5 am', which is no hour")
 
 
 def test_two_agents_on_one_state(cabinet: Cabinet) -> None:
@@ -244,3 +244,8 @@ def test_two_agents_on_one_state(cabinet: Cabinet) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         code, said = cabinet.typed("once")
     assert code == 1 and "is used by another agent" in said and said.count("\n") == 1
+
+
+def test_status_in_words_names_the_version(cabinet: Cabinet) -> None:
+    code, said = cabinet.typed("status")
+    assert code == 0 and "  answers    version 1, release 1 (" in said

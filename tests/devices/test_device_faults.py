@@ -19,6 +19,7 @@ from edge.runner import BadImage, OpenedHere, ProcessRunner, RunnerDied
 from edge.settings import Settings, SettingsError
 from tests.devices.small_fleet import GROUP, Device, Fleet, frame, update
 from tests.open_files import more_than_selectable
+from visionops_assets.config.device_group_rules import window_of
 from visionops_assets.delivery import signers
 
 
@@ -200,8 +201,20 @@ def test_a_window_is_kept_in_its_own_time_zone(fleet: Fleet, device: Device) -> 
     assert not at(27, 20)
     assert at(27, 21) and at(27, 23) and at(28, 3)
     assert not at(28, 4) and not at(28, 21)
-    with pytest.raises(ValueError, match="cannot be read"):
-        machine.in_window({"from": "22:00", "to": "05:00", "zone": "Mars"}, datetime.now(UTC))
+    for wrong, said in (
+        ({"zone": "Mars"}, "the zone of an update window, 'Mars', is none that this machine knows"),
+        ({"zone": "Europe"}, "the zone of an update window, 'Europe'"),
+        ({"from": "22h"}, "`from` of an update window is '22h', which is no hour such as 22:00"),
+        ({"to": ""}, "`to` of an update window is ''"),
+        ({"to": "05:00+01:00"}, "its zone stands apart"),
+        ({"days": ["friday"]}, "the days of an update window"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            machine.in_window({**window, **wrong}, datetime.now(UTC))
+    with pytest.raises(ValueError, match=r"is no window such as .*'Mars', is none that"):
+        window_of("22:00-05:00 Mars")
+    with pytest.raises(ValueError, match=r"is no window such as .*`from` .* is '22h'"):
+        window_of("22h-05:00 Europe/Berlin")
     hour = fleet.clock.time.hour
     closed = {"from": f"{(hour + 2) % 24:02}:00", "to": f"{(hour + 3) % 24:02}:00", "zone": "UTC"}
     fleet.publish(fleet.bundle(2), window=closed)

@@ -136,7 +136,7 @@ def test_a_version_that_was_given_up_is_named_and_tried_again_when_it_is_said(ho
     # Mended, and not tried by itself: as often as it may, it was.
     assert "there is nothing to learn" not in typed(home, "tick", code=1)
     (told,) = wrong(home)
-    assert "failed 1 times with an error" in told
+    assert "failed once with an error" in told
     (again,) = advised(told)
     said = typed(home, again)
     assert any(f"shapes: {outcome}" in said for outcome in ("promoted", "refused", "INSUFFICIENT"))

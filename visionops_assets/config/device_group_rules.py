@@ -119,5 +119,5 @@ def window_of(text: str) -> dict[str, Any]:
     try:
         in_window(found, datetime.now(UTC))
     except ValueError as error:
-        raise ValueError(f'{text!r} is no window such as "22:00-05:00 Europe/Berlin"') from error
+        raise ValueError(f'{text!r} is no window such as "22:00-05:00 Europe/Berlin": {error}') from error
     return found
