@@ -11,6 +11,7 @@ __all__ = [
     "files",
     "formats",
     "images",
+    "kept",
     "machine",
     "onnx_model",
     "outbox",

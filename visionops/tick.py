@@ -155,6 +155,12 @@ def tick_production(defs: "dg.Definitions", instance: "dg.DagsterInstance", proj
         return _tick_days(defs, instance, project)
 
 
+def tick_delivery(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> list[Tick]:
+    """Give the device groups of a project what they should run. Waits for a process that ticks the project."""
+    with alone(instance, project, wait=True):
+        return _tick_delivery(defs, instance, project)
+
+
 def have_tried_again(instance: "dg.DagsterInstance", project: "Project") -> None:
     """Let the runs of a project that ended with an error, or were cancelled, no longer count as attempts."""
     import dagster as dg

@@ -53,7 +53,9 @@ def services(
         copy_registry(mlflow_template, folder / "mlflow")
     said = tmp_path_factory.mktemp("said") / "said"
     if demo:
-        filled = processes.visionops("demo", "--days", "4", environment=environment, said=said)
+        filled = processes.visionops(
+            "demo", "--days", "4", "--fleet", "3", environment=environment, said=said
+        )
     else:
         filled = processes.run(three_weeks.fill, environment=environment, said=said)
     assert filled.code == 0, filled.said

@@ -115,7 +115,7 @@ VERBS = (
     Verb("status shapes", grown=True),
     Verb("doctor", again=(0, 1)),
     # Of the projects of this repository.
-    Verb("demo --days 0"),
+    Verb("demo --days 0 --fleet 0"),
 )
 
 

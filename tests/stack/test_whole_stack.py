@@ -83,7 +83,9 @@ def on_services(tmp_path_factory: pytest.TempPathFactory, team: dict[str, str], 
 
 def lived(environment: Mapping[str, str], remote: Remote, batch: Path, folder: Path) -> Told:
     """The demo's weeks, then a batch in the drop that the sensors take, then nothing new."""
-    demo = processes.visionops("demo", "--days", "0", environment=environment, said=folder / "demo")
+    demo = processes.visionops(
+        "demo", "--days", "0", "--fleet", "0", environment=environment, said=folder / "demo"
+    )
     assert demo.code == 0, demo.said
     weeks = [
         (week["batch"], week["verdict"], tuple(week["reasons"]), week["champion_version"])
@@ -155,7 +157,15 @@ def test_dagster_has_its_runs_in_postgres(team: dict[str, str], on_services: Tol
     answer = httpx.post(f"{webserver}/graphql", json={"query": RUNS}, timeout=60).json()
     runs = answer["data"]["runsOrError"]["results"]
     outcomes = [tag["value"] for run in runs for tag in run["tags"] if tag["key"] == "visionops/outcome"]
-    assert sorted(outcomes) == ["promoted", "promoted", "published", "refused", "refused"], answer
+    assert sorted(outcomes) == [
+        "delivered",
+        "delivered",
+        "promoted",
+        "promoted",
+        "published",
+        "refused",
+        "refused",
+    ], answer
 
 
 @pytest.fixture(scope="module")

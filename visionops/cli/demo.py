@@ -6,15 +6,21 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resources import home
+from resources.error_family import Unavailable
+from resources.models.records import EVERYWHERE
 from visionops import interruption
 
 if TYPE_CHECKING:
+    import dagster as dg
+
+    from visionops.demo.demo_fleet import ByHand
     from visionops.tick import Tick
     from visionops_assets.config.project import Project
     from visionops_assets.dataset.batch_publishing import Publisher
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
 PROJECT = "digits"
 # The collector takes rows that are no older.
 MOST_DAYS = 30
+# Two on each of three lines.
+DEVICES, MOST_DEVICES = 6, 30
 
 
 @dataclass(frozen=True)
@@ -41,18 +49,28 @@ def demo_command(
     days: Annotated[
         int, typer.Option(min=0, max=MOST_DAYS, help="Production days after the promotion; 0: none.")
     ] = MOST_DAYS,
+    fleet: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_DEVICES,
+            help="Simulated devices that take what is promoted, on three lines; 0: none.",
+        ),
+    ] = DEVICES,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the account of the weeks (demo.json) instead of the story.")
     ] = False,
 ) -> None:
     """Write real digit images in weekly batches, commit each, and let the sensors do the rest.
 
-    A first champion, a good week that is promoted, and a poisoned week that is refused with the reason. Then a month
-    in production, up to yesterday: quiet days, a camera that blurs and darkens, other digits than before. Running it
+    A first champion, a good week that is promoted, and a poisoned week that is refused with the reason. Devices take
+    what is promoted; one is killed while it does and goes on, and a rollback reaches them all. Then a month in
+    production, up to yesterday: quiet days, a camera that blurs and darkens, other digits than before. Running it
     again is safe: what is committed, decided and logged stays.
     """
     import definitions
     from visionops import services
+    from visionops.demo.demo_fleet import DemoFleet, repository_made
     from visionops.demo.digits import WEEKS, write_weeks
     from visionops.demo.month import live_days
     from visionops.terminal import shown_progress
@@ -69,7 +87,12 @@ def demo_command(
     say(f"VisionOps demo: {sum(week.images for week in WEEKS)} real images in {len(WEEKS)} weekly batches")
     publisher = Publisher(project, services.lakefs(), services.artifacts())
     accounts = []
-    with services.dagster() as instance:
+    repository_made(project)
+    if fleet and "://" in home.edge():
+        say(f"no devices: they read the repository as a folder, and it lies in {home.edge()}")
+        fleet = 0
+    account_of_devices = home.home() / "demo-fleet.json"
+    with services.dagster() as instance, DemoFleet(project, fleet, account_of_devices, say) as devices:
         for week, folder in zip(WEEKS, folders, strict=True):
             say(f"\n{week.batch}, {week.story}: {week.images} images")
             begun = time.perf_counter()
@@ -77,15 +100,25 @@ def demo_command(
             imported = time.perf_counter() - begun
             said = "published on" if published.outcome == "published" else "was already on"
             say(f"  {said} main of lakeFS ({imported:.1f} s); the commit sensor looks")
-            with shown_progress(not as_json):
-                ticks = tick(definitions.defs, instance, [project], wait=True)
-            account = _account(publisher, week.batch, time.perf_counter() - begun)
-            accounts.append(account)
-            # Days of an earlier demo may still have waited.
-            found = next((each for each in ticks if each.partition in (account.partition, None)), ticks[0])
-            say(f"  {_seen(found)}")
-            running = f"version {account.champion_version}" if account.champion_version else "no model"
-            say(f"  in production: {running}")
+            with devices.one_is_killed("killed") if week is WEEKS[1] else nullcontext():
+                with shown_progress(not as_json):
+                    ticks = tick(definitions.defs, instance, [project], wait=True)
+                account = _account(publisher, week.batch, time.perf_counter() - begun)
+                accounts.append(account)
+                # Days of an earlier demo may still have waited.
+                found = next(
+                    (each for each in ticks if each.partition in (account.partition, None)), ticks[0]
+                )
+                say(f"  {_seen(found)}")
+                running_now = (
+                    f"version {account.champion_version}" if account.champion_version else "no model"
+                )
+                say(f"  in production: {running_now}")
+            if week is WEEKS[0]:
+                devices.takes("first")
+        devices.rolled_back(by_hand(definitions.defs, instance, project))
+    # The devices are ended: what they report in the month would be one more day to look at, again and again.
+    with services.dagster() as instance:
         path = home.home() / "demo.json"
         part = path.with_name(f"{path.name}.part")
         part.write_text(json.dumps([asdict(account) for account in accounts], indent=1))
@@ -109,6 +142,28 @@ def demo_command(
         say(
             f"`. {shlex.quote(f'{sys.prefix}/bin/activate')}`, once in a terminal, puts `visionops` on its PATH."
         )
+
+
+def by_hand(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> "ByHand":
+    """What the demo's drill does as a person would, by the commands of a project."""
+    from visionops import services
+    from visionops.cli.promotion import carry_out, named_or_only_verdict
+    from visionops.cli.rollback import tell_production
+    from visionops.demo.demo_fleet import ByHand
+    from visionops.tick import tick_delivery
+    from visionops_assets.common import run_tags
+
+    name, registry = project.project, services.registry()
+
+    def promote(verdict: str) -> None:
+        carry_out(registry, defs, instance, name, named_or_only_verdict(registry, name, verdict))
+
+    def deliver() -> None:
+        for found in tick_delivery(defs, instance, project):
+            if found.outcome == run_tags.ERROR:
+                raise Unavailable(f"{found.reason}; `visionops demo` goes on from there")
+
+    return ByHand(promote, deliver, lambda: tell_production(name, EVERYWHERE))
 
 
 def _seen(found: "Tick") -> str:

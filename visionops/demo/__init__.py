@@ -1,3 +1,3 @@
-"""What `visionops demo` shows: its images, and its days in production."""
+"""What `visionops demo` shows: its images, its devices, and its days in production."""
 
-__all__ = ["digits", "month"]
+__all__ = ["demo_fleet", "digits", "month"]
