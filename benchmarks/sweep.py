@@ -122,7 +122,7 @@ def bare(count: int, *, first_seed: int) -> Seconds:
                 declared,
                 version,
                 "bare",
-                Path(folder),
+                None,
                 lakefs=services.lakefs(),
                 samples=home.cache() / "samples",
                 say=lambda text: None,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from resources import home
 from resources.error_family import Invalid
+from resources.storage import ArtifactStore
 from visionops_assets.dataset.versions.layout import BATCHES, is_annotations
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def train_folder(folder: Path) -> dict[str, float]:
     """
     from visionops_assets.training.challenge import training_identity
     from visionops_assets.training.model_files import export_onnx, golden_images, parity
+    from visionops_assets.training.pretrained.kept_weights import local_weights
     from visionops_assets.training.recording import labelled, prepare
     from visionops_assets.training.train import train
 
@@ -59,7 +61,8 @@ def train_folder(folder: Path) -> dict[str, float]:
         work = Path(scratch)
         identity = training_identity(project, version.manifest.digest)
         samples = home.cache() / "samples"
-        request = prepare(project, version, identity, work, lakefs=images, samples=samples, say=print)
+        start = local_weights(project.recipe.model.init_weights, ArtifactStore(root=home.artifacts()), work)
+        request = prepare(project, version, identity, start, lakefs=images, samples=samples, say=print)
         result = train(request, work, lambda report: print(f"epoch {report.epoch} of {report.epochs}"))
         onnx = work / "model.onnx"
         export_onnx(result.shipped, onnx, result.min_score)

@@ -92,7 +92,7 @@ def _dependency(version: str, factor: float, folder: Path | None = None, wheel: 
 
 @dataclass(frozen=True)
 class SecondClone:
-    """A clone on another desk: it knows where lakeFS and MLflow are, and has no project file of this project."""
+    """A clone on another desk: it knows where lakeFS, MLflow and artifacts are, and has no project file of it."""
 
     folder: Path
     world: World
@@ -112,6 +112,8 @@ class SecondClone:
             "LAKEFS_ACCESS_KEY_ID": self.world.lakefs.access_key_id or "",
             "LAKEFS_SECRET_ACCESS_KEY": self.world.lakefs.secret_access_key or "",
             "MLFLOW_TRACKING_URI": self.world.registry.uri,
+            # The team's: weights to start from are kept there.
+            "VISIONOPS_ARTIFACTS": self.world.artifacts.root,
             "VISIONOPS_HOME": str(self.folder.with_name("home-of-second")),
             "PYTHONPATH": os.pathsep.join((str(self.folder), str(self.packages_of_now))),
             "PIP_NO_INDEX": "1",

@@ -25,7 +25,7 @@ from resources.models.records import (
     WEIGHTS_ARTIFACT,
     ModelNotFound,
 )
-from resources.storage import Scratch
+from resources.storage import ArtifactStore, Scratch
 from visionops_assets.reproduction import reproduce as reproduction
 from visionops_assets.reproduction.certificate import Certificate, Reproduced
 from visionops_assets.reproduction.clean_process import ReproductionFailed
@@ -46,13 +46,16 @@ def here(second_clone: SecondClone, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def run(
         version: int | None = 1,
         lakefs: LakeFSResource = world.lakefs,
+        artifacts: ArtifactStore = world.artifacts,
         inputs_only: bool = False,
         present_versions: bool = False,
         register: bool = False,
         unverified: bool = False,
     ) -> Reproduced:
         return reproduction.reproduce(
-            replace(world.services.stores, lakefs=lakefs, scratch=Scratch(root=str(tmp_path))),
+            replace(
+                world.services.stores, lakefs=lakefs, artifacts=artifacts, scratch=Scratch(root=str(tmp_path))
+            ),
             "shapes",
             version,
             when=datetime.now(UTC),
@@ -157,6 +160,16 @@ def test_a_deleted_commit_is_the_difference(here: Here, tmp_path: Path, second_c
     assert first is not None
     assert (first.kind, first.name, first.after) == ("data", "commit", "missing")
     assert first.before == provenance_of(second_clone).data.commit
+
+
+def test_weights_to_start_from_that_nobody_has_any_more_are_the_difference(
+    here: Here, tmp_path: Path, second_clone: SecondClone
+) -> None:
+    start = provenance_of(second_clone).recipe.model.init_weights
+    first = here(artifacts=ArtifactStore(root=str(tmp_path / "empty"))).certificate.first_difference
+    assert first is not None and start is not None
+    assert (first.kind, first.name, first.before) == ("recipe", "model.init_weights", start.sha256)
+    assert "cannot be read" in first.after
 
 
 def test_another_manifest_at_the_commit_is_the_difference_with_both_values(

@@ -33,16 +33,26 @@ def shapes(count: int, side: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDA
 
 
 def train_catalogued(
-    name: str, workdir: Path, *, side: int, images: int = 16, init_args: dict[str, Any], **recipe: Any
+    name: str,
+    workdir: Path,
+    *,
+    side: int,
+    images: int = 16,
+    init_args: dict[str, Any],
+    start: tuple[dict[str, str], Path | None] | None = None,
+    **recipe: Any,
 ) -> tuple[TrainingRequest, TrainingResult]:
-    """A model of the catalogue, trained for an epoch or as the recipe says, and what it was trained on."""
+    """A model of the catalogue, trained for an epoch or as the recipe says, and what it was trained on.
+
+    `start` is what its `init_weights` say, and the file.
+    """
     pixels, boxes = shapes(images + VALIDATION, side)
     task = catalogued(name).task
     targets = boxes if training_task(task).score == "mAP50" else boxes[:, 0, 4].astype(np.int64)
     rows, source = np.arange(len(pixels)), Pictures(pixels)
     declared = {
         "input": {"height": side, "width": side},
-        "model": {"name": name, "init_args": init_args},
+        "model": {"name": name, "init_args": init_args, "init_weights": start and start[0]},
         "optimiser": {"lr": 1e-3},
         "epochs": 1,
         "batch_size": 4,
@@ -57,5 +67,6 @@ def train_catalogued(
         validation=LabelledImages(source, rows[images:], targets[images:]),
         identity="catalogue",
         task=training_task(task),
+        init_weights=start[1] if start else None,
     )
     return request, train(request, workdir)

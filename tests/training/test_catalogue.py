@@ -66,6 +66,11 @@ def test_models_are_listed_for_people_and_programs() -> None:
     listed = json.loads(CliRunner().invoke(app, ["models", "--json"]).output)
     assert {each["name"] for each in listed} == set(catalogue())
     assert CliRunner().invoke(app, ["models", "--task", "poses"]).exit_code != 0
+    some = CliRunner().invoke(app, ["models", "ResNet18", "--json"])
+    assert {"timm/resnet18", "timm/seresnet18"} <= {each["name"] for each in json.loads(some.output)}
+    assert all("resnet18" in each["name"] for each in json.loads(some.output))
+    nothing = CliRunner().invoke(app, ["models", "resnet81"])
+    assert "did you mean timm/resnet" in str(nothing.exception)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ def test_training_starts_from_given_weights_and_says_what_stayed_fresh(workdir: 
         model={"class_path": "foreign_models.PlainNet", "init_weights": start},
     )
     result = train(dataclasses.replace(asked, init_weights=given), workdir)
-    assert result.fresh_tensors == ("out.bias", "out.weight")
+    assert result.start is not None
+    assert result.start.head == ("out.bias", "out.weight") and result.start.missing == ()
     torch.testing.assert_close(
         result.shipped.model.state_dict()["convolution.weight"], pretrained.convolution.weight.detach()
     )

@@ -6,16 +6,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tests.world import RECIPE, shapes_project
 from visionops_assets.common.errors import WeightsError
 from visionops_assets.training.model_files import read_weights, save_weights, write_atomically
-from visionops_assets.training.recording import prepare
 
 
 def module(seed: int = 0) -> nn.Module:
@@ -94,21 +91,6 @@ def test_what_is_no_safetensors_file_is_named(tmp_path: Path, content: bytes, ki
     (tmp_path / "given").write_bytes(content)
     with pytest.raises(WeightsError, match=kind):
         read_weights(tmp_path / "given", hashlib.sha256(content).hexdigest())
-
-
-@pytest.mark.parametrize(
-    ("uri", "said"),
-    [("start.pt", "PyTorch file"), ("absent.safetensors", "absent.safetensors: cannot be read")],
-)
-def test_weights_to_start_from_are_refused_before_an_image_is_read(
-    tmp_path: Path, uri: str, said: str
-) -> None:
-    torch.save(module().state_dict(), tmp_path / "start.pt")
-    start = {"uri": str(tmp_path / uri), "sha256": "0" * 64, "licence": "MIT"}
-    project = shapes_project(recipe={**RECIPE, "model": {"init_weights": start}})
-    unread: Any = None
-    with pytest.raises(WeightsError, match=said):
-        prepare(project, unread, "identity", tmp_path, lakefs=unread, samples=tmp_path, say=print)
 
 
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Light on purpose (pydantic and YAML only): the project file is read wherever def
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model
 from visionops_assets.config.model_catalogue import adapter_of
 from visionops_assets.config.section import Section
 
+_ON_THE_HUB = re.compile(r"hf://[^/@]+/[^/@]+@[0-9a-f]{40}/.+")
 DEFAULT_MODEL = "visionops_assets.training.models.SmallConvNet"
 
 
@@ -71,12 +73,35 @@ class InputSpec(Section):
         return self
 
 
-class InitWeights(Section):
-    """Weights to start from: a safetensors file, what it must hash to, and under which licence it came."""
+class InitWeights(_GrownSection):
+    """Weights to start from: where they are, what they must hash to, and under which licence they came.
 
-    uri: str = Field(min_length=1, description="a safetensors file")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="what it must hash to")
+    `visionops weights fetch NAME` writes this part for a model of the catalogue. They are fetched once and kept in the
+    artifact store.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"converted_from"})
+
+    uri: str = Field(
+        min_length=1,
+        description="a safetensors file: a path, `file://`, `s3://`, `https://` or `hf://OWNER/NAME@REVISION/FILE`",
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="what the safetensors file must hash to")
     licence: str = Field(min_length=1, description="under which licence it came")
+    converted_from: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="where `uri` is a PyTorch file (.pth): what that must hash to; it is converted once",
+    )
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> Self:
+        if self.uri.startswith("hf://") and not _ON_THE_HUB.fullmatch(self.uri):
+            raise ValueError(
+                f"uri: expected hf://OWNER/NAME@REVISION/FILE with the 40 digits of a revision, got {self.uri}; "
+                "`visionops weights fetch NAME` writes it"
+            )
+        return self
 
 
 class ModelSpec(_GrownSection):

@@ -30,6 +30,8 @@ from visionops_assets.training.provenance import Difference, Provenance
 
 REQUEST = "request.json"
 REPORT = "report.json"
+# An artifact store of its own: weights to start from lie there, so that no hub is asked for them.
+KEPT = "artifacts"
 TRAINING, WEIGHTS, ONNX = "training", "weights.safetensors", "model.onnx"
 # Done, of how much, and in words; code from before 2026-12 writes none.
 HOW_FAR = re.compile(r"how far: ([\d.]+) of ([\d.]+): (.+)")

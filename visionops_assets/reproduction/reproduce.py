@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from resources.error_family import NotFound
 from resources.models.records import (
     PROVENANCE_ARTIFACT,
     TAG_CODE,
@@ -20,7 +21,9 @@ from resources.models.records import (
 )
 from resources.safe_files import WorkingFolder
 from resources.service_clients import Stores
+from resources.storage import ArtifactStore
 from visionops_assets.champions.registered_model import Registry
+from visionops_assets.common.errors import WeightsError
 from visionops_assets.promotion.model_card import wilson
 from visionops_assets.reproduction.certificate import (
     Certificate,
@@ -32,6 +35,7 @@ from visionops_assets.reproduction.certificate import (
     restore_certificate,
 )
 from visionops_assets.reproduction.clean_process import (
+    KEPT,
     TRAINING,
     Report,
     ReproductionFailed,
@@ -98,6 +102,8 @@ def reproduce(
             with recorded_sources(original.code, _patch(registry, made), folder / "code", ROOT) as sources:
                 say(f"code: {original.code.revision or 'no revision recorded, the present code'}")
                 say(planned.words)
+                if not scope.inputs_only:
+                    _give_start(original, stores.artifacts, ArtifactStore(root=str(folder / KEPT)))
                 report = ask_recorded_code(
                     Request(original=original, train=not scope.inputs_only),
                     folder,
@@ -110,12 +116,37 @@ def reproduce(
             certificate = _certificate(made.version, original, report)
             if scope.register and certificate.compared == "weights" and certificate.result == "identical":
                 restored = restore_certificate(registry, made, folder / TRAINING)
+        except _StartMissing as gone:
+            certificate = certify_missing(
+                made.version, original, "recipe", "model.init_weights", gone.expected, str(gone)
+            )
         except InputMissing as gone:
             certificate = certify_missing(
                 made.version, original, "code", gone.name, gone.expected, gone.found
             )
     certificate = certificate.model_copy(update={"verified": verified})
     return replace(keep_certificate(registry, made, certificate, when), restored=restored)
+
+
+class _StartMissing(NotFound):
+    """The weights to start from are not kept, and are not to be had any more."""
+
+    def __init__(self, expected: str, why: str) -> None:
+        super().__init__(why)
+        self.expected = expected
+
+
+def _give_start(original: Provenance, kept_here: ArtifactStore, given: ArtifactStore) -> None:
+    """Hand the weights to start from to the recorded code, which then asks no hub for them."""
+    from visionops_assets.training.pretrained.kept_weights import kept, key_of
+
+    declared = original.recipe.model.init_weights
+    if declared is None:
+        return
+    try:
+        given.write(key_of(declared.sha256), kept(declared, kept_here))
+    except WeightsError as error:
+        raise _StartMissing(declared.sha256, str(error)) from error
 
 
 def _version(registry: Registry, project: str, version: int | None) -> ModelVersion:

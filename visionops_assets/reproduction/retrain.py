@@ -17,6 +17,7 @@ from visionops_assets.config.project import Project
 from visionops_assets.dataset.cache.sample_cache import SampleError
 from visionops_assets.dataset.versions.dataset_version import DatasetVersion, manifest_at
 from visionops_assets.reproduction.clean_process import (
+    KEPT,
     ONNX,
     REPORT,
     REQUEST,
@@ -45,7 +46,7 @@ def answer(request: Request, folder: Path, lakefs: LakeFSResource, say: Callable
     """
     original = request.original
     project = _project(original)
-    store = ArtifactStore(root=str(folder / "artifacts"))
+    store = ArtifactStore(root=str(folder / KEPT))
     # The sample cache of this machine is not used: other code may have decoded into it.
     try:
         commit = lakefs.head(project.repository, original.data.commit)
@@ -122,6 +123,7 @@ def _trained(
     say: Callable[[str], None],
 ) -> Provenance:
     from visionops_assets.training.model_files import export_onnx
+    from visionops_assets.training.pretrained.kept_weights import local_weights
     from visionops_assets.training.recording import prepare, provenance_of
     from visionops_assets.training.train import train
 
@@ -129,8 +131,9 @@ def _trained(
         say(f"epoch {report.epoch} of {report.epochs}: loss {report.train_loss:.4f}")
 
     workdir = folder / TRAINING
+    start = local_weights(project.recipe.model.init_weights, ArtifactStore(root=str(folder / KEPT)), workdir)
     request = prepare(
-        project, version, original.identity, workdir, lakefs=lakefs, samples=folder / "samples", say=say
+        project, version, original.identity, start, lakefs=lakefs, samples=folder / "samples", say=say
     )
     result = train(request, workdir, on_epoch)
     export_onnx(result.shipped, workdir / ONNX, result.min_score)

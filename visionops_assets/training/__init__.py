@@ -8,6 +8,7 @@ __all__ = [
     "code_digest",
     "model_files",
     "models",
+    "pretrained",
     "provenance",
     "recording",
     "train",

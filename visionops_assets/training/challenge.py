@@ -35,6 +35,7 @@ from visionops_assets.training.challenger import (
 )
 from visionops_assets.training.code_digest import code_state
 from visionops_assets.training.model_files import export_onnx, golden_images, parity
+from visionops_assets.training.pretrained.kept_weights import local_weights
 from visionops_assets.training.provenance import EpochReport
 from visionops_assets.training.recording import (
     FinishedModel,
@@ -149,16 +150,20 @@ class _Training:
         checkout = code_state()
         address = f"lakefs://{project.repository}/{self.version.commit.id}/"
         runs.log_dataset(run_id, address, project.repository, self.version.manifest.digest)
+        # First: what is wrong with them is known before thousands of images are decoded.
+        start = local_weights(project.recipe.model.init_weights, self.stores.artifacts, self.workdir)
         request = prepare(
             project,
             self.version,
             self.identity,
-            self.workdir,
+            start,
             lakefs=self.stores.lakefs,
             samples=self.stores.scratch.samples,
             say=self.say,
         )
         result = train(request, self.workdir, lambda report: self._hear(report, tracking))
+        if result.start is not None:
+            self.say(f"started from given weights: {result.start.words}")
         onnx = self.workdir / "model.onnx"
         onnx_sha256 = export_onnx(result.shipped, onnx, result.min_score)
         proof = parity(onnx, result.shipped, golden_images(request.train))

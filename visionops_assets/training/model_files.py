@@ -88,25 +88,6 @@ def tensors_in(content: bytes, sha256: str, name: str) -> dict[str, Tensor]:
         raise WeightsError(f"weights {name} are no safetensors file: {error}") from error
 
 
-def start_from(model: nn.Module, path: Path, sha256: str) -> tuple[list[str], list[str]]:
-    """Load what fits by name and shape into a fresh model; return the names loaded and those left as they were.
-
-    A head for other classes stays fresh. Raises WeightsError as `read_weights` does, and where nothing fits.
-    """
-    own = model.state_dict()
-    given = read_weights(path, sha256)
-    fitting = {
-        name: tensor for name, tensor in given.items() if name in own and own[name].shape == tensor.shape
-    }
-    if not fitting:
-        raise WeightsError(
-            f"model.init_weights {path.name}: no tensor fits {type(model).__name__} by name and shape; "
-            f"it has {', '.join(sorted(own)[:3])}, the file has {', '.join(sorted(given)[:3])}"
-        )
-    model.load_state_dict(fitting, strict=False)
-    return sorted(fitting), sorted(set(own) - set(fitting))
-
-
 def _foreign(content: bytes) -> str | None:
     """What a file of weights is by its first bytes, where that is known and no safetensors, and what to do."""
     is_zip, is_pickle = (

@@ -23,7 +23,6 @@ from resources.models.records import (
     WEIGHTS_ARTIFACT,
 )
 from resources.models.registry import ModelRegistry
-from visionops_assets.common.errors import WeightsError
 from visionops_assets.config.project import Project
 from visionops_assets.config.recipe import recipe_digest
 from visionops_assets.dataset.cache.samples import ImageReader, load_samples
@@ -37,7 +36,7 @@ from visionops_assets.training.challenger import (
     PATCH_ARTIFACT,
 )
 from visionops_assets.training.code_digest import CodeState, describe_machine
-from visionops_assets.training.model_files import ParityReport, tensors_in
+from visionops_assets.training.model_files import ParityReport
 from visionops_assets.training.provenance import (
     CodeOrigin,
     DataOrigin,
@@ -55,7 +54,7 @@ def prepare(
     project: Project,
     version: DatasetVersion,
     identity: str,
-    workdir: Path,
+    init_weights: Path | None,
     *,
     lakefs: ImageReader,
     samples: Path,
@@ -63,11 +62,9 @@ def prepare(
 ) -> TrainingRequest:
     """What to train on what: the decoded samples of the sides that training sees, and the weights to start from.
 
-    `samples` is the root of the sample cache; a local copy of declared weights goes into `workdir`. Raises
-    `WeightsError`, `SampleError`, `UnreadableImage`, and what lakeFS and the store of the weights raise.
+    `samples` is the root of the sample cache, `init_weights` the copy of declared weights that `local_weights` gives.
+    Raises `SampleError`, `UnreadableImage`, and what lakeFS raises.
     """
-    # First: what is wrong with them is known before thousands of images are decoded.
-    init_weights = _init_weights(project, workdir)
     used = version.split("train", "val")
     view, filled = load_samples(
         lakefs, project.repository, version.commit.id, used, samples, project.recipe.input
@@ -141,26 +138,6 @@ def data_origin(
         train_samples=len(train),
         validation_samples=len(validation) if validation is not None else 0,
     )
-
-
-def _init_weights(project: Project, workdir: Path) -> Path | None:
-    """A verified local copy of the weights to start from. Raises WeightsError."""
-    declared = project.recipe.model.init_weights
-    if declared is None:
-        return None
-    from upath import UPath
-
-    try:
-        content = UPath(declared.uri).read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            f"model.init_weights.uri {declared.uri}: cannot be read ({error.strerror or error})"
-        ) from error
-    tensors_in(content, declared.sha256, declared.uri)
-    workdir.mkdir(parents=True, exist_ok=True)
-    copy = workdir / "init_weights.safetensors"
-    copy.write_bytes(content)
-    return copy
 
 
 def learning_curves(history: Sequence[EpochReport], title: str = "") -> bytes:

@@ -24,7 +24,7 @@ from visionops_assets.tasks.task_registry import CLASSIFICATION
 from visionops_assets.training import code_digest
 from visionops_assets.training.batches import LabelledImages, TrainingData, channel_statistics
 from visionops_assets.training.determinism import EpochBoundary, deterministic_session, is_readable, quiet
-from visionops_assets.training.model_files import save_weights, start_from
+from visionops_assets.training.model_files import read_weights, save_weights
 from visionops_assets.training.models import (
     Shipped,
     build_model,
@@ -32,6 +32,7 @@ from visionops_assets.training.models import (
     told_as_of,
     training_loss_of,
 )
+from visionops_assets.training.pretrained.weights_fitting import Start, start_from
 from visionops_assets.training.provenance import EpochReport
 from visionops_assets.training.training_task import EpochReporter, TrainingTask, training_task
 
@@ -120,7 +121,7 @@ class TrainingResult:
     """A trained model as it ships, in evaluation mode on the CPU, and its weights file.
 
     `recipe` is resolved: precision and normalisation are what ran. `own_training` says that the model brought
-    its own optimiser, so the recipe's was not used. `fresh_tensors` names what init_weights did not fill.
+    its own optimiser, so the recipe's was not used. `start` says what init_weights filled, and what not.
     """
 
     shipped: Shipped
@@ -129,7 +130,7 @@ class TrainingResult:
     recipe: Recipe
     history: tuple[EpochReport, ...]
     own_training: bool
-    fresh_tensors: tuple[str, ...] | None
+    start: Start | None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -169,7 +170,7 @@ def train(
     workdir.mkdir(parents=True, exist_ok=True)
     bitwise = recipe.reproducibility == "bitwise"
     with quiet(), deterministic_session(seed=recipe.seed, threads=recipe.threads, bitwise=bitwise):
-        shipped, fresh = _fresh_model(request, recipe)
+        shipped, start = _fresh_model(request, recipe)
         module = as_lightning(shipped.model, recipe.optimiser)
         reporter = EpochReporter(request.task, shipped, request.validation, on_epoch)
         checkpoint = workdir / f"{_checkpoint_name(request, recipe)}.ckpt"
@@ -195,7 +196,7 @@ def train(
         weights = workdir / "weights.safetensors"
         digest = save_weights(shipped, weights)
     return TrainingResult(
-        shipped, weights, digest, recipe, tuple(reporter.history), module is shipped.model, fresh
+        shipped, weights, digest, recipe, tuple(reporter.history), module is shipped.model, start
     )
 
 
@@ -209,17 +210,32 @@ def _resolved(request: TrainingRequest) -> Recipe:
     return recipe
 
 
-def _fresh_model(request: TrainingRequest, recipe: Recipe) -> tuple[Shipped, tuple[str, ...] | None]:
+def _fresh_model(request: TrainingRequest, recipe: Recipe) -> tuple[Shipped, Start | None]:
     model = build_model(recipe.model, request.classes, recipe.input)
-    fresh: tuple[str, ...] | None = None
-    if recipe.model.init_weights is not None:
+    start: Start | None = None
+    if (declared := recipe.model.init_weights) is not None:
         if request.init_weights is None:
             raise TrainingError(
                 "the recipe names model.init_weights, but no local copy of the file was given"
             )
-        fresh = tuple(start_from(model, request.init_weights, recipe.model.init_weights.sha256)[1])
+        given = read_weights(request.init_weights, declared.sha256)
+        start = start_from(model, given, declared.uri, lambda: _head_of(model, request, recipe))
     cast(Any, model).to(memory_format=torch.channels_last)
-    return request.task.ship(model, request.classes, recipe.input), fresh
+    return request.task.ship(model, request.classes, recipe.input), start
+
+
+def _head_of(model: nn.Module, request: TrainingRequest, recipe: Recipe) -> frozenset[str]:
+    """The tensors of a model whose shape follows from the number of classes: one more gives them another."""
+    try:
+        # What it draws is of no account: each epoch seeds the generators anew.
+        other = build_model(recipe.model, (*request.classes, "one more"), recipe.input).state_dict()
+    except ModelError:
+        return frozenset()
+    return frozenset(
+        name
+        for name, tensor in model.state_dict().items()
+        if name in other and other[name].shape != tensor.shape
+    )
 
 
 def _fit(
