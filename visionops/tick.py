@@ -21,7 +21,7 @@ from visionops.terminal import shown_progress
 if TYPE_CHECKING:
     import dagster as dg
 
-    from visionops_assets.config.project import Project
+    from visionops_assets.config.project import Project, Projects
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def command(
         with shown_progress(not quiet):
             ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
     wrong = [] if projects else [(file.project, file.why) for file in declared.unusable]
+    if not projects:
+        _warn_of_undeclared(declared, as_json)
     wrong += [(each.project, found) for each in chosen for found in _untold(each, ticks)]
     for name, why in wrong:
         ticks.append(Tick(name, None, None, "error", why, 0.0))
@@ -90,6 +92,22 @@ def _warn() -> None:
     missing = why_no_revision()
     if missing is not None:
         typer.echo(f"warning: models record no revision: {missing[0]}: {missing[1]}", err=True)
+
+
+def _warn_of_undeclared(declared: "Projects", as_json: bool) -> None:
+    """Say of which champions no file tells any more. Where no file tells of anything, as of a folder that is not
+    mounted, that is an error: raises `typer.Exit`."""
+    from resources import home
+    from visionops import services
+    from visionops.cli.projects import left_behind, no_project
+
+    behind = left_behind(services.registry(), declared)
+    for each in behind:
+        typer.echo(f"warning: {each.sentence()}", err=True)
+    if not declared and not declared.unusable:
+        typer.echo(no_project(home.projects_folder()), err=as_json or bool(behind))
+        if behind:
+            raise typer.Exit(1)
 
 
 def _untold(project: "Project", ticks: Sequence[Tick]) -> list[str]:

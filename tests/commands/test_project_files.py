@@ -9,6 +9,7 @@ import pytest
 from desk import Desk
 from typer.testing import CliRunner
 
+from tests.operations_table import require_told
 from tests.world import write_batch
 from visionops.cli.overview import diagnose
 from visionops_assets.config.project import ProjectError, load_projects
@@ -71,3 +72,38 @@ def test_the_demo_says_where_its_project_is_when_project_files_are_read_elsewher
     assert [each.project for each in load_projects(elsewhere)] == ["digits"]
     with pytest.raises(ProjectError, match=f"project files are read from {elsewhere}"):
         desk.run("status", "shapes")
+
+
+def test_a_champion_that_no_file_declares_ends_a_tick_of_nothing_with_an_error(
+    desk_of_promoted: Desk,
+) -> None:
+    """A folder of projects that is not mounted looks like one without any."""
+    from visionops.cli.command_line import app
+
+    desk = desk_of_promoted
+    file = desk.world.root / "projects" / "shapes.yaml"
+    away = file.rename(desk.world.root / "shapes.yaml")
+    ended = CliRunner().invoke(app, ["tick"], catch_exceptions=False)
+    said = ended.stderr
+    require_told("no project file declares what runs", said)
+    assert (
+        ended.exit_code == 1
+        and "no project file declares shapes, of which version 1 is in production" in said
+    )
+    assert f"there is no project in {file.parent} yet" in said
+    (file.parent / "other.yaml").write_text("project: other\n")
+    ended = CliRunner().invoke(app, ["tick"], catch_exceptions=False)
+    assert ended.exit_code == 1 and "no project file declares shapes" in ended.stderr
+    assert "other: cannot be used" in desk.run("project", "list", code=1)
+    (file.parent / "other.yaml").unlink()
+    away.rename(file)
+    assert CliRunner().invoke(app, ["tick"], catch_exceptions=False).exit_code == 0
+
+
+def test_a_name_that_was_mistyped_brings_up_the_one_that_cannot_be_used(desk: Desk) -> None:
+    folder = desk.world.root / "projects"
+    for number in range(6):
+        (folder / f"broken_{number}.yaml").write_text("project: [")
+    with pytest.raises(ProjectError) as told:
+        desk.run("status", "brokem_4")
+    assert "did you mean broken_4" in str(told.value) and "nor can 3 more" in str(told.value)

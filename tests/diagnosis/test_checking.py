@@ -1,5 +1,6 @@
 """Checks are made side by side, in a limited time, and never tell a secret."""
 
+import os
 import threading
 
 import pytest
@@ -12,6 +13,12 @@ def check(subject: str, look: object, setting: str = "VARIABLE=value") -> Check:
     return Check(subject, setting, "try it", "mend it", look)
 
 
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs here."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.1, 0.1))
+
+
 def test_one_that_hangs_is_broken_and_the_others_are_told():
     never = threading.Event()
     found = list(
@@ -22,6 +29,17 @@ def test_one_that_hangs_is_broken_and_the_others_are_told():
     )
     assert [(row.subject, row.state) for row in found] == [("one", "ok"), ("two", "broken"), ("three", "ok")]
     assert (found[1].what, found[1].fix) == ("no answer within 0.3 s", "mend it")
+    never.set()
+
+
+def test_what_is_late_on_a_busy_machine_is_unknown_and_not_broken(monkeypatch: pytest.MonkeyPatch):
+    never = threading.Event()
+    for load, state in ((1.0, "broken"), (400.0, "warning")):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, load, load))
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+        (row,) = rows([check("one", never.wait)], 0.1)
+        assert row.state == state and row.fix.endswith("mend it")
+    assert "load 400 on 2 processors" in row.what and "`visionops doctor` again" in row.fix
     never.set()
 
 

@@ -37,7 +37,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the projects that files declare, those whose file cannot be used, and those that no file declares."""
+    """List the projects that files declare, those whose file cannot be used, and those that no file declares.
+
+    Exit code 1 where a file cannot be used.
+    """
     from resources import home
     from visionops import services
     from visionops_assets.config.project import load_projects
@@ -53,7 +56,7 @@ def list_command(
             "undeclared": [{"project": one.project, "version": one.version} for one in behind],
         }
         typer.echo(json.dumps(listed, indent=1))
-        return
+        raise typer.Exit(1 if projects.unusable else 0)
     for one in projects:
         typer.echo(f"{one.project}: {one.task} of {len(one.classes)} classes in {one.repository}")
     for file in projects.unusable:
@@ -61,7 +64,9 @@ def list_command(
     for each in behind:
         typer.echo(each.sentence())
     if not projects and not projects.unusable and not behind:
-        typer.echo("there is no project yet: `visionops init NAME --from FOLDER` makes one")
+        typer.echo(no_project(home.projects_folder()))
+    if projects.unusable:
+        raise typer.Exit(1)
 
 
 @project_app.command("rename")
@@ -96,6 +101,11 @@ def rename_command(
         typer.echo(json.dumps({"project": new, "before": old}, indent=1))
         return
     typer.echo(f"{old} is called {new} now: `visionops status {new}` shows it")
+
+
+def no_project(folder: Path) -> str:
+    """That nothing is declared in a folder, and what declares something."""
+    return f"there is no project in {folder} yet: `visionops init NAME --from FOLDER` makes one"
 
 
 class RenameRefused(Refused, ValueError):

@@ -22,6 +22,8 @@ State = Literal["ok", "warning", "broken"]
 # What a check waits for by itself; the deadline is for what knows no limit, as a network file system.
 ANSWER_SECONDS = 5
 WITHIN_SECONDS = 30.0
+# Processes that wait for each processor, from which on a check may be late for want of one.
+_BUSY = 2.0
 # All of VisionOps' own; docs/deploy.md tells of each.
 KNOWN = tuple(sorted(name for name in VARIABLES if name.startswith("VISIONOPS_")))
 
@@ -84,7 +86,7 @@ def rows(checks: Iterable[Check], within: float = WITHIN_SECONDS) -> Iterator[Ro
         try:
             found = answer.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            found = broken(f"no answer within {within:g} s", check.fix)
+            found = _unanswered(within, check.fix)
         yield Row(
             found.state,
             check.subject,
@@ -93,6 +95,17 @@ def rows(checks: Iterable[Check], within: float = WITHIN_SECONDS) -> Iterator[Ro
             without_secrets(found.what),
             without_secrets(found.fix),
         )
+
+
+def _unanswered(within: float, fix: str) -> Finding:
+    """What hangs on an idle machine is broken; on a busy one nothing is known of it."""
+    what, load, processors = f"no answer within {within:g} s", os.getloadavg()[0], os.cpu_count() or 1
+    if load <= _BUSY * processors:
+        return broken(what, fix)
+    return warning(
+        f"{what}, on a machine that is busy (load {load:.0f} on {processors} processors)",
+        f"`visionops doctor` again when less runs here; if it stays so: {fix}",
+    )
 
 
 def _raised(error: Exception, otherwise: str) -> Finding:

@@ -305,6 +305,9 @@ def _known_to_devices(project: Project, loaded: Mapping[Path, Project]) -> Path 
     return None
 
 
+_BROKEN_SHOWN = 3
+
+
 def find_project(projects: Sequence[Project], name: str) -> Project:
     """The project called `name`; `ProjectError` says why its file cannot be used, or lists those there are."""
     for project in projects:
@@ -314,8 +317,10 @@ def find_project(projects: Sequence[Project], name: str) -> Project:
     for file in unusable:
         if file.project == name:
             raise ProjectError(file.why)
-    known = there_are(name, [project.project for project in projects])
-    broken = "".join(f"; {file.path} cannot be used" for file in unusable)
+    known = there_are(name, [each.project for each in (*projects, *unusable)])
+    broken = "".join(f"; {file.path} cannot be used" for file in unusable[:_BROKEN_SHOWN])
+    more = len(unusable) - _BROKEN_SHOWN
+    broken += f"; nor can {more} more: `visionops project list`" if more > 0 else ""
     folder = projects.folder if isinstance(projects, Projects) else None
     read = f"; project files are read from {folder}" if folder else ""
     raise ProjectError(f"no project is called {name}; {known}{broken}{read}")
