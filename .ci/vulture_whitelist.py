@@ -154,3 +154,14 @@ _.serve_token
 _.session_token
 _.username
 _.verdict_webhook
+
+# The statistics of rollouts, whose simulations and benchmark ask them: no command starts a rollout yet.
+evidence_of
+judged
+log_e_no_worse
+log_e_worse
+outcome_of
+pooled
+ppm_of
+verdict_of
+wave_sizes

@@ -9,7 +9,7 @@ from typing import Any
 
 # Units of the evidence on a model: so far apart that a camera does not see the same scene.
 BLOCK_SECONDS = 3600
-# Upper ends of all but the last bucket, in ms: 0.25 to 2,806.
+# Upper ends of all but the last bucket, in ms: 0.25 to 1,871.
 LATENCY_MS = tuple(0.25 * 1.5**number for number in range(24))[:-1]
 CONFIDENCES = 20
 COUNTED = ("frames", "logged", "unlogged", "bad_images", "not_finite", "crashes")

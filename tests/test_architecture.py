@@ -36,6 +36,7 @@ STAGES = (
     "reproduction",
     "monitoring",
     "delivery",
+    "rollout",
 )
 HEAVY = (
     "torch",
