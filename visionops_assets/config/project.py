@@ -317,7 +317,7 @@ def find_project(projects: Sequence[Project], name: str) -> Project:
     for file in unusable:
         if file.project == name:
             raise ProjectError(file.why)
-    known = there_are(name, [each.project for each in (*projects, *unusable)])
+    known = there_are(name, [*(each.project for each in projects), *(each.project for each in unusable)])
     broken = "".join(f"; {file.path} cannot be used" for file in unusable[:_BROKEN_SHOWN])
     more = len(unusable) - _BROKEN_SHOWN
     broken += f"; nor can {more} more: `visionops project list`" if more > 0 else ""
