@@ -158,10 +158,12 @@ _.verdict_webhook
 # The statistics of rollouts, whose simulations and benchmark ask them: no command starts a rollout yet.
 evidence_of
 judged
+led_on
 log_e_no_worse
 log_e_worse
 outcome_of
 pooled
 ppm_of
 verdict_of
+_.wave_began
 wave_sizes
