@@ -87,6 +87,7 @@ def respond_and_die(
     Responding(project, *services, "test", NOW).respond(day(1))
 
 
+@pytest.mark.stated
 def test_a_process_that_was_really_killed_is_finished_by_the_next(
     production: ProductionWorld, tmp_path: Path, count: Callable[[int, int], int]
 ):
