@@ -77,6 +77,14 @@ FAULTS = {
     ),
 }
 CORRECTIONS = {
+    "16 reports of two devices by one name": (
+        "test_two_devices_with_one_disk_take_no_report_of_each_other_away",
+    ),
+    "21 the device stands alone, and what both need lives there": (
+        "test_the_agent_installs_what_it_imports_and_works_without_the_rest",
+        "test_the_same_pixels_bit_for_bit",
+        "test_every_kind_of_png_bit_for_bit",
+    ),
     "26 floors by key, absurd dates, floor ≤ base, fast-forward": (
         "test_fast_forward_ends_with_the_stolen_keys_and_devices_recover_untouched",
         "test_an_assignment_dated_in_the_far_future_is_refused",
