@@ -44,7 +44,8 @@ def delivery_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Compares what each device group is assigned with the aliases: a promotion, an approval or a rollback by "
-            "anybody is published within a tick. Signs anew what has less than half of its life left."
+            "anybody is published within a tick. Signs anew what has less than half of its life left. Tells `devices` "
+            "what answers on each, when their reports say something else."
         ),
         owners=list(project.owners),
         tags={"project": project.project},
@@ -53,11 +54,39 @@ def delivery_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext,
         registry: dg.ResourceParam[ModelRegistry],
         edge: dg.ResourceParam[ArtifactStore],
-    ) -> dg.RunRequest | dg.SkipReason:
+        artifacts: dg.ResourceParam[ArtifactStore],
+    ) -> dg.SensorResult:
         end_stale_runs(context.instance)
-        return look_at_device_groups(project, registry, edge, context.instance)
+        found = look_at_device_groups(project, registry, edge, context.instance)
+        return dg.SensorResult(
+            run_requests=[found] if isinstance(found, dg.RunRequest) else [],
+            skip_reason=found if isinstance(found, dg.SkipReason) else None,
+            asset_events=_devices_told(context, project, registry, artifacts, edge),
+        )
 
     return delivery
+
+
+def _devices_told(
+    context: dg.SensorEvaluationContext,
+    project: Project,
+    registry: ModelRegistry,
+    artifacts: ArtifactStore,
+    edge: ArtifactStore,
+) -> list[dg.AssetMaterialization]:
+    """What is to be shown of the devices anew; why it cannot be told is of no concern to what they are given."""
+    from visionops_assets.delivery.presentation import devices_shown
+    from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
+    from visionops_assets.promotion.presentation import groups_told_anew
+
+    try:
+        event = devices_shown(context.instance, project, artifacts, edge)
+        told = groups_told_anew(context.instance, registry, project, artifacts) if event is not None else None
+    except (NotPublished, CannotPublish, RegistryError, OSError) as error:
+        context.log.info(f"the devices cannot be shown: {error}")
+        return []
+    # The devices last: who is stopped before is followed by one who tells both.
+    return [each for each in (told, event) if each is not None]
 
 
 @dataclass(frozen=True)

@@ -248,8 +248,9 @@ def test_heavy_imports_stay_out_of_definition_load(loaded):
     assert [name for name in HEAVY if name in loaded["modules"]] == []
 
 
-def test_the_only_external_assets_are_the_images(loaded):
-    assert loaded["external"] == sorted(f"{project}/images" for project in loaded["projects"])
+def test_the_only_external_assets_are_the_images_and_the_devices(loaded):
+    images = {f"{project}/images" for project in loaded["projects"]}
+    assert set(loaded["external"]) - images == {"digits/devices"} and images <= set(loaded["external"])
 
 
 def test_every_asset_has_description_owner_kinds_and_group(loaded):

@@ -110,15 +110,18 @@ def expiries() -> Iterator[tuple[str, dict[str, datetime]]]:
 def enrolled_devices(project: Project, running: "Running") -> "list[DeviceNow]":
     """The devices of a project as their collected reports say they are; `running` is that of its repository."""
     from visionops import services
-    from visionops_assets.delivery.devices_now import devices_now
-    from visionops_assets.delivery.enrolment import devices
-    from visionops_assets.delivery.reported_devices import read_devices
+    from visionops_assets.delivery.devices_now import enrolled_now
 
-    store, now = services.artifacts(), datetime.now(UTC)
-    assigned = {group: str(assignment["base"]["bundle"]) for group, (assignment, _) in running.items()}
-    table, _ = read_devices(store, project.delivered_as)
-    enrolled = devices(store, project.delivered_as)
-    return devices_now(enrolled, table, assigned, now, project.production.collect_every)
+    return enrolled_now(project, services.artifacts(), running, datetime.now(UTC))
+
+
+def waiting_reports(project: str) -> list[str]:
+    """That the spool has reports which nobody collected yet, and what does."""
+    from visionops import services
+
+    waiting = sum(each.endswith(".jsonl.gz") for each in services.spool().files(project))
+    said = f"{waiting} reports wait in the spool: `visionops tick {project}` or `visionops up` collects them"
+    return [said] if waiting else []
 
 
 @contextmanager

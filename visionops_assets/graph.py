@@ -9,7 +9,7 @@ import dagster as dg
 from visionops_assets.config.project import Neighbours, Project
 from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, manifest_asset
 from visionops_assets.dataset.checks import intact_check, manifest_checks
-from visionops_assets.delivery.assets import deliver_job, edge_bundle_asset
+from visionops_assets.delivery.assets import deliver_job, devices_spec, edge_bundle_asset
 from visionops_assets.evaluation.assets import evaluation_asset, evaluation_checks
 from visionops_assets.monitoring.assets import (
     drift_report_asset,
@@ -98,6 +98,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
     )
     edge_bundle = edge_bundle_asset(project, in_production) if project.delivery.groups else None
     deliver = deliver_job(project, edge_bundle) if edge_bundle is not None else None
+    devices = devices_spec(project, edge_bundle) if edge_bundle is not None else None
     return ProjectGraph(
         project,
         frozenset(neighbours or {}),
@@ -122,7 +123,7 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
                 performance,
                 labels_wanted,
                 response,
-                *([edge_bundle] if edge_bundle is not None else []),
+                *(each for each in (edge_bundle, devices) if each is not None),
             ],
             asset_checks=[
                 manifest_checks(project, manifest),

@@ -118,6 +118,9 @@ def test_a_group_with_a_champion_of_its_own_does_not_follow_all(desk_of_two: Des
     desk.run("rollback", "shapes", "--group", "line-1", "--model-version", "1", "--why", "its lamp is older")
     ticked(desk)
     assert {group: found[0] for group, found in assigned(desk).items()} == {"line-1": 1, "line-2": 2}
+    shown = desk.world.latest("in_production").metadata
+    assert (shown["group"].value, shown["version"].value) == ("all", 2), "not the group that changed last"
+    assert "line-1" in str(shown["changed_last"].value)
 
     desk.run(
         "rollback",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 from desk import LENIENT, Desk
@@ -58,6 +59,37 @@ def devices(desk_of_promoted: Desk, tmp_path: Path) -> Iterator[list[Device]]:
         each.close()
 
 
+def rows(value: object) -> list[dict[str, object]]:
+    assert isinstance(value, dg.TableMetadataValue)
+    return [dict(each.data) for each in value.records]
+
+
+def shows_devices(desk: Desk) -> None:
+    """The pages of the UI: by group and by device what runs, and links both ways."""
+    page = desk.world.latest("devices").metadata
+    (group,) = rows(page["groups"])
+    assert (group["group"], group["devices"], group["states"]) == ("line-1", "3", "1 never, 2 current")
+    assert [(row["device"], row["state"], row["version"]) for row in rows(page["devices"])] == [
+        ("cam-9", "never", ""),
+        ("cam-0", "current", "1"),
+        ("cam-1", "current", "1"),
+    ]
+    assert page["given"].value == dg.AssetKey(["shapes", "edge_bundle"])
+    assert desk.world.latest("edge_bundle").metadata["devices"].value == dg.AssetKey(["shapes", "devices"])
+    groups = rows(desk.world.latest("in_production").metadata["groups"])
+    assert {row["group"]: row["devices run"] for row in groups} == {"all": "", "line-1": "version 1"}
+    told = len(materialisations(desk))
+    desk.run("tick", "shapes")
+    assert len(materialisations(desk)) == told, "the same is told once"
+
+
+def materialisations(desk: Desk) -> list[object]:
+    keys = [dg.AssetKey(["shapes", name]) for name in ("devices", "in_production")]
+    return [
+        each for key in keys for each in desk.world.instance.fetch_materializations(key, limit=100).records
+    ]
+
+
 def test_a_day_of_devices_is_one_as_of_servers_and_their_state_is_seen(
     desk_of_promoted: Desk, devices: list[Device], tmp_path: Path
 ) -> None:
@@ -73,6 +105,10 @@ def test_a_day_of_devices_is_one_as_of_servers_and_their_state_is_seen(
         device.agent.deliver()
     forged = Path(spool()) / "shapes" / "cam-0" / name_of(7)
     forged.write_bytes(next((Path(spool()) / "shapes" / "cam-1").glob("*.jsonl.gz")).read_bytes())
+    waiting = len(list(Path(spool()).rglob("*.jsonl.gz")))
+    assert f"{waiting} reports wait in the spool: `visionops tick shapes`" in desk.run(
+        "fleet", "status", "shapes"
+    )
     ticks = desk.json("tick", "shapes")
     assert [each["outcome"] for each in ticks if each["outcome"]] == ["logged"]
 
@@ -97,7 +133,9 @@ def test_a_day_of_devices_is_one_as_of_servers_and_their_state_is_seen(
         "cam-1": 12,
         "cam-9": 0,
     }
+    shows_devices(desk)
     said = desk.run("fleet", "status", "shapes")
+    assert "2 current" in said and "1 never" in said and "wait in the spool" not in said
     require_told("a device reports by a key that is not its own", said)
     assert "is signed by another key" in " ".join(said.split())
     assert "assigned version 1, answers version 1 on 2" in " ".join(desk.run("status", "shapes").split())

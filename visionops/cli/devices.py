@@ -20,6 +20,7 @@ from visionops.edge_repository import (
     own_spool,
     published,
     repository_address,
+    waiting_reports,
 )
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def fleet_status_command(
         typer.echo(json.dumps(content, indent=1))
     else:
         typer.echo(_status_page(found, rows, waits, told).to_text())
-        for line in _told_of_devices(rows, wrong, away):
+        for line in [*_told_of_devices(rows, wrong, away), *waiting_reports(project)]:
             typer.echo(line)
     if problems or urgent:
         raise typer.Exit(1)
@@ -296,14 +297,14 @@ def _status_page(
 ) -> Any:
     from visionops_assets.pages.page import Block, Page, Paragraph, Table
 
-    columns = ("group", "version", "release", "devices", "run", "silent", "last report", "says")
+    columns = ("group", "version", "release", "devices", "run", "states", "last report", "says")
     shown = [
         (
             row["group"],
             *("" if row[name] is None else str(row[name]) for name in ("version", "release")),
             str(len(row["devices"])),
             row["runs"],
-            str(len(row["silent"])),
+            ", ".join(f"{count} {state}" for state, count in row["states"].items() if count),
             (row["last_report"] or "")[:16].replace("T", " "),
             row["says"],
         )

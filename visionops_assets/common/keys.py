@@ -26,6 +26,11 @@ def verdict_key(kind: str, project: str, partition: str) -> str:
     return f"{folder}/{project}/{partition}.json"
 
 
+def devices_run_key(project: str) -> str:
+    """What the devices of each group of a project said last that they run, in words; the project as devices know it."""
+    return f"fleet/{project}/groups.json"
+
+
 def dataset_version(commit: str, created_at: datetime.datetime) -> str:
     """The key of a commit: `YYYYMMDDTHHMMSS-<first 12 hex>` in UTC, so keys sort by time."""
     return f"{created_at.astimezone(datetime.UTC):%Y%m%dT%H%M%S}-{commit[:SHORT]}"

@@ -5,6 +5,7 @@ __all__ = [
     "devices_now",
     "enrolment",
     "following",
+    "presentation",
     "publishing",
     "reported_devices",
     "repository",

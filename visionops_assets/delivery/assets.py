@@ -1,4 +1,4 @@
-"""`edge_bundle`: what the device groups are given."""
+"""`edge_bundle`: what the device groups are given; `devices`: what answers on them."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore, Scratch
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
-from visionops_assets.shells.asset_options import EDGE_BUNDLE, asset_options
+from visionops_assets.shells.asset_options import DEVICES, EDGE_BUNDLE, asset_options
 from visionops_assets.shells.job_execution import clear_failures, job_options
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
                     failed.append((each.group, error))
             renewed = repository.refresh()
             found = standings(project, registry, repository)
-            metadata = bundle_metadata(repository, done, found, renewed)
+            metadata = bundle_metadata(project, repository, done, found, renewed)
             running = {group: each["base"]["bundle"] for group, (each, _) in repository.running().items()}
         identity = hashlib.sha256(json.dumps(running, sort_keys=True).encode()).hexdigest()
         yield dg.MaterializeResult(data_version=dg.DataVersion(identity[:16]), metadata=metadata)
@@ -76,6 +76,18 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.DELIVERED})
 
     return edge_bundle
+
+
+def devices_spec(project: Project, edge_bundle: dg.AssetsDefinition) -> dg.AssetSpec:
+    """The asset that a project whose file names device groups has behind `edge_bundle`; nothing computes it."""
+    return dg.AssetSpec(
+        **asset_options(project, DEVICES, ["onnx"]),
+        deps=[edge_bundle],
+        description=(
+            "What answers on each device, as their collected reports tell: by group how many devices there are, which "
+            "versions they run, who is silent, what is wrong. The delivery sensor tells it anew when that changes."
+        ),
+    )
 
 
 def deliver_job(project: Project, edge_bundle: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":

@@ -9,7 +9,11 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from visionops_assets.delivery.enrolment import Enrolled
+from resources.storage import ArtifactStore
+from visionops_assets.config.project import Project
+from visionops_assets.delivery.enrolment import Enrolled, devices
+from visionops_assets.delivery.reported_devices import read_devices
+from visionops_assets.delivery.repository import Running
 
 # `never` reported; `silent` for several reports; `trying` another model; `refused` what its group is assigned; `behind`
 # that, for it did not look since; `current`.
@@ -62,16 +66,24 @@ class GroupNow:
         return ", ".join([*told, *([f"nothing known of {untold}"] if untold else [])])
 
 
+def enrolled_now(project: Project, store: ArtifactStore, running: Running, now: datetime) -> list[DeviceNow]:
+    """The devices of a project as their collected reports say they are; `running` is that of its repository."""
+    assigned = {group: str(assignment["base"]["bundle"]) for group, (assignment, _) in running.items()}
+    reported, _ = read_devices(store, project.delivered_as)
+    enrolled = devices(store, project.delivered_as)
+    return devices_now(enrolled, reported, assigned, now, project.production.collect_every)
+
+
 def devices_now(
     enrolled: Sequence[Enrolled],
-    devices: pd.DataFrame,
+    reported: pd.DataFrame,
     assigned: Mapping[str, str],
     now: datetime,
     collected: timedelta,
 ) -> list[DeviceNow]:
-    """The devices that are not revoked, by name. `devices` has the columns of `COLUMNS`, `assigned` the bundle of each
+    """The devices that are not revoked, by name. `reported` has the columns of `COLUMNS`, `assigned` the bundle of each
     group; reports are `collected` so often."""
-    rows: dict[str, dict[Any, Any]] = {str(row["device"]): row for row in devices.to_dict("records")}
+    rows: dict[str, dict[Any, Any]] = {str(row["device"]): row for row in reported.to_dict("records")}
     found = []
     for each in enrolled:
         if each.revoked:

@@ -1,18 +1,30 @@
-"""What `edge_bundle` shows in the UI."""
+"""What `edge_bundle` shows in the UI; and `devices`: what answers on each, as their reports tell, by group."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
+from resources.storage import ArtifactStore
+from visionops_assets.common.keys import devices_run_key
+from visionops_assets.config.project import Project
+from visionops_assets.delivery.devices_now import STATES, DeviceNow, enrolled_now, groups_now
 from visionops_assets.delivery.following import Standing
 from visionops_assets.delivery.publishing import Publication
 from visionops_assets.delivery.repository import Repository
-from visionops_assets.shells.asset_options import SAID
+from visionops_assets.shells.asset_options import DEVICES, EDGE_BUNDLE, IN_PRODUCTION, SAID, asset_key
 from visionops_assets.shells.outputs import lines, text_table
 
 _GROUPS = ("group", "version", "release", "serial", "bundle", "says")
+# Which of its metadata says what was shown, so that the same is not told again.
+SHOWN = "shown"
+# Those with something to look at come first; `fleet status --json` has them all.
+_DEVICES_SHOWN = 60
+_DEVICE_GROUPS = ("group", "devices", "run", "states", "silent", "problems", "last report (UTC)")
+_DEVICES = ("device", "group", "state", "version", "release", "problem", "last report (UTC)", "images")
 
 
 def in_words(done: Sequence[Publication], found: Sequence[Standing]) -> str:
@@ -29,7 +41,11 @@ def in_words(done: Sequence[Publication], found: Sequence[Standing]) -> str:
 
 
 def bundle_metadata(
-    repository: Repository, done: Sequence[Publication], found: Sequence[Standing], renewed: Sequence[str]
+    project: Project,
+    repository: Repository,
+    done: Sequence[Publication],
+    found: Sequence[Standing],
+    renewed: Sequence[str],
 ) -> dict[str, Any]:
     """Every group with what it is assigned, the bundles that groups run with their files, and what ends when."""
     running = repository.running()
@@ -43,6 +59,7 @@ def bundle_metadata(
         "groups": text_table(_GROUPS, rows),
         "bundles": _bundles(manifests),
         "ends": _expiries(repository),
+        "devices": dg.MetadataValue.asset(asset_key(project, DEVICES)),
         "signed_anew": ", ".join(renewed) or "nothing was old",
         SAID: shown,
     }
@@ -101,3 +118,100 @@ def _expiries(repository: Repository) -> dg.TableMetadataValue:
         for role, end in sorted(repository.read().expiries().items(), key=lambda each: each[1])
     ]
     return text_table(columns, rows)
+
+
+def devices_shown(
+    instance: dg.DagsterInstance, project: Project, artifacts: ArtifactStore, edge: ArtifactStore
+) -> dg.AssetMaterialization | None:
+    """The event that shows the devices as they are now; None where the page shows that already, or there are none. By
+    group, which versions they run is stored for `in_production`.
+
+    Raises `NotPublished`, `CannotPublish`, and what the artifact store raises.
+    """
+    from visionops_assets.delivery.signers import Keys
+
+    running = Repository(edge, project.delivered_as, Keys({})).running()
+    devices = enrolled_now(project, artifacts, running, datetime.now(UTC))
+    key, shown = asset_key(project, DEVICES), _identity(devices)
+    event = instance.get_latest_materialization_event(key)
+    told = event.asset_materialization.metadata.get(SHOWN) if event and event.asset_materialization else None
+    if (not devices and told is None) or (told is not None and told.value == shown):
+        return None
+    artifacts.write_json(devices_run_key(project.delivered_as), _versions(devices))
+    return dg.AssetMaterialization(
+        key,
+        description=devices_in_words(devices),
+        metadata={**devices_metadata(project, devices), SHOWN: shown},
+    )
+
+
+def _versions(devices: Sequence[DeviceNow]) -> dict[str, str]:
+    """Without numbers of devices, which change with each report."""
+    return {
+        group: ", ".join(
+            f"version {number}" for number in sorted({number for number, _ in each.versions}, reverse=True)
+        )
+        for group, each in groups_now(devices).items()
+    }
+
+
+def devices_in_words(devices: Sequence[DeviceNow]) -> str:
+    """What the groups run, in a sentence."""
+    told = [f"{group}: {each.runs()}" for group, each in groups_now(devices).items()]
+    return "; ".join(told) or "no device is enrolled"
+
+
+def devices_metadata(project: Project, devices: Sequence[DeviceNow]) -> dict[str, Any]:
+    """By group and by device, with links to what they are given and what is in production."""
+    groups = [
+        (
+            each.group,
+            str(each.devices),
+            each.runs(),
+            ", ".join(f"{each.states[state]} {state}" for state in STATES if each.states[state]),
+            ", ".join(each.silent),
+            ", ".join(f"{name} on {count}" for name, count in each.problems.items()),
+            _when(each.last_report),
+        )
+        for each in groups_now(devices).values()
+    ]
+    ordered = sorted(devices, key=lambda each: (each.state == "current" and not each.problem, each.device))
+    rows = [
+        (
+            each.device,
+            each.group,
+            each.state,
+            *("" if number is None else str(number) for number in (each.version, each.release)),
+            each.problem or "",
+            _when(each.last_report),
+            f"{each.frames:,}",
+        )
+        for each in ordered[:_DEVICES_SHOWN]
+    ]
+    more = len(devices) - len(rows)
+    return {
+        "reason": lines("reason", devices_in_words(devices)),
+        "groups": text_table(_DEVICE_GROUPS, groups),
+        "devices": text_table(_DEVICES, rows),
+        **(
+            {
+                "more": f"{more} more, of which nothing is wrong: `visionops fleet status {project.project} --json`"
+            }
+            if more > 0
+            else {}
+        ),
+        "given": dg.MetadataValue.asset(asset_key(project, EDGE_BUNDLE)),
+        "in_production": dg.MetadataValue.asset(asset_key(project, IN_PRODUCTION)),
+    }
+
+
+def _identity(devices: Sequence[DeviceNow]) -> str:
+    """Changes with what a person would look at, not with each report."""
+    said = [
+        [each.device, each.group, each.state, each.version, each.release, each.problem] for each in devices
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def _when(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at is not None else ""

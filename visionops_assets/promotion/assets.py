@@ -135,12 +135,13 @@ def in_production_asset(project: Project, champion: dg.AssetsDefinition) -> dg.A
             model = registry.models.get(project.project)
             if version_on(model) is None:
                 return dg.MaterializeResult(
-                    data_version=dg.DataVersion(NOTHING), metadata=nothing_metadata(registry, project, model)
+                    data_version=dg.DataVersion(NOTHING),
+                    metadata=nothing_metadata(registry, project, model, artifacts),
                 )
             report = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(report.weights_sha256),
-            metadata=production_metadata(registry, project, report),
+            metadata=production_metadata(registry, project, report, artifacts),
         )
 
     return in_production

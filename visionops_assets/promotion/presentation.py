@@ -16,14 +16,15 @@ from resources.models.records import (
     version_on,
 )
 from resources.models.registry import ModelRegistry
-from resources.storage import ArtifactStore
+from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.champions.history import HistoryEntry, groups, newest_change, nothing_runs, production
+from visionops_assets.common.keys import devices_run_key
 from visionops_assets.config.project import Project
 from visionops_assets.evaluation.verdict_store import ListedVerdict
 from visionops_assets.promotion.model_card import About, keep_model_card
 from visionops_assets.promotion.production_change import INTERVAL_COLUMNS, Change, intervals_table
 from visionops_assets.promotion.production_report import ProductionReport, report_on_production
-from visionops_assets.shells.asset_options import asset_key
+from visionops_assets.shells.asset_options import IN_PRODUCTION, asset_key
 from visionops_assets.shells.outputs import lines, text_table
 from visionops_assets.shells.unstable_dagster import (
     CODE_VERSION_TAG,
@@ -60,11 +61,16 @@ def history_table(registry: ModelRegistry, project: str) -> dg.TableMetadataValu
     return text_table(columns, rows)
 
 
-def groups_table(project: Project, model: RegisteredModel) -> dg.TableMetadataValue:
-    """A row a device group, declared ones too: what it runs, since when, and whether by a champion of its own."""
-    columns = ("group", "version", "since (UTC)", "how", "by")
+def groups_table(project: Project, model: RegisteredModel, artifacts: ArtifactStore) -> dg.TableMetadataValue:
+    """A row a device group, declared ones too: what it runs by the aliases, since when, whether by a champion of its
+    own, and what its devices said last that they run."""
+    columns = ("group", "version", "since (UTC)", "how", "by", "devices run")
+    try:
+        run = artifacts.read_json(devices_run_key(project.delivered_as))
+    except ArtifactNotFound:
+        run = {}
     rows = []
-    for group in dict.fromkeys([*groups(model), *project.delivery.groups]):
+    for group in dict.fromkeys([*groups(model), *project.delivery.groups, *run]):
         now = production(model, group)
         running = version_on(model, group)
         own = now.version is not None
@@ -77,6 +83,7 @@ def groups_table(project: Project, model: RegisteredModel) -> dg.TableMetadataVa
                 f"{since.when:%Y-%m-%d %H:%M}" if since is not None else "",
                 how if own or group == EVERYWHERE or now.foreign else f"as {EVERYWHERE}",
                 since.who if since is not None else "",
+                str(run.get(group, "")),
             )
         )
     return text_table(columns, rows)
@@ -138,23 +145,46 @@ def production_materialisation(
     registry: ModelRegistry,
     artifacts: ArtifactStore,
 ) -> dg.AssetMaterialization:
-    """The event that says in the UI what runs after a change, or that nothing does. Raises what MLflow and lakeFS
-    raise."""
+    """The event that says in the UI what runs after a change, or that nothing does: what all run, wherever it was that
+    something changed, and a row a group. Only where all run nothing is it what the group runs.
+
+    Raises what MLflow and lakeFS raise.
+    """
     model = registry.models.get(project.project)
+    changed, known = group, newest_change(model)
+    group = group if model.aliases.get(alias_of(EVERYWHERE)) is None else EVERYWHERE
     # Where a group lost its own, servers answer by the champion of all, and it has none all the same.
     if model.aliases.get(alias_of(group)) is None:
         return dg.AssetMaterialization(
             asset_key=key,
             description=nothing_in_words(model, group),
-            metadata=nothing_metadata(registry, project, model, group),
+            metadata=nothing_metadata(registry, project, model, artifacts, group),
             tags={DATA_VERSION_TAG: NOTHING, **_provenance(instance, project)},
         )
     found = report_on_production(project, lakefs=lakefs, registry=registry, artifacts=artifacts, group=group)
     return dg.AssetMaterialization(
         asset_key=key,
-        description=found.why,
-        metadata=production_metadata(registry, project, found),
+        description=known.sentence() if known is not None and changed != group else found.why,
+        metadata=production_metadata(registry, project, found, artifacts),
         tags={DATA_VERSION_TAG: found.weights_sha256, **_provenance(instance, project)},
+    )
+
+
+def groups_told_anew(
+    instance: dg.DagsterInstance, registry: ModelRegistry, project: Project, artifacts: ArtifactStore
+) -> dg.AssetMaterialization | None:
+    """What `in_production` says, with the groups as they are now: for devices that say that they run something else.
+    None where it says so, or nothing was ever told. Raises what MLflow raises."""
+    key = asset_key(project, IN_PRODUCTION)
+    event = instance.get_latest_materialization_event(key)
+    told = event.asset_materialization if event is not None else None
+    if told is None:
+        return None
+    table = groups_table(project, registry.models.get(project.project), artifacts)
+    if told.metadata.get("groups") == table:
+        return None
+    return dg.AssetMaterialization(
+        key, description=told.description, metadata={**told.metadata, "groups": table}, tags=told.tags
     )
 
 
@@ -165,7 +195,11 @@ def nothing_in_words(model: RegisteredModel, group: str = EVERYWHERE) -> str:
 
 
 def nothing_metadata(
-    registry: ModelRegistry, project: Project, model: RegisteredModel, group: str = EVERYWHERE
+    registry: ModelRegistry,
+    project: Project,
+    model: RegisteredModel,
+    artifacts: ArtifactStore,
+    group: str = EVERYWHERE,
 ) -> dict[str, Any]:
     """The same where a model's numbers and links would stand."""
     known, said = newest_change(model), nothing_in_words(model, group)
@@ -174,7 +208,7 @@ def nothing_metadata(
         "why": said,
         "group": group,
         CHANGE: known.number if known is not None else 0,
-        "groups": groups_table(project, model),
+        "groups": groups_table(project, model, artifacts),
         "history": history_table(registry, model.project),
     }
 
@@ -210,14 +244,17 @@ def untold_change(
 
 
 def production_metadata(
-    registry: ModelRegistry, project: Project, report: ProductionReport
+    registry: ModelRegistry, project: Project, report: ProductionReport, artifacts: ArtifactStore
 ) -> dict[str, Any]:
     """Why this model runs, and where everything that belongs to it is. Only text and tables show without a click."""
+    model = registry.models.get(project.project)
+    known = newest_change(model)
     return {
         "reason": lines("reason", report.why),
         "trained_on": report.trained_on,
         "what_changed": report.what_changed,
-        "groups": groups_table(project, registry.models.get(project.project)),
+        "changed_last": known.sentence() if known is not None else "",
+        "groups": groups_table(project, model, artifacts),
         "why": report.why,
         "in_detail": dg.MetadataValue.md(report.markdown),
         "version": report.version,

@@ -22,6 +22,8 @@ IN_PRODUCTION = "in_production"
 INCOMING_BATCH = "incoming_batch"
 # The asset that says what device groups are given.
 EDGE_BUNDLE = "edge_bundle"
+# The asset that says what answers on devices.
+DEVICES = "devices"
 # Which of its metadata says what was given to whom.
 SAID = "said"
 
