@@ -37,6 +37,7 @@ _.readinto
 _.reference_time
 _.rich_proxied_file
 _.should_exit
+_.should_update
 _.sock
 _.spool_max_size
 _.timeout_graceful_shutdown

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from visionops_assets.config.recipe import Augmentation, InputSpec
+from visionops_assets.config.augmentations import Augmentation
+from visionops_assets.config.recipe import InputSpec
 from visionops_assets.training.batches import augment
 from visionops_assets.training.detection import NO_BOX, box_targets, move_boxes, target_boxes
 
@@ -19,6 +20,7 @@ GEOMETRIC: list[dict[str, Any]] = [
     {"name": "scale", "fraction": 0.3},
     {"name": "horizontal_flip"},
     {"name": "vertical_flip"},
+    {"name": "random_resized_crop", "area": 0.9, "ratio": 1.05},
     {"name": "rotate", "degrees": 20},
 ]
 

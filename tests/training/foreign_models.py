@@ -5,6 +5,8 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from visionops_assets.config.recipe import InputSpec
+
 
 class PlainNet(nn.Module):
     """A plain module: a constructor with `num_classes` and a forward."""
@@ -19,6 +21,17 @@ class PlainNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = torch.max_pool2d(self.convolution(images).relu(), 2).flatten(1)
         return self.out(self.drop(self.hidden(features).relu()))
+
+
+class Flat(nn.Module):
+    """One linear layer: what it learns is a sum over its batches, and nothing is drawn."""
+
+    def __init__(self, num_classes: int, input: InputSpec) -> None:
+        super().__init__()
+        self.out = nn.Linear(input.channels * input.height * input.width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.out(images.flatten(1))
 
 
 class WithEverything(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from visionops_assets.config.recipe import Augmentation
+from visionops_assets.config.augmentations import Augmentation
 from visionops_assets.training.batches import augment
 from visionops_assets.training.determinism import counter_hash, derived_seed, permutation, uniform
 
@@ -20,6 +20,8 @@ ALL: list[dict[str, Any]] = [
     {"name": "brightness", "fraction": 0.2},
     {"name": "contrast", "fraction": 0.5},
     {"name": "noise", "sigma": 0.1},
+    {"name": "random_resized_crop"},
+    {"name": "colour_jitter"},
 ]
 
 

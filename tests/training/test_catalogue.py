@@ -15,7 +15,7 @@ from tests.world import shapes_project
 from visionops.cli.command_line import app
 from visionops_assets.common.errors import ModelError
 from visionops_assets.config.model_catalogue import catalogue
-from visionops_assets.config.recipe import ModelSpec, Recipe
+from visionops_assets.config.recipe import DEFAULT_MODEL, ModelSpec, Recipe
 from visionops_assets.experiments.sweep import overridden
 from visionops_assets.training.model_files import export_onnx, golden_images, parity
 from visionops_assets.training.models import build_model, normalisation_of
@@ -78,13 +78,36 @@ def test_models_are_listed_for_people_and_programs() -> None:
     [
         ({"name": "timm/resnet81"}, "no model is called timm/resnet81; did you mean timm/resnet"),
         ({"name": "resnet18"}, "no model is called resnet18; did you mean timm/resnet18"),
-        ({"name": "yolox/nano"}, "is a model for detection, and this project's task is classification"),
+        (
+            {"name": "yolox/nano"},
+            "is a model for detection, and this project's task is classification",
+        ),
         ({"name": "timm/resnet18", "class_path": "my.Net"}, "name and class_path both say which model"),
+        ({"name": "timm/resnet18", "class_path": DEFAULT_MODEL}, "name and class_path both say which model"),
+        (
+            {"name": "timm/resnet18", "init_args": {"name": "resnet50"}},
+            r"init_args\.name: `name` says which model",
+        ),
     ],
 )
-def test_a_name_that_cannot_be_meant_is_refused_with_what_could(model: dict[str, str], message: str) -> None:
+def test_a_name_that_cannot_be_meant_is_refused_with_what_could(model: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         shapes_project(recipe={"input": {"height": 8, "width": 8}, "model": model})
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "yolox/nano"}, "yolox/nano takes sides that 32 divides, got 48 × 40"),
+        ({"name": "torchvision/fcos_resnet18_fpn", "init_args": {"overlaps": 0.4}}, "did you mean overlap"),
+    ],
+)
+def test_what_a_model_cannot_take_is_said_before_it_is_trained(model: dict[str, Any], message: str) -> None:
+    boxes = {"input": {"height": 48, "width": 40}, "model": model}
+    with pytest.raises(ValueError, match=message):
+        shapes_project(task="detection", recipe=boxes)
+    fine = {"name": "torchvision/fcos_resnet18_fpn", "init_args": {"overlap": 0.4}}
+    assert shapes_project(task="detection", recipe={**boxes, "model": fine}).recipe.model.name == fine["name"]
 
 
 def test_a_sweep_puts_a_name_in_the_place_of_a_class_path_and_the_other_way_round() -> None:

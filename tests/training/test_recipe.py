@@ -43,7 +43,7 @@ def recipe(**fields: Any) -> Recipe:
         ({"optimiser": {"lr": float("nan")}}, "optimiser.lr"),
         ({"optimiser": {"momentum": 0.9}}, "optimiser"),
         ({"augmentations": [{"name": "shift", "degrees": 3}]}, "augmentations.0.shift"),
-        ({"augmentations": [{"name": "mosaic"}]}, "augmentations.0"),
+        ({"augmentations": [{"name": "solarise"}]}, "augmentations.0"),
         ({"augmentations": [{"name": "noise", "sigma": 2}]}, "augmentations.0.noise.sigma"),
     ],
 )
@@ -86,6 +86,10 @@ def test_a_name_stands_for_its_adapter_and_is_all_that_is_written() -> None:
 def test_what_came_later_is_not_written_where_it_has_its_default() -> None:
     written = recipe().model_dump(mode="json")
     assert set(written["model"]) == {"class_path", "init_args", "init_weights"}
+    assert set(written) == {
+        *("input", "model", "optimiser", "epochs", "batch_size", "augmentations"),
+        *("precision", "seed", "threads", "reproducibility"),
+    }
     assert recipe_digest(recipe(model={"name": None})) == recipe_digest(recipe())
     assert recipe_digest(recipe(model={"name": "timm/resnet18"})) != recipe_digest(recipe())
 

@@ -1,6 +1,7 @@
 """The project file, as validated models: the project, its recipe, its gate."""
 
 __all__ = [
+    "augmentations",
     "device_group_rules",
     "gate_rules",
     "model_catalogue",
@@ -8,4 +9,5 @@ __all__ = [
     "project",
     "recipe",
     "section",
+    "training_rules",
 ]

@@ -5,6 +5,7 @@ Light: it is read wherever a project file names a model, and none of the librari
 """
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,13 @@ ADAPTERS = {
     "torchvision": f"{_ROOM}.torchvision_detector.TorchvisionDetector",
     "transformers": f"{_ROOM}.transformers_detector.TransformersDetector",
     "yolox": f"{_ROOM}.yolox_detector.YoloxDetector",
+}
+
+# What the strides of a family's networks divide, and which `init_args` it takes besides; others pass theirs on.
+_DIVISORS = {"transformers": 32, "yolox": 32}
+_ARGUMENTS = {
+    "torchvision": ("detections", "overlap", "smallest_anchor"),
+    "yolox": ("detections", "overlap"),
 }
 
 
@@ -76,3 +84,18 @@ def adapter_of(name: str) -> str:
     if not slash or family not in ADAPTERS:
         catalogued(name)
     return ADAPTERS[family]
+
+
+def why_it_does_not_fit(name: str, height: int, width: int, init_args: Iterable[str]) -> str | None:
+    """What a model cannot take of a recipe, in words that name the field; None where nothing is known against it."""
+    family = name.partition("/")[0]
+    divisor, takes = _DIVISORS.get(family, 1), _ARGUMENTS.get(family)
+    if height % divisor or width % divisor:
+        return f"recipe.input: {name} takes sides that {divisor} divides, got {height} × {width}"
+    wrong = [argument for argument in init_args if takes is not None and argument not in takes]
+    if takes is not None and wrong:
+        return (
+            f"recipe.model.init_args: {name} takes no {wrong[0]}{did_you_mean(wrong[0], takes)}; it takes "
+            f"{', '.join(takes)}"
+        )
+    return None

@@ -23,7 +23,7 @@ from resources.error_family import Invalid
 from resources.nearest import meant_field, there_are
 from visionops_assets.config.device_group_rules import DeliveryRules
 from visionops_assets.config.gate_rules import GateRules
-from visionops_assets.config.model_catalogue import catalogued
+from visionops_assets.config.model_catalogue import catalogued, why_it_does_not_fit
 from visionops_assets.config.production_rules import DriftRules, ProductionRules
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.config.section import NotYAML, Section, parse_yaml
@@ -206,12 +206,16 @@ class Project(Section):
 
     @model_validator(mode="after")
     def _model_is_of_the_task(self) -> Self:
-        name = self.recipe.model.name
+        name, input = self.recipe.model.name, self.recipe.input
         if name is not None and (found := catalogued(name)).task != self.task:
             raise ValueError(
                 f"recipe.model.name {name} is a model for {found.task}, and this project's task is {self.task}: "
                 f"`visionops models --task {self.task}` lists those for it"
             )
+        if name is not None and (
+            why_not := why_it_does_not_fit(name, input.height, input.width, self.recipe.model.init_args)
+        ):
+            raise ValueError(why_not)
         return self
 
     def performance_floor(self) -> float:

@@ -9,33 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from visionops_assets.config.augmentations import Augmentation, ColourJitter, Mixing
 from visionops_assets.config.model_catalogue import adapter_of
-from visionops_assets.config.section import Section
+from visionops_assets.config.section import GrownSection, Section
+from visionops_assets.config.training_rules import Averaging, FineTuning, Loss
 
 _ON_THE_HUB = re.compile(r"hf://[^/@]+/[^/@]+@[0-9a-f]{40}/.+")
 DEFAULT_MODEL = "visionops_assets.training.models.SmallConvNet"
-
-
-class _GrownSection(Section):
-    """A part of a recipe of which fields came `later`. They are left out of what is written where they have their
-    default: recipes of before keep their digest, and recorded code of before reads them.
-    """
-
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        for name in self._unsaid():
-            content.pop(name, None)
-        return content
-
-    def _unsaid(self) -> Iterator[str]:
-        for name in self.later:
-            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
-                yield name
 
 
 def _dotted(path: str) -> str:
@@ -73,7 +55,7 @@ class InputSpec(Section):
         return self
 
 
-class InitWeights(_GrownSection):
+class InitWeights(GrownSection):
     """Weights to start from: where they are, what they must hash to, and under which licence they came.
 
     `visionops weights fetch NAME` writes this part for a model of the catalogue. They are fetched once and kept in the
@@ -104,7 +86,7 @@ class InitWeights(_GrownSection):
         return self
 
 
-class ModelSpec(_GrownSection):
+class ModelSpec(GrownSection):
     """Which model: one of the catalogue by its `name`, or by `class_path` any class or function that fits
     `visionops_assets.training.models`. A name stands for the class path of the adapter that makes it.
     """
@@ -129,8 +111,11 @@ class ModelSpec(_GrownSection):
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
             return given
         adapter = adapter_of(given["name"])
-        if given.get("class_path", adapter) not in (adapter, DEFAULT_MODEL):
+        # What this writes may be read again with the adapter's path in it.
+        if given.get("class_path", adapter) != adapter:
             raise ValueError("name and class_path both say which model: give one of them")
+        if isinstance(given.get("init_args"), Mapping) and "name" in given["init_args"]:
+            raise ValueError("init_args.name: `name` says which model; remove it from init_args")
         return {**given, "class_path": adapter}
 
     @property
@@ -144,8 +129,10 @@ class ModelSpec(_GrownSection):
             yield "class_path"
 
 
-class Optimiser(Section):
+class Optimiser(GrownSection):
     """`lr` is the peak rate of the schedule; `momentum` is for sgd only."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"warmup_epochs", "clip_norm", "accumulate"})
 
     name: Literal["adamw", "sgd"] = Field("adamw", description="which optimiser")
     lr: float = Field(default=3e-3, gt=0, le=100, description="the peak learning rate")
@@ -154,83 +141,32 @@ class Optimiser(Section):
     schedule: Literal["none", "cosine", "onecycle"] = Field(
         "onecycle", description="how the rate changes over the epochs"
     )
+    warmup_epochs: float = Field(
+        default=0, ge=0, description="over how many the rate rises to `lr`; onecycle has a rise of its own"
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="the largest norm of all gradients together; none: as they are"
+    )
+    accumulate: int = Field(default=1, ge=1, le=1024, description="batches of which one step is made")
 
     @model_validator(mode="after")
     def _momentum_is_for_sgd(self) -> Self:
         if self.momentum is not None and self.name != "sgd":
             raise ValueError(f"momentum belongs to sgd; {self.name} has none: remove it or choose sgd")
+        if self.warmup_epochs and self.schedule == "onecycle":
+            raise ValueError("warmup_epochs: onecycle begins with a rise of its own; choose cosine or none")
         return self
 
 
-class Shift(Section):
-    """Move by up to `fraction` of the height and width."""
-
-    name: Literal["shift"] = Field(description="which augmentation")
-    fraction: float = Field(gt=0, le=0.5, description="of height and width")
-
-
-class Rotate(Section):
-    """Turn by up to `degrees` either way."""
-
-    name: Literal["rotate"] = Field(description="which augmentation")
-    degrees: float = Field(gt=0, le=180, description="either way")
-
-
-class Scale(Section):
-    """Enlarge or shrink by a factor between 1/(1+fraction) and 1+fraction."""
-
-    name: Literal["scale"] = Field(description="which augmentation")
-    fraction: float = Field(gt=0, le=1, description="of the size")
-
-
-class HorizontalFlip(Section):
-    """Mirror left and right."""
-
-    name: Literal["horizontal_flip"] = Field(description="which augmentation")
-    probability: float = Field(default=0.5, gt=0, le=1, description="how often")
-
-
-class VerticalFlip(Section):
-    """Mirror top and bottom."""
-
-    name: Literal["vertical_flip"] = Field(description="which augmentation")
-    probability: float = Field(default=0.5, gt=0, le=1, description="how often")
-
-
-class Brightness(Section):
-    """Add up to `fraction` of the value range, either way."""
-
-    name: Literal["brightness"] = Field(description="which augmentation")
-    fraction: float = Field(gt=0, le=1, description="of the value range")
-
-
-class Contrast(Section):
-    """Stretch or squeeze values about the image's mean by up to `fraction`."""
-
-    name: Literal["contrast"] = Field(description="which augmentation")
-    fraction: float = Field(gt=0, lt=1, description="of the distance from the mean")
-
-
-class Noise(Section):
-    """Add Gaussian noise whose standard deviation is drawn from 0..`sigma` (value range 0..1)."""
-
-    name: Literal["noise"] = Field(description="which augmentation")
-    sigma: float = Field(gt=0, le=1, description="the largest standard deviation")
-
-
-Augmentation = Annotated[
-    Shift | Rotate | Scale | HorizontalFlip | VerticalFlip | Brightness | Contrast | Noise,
-    Field(discriminator="name"),
-]
-
-
-class Recipe(Section):
+class Recipe(GrownSection):
     """How a challenger is trained. Everything that can change the weights is in here.
 
     `threads` is fixed rather than taken from the machine: one and two threads add in another order and give
     other bits. One is the default: threads wait for each other at every operation, so on a machine that does other work
     two are many times slower than one. There is no early stopping: the number of epochs is part of the recipe.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"fine_tuning", "loss", "sampler", "averaging"})
 
     input: InputSpec = Field(description="what the model sees")
     model: ModelSpec = Field(ModelSpec(), description="which model")
@@ -239,6 +175,17 @@ class Recipe(Section):
     batch_size: int = Field(default=64, ge=1, le=65_536, description="images a step")
     augmentations: tuple[Augmentation, ...] = Field(
         (), description="what is done to training images, in this order"
+    )
+    fine_tuning: FineTuning = Field(
+        FineTuning(), description="how given weights are kept while the rest learns"
+    )
+    loss: Loss = Field(Loss(), description="of a classifier that brings none of its own")
+    sampler: Literal["shuffled", "balanced"] = Field(
+        "shuffled",
+        description="balanced: each class as often as any other, the images of a rare one several times an epoch",
+    )
+    averaging: Averaging | None = Field(
+        None, description="of the weights over training; none: the last are taken"
     )
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="auto: bfloat16 where the device multiplies it in hardware"
@@ -250,6 +197,23 @@ class Recipe(Section):
     reproducibility: Literal["bitwise", "statistical"] = Field(
         "bitwise", description="what a reproduction is held to"
     )
+
+    @model_validator(mode="after")
+    def _parts_fit_each_other(self) -> Self:
+        mixing = [each.name for each in self.augmentations if isinstance(each, Mixing)]
+        if len(mixing) > 1:
+            raise ValueError(f"augmentations: {' and '.join(mixing)} both mix two images: give one of them")
+        if self.input.channels == 1 and any(
+            isinstance(each, ColourJitter) and (each.saturation or each.hue) for each in self.augmentations
+        ):
+            raise ValueError("augmentations: a grey image has no saturation and hue for colour_jitter")
+        if self.averaging is not None and self.averaging.from_epoch > self.epochs:
+            raise ValueError(f"averaging.from_epoch: there are {self.epochs} epochs")
+        if self.fine_tuning.freeze_epochs >= self.epochs:
+            raise ValueError(f"fine_tuning.freeze_epochs: nothing would thaw in {self.epochs} epochs")
+        if self.fine_tuning.freeze_epochs and self.model.init_weights is None:
+            raise ValueError("fine_tuning.freeze_epochs keeps given weights: name model.init_weights")
+        return self
 
 
 def canonical_json(value: object) -> str:

@@ -1,9 +1,10 @@
 """What all parts of a project file have in common: how YAML is read, and what a section takes."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from resources.error_family import Invalid
 
@@ -16,6 +17,26 @@ class Section(BaseModel):
     """Fields of a project file. Only those that are declared, and nothing changes them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GrownSection(Section):
+    """A part of a recipe of which fields came `later`. They are left out of what is written where they have their
+    default: recipes of before keep their digest, and recorded code of before reads them.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        for name in self._unsaid():
+            content.pop(name, None)
+        return content
+
+    def _unsaid(self) -> Iterator[str]:
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                yield name
 
 
 def parse_yaml(text: str) -> Any:

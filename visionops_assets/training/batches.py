@@ -6,6 +6,7 @@ and one interpolation, so images are resampled once.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import lightning.pytorch as lightning
@@ -17,11 +18,21 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from resources.error_family import Invalid
-from visionops_assets.config import recipe as declared
+from visionops_assets.config import augmentations as declared
 from visionops_assets.config.recipe import Recipe
 from visionops_assets.training.determinism import counter_hash, permutation, uniform
+from visionops_assets.training.mixing import mixed, mosaics
 
-_GEOMETRIC = (declared.Shift, declared.Rotate, declared.Scale, declared.HorizontalFlip, declared.VerticalFlip)
+_GEOMETRIC = (
+    declared.Shift,
+    declared.Rotate,
+    declared.Scale,
+    declared.HorizontalFlip,
+    declared.VerticalFlip,
+    declared.RandomResizedCrop,
+)
+# From RGB to lightness and two axes of colour (YIQ), in which a turn changes the hue.
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _MEASURED_IMAGES = 4096
 # Where augmentation moves targets: (targets, recipe, epoch, positions) -> targets.
 Follow = Callable[[Tensor, Recipe, int, NDArray[np.int64]], Tensor]
@@ -65,6 +76,12 @@ def affine_matrices(
                 step[:, 0, 0] = np.where(draw(0) < probability, -1.0, 1.0)
             case declared.VerticalFlip(probability=probability):
                 step[:, 1, 1] = np.where(draw(0) < probability, -1.0, 1.0)
+            case declared.RandomResizedCrop(area=area, ratio=ratio):
+                part, shape = area + (1 - area) * draw(0), ratio ** (2 * draw(1) - 1)
+                # No side is longer than the image's.
+                for axis, side in ((0, np.sqrt(part * shape)), (1, np.sqrt(part / shape))):
+                    step[:, axis, axis] = side = np.minimum(side, 1.0)
+                    step[:, axis, 2] = (2 * draw(2 + axis) - 1) * (1 - side)
         total = total @ step
     return total
 
@@ -87,6 +104,29 @@ def _noise(shape: torch.Size, seeds: NDArray[np.uint64]) -> Tensor:
         generator.manual_seed(int(seed >> np.uint64(1)))
         torch.randn(shape[1:], generator=generator, out=noise[row])
     return noise
+
+
+def _jittered(
+    images: Tensor, jitter: declared.ColourJitter, draw: Callable[[int], NDArray[np.float64]]
+) -> Tensor:
+    def factors(number: int, share: float) -> Tensor:
+        found = 1 + (2 * draw(number) - 1) * share
+        return torch.from_numpy(found.astype(np.float32)).to(images.device)[:, None, None, None]
+
+    images = images * factors(0, jitter.brightness)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - mean) * factors(1, jitter.contrast) + mean
+    if images.shape[1] == 1:
+        return images
+    # Each image's own matrix of colours: saturation stretches the two axes of colour, hue turns them.
+    angle = np.deg2rad((2 * draw(3) - 1) * jitter.hue)
+    stretch = 1 + (2 * draw(2) - 1) * jitter.saturation
+    turn = np.tile(np.eye(3), (len(angle), 1, 1))
+    turn[:, 1, 1] = turn[:, 2, 2] = np.cos(angle) * stretch
+    turn[:, 1, 2], turn[:, 2, 1] = -np.sin(angle) * stretch, np.sin(angle) * stretch
+    colours = torch.from_numpy((np.linalg.inv(_TO_YIQ) @ turn @ _TO_YIQ).astype(np.float32)).to(images.device)
+    rows = [(images * colours[:, row, :, None, None]).sum(dim=1) for row in range(3)]
+    return torch.stack(rows, dim=1)
 
 
 def augment(
@@ -112,7 +152,7 @@ def augment(
         images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
     for position, augmentation in enumerate(augmentations):
-        if isinstance(augmentation, _GEOMETRIC):
+        if isinstance(augmentation, (*_GEOMETRIC, declared.Mixing, declared.Mosaic)):
             continue
         signed = 2 * uniform(seed, epoch, samples, position, 0) - 1
         amount = torch.from_numpy(signed.astype(np.float32)).to(images.device)[:, None, None, None]
@@ -126,6 +166,8 @@ def augment(
                 seeds = counter_hash(seed, epoch, samples, position, 1)
                 noise = _noise(images.shape, seeds).to(images.device)
                 images = images + noise * (amount.abs() * sigma)
+            case declared.ColourJitter():
+                images = _jittered(images, augmentation, partial(uniform, seed, epoch, samples, position))
     return images.clamp(0.0, 1.0)
 
 
@@ -173,21 +215,40 @@ def channel_statistics(images: LabelledImages) -> tuple[tuple[float, ...], tuple
     return tuple(value / 255 for value in mean), tuple(value / 255 or 1.0 for value in deviation)
 
 
+def balanced_order(order: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As many positions as `order` [N] has, each class of `labels` [N] alike: of a rare one each sample several times,
+    of a common one some of them, as `order` has them.
+    """
+    by_class = [order[labels[order] == label] for label in np.unique(labels)]
+    turns = np.arange(len(order))
+    chosen = np.empty_like(order)
+    for number, members in enumerate(by_class):
+        mine = turns % len(by_class) == number
+        chosen[mine] = members[(turns[mine] // len(by_class)) % len(members)]
+    return chosen[order]
+
+
 class EpochOrder(Sampler[NDArray[np.int64]]):
     """Positions of each batch in an epoch: a pure function of (seed, epoch, number of samples).
 
     Batches differ in size by one at most, so no stray sample makes a batch of its own.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    def __init__(
+        self, length: int, batch_size: int, seed: int, balanced: NDArray[np.int64] | None = None
+    ) -> None:
+        """`balanced` has the class of each sample, where an epoch shows each class as often as any other."""
+        self.length, self.seed, self.epoch, self.balanced = length, seed, 0, balanced
         self.batches = -(-length // batch_size)
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        return iter(np.array_split(permutation(self.seed, self.epoch, self.length), self.batches))
+        order = permutation(self.seed, self.epoch, self.length)
+        if self.balanced is not None:
+            order = balanced_order(order, self.balanced)
+        return iter(np.array_split(order, self.batches))
 
 
 class Gathered(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -221,7 +282,8 @@ class EpochBatches:
     def __init__(
         self, recipe: Recipe, images: LabelledImages, workers: int, epoch: Callable[[], int]
     ) -> None:
-        self._order = EpochOrder(len(images), recipe.batch_size, recipe.seed)
+        balanced = images.labels if recipe.sampler == "balanced" else None
+        self._order = EpochOrder(len(images), recipe.batch_size, recipe.seed, balanced)
         self._epoch = epoch
         # The loader draws a base seed at each epoch: from a generator of its own, or the model's dropout would
         # differ between a resumed and an undisturbed training.
@@ -269,12 +331,14 @@ class TrainingData(lightning.LightningDataModule):
         pixels, targets, positions = batch
         samples, epoch = positions.cpu().numpy(), self._epoch()
         images = pixels.permute(0, 3, 1, 2).float() / 255.0
-        images = augment(
-            images, self.recipe.augmentations, seed=self.recipe.seed, epoch=epoch, samples=samples
-        ).contiguous(memory_format=torch.channels_last)
+        wanted, seed = self.recipe.augmentations, self.recipe.seed
+        images = mosaics(images, wanted, seed=seed, epoch=epoch, samples=samples)
+        images = augment(images, wanted, seed=seed, epoch=epoch, samples=samples)
+        moved = self.follow(targets, self.recipe, epoch, samples)
+        images, moved = mixed(images, moved, wanted, seed=seed, epoch=epoch, samples=samples)
+        images = images.contiguous(memory_format=torch.channels_last)
         if self._mean.device != images.device:
             self._mean, self._deviation = self._mean.to(images.device), self._deviation.to(images.device)
-        moved = self.follow(targets, self.recipe, epoch, samples)
         return (images - self._mean) / self._deviation, moved
 
     def _an_image_of(self, values: tuple[float, ...] | None) -> Tensor:

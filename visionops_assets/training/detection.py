@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from edge.images.decode import placement
 from visionops_assets.common.errors import ModelError
-from visionops_assets.config.recipe import Augmentation, InputSpec, Recipe
+from visionops_assets.config.augmentations import Augmentation
+from visionops_assets.config.recipe import InputSpec, Recipe
 from visionops_assets.images.box_metrics import (
     OVERLAP,
     Boxes,
@@ -29,6 +30,7 @@ from visionops_assets.images.box_metrics import (
 )
 from visionops_assets.tasks.task_registry import DETECTION
 from visionops_assets.training.batches import Gathered, LabelledImages, affine_matrices
+from visionops_assets.training.mixing import mosaic_boxes
 from visionops_assets.training.models import Shipped, evaluating, largest_difference, loss_of
 from visionops_assets.training.training_task import TrainingTask, Validation, evaluated_at_once
 
@@ -196,9 +198,10 @@ class Detection(TrainingTask):
         return target_boxes(targets).labels
 
     def follow(self, targets: Tensor, recipe: Recipe, epoch: int, samples: NDArray[np.int64]) -> Tensor:
-        return move_boxes(
-            targets, recipe.augmentations, seed=recipe.seed, epoch=epoch, samples=samples, input=recipe.input
-        )
+        wanted, input = recipe.augmentations, recipe.input
+        size = (input.height, input.width)
+        targets = mosaic_boxes(targets, wanted, seed=recipe.seed, epoch=epoch, samples=samples, size=size)
+        return move_boxes(targets, wanted, seed=recipe.seed, epoch=epoch, samples=samples, input=input)
 
     def validate(self, shipped: Shipped, images: LabelledImages) -> Validation:
         """Mean of the model's own loss, and mean average precision at an overlap of 0.5 (0 without a box to find)."""

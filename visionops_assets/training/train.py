@@ -16,14 +16,25 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 from visionops_assets.common.errors import ModelError, TrainingError
-from visionops_assets.config.recipe import InputSpec, Optimiser, Recipe, canonical_json, resolve
+from visionops_assets.config.augmentations import Mixing
+from visionops_assets.config.recipe import InputSpec, Recipe, canonical_json, resolve
+from visionops_assets.config.training_rules import Loss
 from visionops_assets.tasks.task_registry import CLASSIFICATION
 from visionops_assets.training import code_digest
 from visionops_assets.training.batches import LabelledImages, TrainingData, channel_statistics
 from visionops_assets.training.determinism import EpochBoundary, deterministic_session, is_readable, quiet
+from visionops_assets.training.fine_tuning import (
+    AveragedWeights,
+    Frozen,
+    balanced_weights,
+    rated_parameters,
+    refuse_what_does_not_fit,
+    warmed_up,
+    weighed_loss,
+)
 from visionops_assets.training.model_files import read_weights, save_weights
 from visionops_assets.training.models import (
     Shipped,
@@ -42,20 +53,26 @@ _TRAINING_HOOKS = ("training_step", "configure_optimizers")
 class TrainedByRecipe(lightning.LightningModule):
     """Trains `model` on batches of images float [n, C, H, W] and targets."""
 
-    def __init__(self, model: nn.Module, optimiser: Optimiser) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, head: frozenset[str] = frozenset()) -> None:
+        """`head` names the parameters that `fine_tuning.head_multiplier` is for."""
         super().__init__()
-        self.model, self.optimiser = model, optimiser
+        self.model, self.recipe, self.head = model, recipe, head
+        mixed = any(isinstance(each, Mixing) for each in recipe.augmentations)
+        self._weighs = mixed or recipe.loss != Loss()
 
     def forward(self, images: Tensor) -> Tensor:
         found: Tensor = self.model(images)
         return found
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        if self._weighs:
+            images, targets = batch
+            return weighed_loss(self.model(images), targets, self.recipe.loss)
         return training_loss_of(self.model, *batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        declared = self.optimiser
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        declared = self.recipe.optimiser
+        parameters = rated_parameters(self.model, declared, self.recipe.fine_tuning, self.head)
         optimiser: torch.optim.Optimizer
         if declared.name == "sgd":
             optimiser = SGD(
@@ -66,29 +83,35 @@ class TrainedByRecipe(lightning.LightningModule):
             )
         else:
             optimiser = AdamW(parameters, lr=declared.lr, weight_decay=declared.weight_decay, fused=True)
-        if declared.schedule == "none":
+        if declared.schedule == "none" and not declared.warmup_epochs:
             return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
         schedule: LRScheduler
-        if declared.schedule == "onecycle":
-            schedule = OneCycleLR(optimiser, max_lr=declared.lr, total_steps=steps)
+        if declared.warmup_epochs:
+            warmup = round(steps * min(1.0, declared.warmup_epochs / self.recipe.epochs))
+            schedule = LambdaLR(optimiser, warmed_up(declared.schedule, warmup, steps))
+        elif declared.schedule == "onecycle":
+            rates = [group["lr"] for group in optimiser.param_groups]
+            schedule = OneCycleLR(optimiser, max_lr=rates, total_steps=steps)
         else:
             schedule = CosineAnnealingLR(optimiser, T_max=steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def as_lightning(model: nn.Module, optimiser: Optimiser) -> lightning.LightningModule:
+def as_lightning(
+    model: nn.Module, recipe: Recipe, head: frozenset[str] = frozenset()
+) -> lightning.LightningModule:
     """Return the module the Trainer fits: the model itself where it brings its own training, else `TrainedByRecipe`.
 
     Raises ModelError for a LightningModule with half of what training needs.
     """
     if not isinstance(model, lightning.LightningModule):
-        return TrainedByRecipe(model, optimiser)
+        return TrainedByRecipe(model, recipe, head)
     missing = [name for name in _TRAINING_HOOKS if not is_overridden(name, model, lightning.LightningModule)]
     if not missing:
         return model
     if len(missing) == len(_TRAINING_HOOKS):
-        return TrainedByRecipe(model, optimiser)
+        return TrainedByRecipe(model, recipe, head)
     raise ModelError(
         f"{type(model).__name__} is a LightningModule without {missing[0]}: "
         "define training_step and configure_optimizers, or neither to train by the recipe"
@@ -171,8 +194,13 @@ def train(
     bitwise = recipe.reproducibility == "bitwise"
     with quiet(), deterministic_session(seed=recipe.seed, threads=recipe.threads, bitwise=bitwise):
         shipped, start = _fresh_model(request, recipe)
-        module = as_lightning(shipped.model, recipe.optimiser)
-        reporter = EpochReporter(request.task, shipped, request.validation, on_epoch)
+        head = _learns_first(shipped.model, start, request, recipe)
+        module = as_lightning(shipped.model, recipe, head)
+        own_training = module is shipped.model
+        refuse_what_does_not_fit(recipe, shipped.model, own_training, request.train.labels.ndim == 1)
+        averaged = AveragedWeights(recipe.averaging) if recipe.averaging is not None else None
+        reporter = EpochReporter(request.task, shipped, request.validation, on_epoch, averaged)
+        frozen = recipe.fine_tuning.freeze_epochs
         checkpoint = workdir / f"{_checkpoint_name(request, recipe)}.ckpt"
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -180,7 +208,15 @@ def train(
             precision=recipe.precision,  # type: ignore[arg-type]
             max_epochs=recipe.epochs,
             deterministic=True if bitwise else "warn",
-            callbacks=[reporter, EpochBoundary(checkpoint, recipe.seed, request.checkpoint_seconds)],
+            gradient_clip_val=recipe.optimiser.clip_norm,
+            accumulate_grad_batches=recipe.optimiser.accumulate,
+            callbacks=[
+                # What an epoch ended with is averaged before it is measured, and written before it is replaced.
+                EpochBoundary(checkpoint, recipe.seed, request.checkpoint_seconds),
+                *([Frozen(shipped.model, frozen, head)] if frozen else []),
+                *([averaged] if averaged is not None else []),
+                reporter,
+            ],
             default_root_dir=workdir,
             logger=False,
             enable_checkpointing=False,
@@ -192,12 +228,12 @@ def train(
         data = TrainingData(recipe, request.train, request.task.follow, request.loader_workers)
         with told_as_of(recipe.model.class_path):
             _fit(trainer, module, data, checkpoint)
+        if averaged is not None:
+            averaged.take(module)
         shipped.cpu().eval()
         weights = workdir / "weights.safetensors"
         digest = save_weights(shipped, weights)
-    return TrainingResult(
-        shipped, weights, digest, recipe, tuple(reporter.history), module is shipped.model, start
-    )
+    return TrainingResult(shipped, weights, digest, recipe, tuple(reporter.history), own_training, start)
 
 
 def _resolved(request: TrainingRequest) -> Recipe:
@@ -207,6 +243,13 @@ def _resolved(request: TrainingRequest) -> Recipe:
         mean, std = said or channel_statistics(request.train)
         spec: InputSpec = recipe.input.model_copy(update={"mean": mean, "std": std})
         recipe = recipe.model_copy(update={"input": spec})
+    if recipe.loss.class_weights == "balanced" and request.train.labels.ndim == 1:
+        weights = balanced_weights(request.train.labels, len(request.classes))
+        recipe = recipe.model_copy(update={"loss": recipe.loss.model_copy(update={"class_weights": weights})})
+    if isinstance(given := recipe.loss.class_weights, tuple) and len(given) != len(request.classes):
+        raise TrainingError(
+            f"loss.class_weights: {len(given)} for {len(request.classes)} classes; give one a class, in their order"
+        )
     return recipe
 
 
@@ -222,6 +265,20 @@ def _fresh_model(request: TrainingRequest, recipe: Recipe) -> tuple[Shipped, Sta
         start = start_from(model, given, declared.uri, lambda: _head_of(model, request, recipe))
     cast(Any, model).to(memory_format=torch.channels_last)
     return request.task.ship(model, request.classes, recipe.input), start
+
+
+def _learns_first(
+    model: nn.Module, start: Start | None, request: TrainingRequest, recipe: Recipe
+) -> frozenset[str]:
+    """The tensors that start fresh, or without given weights those of the head; none where nobody asks."""
+    tuning = recipe.fine_tuning
+    if not tuning.freeze_epochs and tuning.head_multiplier == 1 and tuning.layer_decay == 1:
+        return frozenset()
+    if start is not None and tuning.freeze_epochs and not start.fresh:
+        raise TrainingError(
+            "fine_tuning.freeze_epochs: the given weights fill the whole model, so nothing would learn; remove it"
+        )
+    return frozenset(start.fresh) if start is not None else _head_of(model, request, recipe)
 
 
 def _head_of(model: nn.Module, request: TrainingRequest, recipe: Recipe) -> frozenset[str]:

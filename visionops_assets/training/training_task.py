@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import lightning.pytorch as lightning
@@ -21,6 +22,7 @@ from visionops_assets.config.recipe import InputSpec, Recipe
 from visionops_assets.images.box_metrics import ScoreThreshold
 from visionops_assets.tasks.task_registry import facet
 from visionops_assets.training.batches import LabelledImages
+from visionops_assets.training.fine_tuning import AveragedWeights
 from visionops_assets.training.models import Shipped
 from visionops_assets.training.provenance import EpochReport
 
@@ -87,7 +89,9 @@ class EpochReporter(lightning.Callback):
         shipped: Shipped,
         validation: LabelledImages | None,
         on_epoch: Callable[[EpochReport], None] | None,
+        averaged: AveragedWeights | None = None,
     ) -> None:
+        self._averaged = averaged
         self.history: list[EpochReport] = []
         self._task, self._shipped = task, shipped
         self._validation, self._on_epoch = validation, on_epoch
@@ -133,7 +137,7 @@ class EpochReporter(lightning.Callback):
         weights = torch.tensor(self._weights, dtype=torch.float64)
         losses = torch.stack(self._losses).double().cpu()
         train_loss = float((losses * weights).sum() / weights.sum())
-        validation = self._task.validate(self._shipped, self._validation) if self._validation else None
+        validation = self._validated(pl_module)
         validation_loss = validation.loss if validation is not None else None
         if not all(math.isfinite(loss or 0.0) for loss in (train_loss, validation_loss)):
             raise TrainingError(
@@ -156,6 +160,13 @@ class EpochReporter(lightning.Callback):
                 validation_f1=threshold.f1 if threshold is not None else None,
             )
         )
+
+    def _validated(self, module: lightning.LightningModule) -> Validation | None:
+        """What would ship, measured: the average of the weights where there is one."""
+        if self._validation is None:
+            return None
+        with self._averaged.in_place(module) if self._averaged is not None else nullcontext():
+            return self._task.validate(self._shipped, self._validation)
 
     def _tell(self, trainer: lightning.Trainer, batches: int) -> None:
         """Say how far the epoch is. Only now and then: to read a loss waits for the accelerator."""
