@@ -131,7 +131,7 @@ def test_killed_at_every_step_of_an_update(
 ) -> None:
     steps = updated.steps
     assert steps > 30
-    every = count(7, 1)
+    every = count(14, 1)
     kills = [(step, moment) for step in range(1, steps + 1) for moment in ("before", "half", "after")]
     for step, moment in kills[UPDATES.index("good") :: every]:
         folder = tmp_path / f"{step}-{moment}"
@@ -150,7 +150,7 @@ def test_killed_at_every_step_of_an_update(
 def test_power_cut_at_every_step_of_an_update(
     updated: Updated, tmp_path: Path, count: Callable[[int, int], int], survives: str
 ) -> None:
-    for step in range(1, updated.steps + 1, count(13, 1)):
+    for step in range(1, updated.steps + 1, count(26, 1)):
         before, after = tmp_path / f"before-{step}", tmp_path / f"after-{step}"
         CountingClient.of_blobs = 0
         disk = PowerCut(step, survives)
