@@ -292,6 +292,10 @@ def test_simulated_devices_need_a_repository_a_group_and_somebody_who_asks(
     assert "'line-1:quick' is no fault such as line-3:slow=40" in fails(desk, *up, "--fault", "line-1:quick")
     said = fails(desk, *up, "--fault", "line-7:slow=2")
     assert "line-7:slow is a fault of a group or device that does not run; did you mean line-1?" in said
+    for where in ("line-1", "line-1-sim-02"):
+        said = fails(desk, *up, "--fault", f"{where}:slow=40")
+        assert f"{where}:slow changes nothing: no budget of line-1" in said
+    assert "`visionops fleet publish shapes --group line-1 --cpu-ms 20 --anew`" in said
     with monkeypatch.context() as patched:
         patched.setenv("VISIONOPS_EDGE", "s3://models/edge")
         assert "VISIONOPS_EDGE" in fails(desk, *up, "--group", "line-1")

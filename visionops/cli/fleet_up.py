@@ -14,6 +14,7 @@ from visionops import interruption
 from visionops.simulation.declared_faults import FAULTS
 
 if TYPE_CHECKING:
+    from visionops.simulation.declared_faults import Fault
     from visionops_assets.config.project import Project
 
 LOOK_EVERY_SECONDS = 0.5
@@ -63,6 +64,7 @@ def fleet_up_command(
     faults = [declared(each) for each in fault or ()]
     found = services.project(project)
     by_group = names(_groups(found, group or ()), devices)
+    _require_budgets(found, by_group, faults)
     simulated = provisioned(found, by_group, every=every, faults=faults, who=services.actor())
     folder = folder_of(project)
     # What an earlier fleet left is none of this one's.
@@ -125,6 +127,31 @@ def _groups(project: "Project", asked: Sequence[str]) -> list[str]:
             f"`visionops fleet publish {project.project} --group line-1` makes one"
         )
     return found
+
+
+def _require_budgets(
+    project: "Project", by_group: Mapping[str, Sequence[str]], faults: Sequence[tuple[str, "Fault"]]
+) -> None:
+    """Raise `Invalid` for a slow processor where no budget says what is too slow: nothing would come of it."""
+    from resources.error_family import Invalid
+    from visionops.edge_repository import published
+
+    running = published(project.delivered_as).running()
+    for group, devices in by_group.items():
+        declared = project.delivery.groups.get(group)
+        signed = running[group][1]["budget"] if group in running else {}
+        if "cpu_ms" in signed or (declared is not None and declared.budget.cpu_ms is not None):
+            continue
+        for where, fault in faults:
+            if fault.name == "slow" and where in (group, *devices):
+                how = (
+                    f"`budget: {{cpu_ms: 20}}` of {group} in `delivery.groups` of its project file does"
+                    if declared is not None
+                    else f"`visionops fleet publish {project.project} --group {group} --cpu-ms 20 --anew` does"
+                )
+                raise Invalid(
+                    f"{where}:slow changes nothing: no budget of {group} says what is too slow; {how}"
+                )
 
 
 def _status(folder: Path) -> dict[str, Any]:
