@@ -62,6 +62,7 @@ OTHERS = (
     "rollout",
     "up",
     "webhook serve",
+    "weights fetch",
 )
 SITUATIONS = {
     "lakeFS is away": (
