@@ -12,7 +12,6 @@ from visionops.cli import (
     compare,
     dataset,
     demo,
-    devices,
     fleet,
     homes,
     importing,
@@ -25,6 +24,7 @@ from visionops.cli import (
     projects,
     promotion,
     rollback,
+    rollout,
     submit,
     train,
     up,
@@ -80,7 +80,7 @@ app.command("submit")(submit.submit_command)
 app.command("predict")(predict.predict_command)
 app.command("serve")(listening.serve_command)
 app.add_typer(fleet.fleet_app, name="fleet")
-app.add_typer(devices.rollout_app, name="rollout")
+app.add_typer(rollout.rollout_app, name="rollout")
 app.command("metrics")(listening.metrics_command)
 app.add_typer(listening.webhook_app, name="webhook")
 app.command("compare")(compare.compare_command)

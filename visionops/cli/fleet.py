@@ -12,7 +12,7 @@ from edge.formats import check_group
 from resources import home
 from resources.error_family import Invalid, NotFound
 from visionops import edge_repository
-from visionops.cli import devices, fleet_up
+from visionops.cli import devices, fleet_status, fleet_up
 from visionops.edge_repository import changing, projects_with_repository
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 fleet_app = typer.Typer(help="Devices: keys, provisioning, and what each group runs.", no_args_is_help=True)
 fleet_app.add_typer(edge_repository.keys_app, name="keys")
 fleet_app.command("up")(fleet_up.fleet_up_command)
-fleet_app.command("status")(devices.fleet_status_command)
+fleet_app.command("status")(fleet_status.fleet_status_command)
 fleet_app.command("provision")(devices.provision_command)
 fleet_app.command("move")(devices.move_command)
 fleet_app.command("revoke")(devices.revoke_command)

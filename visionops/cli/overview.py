@@ -32,7 +32,7 @@ def status_command(
     """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
     from resources import home
     from visionops import services
-    from visionops.cli.devices import known_to_devices
+    from visionops.cli.fleet_status import known_to_devices
     from visionops.cli.projects import left_behind
     from visionops.diagnosis.project_state import state_of
     from visionops_assets.config.project import load_projects
