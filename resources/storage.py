@@ -176,6 +176,28 @@ class Spool(BaseModel, frozen=True, extra="forbid"):
             if file.name.endswith(_COLLECTED) and _is(stat.S_ISREG, file)
         )
 
+    def strangers(self, project: str) -> list[str]:
+        """What lies among the files of a project and nobody collects, by name; hidden files may be on their way."""
+        folder = self._store.path(project)
+        if not folder.exists():
+            return []
+        known = (*_COLLECTED, NOTE)
+        if not isinstance(folder, Path):
+            root = str(folder.path).strip("/")
+            paths = (str(path).strip("/") for path in folder.fs.find(folder.path))
+            found = [path.removeprefix(f"{root}/") for path in paths]
+            return sorted(name for name in found if name.count("/") != 1 or not name.endswith(known))
+        devices, files = [], []
+        for each in folder.iterdir():
+            (devices if _is(stat.S_ISDIR, each) else files).append(each)
+        files += [
+            file
+            for device in devices
+            for file in device.iterdir()
+            if not (file.name.endswith(known) and _is(stat.S_ISREG, file))
+        ]
+        return sorted(file.relative_to(folder).as_posix() for file in files if not file.name.startswith("."))
+
     def read_each(
         self, project: str, files: Sequence[str], largest: int = LARGEST_SPOOLED
     ) -> Iterator[tuple[str, bytes]]:

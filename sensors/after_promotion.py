@@ -82,7 +82,10 @@ def _devices_told(
     try:
         event = devices_shown(context.instance, project, artifacts, edge)
         told = groups_told_anew(context.instance, registry, project, artifacts) if event is not None else None
-    except (NotPublished, CannotPublish, RegistryError, OSError) as error:
+    except NotPublished:
+        # The sensor says so itself where somebody waits for it.
+        return []
+    except (CannotPublish, RegistryError, OSError) as error:
         context.log.info(f"the devices cannot be shown: {error}")
         return []
     # The devices last: who is stopped before is followed by one who tells both.

@@ -20,6 +20,7 @@ from resources.settings import Devices
 from visionops_assets.config.project import Project, find_project, load_projects
 
 if TYPE_CHECKING:
+    from resources.storage import Spool
     from visionops_assets.delivery.devices_now import DeviceNow
     from visionops_assets.delivery.repository import Repository, Running
     from visionops_assets.delivery.signers import Keys
@@ -116,12 +117,24 @@ def enrolled_devices(project: Project, running: "Running") -> "list[DeviceNow]":
 
 
 def waiting_reports(project: str) -> list[str]:
-    """That the spool has reports which nobody collected yet, and what does."""
+    """That the spool has reports which nobody collected yet, and what does; and what is nobody's there."""
     from visionops import services
 
-    waiting = sum(each.endswith(".jsonl.gz") for each in services.spool().files(project))
+    spool = services.spool()
+    waiting = sum(each.endswith(".jsonl.gz") for each in spool.files(project))
     said = f"{waiting} reports wait in the spool: `visionops tick {project}` or `visionops up` collects them"
-    return [said] if waiting else []
+    return [*([said] if waiting else []), *_strangers(spool, project)]
+
+
+def _strangers(spool: "Spool", project: str) -> list[str]:
+    found = spool.strangers(project)
+    if not found:
+        return []
+    named = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    return [
+        f"in {spool.root}/{project} is what nobody collects: {named}; delete it, and see who writes there: devices "
+        "leave DEVICE/….jsonl.gz, servers DEVICE/….parquet"
+    ]
 
 
 @contextmanager

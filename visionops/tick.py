@@ -268,9 +268,15 @@ def _each_once(ticks: "Sequence[Tick]") -> "Iterator[Tick]":
     told: set[str] = set()
     for found in ticks:
         waits = found.run_id is None and found.outcome is not None
-        if not (waits and found.reason in told):
+        if not (waits and any(_without_group(found.reason) in other for other in told)):
             yield found
         told |= {found.reason} if waits else set()
+
+
+def _without_group(reason: str) -> str:
+    """What is wrong, without the device group of which it is told."""
+    group, separator, rest = reason.partition(": ")
+    return rest if separator and " " not in group else reason
 
 
 def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> None:

@@ -41,3 +41,12 @@ def test_a_file_that_is_being_written_is_not_listed(tmp_path: Path):
     spool.put("shapes", "camera-1", b"one", "whole")
     (tmp_path / "shapes" / "camera-1" / "half.parquet.0123.tmp").write_bytes(b"on")
     assert spool.files("shapes") == ["camera-1/whole.parquet"]
+
+
+def test_what_nobody_collects_is_named(spool: Spool):
+    spool.put("shapes", "cam-0", b"rows")
+    spool.note("shapes", "cam-0", "pod-1", b"{}")
+    assert spool.strangers("shapes") == [] == spool.strangers("forms")
+    for key in ("shapes/holiday.jpg", "shapes/cam-0/core.17"):
+        spool._store.write(key, b"anything")
+    assert spool.strangers("shapes") == ["cam-0/core.17", "holiday.jpg"]

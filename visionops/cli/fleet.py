@@ -40,7 +40,7 @@ def publish(
         typer.Option(
             "--model-version",
             metavar="N",
-            help="A registered version; by default what is in production on the group.",
+            help="A version that was in production; by default what is on the group.",
         ),
     ] = None,
     golden: Annotated[
@@ -102,6 +102,7 @@ def publish(
     from visionops_assets.delivery.following import Shipping
     from visionops_assets.delivery.publishing import WantedBundle, golden_by_provider, images_of_files
     from visionops_assets.delivery.publishing import publish as publish_model
+    from visionops_assets.promotion.production_change import require_arrived
 
     budget = {
         name: value for name, value in {"cpu_ms": cpu_ms, "memory_mb": memory_mb}.items() if value is not None
@@ -122,6 +123,8 @@ def publish(
     number = version if version is not None else version_on(model, group)
     if number is None:
         raise NotFound(nothing_runs(model, group))
+    if version is not None:
+        require_arrived(model, version)
     record = registry.models.version(project, number)
     shipping = Shipping(found, registry, services.lakefs(), services.artifacts(), home.cache() / "samples")
 
@@ -172,8 +175,12 @@ def refresh(
     last 7 days.
     """
     now, urgent = datetime.now(UTC), False
-    refreshed = []
-    for project in projects or projects_with_repository():
+    refreshed, found = [], projects or projects_with_repository()
+    if not found:
+        typer.echo(
+            "no project has a repository for devices: `visionops fleet keys init PROJECT` makes one", err=True
+        )
+    for project in found:
         with changing(project) as repository:
             renewed = repository.refresh()
             ends = repository.read().expiries()

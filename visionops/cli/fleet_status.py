@@ -51,7 +51,7 @@ def fleet_status_command(
         typer.echo(json.dumps(content, indent=1))
     else:
         typer.echo(_status_page(found, rows, waits, told).to_text())
-        for line in [*_told_of_devices(rows, wrong, away), *waiting_reports(project)]:
+        for line in [*_empty(rows, project), *_told_of_devices(rows, wrong, away), *waiting_reports(project)]:
             typer.echo(line)
     if problems or urgent:
         raise typer.Exit(1)
@@ -71,6 +71,15 @@ def _read_reports(project: "Project") -> tuple[dict[str, str], str | None]:
         return dict(report_findings(project, lakefs, days)), None
     except LakeFSError as error:
         return {}, str(error)
+
+
+def _empty(rows: list[dict[str, Any]], project: str) -> list[str]:
+    """Groups that no device is in, and what puts one there."""
+    groups = [row["group"] for row in rows if not row["devices"]]
+    if not groups:
+        return []
+    first = f"`visionops fleet provision {project} --group {groups[0]} --device NAME --to FOLDER`"
+    return [f"no device is in {', '.join(groups)}: {first} makes one; or is the name another?"]
 
 
 def _told_of_devices(rows: list[dict[str, Any]], wrong: Mapping[str, str], away: str | None) -> list[str]:

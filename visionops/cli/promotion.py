@@ -298,6 +298,12 @@ def _on_group(project: str, group: str, version: int | None, why: str, as_json: 
         typer.echo(
             f"the sensor or `visionops tick {project}` publishes it; devices take it at their next look"
         )
+    elif change.changed:
+        typer.echo(
+            f"no device follows it, for `delivery.groups` of {project} does not name {group}: servers of that group "
+            f"run it; was another one meant, `visionops rollback {project} --group {group} --model-version none "
+            "--why TEXT` takes it back"
+        )
 
 
 def release_command(

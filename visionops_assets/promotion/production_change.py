@@ -152,6 +152,21 @@ def note_of(model: RegisteredModel, group: str) -> str:
     return ""
 
 
+def require_arrived(model: RegisteredModel, version: int) -> HistoryEntry:
+    """What brought a version into production on any group. Raises `VerdictNotPassed` where nothing did: it may have
+    neither a PASS nor an override."""
+    arrivals = {
+        each.version: each.entry for name in groups(model) for each in production(model, name).intervals
+    }
+    if version not in arrivals or not model.has(version):
+        there = there_are(str(version), [str(each) for each in sorted(arrivals) if model.has(each)])
+        raise VerdictNotPassed(
+            f"version {version} of {model.project} was never in production, or was deleted: only what a PASS or an "
+            f"override brought there is delivered; {there}"
+        )
+    return arrivals[version]
+
+
 def deliver_to_group(
     registry: Registry,
     *,
@@ -181,15 +196,7 @@ def deliver_to_group(
             version = model.aliases.get("champion")
         if version is None:
             raise NotFound(nothing_runs(model))
-        arrivals = {
-            each.version: each.entry for name in groups(model) for each in production(model, name).intervals
-        }
-        if version not in arrivals or not model.has(version):
-            there = there_are(str(version), [str(each) for each in sorted(arrivals) if model.has(each)])
-            raise VerdictNotPassed(
-                f"version {version} of {project} was never in production, or was deleted: only what a PASS or an "
-                f"override brought there is delivered; {there}"
-            )
+        arrival = require_arrived(model, version)
         if now.held_by is not None and version not in {each.version for each in now.intervals}:
             raise OnHold(
                 f"{group} of {project} is on hold ({now.held_by.sentence()}): "
@@ -207,7 +214,7 @@ def deliver_to_group(
                 group=group,
                 to=version,
                 by=by,
-                verdict=arrivals[version].verdict,
+                verdict=arrival.verdict,
                 from_version=version_on(model, group),
             ),
         )
