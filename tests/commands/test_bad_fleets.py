@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def test_a_spool_full_of_strangers_files_and_a_report_of_a_future_day(
             return datetime.now(UTC) + timedelta(days=days)
 
         around = Surroundings(clock, lambda: True, open_runner=OpenedHere, examine=examine)
-        with Device(Settings.read(folder), around) as device:
+        # Closed, not entered: nothing else looks meanwhile.
+        with closing(Device(Settings.read(folder), around)) as device:
             device.agent.look()
             device.agent.settle()
             device.answer(photograph(1))
