@@ -1,5 +1,7 @@
 """Device groups that a project file names are given what the aliases say, by whatever changes them."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,9 @@ from desk import LENIENT, Desk, ways_back
 from test_device_reports import opened, photograph
 
 from resources import home
+from resources.error_family import Invalid
 from resources.storage import ArtifactStore
+from tests.devices.agent_process import agent
 from tests.devices.broken_disks import DyingStore, Killed
 from tests.operations_table import require_told
 from tests.world import shapes_project
@@ -24,7 +28,8 @@ from visionops.cli import rollback as rollback_command
 from visionops.edge_repository import repository_of
 from visionops.services import UnknownGroup
 from visionops_assets.common import run_tags
-from visionops_assets.common.errors import VerdictNotPassed
+from visionops_assets.common.errors import NothingToRollBackTo, VerdictNotPassed
+from visionops_assets.config.project import load_projects
 from visionops_assets.delivery import signers
 from visionops_assets.delivery.following import Shipping
 from visionops_assets.delivery.repository import Repository
@@ -233,8 +238,65 @@ def test_what_keeps_a_tick_from_delivering_is_named_with_the_way_on(desk_of_prom
     desk.run(*ways_back(wrong)[0])
     assert desk.json("status", "shapes")["wrong"] == []
     assert outcomes(ticked(desk)) == ["delivered"]
-    with pytest.raises(ValueError, match="line-1 of shapes follows what is promoted"):
-        desk.run("fleet", "publish", "shapes", "--group", "line-1")
+
+
+def test_the_first_device_of_the_page_answers_as_its_commands_are_typed(
+    desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of_promoted
+    page = (home.ROOT / "docs" / "delivery.md").read_text()
+    (demo,) = [each for each in load_projects(home.ROOT / "projects") if each.project == "digits"]
+    assert "line-1" in demo.delivery.groups
+    published = set(re.findall(r"fleet publish digits --group (\S+)", page))
+    assert published and not published & set(demo.delivery.groups), "of which publish is refused"
+    with_fleet(desk, {group: {} for group in demo.delivery.groups})
+    ticked(desk)
+    first = page.split("## A first device in ten minutes")[1].split("\n## ")[0]
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^\.venv/bin/visionops (.+)$", first, re.MULTILINE):
+        desk.run(*shlex.split(line.replace("digits", "shapes"), comments=True))
+    devices = [shlex.split(each)[0] for each in re.findall(r"--to (\S+)$", first, re.MULTILINE)]
+    assert len(devices) == 2
+    for device in devices:
+        assert "release 1" in agent("once", tmp_path / device)
+
+
+def test_what_is_suggested_for_a_group_that_follows_is_what_works(desk_of_two: Desk) -> None:
+    desk = desk_of_two
+    with_fleet(desk, {"line-1": {}, "line-2": {"follow": "own"}})
+    ticked(desk)
+    promote = ["promote", "shapes", "--group", "line-1", "--model-version", "N", "--why", "TEXT"]
+    back_all = ["rollback", "shapes", "--why", "TEXT"]
+    leave = ["rollback", "shapes", "--group", "line-1", "--model-version", "none", "--why", "TEXT"]
+
+    def refused(*words: str) -> tuple[str, list[list[str]]]:
+        with pytest.raises((Invalid, NothingToRollBackTo)) as told:
+            desk.run(*words)
+        return str(told.value), ways_back(str(told.value))
+
+    publish, rolled_back = ("fleet", "publish", "shapes", "--group"), ("rollback", "shapes", "--why", "x")
+    said, ways = refused(*publish, "line-1")
+    assert "nothing needs publishing: line-1 is assigned version 2 (release 1, serial 1)" in said
+    assert ways == [promote, back_all] and "brings all back to version 1" in said
+    said, ways = refused(*rolled_back, "--group", "line-1")
+    assert (
+        "line-1 of shapes has no champion of its own to roll back: it follows all, which runs version 2"
+        in said
+    )
+    assert ways == [promote, back_all]
+    said, ways = refused(*rolled_back, "--group", "line-2")
+    assert "follows" not in said and [each[:4] for each in ways] == [
+        ["promote", "shapes", "--group", "line-2"]
+    ]
+
+    desk.run(*["1" if word == "N" else word for word in promote])
+    said, ways = refused(*publish, "line-1")
+    assert "line-1 is to get version 1, is assigned version 2; `visionops tick shapes` publishes it" in said
+    assert ways == [["tick", "shapes"], promote, leave]
+    desk.run(*leave)
+    desk.run(*back_all)
+    said, ways = refused(*publish, "line-1")
+    assert back_all not in ways, "version 1 replaced no other"
 
 
 def test_what_is_old_is_signed_anew_and_only_once(desk_of_promoted: Desk) -> None:

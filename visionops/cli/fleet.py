@@ -96,10 +96,11 @@ def publish(
 
     from resources.models.records import version_on
     from visionops import services
+    from visionops.edge_repository import published
     from visionops_assets.champions.disagreements import require_agreement
     from visionops_assets.champions.history import nothing_runs
     from visionops_assets.config.device_group_rules import what_is_logged
-    from visionops_assets.delivery.following import Shipping
+    from visionops_assets.delivery.following import Shipping, standings, ways_to_change
     from visionops_assets.delivery.publishing import WantedBundle, golden_by_provider, images_of_files
     from visionops_assets.delivery.publishing import publish as publish_model
     from visionops_assets.promotion.production_change import require_arrived
@@ -113,10 +114,14 @@ def publish(
     services.actor()
     model = registry.models.get(project)
     if group in found.delivery.groups:
+        (now,) = (
+            each for each in standings(found, registry, published(found.delivered_as)) if each.group == group
+        )
+        due = f"; `visionops tick {project}` publishes it" if now.due else ""
+        ways = ways_to_change(model, group, found.delivery.groups[group])
         raise Invalid(
-            f"{group} of {project} follows what is promoted (delivery.groups of its project file): `visionops promote "
-            f"{project} --group {group} --why TEXT` or `visionops rollback {project} --group {group} --why TEXT` "
-            f"changes what it runs, `visionops tick {project}` publishes it"
+            f"{group} of {project} follows what is promoted (delivery.groups of its project file), so nothing needs "
+            f"publishing: {now.sentence()}{due}{'; ' if ways else ''}{ways}"
         )
     if version is None:
         require_agreement(registry, model, group)

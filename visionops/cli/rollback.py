@@ -85,7 +85,10 @@ def rollback_command(
     except NothingToRollBackTo as refusal:
         registered = registry.models.projects()
         if project in registered:
-            raise
+            said = _of_a_follower(registry, project, group)
+            if said is None:
+                raise
+            raise NothingToRollBackTo(said) from refusal
         raise NothingToRollBackTo(f"{refusal}; {there_are(project, registered)}") from refusal
     along = (
         {}
@@ -129,6 +132,25 @@ def _following(project: str) -> list[str]:
     """The device groups that follow all. A file that cannot be read names none, and must not keep a bad model in
     production."""
     return [name for rules in _declared(project) for name in rules.following]
+
+
+def _of_a_follower(registry: "ModelRegistry", project: str, group: str) -> str | None:
+    """What is said of a declared device group that never had a champion of its own; None of any other."""
+    from visionops_assets.champions.history import production
+    from visionops_assets.delivery.following import ways_to_change
+
+    model = registry.models.get(project)
+    own = production(model, group)
+    for rules in _declared(project):
+        if group in rules.groups and own.version is None and own.named is None:
+            every = production(model).version
+            follows = f": it follows all, which runs {'nothing' if every is None else f'version {every}'}"
+            ways = ways_to_change(model, group, rules.groups[group])
+            return (
+                f"{group} of {project} has no champion of its own to roll back"
+                f"{follows if group in rules.following else ''}{'; ' if ways else ''}{ways}"
+            )
+    return None
 
 
 def _declared(project: str) -> "list[DeliveryRules]":

@@ -86,6 +86,22 @@ def followed(model: RegisteredModel, group: str, rules: DeliveredGroup) -> Produ
     return own if _names_one(own) or rules.follow == "own" else production(model, EVERYWHERE)
 
 
+def ways_to_change(model: RegisteredModel, group: str, rules: DeliveredGroup) -> str:
+    """The commands that change what a declared group runs, of those that would work now; empty where none would."""
+    own, every, project = production(model, group), production(model, EVERYWHERE), model.project
+    ways = []
+    if every.intervals:
+        what = "another champion of its own" if _names_one(own) else "a champion of its own"
+        promote = f"`visionops promote {project} --group {group} --model-version N --why TEXT`"
+        ways.append(f"{promote} gives it {what}")
+    if own.version is not None:
+        back = f"`visionops rollback {project} --group {group} --model-version none --why TEXT`"
+        ways.append(f"{back} takes that away{', so that it follows all' if rules.follow == 'all' else ''}")
+    elif rules.follow == "all" and not _names_one(own) and (before := every.was_before()) is not None:
+        ways.append(f"`visionops rollback {project} --why TEXT` brings all back to version {before}")
+    return "; ".join(ways)
+
+
 def _names_one(found: Production) -> bool:
     return found.version is not None or found.named is not None
 
