@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,11 @@ def test_a_promoted_version_answers_on_a_device(desk_of_promoted: Desk, tmp_path
     camera.mkdir()
     assert "group line-1 is new" in provisioned(desk, device, "--reports", str(tmp_path / "reports"))
     assert (device / "device.pem").stat().st_mode & 0o777 == 0o600
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    added = subprocess.run(
+        ["git", "-C", str(tmp_path), "add", "--dry-run", "."], check=True, capture_output=True, text=True
+    )
+    assert "cam-17/" not in added.stdout, "a private key is not committed with what lies beside it"
     settings = json.loads((device / "device.json").read_text())
     settings |= {"source": {"folder": str(camera)}, "sink": {"lines": "answers.jsonl"}}
     (device / "device.json").write_text(json.dumps(settings))
@@ -296,6 +302,8 @@ def test_simulated_devices_need_a_repository_a_group_and_somebody_who_asks(
         said = fails(desk, *up, "--fault", f"{where}:slow=40")
         assert f"{where}:slow changes nothing: no budget of line-1" in said
     assert "`visionops fleet publish shapes --group line-1 --cpu-ms 20 --anew`" in said
+    said = fails(desk, *up, "--fault", "line-1:disk=1")
+    assert "line-1:disk=1 is too small for an agent to start: at least line-1:disk=40k" in said
     with monkeypatch.context() as patched:
         patched.setenv("VISIONOPS_EDGE", "s3://models/edge")
         assert "VISIONOPS_EDGE" in fails(desk, *up, "--group", "line-1")

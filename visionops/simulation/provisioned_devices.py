@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.files import Files
-from edge.settings import FILE
+from edge.settings import FILE, Settings
 from resources import home
 from resources.error_family import Invalid, NotFound
 from resources.nearest import there_are
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Of a dataset version so many images are shown, drawn by this seed.
 SHOWN_IMAGES, _SEED = 64, 20
+# Bytes an agent writes before it answers: its state, its status, what it trusts.
+_LEAST_DISK = 40_000
 
 
 def folder_of(project: str) -> Path:
@@ -63,6 +65,7 @@ def provisioned(
     of what is not there.
     """
     _require_known(by_group, faults)
+    _require_room(project.project, by_group, faults)
     folder, images = folder_of(project.project), _images(project)
     _provision(project, by_group, folder, who)
     return [
@@ -88,6 +91,29 @@ def _require_known(by_group: Mapping[str, Sequence[str]], faults: Sequence[tuple
             raise NotFound(
                 f"{where}:{fault.name} is a fault of a group or device that does not run; {there_are(where, known)}"
             )
+
+
+def _require_room(
+    project: str, by_group: Mapping[str, Sequence[str]], faults: Sequence[tuple[str, Fault]]
+) -> None:
+    """Raise `Invalid` for a disk on which an agent cannot start: it would be started again for ever."""
+    for where, fault in faults:
+        if fault.name != "disk":
+            continue
+        suffering = [
+            device for group, devices in by_group.items() for device in devices if where in (group, device)
+        ]
+        least = _LEAST_DISK + max(_kept(folder_of(project) / device) for device in suffering)
+        if fault.amount < least:
+            raise Invalid(
+                f"{where}:disk={fault.amount:.0f} is too small for an agent to start: at least "
+                f"{where}:disk={-(-least // 1000)}k is needed (bytes; k is 1,000 of them, M and G are there, too)"
+            )
+
+
+def _kept(device: Path) -> int:
+    """Bytes that a device has kept from before."""
+    return sum(each.stat().st_size for each in (device / Settings.state).rglob("*") if each.is_file())
 
 
 def _provision(project: Project, by_group: Mapping[str, Sequence[str]], folder: Path, who: str) -> None:

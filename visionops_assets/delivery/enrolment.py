@@ -29,6 +29,7 @@ FORMAT = 1
 # Of one device; what an older one signed waits no more.
 MOST_REPLACED = 3
 _THREADS = 8
+GITIGNORE = ".gitignore"
 
 
 class EnrolmentError(Refused, ValueError):
@@ -137,6 +138,8 @@ def provision(
         write_key(partial / KEY)
         (partial / ROOT).write_bytes(new.root)
         content = Settings(folder=to, project=project, group=group, device=device, **new.settings).to_json()
+        # A private key lies here: where the folder is in a checkout, `git add .` leaves it out.
+        (partial / GITIGNORE).write_text("*\n")
         (partial / FILE).write_text(json.dumps(content, indent=2) + "\n")
         private = load_pem_private_key((partial / KEY).read_bytes(), None)
         assert isinstance(private, Ed25519PrivateKey)
@@ -154,7 +157,7 @@ def provision(
         _write(store, record)
         to.mkdir(exist_ok=True)
         # What the device keeps beside them, its models, stays.
-        for name in (KEY, ROOT, FILE):
+        for name in (GITIGNORE, KEY, ROOT, FILE):
             (partial / name).replace(to / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
