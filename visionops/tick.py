@@ -55,10 +55,13 @@ def command(
     interruption.keep(
         "what was decided is kept, and a training up to its last checkpoint", "tick", *(projects or ())
     )
-    import definitions
     from visionops import services
     from visionops_assets.config.project import find_project
 
+    for name in projects or ():
+        services.project(name)
+    with _told_below():
+        import definitions
     _warn()
     declared = definitions.projects
     chosen = [find_project(declared, name) for name in projects] if projects else declared.usable
@@ -80,6 +83,19 @@ def command(
         typer.echo(json.dumps([asdict(found) for found in ticks], indent=1))
     if any(found.outcome == "error" for found in ticks):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _told_below() -> Iterator[None]:
+    """A project file that cannot be used is told with what came of the others, not by a line of the log as well."""
+    import dagster as dg
+
+    log = dg.get_dagster_logger("projects")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _warn() -> None:

@@ -1,8 +1,11 @@
 """What is wrong with one project file is that project's matter alone."""
 
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,22 @@ from tests.operations_table import require_told
 from tests.world import write_batch
 from visionops.cli.overview import diagnose
 from visionops_assets.config.project import ProjectError, load_projects
+
+
+@contextmanager
+def logged_of_projects() -> Iterator[list[str]]:
+    """What the code location logs of project files while it is loaded."""
+    import dagster as dg
+
+    found: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    log = dg.get_dagster_logger("projects")
+    log.addHandler(handler)
+    try:
+        yield found
+    finally:
+        log.removeHandler(handler)
 
 
 def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> None:
@@ -35,6 +54,18 @@ def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> No
     assert (shapes["project"], shapes["outcome"]) == ("shapes", None)
     assert (signs["project"], signs["outcome"]) == ("signs", "error")
     assert str(bad) in signs["reason"]
+
+    for words in (("tick",), ("tick", "signs")):
+        # A handler of the log beside what is printed, as a terminal shows both.
+        sys.modules.pop("definitions", None)
+        with logged_of_projects() as logged:
+            ended = CliRunner().invoke(app, list(words))
+        said = [
+            *logged,
+            ended.output,
+            "" if isinstance(ended.exception, SystemExit) else str(ended.exception),
+        ]
+        assert ended.exit_code == 1 and "".join(said).count("width: is not a field") == 1, said
 
     named = CliRunner().invoke(app, ["status", "signs"])
     assert named.exit_code == 1 and str(bad) in str(named.exception)

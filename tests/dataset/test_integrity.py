@@ -41,6 +41,17 @@ def test_an_unknown_label_is_named_with_its_image():
     assert found["image"].tolist() == [f"batches/a/images/{i}.png" for i in (1, 3, 5)]
 
 
+def test_an_unknown_label_is_told_once_with_the_class_that_is_meant():
+    labels = ["sound", "scrached", "scrached", "Sound", "rust", "scratched"]
+    found = integrity.check_labels_known(table(label=labels), ["sound", "scratched"])
+    assert found["what"].tolist() == [
+        "has the unknown label 'scrached' (did you mean scratched?)",
+        "has the unknown label 'scrached'",
+        "has the unknown label 'Sound' (did you mean sound?)",
+        "has the unknown label 'rust'",
+    ]
+
+
 def test_a_group_in_two_splits_is_an_error_unless_one_side_is_excluded():
     straddling = table(group=["g", "a", "b", "g", "c", "d"])
     assert integrity.check_groups_whole(straddling)["what"].tolist() == ["its group 'g' is in train and val"]

@@ -17,6 +17,7 @@ from edge.images.decode import decode_whole
 from edge.images.header import UnreadableImage
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSError, LakeFSGone, LakeFSNotFound
+from resources.nearest import nearest
 from resources.storage import Scratch
 from visionops_assets.common.findings import OF_THE_TASK, WHOLE, Finding, findings_table, has_errors
 from visionops_assets.config.project import Project
@@ -40,10 +41,21 @@ def check_labels_known(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
     unknown = labels[~labels.isin([*classes, *truth_of(table.columns).task.nothing])]
     fix = "correct the label (or --map OLD=NEW), or add the class to the project file"
     why = f"the project's classes are {_few(classes)}; {fix}"
+    paths, first = table["path"].iloc[unknown.index], ~unknown.duplicated()
     return findings_table(
-        Finding("labels known", path, f"has the unknown label {label!r}", why)
-        for path, label in zip(table["path"].iloc[unknown.index], unknown, strict=True)
+        Finding(
+            "labels known",
+            path,
+            f"has the unknown label {label!r}{_meant(label, classes) if new else ''}",
+            why,
+        )
+        for path, label, new in zip(paths, unknown, first, strict=True)
     )
+
+
+def _meant(label: object, classes: Sequence[str]) -> str:
+    found = nearest(str(label), classes)
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 
 def check_task(columns: Sequence[str], task: str) -> pd.DataFrame:
