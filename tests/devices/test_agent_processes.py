@@ -54,7 +54,7 @@ def test_sigkills_of_real_processes(cabinet: Cabinet, count: Callable[[int, int]
     assert "release 1" in said
     cabinet.fleet.publish(cabinet.fleet.bundle(2, padding=200_000), poll_every=1)
     generator = random.Random(3)
-    for _ in range(count(3, 60)):
+    for _ in range(count(1, 60)):
         process = cabinet.start("run")
         cabinet.photograph(1)
         time.sleep(generator.uniform(0.3, 2.5))
