@@ -15,6 +15,7 @@ annotations: shop
 classes: [cat, dog]
 recipe: {input: {height: 32, width: 32}}
 """
+BOXES = "task: detection\nrecipe: {"
 
 
 def write(folder: Path, text: str, name: str = "shop.yaml") -> Path:
@@ -55,6 +56,33 @@ def test_numbers_are_taken_as_class_names(tmp_path):
         ),
         (("recipe:", "gate: {critical_slices: [class=cow]}\nrecipe:"), "the file", "cow"),
         (("recipe:", "owners: [nobody]\nrecipe:"), "owners.0", "pattern"),
+        (
+            ("recipe: {", "recipe: {augmentations: [{name: mixupp}], "),
+            "recipe.augmentations.0",
+            "no augmentation is called mixupp; did you mean mixup?",
+        ),
+        (
+            ("recipe: {", "recipe: {augmentations: [{name: zoom}], "),
+            "recipe.augmentations.0",
+            "zoom; there are shift, rotate",
+        ),
+        (
+            ("recipe: {", "recipe: {augmentations: [{sigma: 0.1}], "),
+            "recipe.augmentations.0",
+            "name is required",
+        ),
+        (("recipe: {", "recipe: {augmentations: [{name: mosaic}], "), "the file", "mosaic: four images"),
+        (
+            ("recipe: {", BOXES + "augmentations: [{name: cutmix}], "),
+            "the file",
+            "cutmix: this takes one class",
+        ),
+        (("recipe: {", BOXES + "sampler: balanced, "), "the file", "sampler: this takes one class"),
+        (
+            ("recipe: {", BOXES + "loss: {label_smoothing: 0.1, class_weights: balanced}, "),
+            "the file",
+            "loss.label_smoothing, loss.class_weights: this takes one class an image, not boxes; remove it",
+        ),
     ],
 )
 def test_a_wrong_field_names_file_field_and_what_was_expected(tmp_path, change, field, expected):

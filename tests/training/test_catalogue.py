@@ -125,6 +125,14 @@ def test_what_is_not_the_users_to_say_of_a_backbone_is_refused(option: str) -> N
         build_model(spec, ("a", "b"), recipe.input)
 
 
+@pytest.mark.parametrize("name", ["timm/resnet18", "timm/vit_tiny_patch16_224", "timm/mobilenetv3_small_050"])
+def test_an_argument_that_a_backbone_does_not_take_is_told_with_what_was_meant(name: str) -> None:
+    spec = ModelSpec(name=name, init_args={"drop_rat": 0.1})
+    recipe = Recipe.model_validate({"input": {"height": 224, "width": 224}})
+    with pytest.raises(ModelError, match=rf"do not fit {name}: .*'drop_rat'; did you mean drop_rate\b"):
+        build_model(spec, ("a", "b"), recipe.input)
+
+
 def test_mean_and_deviation_are_those_of_published_weights() -> None:
     named = ModelSpec(name="timm/resnet18")
     assert normalisation_of(named, 3) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from visionops.cli.command_line import app
 from visionops_assets.common.errors import WeightsError
 from visionops_assets.config.recipe import InitWeights, ModelSpec, Recipe
 from visionops_assets.training.model_files import save_weights
+from visionops_assets.training.pretrained import weights_source
 from visionops_assets.training.pretrained.kept_weights import kept, key_of, local_weights
 from visionops_assets.training.pretrained.weights_fitting import start_from
 
@@ -78,9 +81,34 @@ def test_a_hub_that_is_gone_or_lacks_the_file_is_named(hub: Hub, store: Artifact
         kept(declared(absent, b""), store)
     with pytest.raises(WeightsError, match=r"http://127.*/absent: cannot be read \(404"):
         kept(declared(f"{hub.endpoint}/absent", b""), store)
-    with pytest.raises(WeightsError, match=r"http://127\.0\.0\.1:9/x: cannot be read"):
-        kept(declared("http://127.0.0.1:9/x", b""), store)
     assert store.names("weights") == []
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [("127.0.0.1:9", "Connection refused"), ("hub.invalid", r"[^<>]+"), ("127.0.0.1:silent", r"timed out")],
+)
+def test_what_cannot_be_reached_is_one_line_with_the_fix(
+    server: str, why: str, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(weights_source, "_SECONDS", (0.5, 0.5))
+        there = f"http://{server.replace('silent', str(silent.getsockname()[1]))}"
+        monkeypatch.setenv("HF_ENDPOINT", there)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        fix = "check the network, .*(file://|a local path)"
+        for uri in (f"{there}/start.pth", f"hf://team/net@{REVISION}/model.safetensors"):
+            with pytest.raises(
+                WeightsError, match=rf"{uri}: {there} cannot be reached \({why}\): {fix}"
+            ) as told:
+                kept(declared(uri, b""), store)
+            assert len(str(told.value).splitlines()) == 1
+            assert ("HF_ENDPOINT" in str(told.value)) == uri.startswith("hf://")
+        told_of = CliRunner().invoke(app, ["weights", "fetch", "timm/resnet18"])
+    assert isinstance(told_of.exception, WeightsError)
+    assert re.search(
+        rf"hf://timm/resnet18\S*: {there} cannot be reached \({why}\): {fix}", str(told_of.exception)
+    )
 
 
 def test_what_has_another_digest_is_not_kept(hub: Hub, store: ArtifactStore, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ __all__ = [
     "production_rules",
     "project",
     "recipe",
+    "recipe_parts",
     "section",
     "training_rules",
 ]

@@ -3,10 +3,12 @@
 Light, as the rest of the recipe.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from resources.nearest import did_you_mean
 from visionops_assets.config.section import Section
 
 
@@ -115,7 +117,7 @@ class Mosaic(Section):
     probability: float = Field(default=0.5, gt=0, le=1, description="how often")
 
 
-Augmentation = Annotated[
+_Known = (
     Shift
     | Rotate
     | Scale
@@ -128,6 +130,21 @@ Augmentation = Annotated[
     | Noise
     | Mixup
     | Cutmix
-    | Mosaic,
-    Field(discriminator="name"),
-]
+    | Mosaic
+)
+NAMES = tuple(get_args(each.model_fields["name"].annotation)[0] for each in get_args(_Known))
+
+
+def _known_by_its_name(given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        return given
+    listed = f"there are {', '.join(NAMES)}"
+    if "name" not in given:
+        raise ValueError(f"name is required: {listed}")
+    if given["name"] not in NAMES:
+        meant = did_you_mean(str(given["name"]), NAMES, f"; {listed}")
+        raise ValueError(f"no augmentation is called {given['name']}{meant}")
+    return given
+
+
+Augmentation = Annotated[_Known, Field(discriminator="name"), BeforeValidator(_known_by_its_name)]

@@ -26,6 +26,7 @@ from visionops_assets.config.gate_rules import GateRules
 from visionops_assets.config.model_catalogue import catalogued, why_it_does_not_fit
 from visionops_assets.config.production_rules import DriftRules, ProductionRules
 from visionops_assets.config.recipe import Recipe
+from visionops_assets.config.recipe_parts import why_not_learnt
 from visionops_assets.config.section import NotYAML, Section, parse_yaml
 from visionops_assets.tasks import task_registry as tasks
 
@@ -205,7 +206,7 @@ class Project(Section):
         return self.delivery.known_as or self.project
 
     @model_validator(mode="after")
-    def _model_is_of_the_task(self) -> Self:
+    def _recipe_is_of_the_task(self) -> Self:
         name, input = self.recipe.model.name, self.recipe.input
         if name is not None and (found := catalogued(name)).task != self.task:
             raise ValueError(
@@ -216,6 +217,9 @@ class Project(Section):
             why_not := why_it_does_not_fit(name, input.height, input.width, self.recipe.model.init_args)
         ):
             raise ValueError(why_not)
+        learnt = tasks.task(self.task)
+        if why_not := why_not_learnt(self.recipe, one_class=learnt.costs, boxes=learnt.sized):
+            raise ValueError(f"recipe: {why_not}")
         return self
 
     def performance_floor(self) -> float:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visionops_assets.common.errors import ModelError, TrainingError
-from visionops_assets.config.augmentations import Mixing, Mosaic
 from visionops_assets.config.recipe import Optimiser, Recipe
+from visionops_assets.config.recipe_parts import asked_for, why_not_learnt
 from visionops_assets.config.training_rules import Averaging, FineTuning, Loss
 
 
@@ -30,47 +30,21 @@ def refuse_what_does_not_fit(
     `own_training` says that the model is a LightningModule that trains by its own rules, `one_class_each` that targets
     are class indices.
     """
-    asked = dict(_asked_for(recipe))
+    asked = asked_for(recipe)
     kind = type(model).__name__
     if own_training and asked:
         raise ModelError(
             f"{kind} is a LightningModule that trains by its own rules, so {', '.join(asked)} would be ignored: remove "
             "them, or training_step and configure_optimizers"
         )
-    if not one_class_each:
-        wrong = [name for name, needs in asked.items() if needs == "classes"]
-        if wrong:
-            raise TrainingError(f"{', '.join(wrong)}: this takes one class an image, not boxes; remove it")
-    elif "mosaic" in asked:
-        raise TrainingError("mosaic: four images in one have no one class; it is for boxes")
+    if why_not := why_not_learnt(recipe, one_class=one_class_each, boxes=not one_class_each):
+        raise TrainingError(why_not)
     own = next((name for name in ("training_loss", "loss") if callable(getattr(model, name, None))), None)
     wrong = [name for name, needs in asked.items() if needs == "classes" and name != "sampler"]
     if own is not None and wrong:
         raise ModelError(
             f"{kind}.{own} takes hard targets by its own rules, so {', '.join(wrong)} cannot be: remove it"
         )
-
-
-def _asked_for(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """What a recipe asks for that not every model and task can have, and what it needs: classes, boxes or nothing."""
-    for name in ("freeze_epochs", "layer_decay", "head_multiplier"):
-        if getattr(recipe.fine_tuning, name) != FineTuning.model_fields[name].default:
-            yield f"fine_tuning.{name}", ""
-    for name in ("warmup_epochs", "clip_norm", "accumulate"):
-        if getattr(recipe.optimiser, name) != Optimiser.model_fields[name].default:
-            yield f"optimiser.{name}", ""
-    for name in ("label_smoothing", "class_weights"):
-        if getattr(recipe.loss, name) != Loss.model_fields[name].default:
-            yield f"loss.{name}", "classes"
-    if recipe.sampler != "shuffled":
-        yield "sampler", "classes"
-    if recipe.averaging is not None:
-        yield "averaging", ""
-    for each in recipe.augmentations:
-        if isinstance(each, Mixing):
-            yield each.name, "classes"
-        elif isinstance(each, Mosaic):
-            yield each.name, "boxes"
 
 
 def balanced_weights(labels: NDArray[np.int64], classes: int) -> tuple[float, ...]:

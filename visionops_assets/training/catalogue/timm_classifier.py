@@ -1,11 +1,15 @@
 """A backbone of timm as a classifier."""
 
+import inspect
+import re
+import sys
 from typing import Any
 
 import timm
-from timm.models import get_pretrained_cfg
+from timm.models import get_pretrained_cfg, model_entrypoint
 from torch import Tensor, nn
 
+from resources.nearest import did_you_mean
 from visionops_assets.config.recipe import InputSpec
 
 # What the product decides, or what would fetch weights that nobody pinned.
@@ -18,12 +22,16 @@ _DECIDED = (
     "img_size",
     "cache_dir",
 )
+# As Python says it of a class or a function.
+_UNKNOWN_ARGUMENT = re.compile(
+    r"(?P<made>\w+)(\.__init__)?\(\) got an unexpected keyword argument '(?P<argument>\w+)'"
+)
 
 
 class TimmClassifier(nn.Module):
     """A model of timm by its `name`; `options` are what `timm.create_model` takes besides, such as `drop_rate`.
 
-    Raises ValueError for an option that is not its user's.
+    Raises ValueError for an option that is not its user's, or that the model does not take.
     """
 
     def __init__(self, name: str, num_classes: int, input: InputSpec, **options: Any) -> None:
@@ -37,7 +45,10 @@ class TimmClassifier(nn.Module):
         made = {"num_classes": num_classes, "in_chans": input.channels, **options}
         if _is_of_one_size(name):
             made["img_size"] = (input.height, input.width)
-        self.net: Any = timm.create_model(name, pretrained=False, **made)
+        try:
+            self.net: Any = timm.create_model(name, pretrained=False, **made)
+        except TypeError as error:
+            raise ValueError(f"{error}{_meant(name, str(error))}") from error
 
     @staticmethod
     def normalisation(channels: int, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -59,6 +70,16 @@ class TimmClassifier(nn.Module):
 def _is_of_one_size(name: str) -> bool:
     """Whether a model is made for images of one size, which it is then told."""
     return bool(get_pretrained_cfg(name).fixed_input_size)
+
+
+def _meant(name: str, said: str) -> str:
+    """The argument that was meant by one that the class of a model does not take, as `; did you mean drop_rate?`."""
+    wrong = _UNKNOWN_ARGUMENT.search(said)
+    made = wrong and getattr(sys.modules[model_entrypoint(name).__module__], wrong["made"], None)
+    if not wrong or made is None:
+        return ""
+    takes = [each for each in inspect.signature(made).parameters if each not in _DECIDED]
+    return did_you_mean(wrong["argument"], takes, f"; it takes {', '.join(takes)}")
 
 
 def _for(channels: int, values: tuple[float, ...]) -> tuple[float, ...]:

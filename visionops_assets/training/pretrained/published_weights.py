@@ -11,8 +11,7 @@ from visionops_assets.training.pretrained.kept_weights import key_of
 from visionops_assets.training.pretrained.weights_source import (
     as_safetensors,
     fetched,
-    first_line,
-    hub_endpoint,
+    revision_on_hub,
 )
 
 _FILE = "model.safetensors"
@@ -40,7 +39,9 @@ def fetch_published(name: str, licence: str | None, store: ArtifactStore) -> Ini
             f"the licence of the published weights of {name} ({model.weights}) is not stated: look it up, and give it "
             "by --licence"
         )
-    uri = model.weights if "://" in model.weights else _at_its_revision(model.weights)
+    uri = model.weights
+    if "://" not in uri:
+        uri = f"hf://{uri}@{revision_on_hub(uri)}/{_FILE}"
     content, converted_from = fetched(uri), None
     if uri.endswith((".pth", ".pt")):
         converted_from = hashlib.sha256(content).hexdigest()
@@ -48,14 +49,3 @@ def fetch_published(name: str, licence: str | None, store: ArtifactStore) -> Ini
     digest = hashlib.sha256(content).hexdigest()
     store.write_once(key_of(digest), content)
     return InitWeights(uri=uri, sha256=digest, licence=under, converted_from=converted_from)
-
-
-def _at_its_revision(repository: str) -> str:
-    """The address of a repository's weights at the commit that its main branch is at now."""
-    from huggingface_hub import HfApi
-
-    try:
-        revision = HfApi(endpoint=hub_endpoint()).model_info(repository, timeout=60).sha
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"hf://{repository}: the hub does not tell of it ({first_line(error)})") from error
-    return f"hf://{repository}@{revision}/{_FILE}"
