@@ -90,10 +90,12 @@ def ways_to_change(model: RegisteredModel, group: str, rules: DeliveredGroup) ->
     """The commands that change what a declared group runs, of those that would work now; empty where none would."""
     own, every, project = production(model, group), production(model, EVERYWHERE), model.project
     ways = []
-    if every.intervals:
+    runs = followed(model, group, rules).version
+    if versions := {each.version for each in every.intervals}:
+        other = max(versions - {runs}, default=max(versions))
         what = "another champion of its own" if _names_one(own) else "a champion of its own"
-        promote = f"`visionops promote {project} --group {group} --model-version N --why TEXT`"
-        ways.append(f"{promote} gives it {what}")
+        promote = f"`visionops promote {project} --group {group} --model-version {other} --why TEXT`"
+        ways.append(f"{promote}, or any version that was in production, gives it {what}")
     if own.version is not None:
         back = f"`visionops rollback {project} --group {group} --model-version none --why TEXT`"
         ways.append(f"{back} takes that away{', so that it follows all' if rules.follow == 'all' else ''}")
