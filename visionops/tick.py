@@ -58,8 +58,6 @@ def command(
     from visionops import services
     from visionops_assets.config.project import find_project
 
-    for name in projects or ():
-        services.project(name)
     with _told_below():
         import definitions
     _warn()
@@ -72,8 +70,7 @@ def command(
         with shown_progress(not quiet):
             ticks = tick(definitions.defs, instance, chosen, say=None if as_json else typer.echo)
     wrong = [] if projects else [(file.project, file.why) for file in declared.unusable]
-    if not projects:
-        _warn_of_undeclared(declared, as_json)
+    nothing_declared = not projects and _undeclared(declared, as_json)
     wrong += [(each.project, found) for each in chosen for found in _untold(each, ticks)]
     for name, why in wrong:
         ticks.append(Tick(name, None, None, "error", why, 0.0))
@@ -81,7 +78,7 @@ def command(
             typer.echo(f"{name}: error: {why}")
     if as_json:
         typer.echo(json.dumps([asdict(found) for found in ticks], indent=1))
-    if any(found.outcome == "error" for found in ticks):
+    if nothing_declared or any(found.outcome == "error" for found in ticks):
         raise typer.Exit(1)
 
 
@@ -110,9 +107,9 @@ def _warn() -> None:
         typer.echo(f"warning: models record no revision: {missing[0]}: {missing[1]}", err=True)
 
 
-def _warn_of_undeclared(declared: "Projects", as_json: bool) -> None:
-    """Say of which champions no file tells any more. Where no file tells of anything, as of a folder that is not
-    mounted, that is an error: raises `typer.Exit`."""
+def _undeclared(declared: "Projects", as_json: bool) -> bool:
+    """Say of which champions no file tells any more. True where that is an error: no file tells of anything, as of a
+    folder that is not mounted."""
     from resources import home
     from visionops import services
     from visionops.cli.projects import left_behind, no_project
@@ -120,10 +117,10 @@ def _warn_of_undeclared(declared: "Projects", as_json: bool) -> None:
     behind = left_behind(services.registry(), declared)
     for each in behind:
         typer.echo(f"warning: {each.sentence()}", err=True)
-    if not declared and not declared.unusable:
-        typer.echo(no_project(home.projects_folder()), err=as_json or bool(behind))
-        if behind:
-            raise typer.Exit(1)
+    if declared or declared.unusable:
+        return False
+    typer.echo(no_project(home.projects_folder()), err=as_json or bool(behind))
+    return bool(behind)
 
 
 def _untold(project: "Project", ticks: Sequence[Tick]) -> list[str]:

@@ -122,6 +122,8 @@ def test_a_champion_that_no_file_declares_ends_a_tick_of_nothing_with_an_error(
         and "no project file declares shapes, of which version 1 is in production" in said
     )
     assert f"there is no project in {file.parent} yet" in said
+    ended = CliRunner().invoke(app, ["tick", "--json"], catch_exceptions=False)
+    assert ended.exit_code == 1 and json.loads(ended.stdout) == [], "a program reads JSON all the same"
     (file.parent / "other.yaml").write_text("project: other\n")
     ended = CliRunner().invoke(app, ["tick"], catch_exceptions=False)
     assert ended.exit_code == 1 and "no project file declares shapes" in ended.stderr
