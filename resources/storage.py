@@ -137,6 +137,13 @@ def _is(kind: Callable[[int], bool], entry: Any) -> bool:
         return False
 
 
+def _in_bucket(folder: "UPath", maxdepth: int | None = None) -> Iterator[str]:
+    """The names of what lies below a prefix, relative to it."""
+    root = str(folder.path).strip("/")
+    for path in folder.fs.find(folder.path, maxdepth=maxdepth):
+        yield str(path).strip("/").removeprefix(f"{root}/")
+
+
 class Spool(BaseModel, frozen=True, extra="forbid"):
     """The spool of all projects. `root` is a folder or any address that fsspec opens (`s3://…`)."""
 
@@ -162,11 +169,7 @@ class Spool(BaseModel, frozen=True, extra="forbid"):
         if not folder.exists():
             return []
         if not isinstance(folder, Path):
-            root = str(folder.path).strip("/")
-            found = (
-                str(path).strip("/").removeprefix(f"{root}/")
-                for path in folder.fs.find(folder.path, maxdepth=2)
-            )
+            found = _in_bucket(folder, maxdepth=2)
             return sorted(name for name in found if name.count("/") == 1 and name.endswith(_COLLECTED))
         return sorted(
             f"{device.name}/{file.name}"
@@ -183,9 +186,7 @@ class Spool(BaseModel, frozen=True, extra="forbid"):
             return []
         known = (*_COLLECTED, NOTE)
         if not isinstance(folder, Path):
-            root = str(folder.path).strip("/")
-            paths = (str(path).strip("/") for path in folder.fs.find(folder.path))
-            found = [path.removeprefix(f"{root}/") for path in paths]
+            found = _in_bucket(folder)
             return sorted(name for name in found if name.count("/") != 1 or not name.endswith(known))
         devices, files = [], []
         for each in folder.iterdir():

@@ -119,9 +119,10 @@ def enrolled_devices(project: Project, running: "Running") -> "list[DeviceNow]":
 def waiting_reports(project: str) -> list[str]:
     """That the spool has reports which nobody collected yet, and what does; and what is nobody's there."""
     from visionops import services
+    from visionops_assets.monitoring.device_files import is_report
 
     spool = services.spool()
-    waiting = sum(each.endswith(".jsonl.gz") for each in spool.files(project))
+    waiting = sum(map(is_report, spool.files(project)))
     said = f"{waiting} reports wait in the spool: `visionops tick {project}` or `visionops up` collects them"
     return [*([said] if waiting else []), *_strangers(spool, project)]
 

@@ -1,6 +1,5 @@
 """`visionops fleet up`: simulated devices on this machine, until interrupted."""
 
-import json
 import shlex
 import time
 from collections import Counter
@@ -90,7 +89,7 @@ def fleet_up_command(
 
 def changes(folder: Path, by_group: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """What becomes of the devices, in words, as it happens, for ever."""
-    from visionops.simulation.device_processes import processes
+    from visionops.simulation.device_processes import processes, status_of
 
     told: dict[str, str] = {}
     ended: dict[str, int] = {}
@@ -103,7 +102,7 @@ def changes(folder: Path, by_group: Mapping[str, Sequence[str]]) -> Iterator[str
                 log = folder / device / "agent.log"
                 yield f"{device} ended with {process['ended']} and is started again; its log: {log}"
         for group, devices in by_group.items():
-            said = _in_words([_status(folder / device) for device in devices])
+            said = _in_words([status_of(folder / device) for device in devices])
             if told.get(group) != said:
                 told[group] = said
                 yield f"{group}: {said}"
@@ -152,17 +151,6 @@ def _require_budgets(
                 raise Invalid(
                     f"{where}:slow changes nothing: no budget of {group} says what is too slow; {how}"
                 )
-
-
-def _status(folder: Path) -> dict[str, Any]:
-    from edge.agent import STATUS
-    from edge.settings import Settings
-
-    try:
-        found = json.loads((folder / Settings.state / STATUS).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _in_words(devices: Sequence[Mapping[str, Any]]) -> str:

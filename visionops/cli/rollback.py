@@ -137,12 +137,11 @@ def _following(project: str) -> list[str]:
 def _of_a_follower(registry: "ModelRegistry", project: str, group: str) -> str | None:
     """What is said of a declared device group that never had a champion of its own; None of any other."""
     from visionops_assets.champions.history import production
-    from visionops_assets.delivery.following import ways_to_change
+    from visionops_assets.delivery.following import names_one, ways_to_change
 
     model = registry.models.get(project)
-    own = production(model, group)
     for rules in _declared(project):
-        if group in rules.groups and own.version is None and own.named is None:
+        if group in rules.groups and not names_one(production(model, group)):
             every = production(model).version
             follows = f": it follows all, which runs {'nothing' if every is None else f'version {every}'}"
             ways = ways_to_change(model, group, rules.groups[group])

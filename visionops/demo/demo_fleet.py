@@ -14,9 +14,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from resources.error_family import Unavailable
+from resources.safe_files import whole_file
 
 if TYPE_CHECKING:
     from visionops.child_process import Children
@@ -234,23 +235,19 @@ class DemoFleet:
         return max(version for version, _ in assigned.values())
 
     def _runs(self, device: str, release: int) -> bool:
-        status = self._status(device)
+        from visionops.simulation.device_processes import status_of
+
+        status = status_of(self._folder / device)
         serving = status.get("serving") or {}
         return status.get("phase") == "IDLE" and serving.get("release") == release
-
-    def _status(self, device: str) -> dict[str, Any]:
-        from edge.agent import STATUS
-        from edge.settings import Settings
-
-        return _read(self._folder / device / Settings.state / STATUS)
 
     def _kill_mid_update(self, device: str, stop: threading.Event, phases: list[str]) -> None:
         from edge.kept import STATE
         from edge.settings import Settings
-        from visionops.simulation.device_processes import processes
+        from visionops.simulation.device_processes import processes, read_left
 
         while not stop.wait(_LOOK_EVERY / 5):
-            state = _read(self._folder / device / Settings.state / STATE)
+            state = read_left(self._folder / device / Settings.state / STATE)
             pid = processes(self._folder).get(device, {}).get("pid")
             if pid is not None and None not in (state.get("good"), state.get("candidate")):
                 phases.append(str(state.get("phase")))
@@ -262,9 +259,8 @@ class DemoFleet:
         seconds = round(time.perf_counter() - begun, 1)
         self._told[step] = Reached(step, version, len(self._devices), seconds, said)
         content = {"format": _FORMAT, "steps": [asdict(each) for each in self._told.values()]}
-        part = self._path.with_name(f"{self._path.name}.part")
-        part.write_text(json.dumps(content, indent=1))
-        part.replace(self._path)
+        with whole_file(self._path) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=1))
         self._say(f"  {said} ({seconds:.1f} s)")
 
 
@@ -272,15 +268,8 @@ def _is_drill(entry: HistoryEntry) -> bool:
     return (entry.kind, entry.who, entry.why) == ("rollback", WHO, _DRILL)
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """What a device left there, which may be about to write it."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _read_account(path: Path) -> dict[str, Reached]:
     """The steps of which an earlier demo told."""
-    return {each["step"]: Reached(**each) for each in _read(path).get("steps", [])}
+    from visionops.simulation.device_processes import read_left
+
+    return {each["step"]: Reached(**each) for each in read_left(path).get("steps", [])}

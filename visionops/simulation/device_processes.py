@@ -45,6 +45,23 @@ def command(config: Path) -> list[str]:
     return [sys.executable, "-m", __name__, str(config)]
 
 
+def status_of(folder: Path) -> dict[str, Any]:
+    """What a device in a folder told of itself last; `{}` where it did not yet."""
+    from edge.agent import STATUS
+    from edge.settings import Settings
+
+    return read_left(folder / Settings.state / STATUS)
+
+
+def read_left(file: Path) -> dict[str, Any]:
+    """What somebody else left in a JSON file, who may be about to write it; `{}` where it cannot be read."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def processes(folder: Path) -> dict[str, dict[str, Any]]:
     """What became of each device's process: `pid`, None where it is started again soon, `starts`, and how it `ended`
     last. `{}` where none was started yet."""

@@ -16,7 +16,7 @@ from visionops_assets.config.model_catalogue import adapter_of
 from visionops_assets.config.section import GrownSection, Section
 from visionops_assets.config.training_rules import Averaging, FineTuning, Loss
 
-_ON_THE_HUB = re.compile(r"hf://[^/@]+/[^/@]+@[0-9a-f]{40}/.+")
+ON_THE_HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)@(?P<revision>[0-9a-f]{40})/(?P<file>.+)")
 DEFAULT_MODEL = "visionops_assets.training.models.SmallConvNet"
 
 
@@ -78,7 +78,7 @@ class InitWeights(GrownSection):
 
     @model_validator(mode="after")
     def _is_pinned(self) -> Self:
-        if self.uri.startswith("hf://") and not _ON_THE_HUB.fullmatch(self.uri):
+        if self.uri.startswith("hf://") and not ON_THE_HUB.fullmatch(self.uri):
             raise ValueError(
                 f"uri: expected hf://OWNER/NAME@REVISION/FILE with the 40 digits of a revision, got {self.uri}; "
                 "`visionops weights fetch NAME` writes it"

@@ -1,22 +1,24 @@
 """The parts of a recipe that not every model and task can have, and what each needs."""
 
 from visionops_assets.config.augmentations import Mixing, Mosaic
-from visionops_assets.config.recipe import Optimiser, Recipe
-from visionops_assets.config.training_rules import FineTuning, Loss
+from visionops_assets.config.recipe import Recipe
+
+# Part of a recipe, its fields, and what these need.
+_BEYOND_THE_PLAIN = (
+    ("fine_tuning", ("freeze_epochs", "layer_decay", "head_multiplier"), ""),
+    ("optimiser", ("warmup_epochs", "clip_norm", "accumulate"), ""),
+    ("loss", ("label_smoothing", "class_weights"), "classes"),
+)
 
 
 def asked_for(recipe: Recipe) -> dict[str, str]:
     """What a recipe asks for beyond the plain training, by name, and what it needs: classes, boxes or nothing."""
     asked: dict[str, str] = {}
-    for name in ("freeze_epochs", "layer_decay", "head_multiplier"):
-        if getattr(recipe.fine_tuning, name) != FineTuning.model_fields[name].default:
-            asked[f"fine_tuning.{name}"] = ""
-    for name in ("warmup_epochs", "clip_norm", "accumulate"):
-        if getattr(recipe.optimiser, name) != Optimiser.model_fields[name].default:
-            asked[f"optimiser.{name}"] = ""
-    for name in ("label_smoothing", "class_weights"):
-        if getattr(recipe.loss, name) != Loss.model_fields[name].default:
-            asked[f"loss.{name}"] = "classes"
+    for part, names, needs in _BEYOND_THE_PLAIN:
+        section = getattr(recipe, part)
+        for name in names:
+            if getattr(section, name) != type(section).model_fields[name].default:
+                asked[f"{part}.{name}"] = needs
     if recipe.sampler != "shuffled":
         asked["sampler"] = "classes"
     if recipe.averaging is not None:

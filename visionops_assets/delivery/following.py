@@ -83,7 +83,7 @@ def followed(model: RegisteredModel, group: str, rules: DeliveredGroup) -> Produ
     """What a device group runs by: its own production where the alias or the history names a champion of it, else that
     of `all` where it follows that."""
     own = production(model, group)
-    return own if _names_one(own) or rules.follow == "own" else production(model, EVERYWHERE)
+    return own if names_one(own) or rules.follow == "own" else production(model, EVERYWHERE)
 
 
 def ways_to_change(model: RegisteredModel, group: str, rules: DeliveredGroup) -> str:
@@ -93,18 +93,19 @@ def ways_to_change(model: RegisteredModel, group: str, rules: DeliveredGroup) ->
     runs = followed(model, group, rules).version
     if versions := {each.version for each in every.intervals}:
         other = max(versions - {runs}, default=max(versions))
-        what = "another champion of its own" if _names_one(own) else "a champion of its own"
+        what = "another champion of its own" if names_one(own) else "a champion of its own"
         promote = f"`visionops promote {project} --group {group} --model-version {other} --why TEXT`"
         ways.append(f"{promote}, or any version that was in production, gives it {what}")
     if own.version is not None:
         back = f"`visionops rollback {project} --group {group} --model-version none --why TEXT`"
         ways.append(f"{back} takes that away{', so that it follows all' if rules.follow == 'all' else ''}")
-    elif rules.follow == "all" and not _names_one(own) and (before := every.was_before()) is not None:
+    elif rules.follow == "all" and not names_one(own) and (before := every.was_before()) is not None:
         ways.append(f"`visionops rollback {project} --why TEXT` brings all back to version {before}")
     return "; ".join(ways)
 
 
-def _names_one(found: Production) -> bool:
+def names_one(found: Production) -> bool:
+    """Whether a group has a champion of its own, or somebody made one by hand."""
     return found.version is not None or found.named is not None
 
 
@@ -145,7 +146,7 @@ def _standing(
             release=int(manifest["release"]),
             serial=int(assignment["serial"]),
         )
-    if not _names_one(champion):
+    if not names_one(champion):
         return now
     try:
         _require_clear(registry, model, champion)
@@ -215,7 +216,7 @@ class Shipping:
         rules = self.project.delivery.groups[group]
         model = self.registry.models.get(self.project.project)
         champion = followed(model, group, rules)
-        if not _names_one(champion):
+        if not names_one(champion):
             raise NotFound(nothing_runs(model, champion.group))
         _require_clear(self.registry, model, champion)
         assert champion.version is not None

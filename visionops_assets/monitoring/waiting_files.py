@@ -30,9 +30,8 @@ class WaitingFiles:
         kinds = sorted({(is_report(file), self.places[file]) for file in files})
         for signed, folder in kinds:
             those = [file for file in files if (is_report(file), self.places[file]) == (signed, folder)]
-            unread = [file for file in those if signed and not of_devices.is_read(file)]
-            yield from ((file, b"") for file in unread)
-            wanted = [file for file in those if file not in set(unread)]
+            wanted = [file for file in those if not signed or of_devices.is_read(file)]
+            yield from ((file, b"") for file in those if signed and not of_devices.is_read(file))
             largest = LARGEST_REPORT if signed else LARGEST_SPOOLED
             for each in self.spool.read_each(folder, wanted, largest):
                 yield each

@@ -6,7 +6,7 @@ is unavailable, and counts as a failure only beyond `MOST_TROUBLE` times what th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from visionops_assets.rollout import latency
 from visionops_assets.rollout.e_values import log_e_pairs, log_e_share
 
 Outcome = Literal["", "ok", "failed", "unavailable"]
-OUTCOMES: tuple[Outcome, ...] = ("", "ok", "failed", "unavailable")
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 NONE, OK, FAILED, UNAVAILABLE = range(len(OUTCOMES))
 # Why a device leaves a candidate that may be nothing of the candidate's.
 OWN_TROUBLE = frozenset({"no_space", "wrong_runtime", "bad_digest", "clock", "power"})

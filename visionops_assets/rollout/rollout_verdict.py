@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from resources.error_family import Invalid
 from visionops_assets.rollout.e_values import NO_WORSE_AT, SAFETY_AT, SILENCE_AT, WORSE_AT
@@ -71,16 +71,16 @@ class RolloutVerdict:
                 raise BadVerdict(
                     f"the verdict is of format {found['format']}, {FORMAT} is read here; update VisionOps"
                 )
-            if found["verdict"] not in ("PASS", "FAIL", "INSUFFICIENT"):
+            if found["verdict"] not in get_args(Word):
                 raise BadVerdict(f"a verdict is PASS, FAIL or INSUFFICIENT, not {found['verdict']!r}")
             reasons, missing, watch = (
                 tuple(map(str, found[name])) for name in ("reasons", "missing", "watch")
             )
             evidence = Evidence(**_numbers(found["evidence"]))
             return cls(found["verdict"], reasons, missing, watch, evidence)
+        except BadVerdict:
+            raise
         except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, BadVerdict):
-                raise
             raise BadVerdict(
                 f"this is no verdict on a rollout ({error!r}); it is written by the next look"
             ) from error

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from resources.error_family import Invalid, Refused
 from resources.nearest import there_are
@@ -16,17 +16,7 @@ from visionops_assets.rollout.waves import check_waves
 
 FORMAT = 1
 Kind = Literal["start", "wave", "pause", "resume", "complete", "fail", "abort", "hold", "supersede"]
-KINDS: tuple[Kind, ...] = (
-    "start",
-    "wave",
-    "pause",
-    "resume",
-    "complete",
-    "fail",
-    "abort",
-    "hold",
-    "supersede",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 ENDS: Mapping[Kind, str] = {
     "complete": "complete",
     "fail": "FAIL",
@@ -75,9 +65,9 @@ class Entry:
                 raise BadEntry(f"an entry of a rollout is {said}, {FORMAT} is read here; update VisionOps")
             when = datetime.fromisoformat(found["when"])
             return cls(**{**found, "when": when, "waves": tuple(map(float, found["waves"]))})
+        except BadEntry:
+            raise
         except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, BadEntry):
-                raise
             raise BadEntry(f"this is no entry of a rollout ({error!r})") from error
 
 

@@ -7,6 +7,7 @@ All of it follows from the recipe, the epoch and the step, so that a training ta
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -60,18 +61,11 @@ def weighed_loss(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
     """
     assert not isinstance(loss.class_weights, str)
     weights = None if loss.class_weights is None else outputs.new_tensor(loss.class_weights)
-
-    def each(classes: Tensor) -> Tensor:
-        return functional.cross_entropy(
-            outputs, classes, weight=weights, label_smoothing=loss.label_smoothing, reduction="none"
-        )
-
+    entropy = partial(functional.cross_entropy, outputs, weight=weights, label_smoothing=loss.label_smoothing)
     if targets.ndim == 1:
-        return functional.cross_entropy(
-            outputs, targets, weight=weights, label_smoothing=loss.label_smoothing
-        )
+        return entropy(targets)
     own, other, share = targets[:, 0].long(), targets[:, 1].long(), targets[:, 2].to(outputs.dtype)
-    total = (share * each(own) + (1 - share) * each(other)).sum()
+    total = (share * entropy(own, reduction="none") + (1 - share) * entropy(other, reduction="none")).sum()
     if weights is None:
         return total / len(targets)
     found: Tensor = total / (share * weights[own] + (1 - share) * weights[other]).sum()

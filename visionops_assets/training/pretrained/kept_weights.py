@@ -37,9 +37,14 @@ def kept(declared: InitWeights, store: ArtifactStore) -> bytes:
                 f"{declared.converted_from}; it was not opened"
             )
         content = as_safetensors(content, declared.uri)
-    tensors_in(content, declared.sha256, declared.uri)
-    store.write_once(key, content)
+    keep(content, declared.sha256, declared.uri, store)
     return content
+
+
+def keep(content: bytes, sha256: str, uri: str, store: ArtifactStore) -> None:
+    """Keep a safetensors file by its digest. Raises WeightsError for what is none, or has another digest."""
+    tensors_in(content, sha256, uri)
+    store.write_once(key_of(sha256), content)
 
 
 def local_weights(declared: InitWeights | None, store: ArtifactStore, folder: Path) -> Path | None:

@@ -7,7 +7,7 @@ from resources.storage import ArtifactStore
 from visionops_assets.common.errors import WeightsError
 from visionops_assets.config.model_catalogue import catalogued
 from visionops_assets.config.recipe import InitWeights
-from visionops_assets.training.pretrained.kept_weights import key_of
+from visionops_assets.training.pretrained.kept_weights import keep
 from visionops_assets.training.pretrained.weights_source import (
     as_safetensors,
     fetched,
@@ -47,5 +47,5 @@ def fetch_published(name: str, licence: str | None, store: ArtifactStore) -> Ini
         converted_from = hashlib.sha256(content).hexdigest()
         content = as_safetensors(content, uri)
     digest = hashlib.sha256(content).hexdigest()
-    store.write_once(key_of(digest), content)
+    keep(content, digest, uri, store)
     return InitWeights(uri=uri, sha256=digest, licence=under, converted_from=converted_from)

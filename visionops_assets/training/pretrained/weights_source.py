@@ -4,7 +4,6 @@ PyTorch file made safetensors.
 
 import errno
 import os
-import re
 import socket
 import ssl
 import subprocess
@@ -16,8 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from visionops_assets.common.errors import WeightsError
+from visionops_assets.config.recipe import ON_THE_HUB
 
-_HUB = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)@(?P<revision>[0-9a-f]{40})/(?P<file>.+)")
 _SECONDS = (10, 60)
 _CONVERSION_SECONDS = 600
 _PIECE = 1 << 20
@@ -55,7 +54,7 @@ def revision_on_hub(repository: str) -> str:
 def _from_hub(uri: str) -> bytes:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    named = _HUB.fullmatch(uri)
+    named = ON_THE_HUB.fullmatch(uri)
     if named is None:
         raise WeightsError(f"{_WHERE} {uri}: expected hf://OWNER/NAME@REVISION/FILE")
     repository, file, revision, endpoint = named["repo"], named["file"], named["revision"], hub_endpoint()
