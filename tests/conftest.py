@@ -94,7 +94,7 @@ def spared_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     To ask `gc.get_freeze_count` instead is to walk through all of it, after each test.
     """
-    given_back = []
+    given_back: list[None] = []
     unfreeze = gc.unfreeze
     monkeypatch.setattr(gc, "unfreeze", lambda: given_back.append(unfreeze()))
     yield
