@@ -1,4 +1,4 @@
-"""`visionops fleet provision | move | revoke`: which devices a project has."""
+"""`visionops fleet provision | move | revoke | remove-group`: which devices and groups of them a project has."""
 
 import json
 from dataclasses import asdict
@@ -141,3 +141,38 @@ def revoke_command(
         )
     said = f"{device} of {project} is revoked: {record.revoked}"
     typer.echo(json.dumps(asdict(record), indent=1) if as_json else said)
+
+
+def remove_group_command(
+    project: ProjectName,
+    group: Annotated[str, typer.Argument(help="Device group, such as line-1.")],
+    why: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Remove a device group that no device is in: what it is assigned, its champion and its hold go, its history stays.
+
+    Its devices are moved or revoked first, and `delivery.groups` of the project file names it no more. A group of this
+    name that is made later begins anew. Safe to repeat: a removal that was killed is completed.
+    """
+    from visionops import interruption, services
+    from visionops.cli.rollback import tell_production
+    from visionops_assets.delivery.removed_groups import remove_group
+    from visionops_assets.promotion.production_change import Attribution
+
+    interruption.keep("the same command completes the removal")
+    found = services.project(project)
+    by = Attribution(services.actor(), datetime.now(UTC), why)
+    with changing(project) as repository:
+        done = remove_group(
+            found,
+            group,
+            by,
+            registry=services.registry(),
+            artifacts=services.artifacts(),
+            repository=repository,
+        )
+    if done.champion:
+        tell_production(project, group)
+    typer.echo(
+        json.dumps({"project": project, **asdict(done)}, indent=1) if as_json else done.sentence(project)
+    )

@@ -25,6 +25,7 @@ fleet_app.command("status")(fleet_status.fleet_status_command)
 fleet_app.command("provision")(devices.provision_command)
 fleet_app.command("move")(devices.move_command)
 fleet_app.command("revoke")(devices.revoke_command)
+fleet_app.command("remove-group")(devices.remove_group_command)
 
 ProjectName = Annotated[str, typer.Argument(help="Name of the project.")]
 GroupName = Annotated[str, typer.Option(help="Device group, such as line-1.")]

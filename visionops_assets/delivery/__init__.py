@@ -7,6 +7,7 @@ __all__ = [
     "following",
     "presentation",
     "publishing",
+    "removed_groups",
     "reported_devices",
     "repository",
     "signers",

@@ -21,6 +21,8 @@ from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, TargetFile, 
 from edge.formats import FormatError, canonical, manifest_of
 from resources.storage import ArtifactNotFound, ArtifactStore
 from visionops_assets.delivery.tuf_files import (
+    LAST_SERIAL,
+    REMOVED,
     TIMESTAMP,
     CannotPublish,
     KeyChanges,
@@ -75,15 +77,35 @@ class Repository(KeyChanges):
             return False
         name = f"assign-{group}"
         self._delegate(published.targets.signed, name, [f"groups/{group}/*"], "assign")
-        published.delegated[name] = Metadata(unborn(Targets(expires=self._expires("assign"))))
+        removed = published.delegated.get(name)
+        if removed is not None:
+            removed.signed.unrecognized_fields.pop(REMOVED, None)
+        else:
+            published.delegated[name] = Metadata(unborn(Targets(expires=self._expires("assign"))))
         self._publish(published, ("targets", name))
+        return True
+
+    def remove_group(self, group: str) -> bool:
+        """Assign a group nothing any more and count it no more; True if it was there. `add_group` brings it back."""
+        before = self.assignment(group) if group in self.read().groups else None
+        published = self.read()
+        if group not in published.groups:
+            return False
+        name = f"assign-{group}"
+        role = published.delegated[name].signed
+        role.targets = {}
+        role.unrecognized_fields[REMOVED] = True
+        if before is not None:
+            # A device that comes back takes no lower one.
+            role.unrecognized_fields[LAST_SERIAL] = int(before["serial"])
+        self._publish(published, (name,))
         return True
 
     def assignment(self, group: str) -> dict[str, Any] | None:
         """What is assigned to a group, None if nothing is yet. Raises `NotPublished` for an unknown group."""
         published = self.read()
         role = published.delegated.get(f"assign-{group}")
-        if role is None:
+        if role is None or group not in published.groups:
             there = ", ".join(published.groups) or "none"
             raise NotPublished(f"{self.project} has no device group {group}; there are {there}")
         path = f"groups/{group}/assignment.json"
@@ -232,22 +254,27 @@ class Repository(KeyChanges):
                 )
         if int(content.get("floor", 0)) > int(content["base"]["release"]):
             raise CannotPublish("the floor of an assignment is at most the release of its base")
+        name = f"assign-{group}"
+        last = before["serial"] if before is not None else self._last_serial(published, name)
         told = {
             **content,
             "format": 1,
             "project": self.project,
             "group": group,
-            "serial": int(before["serial"]) + 1 if before is not None else 1,
+            "serial": int(last) + 1,
             "issued_at": f"{self._now():%Y-%m-%dT%H:%M:%SZ}",
         }
         data = canonical(told)
         path = f"groups/{group}/assignment.json"
         info = TargetFile.from_data(path, data, ["sha256"])
         self._store.write(self._key(target_file(path, info)), data)
-        name = f"assign-{group}"
         published.delegated[name].signed.targets = {path: info}
         self._publish(published, (name,))
         return told
+
+    @staticmethod
+    def _last_serial(published: Published, name: str) -> int:
+        return int(published.delegated[name].signed.unrecognized_fields.get(LAST_SERIAL, 0))
 
     def export(self, to: ArtifactStore) -> int:
         """Copy all that devices fetch, `timestamp.json` last; returns how many files were new there."""

@@ -38,6 +38,10 @@ class NotPublished(NotFound):
     """The project has no repository yet, or not this group or bundle."""
 
 
+# Of a role that assigned a group which is no more: the role stays, for a snapshot never lacks what an older one had.
+REMOVED, LAST_SERIAL = "x_removed", "x_last_serial"
+
+
 class CannotPublish(Refused, ValueError):
     """A repository cannot be changed as asked. Names what is missing."""
 
@@ -55,21 +59,29 @@ class Published:
 
     @property
     def groups(self) -> list[str]:
-        """The device groups, by name."""
-        return sorted(name.removeprefix("assign-") for name in self.delegated if name.startswith("assign-"))
+        """The device groups that were not removed, by name."""
+        return sorted(name.removeprefix("assign-") for name in self.delegated if self._is_group(name))
 
     def expiries(self) -> dict[str, datetime]:
         """When each role's metadata ends."""
         found: dict[str, Metadata[Any]] = {
             "root": self.root,
             "targets": self.targets,
-            **self.delegated,
+            **{
+                name: each
+                for name, each in self.delegated.items()
+                if name == "bundles" or self._is_group(name)
+            },
         }
         return {
             **{name: each.signed.expires for name, each in found.items()},
             "snapshot": self.snapshot.signed.expires,
             "timestamp": self.timestamp.signed.expires,
         }
+
+    def _is_group(self, name: str) -> bool:
+        # No role ever leaves a snapshot: devices would take that for an attack.
+        return name.startswith("assign-") and not self.delegated[name].signed.unrecognized_fields.get(REMOVED)
 
 
 class TufFiles:
@@ -293,7 +305,8 @@ class KeyChanges(TufFiles):
         """
         published, going = self.read(), list(old)
         if role in ("bundles", "assign"):
-            names = ["bundles"] if role == "bundles" else [f"assign-{group}" for group in published.groups]
+            # Also of groups that were removed: the old key may assign nothing, to nobody.
+            names = [name for name in published.delegated if _kind(name) == role]
             for name in names:
                 paths = ["bundles/*"] if role == "bundles" else [f"groups/{name.removeprefix('assign-')}/*"]
                 self._delegate(published.targets.signed, name, paths, role)

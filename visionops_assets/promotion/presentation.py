@@ -70,8 +70,12 @@ def groups_table(project: Project, model: RegisteredModel, artifacts: ArtifactSt
     except ArtifactNotFound:
         run = {}
     rows = []
+    declared = {EVERYWHERE, *project.delivery.groups, *run}
     for group in dict.fromkeys([*groups(model), *project.delivery.groups, *run]):
         now = production(model, group)
+        if group not in declared and now.since is not None and now.since.kind == "retirement":
+            # Nobody has to know any more that it was.
+            continue
         running = version_on(model, group)
         own = now.version is not None
         since = now.since if own else production(model).since
