@@ -70,8 +70,12 @@ def test_groups_without_keys_devices_or_a_version_that_passed(desk_of_two: Desk)
     desk.run("rollback", "shapes", "--group", "line-1", "--model-version", "1", *why)
     said = fails(desk, "promote", "shapes", "--group", "line-1", *why)
     assert "line-1 of shapes is on hold" in said and "`visionops release shapes --group line-1" in said
+    again = ("promote", "shapes", "--group", "line-1", "--model-version", "2", *why)
+    assert "line-1 of shapes is on hold" in fails(desk, *again), "what it was rolled back from"
     ticked(desk)
     assert {group: found[0] for group, found in assigned(desk).items()} == {"line-1": 1, "line-2": 2}
+    ways = ways_back(fails(desk, "fleet", "publish", "shapes", "--group", "line-1"))
+    assert [each[0] for each in ways] == ["release", "rollback"], "nothing that is refused is suggested"
 
     registry.models.set_alias("shapes", "champion-line-2", 1)
     wrong = [each for each in printed("tick", "shapes").splitlines() if "champion-line-2" in each]

@@ -18,7 +18,7 @@ from visionops_assets.common.errors import (
 from visionops_assets.evaluation.approvals import reject
 from visionops_assets.promotion.production_change import STEPS, Attribution, deliver_to_group
 from visionops_assets.promotion.promote import champion_of, promote
-from visionops_assets.promotion.rollback import release, retire, rollback, take_along
+from visionops_assets.promotion.rollback import hold, release, retire, rollback, take_along
 
 
 @pytest.fixture
@@ -201,7 +201,12 @@ def test_a_group_gets_only_what_was_in_production_and_can_go_back(world: FakeReg
     assert version_on(world.models.get(PROJECT), "line-1") == 3
     with pytest.raises(OnHold, match="release digits --group line-1"):
         deliver_to_group(world, by=by(7), version=1, **given)
-    assert deliver_to_group(world, by=by(7), version=2, **given).changed, "it ran there before"
+    with pytest.raises(OnHold, match="release digits --group line-1"):
+        deliver_to_group(world, by=by(7), version=2, **given)
+    release(world, project=PROJECT, by=by(8), group="line-1")
+    assert deliver_to_group(world, by=by(8), version=2, **given).changed
+    hold(world, project=PROJECT, by=by(9), group="line-1")
+    assert deliver_to_group(world, by=by(9), version=3, **given).changed, "it ran there, and nobody left it"
 
 
 @pytest.mark.parametrize("last", STEPS)

@@ -11,6 +11,7 @@ import typer
 from visionops.edge_repository import enrolled_devices, published, waiting_reports
 
 if TYPE_CHECKING:
+    from resources.models.registry import ModelRegistry
     from visionops_assets.config.project import Project
     from visionops_assets.delivery.devices_now import DeviceNow
     from visionops_assets.delivery.following import Standing
@@ -42,19 +43,50 @@ def fleet_status_command(
     rows = _group_rows(repository.read().groups, running, declared, devices)
     told, urgent = _ends(repository, project)
     waiting = repository.waiting()
-    waits = f"release {waiting[0]['release']} waits: {waiting[1]}" if waiting is not None else None
+    waits = _signing(waiting, project) if waiting is not None else None
     problems = [each.sentence() for each in declared.values() if each.problem]
+    approvals = waits_of_groups(found, registry)
     if as_json:
         content = {"project": project, "groups": rows, "waits": waits, "ends": told, "wrong": problems}
         told_of = [{**asdict(each), "last_report": _iso(each.last_report)} for each in devices]
-        content |= {"devices": told_of, "did_not_count": wrong, "lakefs": away}
+        content |= {"devices": told_of, "did_not_count": wrong, "lakefs": away, "approvals": approvals}
         typer.echo(json.dumps(content, indent=1))
     else:
         typer.echo(_status_page(found, rows, waits, told).to_text())
-        for line in [*_empty(rows, project), *_told_of_devices(rows, wrong, away), *waiting_reports(project)]:
+        for line in [
+            *(f"waits: {each}" for each in approvals),
+            *_empty(rows, project),
+            *_told_of_devices(rows, wrong, away),
+            *waiting_reports(project),
+        ]:
             typer.echo(line)
     if problems or urgent:
         raise typer.Exit(1)
+
+
+def waits_of_groups(project: "Project", registry: "ModelRegistry") -> list[str]:
+    """What declared device groups wait for from people, where people approve what passed."""
+    from visionops_assets.promotion import group_approvals
+
+    if project.gate.approval != "manual":
+        return []
+    return group_approvals.waits_of_groups(registry, project.project, project.delivery.groups)
+
+
+def waits_for_signatures(project: "Project") -> list[str]:
+    """The release that device groups get once enough approvers signed it."""
+    from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
+
+    try:
+        waiting = published(project.delivered_as).lacking_signatures()
+    except (CannotPublish, NotPublished):
+        return []
+    return [_signing(waiting, project.project)] if waiting is not None else []
+
+
+def _signing(waiting: tuple[Mapping[str, Any], str], project: str) -> str:
+    manifest, signed = waiting
+    return f"release {manifest['release']} waits: {signed}; `visionops rollout sign {project} --key ADDRESS`"
 
 
 def _read_reports(project: "Project") -> tuple[dict[str, str], str | None]:
@@ -185,6 +217,6 @@ def _status_page(
     if project.delivered_as != project.project:
         blocks.append(Paragraph(known_to_devices(project)))
     if waits is not None:
-        blocks.append(Paragraph(f"{waits}; `visionops rollout sign {project.project} --key ADDRESS`"))
+        blocks.append(Paragraph(waits))
     blocks.append(Table(("role", "ends"), tuple(ends.items())))
     return Page(f"Devices of {project.project}", tuple(blocks))

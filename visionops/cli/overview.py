@@ -32,7 +32,7 @@ def status_command(
     """Show the champion, its history, verdicts, holds, the significance left, and what was done about production."""
     from resources import home
     from visionops import services
-    from visionops.cli.fleet_status import known_to_devices
+    from visionops.cli.fleet_status import known_to_devices, waits_for_signatures, waits_of_groups
     from visionops.cli.projects import left_behind
     from visionops.diagnosis.project_state import state_of
     from visionops_assets.config.project import load_projects
@@ -57,7 +57,8 @@ def status_command(
         wrong = wrong + [
             each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))
         ]
-    waits, wanted = _waits(found, registry), _images_wanted(found)
+    waits = [*_waits(found, registry), *waits_of_groups(found, registry), *waits_for_signatures(found)]
+    wanted = _images_wanted(found)
     devices = _devices(found)
     if as_json:
         content = {**state.to_json(), "actions": actions_json(actions), "wrong": wrong, "gone": gone}

@@ -24,6 +24,10 @@ from visionops_assets.promotion.promote import WaitingVerdicts, champion_of, new
 if TYPE_CHECKING:
     import dagster as dg
 
+    from resources.models.registry import ModelRegistry
+    from visionops_assets.config.project import Project
+    from visionops_assets.promotion.production_change import Change
+
 
 @dataclass(frozen=True)
 class Promoted:
@@ -161,6 +165,12 @@ def approve_command(
         typer.Argument(help="Identity of the verdict, or its beginning; the one that waits if not given."),
     ] = None,
     why: Annotated[str, typer.Option(help="Why; kept for ever.")] = "",
+    group: Annotated[
+        str,
+        typer.Option(
+            help="One device group alone, which gets it as a champion of its own; for all it still waits."
+        ),
+    ] = EVERYWHERE,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Approve a PASS that waits, where the project says `approval: manual`, and promote it at once.
@@ -171,7 +181,10 @@ def approve_command(
     from visionops_assets.evaluation import approvals
 
     actor, registry = services.actor(), services.registry()
-    services.project(project)
+    found = services.project(project)
+    if group != EVERYWHERE:
+        _approve_on_group(found, registry, group, verdict, why, as_json)
+        return
     decision = named_or_only_verdict(registry, project, verdict)
     approvals.approve(registry, project, decision.identity, who=actor, when=datetime.now(UTC), why=why)
     import definitions
@@ -179,6 +192,20 @@ def approve_command(
     with services.dagster() as instance:
         promoted = carry_out(registry, definitions.defs, instance, project, decision)
     typer.echo(json.dumps(promoted.to_json(), indent=1) if as_json else promoted.to_text())
+
+
+def _approve_on_group(
+    found: "Project", registry: "ModelRegistry", group: str, verdict: str | None, why: str, as_json: bool
+) -> None:
+    from visionops import services
+    from visionops_assets.promotion.group_approvals import approve_on_group
+    from visionops_assets.promotion.production_change import Attribution
+
+    interruption.keep("the group was changed whole or not at all")
+    services.check_new_group(found, registry, group)
+    by = Attribution(services.actor(), datetime.now(UTC), why)
+    change = approve_on_group(registry, project=found.project, group=group, by=by, verdict=verdict)
+    _tell_of_group(found, group, change, as_json)
 
 
 def reject_command(
@@ -273,7 +300,6 @@ def promote_command(
 
 def _on_group(project: str, group: str, version: int | None, why: str, as_json: bool) -> None:
     from visionops import services
-    from visionops.cli.rollback import tell_production
     from visionops_assets.promotion.production_change import Attribution, deliver_to_group
 
     interruption.keep("the group was changed whole or not at all")
@@ -286,6 +312,14 @@ def _on_group(project: str, group: str, version: int | None, why: str, as_json: 
         by=Attribution(services.actor(), datetime.now(UTC), why),
         version=version,
     )
+    _tell_of_group(found, group, change, as_json)
+
+
+def _tell_of_group(found: "Project", group: str, change: "Change", as_json: bool) -> None:
+    """Have `in_production` and whoever typed it know what a device group got."""
+    from visionops.cli.rollback import tell_production
+
+    project = found.project
     if change.changed:
         tell_production(project, group)
     if as_json:

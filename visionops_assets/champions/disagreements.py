@@ -74,10 +74,7 @@ def compare(model: RegisteredModel, lacks: Lacks, group: str | None = None) -> I
 def unfinished(registry: Registry, project: str) -> list[Disagreement]:
     """Promotions that were recorded and did not complete, of every device group; other changes are disagreements."""
     model = registry.models.get(project)
-    answers = {
-        each.verdict: each
-        for each in registered_model.read_entries(model.tags, registered_model.ANSWER_ENTRIES, Answer).entries
-    }
+    answers = registered_model.answers_on(model.tags)
     found = [production(model, group).incomplete for group in groups(model)]
     held, newest = production(model).on_hold, _newest_decision(model)
     return [
@@ -230,8 +227,10 @@ def incomplete(
             f"`visionops promote {project}{on} --model-version {entry.to_version} --why TEXT` does it again"
         )
         return Disagreement(what, again, wrong=False)
+    verdict = (entry.verdict or "")[:12]
+    if entry.kind in PROMOTIONS and entry.group != EVERYWHERE:
+        return Disagreement(what, f"`visionops approve {project} {verdict}{on}` does it again", wrong=False)
     if entry.kind in PROMOTIONS:
-        verdict = (entry.verdict or "")[:12]
         approve = f"visionops approve {project} {verdict}"
         again = {
             "approve": approve,

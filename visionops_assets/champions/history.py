@@ -5,7 +5,7 @@ does not name is a change that did not complete; the next entry names it in `voi
 is remembered that the alias did name it, somebody moved the alias since.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -97,6 +97,12 @@ class Production:
     intervals: tuple[Interval, ...]
     named: int | None = None
     named_since: HistoryEntry | None = None
+    # Rolled back from since the hold began.
+    left: frozenset[int] = frozenset()
+
+    def takes_on_hold(self, version: int) -> bool:
+        """Whether a device group on hold may be given a version: one that it ran, and did not leave by a rollback."""
+        return version in {each.version for each in self.intervals} - self.left
 
     @property
     def on_hold(self) -> bool:
@@ -148,6 +154,7 @@ def production(model: RegisteredModel, group: str = EVERYWHERE) -> Production:
         intervals=_intervals(changes, ended=foreign),
         named=changes[-1].to_version if changes else None,
         named_since=changes[-1] if changes else None,
+        left=_left(entries, voided),
     )
 
 
@@ -178,11 +185,11 @@ def _never_arrived(
 ) -> bool:
     """Whether the alias still names what it named before the last change, and is not remembered to have named another.
 
-    A delivery may say that it is from what the group ran without an alias of its own.
+    The first promotion of a device group says that it is from what the group ran without an alias of its own.
     """
     last = changes[-1]
     before = last.from_version
-    if last.kind == "delivery":
+    if last.kind in PROMOTIONS and last.group != EVERYWHERE:
         before = changes[-2].to_version if len(changes) > 1 else None
     if last.to_version == version or before != version:
         return False
@@ -192,6 +199,19 @@ def _never_arrived(
 def _held_by(entries: Sequence[HistoryEntry]) -> HistoryEntry | None:
     last = [entry for entry in entries if entry.kind in HOLDS or entry.kind == "release"]
     return last[-1] if last and last[-1].kind in HOLDS else None
+
+
+def _left(entries: Sequence[HistoryEntry], voided: Collection[int | None]) -> frozenset[int]:
+    """What a group was rolled back from since it was released last."""
+    released = max((entry.number for entry in entries if entry.kind == "release"), default=0)
+    return frozenset(
+        entry.from_version
+        for entry in entries
+        if entry.kind == "rollback"
+        and entry.number > released
+        and entry.number not in voided
+        and entry.from_version is not None
+    )
 
 
 def _intervals(changes: Sequence[HistoryEntry], *, ended: bool) -> tuple[Interval, ...]:

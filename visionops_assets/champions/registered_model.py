@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from resources.models.records import ModelVersion, RegisteredModel, Run
+from resources.models.records import EVERYWHERE, ModelVersion, RegisteredModel, Run
 from visionops_assets.common.errors import HistoryUnreadable
 
 DECISION_ENTRIES = "visionops.decision."
@@ -155,7 +155,8 @@ def require_readable(journal: Journal[AnyEntry], project: str) -> None:
 
 
 class Answer(Entry):
-    """Format 1. `outcome` is the verdict's, which an override leaves as it is."""
+    """Format 1. `outcome` is the verdict's, which an override leaves as it is. What is answered for all counts for each
+    device group, unless that one is answered for since."""
 
     format: Literal[1] = 1
     kind: AnswerKind
@@ -164,11 +165,20 @@ class Answer(Entry):
     who: str
     when: datetime
     why: str
+    group: str = EVERYWHERE
+
+    def to_json(self) -> str:
+        """The tag's value; one for all as earlier releases write and read it."""
+        return self.model_dump_json(by_alias=True, exclude={"group"} if self.group == EVERYWHERE else None)
 
 
-def answer_to(tags: Mapping[str, str], project: str, verdict: str) -> Answer | None:
+def answers_on(tags: Mapping[str, str], group: str = EVERYWHERE) -> dict[str, Answer]:
+    """By verdict the answer that counts on a device group; what cannot be read is left out."""
+    entries = read_entries(tags, ANSWER_ENTRIES, Answer).entries
+    return {entry.verdict: entry for entry in entries if entry.group in (EVERYWHERE, group)}
+
+
+def answer_to(tags: Mapping[str, str], project: str, verdict: str, group: str = EVERYWHERE) -> Answer | None:
     """The answer that counts for a verdict, or None. Raises `HistoryUnreadable`: it may be a rejection."""
-    answers = read_entries(tags, ANSWER_ENTRIES, Answer)
-    require_readable(answers, project)
-    given = [entry for entry in answers.entries if entry.verdict == verdict]
-    return given[-1] if given else None
+    require_readable(read_entries(tags, ANSWER_ENTRIES, Answer), project)
+    return answers_on(tags, group).get(verdict)

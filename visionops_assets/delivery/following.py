@@ -91,11 +91,16 @@ def ways_to_change(model: RegisteredModel, group: str, rules: DeliveredGroup) ->
     own, every, project = production(model, group), production(model, EVERYWHERE), model.project
     ways = []
     runs = followed(model, group, rules).version
-    if versions := {each.version for each in every.intervals}:
-        other = max(versions - {runs}, default=max(versions))
+    versions = {each.version for each in every.intervals if model.has(each.version)}
+    if own.on_hold:
+        ways.append(f"`visionops release {project} --group {group} --why TEXT` lifts its hold")
+        versions = {each for each in versions if own.takes_on_hold(each)}
+    # Its own champion again would change nothing; what it runs as all is one of its own then.
+    if others := versions - {runs} or versions - {own.version}:
         what = "another champion of its own" if names_one(own) else "a champion of its own"
-        promote = f"`visionops promote {project} --group {group} --model-version {other} --why TEXT`"
-        ways.append(f"{promote}, or any version that was in production, gives it {what}")
+        promote = f"`visionops promote {project} --group {group} --model-version {max(others)} --why TEXT`"
+        any_other = "" if own.on_hold else ", or any version that was in production,"
+        ways.append(f"{promote}{any_other} gives it {what}")
     if own.version is not None:
         back = f"`visionops rollback {project} --group {group} --model-version none --why TEXT`"
         ways.append(f"{back} takes that away{', so that it follows all' if rules.follow == 'all' else ''}")

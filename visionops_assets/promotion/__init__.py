@@ -3,6 +3,7 @@
 __all__ = [
     "assets",
     "explain",
+    "group_approvals",
     "model_card",
     "presentation",
     "production_change",

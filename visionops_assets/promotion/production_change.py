@@ -25,6 +25,7 @@ from visionops_assets.champions.history import (
     HistoryEntry,
     Interval,
     Kind,
+    Production,
     groups,
     nothing_runs,
     production,
@@ -179,7 +180,8 @@ def deliver_to_group(
     """Let a device group run a version by an alias of its own, by default what all runs. Already so: changes nothing.
 
     Every version that was in production had a PASS or an override on record; no other one is delivered. A group on hold
-    takes only what it ran before. Killed at any step it can be run again; `change` has the table.
+    takes only what it ran before, and none that it was rolled back from. Killed at any step it can be run
+    again; `change` has the table.
 
     Raises ValueError for what is no group, LookupError where nothing is in production, `VerdictNotPassed`, `OnHold`,
     `ChampionUnclear`, `HistoryUnreadable`, `ReasonMissing`; `PromotionLocked`, `RegistryUnavailable`.
@@ -197,13 +199,10 @@ def deliver_to_group(
         if version is None:
             raise NotFound(nothing_runs(model))
         arrival = require_arrived(model, version)
-        if now.held_by is not None and version not in {each.version for each in now.intervals}:
-            raise OnHold(
-                f"{group} of {project} is on hold ({now.held_by.sentence()}): "
-                f"`visionops release {project} --group {group} --why TEXT` lifts it"
-            )
         if now.version == version:
             return Change(version, changed=False, entry=now.since)
+        if now.held_by is not None and not now.takes_on_hold(version):
+            raise OnHold(held_group(project, now))
         on_step("checked")
         on_step("registered")
         entry = record_change(
@@ -221,6 +220,15 @@ def deliver_to_group(
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)
         return Change(version, changed=True, entry=entry, note=note_of(model, group))
+
+
+def held_group(project: str, now: Production) -> str:
+    """That a device group is on hold, and what lifts it."""
+    assert now.held_by is not None
+    return (
+        f"{now.group} of {project} is on hold ({now.held_by.sentence()}): "
+        f"`visionops release {project} --group {now.group} --why TEXT` lifts it"
+    )
 
 
 def intervals_table(intervals: Sequence[Interval], version: Callable[[int], Cell] = str) -> Table:

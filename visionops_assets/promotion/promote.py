@@ -21,11 +21,12 @@ from resources.models.records import (
     ArtifactMissing,
     RegisteredModel,
     Run,
+    group_option,
     version_on,
 )
 from visionops_assets.champions import registered_model
 from visionops_assets.champions.disagreements import require_agreement
-from visionops_assets.champions.history import Production, production, read_history
+from visionops_assets.champions.history import production, read_history
 from visionops_assets.champions.registered_model import Answer, Registry, answer_to
 from visionops_assets.common.errors import (
     ApprovalNeeded,
@@ -44,6 +45,7 @@ from visionops_assets.promotion.production_change import (
     Change,
     OnStep,
     WantedChange,
+    held_group,
     note_of,
     put_in_production,
     record_change,
@@ -87,11 +89,11 @@ def promote(
             return Change(version_on(model, group), changed=False, entry=now.since)
         asked = load(registry, project, listing)
         registered_model.require_readable(read_history(model.tags), project)
-        answer = answer_to(model.tags, project, asked.identity)
+        answer = answer_to(model.tags, project, asked.identity, group)
         run = registry.runs.get(run_id or listing.run_id)
         _require_pass(asked, answer)
         _require_same_champion(asked, champion, version_on(model, group))
-        _require_released(project, now)
+        require_released(model, group)
         _require_answer(asked, answer, approval)
         tags = _checked_files(registry, run, asked)
         on_step("checked")
@@ -111,6 +113,7 @@ def promote(
                     answer.why if answer is not None and overridden else shortened(verdict_summary(asked)),
                 ),
                 verdict=asked.identity,
+                from_version=None if group == EVERYWHERE else version_on(model, group),
             ),
         )
         on_step("recorded")
@@ -153,11 +156,15 @@ def _require_same_champion(verdict: Verdict, champion: str | None, version: int 
     )
 
 
-def _require_released(project: str, now: Production) -> None:
-    if now.held_by is not None:
+def require_released(model: RegisteredModel, group: str) -> None:
+    """Raise `OnHold` where a challenger must not be promoted on a device group: it is on hold, or all is."""
+    own, every = production(model, group), production(model)
+    if group != EVERYWHERE and own.held_by is not None:
+        raise OnHold(held_group(model.project, own))
+    if every.held_by is not None:
         raise OnHold(
-            f"promotion of {project} is on hold ({now.held_by.sentence()}): "
-            f"`visionops release {project} --why TEXT` lifts it"
+            f"promotion of {model.project} is on hold ({every.held_by.sentence()}): "
+            f"`visionops release {model.project} --why TEXT` lifts it"
         )
 
 
@@ -233,6 +240,7 @@ class WaitingVerdicts:
     project: str
     verdicts: tuple[ListedVerdict, ...]
     answers: Mapping[str, Answer]
+    group: str = EVERYWHERE
 
     def unanswered(self) -> tuple[ListedVerdict, ...]:
         """The passes that nobody approved, rejected or overrode."""
@@ -257,22 +265,22 @@ class WaitingVerdicts:
         if len(self.verdicts) == 1:
             return self.verdicts[0]
         if not self.verdicts:
+            on = "" if self.group == EVERYWHERE else f" on {self.group}"
+            status = f"`visionops status {self.project}{group_option(self.group)}`"
             raise VerdictMissing(
-                f"no PASS of {self.project} waits for an answer: `visionops status {self.project}` lists all verdicts"
+                f"no PASS of {self.project} waits for an answer{on}: {status} lists all verdicts"
             )
         names = ", ".join(f"{each.identity[:12]} ({each.partition})" for each in self.verdicts)
         raise VerdictMissing(f"{len(self.verdicts)} verdicts of {self.project} wait, name one: {names}")
 
 
-def waiting_of(model: RegisteredModel, champion_sha256: str | None) -> WaitingVerdicts:
-    """The verdicts of a project that wait. `champion_sha256` is of the present champion's weights, if any."""
-    now = production(model, EVERYWHERE)
-    answers = {
-        entry.verdict: entry
-        for entry in registered_model.read_entries(
-            model.tags, registered_model.ANSWER_ENTRIES, Answer
-        ).entries
-    }
+def waiting_of(
+    model: RegisteredModel, champion_sha256: str | None, group: str = EVERYWHERE
+) -> WaitingVerdicts:
+    """The verdicts of a project that wait on a device group. `champion_sha256` is of the weights of what it runs."""
+    own = production(model, group)
+    now = own if own.version is not None else production(model, EVERYWHERE)
+    answers = registered_model.answers_on(model.tags, group)
     carried_out = {each.entry.verdict: each.entry.when for each in now.intervals}
 
     def waits(each: ListedVerdict) -> bool:
@@ -289,7 +297,7 @@ def waiting_of(model: RegisteredModel, champion_sha256: str | None) -> WaitingVe
         )
 
     verdicts = tuple(each for each in listed(model.tags).values() if waits(each))
-    return WaitingVerdicts(model.project, verdicts, answers)
+    return WaitingVerdicts(model.project, verdicts, answers, group)
 
 
 def newest_decision(model: RegisteredModel, champion_sha256: str | None) -> ListedVerdict:

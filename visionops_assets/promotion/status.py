@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from resources.models.records import EVERYWHERE, ModelNotFound, ModelVersion, RegisteredModel, version_on
+from resources.models.records import (
+    EVERYWHERE,
+    ModelNotFound,
+    ModelVersion,
+    RegisteredModel,
+    group_option,
+    version_on,
+)
 from visionops_assets.champions.disagreements import incomplete
 from visionops_assets.champions.history import (
     CHANGES,
@@ -154,7 +161,7 @@ class Status:
         if self.now.held_by is not None:
             notices.append(
                 f"ON HOLD. {self.now.held_by.sentence()}. "
-                f"`visionops release {self.project} --why TEXT` lifts it{self._next()}."
+                f"`visionops release {self.project}{group_option(self.now.group)} --why TEXT` lifts it{self._next()}."
             )
         if self.now.incomplete is not None and unfinished:
             answer = self.answers.get(self.now.incomplete.verdict or "")
@@ -164,7 +171,8 @@ class Status:
             notices.append("MOVED BY HAND. MLflow says something else than the history of changes.")
         notices += [
             f"WAITING. Verdict {each.identity[:12]} ({each.partition or 'no partition'}) passed: "
-            f"`visionops approve {self.project} {each.identity[:12]}` or `visionops reject {self.project} "
+            f"`visionops approve {self.project} {each.identity[:12]}{group_option(self.now.group)}` or "
+            f"`visionops reject {self.project} "
             f"{each.identity[:12]} --why TEXT`."
             for each in self.waiting
         ]
@@ -201,7 +209,7 @@ def status(
         # What the next challenger has to beat, once somebody has said what runs.
         sha256 = model.remembered[now.named].weights_sha256
     verdicts = tuple(listed(model.tags).values())
-    waiting = waiting_of(model, sha256)
+    waiting = waiting_of(model, sha256, group)
     against = [each for each in verdicts if each.champion == sha256]
     elsewhere = [other for other in groups(model) if other != group]
     asked = [each.labels_needed for each in against if each.outcome == "INSUFFICIENT"]
