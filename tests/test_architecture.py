@@ -1,6 +1,7 @@
 """What depends on what, and how little the code location loads."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -71,7 +72,13 @@ def sources() -> Iterator[tuple[str, list[tuple[str, ast.stmt]]]]:
     for top in (*ORDER, *ALONE):
         for file in [ROOT / f"{top}.py", *sorted((ROOT / top).rglob("*.py"))]:
             if file.is_file():
-                yield file.relative_to(ROOT).as_posix(), list(imports(ast.parse(file.read_text())))
+                yield file.relative_to(ROOT).as_posix(), imports_of(file)
+
+
+@functools.cache
+def imports_of(file: Path) -> list[tuple[str, ast.stmt]]:
+    """Parsing all modules takes two seconds, and most of these tests ask for it."""
+    return list(imports(ast.parse(file.read_text())))
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, ast.stmt]]:

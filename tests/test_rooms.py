@@ -1,6 +1,7 @@
 """How the house is divided: rooms of a size that one finds things in, with fronts that nobody reaches behind."""
 
 import ast
+import functools
 import importlib
 import inspect
 import json
@@ -17,7 +18,7 @@ import pytest
 import typer
 
 from resources.home import ROOT
-from tests.test_architecture import ALONE, HEAVY, ORDER, imports
+from tests.test_architecture import ALONE, HEAVY, ORDER, imports_of
 from visionops.cli.command_line import app
 
 MOST_MODULES_OF_A_FOLDER = 25
@@ -53,12 +54,13 @@ def modules() -> Iterator[tuple[str, Path]]:
                 yield name.removesuffix(".__init__"), file
 
 
+@functools.cache
 def arrows() -> dict[str, set[str]]:
     """Which modules each imports of ours, wherever in it and for whatever: lazily and for types too."""
     known = dict(modules())
     found: dict[str, set[str]] = defaultdict(set)
     for module, file in known.items():
-        for name, _ in imports(ast.parse(file.read_text())):
+        for name, _ in imports_of(file):
             if name in known and name != module and name not in PACKAGES:
                 found[module].add(name)
     return found
