@@ -160,7 +160,7 @@ def _wanted(
     project: Project, registry: ModelRegistry, edge: ArtifactStore
 ) -> tuple[list[_Asked], list[Wait]]:
     """What is to be published, the most urgent first, and what cannot be now."""
-    from visionops_assets.delivery.following import is_waiting, standings, wanted_digest
+    from visionops_assets.delivery.following import is_waiting, problems, standings, wanted_digest
     from visionops_assets.delivery.repository import Repository
     from visionops_assets.delivery.signers import Keys
 
@@ -170,7 +170,7 @@ def _wanted(
     published = repository.read()
     aged = [name for name in repository.aged(published) if name in ("snapshot", "timestamp")]
     waiting = repository.lacking_signatures()
-    waits = [Wait(each.sentence(), wrong=True) for each in found if each.problem]
+    waits = [Wait(each, wrong=True) for each in problems(found)]
     due = [each for each in found if each.due]
     if waiting is not None:
         manifest, signed = waiting

@@ -287,9 +287,9 @@ def _each_once(ticks: "Sequence[Tick]") -> "Iterator[Tick]":
 
 
 def _without_group(reason: str) -> str:
-    """What is wrong, without the device group of which it is told."""
-    group, separator, rest = reason.partition(": ")
-    return rest if separator and " " not in group else reason
+    """What is wrong, without the device groups of which it is told."""
+    groups, separator, rest = reason.partition(": ")
+    return rest if separator and " " not in groups.replace(", ", ",") else reason
 
 
 def _announce(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Project") -> None:

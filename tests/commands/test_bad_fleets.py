@@ -84,6 +84,15 @@ def test_groups_without_keys_devices_or_a_version_that_passed(desk_of_two: Desk)
     desk.run(*command[:-1], "as it was")
     assert outcomes(ticked(desk)) == [] and desk.json("status", "shapes")["wrong"] == []
 
+    # What keeps several groups from their model is one thing, and is told once.
+    declare(desk, {"line-3": {}, "line-4": {}})
+    ticked(desk)
+    registry.models.delete_alias("shapes", "champion")
+    told = [each for each in printed("tick", "shapes").splitlines() if "was removed by hand" in each]
+    assert len(told) == 1 and told[0].count("was removed by hand") == 1
+    groups = desk.json("fleet", "status", "shapes", code=1)["wrong"]
+    assert [each.partition(": ")[0] for each in groups] == ["line-3, line-4"]
+
 
 def test_a_spool_full_of_strangers_files_and_a_report_of_a_future_day(
     desk_of_promoted: Desk, tmp_path: Path

@@ -41,6 +41,14 @@ def collected(desk: Desk) -> None:
     artifacts._run.cache_clear()
 
 
+def without_any_file(desk: Desk) -> None:
+    """As where the folder of MLflow's artifacts was not mounted, or only its database was restored."""
+    run = desk.world.registry.models.version("shapes", 1).run_id
+    for file in desk.world.root.rglob("model/*"):
+        if run in file.parts:
+            file.unlink()
+
+
 def reset_main(desk: Desk, commit: str) -> None:
     """What lakeFS's `branch reset` of everything does."""
     desk.world.lakefs._connection.call(
@@ -82,6 +90,16 @@ def test_a_champion_that_is_gone_keeps_no_batch_out(
         assert "visionops reproduce shapes --model-version 1 --register" in str(refused.value)
     desk.run("rollback", "shapes", "--model-version", "none", "--why", "its files are gone")
     assert desk.world.champion() is None and desk.json("status", "shapes")["wrong"] == []
+
+
+def test_what_cannot_be_made_again_is_not_advised(desk_of_promoted: Desk) -> None:
+    desk = desk_of_promoted
+    without_any_file(desk)
+    provenance, files = desk.json("status", "shapes")["wrong"]
+    assert "model/provenance.json of version 1 is gone" in provenance and "or go on" in provenance
+    assert ways_back(files) == [["rollback", "shapes", "--model-version", "none", "--why", "TEXT"]]
+    desk.run(*ways_back(files)[0])
+    assert desk.json("status", "shapes")["wrong"] == []
 
 
 def test_data_and_tables_that_are_gone_are_named_by_status(desk_of_promoted: Desk) -> None:

@@ -32,7 +32,7 @@ def fleet_status_command(
     metadata that is about to end.
     """
     from visionops import services
-    from visionops_assets.delivery.following import standings
+    from visionops_assets.delivery.following import problems, standings
 
     found, registry = services.project(project), services.registry()
     repository = published(found.delivered_as)
@@ -44,10 +44,10 @@ def fleet_status_command(
     told, urgent = _ends(repository, project)
     waiting = repository.waiting()
     waits = _signing(waiting, project) if waiting is not None else None
-    problems = [each.sentence() for each in declared.values() if each.problem]
+    wrong_of_groups = problems(list(declared.values()))
     approvals = waits_of_groups(found, registry)
     if as_json:
-        content = {"project": project, "groups": rows, "waits": waits, "ends": told, "wrong": problems}
+        content = {"project": project, "groups": rows, "waits": waits, "ends": told, "wrong": wrong_of_groups}
         told_of = [{**asdict(each), "last_report": _iso(each.last_report)} for each in devices]
         content |= {"devices": told_of, "did_not_count": wrong, "lakefs": away, "approvals": approvals}
         typer.echo(json.dumps(content, indent=1))
@@ -60,7 +60,7 @@ def fleet_status_command(
             *waiting_reports(project),
         ]:
             typer.echo(line)
-    if problems or urgent:
+    if wrong_of_groups or urgent:
         raise typer.Exit(1)
 
 

@@ -128,7 +128,8 @@ def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Ite
     if PROVENANCE_ARTIFACT in gone:
         yield (
             f"{PROVENANCE_ARTIFACT} of version {champion.version} is gone from run {champion.run_id}: it cannot be "
-            "made again; restore the file from a backup of MLflow's artifacts"
+            "made again; restore the file from a backup of MLflow's artifacts, or go on: the next version that is "
+            "promoted has its own"
         )
     if {ONNX_ARTIFACT, WEIGHTS_ARTIFACT} & set(gone):
         named = " and ".join(name for name in gone if name != PROVENANCE_ARTIFACT)

@@ -79,6 +79,15 @@ class Standing:
         )
 
 
+def problems(standings: Sequence["Standing"]) -> list[str]:
+    """What keeps groups from what they should run: what is one cause of several is said once, with all their names."""
+    groups: dict[str, list[str]] = {}
+    for each in standings:
+        if each.problem:
+            groups.setdefault(each.problem, []).append(each.group)
+    return [f"{', '.join(named)}: {problem}" for problem, named in groups.items()]
+
+
 def followed(model: RegisteredModel, group: str, rules: DeliveredGroup) -> Production:
     """What a device group runs by: its own production where the alias or the history names a champion of it, else that
     of `all` where it follows that."""
@@ -169,7 +178,7 @@ def _standing(
     return replace(now, due=not published, onnx_sha256=sha256)
 
 
-def withdraw_superseded(project: Project, repository: Repository, found: Sequence[Standing]) -> bool:
+def withdraw_superseded(project: Project, repository: Repository, found: Sequence["Standing"]) -> bool:
     """Let a bundle go that waits for approvers and that no declared group is to run, where one is to get another; True
     if there was one. One that was published by hand goes, too: nothing may keep a rollback from devices."""
     waiting = repository.lacking_signatures()
@@ -196,7 +205,7 @@ def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:
     }
 
 
-def wanted_digest(project: Project, found: Sequence[Standing], waiting: int | None = None) -> str:
+def wanted_digest(project: Project, found: Sequence["Standing"], waiting: int | None = None) -> str:
     """Identifies what is due, beside the release that waits for approvers: the same again is the same attempt."""
     # With the serial: what failed or was cancelled before another assignment is not what is asked now.
     due = {each.group: (each.version, each.serial) for each in found if each.due}

@@ -17,8 +17,10 @@ from edge.onnx_model import ModelFileError
 from resources.models.records import (
     EVERYWHERE,
     ONNX_ARTIFACT,
+    PROVENANCE_ARTIFACT,
     TAG_PROVENANCE,
     ModelNotFound,
+    ModelVersion,
     RunNotFound,
     alias_of,
     group_option,
@@ -83,11 +85,12 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
     """What is said of a registered version whose files cannot be used, with what leads back to one that can."""
     model = registry.models.get(project)
     known = model.remembered.get(version)
+    if known is None and model.has(version):
+        known = registry.models.version(project, version)
     unverified = " --unverified" if known is not None and TAG_PROVENANCE not in known.tags else ""
     again = (
         f"`visionops reproduce {project} --model-version {version} --register{unverified}` makes them again; "
-        # With the run its provenance is gone.
-        if not isinstance(error, RunNotFound | ModelNotFound)
+        if _has_provenance(registry, known, error)
         else ""
     )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
@@ -96,6 +99,13 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
         again = f"`{command}` records the run again from its files; "
     other = way_back(model, group, partial(lacking, registry), without=version)
     return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"
+
+
+def _has_provenance(registry: Registry, version: ModelVersion | None, error: Exception) -> bool:
+    """Whether a version can be made again; with its run its provenance is gone."""
+    if version is None or isinstance(error, RunNotFound | ModelNotFound):
+        return False
+    return registry.artifacts.exists(version.run_id, PROVENANCE_ARTIFACT)
 
 
 def fetch_model(registry: Registry, run_id: str, onnx_sha256: str, who: str, folder: Path) -> Path:
