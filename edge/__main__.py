@@ -8,9 +8,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge import __version__, machine
+
+if TYPE_CHECKING:
+    from edge.device import Device
 
 _FOLDER = "VISIONOPS_EDGE_DEVICE"
 
@@ -67,10 +70,20 @@ def _once(asked: argparse.Namespace) -> int:
     device = Device.open(asked.device, asked.state)
     try:
         fine = device.once()
-        print("\n".join(_in_words(device.agent.status())))
+        print("\n".join([*_in_words(device.agent.status()), f"  answered   {_answered(device)}"]))
     finally:
         device.close()
     return 0 if fine else 1
+
+
+def _answered(device: Device) -> str:
+    """How many images a device answered since it was opened, and by what."""
+    if device.settings.source is None:
+        return "no image: device.json names no `source`"
+    told = [f"{count} by {model}" for model, count in device.answered.items()]
+    if device.unanswered:
+        told.append(f"{device.unanswered} could not be: the sink says why")
+    return "images: " + ", ".join(told) if told else "no image: none waited"
 
 
 def _status(asked: argparse.Namespace) -> int:

@@ -18,10 +18,10 @@ from edge.answer_log import InferenceLog
 from edge.answering import Answering
 from edge.engines import CPU, Engine, Prepare, ProcessBuild, tolerated
 from edge.fetch import Client, NoSpace, Paused, Unreachable, WrongDigest
-from edge.files import Files
+from edge.files import DISK_IS_FULL, Files
 from edge.formats import GOLDEN, MODEL, Assignment, Bundle, Manifest, State, arm_of
 from edge.kept import Kept, Preparing
-from edge.outbox import DISK_IS_FULL, MOST_MB, Outbox, Reporter
+from edge.outbox import MOST_MB, Outbox, Reporter
 from edge.runner import OpenRunner, ProcessRunner, examine_in_a_process
 from edge.states import Assigned
 from edge.trust import Distrusted, Looked, Trust
@@ -90,7 +90,7 @@ class Agent:
         self.kept = Kept(files, profile.group, now, profile.provider)
         self.log = self._outbox = None
         if reporter is not None:
-            self.kept.change(states.reports_begin, now())
+            self.kept.begin(states.reports_begin, now())
             self.log = InferenceLog(self.kept)
             self._outbox = Outbox(self.kept, reporter, self.log, profile.reports_mb)
         self.answering = Answering(self.kept, device, around.open_runner, profile.threads, self.log)

@@ -14,6 +14,7 @@ from typing import Any
 from edge import EdgeError, states
 from edge.answer_log import InferenceLog
 from edge.engines import Engine
+from edge.files import DISK_IS_FULL
 from edge.formats import MODEL, Assignment, Bundle
 from edge.kept import Kept
 from edge.runner import BadImage, OpenRunner, Runner, RunnerDied
@@ -118,8 +119,15 @@ class Answering:
             raise NoModel(f"no model answers on {self._device} yet: {why or 'it has none'}")
         trial = kept.state.phase == "TRIAL"
         if trial:
-            kept.change(states.starts, kept.now())
-            if kept.state.serving != serving:
+            try:
+                kept.change(states.starts, kept.now())
+            except OSError as error:
+                if error.errno not in DISK_IS_FULL or kept.state.good is None:
+                    raise
+                # A start that cannot be counted is none: the good model answers until there is room.
+                serving, trial = kept.state.good, False
+                kept.problems["room"] = f"the disk of {kept.files.root} is full: no model is tried"
+            if trial and kept.state.serving != serving:
                 return None
             self._answered = 0
         digest = serving.digest(MODEL)

@@ -21,6 +21,7 @@ import random
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -70,6 +71,9 @@ class Device:
         self._stop = threading.Event()
         self._alive = time.monotonic()
         self._thread: threading.Thread | None = None
+        # Of the source's images, how many each model answered, and how many none could.
+        self.answered: Counter[str] = Counter()
+        self.unanswered = 0
         files = Files(state, system)
         # What is wrong with these keeps the device from news, not from answering.
         wrong: dict[str, str] = {}
@@ -235,6 +239,7 @@ class Device:
                 told = answer_frame(self.agent.answer, frame, _now())
                 if frame.may_grow and "error" in told:
                     continue
+                self._count(told)
                 if sink is not None:
                     sink(told)
                 source.done(frame)
@@ -243,6 +248,12 @@ class Device:
             return
         finally:
             source.settled()
+
+    def _count(self, told: dict[str, Any]) -> None:
+        if "error" in told:
+            self.unanswered += 1
+        else:
+            self.answered[f"version {told['model']['version']} (release {told['model']['release']})"] += 1
 
     def _answered_over_http(self, image: bytes, sink: Sink | None) -> dict[str, Any]:
         found = {"at": _now(), "image_sha256": hashlib.sha256(image).hexdigest(), **self.agent.answer(image)}

@@ -6,12 +6,16 @@ and cut its power.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from edge import EdgeError
+
+# What a system says of a disk, or of this user's part of it, that is full.
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NoSuchUser(EdgeError, ValueError):

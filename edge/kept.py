@@ -16,7 +16,7 @@ from typing import Any
 from edge import formats, states
 from edge.engines import CPU, Build, Engine, Engines, Prepare
 from edge.fetch import PIECE
-from edge.files import Files
+from edge.files import DISK_IS_FULL, Files
 from edge.formats import MODEL, Bundle, Manifest, State, canonical, manifest_of
 
 STATE = "state.json"
@@ -41,9 +41,20 @@ class Kept:
         boot_id = files.boot_id
         if boot_id != self.state.boot_id:
             self._cut_torn_parts()
-        self.change(states.booted, boot_id)
+        self.begin(states.booted, boot_id)
         if not self.state.group:
-            self.change(lambda state: replace(state, group=group))
+            self.begin(lambda state: replace(state, group=group))
+
+    def begin(self, function: Callable[..., State], *arguments: Any) -> None:
+        """Change the state as a process starts. On a full disk it goes on without: the next change that finds room
+        writes this one, too, and until then nothing that is to be durable happens."""
+        try:
+            self.change(function, *arguments)
+        except OSError as error:
+            if error.errno not in DISK_IS_FULL:
+                raise
+            self.state = function(self.state, *arguments)
+            self.problems["room"] = f"the disk of {self.files.root} is full: what it has goes on"
 
     def change(self, function: Callable[..., State], *arguments: Any, **named: Any) -> None:
         """Change the state by a function of `edge.states`, durably, before anything hangs on it."""
@@ -52,6 +63,7 @@ class Kept:
             if changed != self.state:
                 self.files.write(STATE, json.dumps(formats.state_to_json(changed)).encode())
                 self.state = changed
+                self.problems.pop("room", None)
 
     def leave(self, bundle: Bundle, why: str, detail: str) -> None:
         """Leave a bundle that is on trial; what is not any more, since a look took it back, is left alone."""

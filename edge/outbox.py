@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import resource
 from collections.abc import Iterable, Mapping
@@ -17,14 +16,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from edge import states
 from edge.answer_log import InferenceLog
 from edge.fetch import Client, Unreachable
-from edge.files import Files
+from edge.files import DISK_IS_FULL, Files
 from edge.kept import Kept
 from edge.reports import FORMAT, LOG_FORMAT, SUFFIX, brought_name, name_of, sequence_of, signed_report
 
 FOLDER = "outbox"
 # On the device, while nobody takes them: the oldest go first, and are counted.
 MOST_MB = 50.0
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Reporter:

@@ -65,6 +65,7 @@ def test_an_onnx_runtime_that_lacks_the_opset(cabinet: Cabinet) -> None:
     cabinet.photograph(1)
     _, said = cabinet.typed("once")
     assert "wrong_runtime" in said and "Traceback" not in said
+    assert "answered   images: 1 by version 1 (release 1)" in said
     event = reported(cabinet, "refused")
     assert event["why"] == "wrong_runtime" and "pip install -U onnxruntime" in event["detail"]
     assert cabinet.answers()[-1]["model"]["release"] == 1

@@ -171,6 +171,40 @@ def test_a_full_disk_refuses_the_update_frees_its_room_and_serves_on(fleet: Flee
     assert update(device.start())["model"]["release"] == 2
 
 
+class NoRoom(System):
+    """A disk that takes nothing while it is full."""
+
+    full = True
+
+    def write(self, path: Path, content: bytes) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        super().write(path, content)
+
+
+@pytest.mark.parametrize("on_trial", [False, True])
+def test_a_disk_that_is_full_as_it_starts_keeps_no_model_from_answering(
+    fleet: Fleet, device: Device, on_trial: bool
+) -> None:
+    update(device.start())
+    if on_trial:
+        fleet.publish(fleet.bundle(2))
+        agent = device.start()
+        agent.look()
+        agent.settle()
+        assert agent.state.phase == "TRIAL"
+    device.system = disk = NoRoom()
+    agent = device.start()
+    assert agent.answer(frame())["model"]["release"] == 1
+    assert str(agent.status()["problem"]).startswith("room: the disk of ")
+    agent.attempt("repository", agent.look)
+    assert agent.answer(frame())["model"]["release"] == 1
+    disk.full = False
+    release = update(agent)["model"]["release"]
+    assert release == (2 if on_trial else 1) and agent.status()["problem"] is None
+    assert device.start().state.boots > 2
+
+
 def test_a_bundle_larger_than_the_disk_is_refused_before_a_byte_is_fetched(
     fleet: Fleet, device: Device
 ) -> None:
