@@ -3,6 +3,7 @@ spool in which devices and servers leave what they saw, and scratch disk that ma
 """
 
 import json
+import os
 import re
 import stat
 import uuid
@@ -59,6 +60,30 @@ class ArtifactStore(BaseModel, frozen=True, extra="forbid"):
             return sorted(found.name for found in self.path(folder).iterdir() if not is_left(found.name))
         except FileNotFoundError:
             return []
+
+    def stamps(self, folder: str) -> dict[str, tuple[object, ...]]:
+        """The names of the files right under a folder, each with what differs once it was written anew: by one listing,
+        none is opened."""
+        path = self.path(folder)
+        try:
+            if "://" not in self.root:
+                with os.scandir(str(path)) as found:
+                    each = {
+                        entry.name: entry.stat()
+                        for entry in found
+                        if entry.is_file() and not is_left(entry.name)
+                    }
+                return {name: (of.st_mtime_ns, of.st_ino, of.st_size) for name, of in each.items()}
+            listed = path.fs.ls(path.path, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            str(of["name"]).rsplit("/", 1)[-1]: tuple(
+                str(of.get(name)) for name in ("ETag", "etag", "LastModified", "mtime", "updated", "size")
+            )
+            for of in listed
+            if of["type"] == "file"
+        }
 
     def read(self, key: str) -> bytes:
         """The bytes under `key`; raises `ArtifactNotFound`."""

@@ -314,7 +314,11 @@ def test_a_repository_in_a_bucket_is_exported_for_a_site_without_a_network(
         assert fleet.repository.export(stick) == 0
         device = fleet.device(url=(tmp_path / "stick" / PROJECT).as_uri())
         assert update(device.start())["model"]["release"] == 1
+        before = bucket.stamps(f"{PROJECT}/metadata")
         fleet.publish(fleet.bundle(2))
+        after = bucket.stamps(f"{PROJECT}/metadata")
+        assert sorted(after) == bucket.names(f"{PROJECT}/metadata")
+        assert [name for name in before if after[name] != before[name]] == ["timestamp.json"]
         assert fleet.repository.export(stick) > 3
     assert update(device.start())["model"]["release"] == 2
     assert not (tmp_path / "stick" / PROJECT / "staged").exists()

@@ -53,6 +53,10 @@ class Enrolled:
     format: int = FORMAT
 
 
+# By store and project, by device what its record was read as, and of which writing.
+_read_before: dict[tuple[str, str], Mapping[str, tuple[tuple[object, ...], Enrolled | None]]] = {}
+
+
 def enrolled(store: ArtifactStore, project: str, device: str) -> Enrolled | None:
     """A device's record, None where it has none."""
     try:
@@ -62,11 +66,17 @@ def enrolled(store: ArtifactStore, project: str, device: str) -> Enrolled | None
 
 
 def devices(store: ArtifactStore, project: str) -> list[Enrolled]:
-    """All devices of a project, by name."""
-    names = [name for name in store.names(f"fleet/{project}/devices") if name.endswith(".json")]
+    """All devices of a project, by name. Asked again, only records that were written since are read."""
+    stamps = store.stamps(f"fleet/{project}/devices")
+    there = {name.removesuffix(".json"): stamp for name, stamp in stamps.items() if name.endswith(".json")}
+    known = _read_before.get((store.root, project), {})
+    new = [name for name, stamp in there.items() if name not in known or known[name][0] != stamp]
     with ThreadPoolExecutor(_THREADS) as threads:
-        found = list(threads.map(lambda name: enrolled(store, project, name.removesuffix(".json")), names))
-    return [each for each in found if each is not None]
+        read = dict(zip(new, threads.map(lambda name: enrolled(store, project, name), new), strict=True))
+    found = {name: (stamp, read[name] if name in read else known[name][1]) for name, stamp in there.items()}
+    # Replaced whole: of two threads that ask at once, both are right.
+    _read_before[store.root, project] = found
+    return [each for _, (_, each) in sorted(found.items()) if each is not None]
 
 
 def any_enrolled(store: ArtifactStore, project: str) -> bool:
