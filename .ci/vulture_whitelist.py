@@ -156,15 +156,6 @@ _.session_token
 _.username
 _.verdict_webhook
 
-# The statistics of rollouts, whose simulations and benchmark ask them: no command starts a rollout yet.
-evidence_of
-judged
-led_on
+# Whether a candidate is right as often on the same frames: simulations hold it, and no device compares two models yet.
 log_e_no_worse
 log_e_worse
-outcome_of
-pooled
-ppm_of
-verdict_of
-_.wave_began
-wave_sizes

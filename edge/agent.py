@@ -134,6 +134,7 @@ class Agent:
         self.answering.assignment = asked
         if self.log is not None:
             self.log.rules = asked.log
+            self.log.blocks.seconds = asked.block
         self._arm = arm_of(asked, self._device)
         limits = [each for each in (asked.max_kbps, self._own_kbps) if each]
         self._client.max_kbps = min(limits, default=None)

@@ -7,8 +7,8 @@ import threading
 from datetime import datetime, timezone
 from typing import Any
 
-# Units of the evidence on a model: so far apart that a camera does not see the same scene.
-BLOCK_SECONDS = 3600
+from edge.formats import BLOCK_SECONDS
+
 # Upper ends of all but the last bucket, in ms: 0.25 to 1,871.
 LATENCY_MS = tuple(0.25 * 1.5**number for number in range(24))[:-1]
 CONFIDENCES = 20
@@ -20,10 +20,11 @@ _Part = dict[str, Any]
 
 
 class Blocks:
-    """The parts since the last report. May be used by several threads. Those of a process that is killed are lost: at
-    most what lies between two reports."""
+    """The parts since the last report, each of a block of `seconds`. May be used by several threads. Those of a process
+    that is killed are lost: at most what lies between two reports."""
 
     def __init__(self) -> None:
+        self.seconds = float(BLOCK_SECONDS)
         self._lock = threading.Lock()
         self._parts: dict[tuple[int, str, str], _Part] = {}
 
@@ -60,12 +61,13 @@ class Blocks:
                     del self._parts[key]
 
     def _part(self, now: datetime, model: tuple[str, str]) -> _Part:
-        start = int(now.timestamp()) // BLOCK_SECONDS * BLOCK_SECONDS
+        length = max(1, int(self.seconds))
+        start = int(now.timestamp()) // length * length
         bundle, phase = model
         if (start, bundle, phase) not in self._parts:
             self._parts[start, bundle, phase] = {
                 "from": _time(start),
-                "to": _time(start + BLOCK_SECONDS),
+                "to": _time(start + length),
                 "serves": bundle,
                 "phase": phase,
                 **dict.fromkeys(COUNTED, 0),

@@ -24,6 +24,9 @@ RESERVED_GROUPS = frozenset({"all", "production"})
 # Between two looks, and the least that is downloaded meanwhile: what a stolen key asks for ends with the key, so every
 # device looks on.
 MOST_SECONDS, LEAST_KBPS, MOST_OBSERVED = 86400.0, 1.0, 365 * 86400.0
+# Of the parts in which answers are counted, where an assignment does not say: so far apart that a camera does not see
+# the same scene.
+BLOCK_SECONDS = 3600
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGITS_OF_DIGEST = 13
 _SHARES = ("share", "captured", "unsure")
@@ -80,6 +83,7 @@ class Assignment:
     revoked: frozenset[str] = frozenset()
     poll_every: float = 300
     report_every: float = 300
+    block: float = BLOCK_SECONDS
     window: Mapping[str, Any] | None = None
     max_kbps: float | None = None
     moved: Mapping[str, str] = field(default_factory=dict)
@@ -150,6 +154,7 @@ def assignment_of(data: bytes) -> Assignment:
             revoked=frozenset(map(str, content.get("revoked", ()))),
             poll_every=_seconds(content.get("poll_every", 300)),
             report_every=_seconds(content.get("report_every", 300)),
+            block=_seconds(content.get("block", BLOCK_SECONDS)),
             window=dict(window) if window else None,
             max_kbps=max(LEAST_KBPS, float(max_kbps)) if max_kbps else None,
             moved={str(device): str(group) for device, group in (content.get("moved") or {}).items()},
@@ -177,11 +182,15 @@ def place_of_digest(image_sha256: str) -> float:
     return float(int(image_sha256[:_DIGITS_OF_DIGEST], 16) / 16**_DIGITS_OF_DIGEST)
 
 
+def bucket_of(salt: str, device: str) -> int:
+    """A number below a million that is drawn by lot from a rollout and a device's name."""
+    digest = hashlib.sha256(f"{salt}:{device}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 1_000_000
+
+
 def arm_of(assignment: Assignment, device: str) -> str:
     """Which part a device has in a rollout: `trial`, `shadow` or `control`."""
-    salt = str(assignment.trial.get("salt", assignment.rollout))
-    digest = hashlib.sha256(f"{salt}:{device}".encode()).digest()
-    bucket = int.from_bytes(digest[:8], "big") % 1_000_000
+    bucket = bucket_of(str(assignment.trial.get("salt", assignment.rollout)), device)
     if bucket < int(assignment.trial.get("ppm", 0)):
         return "trial"
     return "shadow" if bucket < int(assignment.shadow.get("ppm", 0)) else "control"

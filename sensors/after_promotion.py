@@ -4,17 +4,22 @@ What keeps a group from it is told in a sentence with its command.
 A change that `in_production` does not show is told: who made it was stopped, or Dagster was away.
 """
 
+import hashlib
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from resources import clocks
+from resources.error_family import Invalid, VisionOpsError
 from resources.lakefs.client import LakeFSResource
 from resources.lakefs.replies import LakeFSError
 from resources.models.records import RegistryError, RegistryUnavailable
 from resources.models.registry import ModelRegistry
-from resources.storage import ArtifactStore
+from resources.storage import ArtifactDamaged, ArtifactStore
 from sensors.readiness import Wait, owned_sensor, skip_wrong, stopped, waiting_for
 from sensors.unfinished_runs import at_the_next_tick, end_stale_runs, told_with_command
 from visionops_assets.champions.history import read_history
@@ -23,6 +28,9 @@ from visionops_assets.config.project import Project
 from visionops_assets.graph import ProjectGraph
 from visionops_assets.shells.asset_options import IN_PRODUCTION, asset_key
 from visionops_assets.shells.run_outcomes import is_attempt
+
+if TYPE_CHECKING:
+    from visionops_assets.delivery.rolling_out import Ahead
 
 _CHANGING = ("decide", "promote", "rollback")
 _UNFINISHED = [
@@ -57,11 +65,14 @@ def delivery_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
         artifacts: dg.ResourceParam[ArtifactStore],
     ) -> dg.SensorResult:
         end_stale_runs(context.instance)
-        found = look_at_device_groups(project, registry, edge, context.instance)
+        found = look_at_device_groups(project, registry, edge, artifacts, context.instance)
         return dg.SensorResult(
             run_requests=[found] if isinstance(found, dg.RunRequest) else [],
             skip_reason=found if isinstance(found, dg.SkipReason) else None,
-            asset_events=_devices_told(context, project, registry, artifacts, edge),
+            asset_events=[
+                *_devices_told(context, project, registry, artifacts, edge),
+                *_rollouts_told(context, project, registry, artifacts),
+            ],
         )
 
     return delivery
@@ -92,6 +103,18 @@ def _devices_told(
     return [each for each in (told, event) if each is not None]
 
 
+def _rollouts_told(
+    context: dg.SensorEvaluationContext, project: Project, registry: ModelRegistry, artifacts: ArtifactStore
+) -> list[dg.AssetMaterialization]:
+    from visionops_assets.delivery.presentation import rollouts_shown
+
+    try:
+        return rollouts_shown(context.instance, project, registry, artifacts)
+    except (VisionOpsError, OSError) as error:
+        context.log.info(f"the rollouts cannot be shown: {error}")
+        return []
+
+
 @dataclass(frozen=True)
 class _Asked:
     """One thing that device groups are to be given: the digest that its runs carry, and what it is."""
@@ -101,16 +124,24 @@ class _Asked:
 
 
 def look_at_device_groups(
-    project: Project, registry: ModelRegistry, edge: ArtifactStore, instance: dg.DagsterInstance
+    project: Project,
+    registry: ModelRegistry,
+    edge: ArtifactStore,
+    artifacts: ArtifactStore,
+    instance: dg.DagsterInstance,
 ) -> dg.RunRequest | dg.SkipReason:
-    """What a tick asks for."""
+    """What a tick asks for. What it finds of rollouts is kept, where that is news."""
+    from visionops_assets.delivery.rollout_looks import store_look
     from visionops_assets.delivery.tuf_files import CannotPublish, NotPublished
 
     try:
-        wanted, waits = _wanted(project, registry, edge)
+        wanted, waits, ahead = _wanted(project, registry, edge, artifacts)
+        for _, found in ahead.looks:
+            if found.is_news:
+                store_look(project, artifacts, found)
     except NotPublished as error:
         return skip_wrong(str(error)) if _has_history(registry, project) else dg.SkipReason(str(error))
-    except (CannotPublish, RegistryError) as error:
+    except (CannotPublish, RegistryError, Invalid, ArtifactDamaged) as error:
         return skip_wrong(str(error))
     for each in wanted:
         asked = _asked_runs(project, instance, each)
@@ -121,9 +152,14 @@ def look_at_device_groups(
 
 
 def undelivered(
-    project: Project, registry: ModelRegistry, edge: ArtifactStore, instance: dg.DagsterInstance
+    project: Project,
+    registry: ModelRegistry,
+    edge: ArtifactStore,
+    artifacts: ArtifactStore,
+    instance: dg.DagsterInstance,
 ) -> list[str]:
-    """What device groups should have been given, and what ages: that it failed or was cancelled, or cannot be begun.
+    """What device groups should have been given, and what ages: that it failed or was cancelled, or cannot be begun;
+    and which rollout waits for a person.
 
     An alias that was moved is told where every disagreement is. Raises `RegistryUnavailable`.
     """
@@ -132,12 +168,14 @@ def undelivered(
     if not project.delivery.groups:
         return []
     try:
-        wanted, _ = _wanted(project, registry, edge)
+        wanted, waits, _ = _wanted(project, registry, edge, artifacts)
     except NotPublished as error:
         return [str(error)] if _has_history(registry, project) else []
-    except CannotPublish as error:
+    except (CannotPublish, Invalid, ArtifactDamaged) as error:
         return [str(error)]
     return [
+        *(each.reason for each in waits if each.for_a_person),
+    ] + [
         sentence
         for each in wanted
         for sentence in told_with_command(
@@ -157,14 +195,16 @@ def _has_history(registry: ModelRegistry, project: Project) -> bool:
 
 
 def _wanted(
-    project: Project, registry: ModelRegistry, edge: ArtifactStore
-) -> tuple[list[_Asked], list[Wait]]:
-    """What is to be published, the most urgent first, and what cannot be now."""
+    project: Project, registry: ModelRegistry, edge: ArtifactStore, artifacts: ArtifactStore
+) -> "tuple[list[_Asked], list[Wait], Ahead]":
+    """What is to be published, the most urgent first, and what cannot be now; and what is ahead of rollouts."""
     from visionops_assets.delivery.following import is_waiting, problems, standings, wanted_digest
     from visionops_assets.delivery.repository import Repository
+    from visionops_assets.delivery.rolling_out import looked_at
     from visionops_assets.delivery.signers import Keys
 
     repository = Repository(edge, project.delivered_as, Keys({}))
+    ahead = looked_at(project, registry, artifacts, repository.running(), clocks.now())
     found = standings(project, registry, repository)
     # Roles whose keys are elsewhere are named by `visionops fleet status`.
     published = repository.read()
@@ -179,8 +219,9 @@ def _wanted(
         if unsigned:
             sign = f"`visionops rollout sign {project.project} --key ADDRESS`"
             waits.append(Wait(f"release {manifest['release']} waits: {signed}; {sign}"))
+    waits += _rollouts_wait(project, ahead)
     wanted = []
-    if due:
+    if due := [each for each in due if each.group not in {step.group for step in ahead.steps}]:
         release = int(waiting[0]["release"]) if waiting is not None else None
         groups = ", ".join(each.group for each in due)
         wanted.append(_Asked(wanted_digest(project, due, release), f"delivery to {groups}"))
@@ -188,7 +229,27 @@ def _wanted(
         # Whatever keeps a group from its model, devices are to know that there is no news; tried again each day.
         digest = f"aged-{published.timestamp.signed.version}-{clocks.now():%Y%m%d}"
         wanted.append(_Asked(digest, f"signing {', '.join(aged)} anew"))
-    return wanted, waits
+    if ahead.identity():
+        digest = hashlib.sha256(json.dumps(ahead.identity()).encode()).hexdigest()[:16]
+        wanted.insert(0, _Asked(digest, ahead.in_words()))
+    return wanted, waits, ahead
+
+
+def _rollouts_wait(project: Project, ahead: "Ahead") -> Iterator[Wait]:
+    """What rollouts in progress lack; those that wait for a person are wrong."""
+    from visionops_assets.delivery.rollout_page import RolloutNow
+
+    for rollout, look in ahead.looks:
+        said = RolloutNow(project.project, rollout, (), look).sentence()
+        if rollout.held or look.decision.page:
+            on = f"{project.project} --group {rollout.group}"
+            ways = (
+                f"`visionops rollout override {on} --why TEXT` or `visionops rollout abort {on} --why TEXT`"
+            )
+            yield Wait(f"{said}: {ways}", wrong=True, for_a_person=True)
+        else:
+            yield Wait(said)
+    yield from (Wait(each) for each in ahead.waits)
 
 
 def _asked_runs(project: Project, instance: dg.DagsterInstance, asked: _Asked) -> dg.RunRequest | Wait:

@@ -202,6 +202,8 @@ def collect_spool(
     """Commit what the spool has, fold what devices reported; what came of it, in words."""
     from visionops_assets.delivery.enrolment import any_enrolled, device_keys
     from visionops_assets.delivery.reported_devices import folded
+    from visionops_assets.delivery.rollout_reports import fold_reports
+    from visionops_assets.delivery.rollout_steps import rollouts_of
     from visionops_assets.monitoring.collection import collect, collect_all
 
     def devices() -> "Mapping[str, DeviceKey]":
@@ -217,6 +219,9 @@ def collect_spool(
         said = ["another process collects the spool"]
     if any_enrolled(artifacts, project.delivered_as):
         folded(project, lakefs, artifacts)
+        for rollout in rollouts_of(registry.models.get(project.project)):
+            if not rollout.ended:
+                fold_reports(project, lakefs, artifacts, rollout)
     return said
 
 

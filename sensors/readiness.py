@@ -23,12 +23,13 @@ SETTLED = {PROMOTED, REFUSED, INSUFFICIENT, AWAITING_APPROVAL}
 @dataclass(frozen=True)
 class Wait:
     """No run now, and why; `wrong` where somebody has to mend something first, `cancelled` where a person wanted so,
-    `settled` where there is nothing left to wait for."""
+    `settled` where there is nothing left to wait for; `for_a_person` who has to decide, and nothing to mend."""
 
     reason: str
     wrong: bool = False
     cancelled: bool = False
     settled: bool = False
+    for_a_person: bool = False
 
 
 def owned_sensor(**options: Any) -> Callable[[Callable[..., Any]], dg.SensorDefinition]:

@@ -36,8 +36,8 @@ STAGES = (
     "promotion",
     "reproduction",
     "monitoring",
-    "delivery",
     "rollout",
+    "delivery",
 )
 HEAVY = (
     "torch",
@@ -255,9 +255,11 @@ def test_heavy_imports_stay_out_of_definition_load(loaded):
     assert [name for name in HEAVY if name in loaded["modules"]] == []
 
 
-def test_the_only_external_assets_are_the_images_and_the_devices(loaded):
+def test_the_only_external_assets_are_images_devices_and_rollouts(loaded):
     images = {f"{project}/images" for project in loaded["projects"]}
-    assert set(loaded["external"]) - images == {"digits/devices"} and images <= set(loaded["external"])
+    assert set(loaded["external"]) - images == {"digits/devices", "digits/rollout"} and images <= set(
+        loaded["external"]
+    )
 
 
 def test_every_asset_has_description_owner_kinds_and_group(loaded):

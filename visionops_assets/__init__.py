@@ -15,6 +15,7 @@ __all__ = [
     "pages",
     "promotion",
     "reproduction",
+    "rollout",
     "shells",
     "tasks",
     "training",

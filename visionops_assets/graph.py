@@ -9,7 +9,7 @@ import dagster as dg
 from visionops_assets.config.project import Neighbours, Project
 from visionops_assets.dataset.assets import images_asset, incoming_batch_asset, manifest_asset
 from visionops_assets.dataset.checks import intact_check, manifest_checks
-from visionops_assets.delivery.assets import deliver_job, devices_spec, edge_bundle_asset
+from visionops_assets.delivery.assets import deliver_job, devices_spec, edge_bundle_asset, rollout_spec
 from visionops_assets.evaluation.assets import evaluation_asset, evaluation_checks
 from visionops_assets.monitoring.assets import (
     drift_report_asset,
@@ -98,7 +98,11 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
     )
     edge_bundle = edge_bundle_asset(project, in_production) if project.delivery.groups else None
     deliver = deliver_job(project, edge_bundle) if edge_bundle is not None else None
-    devices = devices_spec(project, edge_bundle) if edge_bundle is not None else None
+    shown = (
+        [spec(project, edge_bundle) for spec in (devices_spec, rollout_spec)]
+        if edge_bundle is not None
+        else []
+    )
     return ProjectGraph(
         project,
         frozenset(neighbours or {}),
@@ -123,7 +127,8 @@ def project_graph(project: Project, neighbours: Neighbours | None = None) -> Pro
                 performance,
                 labels_wanted,
                 response,
-                *(each for each in (edge_bundle, devices) if each is not None),
+                *([edge_bundle] if edge_bundle is not None else []),
+                *shown,
             ],
             asset_checks=[
                 manifest_checks(project, manifest),

@@ -25,11 +25,14 @@ from production_world import ProductionWorld
 
 from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import arrow_parquet, write_table
+from visionops_assets.config.rollout_rules import RolloutRules
 from visionops_assets.delivery.enrolment import NewDevice, provision
 from visionops_assets.delivery.reported_devices import COLUMNS
+from visionops_assets.delivery.rollout_looks import Watched, look, store_look
 from visionops_assets.monitoring.inference_log import production_repository
 from visionops_assets.monitoring.model_days import DRIFT_COLUMNS, PERFORMANCE_COLUMNS
 from visionops_assets.monitoring.production_day import typed_table
+from visionops_assets.rollout.rollouts import ROLLOUT_ENTRIES, Entry, folded
 
 MODEL = "ab" * 32
 GROUP = "line-1"
@@ -85,6 +88,16 @@ def add_device(world: ProductionWorld, root: bytes) -> None:
     row |= {"phase": "IDLE", "version": 1, "variant": "fp32", "problem": "log: it could not be written"}
     table = pa.Table.from_pylist([row], schema=pa.schema(list(COLUMNS.items())))
     world.artifacts.write(f"fleet/{name}/devices.parquet", arrow_parquet(table))
+
+
+def add_rollout(world: ProductionWorld) -> None:
+    """A rollout to `GROUP` in its first wave, looked at once."""
+    name, now = world.project.project, datetime.now(UTC)
+    entry = Entry("a-rollout", GROUP, "start", now, "ada", "so", version=1, waves=(0.5, 1.0))
+    world.registry.models.set_tag(name, f"{ROLLOUT_ENTRIES}000001", entry.to_json())
+    (rollout,) = folded([entry])
+    watched = Watched(rollout, RolloutRules(), ["cam-17"], "candidate", "base", 300.0)
+    store_look(world.project, world.artifacts, look(watched, {}, None, now))
 
 
 def point_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

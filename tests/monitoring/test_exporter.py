@@ -11,7 +11,7 @@ import dagster as dg
 import httpx
 import pytest
 from dagster._core.test_utils import create_run_for_test
-from full_home import GROUP, add_device, drift_table, fill, performance_table, point_to
+from full_home import GROUP, add_device, add_rollout, drift_table, fill, performance_table, point_to
 from production_world import ProductionWorld
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -187,6 +187,7 @@ def test_a_home_over_http(production: ProductionWorld, monkeypatch: pytest.Monke
     repository = Repository(ArtifactStore(root=home.edge()), name, signers.load_keys())
     repository.create()
     add_device(world, repository.bootstrap())
+    add_rollout(world)
     # To know when they end takes none of them.
     (signers.keys_folder() / "root.pem").unlink()
     with in_thread(metrics_app(Exporter(readings(world.instance), keep=0))) as server:
@@ -221,6 +222,11 @@ def test_a_home_over_http(production: ProductionWorld, monkeypatch: pytest.Monke
     assert before[f'visionops_fleet_version_devices{{{devices},variant="fp32",version="1"}}'] == 1
     assert before[f"visionops_fleet_silent_devices{{{devices}}}"] == 0
     assert before[f'visionops_fleet_problem_devices{{group="{GROUP}",problem="log",project="{name}"}}'] == 1
+    rollout = f'group="{GROUP}",project="{name}",rollout="a-rollout"'
+    assert before[f'visionops_rollout_state{{{rollout},state="in progress"}}'] == 1
+    evidence = f'group="{GROUP}",kind="safety",project="{name}",rollout="a-rollout"'
+    assert before[f"visionops_rollout_e_value{{{evidence}}}"] == 1
+    assert before[f'visionops_rollouts_total{{group="{GROUP}",outcome="FAIL",project="{name}"}}'] == 0
     in_production = f'group="all",model="{model}",project="{name}",signal="drift"'
     assert before[f"visionops_alarm_standing{{{in_production}}}"] == 1
     since = before[f'visionops_champion_since_timestamp_seconds{{group="all",project="{name}"}}']

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from visionops_assets.config.rollout_rules import BadWaves
 from visionops_assets.rollout.rollouts import (
     ENDS,
     KINDS,
@@ -21,10 +22,9 @@ from visionops_assets.rollout.rollouts import (
     led_on,
     start,
 )
-from visionops_assets.rollout.waves import BadWaves
 
 NOW = datetime(2026, 11, 29, 17, 15, tzinfo=UTC)
-ASKED = Asked("digits", "line-1", 2, (0.1, 0.5, 1.0), ("line-1", "line-3"), passed=True, base=1)
+ASKED = Asked("digits", "line-1", 2, (0.1, 0.5, 1.0), ("line-1", "line-3"), 20, passed=True, base=1)
 BY = {"who": "ada", "why": "it is time"}
 
 
@@ -51,6 +51,7 @@ def test_a_rollout_goes_through_its_waves_to_its_end() -> None:
     assert stands(step("pause"), step("resume")).paused is False
     assert stands(step("hold")).held == "so" and stands(step("hold"), step("wave", wave=1)).held == ""
     for kind, said in ENDS.items():
+        assert stands(step(kind)).end == step(kind)
         assert stands(step(kind), step("wave", wave=1), step("complete")).ended == said
 
 
@@ -76,13 +77,14 @@ def test_entries_are_stored_and_read_back() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"group": "line-2"}, "digits has no device group line-2; .*line-1"),
+        ({"group": "line-2"}, "digits has no device group line-2 that follows .*There are: line-1"),
         (
             {"passed": False},
             "version 2 of digits has neither a PASS nor an override: `visionops why digits --model-version 2`",
         ),
         ({"on_hold": "FAIL at 17:16"}, r"line-1 is on hold \(FAIL at 17:16\): `visionops release digits"),
         ({"base": 2}, "line-1 runs version 2 already"),
+        ({"devices": 0}, "no device of line-1 was heard of.*`visionops fleet status digits`"),
     ],
 )
 def test_what_cannot_be_rolled_out_is_one_line_with_the_fix(changes: dict[str, Any], said: str) -> None:

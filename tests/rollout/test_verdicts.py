@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from edge.blocks import LATENCY_MS
+from visionops_assets.config.rollout_rules import BadWaves
 from visionops_assets.rollout import waves
 from visionops_assets.rollout.decide import Decision, Standing, decide
 from visionops_assets.rollout.evidence import (
@@ -257,7 +258,7 @@ def test_two_devices_of_one_bucket_leave_a_control_arm() -> None:
     ],
 )
 def test_waves_that_are_none_are_named(shares: list[float], said: str) -> None:
-    with pytest.raises(waves.BadWaves, match=said):
+    with pytest.raises(BadWaves, match=said):
         waves.wave_sizes(10, shares)
 
 

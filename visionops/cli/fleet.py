@@ -101,8 +101,9 @@ def publish(
     from visionops_assets.champions.disagreements import require_agreement
     from visionops_assets.champions.history import nothing_runs
     from visionops_assets.config.device_group_rules import what_is_logged
+    from visionops_assets.delivery.bundle_making import golden_by_provider, images_of_files
     from visionops_assets.delivery.following import Shipping, standings, ways_to_change
-    from visionops_assets.delivery.publishing import WantedBundle, golden_by_provider, images_of_files
+    from visionops_assets.delivery.publishing import WantedBundle
     from visionops_assets.delivery.publishing import publish as publish_model
     from visionops_assets.promotion.production_change import require_arrived
 

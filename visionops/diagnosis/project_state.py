@@ -82,7 +82,7 @@ def not_done(project: Project, registry: ModelRegistry | None) -> list[str]:
         with services.dagster() as instance:
             told = owed(instance, project, Drop.from_environment())
             if registry is not None:
-                told += undelivered(project, registry, services.edge(), instance)
+                told += undelivered(project, registry, services.edge(), services.artifacts(), instance)
             return told
     except (DatabaseError, SQLAlchemyError, OSError) as error:
         return [f"what runs failed is not known: {in_words(error)}"]

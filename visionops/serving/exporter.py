@@ -110,6 +110,16 @@ def assignment_samples(project: Project, registry: "ModelRegistry") -> Iterator[
             yield metric_families.EDGE_BEHIND(each.due or bool(each.problem), project.project, each.group)
 
 
+def rollout_samples(project: Project, registry: "ModelRegistry") -> Iterator[Sample]:
+    """The rollouts of a project, as they were looked at last. Raises `RegistryError`, `BadEntry`, `BadVerdict`."""
+    from visionops_assets.delivery.rollout_page import rollouts_now
+
+    model = registry.models.get(project.project)
+    yield from metric_families.rollout_samples(
+        project.project, rollouts_now(project, model, services.artifacts())
+    )
+
+
 def device_samples(project: Project) -> Iterator[Sample]:
     """The devices of each group, as far as their reports are collected. Raises `CannotPublish` and OSError."""
     from visionops_assets.delivery.devices_now import groups_now
@@ -150,6 +160,7 @@ def readings(instance: "dg.DagsterInstance") -> Mapping[str, Reading]:
             for group in everywhere.others:
                 yield from metric_families.group_samples(ask(group=group))
             yield from assignment_samples(project, registry)
+            yield from rollout_samples(project, registry)
 
         yield from clock_samples("mlflow")
 

@@ -2,6 +2,7 @@
 since when, what was judged, what waits. Pure.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,9 +14,13 @@ from resources.models.records import EVERYWHERE
 from visionops_assets.champions.history import Kind
 from visionops_assets.champions.registered_model import Outcome
 from visionops_assets.delivery.devices_now import GroupNow
+from visionops_assets.delivery.rollout_page import RolloutNow
 from visionops_assets.monitoring.response import actions
 from visionops_assets.promotion.status import Status
+from visionops_assets.rollout.rollouts import ENDS
 
+# Beyond it, evidence is no larger to anybody.
+_LARGEST_LOG = 60.0
 _MODEL_DAY = ("project", "group", "model")
 
 
@@ -209,6 +214,36 @@ FLEET_PROBLEMS = Family(
     "Devices of a group that told of a problem, by the part of the agent that has it",
     ("project", "group", "problem"),
 )
+ROLLOUT_STATE = Family(
+    "visionops_rollout_state",
+    "gauge",
+    "1 for the newest rollout of a device group: in progress, paused, held (for a person), complete, FAIL, aborted",
+    ("project", "group", "rollout", "state"),
+)
+ROLLOUT_E_VALUE = Family(
+    "visionops_rollout_e_value",
+    "gauge",
+    "Evidence against the candidate of a rollout in progress: safety goes back at 50, silence at 100",
+    ("project", "group", "rollout", "kind"),
+)
+ROLLOUT_EXPOSED = Family(
+    "visionops_rollout_exposed_devices",
+    "gauge",
+    "Devices that a rollout in progress has reached, by the waves so far",
+    ("project", "group", "rollout"),
+)
+ROLLOUT_LATE = Family(
+    "visionops_rollout_late_devices",
+    "gauge",
+    "Devices of a rollout in progress that missed three reports since they try it",
+    ("project", "group", "rollout"),
+)
+ROLLOUTS = Family(
+    "visionops_rollouts_total",
+    "counter",
+    "Rollouts of a device group that ended, by how",
+    ("project", "group", "outcome"),
+)
 RUNS = Family(
     "visionops_runs_total",
     "counter",
@@ -299,6 +334,30 @@ def action_samples(project: str, done: Iterable[actions.Action]) -> Iterator[Sam
     counted.update((action.group, action.kind, action.dry_run) for action in done)
     for (group, kind, dry_run), number in counted.items():
         yield ACTIONS(number, project, group, kind, str(dry_run).lower())
+
+
+def rollout_samples(project: str, found: Iterable[RolloutNow]) -> Iterator[Sample]:
+    """How rollouts ended, and where the newest of each group stands."""
+    newest: dict[str, RolloutNow] = {}
+    counted: Counter[tuple[str, str]] = Counter()
+    for each in found:
+        newest[each.rollout.group] = each
+        # A counter that begins at 1 has no increase.
+        counted.update({(each.rollout.group, outcome): 0 for outcome in ENDS.values()})
+        if each.rollout.ended:
+            counted[each.rollout.group, each.rollout.ended] += 1
+    for (group, outcome), number in counted.items():
+        yield ROLLOUTS(number, project, group, outcome)
+    for group, each in newest.items():
+        where = (project, group, each.rollout.id)
+        yield ROLLOUT_STATE(1, *where, each.state)
+        if each.look is None or each.rollout.ended:
+            continue
+        known = each.look.verdict.evidence
+        yield ROLLOUT_EXPOSED(known.in_wave, *where)
+        yield ROLLOUT_LATE(known.late, *where)
+        for kind, value in (("safety", known.log_safety), ("silence", known.log_silence)):
+            yield ROLLOUT_E_VALUE(math.exp(min(value, _LARGEST_LOG)), *where, kind)
 
 
 def group_of_devices_samples(project: str, now: GroupNow) -> Iterator[Sample]:

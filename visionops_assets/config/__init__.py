@@ -9,6 +9,7 @@ __all__ = [
     "project",
     "recipe",
     "recipe_parts",
+    "rollout_rules",
     "section",
     "training_rules",
 ]

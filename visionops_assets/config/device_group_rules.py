@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from edge.formats import check_group
 from edge.machine import in_window
 from visionops_assets.config.production_rules import CaptureRules
+from visionops_assets.config.rollout_rules import RolloutRules
 from visionops_assets.config.section import Section
 
 GroupName = Annotated[str, AfterValidator(check_group)]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^\w+ExecutionProvider$")]
 # A device that sees few images keeps a model after this long with at least one right answer.
 OBSERVE_SECONDS = 86_400
+# Seconds between two reports of a device, where nothing is said.
+REPORT_EVERY = 300.0
 
 
 class Budget(Section):
@@ -39,6 +42,9 @@ class DeliveredGroup(Section):
     poll_every: float | None = Field(
         None, ge=1, le=86400, description="seconds between two looks of a device"
     )
+    report_every: float | None = Field(
+        None, ge=1, le=86400, description="seconds between two reports of a device, 300 where nothing is said"
+    )
     window: str | None = Field(
         None, description='when devices may change models: "22:00-05:00 Europe/Berlin"; "always" lifts it'
     )
@@ -49,6 +55,16 @@ class DeliveredGroup(Section):
         le=1,
         description="devices log this share of what they answer, chosen by the digest of the image; all is counted",
     )
+    rollout: RolloutRules | None = Field(
+        None,
+        description="the waves in which it gets what all are promoted to; none: all its devices get it at once",
+    )
+
+    @model_validator(mode="after")
+    def _rollout_is_seen_in_reports(self) -> Self:
+        if self.rollout is not None:
+            self.rollout.check_interval(self.report_every or REPORT_EVERY)
+        return self
 
     @field_validator("window")
     @classmethod
@@ -62,6 +78,8 @@ class DeliveredGroup(Section):
         return {
             "observe": {"frames": self.observe, "seconds": OBSERVE_SECONDS} if self.observe else None,
             "poll_every": self.poll_every,
+            "report_every": self.report_every,
+            "block": self.rollout.block.total_seconds() if self.rollout is not None else None,
             "window": window_of(self.window) if self.window is not None else None,
             "max_kbps": self.max_kbps,
             "log": what_is_logged(captures, self.log_share),

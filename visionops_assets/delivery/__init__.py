@@ -2,6 +2,7 @@
 
 __all__ = [
     "assets",
+    "bundle_making",
     "devices_now",
     "enrolment",
     "following",
@@ -10,6 +11,11 @@ __all__ = [
     "removed_groups",
     "reported_devices",
     "repository",
+    "rolling_out",
+    "rollout_looks",
+    "rollout_page",
+    "rollout_reports",
+    "rollout_steps",
     "signers",
     "tuf_files",
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from resources import clocks
 from resources.escaping import without_secrets
 from resources.lakefs.client import LakeFSResource
 from resources.machine_errors import in_words
@@ -14,7 +15,13 @@ from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore, Scratch
 from visionops_assets.common import run_tags
 from visionops_assets.config.project import Project
-from visionops_assets.shells.asset_options import DEVICES, EDGE_BUNDLE, asset_options
+from visionops_assets.shells.asset_options import (
+    DEVICES,
+    EDGE_BUNDLE,
+    ROLLOUT,
+    asset_options,
+    rollouts_of_project,
+)
 from visionops_assets.shells.job_execution import clear_failures, job_options
 
 if TYPE_CHECKING:
@@ -43,8 +50,9 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
         edge: dg.ResourceParam[ArtifactStore],
     ) -> Iterator[dg.MaterializeResult]:
         from visionops_assets.delivery.following import Shipping, standings, withdraw_superseded
-        from visionops_assets.delivery.presentation import bundle_metadata
+        from visionops_assets.delivery.presentation import bundle_metadata, rollouts_shown
         from visionops_assets.delivery.repository import Repository, lock_name
+        from visionops_assets.delivery.rolling_out import conduct
         from visionops_assets.delivery.signers import load_keys
 
         with clear_failures(context), registry.lock(lock_name(project.delivered_as)):
@@ -52,6 +60,14 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
             shipping = Shipping(project, registry, lakefs, artifacts, scratch.samples)
             done: list[Publication] = []
             failed: list[tuple[str, Exception]] = []
+            try:
+                led = conduct(project, registry, artifacts, repository.running(), clocks.now())
+            except Exception as error:
+                # A group whose rollout cannot go on keeps none of the others from theirs.
+                failed.append(("rollouts", error))
+                led = []
+            for said in led:
+                context.log.info(said)
             found = standings(project, registry, repository)
             if withdraw_superseded(project, repository, found):
                 context.log.info("what waited for approvers is let go: no group is to run it any more")
@@ -66,9 +82,11 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
                     failed.append((each.group, error))
             renewed = repository.refresh()
             found = standings(project, registry, repository)
-            metadata = bundle_metadata(project, repository, done, found, renewed)
+            metadata = bundle_metadata(project, repository, done, found, renewed, led)
             running = {group: each["base"]["bundle"] for group, (each, _) in repository.running().items()}
         identity = hashlib.sha256(json.dumps(running, sort_keys=True).encode()).hexdigest()
+        for event in rollouts_shown(context.instance, project, registry, artifacts):
+            context.log_event(event)
         yield dg.MaterializeResult(data_version=dg.DataVersion(identity[:16]), metadata=metadata)
         if failed:
             said = "; ".join(f"{group}: {in_words(error)}" for group, error in failed)
@@ -86,6 +104,20 @@ def devices_spec(project: Project, edge_bundle: dg.AssetsDefinition) -> dg.Asset
         description=(
             "What answers on each device, as their collected reports tell: by group how many devices there are, which "
             "versions they run, who is silent, what is wrong. The delivery sensor tells it anew when that changes."
+        ),
+    )
+
+
+def rollout_spec(project: Project, edge_bundle: dg.AssetsDefinition) -> dg.AssetSpec:
+    """The asset of rollouts, a partition each; nothing computes it."""
+    return dg.AssetSpec(
+        **asset_options(project, ROLLOUT, ["onnx"]),
+        partitions_def=rollouts_of_project(project.project),
+        deps=[edge_bundle],
+        description=(
+            "A version on its way to a device group in waves: the verdict on it in words, evidence over time beside "
+            "its thresholds, the waves, and the devices that refused it. The delivery sensor tells it anew when that "
+            "changes."
         ),
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resources.error_family import NotFound
-from resources.models.records import EVERYWHERE, ModelVersion, RegisteredModel
+from resources.models.records import EVERYWHERE, ModelNotFound, ModelVersion, RegisteredModel
 from resources.storage import ArtifactStore
 from visionops_assets.champions.disagreements import incomplete, require_agreement
 from visionops_assets.champions.history import PROMOTIONS, Production, nothing_runs, production, read_history
@@ -22,19 +22,21 @@ from visionops_assets.champions.registered_model import Registry
 from visionops_assets.common.errors import ChampionUnclear
 from visionops_assets.config.device_group_rules import DeliveredGroup
 from visionops_assets.config.project import Project
+from visionops_assets.delivery.bundle_making import golden_by_provider, make_bundle, validation_images
 from visionops_assets.delivery.publishing import (
     ASSIGNMENT_KEEPS,
     ASSIGNMENT_OPTIONS,
+    Led,
     Publication,
+    Trial,
     WantedBundle,
-    golden_by_provider,
     is_signed_so,
-    make_bundle,
     publish,
     ships_model,
-    validation_images,
+    tries,
 )
 from visionops_assets.delivery.repository import Repository
+from visionops_assets.delivery.rollout_steps import rollouts_of, wanted_rollout
 from visionops_assets.inference.shipped_model import fetch_model
 
 if TYPE_CHECKING:
@@ -61,6 +63,11 @@ class Standing:
     problem: str = ""
     # The SHA-256 of the file of `version`.
     onnx_sha256: str = ""
+    # Of a rollout in progress: its name, version and file, and which of its waves is on.
+    rollout: str = ""
+    candidate: int | None = None
+    candidate_sha256: str = ""
+    wave: str = ""
 
     def sentence(self) -> str:
         """In words."""
@@ -69,14 +76,15 @@ class Standing:
         if self.version is None:
             kept = f"; devices keep version {self.assigned}" if self.assigned is not None else ""
             return f"{self.group}: nothing is in production{kept}"
+        if self.due and self.candidate is not None and self.assigned == self.version:
+            return f"{self.group} is to try version {self.candidate} in {self.wave} ({self.rollout})"
         if self.due:
             before = f"version {self.assigned}" if self.assigned is not None else "nothing"
             same = self.assigned == self.version
             what = "changed settings" if same else f"version {self.version}"
             return f"{self.group} is to get {what}" + ("" if same else f", is assigned {before}")
-        return (
-            f"{self.group} is assigned version {self.version} (release {self.release}, serial {self.serial})"
-        )
+        tried = f", and version {self.candidate} in {self.wave}" if self.candidate is not None else ""
+        return f"{self.group} is assigned version {self.version} (release {self.release}, serial {self.serial}){tried}"
 
 
 def problems(standings: Sequence["Standing"]) -> list[str]:
@@ -162,18 +170,36 @@ def _standing(
         )
     if not names_one(champion):
         return now
+    if rules.rollout is not None and not names_one(production(model, group)) and now.assigned is not None:
+        # It is led by rollouts, and is given an alias of its own first.
+        return replace(now, version=now.assigned)
     try:
         _require_clear(registry, model, champion)
     except ChampionUnclear as error:
         return replace(now, problem=str(error))
     assert version is not None
     sha256 = registry.models.version(model.project, version).onnx_sha256
+    rollout = wanted_rollout(model, rollouts_of(model), group)
+    if rollout is not None:
+        try:
+            candidate = registry.models.version(model.project, rollout.version)
+        except ModelNotFound as error:
+            abort = f"`visionops rollout abort {model.project} --group {group} --why TEXT` ends its rollout"
+            return replace(now, problem=f"{error}; {abort}")
+        now = replace(
+            now,
+            rollout=rollout.id,
+            candidate=rollout.version,
+            candidate_sha256=candidate.onnx_sha256,
+            wave=f"wave {rollout.wave + 1} of {len(rollout.waves)}",
+        )
     published = (
         assignment is not None
         and manifest is not None
         and ships_model(manifest, sha256)
         and is_signed_so(manifest, asked_of_manifest(rules))
         and all(assignment.get(name) == value for name, value in options.items())
+        and tries(assignment, rollout)
     )
     return replace(now, due=not published, onnx_sha256=sha256)
 
@@ -194,7 +220,8 @@ def withdraw_superseded(project: Project, repository: Repository, found: Sequenc
 def is_waiting(project: Project, standing: Standing, manifest: Mapping[str, Any]) -> bool:
     """Whether a manifest that waits for approvers is what a group is to get."""
     asked = asked_of_manifest(project.delivery.groups[standing.group])
-    return ships_model(manifest, standing.onnx_sha256) and is_signed_so(manifest, asked)
+    wanted = [each for each in (standing.onnx_sha256, standing.candidate_sha256) if each]
+    return any(ships_model(manifest, each) for each in wanted) and is_signed_so(manifest, asked)
 
 
 def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:
@@ -208,7 +235,11 @@ def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:
 def wanted_digest(project: Project, found: Sequence["Standing"], waiting: int | None = None) -> str:
     """Identifies what is due, beside the release that waits for approvers: the same again is the same attempt."""
     # With the serial: what failed or was cancelled before another assignment is not what is asked now.
-    due = {each.group: (each.version, each.serial) for each in found if each.due}
+    due = {
+        each.group: (each.version, each.serial, *([each.rollout, each.wave] if each.rollout else []))
+        for each in found
+        if each.due
+    }
     said = project.delivery.model_dump(mode="json")["groups"]
     content = json.dumps([due, {group: said[group] for group in due}, waiting], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -234,22 +265,29 @@ class Shipping:
             raise NotFound(nothing_runs(model, champion.group))
         _require_clear(self.registry, model, champion)
         assert champion.version is not None
-        record = self.registry.models.version(model.project, champion.version)
         repository.add_group(group)
-        asked = asked_of_manifest(rules)
+        rollouts = rollouts_of(model)
+        rollout = wanted_rollout(model, rollouts, group)
         return publish(
             repository,
             group,
-            WantedBundle(
-                record.onnx_sha256,
-                lambda release: self.bundle(
-                    record, release, budget=asked["budget"], tolerances=rules.tolerance
-                ),
-                asked,
-                exactly=True,
-            ),
+            self._wanted(champion.version, rules),
             rules.options(self.project.production.captures),
             keep=_NOT_DECLARED,
+            led=Led(
+                Trial(rollout, self._wanted(rollout.version, rules)) if rollout is not None else None,
+                frozenset(each.id for each in rollouts if each.end is not None and each.end.kind == "fail"),
+            ),
+        )
+
+    def _wanted(self, version: int, rules: DeliveredGroup) -> WantedBundle:
+        """The bundle of a version as a group's rules ask for it."""
+        record, asked = self.registry.models.version(self.project.project, version), asked_of_manifest(rules)
+        return WantedBundle(
+            record.onnx_sha256,
+            lambda release: self.bundle(record, release, budget=asked["budget"], tolerances=rules.tolerance),
+            asked,
+            exactly=True,
         )
 
     def bundle(
@@ -294,5 +332,10 @@ class Shipping:
     def verdict(self, version: int) -> str | None:
         """The decision that brought a version into production last, if one did."""
         entries = read_history(self.registry.models.get(self.project.project).tags).entries
-        found = [each.verdict for each in entries if each.to_version == version and each.verdict]
+        # A delivery's may be that of a rollout.
+        found = [
+            each.verdict
+            for each in entries
+            if each.to_version == version and each.verdict and each.kind != "delivery"
+        ]
         return found[-1] if found else None

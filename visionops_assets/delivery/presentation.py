@@ -1,4 +1,6 @@
-"""What `edge_bundle` shows in the UI; and `devices`: what answers on each, as their reports tell, by group."""
+"""What `edge_bundle` shows in the UI; `devices`: what answers on each, as their reports tell, by group; `rollout`, a
+partition each.
+"""
 
 import hashlib
 import json
@@ -8,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore
 from visionops_assets.common.keys import devices_run_key
 from visionops_assets.config.project import Project
@@ -15,29 +18,45 @@ from visionops_assets.delivery.devices_now import STATES, DeviceNow, enrolled_no
 from visionops_assets.delivery.following import Standing
 from visionops_assets.delivery.publishing import Publication
 from visionops_assets.delivery.repository import Repository
-from visionops_assets.shells.asset_options import DEVICES, EDGE_BUNDLE, IN_PRODUCTION, SAID, asset_key
-from visionops_assets.shells.outputs import lines, text_table
+from visionops_assets.delivery.rollout_page import RolloutNow, evidence_png, rollouts_now
+from visionops_assets.shells.asset_options import (
+    DEVICES,
+    EDGE_BUNDLE,
+    IN_PRODUCTION,
+    ROLLOUT,
+    SAID,
+    asset_key,
+    rollouts_of_project,
+)
+from visionops_assets.shells.outputs import lines, picture, text_table
 
 _GROUPS = ("group", "version", "release", "serial", "bundle", "says")
 # Which of its metadata says what was shown, so that the same is not told again.
 SHOWN = "shown"
 # Those with something to look at come first; `fleet status --json` has them all.
 _DEVICES_SHOWN = 60
+_MOMENT = "%Y-%m-%d %H:%M"
+_ENTRIES = ("when (UTC)", "what", "by", "why")
 _DEVICE_GROUPS = ("group", "devices", "run", "states", "silent", "problems", "last report (UTC)")
 _DEVICES = ("device", "group", "state", "version", "release", "problem", "last report (UTC)", "images")
 
 
-def in_words(done: Sequence[Publication], found: Sequence[Standing]) -> str:
-    """What was given to whom, in one sentence."""
+def in_words(done: Sequence[Publication], found: Sequence[Standing], led: Sequence[str] = ()) -> str:
+    """What was given to whom, in one sentence; `led` is what rollouts did first."""
     versions = {each.group: each.version for each in found}
+    tried = {
+        each.group: f", version {each.candidate} in {each.wave}"
+        for each in found
+        if each.candidate is not None
+    }
     given = [
-        f"{each.group} gets version {versions[each.group]} (release {each.release})"
+        f"{each.group} gets version {versions[each.group]} (release {each.release}){tried.get(each.group, '')}"
         for each in done
         if each.changed
     ]
     waits = [f"{each.group} waits for approvers ({each.waits})" for each in done if each.waits is not None]
     kept = [each.sentence() for each in found if each.problem]
-    return "; ".join([*given, *waits, *kept]) or ("every group is assigned what it should run")
+    return "; ".join([*led, *given, *waits, *kept]) or ("every group is assigned what it should run")
 
 
 def bundle_metadata(
@@ -46,6 +65,7 @@ def bundle_metadata(
     done: Sequence[Publication],
     found: Sequence[Standing],
     renewed: Sequence[str],
+    led: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Every group with what it is assigned, the bundles that groups run with their files, and what ends when."""
     running = repository.running()
@@ -53,7 +73,7 @@ def bundle_metadata(
     said = {each.group: each.sentence() for each in found}
     rows = [_group_row(group, running.get(group), said, waits) for group in sorted({*running, *said})]
     manifests = {manifest["release"]: manifest for _, manifest in running.values()}
-    shown = in_words(done, found)
+    shown = in_words(done, found, led)
     return {
         "reason": lines("reason", shown),
         "groups": text_table(_GROUPS, rows),
@@ -215,3 +235,74 @@ def _identity(devices: Sequence[DeviceNow]) -> str:
 
 def _when(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at is not None else ""
+
+
+def rollouts_shown(
+    instance: dg.DagsterInstance, project: Project, registry: ModelRegistry, store: ArtifactStore
+) -> list[dg.AssetMaterialization]:
+    """The events that show rollouts as they are now; none of those that are shown so already. Raises what
+    `rollouts_now` and MLflow raise."""
+    found = rollouts_now(project, registry.models.get(project.project), store)
+    # What ended long ago was told when it ended.
+    recent = {each.rollout.group: each for each in found}
+    wanted = [each for each in found if not each.rollout.ended or recent[each.rollout.group] is each]
+    told = [(each, _identity_of(each)) for each in wanted]
+    news = [(each, shown) for each, shown in told if _last_shown(instance, project, each) != shown]
+    if news:
+        names = [each.rollout.id for each, _ in news]
+        instance.add_dynamic_partitions(rollouts_of_project(project.project).name or "", names)
+    return [
+        dg.AssetMaterialization(
+            asset_key(project, ROLLOUT),
+            description=each.sentence(),
+            metadata={**rollout_metadata(project, each), SHOWN: shown},
+            partition=each.rollout.id,
+        )
+        for each, shown in news
+    ]
+
+
+def rollout_metadata(project: Project, found: RolloutNow) -> dict[str, Any]:
+    """The page, evidence over time, waves and steps of a rollout, with links to what it is about."""
+    look, rollout = found.look, found.rollout
+    shown: dict[str, Any] = {
+        "reason": lines("reason", found.sentence()),
+        "state": found.state,
+        "verdict": look.verdict.word if look is not None else "not looked at yet",
+        "in_detail": dg.MetadataValue.md(found.page().to_markdown()),
+        "version": rollout.version,
+        "wave": f"{rollout.wave + 1} of {len(rollout.waves)}",
+        "steps": text_table(
+            _ENTRIES,
+            [(f"{each.when:{_MOMENT}}", each.kind, each.who, each.why) for each in found.entries],
+        ),
+        "given": dg.MetadataValue.asset(asset_key(project, EDGE_BUNDLE)),
+        "devices": dg.MetadataValue.asset(asset_key(project, DEVICES)),
+        "in_production": dg.MetadataValue.asset(asset_key(project, IN_PRODUCTION)),
+    }
+    if look is not None and look.history:
+        waves = [each for each in found.entries if each.kind == "wave"]
+        shown["evidence"] = picture(evidence_png(look, waves), "evidence against the candidate over time")
+    if look is not None and look.failures:
+        shown["refused_on"] = text_table(
+            ("device", "event", "why", "measured"),
+            [(each.device, each.event, each.why, each.detail) for each in look.failures[:60]],
+        )
+    return shown
+
+
+def _identity_of(found: RolloutNow) -> str:
+    """Changes with each step and each look that was news."""
+    last = found.look.history[-1]["at"] if found.look is not None and found.look.history else ""
+    content = json.dumps([len(found.entries), found.state, last])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _last_shown(instance: dg.DagsterInstance, project: Project, found: RolloutNow) -> str | None:
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=asset_key(project, ROLLOUT), asset_partitions=[found.rollout.id]),
+        limit=1,
+    ).records
+    told = records[0].asset_materialization if records else None
+    shown = told.metadata.get(SHOWN) if told is not None else None
+    return str(shown.value) if shown is not None else None

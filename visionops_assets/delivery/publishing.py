@@ -1,38 +1,22 @@
-"""A version to a group: its bundle, signed once, and the assignment that names it as what the group runs.
-
-A bundle is what ships of a registered version: its file, golden answers, and a manifest that says what it takes.
+"""A version to a group: its bundle, signed once, and the assignment that names it as what the group runs, or tries by a
+rollout.
 """
 
-import hashlib
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge.formats import FORMAT, GOLDEN, MODEL
-from edge.machine import MACHINES, RUNTIME_OF_IR, RUNTIME_OF_OPSET
-from edge.onnx_model import open_model
-from edge.selftest import Golden
-from resources.error_family import NotFound
-from resources.models.records import TAG_PROVENANCE, ModelVersion
-from resources.storage import ArtifactStore
-from visionops_assets.config.project import Project
-from visionops_assets.dataset.cache.samples import load_samples
-from visionops_assets.dataset.versions.dataset_version import named_version
+from edge.formats import MODEL
 from visionops_assets.delivery.repository import Repository
 from visionops_assets.delivery.tuf_files import CannotPublish
+from visionops_assets.rollout.rollouts import Rollout
 
 # What an assignment says of how devices look and change, and what else one takes over from the one before it.
-ASSIGNMENT_OPTIONS = frozenset({"observe", "window", "max_kbps", "poll_every", "log"})
-ASSIGNMENT_KEEPS = ASSIGNMENT_OPTIONS | {"report_every", "revoked", "moved", "shadow", "trial"}
+ASSIGNMENT_OPTIONS = frozenset(
+    {"observe", "window", "max_kbps", "poll_every", "report_every", "block", "log"}
+)
+ASSIGNMENT_KEEPS = ASSIGNMENT_OPTIONS | {"revoked", "moved", "shadow", "trial"}
 MakeBundle = Callable[[int], tuple[dict[str, Any], dict[str, bytes]]]
-GOLDEN_BYTES = 2_000_000
-# Of the process that answers, without the model: Python, numpy, Pillow and ONNX Runtime.
-RUNNER_MB = 120
 
 
 @dataclass(frozen=True)
@@ -63,6 +47,31 @@ class WantedBundle:
     anew: bool = False
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A rollout in progress, and the bundle of its candidate."""
+
+    rollout: Rollout
+    wanted: WantedBundle
+
+
+@dataclass(frozen=True)
+class Led:
+    """What rollouts make of a group's assignment: the one in progress, if any, and the names of those that failed."""
+
+    trial: Trial | None = None
+    failed: frozenset[str] = frozenset()
+
+
+def tries(assignment: Mapping[str, Any], rollout: Rollout | None) -> bool:
+    """Whether an assignment has the candidate of a rollout on the devices of its wave; or none, where there is none."""
+    if rollout is None:
+        return assignment.get("candidate") is None
+    candidate, trial = assignment.get("candidate") or {}, assignment.get("trial") or {}
+    said = candidate.get("rollout"), trial.get("salt"), trial.get("ppm")
+    return said == (rollout.id, rollout.id, rollout.ppm)
+
+
 def publish(
     repository: Repository,
     group: str,
@@ -71,32 +80,21 @@ def publish(
     *,
     floor: int | None = None,
     keep: Collection[str] = ASSIGNMENT_KEEPS,
+    led: Led | None = None,
 ) -> Publication:
     """Let a group run a model.
 
     A bundle that was signed before is named again: a rollback takes no approver. `options` replace those of the
     group's last assignment, of which `keep` names what is taken over. The floor rises to what the base replaces, and
-    never passes it, so that the way back stays open. Raises `CannotPublish`.
+    never passes it, so that the way back stays open. `led` is what rollouts make of it. Raises `CannotPublish`.
     """
     repository.complete_bundle()
     before = repository.assignment(group)
-    waiting = repository.waiting()
-    if waiting is not None and ships_model(waiting[0], wanted.onnx_sha256):
-        return _waiting_publication(repository, group, waiting[0])
     least = int(before["floor"]) if before is not None else 0
-    known = [
-        (id, manifest)
-        for id, manifest in _shipping(repository, wanted.onnx_sha256, least)
-        if not wanted.exactly or is_signed_so(manifest, wanted.signed)
-    ]
-    if wanted.anew or not known:
-        manifest, blobs = wanted.make(repository.next_release())
-        if not repository.add_bundle(manifest, blobs):
-            return _waiting_publication(repository, group, manifest)
-        listed = repository.bundles()
-        known = [(id, each) for id, each in listed.items() if each["release"] == manifest["release"]]
-    bundle, manifest = known[-1]
-    _require_as_signed(manifest, wanted.signed)
+    found = _signed_bundle(repository, group, wanted, least)
+    if isinstance(found, Publication):
+        return found
+    bundle, manifest = found
     release = int(manifest["release"])
     content = _carried_over(before or {}, keep, options)
     previous = _replaced_by(bundle, before)
@@ -106,10 +104,79 @@ def publish(
         "candidate": None,
         "floor": _floor(group, release, floor, least, previous),
     }
+    waits = None
+    if led is not None:
+        waits = _lead(repository, group, content, led, before or {})
+    if waits is not None:
+        # Whatever the base should be does not wait for its candidate.
+        if before is None or not _says(before, content, ()):
+            repository.assign(group, content)
+        return waits
     if before is not None and _says(before, content, (ASSIGNMENT_KEEPS - set(keep)) - set(content)):
         return Publication(group, release, bundle, int(before["serial"]), changed=False)
     told = repository.assign(group, content)
     return Publication(group, release, bundle, int(told["serial"]), changed=True)
+
+
+def _lead(
+    repository: Repository, group: str, content: dict[str, Any], led: Led, before: Mapping[str, Any]
+) -> Publication | None:
+    """Put a rollout's candidate into an assignment, and what failed among what no device takes any more; a Publication
+    where approvers have not signed the candidate yet."""
+    last = before.get("candidate") or {}
+    revoked = set(before.get("revoked", ()))
+    if last.get("rollout") in led.failed:
+        revoked.add(last["bundle"])
+    # Whoever is given it again by a person takes it.
+    revoked.discard(content["base"]["bundle"])
+    waits = None
+    for name in ("trial", "shadow"):
+        content.pop(name, None)
+    if led.trial is not None:
+        found = _signed_bundle(
+            repository, group, led.trial.wanted, int(content["floor"]), without=frozenset(revoked)
+        )
+        if isinstance(found, Publication):
+            waits = found
+        else:
+            (id, manifest), rollout = found, led.trial.rollout
+            content["candidate"] = {
+                "bundle": id,
+                "release": int(manifest["release"]),
+                "rollout": rollout.id,
+            }
+            content["trial"] = {"ppm": rollout.ppm, "salt": rollout.id}
+    if revoked or before.get("revoked"):
+        content["revoked"] = sorted(revoked)
+    return waits
+
+
+def _signed_bundle(
+    repository: Repository,
+    group: str,
+    wanted: WantedBundle,
+    least: int,
+    without: frozenset[str] = frozenset(),
+) -> tuple[str, dict[str, Any]] | Publication:
+    """The signed bundle of a model from a release on, made where there is none; a Publication that says who has to sign
+    it first. `without` are those that no device takes any more."""
+    waiting = repository.waiting()
+    if waiting is not None and ships_model(waiting[0], wanted.onnx_sha256):
+        return _waiting_publication(repository, group, waiting[0])
+    known = [
+        (id, manifest)
+        for id, manifest in _shipping(repository, wanted.onnx_sha256, least)
+        if id not in without and (not wanted.exactly or is_signed_so(manifest, wanted.signed))
+    ]
+    if wanted.anew or not known:
+        manifest, blobs = wanted.make(repository.next_release())
+        if not repository.add_bundle(manifest, blobs):
+            return _waiting_publication(repository, group, manifest)
+        listed = repository.bundles()
+        known = [(id, each) for id, each in listed.items() if each["release"] == manifest["release"]]
+    bundle, manifest = known[-1]
+    _require_as_signed(manifest, wanted.signed)
+    return bundle, manifest
 
 
 def _shipping(repository: Repository, onnx_sha256: str, least: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -208,147 +275,3 @@ def _waiting_publication(repository: Repository, group: str, manifest: Mapping[s
     waiting = repository.waiting()
     assert waiting is not None
     return Publication(group, int(manifest["release"]), "", None, changed=False, waits=waiting[1])
-
-
-GOLDEN_IMAGES, FEWEST_IMAGES = 62, 3
-
-
-class NoGoldenImages(NotFound):
-    """A version cannot be shipped: there is nothing to test it with on a device."""
-
-
-def validation_images(
-    project: Project,
-    version: ModelVersion,
-    model: bytes,
-    *,
-    lakefs: Any,
-    artifacts: ArtifactStore,
-    samples: Path,
-) -> NDArray[np.uint8]:
-    """Images of the validation side of what a version was trained on, decoded for it, spread evenly.
-
-    Never of the holdout, which does not leave the house. Raises `NoGoldenImages`.
-    """
-    if version.partition is None:
-        raise NoGoldenImages(
-            f"version {version.version} of {project.project} does not say what it was trained on: "
-            "give images by --golden"
-        )
-    dataset = named_version(lakefs, artifacts, project, version.partition)
-    rows = dataset.split("val")
-    spec = _input_spec(model)
-    most = max(FEWEST_IMAGES, min(GOLDEN_IMAGES, GOLDEN_BYTES // (spec.height * spec.width * spec.channels)))
-    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int))]
-    if len(rows) < FEWEST_IMAGES:
-        raise NoGoldenImages(
-            f"{version.partition} of {project.project} has {len(rows)} validation images, {FEWEST_IMAGES} are needed: "
-            "give images by --golden"
-        )
-    view, _ = load_samples(lakefs, project.repository, dataset.commit.id, rows, samples, spec)
-    return view.gather(np.arange(len(rows)))
-
-
-def images_of_files(files: list[Path], model: bytes) -> NDArray[np.uint8]:
-    """Images of one's own, decoded for a model. Raises `UnreadableImage` naming one."""
-    from edge.images.decode import decode
-
-    spec = _input_spec(model)
-    size = (spec.height, spec.width, spec.channels, spec.resize)
-    return np.stack([decode(file.read_bytes(), str(file), *size) for file in files])
-
-
-def make_bundle(
-    version: ModelVersion,
-    model: bytes,
-    images: NDArray[np.uint8],
-    *,
-    release: int,
-    budget: Mapping[str, float],
-    tolerances: Mapping[str, float],
-    verdict: str | None,
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A manifest, and the files it names. A black and a white image are added to those given.
-
-    `tolerances`: by provider of ONNX Runtime, the most that an answer may differ on a device.
-    """
-    import onnx
-
-    described = onnx.load_from_string(model)
-    opset = max(each.version for each in described.opset_import if each.domain in ("", "ai.onnx"))
-    ir = described.ir_version
-    asked = np.concatenate([images, np.zeros_like(images[:1]), np.full_like(images[:1], 255)])
-    with _OpenedModel(model) as opened:
-        golden = Golden.of(opened, asked).to_bytes()
-        spec = {
-            "task": opened.task,
-            "classes": list(opened.classes),
-            "input": {
-                "height": opened.height,
-                "width": opened.width,
-                "channels": opened.channels,
-                "resize": opened.resize,
-            },
-        }
-    blobs = {MODEL: model, GOLDEN: golden}
-    memory = RUNNER_MB + 4 * len(model) // 1_000_000
-    manifest = {
-        "format": FORMAT,
-        "project": version.project,
-        "release": release,
-        "variant": "fp32",
-        "model": {
-            "version": version.version,
-            "weights_sha256": version.weights_sha256,
-            "partition": version.partition,
-            "provenance_sha256": version.tags.get(TAG_PROVENANCE),
-        },
-        "spec": spec,
-        "files": {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-            for name, data in blobs.items()
-        },
-        "requires": {
-            "onnxruntime": _newest_runtime(RUNTIME_OF_OPSET.get(opset), RUNTIME_OF_IR.get(ir)),
-            "opset": opset,
-            "ir": ir,
-            "machine": list(MACHINES),
-            "memory_mb": memory,
-            "providers": ["CPUExecutionProvider"],
-        },
-        "golden": {"tolerance": 0.001, "same_first_class": 1.0, **golden_by_provider(tolerances)},
-        "budget": dict(budget),
-        "gate": {"verdict": verdict},
-    }
-    return manifest, blobs
-
-
-def golden_by_provider(tolerances: Mapping[str, float]) -> dict[str, Any]:
-    """What the rules of golden answers in a manifest say of single providers; nothing where none has its own."""
-    providers = {name: {"tolerance": value} for name, value in sorted(tolerances.items())}
-    return {"providers": providers} if providers else {}
-
-
-class _OpenedModel:
-    """A model of bytes, opened from a file that is gone afterwards."""
-
-    def __init__(self, model: bytes) -> None:
-        self._model = model
-
-    def __enter__(self) -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / MODEL
-            file.write_bytes(self._model)
-            return open_model(file)
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def _input_spec(model: bytes) -> Any:
-    with _OpenedModel(model) as opened:
-        return opened
-
-
-def _newest_runtime(*runtimes: str | None) -> str:
-    found = [each for each in runtimes if each is not None]
-    return max(found or ["1.20"], key=lambda each: tuple(map(int, each.split("."))))

@@ -66,7 +66,7 @@ def fold(devices: pd.DataFrame, reports: pd.DataFrame) -> pd.DataFrame:
         ["device", "device_group", "at", "received", "sequence", "kind", "event", "content"]
     ].itertuples(index=False):
         row = rows.setdefault(device, {"device": device, "sequence": -1, "frames": 0, "logged": 0})
-        said = _said(content)
+        said = said_in(content)
         if said is None:
             _log.warning("report %s of %s has a %s that cannot be read: left out", sequence, device, kind)
             continue
@@ -86,7 +86,7 @@ def fold(devices: pd.DataFrame, reports: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _said(content: str) -> Mapping[str, Any] | None:
+def said_in(content: str) -> Mapping[str, Any] | None:
     """The JSON object of a row, or None: rows outlive the rules by which they were taken."""
     try:
         found = json.loads(content)
@@ -140,15 +140,33 @@ def folded(project: Project, lakefs: LakeFSResource, store: ArtifactStore) -> pd
     except LakeFSNotFound:
         # Of another repository by this name: what that told is told no more.
         devices, paths = _typed([]).to_pandas(), _new_reports(lakefs, repository, None, head)
-    own = sorted(path for path in paths if belongs_to(path, name))
-    for start in range(0, len(own), _FILES_AT_ONCE):
-        contents = lakefs.read_many(repository, head, own[start : start + _FILES_AT_ONCE])
-        devices = fold(devices, pd.concat([frame_from_parquet(each) for _, each in contents]))
+    for reports in _read(lakefs, repository, head, paths, name):
+        devices = fold(devices, reports)
     table = _typed(devices.to_dict("records"))
     store.write(
         _key(project.delivered_as), arrow_parquet(table.replace_schema_metadata({_CURSOR: head.encode()}))
     )
     return devices
+
+
+def reports_since(
+    project: Project, lakefs: LakeFSResource, cursor: str | None, head: str, day: str
+) -> Iterator[pd.DataFrame]:
+    """Rows of `report_schema` that came between two commits of production, or, without a first one, on this day or
+    later. Raises what lakeFS raises."""
+    repository = production_repository(project.repository)
+    paths = _new_reports(lakefs, repository, cursor, head)
+    recent = [path for path in paths if path.removeprefix(REPORTS) >= f"dt={day}"]
+    yield from _read(lakefs, repository, head, recent, project.project)
+
+
+def _read(
+    lakefs: LakeFSResource, repository: str, head: str, paths: Iterable[str], project: str
+) -> Iterator[pd.DataFrame]:
+    own = sorted(path for path in paths if belongs_to(path, project))
+    for start in range(0, len(own), _FILES_AT_ONCE):
+        contents = lakefs.read_many(repository, head, own[start : start + _FILES_AT_ONCE])
+        yield pd.concat([frame_from_parquet(each) for _, each in contents])
 
 
 def _new_reports(lakefs: LakeFSResource, repository: str, cursor: str | None, head: str) -> list[str]:

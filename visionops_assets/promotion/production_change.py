@@ -157,7 +157,10 @@ def require_arrived(model: RegisteredModel, version: int) -> HistoryEntry:
     """What brought a version into production on any group. Raises `VerdictNotPassed` where nothing did: it may have
     neither a PASS nor an override."""
     arrivals = {
-        each.version: each.entry for name in groups(model) for each in production(model, name).intervals
+        each.version: each.entry
+        # What brought it to all counts first: on a group it may have come by a rollout.
+        for name in reversed(groups(model))
+        for each in production(model, name).intervals
     }
     if version not in arrivals or not model.has(version):
         there = there_are(str(version), [str(each) for each in sorted(arrivals) if model.has(each)])
@@ -175,9 +178,11 @@ def deliver_to_group(
     group: str,
     by: Attribution,
     version: int | None = None,
+    rollout: str | None = None,
     on_step: OnStep = unheard,
 ) -> Change:
     """Let a device group run a version by an alias of its own, by default what all runs. Already so: changes nothing.
+    `rollout` names the one that it completes, in place of the verdict.
 
     Every version that was in production had a PASS or an override on record; no other one is delivered. A group on hold
     takes only what it ran before, and none that it was rolled back from. Killed at any step it can be run
@@ -213,7 +218,7 @@ def deliver_to_group(
                 group=group,
                 to=version,
                 by=by,
-                verdict=arrival.verdict,
+                verdict=rollout or arrival.verdict,
                 from_version=version_on(model, group),
             ),
         )

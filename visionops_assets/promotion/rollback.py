@@ -194,8 +194,16 @@ def retire(
         return Change(None, changed=True, entry=entry, note=note_of(model, group))
 
 
-def hold(registry: Registry, *, project: str, by: Attribution, group: str = EVERYWHERE) -> Change:
-    """Let challengers be judged but none be promoted, until a release. On hold already: changes nothing.
+def hold(
+    registry: Registry,
+    *,
+    project: str,
+    by: Attribution,
+    group: str = EVERYWHERE,
+    rollout: str | None = None,
+) -> Change:
+    """Let challengers be judged but none be promoted, until a release. On hold already: changes nothing, but for that
+    of a `rollout` that failed, which stands in the history by its name.
 
     Raises `ReasonMissing`, `PromotionLocked`, `RegistryUnavailable`.
     """
@@ -203,12 +211,12 @@ def hold(registry: Registry, *, project: str, by: Attribution, group: str = EVER
     with registry.lock(project):
         model = registry.models.get(project)
         now = production(model, group)
-        if now.held_by is not None:
+        if now.held_by is not None and (rollout is None or now.held_by.verdict == rollout):
             return Change(now.version, changed=False, entry=now.held_by)
         entry = record_change(
             registry,
             model,
-            WantedChange(kind="hold", group=group, to=now.version, by=by),
+            WantedChange(kind="hold", group=group, to=now.version, by=by, verdict=rollout),
         )
         return Change(now.version, changed=True, entry=entry)
 

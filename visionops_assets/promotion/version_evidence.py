@@ -93,7 +93,11 @@ def gather_evidence(
         raise ModelNotFound(f"{nothing_runs(model, group)}{fix}")
     arrival = now.arrival(wanted)
     before = arrival.from_version if arrival is not None else None
-    decision = listed(model.tags).get(arrival.verdict or "") if arrival is not None else None
+    judged = arrival
+    if arrival is not None and arrival.kind == "delivery":
+        # Its own verdict is that of a rollout.
+        judged = production(model).arrival(wanted) or arrival
+    decision = listed(model.tags).get(judged.verdict or "") if judged is not None else None
     made = _made(registry, registry.models.version(project, wanted))
     weights = made.version.weights_sha256
     every = [each for each in listed(model.tags).values() if each.challenger == weights]

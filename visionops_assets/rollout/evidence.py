@@ -4,7 +4,7 @@ A device counts once, by its first outcome. What may be its own trouble (`OWN_TR
 is unavailable, and counts as a failure only beyond `MOST_TROUBLE` times what the base had of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -190,7 +190,7 @@ def evidence_of(
     )
 
 
-def columns(rows: list[Mapping[str, Any]]) -> Devices:
+def columns(rows: Sequence[Mapping[str, Any]]) -> Devices:
     """The columns of devices that are told one by one, with the names of `Devices`; the outcome in words."""
     return Devices(
         bucket=np.array([row["bucket"] for row in rows], np.int64),

@@ -1,10 +1,11 @@
 """A rollout is what its entries say: each is one step by a person or a verdict, and their fold is where it stands.
 
 An entry names what is so after it, so one that is written twice, after a kill, changes nothing the second time. Nothing
-that comes after the end of a rollout counts.
+that comes after the end of a rollout counts. They are stored as tags of the registered model, as its history is.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,14 +13,19 @@ from typing import Any, Literal, get_args
 
 from resources.error_family import Invalid, Refused
 from resources.nearest import there_are
-from visionops_assets.rollout.waves import check_waves
+from visionops_assets.config.rollout_rules import check_waves
+from visionops_assets.rollout.waves import ALL_PPM
 
 FORMAT = 1
-Kind = Literal["start", "wave", "pause", "resume", "complete", "fail", "abort", "hold", "supersede"]
+# Tags of a registered model: every step of every rollout, numbered, written once.
+ROLLOUT_ENTRIES = "visionops.rollout."
+# `moved` is the FAIL of a rollout whose base or candidate somebody else changed meanwhile.
+Kind = Literal["start", "wave", "pause", "resume", "complete", "fail", "moved", "abort", "hold", "supersede"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ENDS: Mapping[Kind, str] = {
     "complete": "complete",
     "fail": "FAIL",
+    "moved": "FAIL",
     "abort": "aborted",
     "supersede": "SUPERSEDED",
 }
@@ -35,7 +41,8 @@ class BadEntry(Invalid):
 
 @dataclass(frozen=True)
 class Entry:
-    """One step. `version`, `base` and `waves` are of a start; `wave` is the one that begins, from 0."""
+    """One step. `version`, `base` and `waves` are of a start: the share of all buckets that has the candidate in each
+    wave. `wave` is the one that begins, from 0."""
 
     rollout: str
     group: str
@@ -73,8 +80,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Where a rollout stands. `ended` says how, and is empty while it is in progress; `held` that it waits for a person
-    since it was not decided in its time."""
+    """Where a rollout stands. `ended` says how and `end` by which entry; both are empty while it is in progress. `held`
+    says that it waits for a person, since it was not decided in its time, which counts from `timed_from`."""
 
     id: str
     group: str
@@ -82,17 +89,38 @@ class Rollout:
     base: int | None
     waves: tuple[float, ...]
     began: datetime
+    who: str
     wave: int = 0
     wave_began: datetime | None = None
+    timed_from: datetime | None = None
     paused: bool = False
     held: str = ""
     ended: str = ""
     why: str = ""
+    end: Entry | None = None
+
+    @property
+    def ppm(self) -> int:
+        """The bound of the buckets that have the candidate."""
+        return round(self.waves[self.wave] * ALL_PPM)
 
     @property
     def last_wave(self) -> bool:
         """Whether the whole group has the candidate."""
         return self.wave == len(self.waves) - 1
+
+
+def read_entries(tags: Mapping[str, str]) -> tuple[list[Entry], int]:
+    """The entries in the tags of a registered model, oldest first, and the number of the next one. Raises `BadEntry`:
+    what cannot be read may be an end."""
+    names = sorted(name for name in tags if re.fullmatch(re.escape(ROLLOUT_ENTRIES) + r"\d{6}", name))
+    found = []
+    for name in names:
+        try:
+            found.append(Entry.from_json(tags[name]))
+        except BadEntry as error:
+            raise BadEntry(f"tag {name} of the registered model: {error}") from error
+    return found, int(names[-1].removeprefix(ROLLOUT_ENTRIES)) + 1 if names else 1
 
 
 def folded(entries: Sequence[Entry]) -> list[Rollout]:
@@ -107,11 +135,18 @@ def folded(entries: Sequence[Entry]) -> list[Rollout]:
                 entry.base,
                 entry.waves,
                 entry.when,
+                entry.who,
                 wave_began=entry.when,
+                timed_from=entry.when,
             )
         elif entry.rollout in found:
             found[entry.rollout] = _after(found[entry.rollout], entry)
     return list(found.values())
+
+
+def newest(rollouts: Sequence[Rollout], group: str) -> Rollout | None:
+    """The one of a group that began last, if there was one."""
+    return next((each for each in reversed(rollouts) if each.group == group), None)
 
 
 def in_progress(rollouts: Sequence[Rollout], group: str) -> Rollout | None:
@@ -123,9 +158,11 @@ def _after(rollout: Rollout, entry: Entry) -> Rollout:
     if rollout.ended:
         return rollout
     if entry.kind in ENDS:
-        return replace(rollout, ended=ENDS[entry.kind], why=entry.why)
+        return replace(rollout, ended=ENDS[entry.kind], why=entry.why, end=entry)
     if entry.kind == "wave" and rollout.wave < entry.wave < len(rollout.waves):
-        return replace(rollout, wave=entry.wave, wave_began=entry.when, held="")
+        # Whoever leads on one that was held gives it its time again.
+        since = entry.when if rollout.held else rollout.timed_from
+        return replace(rollout, wave=entry.wave, wave_began=entry.when, timed_from=since, held="")
     if entry.kind == "hold":
         return replace(rollout, held=entry.why)
     if entry.kind in ("pause", "resume"):
@@ -133,16 +170,47 @@ def _after(rollout: Rollout, entry: Entry) -> Rollout:
     return rollout
 
 
+def the_one_in_progress(project: str, rollouts: Sequence[Rollout], group: str | None) -> Rollout:
+    """The rollout in progress of a group, or the only one where none is named. Raises `RolloutRefused`."""
+    found = [each for each in rollouts if not each.ended and group in (None, each.group)]
+    if len(found) == 1:
+        return found[0]
+    on = f" on {group}" if group is not None else ""
+    if not found:
+        others = [each.group for each in rollouts if not each.ended]
+        there = f"; there is one on {', '.join(others)}" if others else ""
+        raise RolloutRefused(
+            f"{project} has no rollout in progress{on}{there}: `visionops rollout status {project}` shows those that "
+            "were"
+        )
+    raise RolloutRefused(
+        f"{project} has {len(found)} rollouts in progress: name one with --group: "
+        f"{', '.join(each.group for each in found)}"
+    )
+
+
+def rollouts_need_group(project: str, group: str, groups: Sequence[str]) -> None:
+    """Raise `RolloutRefused` for a group that the project file does not name."""
+    if group not in groups:
+        named = f"; {there_are(group, groups)}" if groups else ""
+        raise RolloutRefused(
+            f"{project} has no device group {group} that follows what is promoted (`delivery.groups` of its project "
+            f"file){named}"
+        )
+
+
 @dataclass(frozen=True)
 class Asked:
-    """What is asked to be rolled out. `groups` are the project's; `passed` says that the version has a PASS or a
-    recorded override, or was in production; `on_hold` why the group is on hold, if it is."""
+    """What is asked to be rolled out. `groups` are the project's, `devices` those of the group that were heard of
+    lately; `passed` says that the version has a PASS or a recorded override, or was in production; `on_hold` why the
+    group is on hold, if it is."""
 
     project: str
     group: str
     version: int
     waves: tuple[float, ...]
     groups: Sequence[str]
+    devices: int
     passed: bool
     on_hold: str = ""
     base: int | None = None
@@ -151,8 +219,7 @@ class Asked:
 def start(asked: Asked, rollouts: Sequence[Rollout], *, when: datetime, who: str, why: str) -> Entry:
     """The first entry of a rollout. Raises `RolloutRefused` and `BadWaves`."""
     project, group, version = asked.project, asked.group, asked.version
-    if group not in asked.groups:
-        raise RolloutRefused(f"{project} has no device group {group}; {there_are(group, asked.groups)}")
+    rollouts_need_group(project, group, asked.groups)
     check_waves(asked.waves)
     if not asked.passed:
         raise RolloutRefused(
@@ -170,6 +237,12 @@ def start(asked: Asked, rollouts: Sequence[Rollout], *, when: datetime, who: str
         )
     if version == asked.base:
         raise RolloutRefused(f"{group} runs version {version} already")
+    if asked.devices < 1:
+        raise RolloutRefused(
+            f"no device of {group} was heard of, and a rollout goes by what devices report: `visionops fleet status "
+            f"{project}` shows them; `visionops promote {project} --group {group} --model-version {version} "
+            "--why TEXT` puts it there at once"
+        )
     name = f"{when:%Y%m%dT%H%M%S}-{group}-v{version}"
     return Entry(name, group, "start", when, who, why, version, asked.base, asked.waves)
 

@@ -5,34 +5,15 @@ devices that nobody knows yet fall on a side, too.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resources.error_family import Invalid
+from visionops_assets.config.rollout_rules import check_waves
 
 ALL_PPM = 1_000_000
 # Where n devices did well, at most about 3/n fail: so much larger is the next wave at most.
 MOST_TIMES = 10
-
-
-class BadWaves(Invalid):
-    """Shares of a group that are no waves; the message says which and why."""
-
-
-def check_waves(shares: Sequence[float]) -> None:
-    """Raise `BadWaves` for shares that do not rise from above 0 to 1."""
-    said = ", ".join(f"{each:g}" for each in shares) or "none"
-    if not shares or not all(0 < each <= 1 for each in shares):
-        raise BadWaves(
-            f"waves are shares of a group, above 0 and at most 1, not {said}; for example 0.01, 0.1, 1"
-        )
-    for before, after in pairwise(shares):
-        if after <= before:
-            raise BadWaves(f"waves rise: {after:g} comes after {before:g} in {said}; leave it out")
-    if shares[-1] != 1:
-        raise BadWaves(f"the last wave is the whole group: end {said} with 1")
 
 
 def wave_sizes(devices: int, shares: Sequence[float]) -> list[int]:

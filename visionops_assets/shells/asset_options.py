@@ -24,6 +24,8 @@ INCOMING_BATCH = "incoming_batch"
 EDGE_BUNDLE = "edge_bundle"
 # The asset that says what answers on devices.
 DEVICES = "devices"
+# The asset that shows each rollout.
+ROLLOUT = "rollout"
 # Which of its metadata says what was given to whom.
 SAID = "said"
 
@@ -36,6 +38,11 @@ def dataset_versions(project: str) -> dg.DynamicPartitionsDefinition:
 def batches(project: str) -> dg.DynamicPartitionsDefinition:
     """One partition per batch that was taken from the drop."""
     return dg.DynamicPartitionsDefinition(name=f"{project}_batches")
+
+
+def rollouts_of_project(project: str) -> dg.DynamicPartitionsDefinition:
+    """One partition per rollout of a version to a device group."""
+    return dg.DynamicPartitionsDefinition(name=f"{project}_rollouts")
 
 
 def production_days(since: datetime.date) -> dg.DailyPartitionsDefinition:
