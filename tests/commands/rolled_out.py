@@ -18,12 +18,14 @@ from edge.settings import Settings
 from resources import clocks
 from tests.world import shapes_project
 from visionops.edge_repository import repository_of
+from visionops.simulation.declared_faults import Fault
+from visionops.simulation.simulated_device import SimulatedDevice
 from visionops_assets.delivery.rollout_steps import rollouts_of
 from visionops_assets.delivery.signers import Keys
 from visionops_assets.rollout.rollouts import Rollout
 
 RULES = {"waves": [0.3, 0.6, 1.0], "dwell": "PT1H", "max_duration": "P1D"}
-GROUP = {"observe": 2, "poll_every": 1, "report_every": 60}
+GROUP = {"observe": 2, "poll_every": 1, "report_every": 60, "budget": {"cpu_ms": 1000.0}}
 
 
 class Group:
@@ -53,6 +55,12 @@ class Group:
             )
             stands = {"open_runner": OpenedHere, "examine": examine, "now": lambda: clocks.now(), **around}
             self.devices[name] = Device(Settings.read(folder), Surroundings(**stands))
+
+    def suffers(self, name: str, *faults: Fault) -> None:
+        """A device goes on as a simulated one does that was declared to have these faults."""
+        self.devices[name].close()
+        simulated = SimulatedDevice(name, self.folder / name, (), 1.0, faults=faults)
+        self.devices[name] = simulated.opened()
 
     def close(self) -> None:
         for each in self.devices.values():

@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from desk import Desk
+from desk import Desk, ways_back
 from rolled_out import Group
 
+from resources.error_family import VisionOpsError
+from tests.operations_table import require_told
+from visionops.serving.exporter import rollout_samples
+from visionops.simulation.declared_faults import Fault
 from visionops_assets.champions.history import production, read_history
 
 
@@ -34,7 +38,7 @@ def start(group: Group, *options: str) -> str:
     return group.rollouts()[-1].id
 
 
-def test_a_good_version_completes_in_waves_and_a_bad_one_is_stopped_at_its_first_device(group: Group) -> None:
+def test_a_good_version_completes_in_waves_and_is_undone_by_one_command(group: Group) -> None:
     desk = group.desk
     assert group.runs() == dict.fromkeys(group.devices, 2)
     rollout = start(group)
@@ -67,4 +71,67 @@ def test_a_good_version_completes_in_waves_and_a_bad_one_is_stopped_at_its_first
     desk.run("rollback", "shapes", "--group", "line-1", "--why", "it was better before")
     group.tick()
     group.live()
+    assert group.runs() == dict.fromkeys(group.devices, 2)
+
+
+def refused(group: Group, *words: str) -> str:
+    """The one line that a command is refused with."""
+    with pytest.raises(VisionOpsError) as told:
+        group.desk.run("rollout", *words)
+    said = str(told.value)
+    assert ("\n" not in said and "`visionops " in said) or "--" in said or ";" in said, said
+    return said
+
+
+def test_what_fails_on_devices_goes_back_everywhere_and_its_group_is_held(group: Group) -> None:
+    desk = group.desk
+    why, on = ("--why", "the lamp"), ("shapes", "--group", "line-1")
+    registry = desk.world.registry
+    run = registry.models.version("shapes", 2).run_id
+    registry.models.create_version("shapes", run, registry.runs.get(run).tags)
+    assert "version 3 of shapes has neither a PASS nor an override" in refused(
+        group, "start", *on, "--model-version", "3", *why
+    )
+    assert "no device group line-9 that follows" in refused(
+        group, "start", "shapes", "--group", "line-9", *why
+    )
+    assert "line-1 runs version 2 already" in refused(group, "start", *on, *why)
+    assert "waves rise: 0.1 comes after 0.5" in refused(group, "start", *on, "--waves", "0.5,0.1,1", *why)
+    assert "no list of shares such as" in refused(group, "start", *on, "--waves", "all", *why)
+    assert "shapes has no rollout in progress" in refused(group, "abort", "shapes", *why)
+
+    rollout = start(group)
+    assert "line-1 has the rollout" in refused(group, "start", *on, "--model-version", "1", *why)
+    assert "say why" in refused(group, "override", "shapes", "--why", " ")
+    first, second, *_ = group.in_order(rollout)
+    for name in (first, second):
+        group.suffers(name, Fault("crash-after", 1))
+    group.live()
+    (told,) = [each for each in group.goes_on(minutes=1) if "FAIL" in each]
+    assert "safety: 2 of 2 devices failed" in told and "line-1 is on hold" in told
+    group.live()
+    assert group.runs() == dict.fromkeys(group.devices, 2), "one look later"
+    said = " ".join(desk.run("rollout", "status", "shapes").split())
+    assert f"{first} left it in its trial (crash" in said or f"{second} left it in its trial (crash" in said
+    require_told("a rollout failed, and its devices went back", said)
+    assert "is on hold" in refused(group, "start", *on, "--model-version", "1", *why)
+    samples = list(rollout_samples(desk.world.project, registry))
+    assert ("line-1", "FAIL") in {each.labels[1::2] for each in samples if "state" in each.family.name}
+    assert production(registry.models.get("shapes"), "line-1").on_hold
+
+    # Tried again, it is another release: those that refused the first try it, on hardware that is too slow now.
+    release = next(each for each in group.status()["ways"] if "release" in each)
+    (words,) = ways_back(release)
+    desk.run(*words[:-1], "another lamp")
+    again = start(group)
+    for name in group.devices:
+        group.suffers(name, Fault("slow", 1e8))
+    group.live()
+    answered = {name: device.agent.state.serving for name, device in group.devices.items()}
+    assert {each.release for each in answered.values() if each is not None} == {1}, "not one image"
+    group.goes_on(minutes=1)
+    found = group.status()
+    assert (found["rollout"], found["state"], found["verdict"]) == (again, "FAIL", "FAIL")
+    assert {(each["event"], each["why"]) for each in found["failures"]} == {("refused", "slow")}
+    assert group.assignment()["candidate"] is None and len(group.assignment()["revoked"]) == 2
     assert group.runs() == dict.fromkeys(group.devices, 2)

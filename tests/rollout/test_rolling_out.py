@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from rollout_world import BUNDLES, GROUP, RolloutWorld
 
+from tests.operations_table import require_told
 from tests.promotion.promotion_world import PROJECT, hour
 from tests.world import shapes_project
 from visionops_assets.champions.history import production, read_history
 from visionops_assets.delivery.rolling_out import conduct, looked_at
 from visionops_assets.delivery.rollout_looks import stored_look
+from visionops_assets.delivery.rollout_page import RolloutNow
 from visionops_assets.delivery.rollout_steps import append
 from visionops_assets.promotion.production_change import Attribution, deliver_to_group
 from visionops_assets.promotion.rollback import hold, release, rollback
@@ -70,7 +72,11 @@ def test_what_fails_goes_back_and_its_group_is_held_until_somebody_releases_it(t
     now = production(world.model, GROUP)
     assert (now.version, now.held_by and now.held_by.verdict) == (1, world.newest.id)
     assert world.assignment["candidate"] is None and world.newest.ended == "FAIL"
+    # Nobody runs what all are promoted to, so they are held, too.
+    held = production(world.model).held_by
+    assert held is not None and "every device group refused version 2" in held.why
     # Released, it is not tried again by itself; another version is.
+    release(world.registry, project=PROJECT, by=ADA)
     release(world.registry, project=PROJECT, by=ADA, group=GROUP)
     assert world.go() == [] and len(world.rollouts) == 1
     world.promote("three", 5)
@@ -113,6 +119,9 @@ def test_undecided_it_waits_for_a_person_and_tells_it_once(tmp_path: Path) -> No
     assert world.go() == []
     look = stored_look(world.project, world.store, world.newest.id)
     assert look is not None and look.decision.page
+    require_told(
+        "a rollout is undecided beyond its time", RolloutNow(PROJECT, world.newest, (), look).sentence()
+    )
     # Overridden, it goes on.
     append(
         world.registry,

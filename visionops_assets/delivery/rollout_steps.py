@@ -11,7 +11,14 @@ from typing import Literal
 
 from edge.formats import bucket_of
 from resources.models.records import EVERYWHERE, RegisteredModel
-from visionops_assets.champions.history import CHANGES, PROMOTIONS, groups, production, read_history
+from visionops_assets.champions.history import (
+    CHANGES,
+    PROMOTIONS,
+    HistoryEntry,
+    groups,
+    production,
+    read_history,
+)
 from visionops_assets.champions.registered_model import Registry, tag_name
 from visionops_assets.config.project import Project
 from visionops_assets.config.rollout_rules import RolloutRules
@@ -70,7 +77,7 @@ def ended_by(project: Project, model: RegisteredModel, rollout: Rollout) -> str 
         by = f" ({now.since.sentence()})" if now.since is not None else ""
         runs = f"runs version {now.version}" if now.version is not None else "has no champion of its own"
         return f"base moved: {rollout.group} {runs} now{by}"
-    for entry in read_history(model.tags).entries:
+    for entry in _entries(model):
         left = entry.from_version == rollout.version != entry.to_version and entry.when >= rollout.began
         if left and entry.group == EVERYWHERE and entry.kind in ("rollback", "retirement"):
             return f"base moved: version {rollout.version} was rolled back ({entry.sentence()})"
@@ -83,7 +90,7 @@ def steps_due(
     """What is due, at most one step a group, and why a rollout cannot begin now. `assigned` is the version that each
     group is assigned. Raises `BadEntry`."""
     rollouts = rollouts_of(model)
-    steps, waits = list(_unfinished(model, rollouts)), list[str]()
+    steps, waits = [*_unfinished(model, rollouts), *_refused_by_all(project, model, rollouts)], list[str]()
     busy = {each.group for each in steps}
     for group in project.delivery.groups:
         if group in busy or (rules := project.delivery.groups[group].rollout) is None:
@@ -109,6 +116,31 @@ def _unfinished(model: RegisteredModel, rollouts: Sequence[Rollout]) -> Iterator
             yield Step("hold", group, last.version, last.why, last)
 
 
+def _refused_by_all(project: Project, model: RegisteredModel, rollouts: Sequence[Rollout]) -> Iterator[Step]:
+    """A hold of all where every group that follows them refused their version: else the next challenger is judged
+    against a model that nobody runs."""
+    version, following = production(model, EVERYWHERE).version, project.delivery.following
+    if not following or any(project.delivery.groups[group].rollout is None for group in following):
+        return
+    last = [newest(rollouts, group) for group in following]
+    failed = [each for each in last if each is not None and each.end is not None and each.end.kind == "fail"]
+    if len(failed) < len(following) or any(each.version != version for each in failed):
+        return
+    latest = max(failed, key=lambda each: each.end.when if each.end is not None else each.began)
+    # Whoever released it has read it.
+    if any(
+        each.kind == "hold" and each.verdict == latest.id and each.group == EVERYWHERE
+        for each in _entries(model)
+    ):
+        return
+    why = f"every device group refused version {version}: `visionops rollback {model.project} --why TEXT` leaves it"
+    yield Step("hold", EVERYWHERE, latest.version, why, latest)
+
+
+def _entries(model: RegisteredModel) -> Sequence[HistoryEntry]:
+    return read_history(model.tags).entries
+
+
 def _is_undelivered(model: RegisteredModel, rollout: Rollout) -> bool:
     """Whether a rollout completed and the group's alias does not name its version yet, nor another than its base."""
     if rollout.ended != "complete":
@@ -121,14 +153,14 @@ def _is_undelivered(model: RegisteredModel, rollout: Rollout) -> bool:
         and each.kind in CHANGES
         and each.when >= rollout.end.when
         and each != now.incomplete
-        for each in read_history(model.tags).entries
+        for each in _entries(model)
     )
 
 
 def _is_in_history(model: RegisteredModel, rollout: Rollout, kind: str) -> bool:
     return any(
         each.kind == kind and each.group == rollout.group and each.verdict == rollout.id
-        for each in read_history(model.tags).entries
+        for each in _entries(model)
     )
 
 
