@@ -40,7 +40,7 @@ endef
 # environment says: each worker and each command that a test starts would compile all of them again.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo dev test test-all coverage fuzz lint docs benchmark lock clean
+.PHONY: help demo dev test test-ci test-all coverage fuzz lint docs benchmark lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,7 +69,10 @@ demo: $(INSTALLED)  ## Set up, then run the whole loop on real images
 dev: $(INSTALLED)  ## Dagster UI, daemon, MLflow and lakeFS together
 	$(VENV)/bin/visionops up
 
-test: $(INSTALLED_DEV)  ## Set up, then run the tests, simulations and kills at reduced counts
+test: $(INSTALLED_DEV)  ## Set up, then run what is not `slow`: minutes
+	$(PYTEST) -m "not slow"
+
+test-ci: $(INSTALLED_DEV)  ## Every test, simulations and kills at reduced counts: what CI runs
 	$(PYTEST)
 
 test-all: $(INSTALLED_DEV)  ## Every test at its stated count

@@ -42,8 +42,8 @@ LONGEST_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the folders of the longest files first, in the order given there; `make test` leaves out what is `stated`,
-    and `make test-all` gives each test more time.
+    """Put the folders of the longest files first, in the order given there; what is `stated` is for `make test-all`
+    alone, which gives each test more time.
     """
     order = {folder: place for place, folder in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
@@ -66,7 +66,7 @@ def pytest_collection_finish() -> None:
 def count() -> Callable[[int, int], int]:
     """Choose how often a simulation or kill is repeated: `count(reduced, stated)`.
 
-    `make test` uses the reduced count, `make test-all` (VISIONOPS_FULL_COUNTS=1) the stated one.
+    CI and `make test` use the reduced count, `make test-all` (VISIONOPS_FULL_COUNTS=1) the stated one.
     """
     return lambda reduced, stated: stated if FULL_COUNTS else reduced
 

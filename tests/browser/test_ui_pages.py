@@ -13,6 +13,8 @@ from shown_metadata import PICTURE, behind, links_in, metadata
 from tests.chromium import see
 from visionops_assets.shells.outputs import LARGEST_PICTURE
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 

@@ -124,6 +124,7 @@ def team(promoted: World, tmp_path: Path, count: Callable[[int, int], int]) -> I
         yield made
 
 
+@pytest.mark.slow
 def test_a_pull_request_shows_what_its_change_would_make_of_the_data(team: Team) -> None:
     champion = team.world.registry.models.get("shapes")
     team.change(epochs=7)

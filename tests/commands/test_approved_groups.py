@@ -10,6 +10,8 @@ from test_fleet import fails
 
 from tests.operations_table import require_told
 
+pytestmark = pytest.mark.slow
+
 WHY = ("--why", "it is tried there first")
 
 

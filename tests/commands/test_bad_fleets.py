@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from desk import Desk, ways_back
 from test_delivery_follows import assigned, declare, outcomes, ticked
 from test_device_reports import photograph
@@ -20,6 +21,8 @@ from edge.selftest import examine
 from edge.settings import Settings
 from resources import home
 from tests.operations_table import require_told
+
+pytestmark = pytest.mark.slow
 
 
 def printed(*arguments: str) -> str:

@@ -119,6 +119,7 @@ def test_what_is_printed_of_an_unfinished_change_ends_it(
     assert desk.world.champion() == 4
 
 
+@pytest.mark.slow
 def test_a_promotion_that_a_newer_dataset_version_passed_over_is_ended_by_an_approval(
     desk_of_promoted: Desk, unfinished: Callable[[Desk, str, str], list[str]]
 ) -> None:

@@ -26,6 +26,7 @@ def metric(found: dict[str, Any]) -> tuple[float, float, float, float, float]:
     return tuple(accuracy[name] for name in ("a", "b", "gain", "lower", "upper"))  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_two_models_are_compared_on_the_same_images_and_nothing_is_spent_or_stored(
     desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

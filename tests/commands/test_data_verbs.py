@@ -23,6 +23,7 @@ def batches_on_main(desk: Desk) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_retracted_batch_is_missing_from_the_next_dataset_version(desk: Desk):
     world = desk.world
     # Nothing is trained: what counts is which images the next version has.

@@ -37,6 +37,8 @@ from visionops_assets.delivery.signers import Keys, load_keys
 from visionops_assets.promotion.production_change import Attribution
 from visionops_assets.promotion.rollback import rollback
 
+pytestmark = pytest.mark.slow
+
 Groups = dict[str, dict[str, Any]]
 
 

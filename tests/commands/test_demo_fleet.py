@@ -19,6 +19,7 @@ from visionops_assets.champions.history import read_history
 QUICK = {"poll_every": 1, "observe": 3, "log_share": 0}
 
 
+@pytest.mark.slow
 def test_devices_take_what_is_promoted_through_a_kill_and_go_back_with_a_rollback(
     desk_of_promoted: Desk, tmp_path: Path
 ) -> None:

@@ -25,6 +25,8 @@ from visionops import services
 from visionops.serving.exporter import assignment_samples, device_samples
 from visionops_assets.monitoring.production_day import stored_day, stored_log
 
+pytestmark = pytest.mark.slow
+
 
 def photograph(seed: int) -> bytes:
     buffer = io.BytesIO()

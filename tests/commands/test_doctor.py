@@ -144,6 +144,7 @@ def test_a_server_that_never_answers_does_not_hold_the_doctor(desk: Desk, monkey
         assert lines[subject]["fix"], subject
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_made_is_a_row_and_the_rest_is_tried(tmp_path: Path):
     (tmp_path / "file").touch()
     ended = processes.visionops(

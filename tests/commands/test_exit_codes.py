@@ -89,6 +89,7 @@ def ask(line: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_what_cannot_be_done_ends_with_1_and_says_why(
     desk_of_promoted: Desk,

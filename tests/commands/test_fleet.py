@@ -109,6 +109,7 @@ def fails(desk: Desk, *arguments: str) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_said_in_one_line(
     desk_of_promoted: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

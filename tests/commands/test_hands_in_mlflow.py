@@ -154,6 +154,7 @@ def test_a_renamed_model_and_a_deleted_experiment_lead_back(desk_of_promoted: De
     assert after["verdicts"][-1]["champion"] == weights
 
 
+@pytest.mark.slow
 def test_a_version_that_was_deleted_keeps_its_number_for_ever(desk_of_two: Desk) -> None:
     desk = desk_of_two
     second = desk.json("status", "shapes")
@@ -205,6 +206,7 @@ def test_an_alias_moved_by_hand_is_told_as_that_in_every_direction(desk_of_two: 
     assert tick(desk)[0] == 0
 
 
+@pytest.mark.slow
 def test_an_older_version_that_somebody_put_there_can_be_kept(desk_of_two: Desk) -> None:
     desk = desk_of_two
     moved(desk, 1)
@@ -214,6 +216,7 @@ def test_an_older_version_that_somebody_put_there_can_be_kept(desk_of_two: Desk)
     assert state["wrong"] == [] and state["champion"]["version"] == 1 and state["hold"]["kind"] == "rollback"
 
 
+@pytest.mark.slow
 def test_retired_on_record_a_first_champion_is_right_again(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     model_deleted(desk)
@@ -257,6 +260,7 @@ def test_a_pass_whose_registration_is_missing_is_asked_again(
     assert row.state == "broken" and "mlflow.db is gone" in row.what
 
 
+@pytest.mark.slow
 def test_a_lost_database_comes_back_from_the_files_by_one_command(
     desk_of_two: Desk, mlflow_template: Path
 ) -> None:
@@ -290,6 +294,7 @@ def test_a_lost_database_comes_back_from_the_files_by_one_command(
     assert len(desk.json("status", "shapes")["verdicts"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoilt", ["altered", "deleted"])
 def test_files_that_do_not_suffice_are_named_and_the_version_before_is_advised(
     desk_of_two: Desk, mlflow_template: Path, spoilt: str
@@ -308,6 +313,7 @@ def test_files_that_do_not_suffice_are_named_and_the_version_before_is_advised(
     assert ONNX_ARTIFACT in state["gone"][0] and "visionops rollback" not in state["gone"][0]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_purged_is_recorded_again_from_its_files_after_a_kill_too(
     desk_of_promoted: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +341,7 @@ def test_a_run_that_was_purged_is_recorded_again_from_its_files_after_a_kill_too
     assert "lost" not in desk.run(*command), "it is found now"
 
 
+@pytest.mark.slow
 def test_what_a_registry_lost_of_a_project_without_champion_is_named(
     desk: Desk, mlflow_template: Path
 ) -> None:
@@ -350,6 +357,7 @@ def test_what_a_registry_lost_of_a_project_without_champion_is_named(
     require_told("MLflow lost a project that has decisions", desk.run("status", "shapes"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hand", ["removed", pytest.param("moved", marks=pytest.mark.stated)])
 def test_an_alias_moved_before_anything_was_remembered_is_not_believed(
     desk_of_promoted: Desk, hand: str
@@ -448,6 +456,7 @@ def test_entries_and_digests_that_somebody_alters_are_read_as_they_were_written(
     assert desk.json("status", "shapes")["gone"] == []
 
 
+@pytest.mark.slow
 def test_a_version_that_has_the_number_of_another_is_not_taken_for_it(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     weights = desk.json("status", "shapes")["champion"]["sha256"]

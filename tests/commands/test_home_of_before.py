@@ -93,6 +93,7 @@ def test_why_says_how_it_came_there_and_what_changed(said: Any) -> None:
     assert "code revision      96fc7650d082" in told
 
 
+@pytest.mark.slow
 def test_what_it_was_made_of_is_compared(said: Any) -> None:
     # Versions of then have no digest of their record.
     assert "--unverified" in said("reproduce", "shapes", "--inputs-only", code=1)

@@ -54,6 +54,7 @@ def copy(desk_of_promoted: Desk, tmp_path_factory: pytest.TempPathFactory) -> It
     open_client.cache_clear()
 
 
+@pytest.mark.slow
 def test_work_in_a_copied_home_leaves_the_one_it_came_from_alone(
     desk_of_promoted: Desk, copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +142,7 @@ MOVES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_another_disk")
 @pytest.mark.parametrize("place", MOVES)
 def test_a_move_to_another_disk_killed_anywhere_goes_on_and_leaves_one_home(

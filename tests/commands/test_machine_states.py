@@ -94,6 +94,7 @@ def only_readable(machine: Machine) -> None:
             path.chmod(0o555 if path.is_dir() else 0o444)
 
 
+@pytest.mark.slow
 def test_a_home_that_can_only_be_read_answers_and_refuses_every_change(machine: Machine) -> None:
     only_readable(machine)
     before = sorted(path for path in machine.home.rglob("*"))
@@ -121,6 +122,7 @@ def test_a_home_that_can_only_be_read_answers_and_refuses_every_change(machine: 
     assert machine.run("hold", "shapes", "--why", "x").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_home_of_another_user_names_both_and_the_command(machine: Machine) -> None:
     machine.run("home", "show")
@@ -151,6 +153,7 @@ def cut_short(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "row", "damage"),
     [
@@ -190,6 +193,7 @@ def test_what_is_no_address_of_a_verdict_is_named(tmp_path: Path, content: str) 
         read_address(artifacts, "decision", "shapes", "p")
 
 
+@pytest.mark.slow
 def test_a_damaged_address_stops_a_tick_with_its_name_only(machine: Machine) -> None:
     (file,) = (machine.home / "artifacts" / "decisions" / "shapes").glob("*.json")
     file.write_text("[1, 2")
@@ -201,6 +205,7 @@ def test_a_damaged_address_stops_a_tick_with_its_name_only(machine: Machine) -> 
     assert machine.run("tick").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [("format.json", '"x"'), pytest.param("credentials.json", "[]", marks=pytest.mark.stated)],
@@ -229,6 +234,7 @@ def test_each_kind_of_no_configuration_of_dagster_names_its_file(
     assert raised.value.fix.startswith(f"correct {file}, or delete it")
 
 
+@pytest.mark.slow
 def test_a_configuration_of_dagster_that_is_none_is_named(machine: Machine) -> None:
     file = machine.home / "instance" / "dagster.yaml"
     file.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ def places(desk: Desk) -> int:
     return len(read_ledger(desk.world.registry.models.get("shapes").tags))
 
 
+@pytest.mark.slow
 def test_a_mended_floor_asks_again_and_gives_nothing_back(desk_after: Callable[..., Desk]) -> None:
     desk = desk_after("refused", 0.15, floors=OUT_OF_REACH)
     first = desk.world.partitions()[-1]
@@ -97,6 +98,7 @@ def test_the_same_model_asked_on_a_holdout_that_grew_takes_another_place(
     assert outcomes(desk)[1:] == [("FAIL", 1), ("FAIL", 2)]
 
 
+@pytest.mark.slow
 def test_what_an_earlier_release_decided_is_not_asked_again(desk_after: Callable[..., Desk]) -> None:
     """It wrote neither rules beside the address nor a tag on the run; the verdict's own digest says which they were."""
     desk = desk_after("refused", 0.15, floors=OUT_OF_REACH)
@@ -146,6 +148,7 @@ def test_a_pass_of_an_older_week_is_not_promoted_by_itself_and_what_to_type_is_s
     assert desk.world.champion() == 2
 
 
+@pytest.mark.slow
 def test_what_a_person_rejected_is_not_asked_again_by_other_rules(desk_after: Callable[..., Desk]) -> None:
     desk = desk_after("awaiting_approval", approval="manual")
     desk.run("reject", "shapes", "--why", "the lens was dirty")
@@ -153,6 +156,7 @@ def test_what_a_person_rejected_is_not_asked_again_by_other_rules(desk_after: Ca
     assert tick(desk)[0]["run_id"] is None and desk.world.champion() == 1
 
 
+@pytest.mark.slow
 def test_what_is_or_was_in_production_is_not_asked_again_by_other_rules(desk_of_two: Desk) -> None:
     """Else what a rollback found bad would come back with the release of its hold."""
     desk = desk_of_two

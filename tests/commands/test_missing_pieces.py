@@ -102,6 +102,7 @@ def test_what_cannot_be_made_again_is_not_advised(desk_of_promoted: Desk) -> Non
     assert desk.json("status", "shapes")["wrong"] == []
 
 
+@pytest.mark.slow
 def test_data_and_tables_that_are_gone_are_named_by_status(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     shutil.rmtree(desk.world.root / "artifacts")
@@ -162,6 +163,7 @@ def test_a_project_file_that_names_other_data_than_the_champion_s_is_told(desk_o
     assert desk.json("status", "shapes")["wrong"] == [] and desk.world.champion() == 2
 
 
+@pytest.mark.slow
 def test_what_somebody_left_uncommitted_on_main_is_told_and_blocks_no_longer_than_it_is_there(
     desk_of_promoted: Desk,
 ) -> None:
@@ -179,6 +181,7 @@ def test_what_somebody_left_uncommitted_on_main_is_told_and_blocks_no_longer_tha
     assert "60 images published" in desk.run(*command)
 
 
+@pytest.mark.slow
 def test_what_production_logged_is_missed_where_its_repository_was_deleted(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     images = write_batch(desk.world.root / "seen", 2, seed=9)
@@ -196,6 +199,7 @@ def test_what_production_logged_is_missed_where_its_repository_was_deleted(desk_
     assert desk.json("status", "shapes")["wrong"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", ["all", pytest.param("some", marks=pytest.mark.stated)])
 def test_images_that_are_gone_from_storage_are_named_by_all_that_look(
     desk_of_promoted: Desk, removed: str

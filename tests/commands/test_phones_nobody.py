@@ -120,6 +120,7 @@ def test_what_is_tried_is_seen(tmp_path: Path, network: bool):
     assert [tried > 0 for _, tried, _ in found] == [alone.prefix is not None, True, False]
 
 
+@pytest.mark.slow
 def test_a_prediction_reaches_nobody_and_leaves_nothing(alone: Alone, promoted_template: Path):
     with copied_world(promoted_template, alone.visionops) as world:
         project = world.project

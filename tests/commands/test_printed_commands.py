@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -21,6 +22,7 @@ FILLED_IN = {
 BUILT = {"shlex.join(onwards)", "old", "new"}
 
 
+@pytest.mark.slow
 def test_every_printed_command_is_taken_by_the_command_line() -> None:
     found = list(printed())
     assert len(found) > 150

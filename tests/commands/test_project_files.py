@@ -34,6 +34,7 @@ def logged_of_projects() -> Iterator[list[str]]:
         log.removeHandler(handler)
 
 
+@pytest.mark.slow
 def test_a_project_file_with_a_typo_stops_only_its_own_project(desk: Desk) -> None:
     from visionops.cli.command_line import app
 

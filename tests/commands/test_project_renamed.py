@@ -62,6 +62,7 @@ def whole(desk: Desk, name: str) -> None:
     assert "60 images" in desk.run("import", name, str(batch), "--batch", "week-02")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["the file", "the command"])
 def test_a_renamed_project_keeps_its_champion_runs_and_log(desk_of_promoted: Desk, first: str) -> None:
     desk = desk_of_promoted
@@ -92,6 +93,7 @@ def test_the_challenger_of_a_project_renamed_in_its_file_alone_is_no_first_champ
     assert {found["outcome"] for found in desk.json("tick", "signs", "--quiet")} == {None}
 
 
+@pytest.mark.slow
 def test_a_project_that_takes_the_annotations_of_another_anew_says_so(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     rename_in_file(desk, "signs")
@@ -101,6 +103,7 @@ def test_a_project_that_takes_the_annotations_of_another_anew_says_so(desk_of_pr
     assert found["outcome"] == "promoted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dies_at",
     [

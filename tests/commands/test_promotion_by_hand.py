@@ -38,6 +38,7 @@ def test_a_change_by_hand_needs_somebody_who_makes_it_and_a_reason(
             desk.run(command, "shapes", "--why", "because")
 
 
+@pytest.mark.slow
 def test_a_pass_goes_to_production_when_a_person_approves_it_and_no_hold_is_on(desk: Desk) -> None:
     desk.use(approval="manual")
     assert "put on hold" in desk.run("hold", "shapes", "--why", "factory closed")
@@ -76,6 +77,7 @@ def test_a_pass_goes_to_production_when_a_person_approves_it_and_no_hold_is_on(d
     assert desk.world.tick().run_id is None, "nothing is left to do"
 
 
+@pytest.mark.slow
 def test_an_override_is_marked_and_a_rollback_undoes_it_whatever_is_red_or_broken(
     desk_of_promoted: Desk,
 ) -> None:
@@ -136,6 +138,7 @@ class Killed(BaseException):
     """A process that ends here."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -57,6 +57,7 @@ def into_a_file(path: Path, act: Callable[[], object]) -> list[str]:
     return path.read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_phase_epoch_loss_and_share_on_one_line_that_is_gone_at_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def images(world: World, batch: str) -> set[str]:
     return {entry.path.rpartition("/")[2] for entry in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_batch_with_other_images_under_a_taken_name_is_refused_by_name(
     shared: Desk, tmp_path: Path, first: int
@@ -117,6 +118,7 @@ def test_a_batch_with_other_images_under_a_taken_name_is_refused_by_name(
     assert_whole(world)
 
 
+@pytest.mark.slow
 def test_two_projects_label_the_same_images_and_correct_and_retract_only_their_own(
     shared: Desk, tmp_path: Path
 ):

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pandas as pd
+import pytest
 from desk import Desk
 
 from tests.world import shapes_project
@@ -12,6 +13,7 @@ from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
 from visionops_assets.monitoring.production_day import typed_table
 
 
+@pytest.mark.slow
 def test_a_dataset_version_that_waits_for_a_tick_is_told_until_it_is_decided(desk: Desk):
     (nothing,) = desk.json("status", "shapes")["waits"]
     assert "there is no batch yet: `visionops import shapes SOURCE --batch NAME`" in nothing

@@ -108,6 +108,7 @@ def _held(folder: Path, how: str = "") -> "subprocess.Popen[str]":
     return holder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["", "deleted"])
 def test_a_second_up_says_who_holds_the_home_even_if_it_was_deleted_meanwhile(
     tmp_path: Path, how: str
@@ -142,6 +143,7 @@ def test_a_lock_of_an_earlier_version_refuses_too(tmp_path: Path) -> None:
     assert refused.returncode == 1 and "runs already" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_no_child_survives_whatever_it_ignores(tmp_path: Path, sent: signal.Signals) -> None:
     with subprocess.Popen(
@@ -185,6 +187,7 @@ with child_process.children() as started:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [False, pytest.param(True, marks=pytest.mark.stated)])
 def test_nothing_survives_a_kill_of_the_command(tmp_path: Path, whole_group: bool) -> None:
     log = tmp_path / "said"

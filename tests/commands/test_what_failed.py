@@ -16,6 +16,7 @@ from visionops_assets.monitoring.collection import collect
 from visionops_assets.training import recording
 
 
+@pytest.mark.slow
 def test_a_version_that_failed_as_often_as_it_may_is_named_with_the_command(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def test_rows_wait_where_nothing_may_be_written_to_what_production_logs(desk_of_
     assert "logged: 4 rows" in desk.run(*ways_back(said)[0])
 
 
+@pytest.mark.slow
 def test_a_day_that_was_cancelled_by_hand_is_named_and_not_tried_by_itself(desk_of_promoted: Desk) -> None:
     desk = desk_of_promoted
     image = next(write_batch(desk.world.root / "seen", 1, seed=9).glob("*.png"))

@@ -46,6 +46,7 @@ def said_by(folder: Path, *words: str, **environment: str) -> str:
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("tick",), ("up",), ("metrics",), ("what-if", "digits")])
 def test_every_verb_that_needs_dagster_names_its_wrong_database(
     tmp_path: Path, words: tuple[str, ...]

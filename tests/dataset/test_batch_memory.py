@@ -65,6 +65,7 @@ def say_growth(few: Path, many: Path) -> None:
     print(most(many) - most(few))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [folders, table])
 def test_a_larger_batch_takes_hardly_more_memory(tmp_path, make):
     few, many = make(tmp_path / "few", FEW), make(tmp_path / "many", MANY)

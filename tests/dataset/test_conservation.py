@@ -148,6 +148,7 @@ def check_sums(root: Path, make, one, other, leave_out: bool, seed: int) -> None
     assert json.dumps(sums.as_dict()) and len(sums.in_words().splitlines()) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", FORMATS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("leave_out", [False, True])
 def test_the_sums_add_up_whatever_happened_to_a_source(tmp_path, make, leave_out):

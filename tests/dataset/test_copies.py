@@ -41,6 +41,7 @@ def test_images_of_a_kind_are_no_copies_of_each_other(images: dict[str, list[Gre
     assert len(near_duplicates(some)) <= most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "parts"])
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_are_found(images: dict[str, list[Grey]], name: str, kind: str) -> None:
@@ -50,6 +51,7 @@ def test_copies_are_found(images: dict[str, list[Grey]], name: str, kind: str) -
     assert wanted - near_duplicates([*some, *copies], len(some)) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG 95", "JPEG 75", "WebP 80", "darker", "brighter"])
 def test_copies_of_tiny_images_are_found(images: dict[str, list[Grey]], kind: str) -> None:
     some = images["tiny digits"]

@@ -35,6 +35,7 @@ def shown(one: Grey, other: Grey, others: list[Grey]) -> float:
     return evidence(*(Exposure(image, usual_difference(image, others, 4)) for image in (one, other)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [0, 6])
 @pytest.mark.parametrize("quality", [85, 75, 50])
 def test_encoded_exposures_are_told_from_each_other(quality: int, others: int) -> None:
@@ -46,6 +47,7 @@ def test_encoded_exposures_are_told_from_each_other(quality: int, others: int) -
         assert shown(copy, images[number + 1], rest) < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
 @pytest.mark.parametrize("scale", [0.7, 1.5])
 @pytest.mark.parametrize("quality", [None, 85])
@@ -60,6 +62,7 @@ def test_resized_exposures_are_told_from_each_other(
         assert shown(copy, images[number + 1], images[:6]) < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [95, 90, 75, 50])
 def test_what_a_camera_encoded_already_is_no_copy(quality: int) -> None:
     images = [encoded(image, "JPEG", quality) for image in exposures(16, noise=1, seed=3)]
@@ -155,6 +158,7 @@ def test_few_exposures_stored_by_a_table_of_a_cameras_own_are_no_copies(count: i
     assert not near_duplicates([image for image, _ in made], tables=tables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", FOREIGN)
 def test_copies_that_a_program_stored_by_a_table_of_its_own_are_found(table: list[int]) -> None:
     originals = exposures(8, noise=1, seed=12)

@@ -67,6 +67,7 @@ def test_odd_parameters_of_a_sequential_scan_change_no_pixel(kind, parameters):
     same(bytes(odd), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("junk", JUNK, ids=len)
 @pytest.mark.parametrize("kind", KINDS)
 def test_stray_bytes_before_any_segment_change_no_pixel(kind, junk):

@@ -416,6 +416,7 @@ def some(made: list[bytes], number: int) -> list[bytes]:
     return made[:: max(1, len(made) // number)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_wrong_is_told_in_words_of_ours(tmp_path, name, count):
     file = lay_out(name, tmp_path / "source")

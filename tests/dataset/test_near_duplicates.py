@@ -36,6 +36,7 @@ def test_images_at_hand_are_bounded_by_bytes_however_many_near_duplicates_there_
     assert max(asked) <= max(budget, 2 * side * side)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_new", [0, 40, 90])
 @pytest.mark.parametrize("noise", [1, 12, 60])
 @pytest.mark.parametrize("by_kind", [0, 0.6, 1])

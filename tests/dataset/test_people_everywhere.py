@@ -108,6 +108,7 @@ def truth(write: Writer, label: str = "bolt") -> str | list:
     return [(label, *SIDES)] if write in BOXED else label
 
 
+@pytest.mark.slow
 @by_name
 @pytest.mark.parametrize("rung", RUNGS)
 def test_an_image_is_found_however_it_is_called(tmp_path, write, rung):

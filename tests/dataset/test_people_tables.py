@@ -319,6 +319,7 @@ def test_another_encoding_is_stated_never_guessed(tmp_path):
         Stated(encoding="cp12")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("order", "box"), [("xywh", (2, 3, 10, 8)), ("xyxy", (2, 3, 12, 11)), ("cxcywh", (7, 7, 10, 8))]
 )

@@ -61,6 +61,7 @@ def test_exposures_of_one_scene_are_no_duplicates(
     assert near_duplicates(images) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [128, 64, 40])
 @pytest.mark.parametrize("number", [2, 3, 5, 20, 60])
 def test_few_exposures_of_one_scene_are_no_duplicates(number: int, side: int) -> None:
@@ -68,6 +69,7 @@ def test_few_exposures_of_one_scene_are_no_duplicates(number: int, side: int) ->
         assert near_duplicates(exposures(number, noise, side, seed=5)) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [95, 90, 75])
 def test_few_exposures_that_a_camera_stored_as_jpeg_are_no_duplicates(quality: int) -> None:
     assert near_duplicates([encoded(image, "JPEG", quality) for image in exposures(20, 1, seed=6)]) == set()
@@ -80,6 +82,7 @@ def test_few_exposures_of_a_texture_that_does_not_move_are_no_duplicates() -> No
     assert near_duplicates(images) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG 75", "resized 0.7", "brighter"])
 def test_copies_are_found_among_few_exposures(kind: str) -> None:
     images = exposures(12, noise=1, seed=8)
@@ -93,6 +96,7 @@ def test_of_many_small_exposures_of_one_scene_hardly_any_are_duplicates(side: in
     assert len(near_duplicates(exposures(300, 3, side))) <= 0.003 * 300 * 299 / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_are_found_among_exposures_of_their_scene(kind: str) -> None:
     images = exposures(80, noise=3)
@@ -115,6 +119,7 @@ ENCODED: dict[str, Callable[[Grey], Grey]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODED)
 def test_copies_that_are_more_like_each_other_than_like_their_originals_are_found(kind: str) -> None:
     images = exposures(70, noise=1)
@@ -123,6 +128,7 @@ def test_copies_that_are_more_like_each_other_than_like_their_originals_are_foun
     assert near_duplicates([*images, *copies], first_new=70) == {(70 + n, n) for n in range(70)}
 
 
+@pytest.mark.slow
 def test_copies_of_several_kinds_of_one_exposure_are_found() -> None:
     images = exposures(50, noise=1)
     kinds = [*ENCODED.values(), COPIES["resized 0.7"], COPIES["resized 1.5"], COPIES["brighter"]]
@@ -222,6 +228,7 @@ def test_what_an_import_takes_for_copies_is_a_leak(quality: int) -> None:
     assert len(found & {(60 + number, number) for number in range(60)}) >= 58
 
 
+@pytest.mark.slow
 def test_digits_of_a_few_pixels_are_no_leaks_whatever_else_is_there() -> None:
     """Of each lot up to five other pairs were called copies, and the week refused."""
     digits = [(digit * 15).astype(np.uint8) for digit in load_digits().images]

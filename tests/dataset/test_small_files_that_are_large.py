@@ -275,6 +275,7 @@ BOMBS: dict[str, tuple[Make, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOMBS)
 def test_what_is_small_and_would_be_large_is_refused_by_name(kind: str, tmp_path: Path):
     make, expected = BOMBS[kind]

@@ -148,6 +148,7 @@ batches = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(batches, st.text(max_size=3), st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_splits_never_move_and_groups_never_straddle_as_data_grows(grown, salt, random):

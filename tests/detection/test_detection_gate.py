@@ -37,6 +37,7 @@ def slices_of(verdict: Verdict) -> dict[str, SliceRow]:
     return {row.name(): row for row in verdict.evidence.slices}
 
 
+@pytest.mark.slow
 def test_a_clearly_better_detector_passes_and_the_reverse_fails() -> None:
     better = judged(0.95, 0.7)
     assert better.verdict == "PASS", verdict_summary(better)
@@ -263,6 +264,7 @@ def one_class(images: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
     return [[{**box, "label": "nut"} for box in boxes] for boxes in images]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "told", "rule"),
     [

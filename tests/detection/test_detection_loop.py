@@ -28,6 +28,8 @@ from visionops_assets.evaluation.scoring import champion_opinion
 from visionops_assets.reproduction import reproduce as reproduction
 from visionops_assets.training import challenge, code_digest
 
+pytestmark = pytest.mark.slow
+
 GATE: dict[str, Any] = {
     "floors": {"overall": 0.4, "batch": 0.4, "min_samples": 8},
     "min_holdout": 8,

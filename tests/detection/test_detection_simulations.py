@@ -40,6 +40,7 @@ def test_equal_detectors_are_promoted_no_more_often_than_stated(count: Count, k:
     assert promoted <= trials * level + 3 * np.sqrt(trials * level * (1 - level))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("images", "other"), [(60, 1.0), (150, 0.2)])
 def test_a_detector_that_is_no_worse_is_seldom_refused_for_a_slice(
     count: Count, images: int, other: float
@@ -95,6 +96,7 @@ def true_gain() -> float:
     return better - worse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, pytest.param(2, marks=pytest.mark.stated), 10])
 def test_the_labels_asked_for_give_the_power_promised(count: Count, true_gain: float, k: int) -> None:
     """What an INSUFFICIENT on few images asks for shows a gain of `min_improvement` four times in five."""

@@ -130,6 +130,7 @@ def test_a_side_that_the_levels_do_not_divide_is_refused(levels: int) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_deeper_detector_keeps_its_bits_when_interrupted_and_ships_what_it_learnt(tmp_path: Path) -> None:
     def interrupt(report) -> None:
         if report.epoch == 1:
@@ -150,6 +151,7 @@ def test_a_classifier_is_refused_as_a_detector(tmp_path: Path) -> None:
         train_here(tmp_path, model={"class_path": "visionops_assets.training.models.SmallConvNet"})
 
 
+@pytest.mark.slow
 def test_the_file_agrees_with_the_trained_model(file: Path, trained: TrainingResult) -> None:
     report = parity(file, trained.shipped, golden_images(request().train))
     assert report.passed, report.summary

@@ -1,5 +1,6 @@
 """Models written against docs/training.md alone go from commit to verdict, one of them from given weights."""
 
+import pytest
 from detection_world import RECIPE
 from test_detection_loop import detection_project, publish
 
@@ -12,6 +13,7 @@ from visionops_assets.training.models import build_model
 DETECTOR = "foreign_detector.OneBoxACell"
 
 
+@pytest.mark.slow
 def test_a_plain_classifier_runs_to_a_verdict(world: World) -> None:
     recipe = world.project.recipe.model_dump(mode="json") | {
         "model": {"class_path": "foreign_detector.TwoLayers"}
@@ -23,6 +25,7 @@ def test_a_plain_classifier_runs_to_a_verdict(world: World) -> None:
     assert read_address(world.artifacts, "decision", "shapes", world.partitions()[0]) is not None
 
 
+@pytest.mark.slow
 def test_a_lightning_detector_with_weights_of_its_own_runs_to_a_verdict(world: World) -> None:
     spec = Recipe.model_validate(RECIPE).input
     given = world.root / "given.safetensors"

@@ -47,6 +47,7 @@ def at_a_limit(cabinet: Cabinet) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_sigkills_of_real_processes(cabinet: Cabinet, count: Callable[[int, int], int]) -> None:
     cabinet.photograph(4)
     code, said = cabinet.run("once")

@@ -126,6 +126,7 @@ def no_reports(updated: Updated) -> None:
     shutil.rmtree(updated.fleet.root / "reports", ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_of_an_update(
     updated: Updated, tmp_path: Path, count: Callable[[int, int], int]
 ) -> None:
@@ -146,6 +147,7 @@ def test_killed_at_every_step_of_an_update(
         shutil.rmtree(updated.fleet.root / "reports", ignore_errors=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survives", ["nothing", "names", "half"])
 def test_power_cut_at_every_step_of_an_update(
     updated: Updated, tmp_path: Path, count: Callable[[int, int], int], survives: str

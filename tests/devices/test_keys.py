@@ -296,6 +296,7 @@ def test_keys_are_made_once_and_for_their_owner_alone(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["keys"]
 
 
+@pytest.mark.slow
 def test_a_repository_in_a_bucket_is_exported_for_a_site_without_a_network(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

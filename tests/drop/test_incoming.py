@@ -93,6 +93,7 @@ def test_what_is_told_of_a_batch_is_told_by_the_tick(
     assert taken.reason.endswith("`visionops findings shapes week-01` shows them")
 
 
+@pytest.mark.slow
 def test_a_batch_dropped_again_changes_nothing(world: World, labelling_team: FolderDrop, tmp_path: Path):
     folder = write_batch(tmp_path / "week", 30, seed=1)
     fill(labelling_team, "week-01", folder)
@@ -107,6 +108,7 @@ def test_a_batch_dropped_again_changes_nothing(world: World, labelling_team: Fol
     assert world.lakefs.head("shapes").id == before
 
 
+@pytest.mark.slow
 def test_a_refused_batch_stays_on_its_branch_with_its_findings_until_it_is_corrected(
     world: World, labelling_team: FolderDrop, tmp_path: Path
 ):
@@ -147,6 +149,7 @@ def test_a_refused_batch_stays_on_its_branch_with_its_findings_until_it_is_corre
     assert world.lakefs.head("shapes").parents[0] == before
 
 
+@pytest.mark.slow
 def test_batches_that_wait_are_taken_one_after_the_other(
     world: World, labelling_team: FolderDrop, tmp_path: Path
 ):
@@ -216,6 +219,7 @@ def test_a_folder_that_may_not_be_read_is_said_and_taken_once_it_may(
     assert [one.outcome for one in take(world)] == ["published"]
 
 
+@pytest.mark.slow
 def test_a_batch_comes_from_s3_and_an_outage_in_the_middle_costs_an_attempt(
     world: World, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -249,6 +253,7 @@ def test_a_batch_comes_from_s3_and_an_outage_in_the_middle_costs_an_attempt(
     assert not [path for path in (world.root / "staging").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_labels_that_the_champion_doubts_are_listed_and_too_many_refuse_the_batch(
     world: World, tmp_path: Path
 ):

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 import yaml
 from places import FolderDrop, fill
 
@@ -15,6 +16,7 @@ from tests.world import shapes_project, write_batch
 PLACES = ["merge", "save", "write_many", "create_branch"]
 
 
+@pytest.mark.slow
 def test_a_killed_import_is_taken_again_and_published_once(tmp_path: Path, count):
     (tmp_path / "projects").mkdir()
     # What is published waits: nothing is trained here.

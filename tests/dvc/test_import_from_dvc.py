@@ -325,6 +325,7 @@ def secret_by_vars(repository: DVCRepository, secret: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "cloned"])
 @pytest.mark.parametrize(
     "harm",

@@ -29,6 +29,7 @@ def shifted_training_batch(folder: Path, images: int, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_batch_that_spoils_training_is_blamed_not_the_batch_that_shows_it(promoted: World) -> None:
     world = promoted
     folder = shifted_training_batch(world.root / "drop" / "week-02", 300, seed=2)

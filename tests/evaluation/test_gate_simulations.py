@@ -141,6 +141,7 @@ def test_with_costs_a_challenger_that_costs_as_much_is_promoted_no_more_often_th
     assert promoted <= at_most(level_left(0.05, 1), trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2, 10])
 def test_the_labels_asked_for_give_the_power_promised(count: Count, k: int) -> None:
     trials = count(60, 2000)
@@ -259,6 +260,7 @@ def test_a_hundred_challengers_no_better_replace_the_champion_at_most_as_often_a
     assert replaced <= at_most(0.05, reigns)
 
 
+@pytest.mark.slow
 def test_a_year_of_weekly_decisions_keeps_every_gain_and_says_what_labels_would_do(count: Count) -> None:
     """52 decisions, a true gain of one point every fourth week; docs/gate.md quotes the numbers."""
     years = count(1, 20)

@@ -93,6 +93,7 @@ def third_week(seed: int, poison: Poison) -> tuple[Verdict, Verdict]:
     return weeks.judged("week-02", first, second), weeks.judged("week-03", second, third)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("poison", [wrong_at_random, swapped])
 def test_poisoned_batch_is_refused_and_named(count: Callable[[int, int], int], poison: Poison) -> None:
     for seed in range(count(3, 20)):

@@ -28,6 +28,7 @@ from visionops_assets.evaluation.significance import (
 
 
 # Few of them: statsmodels takes 100 ms a call.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "p",
     [

@@ -55,6 +55,7 @@ def test_a_run_is_judged_and_promoted_once_and_submitting_it_again_changes_nothi
     assert world.tick().run_id is None, "the sensor asked for its own recipe's decision already"
 
 
+@pytest.mark.slow
 def test_a_run_that_trained_on_what_is_the_holdout_now_fails_and_spends_significance_once(bench: Bench):
     bench.declare(gate=LENIENT)
     run = trained(bench, "epochs=5")

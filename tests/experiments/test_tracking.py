@@ -30,6 +30,7 @@ class OneLayer(nn.Module):
         return self.layer(images.flatten(1))
 
 
+@pytest.mark.slow
 def test_a_script_of_ones_own_is_recorded_submitted_and_promoted(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ):

@@ -184,6 +184,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_the_check_finds_damage(folder: Path, kind: str) -> None:
     __main__.collect_garbage(folder)

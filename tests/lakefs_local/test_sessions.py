@@ -160,6 +160,7 @@ def test_a_folder_made_anew_has_sessions_of_its_own(folder: Path) -> None:
         assert nobody
 
 
+@pytest.mark.slow
 def test_a_forked_child_keeps_the_server_after_its_parent(folder: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from lakefs_local import discovery; "

@@ -9,6 +9,8 @@ from tests.world import World, copied_world, shapes_project
 from visionops_assets.common import run_tags
 from visionops_assets.common.keys import verdict_key
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def two_versions_template(tmp_path_factory: pytest.TempPathFactory, empty_template: Path) -> Path:

@@ -45,6 +45,7 @@ def an_image(world: World) -> str:
     return next(entry.path for entry in world.lakefs.objects("shapes", "main", "batches/week-01/images/"))
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_named_and_nothing_is_trained(published: World):
     path = an_image(published)
     published.lakefs.write("shapes", "main", path, b"\x89PNG not really")
@@ -55,6 +56,7 @@ def test_an_unreadable_image_is_named_and_nothing_is_trained(published: World):
     assert published.champion() is None
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_named(published: World):
     path = an_image(published)
     published.lakefs.delete_many("shapes", "main", [path])
@@ -75,6 +77,7 @@ def test_an_unknown_label_is_named_with_the_classes_there_are(published: World):
     assert "bar, ring, cross" in ticked.reason
 
 
+@pytest.mark.slow
 def test_a_class_missing_from_training_is_an_error_and_from_the_holdout_a_warning(world: World):
     world.projects = [shapes_project(classes=["bar", "ring", "cross", "star"])]
     world.publish("week-01", 120, seed=1)

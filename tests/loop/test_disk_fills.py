@@ -57,6 +57,7 @@ def begun(verb: Verb, disk: SmallDisk, template: Path) -> tuple[Home, list[str]]
     return home, filled(verb.line.replace("{run}", run), home)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", marked("tick", without=WITHOUT))
 def test_a_disk_that_fills_is_named_uses_up_nothing_and_the_command_goes_on(
     verb: Verb,

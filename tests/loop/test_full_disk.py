@@ -12,6 +12,7 @@ from visionops_assets.shells.run_outcomes import is_attempt
 from visionops_assets.training.training_task import EpochReporter
 
 
+@pytest.mark.slow
 def test_a_commit_whose_training_met_a_full_disk_is_trained_once_there_is_room(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):

@@ -30,6 +30,8 @@ from visionops_assets.shells.job_execution import PROCESS_TAG, RunProcess
 from visionops_assets.shells.run_outcomes import is_attempt, run_outcome
 from visionops_assets.training.training_task import EpochReporter
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 4194303
 STUBBORN = """
 from tests.open_files import more_than_selectable

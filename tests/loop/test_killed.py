@@ -3,11 +3,14 @@
 import signal
 from collections.abc import Callable
 
+import pytest
 from homes import Home
 
 from resources.models import artifacts, model_versions
 from tests import processes
 from visionops_assets.training import training_task
+
+pytestmark = pytest.mark.slow
 
 NewHome = Callable[[], Home]
 OWNERS: dict[str, type] = {"_report": training_task.EpochReporter, "put_bytes": artifacts.RunArtifacts}

@@ -95,6 +95,7 @@ def end_of(home: Home, verb: Verb) -> tuple[object, ...]:
     return champions, sorted(verb.outputs(home.root)), beside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", marked("findings", without=WITHOUT))
 def test_a_command_killed_before_anything_it_does_goes_on_when_it_is_typed_again(
     verb: Verb, home_of: Callable[[Verb], Home], count: Callable[[int, int], int]

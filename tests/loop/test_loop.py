@@ -55,6 +55,7 @@ def test_one_run_for_the_newest_and_the_older_version_can_be_backfilled(world: W
     assert world.instance.get_materialized_partitions(dg.AssetKey(["shapes", "challenger"])) == {new}
 
 
+@pytest.mark.slow
 def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_another_recipe(promoted: World):
     world = promoted
     (partition,) = world.partitions()
@@ -84,6 +85,7 @@ def test_what_is_promoted_still_opens_after_the_partition_was_made_again_with_an
     assert retrained["weights_sha256"] != version.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_second_project_is_a_second_file_without_any_python(promoted: World):
     world = promoted
     signs = shapes_project(

@@ -53,6 +53,7 @@ class Bound(World):
         return {**super().resources, **bound_resources(Services.from_environment())}
 
 
+@pytest.mark.slow
 def test_a_run_leaves_no_secret_in_dagsters_storage(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     key, secret = world.lakefs.access()[1:]
     markers = {

@@ -10,6 +10,7 @@ from visionops_assets.training import challenge, challenger
 OTHER = "c" * 64
 
 
+@pytest.mark.slow
 def test_the_newest_version_is_trained_once_more_to_the_same_weights(
     promoted: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

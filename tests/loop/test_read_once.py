@@ -9,6 +9,8 @@ from visionops_assets.common import run_tags
 from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import fragment_key
 
+pytestmark = pytest.mark.slow
+
 BEFORE_TRAINING = {"images_readable", "labels_known", "groups_whole", "classes_in_splits"}
 
 

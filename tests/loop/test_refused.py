@@ -8,6 +8,8 @@ from tests.world import World, shapes_project
 from visionops_assets.common import run_tags
 from visionops_assets.shells.asset_options import dataset_versions
 
+pytestmark = pytest.mark.slow
+
 
 def latest(world: World, asset: str) -> tuple[bool, int]:
     """Whether Dagster shows an asset, or one of its partitions, as failed; how many times it was materialised."""

@@ -1,5 +1,7 @@
 """A challenger's run in MLflow shows what became of it: the holdout's numbers, the outcome and the words."""
 
+import pytest
+
 from resources.models.records import TAG_DESCRIPTION, TAG_VERDICT, Run
 from tests.world import World
 from visionops_assets.evaluation.run_records import show_verdict
@@ -15,6 +17,7 @@ def points(world: World, run: Run, name: str) -> list[float]:
         return [point.value for point in client.get_metric_history(run.id, name)]
 
 
+@pytest.mark.slow
 def test_a_promoted_and_a_refused_run_show_their_numbers_and_their_verdicts(promoted: World) -> None:
     first = newest(promoted)
     assert first.tags[TAG_VERDICT] == "PASS"

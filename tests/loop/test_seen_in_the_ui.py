@@ -154,6 +154,7 @@ def test_the_run_of_another_verb_is_seen_from_whatever_folder_it_was_started(
     assert on_the_jobs_page(ask, "shapes_rollback") == [ran.run_id]
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_is_about_and_last_how_it_ended_and_why(promoted: World) -> None:
     """Its page opens at the last events; of a refusal, Dagster's own is a traceback that names a check."""
     world = promoted

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 import pyarrow.parquet as pq
+import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
 
@@ -42,6 +43,7 @@ def test_it_runs_by_default(world: World):
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 
 
+@pytest.mark.slow
 def test_a_lost_cursor_asks_for_nothing_twice(promoted: World):
     again = evaluate(promoted, cursor=None)
     assert not again.run_requests
@@ -100,6 +102,7 @@ def test_a_repository_that_is_not_there_says_how_to_make_it(world: World):
     assert "lakeFS has no repository shapes yet: `visionops import shapes SOURCE" in found.skip_message
 
 
+@pytest.mark.slow
 def test_a_repository_that_was_deleted_is_wrong_until_it_is_made_anew(promoted: World):
     world = promoted
     world.lakefs._connection.call(lambda client: client.repositories_api.delete_repository("shapes"))

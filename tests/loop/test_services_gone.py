@@ -22,6 +22,8 @@ from visionops_assets.dataset.cache.samples import load_samples
 from visionops_assets.promotion import promote as promoting
 from visionops_assets.training import recording
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "http://127.0.0.1:9"
 
 

@@ -8,6 +8,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from homes import Home
 
 from resources.storage import Scratch
@@ -16,6 +17,8 @@ from tests.operations_table import require_told
 from tests.world import shapes_project
 from visionops import bootstrap, services
 from visionops.tick import alone
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)

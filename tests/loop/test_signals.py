@@ -22,6 +22,8 @@ from visionops import interruption
 from visionops_assets.common import run_tags
 from visionops_assets.training.training_task import EpochReporter
 
+pytestmark = pytest.mark.slow
+
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 

@@ -25,6 +25,8 @@ from visionops import interruption
 from visionops.__main__ import _end_before_it_began
 from visionops_assets.common import run_tags
 
+pytestmark = pytest.mark.slow
+
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 # Python's own start hears SIGINT with a traceback, and dies of SIGTERM; nobody can tell it otherwise.
 BY_PYTHON = {-signal.SIGINT, -signal.SIGTERM, 1}

@@ -22,6 +22,8 @@ from tests.operations_table import require_told
 from tests.world import shapes_project, write_batch
 from visionops_assets.training import recording
 
+pytestmark = pytest.mark.slow
+
 MINUTE, DAY = datetime.timedelta(minutes=1), datetime.timedelta(days=1)
 
 

@@ -48,6 +48,7 @@ def test_the_configuration_is_one_that_prometheus_takes():
     checked("promtool", "check", "config", "--lint-fatal", DEPLOY / "prometheus" / "prometheus.yml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TESTS)
 def test_rules_fire_when_they_should_and_not_otherwise(name: str):
     checked("promtool", "test", "rules", DEPLOY / "prometheus" / name)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from logged import file_of, project, row, sha256
 from production_world import ProductionWorld
 from test_log_asset import NOW, Watched, day, stored_log
@@ -79,6 +80,7 @@ def captured_batch(world: ProductionWorld, folder: Path, *backs: int) -> dict[st
     return truths
 
 
+@pytest.mark.slow
 def test_the_sensor_joins_them_asks_for_these_days_and_the_newest_day_last(
     production: ProductionWorld, tmp_path: Path
 ):

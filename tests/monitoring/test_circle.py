@@ -51,6 +51,7 @@ def actions(world: ProductionWorld) -> list[Action]:
     return list(read_actions(world.registry.models.get("shapes").tags).entries)
 
 
+@pytest.mark.slow
 def test_a_frame_is_asked_for_labelled_audited_learnt_from_and_its_day_counted(
     promoted: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

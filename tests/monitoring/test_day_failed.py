@@ -58,6 +58,7 @@ def errors_counted(world: ProductionWorld) -> float:
     return value
 
 
+@pytest.mark.slow
 def test_a_day_whose_later_steps_fail_is_an_error_and_is_redone_once_they_can(world: ProductionWorld):
     attempts = world.project.production.attempts
     with without_file(world):
@@ -117,6 +118,7 @@ def test_each_attempt_beyond_the_stated_ones_waits_longer_and_none_is_the_last(w
     assert waits[-1] == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

@@ -93,6 +93,7 @@ class Spooled:
         return sorted(tuple(row[name] for name in IDENTITY) for rows in found for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collects", [False, True])
 @pytest.mark.parametrize("moment", ["before it is put", "before that is noted", "before it is told"])
 def test_a_command_that_was_killed_logs_once_when_it_is_typed_again(

@@ -74,6 +74,7 @@ def test_labelled_evidence_that_the_version_before_does_better_goes_back_to_it_o
     assert production.champion() == acting.champion.version, "what a person undid stays undone"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_response_takes_along_the_groups_that_follow(
     production: ProductionWorld, monkeypatch: pytest.MonkeyPatch, killed: bool
@@ -101,6 +102,7 @@ def test_a_response_takes_along_the_groups_that_follow(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_drift_that_also_hurts_the_version_before_is_no_reason_to_go_back(
     production: ProductionWorld, task: str
@@ -128,6 +130,7 @@ def test_without_labels_drift_asks_for_them_by_name_and_rolls_nothing_back(produ
     assert "LABELS ASKED FOR. 40 images" in page
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_it_would_do_and_does_nothing_until_it_is_over(production: ProductionWorld):
     acting = ActingWorld(production, before=learnt(), dry_run=True)
     acting.log()
@@ -157,6 +160,7 @@ def test_evidence_leads_to_what_is_declared(production: ProductionWorld):
     ] == ["hold", "release"]
 
 
+@pytest.mark.slow
 def test_in_dagster_the_day_shows_what_it_led_to_and_what_runs_now(production: ProductionWorld):
     acting = ActingWorld(production, before=learnt())
     acting.log()

@@ -49,6 +49,7 @@ def require_one_rollback(acting: ActingWorld) -> None:
     assert acting.actions()[1].identity[:12] in counted[0].why
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_at_every_step_it_still_goes_back_once(
     production: ProductionWorld, monkeypatch: pytest.MonkeyPatch
 ):

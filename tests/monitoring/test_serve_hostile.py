@@ -77,6 +77,7 @@ def held() -> int:
     return found
 
 
+@pytest.mark.slow
 def test_among_hostile_images_all_good_ones_are_answered_within_the_memory_of_the_workers(
     models: ProductionWorld,
 ):
@@ -135,6 +136,7 @@ def test_a_model_of_another_size_answers_what_was_decoded_for_the_one_before(mod
     assert one.to_json() == other.to_json()
 
 
+@pytest.mark.slow
 def test_stopping_waits_for_no_image_that_takes_long(models: ProductionWorld):
     models.put_in_production(models.register(1))
     bad = slow_webp()

@@ -79,6 +79,7 @@ def lakefs(tmp_path: Path) -> Iterator[LakeFSResource]:
         )
 
 
+@pytest.mark.slow
 def test_bombs_are_set_aside_with_a_finding_and_the_other_files_are_taken(
     tmp_path: Path, lakefs: LakeFSResource, bombs: dict[str, bytes]
 ) -> None:

@@ -95,6 +95,7 @@ def evaluations(world: ProductionWorld, asset: str, name: str) -> dict[str, dg.A
     return {day: found for day, found in made if day and isinstance(found, dg.AssetCheckEvaluation)}
 
 
+@pytest.mark.slow
 def test_of_two_models_only_the_one_whose_camera_goes_dark_is_named(
     watched: tuple[ProductionWorld, str, str],
 ):

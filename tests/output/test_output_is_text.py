@@ -282,6 +282,7 @@ def test_dagsters_metadata_can_be_stored_and_sent(name: str) -> None:
     assert [tag for tag, _ in shape(thumbnail)] == ["table", "thead", "tr", "th", "img", "tbody", "tr", "td"]
 
 
+@pytest.mark.slow
 @each_name
 def test_pictures_are_drawn(name: str) -> None:
     assert contact_sheet([Captioned(np.zeros((4, 4, 1), np.uint8), name)]).startswith(b"\x89PNG")

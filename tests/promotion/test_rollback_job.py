@@ -68,6 +68,7 @@ class Killed(BaseException):
     """A process that ends here."""
 
 
+@pytest.mark.slow
 def test_a_command_killed_before_it_told_dagster_does_not_go_back_twice_when_it_is_typed_again(
     promoted: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,6 +199,7 @@ def test_a_better_machine_takes_the_kernels_of_the_one_that_trained_and_a_lesser
     assert code_digest.kernel_settings(recorded) == expected
 
 
+@pytest.mark.slow
 def test_torch_takes_the_kernels_that_are_asked_for() -> None:
     if "avx2" not in code_digest.cpu_flags():
         pytest.skip("this processor has one set of kernels only")

@@ -32,6 +32,8 @@ from visionops_assets.reproduction.clean_process import ReproductionFailed
 from visionops_assets.training.challenger import PATCH_ARTIFACT
 from visionops_assets.training.provenance import Provenance
 
+pytestmark = pytest.mark.slow
+
 Here = Callable[..., Reproduced]
 
 

@@ -225,6 +225,7 @@ def write_to_a_shared_store(uri: str, name: str) -> None:
         registry.runs.end(run.id)
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_new_store_at_once_all_succeed(tmp_path: Path, count) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     writers = [

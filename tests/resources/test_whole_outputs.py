@@ -124,6 +124,7 @@ def put_many(folder: str, name: str) -> None:
         ArtifactStore(root=folder).write(f"{name}-{number}", name.encode())
 
 
+@pytest.mark.slow
 def test_many_who_write_into_one_folder_at_once_take_nothing_away_from_each_other(tmp_path: Path) -> None:
     writers = [
         processes.start(put_many, str(tmp_path / "all"), name, environment=os.environ, said=tmp_path / name)

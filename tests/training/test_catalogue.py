@@ -158,6 +158,7 @@ def test_suppression_keeps_what_the_greedy_rule_keeps() -> None:
         assert sorted(expected.tolist()) == kept[image].nonzero().flatten().tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

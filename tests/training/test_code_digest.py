@@ -69,6 +69,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", names())
 def test_a_byte_of_what_training_imports_changes_the_digest_and_one_of_nothing_else(
     task: str, package: Path

@@ -49,6 +49,7 @@ def test_the_file_agrees_with_the_trained_model(shipped: tuple[Path, str], train
     assert "agrees with" in report.summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["PlainNet", "WithEverything", "OwnLightning", "a_function"])
 def test_foreign_models_ship_too(name: str, tmp_path: Path) -> None:
     classifier = fresh(name)

@@ -134,6 +134,7 @@ class _Ran:
         return Path.touch, (self.trace,)
 
 
+@pytest.mark.slow
 def test_a_pytorch_file_is_converted_once_and_runs_nothing(
     hub: Hub, store: ArtifactStore, tmp_path: Path
 ) -> None:
@@ -220,6 +221,7 @@ def test_published_weights_are_pinned_and_trained_from(
         )
 
 
+@pytest.mark.slow
 def test_published_weights_in_a_pytorch_file_are_pinned_by_both_digests(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

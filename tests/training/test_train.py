@@ -68,6 +68,7 @@ def test_every_declared_optimiser_and_schedule_trains(optimiser: dict[str, Any],
     assert (last == first) == (optimiser["schedule"] == "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["PlainNet", "WithEverything", "OwnLightning", "a_function"])
 def test_a_foreign_model_trains_and_decides(name: str, workdir: Path) -> None:
     result = train_here(

@@ -53,6 +53,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_weights(tmp_path / "absent.safetensors", "0" * 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "inside"), [(False, None), (True, "state_dict")])
 def test_a_pytorch_file_is_named_as_what_it_is_and_converts_as_the_message_says(
     tmp_path: Path, old: bool, inside: str | None

@@ -504,6 +504,7 @@ class Walk(RuleBasedStateMachine):
         self.world.lakefs._connection.call(act)
 
 
+@pytest.mark.slow
 def test_no_order_of_hands_and_kills_promotes_loses_or_hides_anything(
     promoted_template: Path, empty_template: Path, tmp_path: Path, count: Callable[[int, int], int]
 ) -> None:

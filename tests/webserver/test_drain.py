@@ -31,6 +31,7 @@ def refused(address: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_what_is_under_way_is_answered_after_sigterm(tmp_path: Path):
     running = start(serve, str(tmp_path), environment=dict(os.environ), said=tmp_path / "said")
     until(lambda: bool((tmp_path / "address").exists() and (tmp_path / "address").read_text()))
