@@ -29,6 +29,7 @@ TlsCert = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Certificate, with those that lead to it: speak HTTPS.")
 ]
 TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's private key.")]
+_BATCH, _LOOK_EVERY, _DECODE_SECONDS = 64, 2.0, 2.0
 METRICS_PORT = 9321
 WEBHOOK_PORT = 9322
 WEBHOOK_PATH = "/lakefs"
@@ -56,13 +57,13 @@ def serve_command(
     group: Annotated[str, typer.Option(help="Device group.")] = "all",
     device: Annotated[str, typer.Option(help="How the log names this server; by default the host.")] = "",
     log: Annotated[bool, typer.Option(help="Write the inference log.")] = True,
-    batch: Annotated[int, typer.Option(min=1, help="The most images answered together.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="The most images answered together.")] = _BATCH,
     queue: Annotated[
         int, typer.Option(min=1, help="The most requests that wait; others are told to come again (429).")
     ] = 1024,
     decode_seconds: Annotated[
         float, typer.Option(min=0.05, help="Processor time that one image may take to be decoded.")
-    ] = 2.0,
+    ] = _DECODE_SECONDS,
     threads: Annotated[
         int,
         typer.Option(
@@ -71,17 +72,28 @@ def serve_command(
     ] = 0,
     look_every: Annotated[
         float, typer.Option(min=0.05, help="Seconds between two looks at what is in production.")
-    ] = 2.0,
+    ] = _LOOK_EVERY,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Answer by assignment, as the device that `visionops fleet provision` made this folder of, named by "
+            "--device too.",
+        ),
+    ] = None,
 ) -> None:
     """Answer images over HTTP: `curl -F file=@image.png http://127.0.0.1:8080/predict`, or as the body itself.
 
     Each answer names its model. A promotion or rollback swaps the model between two batches: no request is dropped.
+    With --state it is a device of its group: it takes what that is assigned, signed, after a self-test, and reports.
+
     GET /health and /metrics say how it does. With VISIONOPS_SERVE_TOKEN every request but for /health carries it as
     `Authorization: Bearer`.
     """
     interruption.keep("what was answered is logged")
     from resources.escaping import log_to_stderr
     from visionops import services
+    from visionops.serving.assigned_app import AssignedApp, opened_device
     from visionops.serving.prediction_app import PredictionApp
     from visionops.serving.prediction_log import BackgroundLog, PredictionLog, this_machine
     from visionops.serving.prediction_server import PredictionServer
@@ -90,6 +102,24 @@ def serve_command(
     log_to_stderr()
     logging.getLogger("visionops").setLevel(logging.INFO)
     found = services.project(project)
+    if state is not None:
+        said = {
+            "--batch": batch != _BATCH,
+            "--threads": threads != 0,
+            "--look-every": look_every != _LOOK_EVERY,
+            "--decode-seconds": decode_seconds != _DECODE_SECONDS,
+            "--no-log": not log,
+        }
+        _require_of_a_device(project, state, device, [name for name, differs in said.items() if differs])
+        access = access_of("VISIONOPS_SERVE_TOKEN", allow_host, tls_cert, tls_key)
+        named = {"project": found.delivered_as, "device": device, "group": group}
+        with opened_device(state, **named) as opened:
+            assigned = AssignedApp(project, opened, queue)
+            server = PredictionServer(assigned, host, port, access=access)
+            server.run(
+                lambda: typer.echo(f"{assigned.answers()} at {server.address}/predict; Ctrl-C stops it")
+            )
+        return
     registry = services.registry()
     note = services.check_group(registry, project, group)
     current = CurrentModel(registry, project, group, threads)
@@ -118,6 +148,19 @@ def serve_command(
     )
     if written is not None and written.dropped:
         interruption.keep(f"{written.dropped:,} rows of what was answered are lost to the log")
+
+
+def _require_of_a_device(project: str, state: Path, device: str, given: list[str]) -> None:
+    if not device:
+        raise Invalid(
+            f"with --state name the device, too: --device NAME, as `visionops fleet provision {project} --group GROUP "
+            f"--device NAME --to {state}` made it"
+        )
+    if given:
+        raise Invalid(
+            f"{', '.join(given)} and --state exclude one another: how often a device looks and what it logs its "
+            "assignment says, and `threads` its device.json; it answers one image at a time"
+        )
 
 
 def metrics_command(

@@ -3,6 +3,7 @@ what lakeFS calls after a commit.
 """
 
 __all__ = [
+    "assigned_app",
     "commit_look",
     "exporter",
     "prediction_app",

@@ -72,7 +72,7 @@ class PredictionApp:
         self._project, self._group = project, group
         self._current, self._log, self._look_every = current, log, look_every
         self._metrics = ServingMetrics(project, group, log.to_json if log is not None else dict)
-        self._metrics.serving(current.model)
+        self._metrics.serving(current.model.version)
         self._decoding = Decoding(decode_seconds)
         self._batcher: Batcher[_Decoded, Answer | UnreadableImage] = Batcher(
             self._answer, batch, at_once=current.at_once
@@ -91,7 +91,9 @@ class PredictionApp:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         watching = asyncio.create_task(
-            self._current.watch(self._look_every, lambda model: self._metrics.serving(model, swapped=True))
+            self._current.watch(
+                self._look_every, lambda model: self._metrics.serving(model.version, swapped=True)
+            )
         )
         # What is there stays: looked through for garbage, it holds up everybody for a tenth of a second each time.
         gc.collect()
@@ -287,9 +289,9 @@ class ServingMetrics:
         """Count one batch."""
         self._batch.observe(images)
 
-    def serving(self, model: RunningModel, *, swapped: bool = False) -> None:
-        """Say which model answers from now on."""
-        self._version.labels(**self._labels).set(model.version)
+    def serving(self, version: int, *, swapped: bool = False) -> None:
+        """Say which registered version answers from now on."""
+        self._version.labels(**self._labels).set(version)
         if swapped:
             self._swaps.labels(**self._labels).inc()
 
