@@ -6,6 +6,7 @@ A distribution of its own (`pip install ./edge`): it imports nothing of the rest
 __all__ = [
     "__version__",
     "agent",
+    "answering",
     "blocks",
     "device",
     "engines",

@@ -140,7 +140,8 @@ def look_at_device_groups(
             if found.is_news:
                 store_look(project, artifacts, found)
     except NotPublished as error:
-        return skip_wrong(str(error)) if _has_history(registry, project) else dg.SkipReason(str(error))
+        told = _nothing_given(project, error)
+        return skip_wrong(told) if _has_history(registry, project) else dg.SkipReason(told)
     except (CannotPublish, RegistryError, Invalid, ArtifactDamaged) as error:
         return skip_wrong(str(error))
     for each in wanted:
@@ -170,7 +171,7 @@ def undelivered(
     try:
         wanted, waits, _ = _wanted(project, registry, edge, artifacts)
     except NotPublished as error:
-        return [str(error)] if _has_history(registry, project) else []
+        return [_nothing_given(project, error)] if _has_history(registry, project) else []
     except (CannotPublish, Invalid, ArtifactDamaged) as error:
         return [str(error)]
     return [
@@ -187,6 +188,12 @@ def undelivered(
             at_the_next_tick,
         )
     ]
+
+
+def _nothing_given(project: Project, why: Exception) -> str:
+    """Declared groups of a home in which nobody made keys, as of one from before they were declared."""
+    groups = f"device groups of {project.project} ({', '.join(project.delivery.groups)})"
+    return f"{groups} are given nothing: {why}, or take them out of its project file"
 
 
 def _has_history(registry: ModelRegistry, project: Project) -> bool:

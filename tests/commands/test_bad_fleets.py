@@ -43,6 +43,7 @@ def test_groups_without_keys_devices_or_a_version_that_passed(desk_of_two: Desk)
     said = printed("tick", "shapes")
     (line,) = [each for each in said.splitlines() if "delivery repository" in each]
     assert line.startswith("shapes: error: ") and "`visionops fleet keys init shapes`" in line
+    require_told("device groups are declared and nobody made keys", line)
     assert "is decided: promoted" in said, "the rest goes on"
     assert "`visionops fleet keys init PROJECT`" in printed("fleet", "refresh")
     desk.run("fleet", "keys", "init", "shapes")

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -37,7 +36,6 @@ from visionops.serving.metric_families import FAMILIES
 from visionops.serving.prediction_app import CONTENT_TYPE, ServingMetrics
 from visionops.serving.prediction_server import in_thread
 from visionops_assets.common import run_tags
-from visionops_assets.monitoring.prediction import RunningModel
 
 WITHIN_SECONDS = 60
 LOOK_EVERY_SECONDS = 0.05
@@ -132,7 +130,7 @@ def _hold_the_dashboard_to(prometheus: Prometheus) -> None:
 def _prediction_server(project: str) -> Starlette:
     """What `visionops serve` tells of one request; no model is needed for that."""
     counted = ServingMetrics(project, "all", dict)
-    counted.serving(cast(RunningModel, SimpleNamespace(version=1)))
+    counted.serving(1)
     counted.answered(200, 0.01)
 
     async def tell(_: Request) -> Response:
