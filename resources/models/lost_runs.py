@@ -26,15 +26,14 @@ from resources.models.records import (
     TAG_RECORDED_FOR,
     TAG_RESTORED,
     TAG_WEIGHTS,
-    WEIGHTS_ARTIFACT,
     ModelVersion,
+    weights_artifact,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-_DIGESTS = {WEIGHTS_ARTIFACT: TAG_WEIGHTS, ONNX_ARTIFACT: TAG_ONNX}
 _NAME = "mlflow.runName"
 # Values of TAG_RESTORED: what the run says of itself is not written yet, or is.
 BEGUN, DONE = "begun", "from its files"
@@ -56,7 +55,7 @@ class LostRuns:
         kept = self._kept(version.run_id)
         if kept is None:
             return f"{lost}, and none of its files is left in {root}"
-        for name, tag in _DIGESTS.items():
+        for name, tag in _digests(version):
             file = kept / name
             if not file.is_file():
                 return f"{lost}, and {name} is not among its files in {kept}"
@@ -111,6 +110,11 @@ class LostRuns:
         return Path(unquote(parts.path)) if local else None
 
 
+def _digests(version: ModelVersion) -> tuple[tuple[str, str], ...]:
+    """The files without which a version is none, and the tags with their digests."""
+    return ((weights_artifact(version.tags), TAG_WEIGHTS), (ONNX_ARTIFACT, TAG_ONNX))
+
+
 def _rows(tags: Mapping[str, str], version: ModelVersion) -> list[tuple[str, str, str]]:
     return [(key, value, version.run_id) for key, value in sorted(tags.items())]
 
@@ -131,7 +135,7 @@ class LostRunsOfServer:
                 return (
                     f"{lost}, and none of its files is left where {masked(self._connection.uri)} keeps them"
                 )
-            for name, tag in _DIGESTS.items():
+            for name, tag in _digests(version):
                 content = found.read(name)
                 if content is None:
                     return f"{lost}, and {name} is not among its files"

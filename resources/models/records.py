@@ -37,14 +37,18 @@ TAG_REPRODUCTION = "visionops.reproduction.result"
 TAG_REPRODUCTION_WHEN = "visionops.reproduction.when"
 TAG_REPRODUCTION_PAGE = "visionops.reproduction.page"
 
+# Of the run of a foreign file, of which nobody knows what it was trained on: who says that the holdout is new to it.
+TAG_UNSEEN = "visionops.unseen"
+
 WEIGHTS_ARTIFACT = "model/weights.safetensors"
 ONNX_ARTIFACT = "model/model.onnx"
 PROVENANCE_ARTIFACT = "model/provenance.json"
 MODEL_CARD_ARTIFACT = "model_card.md"
 
-# Values of TAG_KIND: trained by `visionops train`, or by somebody's own script.
+# Values of TAG_KIND: trained by `visionops train`, by somebody's own script, or a finished file from elsewhere.
 EXPERIMENT = "experiment"
 SCRIPT = "script"
+FOREIGN = "onnx"
 
 # Tags of a registered model that are numbered entries, written once: every change of what runs.
 HISTORY = "visionops.history."
@@ -103,6 +107,11 @@ class ModelVersion:
     def partition(self) -> str | None:
         """The dataset version it was trained on."""
         return self.tags.get(TAG_PARTITION)
+
+
+def weights_artifact(tags: Mapping[str, str]) -> str:
+    """Which file of a run the digest of its weights is of: a foreign file that ships is weights and all."""
+    return ONNX_ARTIFACT if tags.get(TAG_KIND) == FOREIGN else WEIGHTS_ARTIFACT
 
 
 @dataclass(frozen=True)

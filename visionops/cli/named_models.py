@@ -27,6 +27,9 @@ def models_command(
         typer.Argument(metavar="[NAME]", help="Only those with this in their name.", show_default=False),
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="Only those for this task.")] = None,
+    tested: Annotated[
+        bool, typer.Option("--tested", help="Only those that a test trains and exports.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the models that a recipe may name, as `model: {name: timm/resnet18}`.
@@ -38,9 +41,11 @@ def models_command(
         tasks.task(task)
     wanted = (name or "").lower()
     listed = [
-        model for model in catalogue().values() if task in (None, model.task) and wanted in model.name.lower()
+        model
+        for model in catalogue().values()
+        if task in (None, model.task) and wanted in model.name.lower() and (model.tested or not tested)
     ]
-    if name is not None and not listed:
+    if name is not None and not listed and not tested:
         # Raises, with the nearest.
         listed = [catalogued(name)]
     if as_json:

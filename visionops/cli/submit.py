@@ -1,13 +1,15 @@
-"""`visionops submit`: have an experiment's run judged, and promoted if it passes."""
+"""`visionops submit`: have an experiment's run, or a finished file, judged, and promoted if it passes."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from visionops import interruption
+from visionops.foreign_file import option, recorded_run, require_either
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -46,23 +48,78 @@ class Submitted:
 
 def submit_command(
     project: Annotated[str, typer.Argument(help="Name of the project.")],
-    run: Annotated[str, typer.Argument(help="MLflow run of an experiment, as `visionops train` prints it.")],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="MLflow run of an experiment, as `visionops train` prints it.",
+            show_default=False,
+        ),
+    ] = None,
+    onnx: Annotated[Path | None, option("The file, in the place of a RUN.", "--onnx")] = None,
+    convention: Annotated[
+        str | None,
+        option("What its outputs mean: visionops, logits, yolo, yolo_obj or boxes6.", "--convention"),
+    ] = None,
+    trained_on: Annotated[
+        str | None,
+        option("The dataset version, commit or batch that it was trained on.", "--trained-on"),
+    ] = None,
+    unseen: Annotated[
+        bool, option("Nobody knows what it was trained on, and the holdout is new to it.", "--unseen")
+    ] = False,
+    why: Annotated[str | None, option("How one knows that; kept for ever.", "--why")] = None,
+    channel_order: Annotated[
+        str | None, option("How it takes colours: rgb, bgr or grey.", "--channel-order")
+    ] = None,
+    scale: Annotated[float | None, option("What values of 0 to 255 are divided by.", "--scale")] = None,
+    mean: Annotated[
+        str | None, option("What is subtracted then: one number, or one a channel, with commas.", "--mean")
+    ] = None,
+    std: Annotated[str | None, option("What that is divided by, likewise.", "--std")] = None,
+    padding: Annotated[
+        str | None,
+        option("How an image reaches its size: black keeps the aspect ratio, none stretches.", "--padding"),
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        option("The classes in the order of its numbers, with commas; else the project's.", "--class-order"),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say only what came of it, not what is being done.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Judge an experiment's model on the newest dataset version's holdout, as a decision: it spends significance and
-    is promoted if it passes, as the project's `approval` says.
+    """Judge an experiment's model, or a finished ONNX file, on the newest dataset version's holdout, as a decision: it
+    spends significance and is promoted if it passes, as the project's `approval` says.
 
-    Nothing is trained. Submitting again changes nothing. A refusal is no failure: exit code 0; an error is 1.
+    Nothing is trained. A file is opened in a process of its own that it may end, and VISIONOPS_ACTOR vouches for what
+    is said of it; --unseen needs `gate.foreign_models: allow`. Submitting again changes nothing. A refusal is no
+    failure: exit code 0; an error is 1.
     """
     interruption.keep("a verdict is stored whole or not at all")
+    said = {
+        "convention": convention,
+        "trained_on": trained_on,
+        "unseen": unseen,
+        "why": why,
+        "channel_order": channel_order,
+        "scale": scale,
+        "mean": mean,
+        "std": std,
+        "padding": padding,
+        "class_order": class_order,
+    }
+    require_either(run, onnx, said)
     from visionops import services
 
     registry, lakefs = services.registry(), services.lakefs()
     found = services.project(project)
-    run = _run_id(registry, run, [project])
+    if onnx is not None:
+        run = recorded_run(found, onnx, said, actor=services.actor(), registry=registry, lakefs=lakefs)
+    else:
+        assert run is not None
+        run = _run_id(registry, run, [project])
     import definitions
     from visionops.terminal import shown_progress
 
@@ -71,7 +128,7 @@ def submit_command(
     typer.echo(json.dumps(ended.to_json(), indent=1) if as_json else ended.to_text())
     if ended.outcome == "error":
         raise typer.Exit(1)
-    if ended.outcome == "promoted" and not as_json:
+    if ended.outcome == "promoted" and not as_json and onnx is None:
         typer.echo(
             f"the next commit trains the recipe in the project file of {found.project}: put this one there to keep it",
             err=True,

@@ -16,10 +16,10 @@ from resources.models.memory import ModelMemory
 from resources.models.records import (
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
-    WEIGHTS_ARTIFACT,
     ArtifactMissing,
     ModelVersion,
     RunNotFound,
+    weights_artifact,
 )
 from resources.models.registry import ModelRegistry
 from resources.storage import ArtifactStore
@@ -115,11 +115,12 @@ def _champion(project: Project, registry: ModelRegistry) -> ModelVersion | None:
 
 
 def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Iterator[str]:
+    weights = weights_artifact(champion.tags)
     try:
         registry.runs.get(champion.run_id)
         gone = [
             name
-            for name in (ONNX_ARTIFACT, WEIGHTS_ARTIFACT, PROVENANCE_ARTIFACT)
+            for name in dict.fromkeys((ONNX_ARTIFACT, weights, PROVENANCE_ARTIFACT))
             if not registry.artifacts.exists(champion.run_id, name)
         ]
     except RunNotFound as error:
@@ -131,7 +132,7 @@ def _files(project: str, champion: ModelVersion, registry: ModelRegistry) -> Ite
             "made again; restore the file from a backup of MLflow's artifacts, or go on: the next version that is "
             "promoted has its own"
         )
-    if {ONNX_ARTIFACT, WEIGHTS_ARTIFACT} & set(gone):
+    if {ONNX_ARTIFACT, weights} & set(gone):
         named = " and ".join(name for name in gone if name != PROVENANCE_ARTIFACT)
         missing = ArtifactMissing(f"run {champion.run_id} has no {named}")
         yield how_back(registry, project, champion.version, missing)

@@ -14,13 +14,13 @@ from resources.models.records import (
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
     TAG_WEIGHTS,
-    WEIGHTS_ARTIFACT,
     ArtifactMissing,
     ModelVersion,
     RegisteredModel,
     RunNotFound,
     alias_of,
     group_option,
+    weights_artifact,
 )
 from visionops_assets.champions import registered_model
 from visionops_assets.champions.history import (
@@ -156,7 +156,7 @@ def lacking(registry: Registry, version: ModelVersion) -> str | None:
     try:
         gone = [
             name
-            for name in (ONNX_ARTIFACT, WEIGHTS_ARTIFACT)
+            for name in {ONNX_ARTIFACT: None, weights_artifact(version.tags): None}
             if not registry.artifacts.exists(version.run_id, name)
         ]
     except RunNotFound:

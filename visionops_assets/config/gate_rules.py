@@ -165,6 +165,11 @@ class GateRules(Section):
         description="sides in pixels of a square as large as the first medium and the first large object",
     )
     bootstrap: Bootstrap = Field(default_factory=Bootstrap, description="how intervals are drawn")
+    foreign_models: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="allow: a submitted ONNX file of which nobody knows what it was trained on may pass, on a "
+        "person's word that the holdout is new to it",
+    )
 
     @field_validator("slices")
     @classmethod
@@ -303,4 +308,4 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 # Fields that the first release's verdicts were made without, at their defaults.
-_ADDED = {"regressions": Regressions().model_dump(mode="json")}
+_ADDED = {"regressions": Regressions().model_dump(mode="json"), "foreign_models": "refuse"}

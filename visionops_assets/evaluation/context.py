@@ -23,6 +23,7 @@ from visionops_assets.dataset.deduplication.near_duplicates import MIN_CORRELATI
 from visionops_assets.evaluation.significance import holm
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Suspect
 from visionops_assets.images.phash import MAX_DISTANCE, grey, phash_values
+from visionops_assets.training.provenance import ForeignOrigin
 
 LEAK_COLUMNS = (
     "holdout_sha256",
@@ -49,7 +50,8 @@ class GateContext:
     `k` is the challenger's place among those judged against this champion (`error_levels.turn_of`).
     `holdout_share` is the share of all labelled samples that the holdout has. `leaks` is the table of
     `find_leaks`, empty where the check found nothing: there is no default, so that it cannot be
-    forgotten. `between` is what differs in the two models' trainings, None where that is not known.
+    forgotten. `between` is what differs in the two models' trainings, None where that is not known. `foreign` is what
+    is said of a challenger that was made elsewhere.
     """
 
     project: str
@@ -65,6 +67,7 @@ class GateContext:
     dagster_run_id: str | None = None
     task: str = "classification"
     between: Between | None = None
+    foreign: ForeignOrigin | None = None
 
     def level(self, rules: GateRules) -> float:
         """α_k, at which this challenger may claim."""

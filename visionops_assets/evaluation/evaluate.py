@@ -28,7 +28,7 @@ from visionops_assets.evaluation import verdict_store
 from visionops_assets.evaluation.context import find_leaks
 from visionops_assets.evaluation.evaluation_task import evaluation_task
 from visionops_assets.evaluation.gate import GateContext, gate_verdict
-from visionops_assets.evaluation.run_records import came_between, show_verdict
+from visionops_assets.evaluation.run_records import came_between, foreign_origin, show_verdict
 from visionops_assets.evaluation.scoring import Scorer
 from visionops_assets.evaluation.verdict import Between, Kind, ModelReference, Verdict, verdict_identity
 from visionops_assets.inference.predictions import holdout_digest
@@ -128,6 +128,7 @@ class _Evaluation:
         promoted_by = self._promoted_by()
         if promoted_by is not None:
             self.identity = promoted_by
+        self.foreign = foreign_origin(self.registry, challenger.run_id)
         self._predictions_path = verdict_store.predictions_path(self.identity)
 
     def stored_predictions(self) -> pd.DataFrame | None:
@@ -188,6 +189,7 @@ class _Evaluation:
             dagster_run_id=dagster_run_id,
             task=self.project.task,
             between=self._between(),
+            foreign=self.foreign,
         )
         return gate_verdict(predictions, self.project.gate, context=context)
 
@@ -263,9 +265,13 @@ class _Evaluation:
             yield path, decode_whole(data, path, 3)
 
     def _leaks(self) -> pd.DataFrame:
-        """Holdout images that training saw, by their bytes or as near duplicates at full size."""
+        """Holdout images that training saw, by their bytes or as near duplicates at full size; of a foreign file that
+        nobody knows the training of, the rules take somebody's word, or refuse it."""
         seen = self.trained_on.used
-        seen = seen[seen["split"] != "holdout"]
+        taught = seen["split"] != "holdout"
+        if self.foreign is not None and self.foreign.unseen_because is not None:
+            taught &= False
+        seen = seen[taught]
         places = {
             **_places(self.trained_on.commit.id, seen),
             **_places(self.version.commit.id, self.holdout),

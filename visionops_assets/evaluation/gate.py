@@ -26,6 +26,7 @@ from visionops_assets.evaluation.verdict_wording import (
 __all__ = ["GateContext", "gate_verdict"]
 Rule = Callable[[Evidence, GateRules, GateContext], Iterator[Reason]]
 _REFUSALS: tuple[Rule, ...] = (
+    gate_reasons.unknown_training_data,
     gate_reasons.leakage,
     gate_reasons.floors,
     gate_reasons.regressions,
@@ -41,6 +42,7 @@ _DOUBTS: tuple[Rule, ...] = (
     gate_reasons.superiority,
 )
 _NOTES: tuple[Rule, ...] = (
+    gate_reasons.made_elsewhere,
     gate_reasons.came_between,
     gate_reasons.suspect_batches,
     gate_reasons.floor_exceptions,

@@ -48,6 +48,37 @@ def leakage(evidence: Evidence, rules: GateRules, context: GateContext) -> Itera
     )
 
 
+def unknown_training_data(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
+    """Somebody knows what the challenger was trained on, or the project takes a person's word."""
+    foreign = context.foreign
+    if foreign is None or foreign.unseen_because is None or rules.foreign_models == "allow":
+        return
+    yield Reason(
+        effect="FAIL",
+        rule="foreign_models",
+        subject="training data",
+        text=f"training data unknown: {_says(context)}, and nothing here can check it. With "
+        "`gate.foreign_models: allow` the project takes a person's word for it; with --trained-on the dataset version "
+        "is checked.",
+    )
+
+
+def made_elsewhere(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
+    """On whose word the verdict rests, and that nobody can make the model again."""
+    if context.foreign is not None:
+        yield _note("foreign_models", "challenger", f"not reproducible, made elsewhere: {_says(context)}.")
+
+
+def _says(context: GateContext) -> str:
+    """Who says what of a foreign file."""
+    foreign = context.foreign
+    assert foreign is not None
+    said = f"{foreign.said_by} says that {foreign.file} ({foreign.file_sha256[:12]})"
+    if foreign.unseen_because is not None:
+        return f"{said} has seen no holdout image, because {foreign.unseen_because!r}"
+    return f"{said} was trained on the dataset version that its run names"
+
+
 def floors(evidence: Evidence, rules: GateRules, context: GateContext) -> Iterator[Reason]:
     """No accuracy or average precision is below its floor; what lies furthest below comes first."""
     broken = [(row, row.floor) for row in evidence.slices if row.below_floor and row.floor is not None]

@@ -16,9 +16,12 @@ from resources.error_family import NotFound
 from resources.escaping import markdown
 from resources.lakefs.client import LakeFSResource
 from resources.models.records import (
+    FOREIGN,
     PROVENANCE_ARTIFACT,
     TAG_COMMIT,
     TAG_DESCRIPTION,
+    TAG_KIND,
+    TAG_UNSEEN,
     TAG_VERDICT,
     ArtifactMissing,
 )
@@ -33,7 +36,7 @@ from visionops_assets.evaluation.context import GateContext
 from visionops_assets.evaluation.verdict import BatchBetween, Between, Verdict
 from visionops_assets.evaluation.verdict_wording import retract_command, verdict_summary
 from visionops_assets.training.challenger import MANIFEST_ARTIFACT, Challenger
-from visionops_assets.training.provenance import COMPUTING, Provenance, compare_provenance
+from visionops_assets.training.provenance import COMPUTING, ForeignOrigin, Provenance, compare_provenance
 
 _TAUGHT = ("train", "val")
 _INPUTS_NAMED = 4
@@ -55,13 +58,17 @@ def version_trained_on(
     registry: ModelRegistry,
     artifacts: ArtifactStore,
 ) -> DatasetVersion:
-    """The dataset version that a challenger was trained on: `version` itself, or that of its run.
+    """The dataset version that a challenger was trained on: `version` itself, or that of its run. Where nobody knows,
+    `version` stands for it.
 
     Raises `DataGone`, and what lakeFS and MLflow raise.
     """
     if challenger.manifest_digest == version.manifest.digest:
         return version
-    commit = registry.runs.get(challenger.run_id).tags[TAG_COMMIT]
+    tags = registry.runs.get(challenger.run_id).tags
+    if TAG_UNSEEN in tags:
+        return version
+    commit = tags[TAG_COMMIT]
     found = named_version(lakefs, artifacts, project, commit)
     if found.manifest.digest != challenger.manifest_digest:
         raise DataGone(
@@ -76,6 +83,14 @@ def recorded_provenance(registry: Registry, run_id: str) -> Provenance | None:
     """How a run made its model; None where it does not say."""
     found = _read(registry, run_id, PROVENANCE_ARTIFACT)
     return None if found is None else Provenance.from_json(found.decode())
+
+
+def foreign_origin(registry: Registry, run_id: str) -> ForeignOrigin | None:
+    """What is said of the model of a run that was made elsewhere; None of one that was made here."""
+    if registry.runs.get(run_id).tags.get(TAG_KIND) != FOREIGN:
+        return None
+    found = recorded_provenance(registry, run_id)
+    return found.foreign if found is not None else None
 
 
 def recorded_manifest(registry: Registry, run_id: str) -> Manifest | None:

@@ -16,8 +16,10 @@ from edge import onnx_model as edge_model
 from edge.onnx_model import ModelFileError
 from resources.models.records import (
     EVERYWHERE,
+    FOREIGN,
     ONNX_ARTIFACT,
     PROVENANCE_ARTIFACT,
+    TAG_KIND,
     TAG_PROVENANCE,
     ModelNotFound,
     ModelVersion,
@@ -93,6 +95,10 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
         if _has_provenance(registry, known, error)
         else ""
     )
+    if known is not None and known.tags.get(TAG_KIND) == FOREIGN:
+        again = (
+            "it was made elsewhere: submit its ONNX file once more, as it was submitted, which puts it back; "
+        )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
     if isinstance(error, RunNotFound) and known is not None and registry.runs.lost.lacking(known) is None:
         command = f"visionops rollback {project} --model-version {version}{group_option(group)} --why TEXT"

@@ -91,8 +91,14 @@ def _identity(evidence: Evidence, about: About) -> Iterator[Block]:
 def _data(evidence: Evidence) -> Iterator[Block]:
     made, verdict = evidence.made, evidence.verdict
     yield Heading("Data")
+    foreign = made.provenance.foreign if made.provenance is not None else None
+    if foreign is not None and foreign.unseen_because is not None:
+        yield Paragraph(
+            f"Nobody knows what it was trained on. {foreign.said_by} says that the holdout is new to it: "
+            f"{foreign.unseen_because}"
+        )
     rows = [("dataset version", made.version.partition or "not recorded")]
-    if made.provenance is not None:
+    if made.provenance is not None and (foreign is None or foreign.unseen_because is None):
         data = made.provenance.data
         rows += [
             ("commit", f"lakefs://{data.repository}/{data.commit}/"),
@@ -114,6 +120,12 @@ def _data(evidence: Evidence) -> Iterator[Block]:
 
 
 def _made_with(provenance: Provenance) -> Iterator[Block]:
+    if provenance.foreign is not None:
+        yield Heading("Made elsewhere")
+        yield Facts(
+            tuple((name.replace("_", " "), str(value)) for name, value in provenance.made_with.items())
+        )
+        return
     if provenance.script is None:
         yield from _recipe(provenance.recipe)
         return
@@ -244,6 +256,11 @@ def _provenance(evidence: Evidence) -> Iterator[Block]:
     yield Heading("Provenance")
     if provenance is None:
         yield Paragraph("Not stored: this version cannot be reproduced.")
+        return
+    if provenance.foreign is not None:
+        yield Paragraph(
+            f"Not reproducible: a finished ONNX file that {provenance.foreign.said_by} submitted."
+        )
         return
     yield Facts(tuple(_origin(provenance)))
     if provenance.script is not None:

@@ -17,12 +17,12 @@ from resources.models.records import (
     TAG_ONNX,
     TAG_PROVENANCE,
     TAG_WEIGHTS,
-    WEIGHTS_ARTIFACT,
     ArtifactMissing,
     RegisteredModel,
     Run,
     group_option,
     version_on,
+    weights_artifact,
 )
 from visionops_assets.champions import registered_model
 from visionops_assets.champions.disagreements import require_agreement
@@ -187,11 +187,10 @@ def _checked_files(registry: Registry, run: Run, verdict: Verdict) -> dict[str, 
         raise DigestMismatch(
             f"run {run.id} is {run.status}, not FINISHED: its files may be incomplete; {again}"
         )
-    expected = {
-        WEIGHTS_ARTIFACT: (TAG_WEIGHTS, verdict.challenger.weights_sha256),
-        ONNX_ARTIFACT: (TAG_ONNX, verdict.challenger.onnx_sha256 or run.tags.get(TAG_ONNX, "")),
-    }
-    for path, (tag, digest) in expected.items():
+    for path, tag, digest in (
+        (weights_artifact(run.tags), TAG_WEIGHTS, verdict.challenger.weights_sha256),
+        (ONNX_ARTIFACT, TAG_ONNX, verdict.challenger.onnx_sha256 or run.tags.get(TAG_ONNX, "")),
+    ):
         try:
             found = registry.artifacts.sha256(run.id, path)
         except ArtifactMissing as error:

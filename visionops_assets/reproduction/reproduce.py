@@ -181,6 +181,11 @@ def _provenance(registry: Registry, made: ModelVersion, unverified: bool) -> tup
     except ValueError as error:
         raise _unreadable(made, error) from error
     _require_tags(made, found)
+    if found.foreign is not None:
+        raise ReproductionFailed(
+            f"{name} is the ONNX file {found.foreign.file} (SHA-256 {found.foreign.file_sha256[:12]}), submitted by "
+            f"{found.foreign.said_by}: it was made elsewhere, and nothing here knows how to make it again"
+        )
     if found.script is not None:
         raise ReproductionFailed(
             f"{name} was made by one's own script {found.script.name}, not by a recipe: run it at revision "

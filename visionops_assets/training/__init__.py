@@ -6,6 +6,7 @@ __all__ = [
     "challenge",
     "challenger",
     "code_digest",
+    "foreign",
     "model_files",
     "models",
     "pretrained",

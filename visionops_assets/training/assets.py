@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from resources.lakefs.client import LakeFSResource
-from resources.models.records import TAG_DAGSTER_RUN, TAG_PARTITION
+from resources.models.records import TAG_DAGSTER_RUN, TAG_PARTITION, TAG_UNSEEN
 from resources.models.registry import ModelRegistry
 from resources.service_clients import Stores
 from resources.storage import ArtifactStore, Scratch
@@ -84,7 +84,9 @@ def challenger_asset(project: Project, manifest: dg.AssetsDefinition) -> dg.Asse
             metadata={
                 "mlflow_run": dg.MetadataValue.url(registry.run_url(run)),
                 "submitted": bool(config.run),
-                "trained_on": run.tags[TAG_PARTITION],
+                "trained_on": run.tags[TAG_PARTITION]
+                if TAG_UNSEEN not in run.tags
+                else f"unknown; {run.tags[TAG_UNSEEN]}",
                 **({"learning_curves": picture(curves)} if curves is not None else {}),
                 "reused": reused,
                 **{name: float(value) for name, value in sorted(run.metrics.items())},

@@ -24,10 +24,11 @@ from resources.models.records import (
     TAG_PROJECT,
     TAG_PROVENANCE,
     TAG_RECIPE,
+    TAG_UNSEEN,
     TAG_WEIGHTS,
-    WEIGHTS_ARTIFACT,
     ArtifactMissing,
     Run,
+    weights_artifact,
 )
 from resources.models.registry import ModelRegistry
 from visionops_assets.config.project import Project
@@ -156,7 +157,7 @@ def _sound_files(registry: ModelRegistry, run: Run, challenger: Challenger) -> P
     again = "restore the artifact, or train the run again"
     try:
         for path, recorded in (
-            (WEIGHTS_ARTIFACT, challenger.weights_sha256),
+            (weights_artifact(run.tags), challenger.weights_sha256),
             (ONNX_ARTIFACT, challenger.onnx_sha256),
             # Runs made before 2026-12 do not say it.
             (PROVENANCE_ARTIFACT, run.tags.get(TAG_PROVENANCE)),
@@ -167,7 +168,7 @@ def _sound_files(registry: ModelRegistry, run: Run, challenger: Challenger) -> P
                     f"{path} of run {run.id} was altered: its SHA-256 is {found[:12]}, {recorded[:12]} was "
                     f"recorded; {again}"
                 )
-        for path in (PARITY_ARTIFACT, MANIFEST_ARTIFACT):
+        for path in (PARITY_ARTIFACT, *(() if TAG_UNSEEN in run.tags else (MANIFEST_ARTIFACT,))):
             files.sha256(run.id, path)
         provenance = Provenance.from_json(files.read_bytes(run.id, PROVENANCE_ARTIFACT).decode())
     except ArtifactMissing as error:

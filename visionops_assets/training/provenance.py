@@ -97,9 +97,32 @@ class ScriptOrigin(_Part):
     parameters: dict[str, Any]
 
 
+class ForeignOrigin(_Part):
+    """A finished ONNX file from elsewhere: what it is, and what `said_by` declares of it. Where nobody knows what it
+    was trained on, `unseen_because` says why the holdout is new to it."""
+
+    file: str
+    file_sha256: str
+    convention: str
+    channel_order: str | None
+    scale: float | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    padding: str | None
+    class_order: tuple[str, ...]
+    said_by: str
+    unseen_because: str | None
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The file, and what is declared of it, by name."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
+
+
 class Provenance(_Part):
     """Everything that went into a model, and what came out. `recipe` is resolved; `recipe_digest` is of the
-    recipe as declared. Where a `script` made the model, only `input` and `model` of the recipe say something."""
+    recipe as declared. Where a `script` made the model, only `input` and `model` of the recipe say something; where it
+    is a `foreign` file, so do packages and code: they put it into the form that ships."""
 
     format: Literal["1"] = "1"
     project: str
@@ -115,18 +138,23 @@ class Provenance(_Part):
     onnx_sha256: str | None
     metrics: dict[str, float]
     script: ScriptOrigin | None = None
+    foreign: ForeignOrigin | None = None
 
     @model_serializer(mode="wrap")
-    def _without_an_absent_script(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Recorded code reads what this code writes, and that of before knows no scripts.
+    def _without_absent_origins(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recorded code reads what this code writes, and that of before knows no scripts and no foreign files.
         content: dict[str, Any] = serialise(self)
-        if self.script is None:
-            del content["script"]
-        return content
+        return {
+            name: value
+            for name, value in content.items()
+            if name not in ("script", "foreign") or value is not None
+        }
 
     @property
     def made_with(self) -> dict[str, Any]:
-        """The recipe, or the parameters of one's own script."""
+        """The recipe, or the parameters of one's own script, or what is declared of a foreign file."""
+        if self.foreign is not None:
+            return self.foreign.stated
         if self.script is not None:
             return {"script": self.script.name, **self.script.parameters}
         return self.recipe.model_dump(mode="json")
@@ -196,6 +224,9 @@ def _pairs(before: Provenance, after: Provenance) -> Iterator[tuple[Kind, str, o
         yield "data", label, getattr(before.data, name), getattr(after.data, name)
     yield "recipe", "task", before.task, after.task
     yield from _nested("recipe", "", before.made_with, after.made_with)
+    if before.foreign is not None or after.foreign is not None:
+        # Who made it, and with what, is not known of one of them.
+        return
     for name, label in (
         ("digest", "sources"),
         ("uncommitted_sha256", "uncommitted change"),

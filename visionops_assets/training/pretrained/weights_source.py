@@ -39,8 +39,25 @@ def fetched(uri: str) -> bytes:
 
 
 def hub_endpoint() -> str | None:
-    """The hub that HF_ENDPOINT names, as a team's mirror; None for Hugging Face's own."""
-    return os.environ.get("HF_ENDPOINT") or None
+    """The hub that HF_ENDPOINT names, as a team's mirror; None for Hugging Face's own.
+
+    Raises WeightsError where it is no address.
+    """
+    named = os.environ.get("HF_ENDPOINT") or None
+    if named is not None and not _is_address(named):
+        raise WeightsError(
+            f"HF_ENDPOINT is {named[:80]!r}: expected the address of a hub, such as https://hub.example.com, or nothing"
+        )
+    return named
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Where the port is none, asking for it raises.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def revision_on_hub(repository: str) -> str:
