@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 PROJECT = "digits"
 # The collector takes rows that are no older.
 MOST_DAYS = 30
-# Two on each of three lines.
-DEVICES, MOST_DEVICES = 6, 30
+# Three on each of three lines.
+DEVICES, MOST_DEVICES = 9, 30
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def demo_command(
         typer.Option(
             min=0,
             max=MOST_DEVICES,
-            help="Simulated devices that take what is promoted, on three lines; 0: none.",
+            help="Simulated devices that take what is promoted in waves, on three lines; 0: none.",
         ),
     ] = DEVICES,
     as_json: Annotated[
@@ -64,7 +64,8 @@ def demo_command(
     """Write real digit images in weekly batches, commit each, and let the sensors do the rest.
 
     A first champion, a good week that is promoted, and a poisoned week that is refused with the reason. Devices take
-    what is promoted; one is killed while it does and goes on, and a rollback reaches them all. Then a month in
+    what is promoted, in waves; one is killed while it does and goes on, a line whose hardware is too slow refuses it,
+    and a rollback reaches them all. Then a month in
     production, up to yesterday: quiet days, a camera that blurs and darkens, other digits than before. Running it
     again is safe: what is committed, decided and logged stays.
     """
@@ -93,6 +94,7 @@ def demo_command(
         fleet = 0
     account_of_devices = home.home() / "demo-fleet.json"
     with services.dagster() as instance, DemoFleet(project, fleet, account_of_devices, say) as devices:
+        hand = by_hand(definitions.defs, instance, project)
         for week, folder in zip(WEEKS, folders, strict=True):
             say(f"\n{week.batch}, {week.story}: {week.images} images")
             begun = time.perf_counter()
@@ -100,7 +102,7 @@ def demo_command(
             imported = time.perf_counter() - begun
             said = "published on" if published.outcome == "published" else "was already on"
             say(f"  {said} main of lakeFS ({imported:.1f} s); the commit sensor looks")
-            with devices.one_is_killed("killed") if week is WEEKS[1] else nullcontext():
+            with devices.one_is_killed("killed", hand) if week is WEEKS[1] else nullcontext():
                 with shown_progress(not as_json):
                     ticks = tick(definitions.defs, instance, [project], wait=True)
                 account = _account(publisher, week.batch, time.perf_counter() - begun)
@@ -116,7 +118,7 @@ def demo_command(
                 say(f"  in production: {running_now}")
             if week is WEEKS[0]:
                 devices.takes("first")
-        devices.rolled_back(by_hand(definitions.defs, instance, project))
+        devices.rolled_back(hand)
     # The devices are ended: what they report in the month would be one more day to look at, again and again.
     with services.dagster() as instance:
         path = home.home() / "demo.json"
@@ -150,7 +152,7 @@ def by_hand(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Pr
     from visionops.cli.promotion import carry_out, named_or_only_verdict
     from visionops.cli.rollback import tell_production
     from visionops.demo.demo_fleet import ByHand
-    from visionops.tick import tick_delivery
+    from visionops.tick import tick_delivery, tick_production
     from visionops_assets.common import run_tags
 
     name, registry = project.project, services.registry()
@@ -163,7 +165,12 @@ def by_hand(defs: "dg.Definitions", instance: "dg.DagsterInstance", project: "Pr
             if found.outcome == run_tags.ERROR:
                 raise Unavailable(f"{found.reason}; `visionops demo` goes on from there")
 
-    return ByHand(promote, deliver, lambda: tell_production(name, EVERYWHERE))
+    return ByHand(
+        promote,
+        deliver,
+        lambda: tell_production(name, EVERYWHERE),
+        lambda: tick_production(defs, instance, project),
+    )
 
 
 def _seen(found: "Tick") -> str:

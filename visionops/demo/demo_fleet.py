@@ -1,5 +1,6 @@
-"""The demo's devices: two on each line, simulated. They take what is promoted, one is killed while it does, and a
-rollback reaches them all; and the account of it, `demo-fleet.json`.
+"""The demo's devices: three on each line, simulated. They take what is promoted in waves, one is killed while it does,
+a line whose hardware is too slow refuses it and is held, and a rollback reaches them all; and the account of it,
+`demo-fleet.json`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from resources.error_family import Unavailable
 from resources.safe_files import whole_file
+from visionops.simulation.declared_faults import Fault
 
 if TYPE_CHECKING:
     from visionops.child_process import Children
@@ -28,6 +30,8 @@ WHO = "VisionOps demo"
 # Seconds between two images of a device, and between two looks at what became of it.
 _EVERY, _LOOK_EVERY = 0.2, 0.05
 _WITHIN_SECONDS = 180.0
+# How much slower the hardware of a line with a budget becomes that is to refuse the second version.
+_SLOWER = 40.0
 _DRILL = "a drill: does a rollback reach every device?"
 _FORMAT = 1
 
@@ -61,11 +65,12 @@ class Reached:
 @dataclass(frozen=True)
 class ByHand:
     """What a person types in the drill: `promote` what a verdict passed; `deliver` what is in production to devices;
-    `tell` Dagster what is. Each raises what the command does."""
+    `tell` Dagster what is; `collect` what devices reported. Each raises what the command does."""
 
     promote: Callable[[str], object]
     deliver: Callable[[], object]
     tell: Callable[[], object]
+    collect: Callable[[], object]
 
 
 class DemoFleet:
@@ -77,6 +82,7 @@ class DemoFleet:
         self._project, self._path, self._say = project, path, say
         self._opened = ExitStack()
         self._children: Children | None = None
+        self._faults: tuple[tuple[str, Fault], ...] = ()
         self._folder = folder_of(project.project)
         self._by_group = names(list(project.delivery.groups), devices)
         self._devices = [device for each in self._by_group.values() for device in each]
@@ -100,11 +106,14 @@ class DemoFleet:
         self._tell(step, version, begun, f"{len(self._devices)} devices of {lines} run version {version}")
 
     @contextmanager
-    def one_is_killed(self, step: str) -> Iterator[None]:
-        """Kill one device as soon as it is seen to take another model than before, and tell how that went on."""
+    def one_is_killed(self, step: str, by_hand: ByHand) -> Iterator[None]:
+        """Kill one device as soon as it is seen to take another model than before, and tell how that went on: at once,
+        or by waves until each has ended."""
         if step in self._told or not self._started():
             yield
             return
+        self._slow_down()
+        by_hand.collect()
         device, stop = self._devices[len(self._devices) // 2], threading.Event()
         phases: list[str] = []
         watch = threading.Thread(target=self._kill_mid_update, args=(device, stop, phases), daemon=True)
@@ -112,6 +121,7 @@ class DemoFleet:
         try:
             yield
             begun = time.perf_counter()
+            self._lead(by_hand)
             version = self._wait()
         finally:
             stop.set()
@@ -122,30 +132,33 @@ class DemoFleet:
             if phases
             else ""
         )
-        self._tell(step, version, begun, f"{killed}all {len(self._devices)} devices run version {version}")
+        self._tell(step, version, begun, f"{killed}{self._run_now()}")
 
     def rolled_back(self, by_hand: ByHand) -> None:
         """Roll back what is promoted, see every device go back, and promote it again by its verdict.
 
         What an interrupted demo began is completed. Nothing happens where something else is in production meanwhile.
         """
-        if "again" in self._told or not self._started():
+        if "again" in self._told:
+            return
+        if (line := self._slow_line()) is not None and self._children is None:
+            self._faults = ((line, Fault("slow", _SLOWER)),)
+        if not self._started():
             return
         now = self._production()
         begun_here = now.since is not None and _is_drill(now.since)
         if not begun_here and (now.held_by is not None or now.was_before() is None):
             return
         self._say("\na drill: what is in production is rolled back, on all lines")
-        everyone = f"all {len(self._devices)} devices run version"
         if "rollback" not in self._told:
             begun = time.perf_counter()
             self._roll_back(by_hand)
             version = self._wait()
-            self._tell("rollback", version, begun, f"rolled back: {everyone} {version}")
+            self._tell("rollback", version, begun, f"rolled back: {self._run_now()}")
         begun = time.perf_counter()
         if self._promote_again(by_hand):
             version = self._wait()
-            self._tell("again", version, begun, f"promoted again by its verdict: {everyone} {version}")
+            self._tell("again", version, begun, f"promoted again by its verdict: {self._run_now()}")
 
     def _roll_back(self, by_hand: ByHand) -> None:
         from visionops import services
@@ -175,8 +188,86 @@ class DemoFleet:
             if came is None or came.verdict is None:
                 return False
             by_hand.promote(came.verdict)
+        self._bring_groups_back()
         by_hand.deliver()
         return True
+
+    def _bring_groups_back(self) -> None:
+        """Groups that the drill took along get what they ran before it, at once: their rollout of it was completed."""
+        from visionops import services
+        from visionops_assets.champions.history import production
+        from visionops_assets.promotion.production_change import Attribution, deliver_to_group
+        from visionops_assets.promotion.rollback import release
+
+        name, registry = self._project.project, services.registry()
+        by = Attribution(WHO, datetime.now(UTC), "the drill is over")
+        for group in self._project.delivery.following:
+            held = production(registry.models.get(name), group).held_by
+            if held is None or not _is_drill(held):
+                continue
+            release(registry, project=name, by=by, group=group)
+            deliver_to_group(registry, project=name, group=group, by=by)
+
+    def _lead(self, by_hand: ByHand) -> None:
+        """Tick until every rollout has ended, telling of each step; raises `Unavailable` for one that does not."""
+        from visionops import services
+        from visionops_assets.delivery.rollout_page import rollouts_now
+
+        told: dict[str, str] = {}
+        deadline = time.monotonic() + _WITHIN_SECONDS
+        while True:
+            model = services.registry().models.get(self._project.project)
+            found = rollouts_now(self._project, model, services.artifacts())
+            for each in found:
+                rollout = each.rollout
+                wave = f"wave {rollout.wave + 1} of {len(rollout.waves)}"
+                now = f"{rollout.ended}, {rollout.why}" if rollout.ended else wave
+                if told.get(rollout.id) != now:
+                    told[rollout.id] = now
+                    self._say(
+                        f"  {rollout.group}: version {rollout.version} instead of {rollout.base}: {now}"
+                    )
+            if all(each.rollout.ended for each in found):
+                return
+            if time.monotonic() > deadline:
+                left = ", ".join(each.sentence() for each in found if not each.rollout.ended)
+                raise Unavailable(
+                    f"no rollout ended within {_WITHIN_SECONDS:g} s: {left}; `visionops rollout status "
+                    f"{self._project.project}` says more, `visionops demo --fleet 0` goes on without devices"
+                )
+            if self._children is not None:
+                self._children.check()
+            by_hand.collect()
+            by_hand.deliver()
+
+    def _slow_line(self) -> str | None:
+        """The line whose hardware is to be too slow: one that has a budget, and gets versions in waves."""
+        groups = self._project.delivery.groups
+        budgeted = [name for name in self._by_group if groups[name].rollout and groups[name].budget.cpu_ms]
+        return budgeted[-1] if budgeted else None
+
+    def _slow_down(self) -> None:
+        """From now on the slow line is; its devices go on with what they have."""
+        line = self._slow_line()
+        if line is None:
+            return
+        self._opened.close()
+        self._children = None
+        self._faults = ((line, Fault("slow", _SLOWER)),)
+        self._started()
+        self._say(f"  {line} is simulated {_SLOWER:g} times as slow from now on")
+
+    def _run_now(self) -> str:
+        """What devices run, by line where that is not the same."""
+        by_version: dict[int, list[str]] = {}
+        for group, (version, _) in self._assigned().items():
+            by_version.setdefault(version, []).append(group)
+        if len(by_version) == 1:
+            return f"all {len(self._devices)} devices run version {next(iter(by_version))}"
+        return " and ".join(
+            f"devices of {', '.join(groups)} run version {version}"
+            for version, groups in sorted(by_version.items(), reverse=True)
+        )
 
     def _production(self) -> Production:
         from visionops import services
@@ -194,7 +285,7 @@ class DemoFleet:
             return False
         if self._children is not None:
             return True
-        simulated = provisioned(self._project, self._by_group, every=_EVERY, who=WHO)
+        simulated = provisioned(self._project, self._by_group, every=_EVERY, faults=self._faults, who=WHO)
         (self._folder / device_processes.PROCESSES).unlink(missing_ok=True)
         config = device_processes.configuration(self._folder, simulated)
         self._children = self._opened.enter_context(children())

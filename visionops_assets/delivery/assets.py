@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources import clocks
+from resources.error_family import VisionOpsError
 from resources.escaping import without_secrets
 from resources.lakefs.client import LakeFSResource
 from resources.machine_errors import in_words
@@ -18,7 +19,9 @@ from visionops_assets.config.project import Project
 from visionops_assets.shells.asset_options import (
     DEVICES,
     EDGE_BUNDLE,
+    IN_PRODUCTION,
     ROLLOUT,
+    asset_key,
     asset_options,
     rollouts_of_project,
 )
@@ -68,6 +71,11 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
                 led = []
             for said in led:
                 context.log.info(said)
+            if (
+                led
+                and (changed := _production_told(context, project, lakefs, registry, artifacts)) is not None
+            ):
+                context.log_event(changed)
             found = standings(project, registry, repository)
             if withdraw_superseded(project, repository, found):
                 context.log.info("what waited for approvers is let go: no group is to run it any more")
@@ -94,6 +102,35 @@ def edge_bundle_asset(project: Project, in_production: dg.AssetsDefinition) -> d
         context.instance.add_run_tags(context.run.run_id, {run_tags.OUTCOME: run_tags.DELIVERED})
 
     return edge_bundle
+
+
+def _production_told(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    lakefs: LakeFSResource,
+    registry: ModelRegistry,
+    artifacts: ArtifactStore,
+) -> dg.AssetMaterialization | None:
+    """What `in_production` says after a rollout changed what a group runs; else the production sensor tells it."""
+    from visionops_assets.promotion.presentation import production_materialisation, untold_change
+
+    key = asset_key(project, IN_PRODUCTION)
+    try:
+        change = untold_change(context.instance, registry, project.project, key)
+        if change is None:
+            return None
+        return production_materialisation(
+            context.instance,
+            project,
+            key,
+            change.group,
+            lakefs=lakefs,
+            registry=registry,
+            artifacts=artifacts,
+        )
+    except (VisionOpsError, LookupError, OSError, ValueError) as error:
+        context.log.info(f"in_production is told later: {error}")
+        return None
 
 
 def devices_spec(project: Project, edge_bundle: dg.AssetsDefinition) -> dg.AssetSpec:

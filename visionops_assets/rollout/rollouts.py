@@ -233,10 +233,11 @@ def start(asked: Asked, rollouts: Sequence[Rollout], *, when: datetime, who: str
     other = in_progress(rollouts, group)
     if other is not None:
         raise RolloutRefused(
-            f"{group} has the rollout {other.id} in progress: it has to end first, or be aborted"
+            f"{group} has the rollout {other.id} in progress: it has to end first, or `visionops rollout abort "
+            f"{project} --group {group} --why TEXT` ends it"
         )
     if version == asked.base:
-        raise RolloutRefused(f"{group} runs version {version} already")
+        raise RolloutRefused(f"{group} runs version {version} already: name another with --model-version")
     if asked.devices < 1:
         raise RolloutRefused(
             f"no device of {group} was heard of, and a rollout goes by what devices report: `visionops fleet status "

@@ -71,6 +71,9 @@ def run_reason(events: Iterable[dg.DagsterEvent], outcome: str) -> str:
             if event.asset_key.path[-1] == IN_PRODUCTION:
                 changed = made.description
             else:
+                if event.asset_key.path[-1] == EDGE_BUNDLE:
+                    # It says what rollouts changed, too.
+                    changed = None
                 taken = _of_what_was_made(event.asset_key.path[-1], made, taken)
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
