@@ -53,7 +53,8 @@ class Answering:
         self.open_runner, self._threads = open_runner, threads
         self._lock = threading.RLock()
         self._open: _Open | None = None
-        self._answered = 0
+        # Right answers of the candidate on trial, and which that is: those of one before are none of its.
+        self._answered, self._on_trial = 0, ""
         self._timed: deque[float] = deque(maxlen=TIMED)
         self.assignment: Assignment | None = None
 
@@ -90,7 +91,10 @@ class Answering:
         """Keep a candidate that has answered rightly as often, or as long, as its group asks."""
         with self._kept.changing:
             state, asked = self._kept.state, self.assignment
-            if state.phase != "TRIAL" or not self._answered:
+            candidate = state.candidate
+            if state.phase != "TRIAL" or candidate is None or not self._answered:
+                return
+            if candidate.id != self._on_trial:
                 return
             frames = asked.observe_frames if asked is not None else OBSERVED_FRAMES
             seconds = asked.observe_seconds if asked is not None else OBSERVED_SECONDS
@@ -129,7 +133,7 @@ class Answering:
                 kept.problems["room"] = f"the disk of {kept.files.root} is full: no model is tried"
             if trial and kept.state.serving != serving:
                 return None
-            self._answered = 0
+            self._answered, self._on_trial = 0, serving.id
         digest = serving.digest(MODEL)
         if kept.files.sha256(f"blobs/{digest}") != digest:
             if trial:

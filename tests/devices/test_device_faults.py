@@ -382,3 +382,19 @@ def test_once_does_not_end_well_where_nothing_answers(
             assert list(status["quarantine"].values()) == ["no_space"] and status["serving"] is None
     finally:
         running.close()
+
+
+def test_what_a_model_answered_before_counts_for_none_that_comes_after_it(fleet: Fleet) -> None:
+    agent = fleet.device().start()
+    # More than a trial asks for, in its own.
+    assert update(agent, frames=6)["model"]["release"] == 1
+    fleet.publish(fleet.bundle(2))
+    agent.look()
+    agent.settle()
+    assert agent.state.phase == "TRIAL", "kept without one image"
+    agent.answer(frame())
+    agent.settle()
+    assert agent.state.phase == "TRIAL", "one of three"
+    for seed in range(2):
+        agent.answer(frame(seed))
+    assert agent.state.phase == "IDLE" and agent.state.good is not None and agent.state.good.release == 2
