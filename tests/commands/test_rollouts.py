@@ -85,6 +85,7 @@ def refused(group: Group, *words: str) -> str:
     return said
 
 
+@pytest.mark.stated
 def test_what_fails_on_devices_goes_back_everywhere_and_its_group_is_held(group: Group) -> None:
     desk = group.desk
     why, on = ("--why", "the lamp"), ("shapes", "--group", "line-1")
