@@ -105,7 +105,7 @@ def test_every_wrong_field_is_listed(tmp_path):
     ("change", "line", "says"),
     [
         (("classes: [cat, dog]", "classes: [cat, dog"), 6, "expected ',' or ']'"),
-        (("recipe:", "\trecipe:"), 6, "cannot start any token"),
+        (("recipe:", "\trecipe:"), 6, "a tab, where YAML takes spaces only"),
         (("height: 32", "height: 3_2"), 6, "3_2 is no number: write 32"),
         (("width: 32", "width: 32.0_0"), 6, "32.0_0 is no number: write 32.00"),
         (("[cat, dog]", "[1_0, 2_0]"), 5, "1_0 is no number: write 10, or '1_0' for a name"),

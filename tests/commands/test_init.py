@@ -109,7 +109,10 @@ def test_odd_class_names_and_wrong_answers_make_no_broken_file(desk: Desk, tmp_p
     with pytest.raises(ValueError, match="owners"):
         desk.run("init", "odd", "--from", str(source), "--owner", "nobody at all", "--yes", "--no-run")
     assert not project_path(desk, "odd").exists()
-    desk.run("init", "odd", "--from", str(source), "--yes", "--no-run")
+    told = desk.run("init", "odd", "--from", str(source), "--licence", "CC0-1.0", "--yes", "--no-run")
+    (supposed,) = [line for line in told.splitlines() if line.startswith("by default, and in that file: ")]
+    assert "--owner team:vision" in supposed and "--licence" not in supposed
+    assert supposed.endswith("--approval auto; what passes goes to production by itself")
     assert set(load_project(project_path(desk, "odd")).classes) == {"yes", "no: maybe", "été {0}", "# 3"}
     assert yaml.safe_load(project_path(desk, "odd").read_text())["recipe"]["input"] == {
         "height": 9,

@@ -124,8 +124,11 @@ def init_command(
         say(_seen(look))
         say(_chosen(choice))
         given = {"--owner": owner, "--licence": licence, "--floor": floor, "--approval": approval}
-        project = _write(path, name, look, choice, _answers(yes, look, choice, description, given))
+        answers = _answers(yes, look, choice, description, given)
+        project = _write(path, name, look, choice, answers)
         say(f"project file: {path}")
+        if yes and (supposed := _supposed(given, answers)):
+            say(supposed)
         flags = source_options.typed_options(stated)
         onwards = ("import", name, without_secrets(source), "--batch", batch, *flags)
         interruption.keep(f"the project file is kept, and {batch} is published whole or not at all", *onwards)
@@ -268,6 +271,22 @@ def _answers(
             "auto",
         ),
     )
+
+
+def _supposed(given: "Mapping[str, str | float | None]", answers: "FirstAnswers") -> str | None:
+    """What --yes took by default; None where flags said everything."""
+    taken = {
+        "--owner": answers.owner,
+        "--licence": answers.licence,
+        "--floor": f"{answers.floor:g}",
+        "--approval": answers.approval,
+    }
+    missing = [f"{flag} {value}" for flag, value in taken.items() if given[flag] is None]
+    if not missing:
+        return None
+    by_itself = given["--approval"] is None and answers.approval == "auto"
+    what = "; what passes goes to production by itself" if by_itself else ""
+    return f"by default, and in that file: {', '.join(missing)}{what}"
 
 
 def _at_a_terminal() -> bool:

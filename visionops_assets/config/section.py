@@ -68,4 +68,6 @@ def _in_one_line(error: yaml.YAMLError) -> str:
     if mark is None:
         return " ".join(str(error).split())
     said = [getattr(error, "context", None), getattr(error, "problem", None)]
+    if said[1] is not None and r"'\t'" in said[1]:
+        said = ["a tab, where YAML takes spaces only"]
     return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(each for each in said if each)}"
