@@ -1,14 +1,16 @@
 """What `status` says of what is still to be done."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from desk import Desk
+from desk import Desk, ways_back
 
-from tests.world import shapes_project
+from tests.world import shapes_project, write_batch
 from visionops_assets.common.keys import asset_key
 from visionops_assets.common.tables import write_table
+from visionops_assets.dataset.batch_publishing import BatchRefused
 from visionops_assets.monitoring.labels_wanted import WANTED_COLUMNS
 from visionops_assets.monitoring.production_day import typed_table
 
@@ -37,6 +39,23 @@ def test_a_dataset_version_that_the_trigger_holds_back_says_what_it_waits_for(de
     desk.save()
     (waits,) = desk.json("status", "shapes")["waits"]
     assert "(without week-01) is not judged yet" in waits
+
+
+def test_a_refused_batch_is_told_until_it_is_published(desk: Desk, tmp_path: Path):
+    desk.world.publish("week-01", 30, seed=1)
+    source = write_batch(tmp_path / "week-02", 30, seed=2)
+    image = sorted(source.glob("*.png"))[0]
+    content = image.read_bytes()
+    image.write_bytes(b"no image")
+    with pytest.raises(BatchRefused):
+        desk.run("import", "shapes", str(source), "--batch", "week-02")
+    _, refused = desk.json("status", "shapes")["waits"]
+    assert refused.startswith("batch week-02 was refused on ") and "branch ingest-week-02" in refused
+    assert ways_back(refused) == [["findings", "shapes", "week-02"]]
+    assert image.name in desk.run(*ways_back(refused)[0])
+    image.write_bytes(content)
+    desk.run("import", "shapes", str(source), "--batch", "week-02")
+    assert len(desk.json("status", "shapes")["waits"]) == 1
 
 
 def test_images_that_wait_for_a_label_are_counted_as_they_would_be_exported(desk_of_promoted: Desk):

@@ -57,7 +57,12 @@ def status_command(
         wrong = wrong + [
             each.sentence() for each in left_behind(registry, load_projects(home.projects_folder()))
         ]
-    waits = [*_waits(found, registry), *waits_of_groups(found, registry), *waits_for_signatures(found)]
+    waits = [
+        *_waits(found, registry),
+        *_refused(found),
+        *waits_of_groups(found, registry),
+        *waits_for_signatures(found),
+    ]
     wanted = _images_wanted(found)
     devices = _devices(found)
     if as_json:
@@ -150,6 +155,27 @@ def _waits(project: "Project", registry: "ModelRegistry") -> list[str]:
     return [
         f"dataset version {newest}{of} {why}: `visionops tick {name}`, or the sensor of `visionops up`, trains "
         "and judges it"
+    ]
+
+
+def _refused(project: "Project") -> list[str]:
+    """The batches that did not come to main."""
+    from resources.lakefs.replies import LakeFSError
+    from visionops import services
+    from visionops_assets.dataset.findings_file import refused_batches
+    from visionops_assets.dataset.versions.layout import ingest_branch
+
+    try:
+        found = refused_batches(services.lakefs(), project)
+    except LakeFSError:
+        # Said of the dataset version that waits.
+        return []
+    name = project.project
+    return [
+        f"batch {batch} was refused on {commit.created_at:%Y-%m-%d}: `visionops findings {name} {batch}` says why; "
+        f"correct it and import it again, or delete branch "
+        f"{ingest_branch(project.repository, project.annotations, batch)} of {project.repository} in lakeFS"
+        for batch, commit in found.items()
     ]
 
 

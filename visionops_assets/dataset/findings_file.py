@@ -159,6 +159,14 @@ def batch_findings(lakefs: LakeFSResource, project: Project, batch: str) -> Batc
     return BatchFindings(batch, outcome, merge, _read_at(lakefs, project, batch, merge))
 
 
+def refused_batches(lakefs: LakeFSResource, project: Project) -> dict[str, Commit]:
+    """The batches whose audit found errors and that wait on their branches, by name; raises what lakeFS raises."""
+    prefix = ingest_branch(project.repository, project.annotations, "")
+    names = [branch.removeprefix(prefix) for branch in lakefs.branches(project.repository, prefix)]
+    found = {name: _findings_of_refused(lakefs, project, name) for name in names}
+    return {name: commit for name, commit in found.items() if commit is not None}
+
+
 def _findings_of_refused(lakefs: LakeFSResource, project: Project, batch: str) -> Commit | None:
     branch = ingest_branch(project.repository, project.annotations, batch)
     try:
