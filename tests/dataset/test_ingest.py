@@ -266,6 +266,16 @@ def test_copies_are_told_and_copies_with_another_label_refuse_the_batch(reposito
     ]
 
 
+def test_a_batch_that_main_has_already_under_another_name_is_refused(repository, drop):
+    source = drop("one", a=range(5), b=range(5, 10))
+    repository.publish(repository.plan(source, "week-1"))
+    again = repository.plan(source, "week-2")
+    assert not again.ok
+    (told,) = findings(again, "anything new")["what"]
+    assert told == "has nothing new: each of its 10 images is on main already, in week-1"
+    assert repository.plan(drop("more", a=[*range(5), 20], b=range(5, 10)), "week-2").ok
+
+
 def test_a_near_duplicate_joins_the_side_of_its_original(repository, drop, picture):
     repository.publish(repository.plan(drop("one", a=range(20), b=range(20, 40)), "week-1"))
     originals = repository.samples().set_index("path")

@@ -20,6 +20,7 @@ from visionops_assets.common.findings import Finding, findings_table, sides_of
 from visionops_assets.dataset.batch_images import Examined
 from visionops_assets.dataset.dataset_task import truth_of
 from visionops_assets.dataset.splits import Count
+from visionops_assets.dataset.versions.layout import batch_of
 
 _SUFFIXES = {
     "PNG": {".png"},
@@ -144,6 +145,20 @@ def check_exact_duplicates(batch: pd.DataFrame, existing: pd.DataFrame) -> pd.Da
             why = "it counts twice; leave one out"
             findings.append(Finding("no copies", path, what, why, "WARN", other=original))
     return findings_table(findings)
+
+
+def check_anything_new(copied: pd.DataFrame, existing: pd.DataFrame, name: str, images: int) -> pd.DataFrame:
+    """Of the batch called `name`, with so many `images`, one is not there already (ERROR): it would count all twice.
+
+    `copied` has the rows of the batch that may be copies, `existing` those of other batches.
+    """
+    if not images or int(copied["sha256"].isin(existing["sha256"]).sum()) < images:
+        return findings_table([])
+    there = existing.loc[existing["sha256"].isin(copied["sha256"]), "path"]
+    batches = ", ".join(sorted({batch_of(path) for path in there}))
+    what = f"has nothing new: each of its {images:,} images is on main already, in {batches}"
+    why = f"leave the batch out; to correct labels, import it as {batches}"
+    return findings_table([Finding("anything new", name, what, why, other=str(there.iloc[0]))])
 
 
 def check_class_balance(batch: Count, existing: Count, factor: float = 3.0) -> pd.DataFrame:

@@ -326,7 +326,9 @@ def _check_rows(
     task = truth_of(table.column_names).task
     yield task.check(mine(task.rows_to_check(table)))
     own, known = batch_on_main.copied_rows(table, others)
-    yield audit.check_exact_duplicates(mine(own), theirs(known))
+    copied, originals = mine(own), theirs(known)
+    yield audit.check_exact_duplicates(copied, originals)
+    yield audit.check_anything_new(copied, originals, batch_of(file), len(table))
     batch, existing = both(row for newer, older, _ in placed.duplicates for row in (newer, older))
     paths = {row: _path(row, table, others) for pair in placed.duplicates for row in pair[:2]}
     pairs = [(paths[newer], paths[older], value) for newer, older, value in placed.duplicates]

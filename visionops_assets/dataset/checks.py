@@ -37,7 +37,7 @@ SHOWN: dict[str, tuple[str, frozenset[str]]] = {
     ),
     "labels_known": ("Every label is a class of the project.", frozenset({"labels known", "of the task"})),
     "boxes_inside": ("Every box has an area and lies inside its image.", frozenset({"boxes"})),
-    "exact_duplicates": ("No image is there twice.", frozenset({"no copies"})),
+    "exact_duplicates": ("No image is there twice.", frozenset({"no copies", "anything new"})),
     "near_duplicates": (
         "No image is nearly the same as another, above all across splits.",
         frozenset({"near duplicates", "no leak between splits"}),
