@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources import clocks
+from resources.error_family import Invalid
 from resources.lakefs.client import MAIN, LakeFSResource
 from resources.lakefs.replies import LakeFSError, LakeFSNotFound
 from resources.models.lock import PromotionLocked
@@ -202,8 +203,6 @@ def collect_spool(
     """Commit what the spool has, fold what devices reported; what came of it, in words."""
     from visionops_assets.delivery.enrolment import any_enrolled, device_keys
     from visionops_assets.delivery.reported_devices import folded
-    from visionops_assets.delivery.rollout_reports import fold_reports
-    from visionops_assets.delivery.rollout_steps import rollouts_of
     from visionops_assets.monitoring.collection import collect, collect_all
 
     def devices() -> "Mapping[str, DeviceKey]":
@@ -219,10 +218,24 @@ def collect_spool(
         said = ["another process collects the spool"]
     if any_enrolled(artifacts, project.delivered_as):
         folded(project, lakefs, artifacts)
+        said += _folded_for_rollouts(project, lakefs, registry, artifacts)
+    return said
+
+
+def _folded_for_rollouts(
+    project: Project, lakefs: LakeFSResource, registry: ModelRegistry, artifacts: ArtifactStore
+) -> list[str]:
+    """Fold what devices told of rollouts in progress; that they stand still keeps no rows from their days."""
+    from visionops_assets.delivery.rollout_reports import fold_reports
+    from visionops_assets.delivery.rollout_steps import rollouts_of
+
+    try:
         for rollout in rollouts_of(registry.models.get(project.project)):
             if not rollout.ended:
                 fold_reports(project, lakefs, artifacts, rollout)
-    return said
+    except (RegistryError, Invalid) as error:
+        return [f"rollouts stand still: {error}"]
+    return []
 
 
 def _logged_days(instance: dg.DagsterInstance, project: Project) -> set[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from desk import Desk, ways_back
 from rolled_out import Group
+from test_delivery_follows import declare
 
 from resources.error_family import VisionOpsError
 from tests.operations_table import require_told
@@ -138,3 +139,13 @@ def test_what_fails_on_devices_goes_back_everywhere_and_its_group_is_held(group:
     assert {(each["event"], each["why"]) for each in found["failures"]} == {("refused", "slow")}
     assert group.assignment()["candidate"] is None and len(group.assignment()["revoked"]) == 2
     assert group.runs() == dict.fromkeys(group.devices, 2)
+
+
+def test_a_tag_that_is_no_entry_stops_rollouts_and_nothing_else(desk_of_two: Desk) -> None:
+    desk = desk_of_two
+    desk.run("fleet", "keys", "init", "shapes")
+    declare(desk, {"line-1": {"rollout": {}}, "line-2": {}})
+    desk.world.registry.models.set_tag("shapes", "visionops.rollout.000001", "{}")
+    said = " ".join(each["reason"] for each in desk.json("tick", "shapes", code=1))
+    assert "tag visionops.rollout.000001 of the registered model: this is no entry of a rollout" in said
+    assert "is decided: promoted" in said, "the rest goes on"

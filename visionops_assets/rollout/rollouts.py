@@ -119,7 +119,10 @@ def read_entries(tags: Mapping[str, str]) -> tuple[list[Entry], int]:
         try:
             found.append(Entry.from_json(tags[name]))
         except BadEntry as error:
-            raise BadEntry(f"tag {name} of the registered model: {error}") from error
+            raise BadEntry(
+                f"tag {name} of the registered model: {error}; restore it from MLflow's backup, or use the release of "
+                "VisionOps that wrote it"
+            ) from error
     return found, int(names[-1].removeprefix(ROLLOUT_ENTRIES)) + 1 if names else 1
 
 
