@@ -1,6 +1,6 @@
 """What people are told: how runs ended, and what the system did by itself, as Slack's incoming webhooks take it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from resources.models.records import EVERYWHERE
 from resources.webhooks import Channel
 from visionops_assets.common import run_tags
 from visionops_assets.monitoring.response.actions import Action
+from visionops_assets.rollout.rollouts import Entry
 
 REASON_LENGTH = 1000
 # Outcomes that nobody is told of stand in neither.
@@ -67,6 +68,44 @@ def action_event(project: str, action: Action) -> Event:
         why=f"{action.why}. {action.done}",
         identity=action.identity,
     )
+
+
+# The steps of rollouts that people are told of: in words, and whether loudly.
+_STEPS: Mapping[str, tuple[str, bool]] = {
+    "fail": ("failed, and its devices go back", True),
+    "moved": ("ended, since its base moved", False),
+    "hold": ("is undecided beyond its time, and waits for a person", True),
+    "complete": ("is complete", False),
+}
+
+
+def rollout_events(project: str, entries: Sequence[Entry]) -> list[Event | None]:
+    """What to tell of each step of the rollouts of a project; None of what nobody is told of."""
+    versions = {each.rollout: each.version for each in entries if each.kind == "start"}
+    found: list[Event | None] = []
+    for each in entries:
+        said, loud = _STEPS.get(each.kind, ("", False))
+        if not said:
+            found.append(None)
+            continue
+        on = f"{project} --group {each.group} --why TEXT"
+        undo = {
+            "fail": f"undo: `visionops release {on}`",
+            "hold": f"`visionops rollout override {on}` or `visionops rollout abort {on}`",
+            "complete": f"undo: `visionops rollback {on}`",
+        }.get(each.kind)
+        found.append(
+            Event(
+                channel="errors" if loud else "verdicts",
+                project=project,
+                kind=f"rollout_{each.kind}",
+                what=each.group,
+                happened=f"rollout of version {versions.get(each.rollout, 0)} {said}",
+                why=f"{each.why}{f'; {undo}' if undo else ''}",
+                identity=f"{each.rollout}/{each.kind}/{each.wave}",
+            )
+        )
+    return found
 
 
 def announcement_payload(event: Event) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Runs that ended, and what was done about production, are told: errors to one webhook, verdicts to a quieter one.
+"""Runs that ended, what was done about production, and what rollouts came to are told: errors to one webhook, verdicts
+to a quieter one.
 
 At least once: what a webhook took is marked, and is told again until then. Nothing waits for it.
 """
@@ -14,11 +15,19 @@ from resources import clocks
 from resources.models.records import RegistryError
 from resources.models.registry import ModelRegistry
 from resources.webhooks import Channel, Webhooks
-from sensors.announced_events import CHANNELS, Event, action_event, announcement_payload, run_event
+from sensors.announced_events import (
+    CHANNELS,
+    Event,
+    action_event,
+    announcement_payload,
+    rollout_events,
+    run_event,
+)
 from sensors.readiness import owned_sensor
 from visionops_assets.common import run_tags
 from visionops_assets.graph import ProjectGraph
-from visionops_assets.monitoring.response.actions import Action, read_actions
+from visionops_assets.monitoring.response.actions import read_actions
+from visionops_assets.rollout.rollouts import BadEntry, read_entries
 from visionops_assets.shells.run_outcomes import run_outcome, run_reason
 
 EVERY_SECONDS = 30
@@ -33,8 +42,8 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
 @dataclass(frozen=True)
 class Cursor:
-    """From when runs that ended are looked at (ISO 8601, UTC), the number of the last action that was told, and how
-    often each message was refused.
+    """From when runs that ended are looked at (ISO 8601, UTC), the number of the last action and of the last step of a
+    rollout that was told, and how often each message was refused.
 
     A lost cursor begins with now: what happened before is no news.
     """
@@ -42,6 +51,7 @@ class Cursor:
     since: str
     action: int | None = None
     refused: dict[str, int] = field(default_factory=dict)
+    rollout: int | None = None
 
     def write(self) -> str:
         """The stored form."""
@@ -73,18 +83,21 @@ def announcement_sensor(graph: ProjectGraph) -> dg.SensorDefinition:
                 "nobody is told: set VISIONOPS_ERROR_WEBHOOK or VISIONOPS_VERDICT_WEBHOOK to a webhook's address"
             )
         now = clocks.now()
-        actions = _actions(context, registry, project.project)
+        actions, rollouts = _happened(context, registry, project.project)
         if not context.cursor:
-            return _said("tells of what happens from now on", Cursor(now.isoformat(), _newest(actions)))
+            begun = Cursor(now.isoformat(), _newest(actions), rollout=_newest(rollouts))
+            return _said("tells of what happens from now on", begun)
         before = Cursor(**json.loads(context.cursor))
         telling = _Telling(context, webhooks, before.refused)
         # A clock that was set back since would have nothing told until then.
         looked = min(datetime.datetime.fromisoformat(before.since), now)
         since = _tell_runs(telling, project.project, looked, now)
-        action = _tell_actions(telling, project.project, actions, before.action)
+        action = _tell_each(telling, actions, before.action)
+        rollout = _tell_each(telling, rollouts, before.rollout)
         waiting = f", {len(telling.refused)} messages wait" if telling.refused else ""
         return _said(
-            f"sent {telling.told} messages{waiting}", Cursor(since.isoformat(), action, telling.refused)
+            f"sent {telling.told} messages{waiting}",
+            Cursor(since.isoformat(), action, telling.refused, rollout),
         )
 
     return announcements
@@ -143,32 +156,40 @@ def _tell_runs(
     return oldest
 
 
-def _actions(
+# By their numbers, oldest first: what there is to tell, None of what nobody is told of. None where that is not known.
+_Happened = list[tuple[int, Event | None]] | None
+
+
+def _happened(
     context: dg.SensorEvaluationContext, registry: ModelRegistry, project: str
-) -> list[Action] | None:
-    """What was done about production, oldest first; None where MLflow is away."""
+) -> tuple[_Happened, _Happened]:
+    """What was done about production, and the steps of rollouts."""
     try:
-        return list(read_actions(registry.models.get(project).tags).entries)
+        tags = registry.models.get(project).tags
     except RegistryError as error:
         context.log.warning(str(error))
-        return None
+        return None, None
+    actions: _Happened = [(each.number, action_event(project, each)) for each in read_actions(tags).entries]
+    try:
+        entries, _ = read_entries(tags)
+    except BadEntry as error:
+        context.log.warning(str(error))
+        return actions, None
+    return actions, list(enumerate(rollout_events(project, entries), 1))
 
 
-def _newest(actions: list[Action] | None) -> int | None:
-    return None if actions is None else max((action.number for action in actions), default=0)
+def _newest(happened: _Happened) -> int | None:
+    return None if happened is None else max((number for number, _ in happened), default=0)
 
 
-def _tell_actions(
-    telling: _Telling, project: str, actions: list[Action] | None, last: int | None
-) -> int | None:
-    """Tell of actions, one after the other; the number of the last that needs to be told no more."""
-    if actions is None or last is None:
-        return last if actions is None else _newest(actions)
-    for action in (each for each in actions if each.number > last):
-        event = action_event(project, action)
-        if telling.webhooks.configured(event.channel) and telling.tell(event) is None:
+def _tell_each(telling: _Telling, happened: _Happened, last: int | None) -> int | None:
+    """Tell of them one after the other; the number of the last that needs to be told no more."""
+    if happened is None or last is None:
+        return last if happened is None else _newest(happened)
+    for number, event in (each for each in happened if each[0] > last):
+        if event is not None and telling.webhooks.configured(event.channel) and telling.tell(event) is None:
             break
-        last = action.number
+        last = number
     return last
 
 

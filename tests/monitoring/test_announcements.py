@@ -24,6 +24,7 @@ from tests.world import World, copy_registry, shapes_project
 from visionops_assets.common import run_tags
 from visionops_assets.graph import project_graph
 from visionops_assets.monitoring.response.actions import Action, Kind, record_once
+from visionops_assets.rollout.rollouts import ROLLOUT_ENTRIES, Entry
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +198,24 @@ def test_what_was_done_about_production_is_told_in_order(watch: Watch, told: Hoo
         "shapes, 2026-06-10: promotion was put on hold"
     ]
     assert [fields["identity"] for fields in told.fields("errors")[1:]] == 2 * ["hold {}"]
+
+
+def test_what_rollouts_come_to_is_told_with_the_way_back(watch: Watch, told: Hook):
+    first = Entry("r", "line-1", "start", datetime.now(UTC), "ada", "so", version=2, base=1, waves=(1.0,))
+    kinds: list[Any] = ["pause", "hold", "resume", "fail"]
+    steps = [
+        Entry("r", "line-1", kind, datetime.now(UTC), "VisionOps", "its devices crash") for kind in kinds
+    ]
+    for number, entry in enumerate([first, *steps], 1):
+        watch.registry.models.set_tag("shapes", f"{ROLLOUT_ENTRIES}{number:06d}", entry.to_json())
+    watch.tick()
+    watch.tick()
+    texts = told.texts("errors")
+    assert [each.splitlines()[0] for each in texts] == [
+        "shapes, line-1: rollout of version 2 is undecided beyond its time, and waits for a person",
+        "shapes, line-1: rollout of version 2 failed, and its devices go back",
+    ]
+    assert "its devices crash; undo: `visionops release shapes --group line-1 --why TEXT`" in texts[1]
 
 
 def test_without_mlflow_runs_are_told_all_the_same_and_actions_later(watch: Watch, told: Hook):

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from edge.formats import bucket_of
-from resources.models.records import EVERYWHERE, RegisteredModel
+from resources.models.records import EVERYWHERE, RegisteredModel, group_option
 from visionops_assets.champions.history import (
     CHANGES,
     PROMOTIONS,
@@ -224,7 +224,8 @@ def carry_out(registry: Registry, project: Project, step: Step, alive: Alive, no
         return f"{step.group} {done}: version {step.version} is its own champion"
     if step.kind == "hold" and step.rollout is not None:
         hold(registry, project=name, by=by, group=step.group, rollout=step.rollout.id)
-        return f"{step.group} is on hold: {step.why}"
+        undo = f"undo: `visionops release {name}{group_option(step.group)} --why TEXT`"
+        return f"{step.group} is on hold: {step.why}; {undo}"
     if step.kind == "supersede" and step.rollout is not None:
         append(registry, name, lambda _: _end_of(step, now))
         return f"{step.group}: {step.why}"
