@@ -48,7 +48,11 @@ def as_a_process(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("once", "number"), [(in_this_process, 1), pytest.param(as_a_process, 3, marks=pytest.mark.stated)]
+    ("once", "number"),
+    [
+        pytest.param(in_this_process, 1, marks=pytest.mark.slow),
+        pytest.param(as_a_process, 3, marks=pytest.mark.stated),
+    ],
 )
 def test_services_away_one_by_one_lose_nothing_and_all_catch_up(
     desk_of_two: Desk,

@@ -80,6 +80,7 @@ class Clients:
         until(lambda: self.releases[-1:] == [release])
 
 
+@pytest.mark.slow
 def test_an_update_a_refusal_and_a_withdrawal_drop_no_request(cabinet: Cabinet) -> None:
     fleet = cabinet.fleet
     first = fleet.repository.assignment(GROUP)
@@ -107,6 +108,7 @@ def test_an_update_a_refusal_and_a_withdrawal_drop_no_request(cabinet: Cabinet) 
     assert [each["event"] for each in cabinet.events().values() if each["event"] in ("refused", "went_back")]
 
 
+@pytest.mark.slow
 def test_a_model_on_trial_that_dies_takes_no_request_along_and_the_base_answers(cabinet: Cabinet) -> None:
     fleet = cabinet.fleet
     with serving(cabinet) as (_, client), Clients(client) as asked:
