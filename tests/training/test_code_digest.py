@@ -153,6 +153,14 @@ def test_a_clean_checkout_has_a_revision_and_no_change(checkout: Path) -> None:
     assert state.uncommitted == "" and state.uncommitted_sha256 is None
 
 
+def test_project_files_are_no_change_of_the_code(checkout: Path) -> None:
+    folder = checkout / "projects"
+    folder.mkdir(exist_ok=True)
+    (folder / "own_parts.yaml").write_text("project: own_parts")
+    state = code.code_state(checkout)
+    assert state is not None and state.uncommitted == ""
+
+
 def test_an_uncommitted_change_is_kept_whole_and_applies(checkout: Path, tmp_path: Path) -> None:
     (checkout / "model.py").write_text("width = 2\n")
     (checkout / "naïve.py").write_bytes("name = 'è'\n".encode("latin-1"))

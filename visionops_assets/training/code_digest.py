@@ -32,6 +32,8 @@ _IMPORT = re.compile(
 )
 # Sources that git does not know yet count as uncommitted changes; data and pictures do not.
 _SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.txt", "*.cfg")
+# What they say of a model is in its recipe's record: a team's own are often beside the code, and in no commit.
+_PROJECT_FILES = ":(exclude,glob)**/projects/*.y*ml"
 # oneDNN's names, best first, with the processor flag that each needs last of all.
 _ONEDNN_ISA = (
     ("avx512_core_amx", "amx_bf16"),
@@ -116,8 +118,8 @@ def _source(root: Path, module: str) -> Path:
 def code_state(root: Path = ROOT) -> CodeState | None:
     """Return revision and uncommitted change of a checkout; None where `root` is in no git checkout.
 
-    The patch includes sources git does not track yet, and applies with `git apply` on a clean worktree of the
-    revision.
+    The patch includes sources git does not track yet, project files never, and applies with `git apply` on a clean
+    worktree of the revision.
     """
     try:
         revision = git(root, "rev-parse", "HEAD").strip()
@@ -138,7 +140,8 @@ def code_state(root: Path = ROOT) -> CodeState | None:
         git(top, "add", "--pathspec-from-file=-", "--pathspec-file-nul", environment=own, given=untracked)
         patch = git(
             top, "diff", "--cached", "--binary", "--full-index", "--no-ext-diff", "--no-textconv",
-            "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "HEAD", environment=own,
+            "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "HEAD",
+            "--", ".", _PROJECT_FILES, environment=own,
         )  # fmt: skip
     return CodeState(revision, patch)
 
