@@ -141,9 +141,20 @@ def test_what_fails_on_devices_goes_back_everywhere_and_its_group_is_held(group:
     assert group.runs() == dict.fromkeys(group.devices, 2)
 
 
-def test_a_tag_that_is_no_entry_stops_rollouts_and_nothing_else(desk_of_two: Desk) -> None:
+def test_what_cannot_begin_changes_nothing_and_an_unreadable_tag_stops_rollouts_alone(
+    desk_of_two: Desk,
+) -> None:
     desk = desk_of_two
     desk.run("fleet", "keys", "init", "shapes")
+    declare(desk, {"line-1": {}, "line-2": {}, "line-3": {"follow": "own"}})
+    desk.json("tick", "shapes")
+    for group, said in (
+        ("line-1", "no device of line-1 was heard of"),
+        ("line-3", "line-3 runs nothing that"),
+    ):
+        with pytest.raises(VisionOpsError, match=said):
+            desk.run("rollout", "start", "shapes", "--group", group, "--model-version", "1")
+    assert set(desk.world.registry.models.get("shapes").aliases) == {"champion"}
     declare(desk, {"line-1": {"rollout": {}}, "line-2": {}})
     desk.world.registry.models.set_tag("shapes", "visionops.rollout.000001", "{}")
     said = " ".join(each["reason"] for each in desk.json("tick", "shapes", code=1))

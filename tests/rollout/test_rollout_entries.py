@@ -84,6 +84,7 @@ def test_entries_are_stored_and_read_back() -> None:
         ),
         ({"on_hold": "FAIL at 17:16"}, r"line-1 is on hold \(FAIL at 17:16\): `visionops release digits"),
         ({"base": 2}, "line-1 runs version 2 already"),
+        ({"base": None}, "line-1 runs nothing that its devices could go back to: `visionops promote digits"),
         ({"devices": 0}, "no device of line-1 was heard of.*`visionops fleet status digits`"),
     ],
 )

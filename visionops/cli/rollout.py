@@ -48,8 +48,9 @@ def start_command(
 
     Nothing is judged or trained. Who starts it is VISIONOPS_ACTOR.
     """
+    from resources.models.records import alias_of
     from visionops import services
-    from visionops_assets.delivery.rollout_steps import Step, append, carry_out, first_entry
+    from visionops_assets.delivery.rollout_steps import Reach, Step, append, carry_out, first_entry
     from visionops_assets.promotion.production_change import Attribution
     from visionops_assets.rollout.rollouts import rollouts_need_group
 
@@ -68,16 +69,17 @@ def start_command(
 
         raise NotFound(nothing_runs(model))
     by = Attribution(actor, now, why.strip() or f"`visionops rollout start` by {actor}")
-    if model.aliases.get(f"champion-{group}") is None and group in running:
+    assigned = int(running[group][1]["model"]["version"]) if group in running else None
+    over = Reach(alive.get(group, ()), shares, assigned)
+    if model.aliases.get(alias_of(group)) is None and assigned is not None:
         # What it is refused for is refused first.
-        first_entry(found, model, group, wanted, alive.get(group, ()), by, shares)
-        assigned = int(running[group][1]["model"]["version"])
+        first_entry(found, model, group, wanted, over, by)
         step = Step("adopt", group, assigned, "what it is assigned is the base of its first rollout")
         carry_out(registry, found, step, alive, now)
     begun = append(
         registry,
         project,
-        lambda model: first_entry(found, model, group, wanted, alive.get(group, ()), by, shares),
+        lambda model: first_entry(found, model, group, wanted, over, by),
     )
     assert begun is not None
     if as_json:

@@ -232,7 +232,9 @@ def carry_out(registry: Registry, project: Project, step: Step, alive: Alive, no
     begun = append(
         registry,
         name,
-        lambda model: first_entry(project, model, step.group, step.version, alive.get(step.group, ()), by),
+        lambda model: first_entry(
+            project, model, step.group, step.version, Reach(alive.get(step.group, ())), by
+        ),
     )
     return f"{step.group}: the rollout {begun.rollout if begun is not None else ''} begins"
 
@@ -255,19 +257,22 @@ def append(registry: Registry, project: str, make: Callable[[RegisteredModel], E
     return entry
 
 
+@dataclass(frozen=True)
+class Reach:
+    """Over which devices a rollout goes, those that were heard of, in which shares of them, by default the project
+    file's; `base` is what the group runs, where that is not its own champion yet."""
+
+    devices: Sequence[str]
+    shares: Sequence[float] | None = None
+    base: int | None = None
+
+
 def first_entry(
-    project: Project,
-    model: RegisteredModel,
-    group: str,
-    version: int,
-    alive: Sequence[str],
-    by: Attribution,
-    shares: Sequence[float] | None = None,
+    project: Project, model: RegisteredModel, group: str, version: int, over: Reach, by: Attribution
 ) -> Entry:
-    """The entry by which a rollout begins, in waves over the devices that were heard of. Raises `RolloutRefused`,
-    `BadWaves`."""
+    """The entry by which a rollout begins. Raises `RolloutRefused`, `BadWaves`."""
     rules = project.delivery.groups[group].rollout if group in project.delivery.groups else None
-    shares = shares or (rules or RolloutRules()).waves
+    shares, alive = over.shares or (rules or RolloutRules()).waves, over.devices
     now = production(model, group)
     arrived = {
         each.version
@@ -284,7 +289,7 @@ def first_entry(
         devices=len(alive),
         passed=version in arrived,
         on_hold=now.held_by.sentence() if now.held_by is not None else "",
-        base=now.version,
+        base=now.version if now.version is not None else over.base,
     )
     entry = start(asked, rollouts_of(model), when=by.when, who=by.who, why=by.why)
     buckets = [bucket_of(entry.rollout, device) for device in alive]

@@ -241,6 +241,11 @@ def start(asked: Asked, rollouts: Sequence[Rollout], *, when: datetime, who: str
         )
     if version == asked.base:
         raise RolloutRefused(f"{group} runs version {version} already: name another with --model-version")
+    if asked.base is None:
+        raise RolloutRefused(
+            f"{group} runs nothing that its devices could go back to: `visionops promote {project} --group {group} "
+            f"--model-version {version} --why TEXT` gives it its first version"
+        )
     if asked.devices < 1:
         raise RolloutRefused(
             f"no device of {group} was heard of, and a rollout goes by what devices report: `visionops fleet status "
