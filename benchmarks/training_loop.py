@@ -24,7 +24,8 @@ from torch.nn import functional
 from visionops_assets.config.recipe import Recipe, resolve
 from visionops_assets.dataset.cache.sample_cache import SampleCache
 from visionops_assets.training import code_digest
-from visionops_assets.training.batches import EpochOrder, LabelledImages, augment, channel_statistics
+from visionops_assets.training.augmenting import augment
+from visionops_assets.training.batches import EpochOrder, LabelledImages, channel_statistics
 from visionops_assets.training.determinism import deterministic_session
 from visionops_assets.training.model_files import export_onnx, golden_images, parity
 from visionops_assets.training.models import Shipped, build_model, evaluating

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from visionops_assets.config.augmentations import Augmentation
 from visionops_assets.config.recipe import InputSpec
-from visionops_assets.training.batches import augment
+from visionops_assets.training.augmenting import augment
 from visionops_assets.training.detection import NO_BOX, box_targets, move_boxes, target_boxes
 
 INPUT = InputSpec(height=32, width=48, channels=1)

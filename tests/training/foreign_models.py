@@ -34,6 +34,19 @@ class Flat(nn.Module):
         return self.out(images.flatten(1))
 
 
+class Normed(nn.Module):
+    """A convolution and a batch norm, whose statistics are those of what it saw."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.out = nn.Linear(6, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.out(self.norm(self.conv(images)).relu().amax(dim=(2, 3)))
+
+
 class WithEverything(nn.Module):
     """Builds itself, and brings loss, decoding and embedding: one sigmoid a class."""
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter
 
 from visionops_assets.config.augmentations import Augmentation
-from visionops_assets.training.batches import augment
+from visionops_assets.training.augmenting import augment
 from visionops_assets.training.determinism import counter_hash, derived_seed, permutation, uniform
 
 ALL: list[dict[str, Any]] = [

@@ -69,6 +69,12 @@ def test_models_are_listed_for_people_and_programs() -> None:
     some = CliRunner().invoke(app, ["models", "ResNet18", "--json"])
     assert {"timm/resnet18", "timm/seresnet18"} <= {each["name"] for each in json.loads(some.output)}
     assert all("resnet18" in each["name"] for each in json.loads(some.output))
+    tested = json.loads(
+        CliRunner().invoke(app, ["models", "--tested", "--task", "detection", "--json"]).output
+    )
+    assert {each["name"] for each in tested} == {
+        row.name for row in catalogue().values() if row.tested and row.task == "detection"
+    }
     nothing = CliRunner().invoke(app, ["models", "resnet81"])
     assert "did you mean timm/resnet" in str(nothing.exception)
 

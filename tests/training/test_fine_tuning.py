@@ -12,6 +12,7 @@ from foreign_models import Flat, PlainNet
 from torch import Tensor
 from training_world import CLASSES, Processes, request, train_here
 
+from tests.world import RECIPE, shapes_project
 from visionops_assets.common.errors import TrainingError
 from visionops_assets.config.recipe import Optimiser, Recipe, recipe_digest
 from visionops_assets.config.training_rules import FineTuning, Loss
@@ -169,6 +170,24 @@ def test_validation_sees_the_average_and_it_ships(tmp_path: Path) -> None:
         request(averaging={"name": "swa", "from_epoch": 5})
 
 
+def test_batch_norms_of_the_mean_have_the_statistics_that_the_mean_sees(tmp_path: Path) -> None:
+    normed = {"class_path": "foreign_models.Normed"}
+    recipe = {**PLAIN, "model": normed, "averaging": {"name": "swa", "from_epoch": 2}}
+    result, seen = watched(tmp_path / "swa", **recipe)
+    shipped, images = result.shipped, request(**recipe).train
+    model: Any = shipped.model
+    before = [norm.momentum for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm2d)]
+    assert before == [0.1], "as it was declared"
+    pixels = torch.from_numpy(images.source.gather(images.rows))
+    with torch.no_grad():
+        batches = [model.conv(shipped.prepared(each)) for each in pixels.tensor_split(-(-len(pixels) // 16))]
+    expected = torch.stack([each.mean(dim=(0, 2, 3)) for each in batches]).mean(dim=0)
+    torch.testing.assert_close(model.norm.running_mean, expected)
+    assert torch.equal(seen[-1]["norm.running_mean"], model.norm.running_mean), "validation saw what ships"
+    again, _ = watched(tmp_path / "again", **recipe)
+    assert again.weights_sha256 == result.weights_sha256
+
+
 def test_the_loss_weighs_as_declared(workdir: Path) -> None:
     outputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([0, 1, 2, 2, 1, 0])
@@ -315,3 +334,9 @@ def test_boxes_take_no_mixed_classes() -> None:
     with pytest.raises(TrainingError, match="sampler, mixup: this takes one class an image, not boxes"):
         refuse_what_does_not_fit(recipe, Flat(len(CLASSES), recipe.input), False, False)
     assert training_task("detection").score == "mAP50"
+
+
+def test_weights_for_other_classes_are_refused_where_the_project_file_is_read() -> None:
+    recipe = {**RECIPE, "loss": {"class_weights": [1, 2]}}
+    with pytest.raises(ValueError, match=r"recipe\.loss\.class_weights: 2 for 3 classes; give one a class"):
+        shapes_project(recipe=recipe)

@@ -22,7 +22,8 @@ from resources.storage import ArtifactDamaged, ArtifactStore
 from tests.hub import REVISION, Hub, a_hub
 from visionops.cli.command_line import app
 from visionops_assets.common.errors import WeightsError
-from visionops_assets.config.recipe import InitWeights, ModelSpec, Recipe
+from visionops_assets.config.recipe import InitWeights, InputSpec, ModelSpec, Recipe
+from visionops_assets.training.catalogue.timm_classifier import TimmClassifier
 from visionops_assets.training.model_files import save_weights
 from visionops_assets.training.pretrained import weights_source
 from visionops_assets.training.pretrained.kept_weights import kept, key_of, local_weights
@@ -82,6 +83,30 @@ def test_a_hub_that_is_gone_or_lacks_the_file_is_named(hub: Hub, store: Artifact
     with pytest.raises(WeightsError, match=r"http://127.*/absent: cannot be read \(404"):
         kept(declared(f"{hub.endpoint}/absent", b""), store)
     assert store.names("weights") == []
+
+
+@pytest.mark.parametrize(
+    "named", ["hub.example.com", "ftp://hub.example.com", "http://", "http://hub:port", "https://[::1"]
+)
+def test_a_hub_whose_address_is_none_is_named(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", named)
+    told = CliRunner().invoke(app, ["weights", "fetch", "timm/resnet18"])
+    assert isinstance(told.exception, WeightsError)
+    assert f"HF_ENDPOINT is {named!r}: expected the address of a hub, such as https://" in str(told.exception)
+
+
+def test_weights_for_images_of_another_size_and_by_former_names_are_made_the_models_own() -> None:
+    def made(side: int) -> TimmClassifier:
+        return TimmClassifier("test_vit", 2, InputSpec(height=side, width=side))
+
+    torch.manual_seed(0)
+    published, model = made(160), made(96)
+    given = {name.removeprefix("net."): tensor for name, tensor in published.state_dict().items()}
+    assert given["pos_embed"].shape != model.net.pos_embed.shape
+    for named in (given, published.state_dict()):
+        start = start_from(model, named, "start", set)
+        assert (start.head, start.missing, start.loaded) == ((), (), len(given))
+        assert torch.equal(model.net.head.weight, published.net.head.weight)
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,12 @@ class Project(Section):
             why_not := why_it_does_not_fit(name, input.height, input.width, self.recipe.model.init_args)
         ):
             raise ValueError(why_not)
+        weights = self.recipe.loss.class_weights
+        if isinstance(weights, tuple) and len(weights) != len(self.classes):
+            raise ValueError(
+                f"recipe.loss.class_weights: {len(weights)} for {len(self.classes)} classes; give one a class, in "
+                "their order"
+            )
         learnt = tasks.task(self.task)
         if why_not := why_not_learnt(self.recipe, one_class=learnt.costs, boxes=learnt.sized):
             raise ValueError(f"recipe: {why_not}")

@@ -29,7 +29,8 @@ from visionops_assets.images.box_metrics import (
     mean_average_precisions,
 )
 from visionops_assets.tasks.task_registry import DETECTION
-from visionops_assets.training.batches import Gathered, LabelledImages, affine_matrices
+from visionops_assets.training.augmenting import affine_matrices
+from visionops_assets.training.batches import Gathered, LabelledImages
 from visionops_assets.training.mixing import mosaic_boxes
 from visionops_assets.training.models import Shipped, evaluating, largest_difference, loss_of
 from visionops_assets.training.training_task import TrainingTask, Validation, evaluated_at_once

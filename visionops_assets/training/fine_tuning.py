@@ -21,6 +21,7 @@ from visionops_assets.common.errors import ModelError, TrainingError
 from visionops_assets.config.recipe import Optimiser, Recipe
 from visionops_assets.config.recipe_parts import asked_for, why_not_learnt
 from visionops_assets.config.training_rules import Averaging, FineTuning, Loss
+from visionops_assets.training.models import evaluating
 
 
 def refuse_what_does_not_fit(
@@ -153,9 +154,14 @@ class Frozen(lightning.Callback):
 
 
 class AveragedWeights(WeightAveraging):
-    """The average that validation sees and that ships."""
+    """The average that validation sees and that ships.
 
-    def __init__(self, declared: Averaging) -> None:
+    Of swa, batch norms have the statistics of the training images as the average sees them, not the mean of those that
+    other weights saw (Izmailov et al. 2018, section 3.2); `plain` gives these images, normalised and not augmented.
+    """
+
+    def __init__(self, declared: Averaging, plain: Callable[[], Iterator[Tensor]]) -> None:
+        self._plain = plain
         moving: dict[str, Any] = {"avg_fn": _moving(declared.decay)} if declared.name == "ema" else {}
         super().__init__(**moving)
         self.declared, self._epoch = declared, 0
@@ -176,6 +182,7 @@ class AveragedWeights(WeightAveraging):
         assert self._average_model is not None
         if int(self._average_model.n_averaged):
             self._copy_average_to_current(module)
+            self._measure_norms(module)
 
     @contextmanager
     def in_place(self, module: lightning.LightningModule) -> Iterator[None]:
@@ -186,9 +193,32 @@ class AveragedWeights(WeightAveraging):
             return
         self._swap_models(module)
         try:
+            self._measure_norms(module)
             yield
         finally:
             self._swap_models(module)
+
+    def _measure_norms(self, module: lightning.LightningModule) -> None:
+        """The same images give the same statistics, whatever was there before: a training that is taken up again goes
+        on alike."""
+        norms = [
+            part
+            for part in module.modules()
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
+        ]
+        if self.declared.name != "swa" or not norms:
+            return
+        momenta = [norm.momentum for norm in norms]
+        with evaluating(module):
+            for norm in norms:
+                norm.reset_running_stats()
+                # None is the mean over all batches.
+                norm.momentum = None
+                norm.train()
+            for images in self._plain():
+                module(images.to(module.device))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def _moving(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

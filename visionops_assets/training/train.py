@@ -198,7 +198,8 @@ def train(
         module = as_lightning(shipped.model, recipe, head)
         own_training = module is shipped.model
         refuse_what_does_not_fit(recipe, shipped.model, own_training, request.train.labels.ndim == 1)
-        averaged = AveragedWeights(recipe.averaging) if recipe.averaging is not None else None
+        data = TrainingData(recipe, request.train, request.task.follow, request.loader_workers)
+        averaged = AveragedWeights(recipe.averaging, data.plain) if recipe.averaging is not None else None
         reporter = EpochReporter(request.task, shipped, request.validation, on_epoch, averaged)
         frozen = recipe.fine_tuning.freeze_epochs
         checkpoint = workdir / f"{_checkpoint_name(request, recipe)}.ckpt"
@@ -225,7 +226,6 @@ def train(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        data = TrainingData(recipe, request.train, request.task.follow, request.loader_workers)
         with told_as_of(recipe.model.class_path):
             _fit(trainer, module, data, checkpoint)
         if averaged is not None:

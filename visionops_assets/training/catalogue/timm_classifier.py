@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -22,6 +23,7 @@ _DECIDED = (
     "img_size",
     "cache_dir",
 )
+_NET = "net."
 # As Python says it of a class or a function.
 _UNKNOWN_ARGUMENT = re.compile(
     r"(?P<made>\w+)(\.__init__)?\(\) got an unexpected keyword argument '(?P<argument>\w+)'"
@@ -36,6 +38,7 @@ class TimmClassifier(nn.Module):
 
     def __init__(self, name: str, num_classes: int, input: InputSpec, **options: Any) -> None:
         super().__init__()
+        self.name = name
         for option in _DECIDED:
             if option in options:
                 raise ValueError(
@@ -49,6 +52,18 @@ class TimmClassifier(nn.Module):
             self.net: Any = timm.create_model(name, pretrained=False, **made)
         except TypeError as error:
             raise ValueError(f"{error}{_meant(name, str(error))}") from error
+
+    def as_own(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Given tensors as this model has them, by what timm itself does to published files: names of former releases,
+        positions and patches of images of another size. Empty where it cannot do anything with them."""
+        become = getattr(sys.modules[model_entrypoint(self.name).__module__], "checkpoint_filter_fn", None)
+        if become is None:
+            return {}
+        plain = {name.removeprefix(_NET): tensor.clone() for name, tensor in given.items()}
+        try:
+            return {f"{_NET}{name}": tensor for name, tensor in become(plain, self.net).items()}
+        except Exception:  # Of whatever kind: it is made for files of its own model.
+            return {}
 
     @staticmethod
     def normalisation(channels: int, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

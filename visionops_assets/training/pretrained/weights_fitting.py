@@ -13,6 +13,10 @@ from visionops_assets.common.errors import WeightsError
 _WRAPPERS = ("model.", "module.")
 
 
+# Tensors by a model's names, from another size of image or an older release's names, as that model has them.
+AsOwn = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
 @dataclass(frozen=True)
 class Start:
     """What became of a model's tensors: how many were `loaded`, the names of those of the `head` that are of other
@@ -46,7 +50,7 @@ def start_from(
     fits, or a tensor outside the head has another shape.
     """
     own = model.state_dict()
-    found = _as_named_there(given, own)
+    found = _as_named_there(given, own, getattr(model, "as_own", None))
     other = {name for name, tensor in found.items() if name in own and own[name].shape != tensor.shape}
     fitting = {name: tensor for name, tensor in found.items() if name in own and name not in other}
     kind = type(model).__name__
@@ -68,8 +72,11 @@ def start_from(
     return Start(len(fitting), tuple(sorted(of_head)), tuple(sorted(set(own) - set(fitting) - of_head)))
 
 
-def _as_named_there(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The given tensors by the model's names, whichever way most of them fit."""
+def _as_named_there(
+    given: Mapping[str, Tensor], own: Mapping[str, Tensor], as_own: AsOwn | None
+) -> dict[str, Tensor]:
+    """The given tensors by the model's names, whichever way most of them fit; made its own by the model itself where
+    that fits more of them."""
     candidates = [dict(given)]
     for wrapper in _WRAPPERS:
         candidates.append(
@@ -81,4 +88,7 @@ def _as_named_there(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> d
     def fitting(named: Mapping[str, Tensor]) -> int:
         return sum(name in own and own[name].shape == tensor.shape for name, tensor in named.items())
 
-    return max(candidates, key=fitting)
+    best = max(candidates, key=fitting)
+    if as_own is None or fitting(best) == len(own):
+        return best
+    return max(best, as_own(best), key=fitting)
