@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, StringStringEntryProto, TensorProto, helper, numpy_helper
 
 from visionops_assets.training.foreign.limited_trial import Tried, try_file, try_here
 from visionops_assets.training.foreign.onnx_declaration import Declaration, ForeignFileRefused
@@ -204,6 +204,10 @@ OUTSIDE = {"save_as_external_data": True, "location": "m.data", "size_threshold"
             "draws by chance: export it for inference",
         ),
         (
+            {"nodes": [("Dropout", "yyy", "z")], "outputs": "z"},
+            "operator Dropout draws by chance: export it for inference",
+        ),
+        (
             {"nodes": [("Loop", "y", "z")], "outputs": "z"},
             "runs as long as values say: export it without a loop",
         ),
@@ -249,6 +253,78 @@ def test_a_file_that_ends_the_process_that_tries_it_is_refused_and_another_is_tr
         pytest.raises(ForeignFileRefused, match=r"memory|cannot|ends the process"),
     ):
         try_file(stream.fileno(), grey)
+    shouting = linear(
+        tmp_path / "shouting.onnx", nodes=[helper.make_node("Evil\x1b[2J", ["y"], ["z"])], outputs="z"
+    )
+    # What a name would do to a terminal is shown.
+    with shouting.open("rb") as stream, pytest.raises(ForeignFileRefused, match=r"Evil\\x1b\[2J") as refused:
+        try_file(stream.fileno(), grey)
+    assert "\x1b" not in str(refused.value)
     with linear(tmp_path / "fine.onnx").open("rb") as stream:
         found = try_file(stream.fileno(), grey)
     assert found.agrees and found.content == tried(tmp_path / "fine.onnx", grey).content
+
+
+def lying_outside(file: str) -> TensorProto:
+    """Three numbers that are read from another file."""
+    given = [("location", file), ("offset", "0"), ("length", "12")]
+    entries = [StringStringEntryProto(key=key, value=value) for key, value in given]
+    return TensorProto(
+        name="secret",
+        data_type=TensorProto.FLOAT,
+        dims=[3],
+        data_location=TensorProto.EXTERNAL,
+        external_data=entries,
+    )
+
+
+@pytest.mark.parametrize("where", ["a branch without nodes", "the default of a function's attribute"])
+def test_no_file_of_this_machine_is_read_into_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """ONNX Runtime reads it from where the process works, in the trial and in every later one."""
+    monkeypatch.chdir(tmp_path)
+    np.arange(3, dtype=np.float32).tofile(tmp_path / "secret")
+    model = onnx.load(linear(tmp_path / "m.onnx"))
+    told = helper.make_tensor_value_info("told", TensorProto.FLOAT, [3])
+    if where == "a branch without nodes":
+        bare = helper.make_graph(
+            [],
+            "bare",
+            [],
+            [helper.make_tensor_value_info("secret", TensorProto.FLOAT, [3])],
+            [lying_outside("secret")],
+        )
+        other = helper.make_graph(
+            [helper.make_node("Constant", [], ["told"], value_floats=[0.0, 0.0, 0.0])], "other", [], [told]
+        )
+        model.graph.node.append(
+            helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True)))
+        )
+        model.graph.node.append(
+            helper.make_node("If", ["yes"], ["found"], then_branch=bare, else_branch=other)
+        )
+    else:
+        constant = helper.make_node("Constant", [], ["told"])
+        constant.attribute.append(
+            AttributeProto(name="value", ref_attr_name="given", type=AttributeProto.TENSOR)
+        )
+        default = AttributeProto(name="given", type=AttributeProto.TENSOR, t=lying_outside("secret"))
+        model.functions.append(
+            helper.make_function(
+                "their.own",
+                "Read",
+                [],
+                ["told"],
+                [constant],
+                [helper.make_opsetid("", 17)],
+                attribute_protos=[default],
+            )
+        )
+        model.graph.node.append(helper.make_node("Read", [], ["found"], domain="their.own"))
+    model.graph.node.append(helper.make_node("Add", ["y", "found"], ["z"]))
+    model.graph.output[0].name = "z"
+    onnx.save(model, tmp_path / "m.onnx")
+    grey = declaration("logits", task="classification", classes=("a", "b", "c"), channel_order="grey")
+    with pytest.raises(ForeignFileRefused, match="'secret' lies outside the file"):
+        tried(tmp_path / "m.onnx", grey)

@@ -5,10 +5,11 @@ Run in a process that the file may end.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from google.protobuf.message import Message
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from visionops_assets.training.foreign.onnx_declaration import ForeignFileRefused
 
@@ -62,7 +63,7 @@ def read_graph(content: bytes) -> ModelProto:
                 f"its operator {node.domain}.{node.op_type} is none of ONNX's own: export it without custom or "
                 "optimised operators"
             )
-        if node.op_type in _BY_CHANCE:
+        if node.op_type in _BY_CHANCE or _drops_by_chance(node):
             raise ForeignFileRefused(
                 f"its operator {node.op_type} draws by chance: export it for inference, so that it answers twice alike"
             )
@@ -75,6 +76,11 @@ def read_graph(content: bytes) -> ModelProto:
     if found < FIRST_OPSET:
         raise ForeignFileRefused(f"it is of opset {found}: export it with opset {FIRST_OPSET} or newer")
     return model
+
+
+def _drops_by_chance(node: NodeProto) -> bool:
+    """Whether a node may drop out as it does in training: since opset 12 its third input says so."""
+    return node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
 
 
 def opset_of(model: ModelProto) -> int:
@@ -130,46 +136,33 @@ def _refuse_constant_batch(given: ValueInfoProto) -> None:
         )
 
 
-def _graphs(model: ModelProto) -> Iterator[GraphProto]:
-    waiting = [model.graph, *(inner for each in model.functions for inner in _inside(each.node))]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        waiting += _inside(graph.node)
-
-
-def _inside(nodes: Any) -> list[GraphProto]:
-    return [
-        graph for node in nodes for each in node.attribute for graph in (each.g, *each.graphs) if graph.node
-    ]
-
-
 def _nodes(model: ModelProto) -> Iterator[NodeProto]:
-    for graph in _graphs(model):
-        yield from graph.node
-    for function in model.functions:
-        yield from function.node
+    return (each for each in _parts(model) if isinstance(each, NodeProto))
 
 
 def _outside(model: ModelProto) -> Iterator[str]:
     """The names of tensors whose data lie in another file."""
-    for tensor in _tensors(model):
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            yield tensor.name
+    for each in _parts(model):
+        if isinstance(each, TensorProto) and (
+            each.data_location == TensorProto.EXTERNAL or each.external_data
+        ):
+            yield each.name
 
 
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    for graph in _graphs(model):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in _nodes(model):
-        for attribute in node.attribute:
-            yield from _in_attribute(attribute)
+def _parts(model: ModelProto) -> Iterator[Message]:
+    """Every message of a file, whatever it lies in: branches without nodes, functions, defaults of their attributes.
 
-
-def _in_attribute(attribute: AttributeProto) -> Iterator[TensorProto]:
-    yield attribute.t
-    yield from attribute.tensors
-    for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-        yield from (sparse.values, sparse.indices)
+    What a runtime finds must be seen here.
+    """
+    waiting: list[Message] = [model]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        if isinstance(part, TensorProto):
+            # Its numbers may be most of the file.
+            continue
+        for _, value in part.ListFields():
+            if isinstance(value, Message):
+                waiting.append(value)
+            elif not isinstance(value, str | bytes | int | float):
+                waiting += [each for each in value if isinstance(each, Message)]

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from edge.images import bounds as limited_process
+from resources.escaping import one_line
 from visionops_assets.training.foreign.onnx_declaration import Declaration, ForeignFileRefused
 
 MOST_BYTES = 1 << 30
@@ -67,7 +68,8 @@ def try_file(file: int, said: Declaration) -> Tried:
                     raise ForeignFileRefused(f"trying it took more than {_WALL_TIMES_CPU * seconds} s")
                 told = json.loads(connection.recv_bytes(1 << 16))
                 if "refused" in told:
-                    raise ForeignFileRefused(str(told["refused"]))
+                    # Names in it are a stranger's.
+                    raise ForeignFileRefused(one_line(told["refused"]))
                 return Tried(**told, content=connection.recv_bytes(size + (64 << 20)))
         except (EOFError, ConnectionError) as error:
             raise ForeignFileRefused(
