@@ -14,6 +14,8 @@ from visionops.serving.exporter import rollout_samples
 from visionops.simulation.declared_faults import Fault
 from visionops_assets.champions.history import production, read_history
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def group(desk_of_two: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Group]:

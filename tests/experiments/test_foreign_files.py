@@ -71,6 +71,7 @@ def submitted(bench: Bench, *typed: str, code: int = 0) -> dict[str, Any]:
     return json.loads(bench.run("submit", "shapes", *typed, "--json", code=code))
 
 
+@pytest.mark.slow
 def test_a_file_that_nobody_knows_the_training_of_fails_until_the_project_takes_a_persons_word(
     bench: Bench, tmp_path: Path
 ):
@@ -151,6 +152,7 @@ def refused(bench: Bench, *typed: str) -> str:
     return str(told.value)
 
 
+@pytest.mark.slow
 def test_a_hostile_or_unfit_file_is_refused_in_one_line_and_nothing_is_recorded(bench: Bench, tmp_path: Path):
     before, runs = bench.registered, bench.world.registry.runs.search("shapes")
     made = tmp_path / "made"
