@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rollout_world import BUNDLES, GROUP, RolloutWorld
+from rollout_world import BUNDLES, GROUP, RULES, RolloutWorld
 
+from edge.blocks import LATENCY_MS
 from tests.operations_table import require_told
 from tests.promotion.promotion_world import PROJECT, hour
 from tests.world import shapes_project
@@ -14,6 +15,7 @@ from visionops_assets.champions.history import production, read_history
 from visionops_assets.delivery.rolling_out import conduct, looked_at
 from visionops_assets.delivery.rollout_looks import stored_look
 from visionops_assets.delivery.rollout_page import RolloutNow
+from visionops_assets.delivery.rollout_reports import Told
 from visionops_assets.delivery.rollout_steps import append
 from visionops_assets.promotion.production_change import Attribution, deliver_to_group
 from visionops_assets.promotion.rollback import hold, release, rollback
@@ -236,6 +238,36 @@ def test_reports_of_devices_of_no_arm_count_for_nothing_and_are_named(tmp_path: 
     assert (
         "it is not enrolled in line-1" in look.strangers[1] and "`visionops fleet move`" in look.strangers[1]
     )
+
+
+def test_who_tries_it_owes_an_outcome_however_seldom_reports_are_collected(tmp_path: Path) -> None:
+    """By a tick an hour, no device was heard of within an interval before it tries it."""
+    world = led(tmp_path)
+    world.later(1)
+    bundle, now = BUNDLES[2], world.time().timestamp()
+    for name in world.in_wave():
+        world.told[name].began[bundle] = (now, world.told[name].last_report)
+    world.told[world.in_wave()[0]].ended[bundle] = ("committed", "", "")
+    world.report()
+    assert world.go() == []
+    look = stored_look(world.project, world.store, world.newest.id)
+    assert look is not None and look.verdict.evidence.cohort == 2
+    assert look.verdict.missing[0] == "1 of 2 devices have an outcome: 1 more"
+    world.later()
+    world.report()
+    assert world.go() == [] and world.newest.wave == 0
+
+
+def test_how_long_strangers_take_does_not_count(tmp_path: Path) -> None:
+    world = led(tmp_path, rules={**RULES, "p99_ms": 10.0})
+    slow, quick = [0] * (len(LATENCY_MS) + 1), [0] * (len(LATENCY_MS) + 1)
+    slow[-1], quick[0] = 1000, 1_000_000
+    world.told["cam-99"] = Told(answers={BUNDLES[2]: quick})
+    for name in world.in_wave():
+        world.told[name].answers[BUNDLES[2]] = slow
+    assert does_well(world) == [] and world.newest.wave == 0
+    look = stored_look(world.project, world.store, world.newest.id)
+    assert look is not None and "99 of 100 answers" in look.verdict.missing[0]
 
 
 def test_silence_beside_a_control_arm_that_speaks_calls_a_person_in_a_small_group(tmp_path: Path) -> None:

@@ -220,8 +220,11 @@ def _strangers(watched: Watched, told: Mapping[str, Told]) -> list[str]:
 
 
 def _times(watched: Watched, told: Mapping[str, Told]) -> Times:
+    """Of the group's devices; strangers count for nothing here, too."""
+    own = [told[name] for name in watched.devices if name in told]
+
     def of(bundle: str) -> Any:
-        return pooled([each.answers[bundle] for each in told.values() if bundle in each.answers])
+        return pooled([each.answers[bundle] for each in own if bundle in each.answers])
 
     return Times(of(watched.candidate), of(watched.base))
 

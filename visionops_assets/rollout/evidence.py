@@ -167,7 +167,9 @@ def evidence_of(
     usual = allowed_failures if base_trouble is None else base_trouble
     excess = max(0, unavailable - int(np.ceil(MOST_TROUBLE * usual * decided)))
     units = ok + failed + excess
-    cohort = devices.in_wave & (devices.heard_before | (devices.outcome != NONE))
+    # Who told that it tries the candidate owes an outcome, however seldom reports are collected.
+    tries = ~np.isnan(devices.exposed_at)
+    cohort = devices.in_wave & (devices.heard_before | tries | (devices.outcome != NONE))
     due = devices.exposed_at + MISSED_REPORTS * report_every <= now
     late = due & devices.in_wave & ~(devices.last_report > devices.exposed_at)
     lost, won = int(pairs.lost.sum()), int(pairs.won.sum())
