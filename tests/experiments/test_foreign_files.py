@@ -123,6 +123,20 @@ def test_a_file_that_nobody_knows_the_training_of_fails_until_the_project_takes_
     assert gone.read_bytes() == ships
 
 
+@pytest.mark.slow
+def test_the_same_file_said_to_be_trained_on_a_version_is_judged_anew(bench: Bench, tmp_path: Path):
+    """As the refusal of the first says; what it found of another word is no verdict on this one."""
+    file = linear(tmp_path / "bought.onnx")
+    bench.declare(gate=LENIENT)
+    refused = submitted(bench, "--onnx", str(file), *ALL_SAID, *UNSEEN)
+    assert refused["outcome"] == "refused" and "with --trained-on" in refused["reason"]
+
+    told = submitted(bench, "--onnx", str(file), *ALL_SAID, "--trained-on", "week-01")
+
+    assert (told["outcome"], told["version"]) == ("promoted", 2), told["reason"]
+    assert told["verdict"] != refused["verdict"]
+
+
 @pytest.mark.stated
 def test_a_file_that_was_trained_on_what_is_the_holdout_fails_and_one_of_ours_says_itself_how_it_is_used(
     bench: Bench, tmp_path: Path

@@ -51,7 +51,7 @@ class GateContext:
     `holdout_share` is the share of all labelled samples that the holdout has. `leaks` is the table of
     `find_leaks`, empty where the check found nothing: there is no default, so that it cannot be
     forgotten. `between` is what differs in the two models' trainings, None where that is not known. `foreign` is what
-    is said of a challenger that was made elsewhere.
+    is said of a challenger that was made elsewhere, and `training` identifies what it is said to be trained on.
     """
 
     project: str
@@ -68,6 +68,7 @@ class GateContext:
     task: str = "classification"
     between: Between | None = None
     foreign: ForeignOrigin | None = None
+    training: str | None = None
 
     def level(self, rules: GateRules) -> float:
         """α_k, at which this challenger may claim."""

@@ -119,16 +119,18 @@ class _Evaluation:
             )
         self.champion = self._champion()
         self.holdout_digest = holdout_digest(self.holdout, project.gate.slices)
+        self.foreign = foreign_origin(self.registry, challenger.run_id)
+        self.training = challenger.identity if self.foreign is not None else None
         self.identity = verdict_identity(
             challenger.weights_sha256,
             self.champion.weights_sha256 if self.champion else None,
             self.holdout_digest,
             project.gate.digest(),
+            self.training,
         )
         promoted_by = self._promoted_by()
         if promoted_by is not None:
             self.identity = promoted_by
-        self.foreign = foreign_origin(self.registry, challenger.run_id)
         self._predictions_path = verdict_store.predictions_path(self.identity)
 
     def stored_predictions(self) -> pd.DataFrame | None:
@@ -190,6 +192,7 @@ class _Evaluation:
             task=self.project.task,
             between=self._between(),
             foreign=self.foreign,
+            training=self.training,
         )
         return gate_verdict(predictions, self.project.gate, context=context)
 

@@ -91,6 +91,7 @@ def gate_verdict(predictions: pd.DataFrame, rules: GateRules, *, context: GateCo
         evidence=evidence,
         created_at=context.created_at,
         dagster_run_id=context.dagster_run_id,
+        training=context.training,
     )
 
 

@@ -189,7 +189,8 @@ class Reason(_Stored):
 class Verdict(_Stored):
     """PASS, FAIL or INSUFFICIENT for one challenger, with its evidence.
 
-    `rules` is what `rules_digest` is of; verdicts of earlier releases have the digest alone.
+    `rules` is what `rules_digest` is of; verdicts of earlier releases have the digest alone. `training` identifies what
+    somebody says that a challenger from elsewhere was trained on.
     """
 
     format: Literal[1] = 1
@@ -209,6 +210,8 @@ class Verdict(_Stored):
     evidence: Evidence | None
     created_at: datetime
     dagster_run_id: str | None = None
+    # Absent, not null, where there is none: earlier releases read it then.
+    training: str | None = Field(None, exclude_if=lambda training: training is None)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -216,7 +219,7 @@ class Verdict(_Stored):
         """Digest of (challenger, champion, holdout, gate rules); see `verdict_identity`."""
         champion = self.champion.weights_sha256 if self.champion else None
         return verdict_identity(
-            self.challenger.weights_sha256, champion, self.holdout_digest, self.rules_digest
+            self.challenger.weights_sha256, champion, self.holdout_digest, self.rules_digest, self.training
         )
 
     def may_promote(self) -> bool:
@@ -246,8 +249,14 @@ class Verdict(_Stored):
 
 
 def verdict_identity(
-    challenger_sha256: str, champion_sha256: str | None, holdout_digest: str, rules_digest: str
+    challenger_sha256: str,
+    champion_sha256: str | None,
+    holdout_digest: str,
+    rules_digest: str,
+    training: str | None = None,
 ) -> str:
-    """What a verdict is filed under: the same four inputs always give the same verdict."""
-    content = json.dumps([challenger_sha256, champion_sha256, holdout_digest, rules_digest])
+    """What a verdict is filed under: the same inputs always give the same verdict. Of a file from elsewhere the weights
+    do not tell the `training`: said otherwise, it is another question."""
+    said = [] if training is None else [training]
+    content = json.dumps([challenger_sha256, champion_sha256, holdout_digest, rules_digest, *said])
     return hashlib.sha256(content.encode()).hexdigest()
