@@ -5,10 +5,9 @@ Run in a process that the file may end.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
-from google.protobuf.message import Message
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from visionops_assets.training.foreign.onnx_declaration import ForeignFileRefused
@@ -149,12 +148,12 @@ def _outside(model: ModelProto) -> Iterator[str]:
             yield each.name
 
 
-def _parts(model: ModelProto) -> Iterator[Message]:
+def _parts(model: ModelProto) -> Iterator[Any]:
     """Every message of a file, whatever it lies in: branches without nodes, functions, defaults of their attributes.
 
     What a runtime finds must be seen here.
     """
-    waiting: list[Message] = [model]
+    waiting: list[Any] = [model]
     while waiting:
         part = waiting.pop()
         yield part
@@ -162,7 +161,11 @@ def _parts(model: ModelProto) -> Iterator[Message]:
             # Its numbers may be most of the file.
             continue
         for _, value in part.ListFields():
-            if isinstance(value, Message):
+            if _is_message(value):
                 waiting.append(value)
             elif not isinstance(value, str | bytes | int | float):
-                waiting += [each for each in value if isinstance(each, Message)]
+                waiting += [each for each in value if _is_message(each)]
+
+
+def _is_message(value: object) -> bool:
+    return hasattr(value, "ListFields")
