@@ -10,6 +10,7 @@ from test_delivery_follows import declare
 
 from resources.error_family import VisionOpsError
 from tests.operations_table import require_told
+from tests.world import shapes_project
 from visionops.serving.exporter import rollout_samples
 from visionops.simulation.declared_faults import Fault
 from visionops_assets.champions.history import production, read_history
@@ -75,6 +76,30 @@ def test_a_good_version_completes_in_waves_and_is_undone_by_one_command(group: G
     group.tick()
     group.live()
     assert group.runs() == dict.fromkeys(group.devices, 2)
+
+
+@pytest.mark.slow
+def test_a_group_that_is_taken_out_of_the_file_meanwhile_is_named_with_its_way_back(group: Group) -> None:
+    """No sensor leads the only group any more, and its devices would try the candidate for good."""
+    desk = group.desk
+    start(group)
+    group.live(2)
+    assert 1 in group.runs().values()
+    gate = desk.world.project.gate.model_dump(mode="json")
+    desk.world.projects = [shapes_project(gate=gate)]
+    desk.save()
+
+    (told,) = [each["reason"] for each in group.tick(code=1) if each["outcome"] == "error"]
+    require_told("a group is taken out of the project file while its devices try a version", told)
+    assert told in desk.json("fleet", "status", "shapes", code=1)["wrong"]
+    assert told in desk.run("fleet", "status", "shapes", code=1)
+
+    (back, *_) = ways_back(told)
+    desk.run(*back)
+    group.live(2)
+    assert group.runs() == dict.fromkeys(group.devices, 2)
+    group.tick()
+    assert "brings them back" not in desk.run("fleet", "status", "shapes")
 
 
 def refused(group: Group, *words: str) -> str:

@@ -32,7 +32,7 @@ def fleet_status_command(
     metadata that is about to end.
     """
     from visionops import services
-    from visionops_assets.delivery.following import problems, standings
+    from visionops_assets.delivery.following import left_trying, problems, standings
 
     found, registry = services.project(project), services.registry()
     repository = published(found.delivered_as)
@@ -44,7 +44,8 @@ def fleet_status_command(
     told, urgent = _ends(repository, project)
     waiting = repository.waiting()
     waits = _signing(waiting, project) if waiting is not None else None
-    wrong_of_groups = problems(list(declared.values()))
+    left = left_trying(found, running)
+    wrong_of_groups = [*problems(list(declared.values())), *left]
     approvals = waits_of_groups(found, registry)
     if as_json:
         content = {"project": project, "groups": rows, "waits": waits, "ends": told, "wrong": wrong_of_groups}
@@ -54,6 +55,7 @@ def fleet_status_command(
     else:
         typer.echo(_status_page(found, rows, waits, told).to_text())
         for line in [
+            *(f"wrong: {each}" for each in left),
             *(f"waits: {each}" for each in approvals),
             *_empty(rows, project),
             *_told_of_devices(rows, wrong, away),

@@ -91,7 +91,8 @@ def not_done(project: Project, registry: ModelRegistry | None) -> list[str]:
 def missing_pieces(
     project: Project, registry: ModelRegistry, lakefs: LakeFSResource, artifacts: ArtifactStore
 ) -> list[str]:
-    """The files of the champion, the repository and commit that it was trained on, the tables of the asset graph.
+    """The files of the champion, the repository and commit that it was trained on, the tables of the asset graph; and
+    groups that the file names no more while their devices try something.
 
     Nothing is missing of a project that has no champion yet. Raises what MLflow raises where it does not answer.
     """
@@ -103,7 +104,22 @@ def missing_pieces(
         *_data(project, champion, registry, lakefs),
         *_production(project, lakefs, artifacts),
         *_tables(project.project, artifacts),
+        *_left_trying(project),
     ]
+
+
+def _left_trying(project: Project) -> list[str]:
+    from visionops.edge_repository import projects_with_repository, published
+    from visionops_assets.delivery.following import left_trying
+    from visionops_assets.delivery.tuf_files import CannotPublish
+
+    if project.delivered_as not in projects_with_repository():
+        return []
+    try:
+        return left_trying(project, published(project.delivered_as).running())
+    except CannotPublish:
+        # Told by whoever would publish.
+        return []
 
 
 def _champion(project: Project, registry: ModelRegistry) -> ModelVersion | None:

@@ -35,7 +35,7 @@ from visionops_assets.delivery.publishing import (
     ships_model,
     tries,
 )
-from visionops_assets.delivery.repository import Repository
+from visionops_assets.delivery.repository import Repository, Running
 from visionops_assets.delivery.rollout_steps import rollouts_of, wanted_rollout
 from visionops_assets.inference.shipped_model import fetch_model
 
@@ -94,6 +94,23 @@ def problems(standings: Sequence["Standing"]) -> list[str]:
         if each.problem:
             groups.setdefault(each.problem, []).append(each.group)
     return [f"{', '.join(named)}: {problem}" for problem, named in groups.items()]
+
+
+def left_trying(project: Project, running: Running) -> list[str]:
+    """Groups that the project file names no more, and whose devices still try what a rollout gave them: nobody leads
+    that on, and nothing brings them back by itself."""
+    found = []
+    for group, (assignment, manifest) in running.items():
+        candidate = assignment.get("candidate")
+        if candidate and group not in project.delivery.groups:
+            base = manifest["model"]["version"]
+            back = f"`visionops fleet publish {project.project} --group {group} --model-version {base}`"
+            found.append(
+                f"{group}: devices still try release {candidate['release']} by the rollout {candidate['rollout']}, and "
+                f"`delivery.groups` of the project file names it no more: {back} brings them back; named there again, "
+                "it follows"
+            )
+    return found
 
 
 def followed(model: RegisteredModel, group: str, rules: DeliveredGroup) -> Production:
