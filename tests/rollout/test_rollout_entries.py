@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from resources.models.model_versions import TAG_LENGTH
 from visionops_assets.config.rollout_rules import BadWaves
 from visionops_assets.rollout.rollouts import (
     ENDS,
@@ -53,6 +54,12 @@ def test_a_rollout_goes_through_its_waves_to_its_end() -> None:
     for kind, said in ENDS.items():
         assert stands(step(kind)).end == step(kind)
         assert stands(step(kind), step("wave", wave=1), step("complete")).ended == said
+
+
+def test_what_a_person_said_in_any_script_fits_a_tag() -> None:
+    """Else a rollback with a long reason in Chinese would keep the rollout from its end, and all others with it."""
+    entry = replace(step("moved"), why="\u5de5" * 2000)
+    assert len(entry.to_json()) <= TAG_LENGTH and Entry.from_json(entry.to_json()) == entry
 
 
 @given(some.lists(some.tuples(some.sampled_from(KINDS), some.integers(0, 4)), max_size=12), some.data())

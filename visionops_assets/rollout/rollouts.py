@@ -57,10 +57,9 @@ class Entry:
     format: int = FORMAT
 
     def to_json(self) -> str:
-        """As it is stored."""
-        return json.dumps(
-            {**vars(self), "when": self.when.isoformat(), "waves": list(self.waves)}, sort_keys=True
-        )
+        """As it is stored: each letter is one, for a tag takes so many."""
+        told = {**vars(self), "when": self.when.isoformat(), "waves": list(self.waves)}
+        return json.dumps(told, sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Entry":
