@@ -12,6 +12,7 @@ from tests.operations_table import require_told
 from tests.promotion.promotion_world import PROJECT, hour
 from tests.world import shapes_project
 from visionops_assets.champions.history import production, read_history
+from visionops_assets.common.errors import OnHold
 from visionops_assets.delivery.rolling_out import conduct, looked_at
 from visionops_assets.delivery.rollout_looks import stored_look
 from visionops_assets.delivery.rollout_page import RolloutNow
@@ -19,7 +20,7 @@ from visionops_assets.delivery.rollout_reports import Told
 from visionops_assets.delivery.rollout_steps import append
 from visionops_assets.promotion.production_change import Attribution, deliver_to_group
 from visionops_assets.promotion.rollback import hold, release, rollback
-from visionops_assets.rollout.rollouts import led_on
+from visionops_assets.rollout.rollouts import Entry, led_on
 
 ADA = Attribution("ada", hour(2.5), "it is time")
 
@@ -268,6 +269,20 @@ def test_how_long_strangers_take_does_not_count(tmp_path: Path) -> None:
     assert does_well(world) == [] and world.newest.wave == 0
     look = stored_look(world.project, world.store, world.newest.id)
     assert look is not None and "99 of 100 answers" in look.verdict.missing[0]
+
+
+def test_a_group_whose_step_is_refused_keeps_no_other_from_its_own(tmp_path: Path) -> None:
+    world = led(tmp_path)
+    rollout = world.newest
+    complete = Entry(rollout.id, GROUP, "complete", world.time(), "ada", "seen")
+    append(world.registry, PROJECT, lambda _: complete)
+    hold(world.registry, project=PROJECT, by=ADA, group=GROUP)
+    rules = {"rollout": dict(RULES), "report_every": 60}
+    two = shapes_project(project=PROJECT, delivery={"groups": {GROUP: rules, "line-2": rules}})
+    with pytest.raises(OnHold, match="line-1 of digits is on hold"):
+        conduct(two, world.registry, world.store, world.running(), world.time())
+    assert production(world.model, GROUP).version == 1
+    assert production(world.model, "line-2").version == 2, "it was given an alias of its own"
 
 
 def test_silence_beside_a_control_arm_that_speaks_calls_a_person_in_a_small_group(tmp_path: Path) -> None:

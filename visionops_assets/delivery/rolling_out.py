@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from resources.error_family import VisionOpsError
 from resources.models.records import RegisteredModel
 from resources.storage import ArtifactStore
 from visionops_assets.champions.history import production
@@ -155,21 +156,30 @@ def watched_of(
 def conduct(
     project: Project, registry: Registry, store: ArtifactStore, running: Running, now: datetime
 ) -> list[str]:
-    """Do what is due until nothing is; what was done, in words.
+    """Do what is due until nothing is; what was done, in words. A group of which something is refused keeps no other
+    from its own.
 
     Raises what `looked_at` raises, `OnHold` and other `PromotionRefused` where a step is refused, `RolloutRefused`.
     """
     said: list[str] = []
+    refused: dict[str, VisionOpsError] = {}
     for _ in range(_MOST_ROUNDS):
         ahead = looked_at(project, registry, store, running, now)
         for _, found in ahead.looks:
             store_look(project, store, found)
-        if not ahead.entries and not ahead.steps:
+        entries = [each for each in ahead.entries if each[0].group not in refused]
+        steps = [each for each in ahead.steps if each.group not in refused]
+        if not entries and not steps:
             break
-        for rollout, found, kind in ahead.entries:
+        for rollout, found, kind in entries:
             said.append(_record(registry, project, rollout, found, kind))
-        for step in ahead.steps:
-            said.append(carry_out(registry, project, step, ahead.alive, now))
+        for step in steps:
+            try:
+                said.append(carry_out(registry, project, step, ahead.alive, now))
+            except VisionOpsError as error:
+                refused[step.group] = error
+    if refused:
+        raise next(iter(refused.values()))
     return said
 
 
