@@ -285,6 +285,23 @@ def test_a_group_whose_step_is_refused_keeps_no_other_from_its_own(tmp_path: Pat
     assert production(world.model, "line-2").version == 2, "it was given an alias of its own"
 
 
+def test_an_abort_stays_one_though_the_clock_was_ahead_at_the_promotion(tmp_path: Path) -> None:
+    world = RolloutWorld(tmp_path)
+    world.report()
+    world.go()
+    world.promote("two", 10)
+    world.later(0.1)
+    world.report()
+    world.go()
+    end = led_on(world.newest, "abort", when=world.time(), who="ada", why="not today")
+    append(world.registry, PROJECT, lambda _: end)
+    for hours in (0.1, 10):
+        world.later(hours)
+        world.report()
+        assert world.go() == []
+    assert [each.ended for each in world.rollouts] == ["aborted"]
+
+
 def test_silence_beside_a_control_arm_that_speaks_calls_a_person_in_a_small_group(tmp_path: Path) -> None:
     world = led(tmp_path)
     first = world.in_wave()[0]

@@ -5,7 +5,7 @@ nobody takes one twice.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -233,10 +233,21 @@ def carry_out(registry: Registry, project: Project, step: Step, alive: Alive, no
         registry,
         name,
         lambda model: first_entry(
-            project, model, step.group, step.version, Reach(alive.get(step.group, ())), by
+            project,
+            model,
+            step.group,
+            step.version,
+            Reach(alive.get(step.group, ())),
+            _since_promotion(model, by),
         ),
     )
     return f"{step.group}: the rollout {begun.rollout if begun is not None else ''} begins"
+
+
+def _since_promotion(model: RegisteredModel, by: Attribution) -> Attribution:
+    """No earlier than what it follows, though a clock was ahead then: else an abort would be followed by another."""
+    since = production(model, EVERYWHERE).since
+    return by if since is None else replace(by, when=max(by.when, since.when))
 
 
 def _end_of(step: Step, now: datetime) -> Entry:
