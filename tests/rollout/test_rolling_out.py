@@ -12,12 +12,12 @@ from tests.operations_table import require_told
 from tests.promotion.promotion_world import PROJECT, hour
 from tests.world import shapes_project
 from visionops_assets.champions.history import production, read_history
-from visionops_assets.common.errors import OnHold
+from visionops_assets.common.errors import ChampionMoved, OnHold
 from visionops_assets.delivery.rolling_out import conduct, looked_at
 from visionops_assets.delivery.rollout_looks import stored_look
 from visionops_assets.delivery.rollout_page import RolloutNow
 from visionops_assets.delivery.rollout_reports import Told
-from visionops_assets.delivery.rollout_steps import append
+from visionops_assets.delivery.rollout_steps import Step, append, carry_out
 from visionops_assets.promotion.production_change import Attribution, deliver_to_group
 from visionops_assets.promotion.rollback import hold, release, rollback
 from visionops_assets.rollout.rollouts import Entry, led_on
@@ -103,6 +103,19 @@ def test_what_a_person_gave_a_group_since_it_keeps(tmp_path: Path) -> None:
     world.report()
     world.go()
     assert (world.newest.version, world.newest.base) == (3, 1)
+
+
+def test_what_a_person_gives_a_group_between_a_look_and_its_step_stays(tmp_path: Path) -> None:
+    world = led(tmp_path)
+    step = Step("deliver", GROUP, 2, "did well", world.newest)
+    world.promote("three", world.now)
+    by = replace(ADA, when=world.time())
+    deliver_to_group(world.registry, project=PROJECT, group=GROUP, by=by, version=3)
+    with pytest.raises(ChampionMoved, match="runs version 3 now, not version 1"):
+        carry_out(world.registry, world.project, step, {}, world.time())
+    with pytest.raises(ChampionMoved, match="not what all run"):
+        carry_out(world.registry, world.project, Step("adopt", GROUP, 1, "led"), {}, world.time())
+    assert production(world.model, GROUP).version == 3
 
 
 def test_undecided_it_waits_for_a_person_and_tells_it_once(tmp_path: Path) -> None:

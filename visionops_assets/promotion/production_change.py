@@ -32,7 +32,7 @@ from visionops_assets.champions.history import (
     read_history,
 )
 from visionops_assets.champions.registered_model import Registry
-from visionops_assets.common.errors import OnHold, VerdictNotPassed
+from visionops_assets.common.errors import ChampionMoved, OnHold, VerdictNotPassed
 from visionops_assets.evaluation.approvals import require_reason
 from visionops_assets.pages.page import Cell, Table
 
@@ -171,6 +171,15 @@ def require_arrived(model: RegisteredModel, version: int) -> HistoryEntry:
     return arrivals[version]
 
 
+@dataclass(frozen=True)
+class Led:
+    """What a change by rollouts was decided on, before anything was locked: the version that the group ran as its own,
+    and the rollout that it completes, if any."""
+
+    base: int | None
+    rollout: str | None = None
+
+
 def deliver_to_group(
     registry: Registry,
     *,
@@ -178,18 +187,18 @@ def deliver_to_group(
     group: str,
     by: Attribution,
     version: int | None = None,
-    rollout: str | None = None,
+    led: Led | None = None,
     on_step: OnStep = unheard,
 ) -> Change:
     """Let a device group run a version by an alias of its own, by default what all runs. Already so: changes nothing.
-    `rollout` names the one that it completes, in place of the verdict.
+    The rollout that `led` to it stands in place of the verdict, and what somebody gave the group since is left.
 
     Every version that was in production had a PASS or an override on record; no other one is delivered. A group on hold
     takes only what it ran before, and none that it was rolled back from. Killed at any step it can be run
     again; `change` has the table.
 
     Raises ValueError for what is no group, LookupError where nothing is in production, `VerdictNotPassed`, `OnHold`,
-    `ChampionUnclear`, `HistoryUnreadable`, `ReasonMissing`; `PromotionLocked`, `RegistryUnavailable`.
+    `ChampionUnclear`, `ChampionMoved`, `HistoryUnreadable`, `ReasonMissing`; `PromotionLocked`, `RegistryUnavailable`.
     """
     by.require_reason()
     check_group(group)
@@ -206,6 +215,11 @@ def deliver_to_group(
         arrival = require_arrived(model, version)
         if now.version == version:
             return Change(version, changed=False, entry=now.since)
+        if led is not None and now.version != led.base:
+            raise ChampionMoved(
+                f"{group} of {project} runs {_as_own(now.version)} now, not {_as_own(led.base)}, from which it was "
+                f"led to version {version}: somebody changed it meanwhile, and that stays"
+            )
         if now.held_by is not None and not now.takes_on_hold(version):
             raise OnHold(held_group(project, now))
         on_step("checked")
@@ -218,13 +232,17 @@ def deliver_to_group(
                 group=group,
                 to=version,
                 by=by,
-                verdict=rollout or arrival.verdict,
+                verdict=(led and led.rollout) or arrival.verdict,
                 from_version=version_on(model, group),
             ),
         )
         on_step("recorded")
         put_in_production(registry, model, entry, on_step)
         return Change(version, changed=True, entry=entry, note=note_of(model, group))
+
+
+def _as_own(version: int | None) -> str:
+    return "what all run" if version is None else f"version {version}"
 
 
 def held_group(project: str, now: Production) -> str:
