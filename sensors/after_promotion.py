@@ -249,9 +249,10 @@ def _rollouts_wait(project: Project, ahead: "Ahead") -> Iterator[Wait]:
     for rollout, look in ahead.looks:
         said = RolloutNow(project.project, rollout, (), look).sentence()
         if rollout.held or look.decision.page:
-            on = f"{project.project} --group {rollout.group}"
+            group_of = f"{project.project} --group {rollout.group}"
             ways = (
-                f"`visionops rollout override {on} --why TEXT` or `visionops rollout abort {on} --why TEXT`"
+                f"`visionops rollout override {group_of} --why TEXT` or "
+                f"`visionops rollout abort {group_of} --why TEXT`"
             )
             yield Wait(f"{said}: {ways}", wrong=True, for_a_person=True)
         else:

@@ -88,11 +88,12 @@ def rollout_events(project: str, entries: Sequence[Entry]) -> list[Event | None]
         if not said:
             found.append(None)
             continue
-        on = f"{project} --group {each.group} --why TEXT"
+        group_of = f"{project} --group {each.group}"
         undo = {
-            "fail": f"undo: `visionops release {on}`",
-            "hold": f"`visionops rollout override {on}` or `visionops rollout abort {on}`",
-            "complete": f"undo: `visionops rollback {on}`",
+            "fail": f"undo: `visionops release {group_of} --why TEXT`",
+            "hold": f"`visionops rollout override {group_of} --why TEXT` or "
+            f"`visionops rollout abort {group_of} --why TEXT`",
+            "complete": f"undo: `visionops rollback {group_of} --why TEXT`",
         }.get(each.kind)
         found.append(
             Event(

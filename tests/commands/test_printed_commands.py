@@ -16,6 +16,7 @@ FOLDERS = ("visionops", "visionops_assets", "sensors", "resources", "edge")
 # What is filled in and is no single word, by the expression that is; whole command lines are built by `shlex.join`.
 FILLED_IN = {
     **dict.fromkeys(("on", "asked", "named", "unverified", "group_option(group)"), ""),
+    "group_of": "shapes --group line-1",
     "option": "--port",
     "explains": "status",
 }

@@ -248,9 +248,10 @@ def test_reports_of_devices_of_no_arm_count_for_nothing_and_are_named(tmp_path: 
     look = stored_look(world.project, world.store, world.newest.id)
     assert look is not None and look.verdict.evidence.failed == 0
     assert [each.split()[0] for each in look.strangers] == [outside, "cam-99"]
-    assert "wave 1 is not for it" in look.strangers[0] and "fleet provision --replace" in look.strangers[0]
+    assert "wave 1 is not for it" in look.strangers[0] and "fleet provision PROJECT" in look.strangers[0]
     assert (
-        "it is not enrolled in line-1" in look.strangers[1] and "`visionops fleet move`" in look.strangers[1]
+        "it is not enrolled in line-1" in look.strangers[1]
+        and "`visionops fleet move PROJECT " in look.strangers[1]
     )
 
 

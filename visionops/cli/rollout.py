@@ -68,7 +68,7 @@ def start_command(
         from visionops_assets.champions.history import nothing_runs
 
         raise NotFound(nothing_runs(model))
-    by = Attribution(actor, now, why.strip() or f"`visionops rollout start` by {actor}")
+    by = Attribution(actor, now, why.strip() or f"begun by {actor}")
     assigned = int(running[group][1]["model"]["version"]) if group in running else None
     over = Reach(alive.get(group, ()), shares, assigned)
     if model.aliases.get(alias_of(group)) is None and assigned is not None:

@@ -209,12 +209,14 @@ def _strangers(watched: Watched, told: Mapping[str, Told]) -> list[str]:
         what = f"{name} reports on version {rollout.version} and counts for nothing"
         if name not in watched.devices:
             found.append(
-                f"{what}: it is not enrolled in {rollout.group}, or was revoked; `visionops fleet move` brings it there"
+                f"{what}: it is not enrolled in {rollout.group}, or was revoked; "
+                f"`visionops fleet move PROJECT {name} --group {rollout.group}` brings it there"
             )
         elif bucket_of(rollout.id, name) >= rollout.ppm:
             found.append(
                 f"{what}: wave {rollout.wave + 1} is not for it; see whether its folder was copied from another "
-                "device, and give it a key of its own by `visionops fleet provision --replace`"
+                "device, and give it a key of its own by "
+                f"`visionops fleet provision PROJECT --group {rollout.group} --device {name} --to FOLDER --replace`"
             )
     return found
 

@@ -53,26 +53,24 @@ class RolloutNow:
     def ways(self) -> list[str]:
         """What a person may type now, each with what it does."""
         name, rollout = self.project, self.rollout
-        on = f"{name} --group {rollout.group}"
+        group_of = f"{name} --group {rollout.group}"
         if rollout.ended == "complete":
-            return [f"undo: `visionops rollback {on} --why TEXT`"]
+            return [f"undo: `visionops rollback {group_of} --why TEXT`"]
         if rollout.ended:
-            again = (
-                f"`visionops rollout start {on} --model-version {rollout.version} --why TEXT` tries it again"
-            )
+            again = f"`visionops rollout start {group_of} --model-version {rollout.version} --why TEXT` tries it again"
             failed = rollout.end is not None and rollout.end.kind == "fail"
             return [
                 *(
-                    [f"undo: `visionops release {on} --why TEXT` lifts the hold of {rollout.group}"]
+                    [f"undo: `visionops release {group_of} --why TEXT` lifts the hold of {rollout.group}"]
                     if failed
                     else []
                 ),
                 again,
             ]
         return [
-            f"`visionops rollout abort {on} --why TEXT` brings its devices back to version {rollout.base}",
-            f"`visionops rollout override {on} --why TEXT` goes on without what it lacks",
-            f"`visionops rollout {'resume' if rollout.paused else 'pause'} {on}`",
+            f"`visionops rollout abort {group_of} --why TEXT` brings its devices back to version {rollout.base}",
+            f"`visionops rollout override {group_of} --why TEXT` goes on without what it lacks",
+            f"`visionops rollout {'resume' if rollout.paused else 'pause'} {group_of}`",
         ]
 
     def page(self) -> Page:
