@@ -233,6 +233,42 @@ def test_what_no_runtime_should_be_given_is_refused_with_what_mends_it(
     assert "\n" not in str(refused.value)
 
 
+def test_no_value_of_an_image_decides_how_much_is_computed(tmp_path: Path) -> None:
+    """What is small on the images of a trial might take all memory on others, in processes without limits."""
+    said = declaration("logits", task="classification", classes=("a", "b", "c"), channel_order="grey")
+    count = [
+        helper.make_node("ReduceMax", ["y"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Constant", [], ["one"], value_ints=[1]),
+        helper.make_node("Reshape", ["whole", "one"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["room"]),
+        helper.make_node("ReduceSum", ["room"], ["nothing"], keepdims=0),
+        helper.make_node("Add", ["y", "nothing"], ["z"]),
+    ]
+    inner = helper.make_graph(
+        [helper.make_node("Expand", ["y", "size"], ["wide"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("wide", TensorProto.FLOAT, None)],
+    )
+    hidden = [
+        *count[:4],
+        helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True))),
+        helper.make_node("If", ["yes"], ["z"], then_branch=inner, else_branch=inner),
+    ]
+    for nodes, operator in ((count, "ConstantOfShape"), (hidden, "Expand")):
+        path = linear(tmp_path / "m.onnx", nodes=nodes, outputs="z")
+        with pytest.raises(ForeignFileRefused, match=f"operator {operator} computes as much as the values"):
+            tried(path, said)
+    # Of the shape of the images it may be as large as it likes.
+    by_shape = [
+        helper.make_node("Shape", ["y"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["nothing"]),
+        helper.make_node("Add", ["y", "nothing"], ["z"]),
+    ]
+    assert tried(linear(tmp_path / "m.onnx", nodes=by_shape, outputs="z"), said).agrees
+
+
 def test_a_file_that_ends_the_process_that_tries_it_is_refused_and_another_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from visionops_assets.training.foreign.onnx_declaration import ForeignFileRefused
+from visionops_assets.training.foreign.sizes_by_values import sized_by_values
 
 # Conventions are put around a file by operators that are the same from here on.
 FIRST_OPSET = 13
@@ -71,6 +72,11 @@ def read_graph(content: bytes) -> ModelProto:
                 f"its operator {node.op_type} runs as long as values say: export it without a loop, and without a "
                 "suppression step of its own"
             )
+    if (sized := sized_by_values(model)) is not None:
+        raise ForeignFileRefused(
+            f"its operator {sized.op_type} computes as much as the values of an image say: export it so that shapes "
+            "alone decide"
+        )
     found = opset_of(model)
     if found < FIRST_OPSET:
         raise ForeignFileRefused(f"it is of opset {found}: export it with opset {FIRST_OPSET} or newer")
