@@ -174,9 +174,7 @@ def undelivered(
         return [_nothing_given(project, error)] if _has_history(registry, project) else []
     except (CannotPublish, Invalid, ArtifactDamaged) as error:
         return [str(error)]
-    return [
-        *(each.reason for each in waits if each.for_a_person),
-    ] + [
+    return [each.reason for each in waits if each.for_a_person] + [
         sentence
         for each in wanted
         for sentence in told_with_command(
@@ -245,15 +243,12 @@ def _wanted(
 def _rollouts_wait(project: Project, ahead: "Ahead") -> Iterator[Wait]:
     """What rollouts in progress lack; those that wait for a person are wrong."""
     from visionops_assets.delivery.rollout_page import RolloutNow
+    from visionops_assets.rollout.rollouts import override_or_abort
 
     for rollout, look in ahead.looks:
         said = RolloutNow(project.project, rollout, (), look).sentence()
         if rollout.held or look.decision.page:
-            group_of = f"{project.project} --group {rollout.group}"
-            ways = (
-                f"`visionops rollout override {group_of} --why TEXT` or "
-                f"`visionops rollout abort {group_of} --why TEXT`"
-            )
+            ways = override_or_abort(project.project, rollout.group)
             yield Wait(f"{said}: {ways}", wrong=True, for_a_person=True)
         else:
             yield Wait(said)

@@ -9,7 +9,7 @@ from resources.models.records import EVERYWHERE
 from resources.webhooks import Channel
 from visionops_assets.common import run_tags
 from visionops_assets.monitoring.response.actions import Action
-from visionops_assets.rollout.rollouts import Entry
+from visionops_assets.rollout.rollouts import Entry, override_or_abort
 
 REASON_LENGTH = 1000
 # Outcomes that nobody is told of stand in neither.
@@ -91,8 +91,7 @@ def rollout_events(project: str, entries: Sequence[Entry]) -> list[Event | None]
         group_of = f"{project} --group {each.group}"
         undo = {
             "fail": f"undo: `visionops release {group_of} --why TEXT`",
-            "hold": f"`visionops rollout override {group_of} --why TEXT` or "
-            f"`visionops rollout abort {group_of} --why TEXT`",
+            "hold": override_or_abort(project, each.group),
             "complete": f"undo: `visionops rollback {group_of} --why TEXT`",
         }.get(each.kind)
         found.append(

@@ -38,11 +38,16 @@ def led(tmp_path: Path, **options: object) -> RolloutWorld:
     return world
 
 
-def does_well(world: RolloutWorld) -> list[str]:
+def did_well(world: RolloutWorld) -> None:
+    """The devices of the wave tried it and reported; nobody looked yet."""
     world.later(0.02)
     world.try_it()
     world.later()
     world.report()
+
+
+def does_well(world: RolloutWorld) -> list[str]:
+    did_well(world)
     return world.go()
 
 
@@ -342,10 +347,7 @@ def test_silence_beside_a_control_arm_that_speaks_calls_a_person_in_a_small_grou
 
 def ready_to_advance(tmp_path: Path) -> RolloutWorld:
     world = led(tmp_path)
-    world.later(0.02)
-    world.try_it()
-    world.later()
-    world.report()
+    did_well(world)
     return world
 
 
@@ -353,10 +355,7 @@ def ready_to_complete(tmp_path: Path) -> RolloutWorld:
     world = led(tmp_path)
     for _ in range(2):
         does_well(world)
-    world.later(0.02)
-    world.try_it()
-    world.later()
-    world.report()
+    did_well(world)
     return world
 
 

@@ -106,18 +106,18 @@ def status_command(
     from resources.error_family import NotFound
     from resources.nearest import there_are
     from visionops import services
-    from visionops_assets.delivery.rollout_page import rollouts_now
+    from visionops_assets.delivery.rollout_page import current_rollouts, rollouts_now
 
     found = services.project(project)
-    known = rollouts_now(found, services.registry().models.get(project), services.artifacts())
+    model, artifacts = services.registry().models.get(project), services.artifacts()
     if rollout is not None:
+        known = rollouts_now(found, model, artifacts)
         shown = [each for each in known if each.rollout.id == rollout]
         if not shown:
             names = [each.rollout.id for each in known]
             raise NotFound(f"{project} has no rollout {rollout}; {there_are(rollout, names)}")
     else:
-        newest = {each.rollout.group: each for each in known}
-        shown = [each for each in known if newest[each.rollout.group] is each]
+        shown = current_rollouts(found, model, artifacts)
     if as_json:
         typer.echo(json.dumps({"project": project, "rollouts": [each.to_json() for each in shown]}, indent=1))
         return

@@ -29,7 +29,7 @@ from edge.settings import Settings
 from resources.error_family import Invalid
 from resources.models.records import EVERYWHERE
 from visionops.serving.prediction_app import CONTENT_TYPE, QUEUE, ServingMetrics
-from visionops.serving.request_handling import NoImage, body_hint, image_of
+from visionops.serving.request_handling import FAILED, TOO_MANY, NoImage, body_hint, image_of
 
 _log = logging.getLogger(__name__)
 _RETRY = {"retry-after": "1"}
@@ -85,8 +85,7 @@ class AssignedApp:
 
     async def _predict(self, request: Request) -> Response:
         if self._waiting >= self._queue:
-            told = {"error": "too many images wait; send it again in a second, or less at once"}
-            return self._said(429, told, time.perf_counter())
+            return self._said(429, {"error": TOO_MANY}, time.perf_counter())
         self._waiting += 1
         try:
             data = await image_of(request.scope, request.receive)
@@ -109,7 +108,7 @@ class AssignedApp:
             return 503, {"error": str(error)}
         except Exception:
             _log.exception("a prediction of %s failed", self._project)
-            return 500, {"error": "the prediction failed; the server's log says why"}
+            return 500, {"error": FAILED}
         self._serves(told["model"])
         return 200, {"project": self._project, **told}
 

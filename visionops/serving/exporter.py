@@ -112,12 +112,12 @@ def assignment_samples(project: Project, registry: "ModelRegistry") -> Iterator[
 
 def rollout_samples(project: Project, registry: "ModelRegistry") -> Iterator[Sample]:
     """The rollouts of a project, as they were looked at last. Raises `RegistryError`, `BadEntry`, `BadVerdict`."""
-    from visionops_assets.delivery.rollout_page import rollouts_now
+    from visionops_assets.delivery.rollout_page import current_rollouts
+    from visionops_assets.delivery.rollout_steps import rollouts_of
 
     model = registry.models.get(project.project)
-    yield from metric_families.rollout_samples(
-        project.project, rollouts_now(project, model, services.artifacts())
-    )
+    current = current_rollouts(project, model, services.artifacts())
+    yield from metric_families.rollout_samples(project.project, rollouts_of(model), current)
 
 
 def device_samples(project: Project) -> Iterator[Sample]:

@@ -17,7 +17,7 @@ from visionops_assets.delivery.devices_now import GroupNow
 from visionops_assets.delivery.rollout_page import RolloutNow
 from visionops_assets.monitoring.response import actions
 from visionops_assets.promotion.status import Status
-from visionops_assets.rollout.rollouts import ENDS
+from visionops_assets.rollout.rollouts import ENDS, Rollout
 
 # Beyond it, evidence is no larger to anybody.
 _LARGEST_LOG = 60.0
@@ -336,20 +336,20 @@ def action_samples(project: str, done: Iterable[actions.Action]) -> Iterator[Sam
         yield ACTIONS(number, project, group, kind, str(dry_run).lower())
 
 
-def rollout_samples(project: str, found: Iterable[RolloutNow]) -> Iterator[Sample]:
-    """How rollouts ended, and where the newest of each group stands."""
-    newest: dict[str, RolloutNow] = {}
+def rollout_samples(
+    project: str, rollouts: Iterable[Rollout], current: Iterable[RolloutNow]
+) -> Iterator[Sample]:
+    """How rollouts ended, and where the newest of each group, which `current` has, stands."""
     counted: Counter[tuple[str, str]] = Counter()
-    for each in found:
-        newest[each.rollout.group] = each
+    for rollout in rollouts:
         # A counter that begins at 1 has no increase.
-        counted.update({(each.rollout.group, outcome): 0 for outcome in ENDS.values()})
-        if each.rollout.ended:
-            counted[each.rollout.group, each.rollout.ended] += 1
+        counted.update({(rollout.group, outcome): 0 for outcome in ENDS.values()})
+        if rollout.ended:
+            counted[rollout.group, rollout.ended] += 1
     for (group, outcome), number in counted.items():
         yield ROLLOUTS(number, project, group, outcome)
-    for group, each in newest.items():
-        where = (project, group, each.rollout.id)
+    for each in current:
+        where = (project, each.rollout.group, each.rollout.id)
         yield ROLLOUT_STATE(1, *where, each.state)
         if each.look is None or each.rollout.ended:
             continue

@@ -22,6 +22,8 @@ from starlette.types import Receive, Scope, Send
 from edge.images.header import UnreadableImage
 from visionops.serving.prediction_log import BackgroundLog
 from visionops.serving.request_handling import (
+    FAILED,
+    TOO_MANY,
     Batcher,
     Busy,
     CurrentModel,
@@ -151,7 +153,7 @@ class PredictionApp:
         except Exception:
             # Raised on, it would end the connection behind its answer, and the client's next request with it.
             _log.exception("a prediction of %s failed", self._project)
-            return _failed(500, "the prediction failed; the server's log says why", started)
+            return _failed(500, FAILED, started)
         return _failed(400, f"{found}{body_hint(scope)}", started)
 
     async def _health(self, _: Request) -> Response:
@@ -201,7 +203,7 @@ def _failed(status: int, why: str, started: float) -> _Said:
 
 
 def _busy(started: float) -> _Said:
-    return _failed(429, "too many images wait; send it again in a second, or less at once", started)
+    return _failed(429, TOO_MANY, started)
 
 
 async def _say_what_there_is(request: Request, error: Exception) -> Response:

@@ -33,6 +33,9 @@ from visionops_assets.monitoring.prediction import (
 )
 
 MAX_IMAGE_BYTES = 32 << 20
+# What a client is told with 429, and with 500.
+TOO_MANY = "too many images wait; send it again in a second, or less at once"
+FAILED = "the prediction failed; the server's log says why"
 # What a form says around its file.
 _FORM_BYTES = 64 << 10
 _FORM = "multipart/form-data"

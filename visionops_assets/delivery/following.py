@@ -38,6 +38,7 @@ from visionops_assets.delivery.publishing import (
 from visionops_assets.delivery.repository import Repository, Running
 from visionops_assets.delivery.rollout_steps import rollouts_of, wanted_rollout
 from visionops_assets.inference.shipped_model import fetch_model
+from visionops_assets.rollout.rollouts import Rollout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +88,7 @@ class Standing:
         return f"{self.group} is assigned version {self.version} (release {self.release}, serial {self.serial}){tried}"
 
 
-def problems(standings: Sequence["Standing"]) -> list[str]:
+def problems(standings: Sequence[Standing]) -> list[str]:
     """What keeps groups from what they should run: what is one cause of several is said once, with all their names."""
     groups: dict[str, list[str]] = {}
     for each in standings:
@@ -158,9 +159,10 @@ def _require_clear(registry: Registry, model: RegisteredModel, found: Production
 def standings(project: Project, registry: Registry, repository: Repository) -> list[Standing]:
     """Each declared group, as it is now. Raises `NotPublished`, `CannotPublish`, and what MLflow raises."""
     model = registry.models.get(project.project)
-    running = repository.running()
+    running, rollouts = repository.running(), rollouts_of(model)
     return [
-        _standing(project, registry, model, group, running.get(group)) for group in project.delivery.groups
+        _standing(project, registry, model, group, running.get(group), wanted_rollout(model, rollouts, group))
+        for group in project.delivery.groups
     ]
 
 
@@ -170,6 +172,7 @@ def _standing(
     model: RegisteredModel,
     group: str,
     running: tuple[dict[str, Any], dict[str, Any]] | None,
+    rollout: Rollout | None,
 ) -> Standing:
     rules = project.delivery.groups[group]
     options = rules.options(project.production.captures)
@@ -196,7 +199,6 @@ def _standing(
         return replace(now, problem=str(error))
     assert version is not None
     sha256 = registry.models.version(model.project, version).onnx_sha256
-    rollout = wanted_rollout(model, rollouts_of(model), group)
     if rollout is not None:
         try:
             candidate = registry.models.version(model.project, rollout.version)
@@ -221,7 +223,7 @@ def _standing(
     return replace(now, due=not published, onnx_sha256=sha256)
 
 
-def withdraw_superseded(project: Project, repository: Repository, found: Sequence["Standing"]) -> bool:
+def withdraw_superseded(project: Project, repository: Repository, found: Sequence[Standing]) -> bool:
     """Let a bundle go that waits for approvers and that no declared group is to run, where one is to get another; True
     if there was one. One that was published by hand goes, too: nothing may keep a rollback from devices."""
     waiting = repository.lacking_signatures()
@@ -249,7 +251,7 @@ def asked_of_manifest(rules: DeliveredGroup) -> dict[str, dict[str, Any]]:
     }
 
 
-def wanted_digest(project: Project, found: Sequence["Standing"], waiting: int | None = None) -> str:
+def wanted_digest(project: Project, found: Sequence[Standing], waiting: int | None = None) -> str:
     """Identifies what is due, beside the release that waits for approvers: the same again is the same attempt."""
     # With the serial: what failed or was cancelled before another assignment is not what is asked now.
     due = {

@@ -18,7 +18,7 @@ from visionops_assets.delivery.devices_now import STATES, DeviceNow, enrolled_no
 from visionops_assets.delivery.following import Standing
 from visionops_assets.delivery.publishing import Publication
 from visionops_assets.delivery.repository import Repository
-from visionops_assets.delivery.rollout_page import RolloutNow, evidence_png, rollouts_now
+from visionops_assets.delivery.rollout_page import RolloutNow, current_rollouts, evidence_png
 from visionops_assets.shells.asset_options import (
     DEVICES,
     EDGE_BUNDLE,
@@ -234,19 +234,16 @@ def _identity(devices: Sequence[DeviceNow]) -> str:
 
 
 def _when(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M}" if at is not None else ""
+    return f"{at:{_MOMENT}}" if at is not None else ""
 
 
 def rollouts_shown(
     instance: dg.DagsterInstance, project: Project, registry: ModelRegistry, store: ArtifactStore
 ) -> list[dg.AssetMaterialization]:
-    """The events that show rollouts as they are now; none of those that are shown so already. Raises what
-    `rollouts_now` and MLflow raise."""
-    found = rollouts_now(project, registry.models.get(project.project), store)
-    # What ended long ago was told when it ended.
-    recent = {each.rollout.group: each for each in found}
-    wanted = [each for each in found if not each.rollout.ended or recent[each.rollout.group] is each]
-    told = [(each, _identity_of(each)) for each in wanted]
+    """The events that show rollouts as they are now; none of those that are shown so already. What ended long ago was
+    told when it ended. Raises what `current_rollouts` and MLflow raise."""
+    found = current_rollouts(project, registry.models.get(project.project), store)
+    told = [(each, _identity_of(each)) for each in found]
     news = [(each, shown) for each, shown in told if _last_shown(instance, project, each) != shown]
     if news:
         names = [each.rollout.id for each, _ in news]
@@ -286,7 +283,7 @@ def rollout_metadata(project: Project, found: RolloutNow) -> dict[str, Any]:
     if look is not None and look.failures:
         shown["refused_on"] = text_table(
             ("device", "event", "why", "measured"),
-            [(each.device, each.event, each.why, each.detail) for each in look.failures[:60]],
+            [(each.device, each.event, each.why, each.detail) for each in look.failures[:_DEVICES_SHOWN]],
         )
     return shown
 

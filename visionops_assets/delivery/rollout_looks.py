@@ -234,7 +234,7 @@ def _times(watched: Watched, told: Mapping[str, Told]) -> Times:
 def _wave_sizes(watched: Watched) -> list[int]:
     """How many of the devices that are enrolled now have the candidate in each wave."""
     buckets = np.array([bucket_of(watched.rollout.id, name) for name in watched.devices], np.int64)
-    return [int((buckets < round(share * 1e6)).sum()) for share in watched.rollout.waves]
+    return [int((buckets < bound).sum()) for bound in watched.rollout.bounds]
 
 
 def _pairs(before: Look | None, names: Sequence[str]) -> Pairs:

@@ -13,7 +13,7 @@ from visionops_assets.config.project import Project
 from visionops_assets.delivery.rollout_looks import Look, stored_look
 from visionops_assets.pages.page import Block, Bullets, Heading, Page, Paragraph, Sentence, Table
 from visionops_assets.rollout.e_values import SAFETY_AT, SILENCE_AT
-from visionops_assets.rollout.rollouts import Entry, Rollout, folded, read_entries
+from visionops_assets.rollout.rollouts import Entry, Rollout, folded, newest, read_entries
 
 # Of devices that refused it, and of others that are named; `--json` has them all.
 SHOWN = 20
@@ -58,13 +58,10 @@ class RolloutNow:
             return [f"undo: `visionops rollback {group_of} --why TEXT`"]
         if rollout.ended:
             again = f"`visionops rollout start {group_of} --model-version {rollout.version} --why TEXT` tries it again"
-            failed = rollout.end is not None and rollout.end.kind == "fail"
+            if rollout.end is None or rollout.end.kind != "fail":
+                return [again]
             return [
-                *(
-                    [f"undo: `visionops release {group_of} --why TEXT` lifts the hold of {rollout.group}"]
-                    if failed
-                    else []
-                ),
+                f"undo: `visionops release {group_of} --why TEXT` lifts the hold of {rollout.group}",
                 again,
             ]
         return [
@@ -162,15 +159,24 @@ def _latency(look: Look) -> str:
 def rollouts_now(project: Project, model: RegisteredModel, store: ArtifactStore) -> list[RolloutNow]:
     """All rollouts of a project, oldest first. Raises `BadEntry`, `BadVerdict` and what the store raises."""
     entries, _ = read_entries(model.tags)
+    return [_now(project, rollout, entries, store) for rollout in folded(entries)]
+
+
+def current_rollouts(project: Project, model: RegisteredModel, store: ArtifactStore) -> list[RolloutNow]:
+    """Those in progress, and of other groups the last one, oldest first; no look at any other is read. Raises what
+    `rollouts_now` does."""
+    entries, _ = read_entries(model.tags)
+    rollouts = folded(entries)
     return [
-        RolloutNow(
-            project.project,
-            rollout,
-            tuple(each for each in entries if each.rollout == rollout.id),
-            stored_look(project, store, rollout.id),
-        )
-        for rollout in folded(entries)
+        _now(project, rollout, entries, store)
+        for rollout in rollouts
+        if not rollout.ended or newest(rollouts, rollout.group) is rollout
     ]
+
+
+def _now(project: Project, rollout: Rollout, entries: Sequence[Entry], store: ArtifactStore) -> RolloutNow:
+    own = tuple(each for each in entries if each.rollout == rollout.id)
+    return RolloutNow(project.project, rollout, own, stored_look(project, store, rollout.id))
 
 
 def evidence_png(look: Look, waves: Sequence[Entry]) -> bytes:

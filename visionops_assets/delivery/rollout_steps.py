@@ -22,7 +22,7 @@ from visionops_assets.champions.history import (
 from visionops_assets.champions.registered_model import Registry, tag_name
 from visionops_assets.config.project import Project
 from visionops_assets.config.rollout_rules import RolloutRules
-from visionops_assets.promotion.production_change import Attribution, Led, deliver_to_group
+from visionops_assets.promotion.production_change import Attribution, LedFrom, deliver_to_group
 from visionops_assets.promotion.rollback import hold
 from visionops_assets.rollout.rollouts import (
     ROLLOUT_ENTRIES,
@@ -214,10 +214,10 @@ def carry_out(registry: Registry, project: Project, step: Step, alive: Alive, no
     """Take a step; what was done, in words. Raises what a promotion or a hold raises, and `RolloutRefused`."""
     name, by = project.project, Attribution(WHO, now, step.why)
     if step.kind in ("adopt", "deliver"):
-        led = Led(base=None)
+        led = LedFrom(base=None)
         if step.rollout is not None:
             by = Attribution(step.rollout.who, now, step.why)
-            led = Led(step.rollout.base, step.rollout.id)
+            led = LedFrom(step.rollout.base, step.rollout.id)
         deliver_to_group(registry, project=name, group=step.group, by=by, version=step.version, led=led)
         done = "completed its rollout" if led.rollout else "is led by rollouts from now on"
         return f"{step.group} {done}: version {step.version} is its own champion"

@@ -89,27 +89,25 @@ def how_back(registry: Registry, project: str, version: int, error: Exception) -
     known = model.remembered.get(version)
     if known is None and model.has(version):
         known = registry.models.version(project, version)
-    unverified = " --unverified" if known is not None and TAG_PROVENANCE not in known.tags else ""
-    again = (
-        f"`visionops reproduce {project} --model-version {version} --register{unverified}` makes them again; "
-        if _has_provenance(registry, known, error)
-        else ""
-    )
-    if known is not None and known.tags.get(TAG_KIND) == FOREIGN:
-        again = (
-            "it was made elsewhere: submit its ONNX file once more, as it was submitted, which puts it back; "
-        )
     group = next((each for each in groups(model) if model.aliases.get(alias_of(each)) == version), EVERYWHERE)
+    again = ""
     if isinstance(error, RunNotFound) and known is not None and registry.runs.lost.lacking(known) is None:
         command = f"visionops rollback {project} --model-version {version}{group_option(group)} --why TEXT"
         again = f"`{command}` records the run again from its files; "
+    elif known is not None and known.tags.get(TAG_KIND) == FOREIGN:
+        again = (
+            "it was made elsewhere: submit its ONNX file once more, as it was submitted, which puts it back; "
+        )
+    elif known is not None and _has_provenance(registry, known, error):
+        unverified = "" if TAG_PROVENANCE in known.tags else " --unverified"
+        again = f"`visionops reproduce {project} --model-version {version} --register{unverified}` makes them again; "
     other = way_back(model, group, partial(lacking, registry), without=version)
     return f"the files of version {version} of {project} cannot be used: {error}; {again}{other}"
 
 
-def _has_provenance(registry: Registry, version: ModelVersion | None, error: Exception) -> bool:
+def _has_provenance(registry: Registry, version: ModelVersion, error: Exception) -> bool:
     """Whether a version can be made again; with its run its provenance is gone."""
-    if version is None or isinstance(error, RunNotFound | ModelNotFound):
+    if isinstance(error, RunNotFound | ModelNotFound):
         return False
     return registry.artifacts.exists(version.run_id, PROVENANCE_ARTIFACT)
 

@@ -172,7 +172,7 @@ def require_arrived(model: RegisteredModel, version: int) -> HistoryEntry:
 
 
 @dataclass(frozen=True)
-class Led:
+class LedFrom:
     """What a change by rollouts was decided on, before anything was locked: the version that the group ran as its own,
     and the rollout that it completes, if any."""
 
@@ -187,7 +187,7 @@ def deliver_to_group(
     group: str,
     by: Attribution,
     version: int | None = None,
-    led: Led | None = None,
+    led: LedFrom | None = None,
     on_step: OnStep = unheard,
 ) -> Change:
     """Let a device group run a version by an alias of its own, by default what all runs. Already so: changes nothing.

@@ -101,7 +101,12 @@ class Rollout:
     @property
     def ppm(self) -> int:
         """The bound of the buckets that have the candidate."""
-        return round(self.waves[self.wave] * ALL_PPM)
+        return self.bounds[self.wave]
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """That of each wave."""
+        return tuple(round(share * ALL_PPM) for share in self.waves)
 
     @property
     def last_wave(self) -> bool:
@@ -189,6 +194,12 @@ def the_one_in_progress(project: str, rollouts: Sequence[Rollout], group: str | 
         f"{project} has {len(found)} rollouts in progress: name one with --group: "
         f"{', '.join(each.group for each in found)}"
     )
+
+
+def override_or_abort(project: str, group: str) -> str:
+    """The commands by which a person answers a rollout that waits for one."""
+    group_of = f"{project} --group {group}"
+    return f"`visionops rollout override {group_of} --why TEXT` or `visionops rollout abort {group_of} --why TEXT`"
 
 
 def rollouts_need_group(project: str, group: str, groups: Sequence[str]) -> None:
